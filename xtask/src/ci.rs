@@ -1,0 +1,71 @@
+//! Runs every check that a change has to pass.
+
+use std::time::Duration;
+
+use crate::{
+    command::{Attempt, cargo},
+    failure::Failure,
+    provision::{self, Install},
+    say, test, tree,
+};
+
+const FETCH_LIMIT: Duration = Duration::from_secs(60);
+
+/// Whether the tests are part of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tests {
+    Run,
+    AlreadyRun,
+}
+
+impl Tests {
+    pub(crate) fn from_after_test(after_test: bool) -> Self {
+        if after_test {
+            Self::AlreadyRun
+        } else {
+            Self::Run
+        }
+    }
+}
+
+pub(crate) fn run(install: Install, tests: Tests) -> Result<(), Failure> {
+    // Sought first: a missing tool is better heard of before the long steps than after them.
+    provision::deny(install)?;
+    cargo("fmt --all --check").run()?;
+    cargo("clippy --workspace --all-targets --all-features -- -D warnings").run()?;
+    if tests == Tests::Run {
+        test::run(install)?;
+    }
+    documentation()?;
+    cargo("deny check bans licenses sources").run()?;
+    advisories()?;
+    core_names_no_driver()
+}
+
+fn documentation() -> Result<(), Failure> {
+    cargo("doc --workspace --all-features --no-deps")
+        .env("RUSTDOCFLAGS", "-D warnings")
+        .run()
+}
+
+// A closed network cannot fetch the database. The check itself would fail alike on that and on an
+// advisory, so the fetch is tried by itself and only its failure is forgiven.
+fn advisories() -> Result<(), Failure> {
+    match cargo("deny fetch db")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .attempt(FETCH_LIMIT)?
+    {
+        Attempt::Succeeded => cargo("deny check advisories").run(),
+        Attempt::Failed { reason } => {
+            say(format_args!(
+                "advisories were NOT checked: their database could not be fetched ({reason})"
+            ));
+            Ok(())
+        }
+    }
+}
+
+fn core_names_no_driver() -> Result<(), Failure> {
+    let tree = cargo("tree -p syncguard-core -e normal --all-features --prefix none").read()?;
+    Ok(tree::check(&tree)?)
+}

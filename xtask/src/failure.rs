@@ -1,0 +1,34 @@
+//! Says why a task failed.
+
+use std::{io, process::ExitStatus};
+
+use thiserror::Error;
+
+use crate::{contract::MalformedLine, tree::DriversInCore};
+
+#[derive(Debug, Error)]
+pub(crate) enum Failure {
+    #[error("`{line}` could not be run: {source}")]
+    NotRun { line: String, source: io::Error },
+
+    #[error("`{line}` failed: {status}")]
+    Failed { line: String, status: ExitStatus },
+
+    #[error("the report of the contract suite could not be kept: {0}")]
+    Report(#[source] io::Error),
+
+    #[error(transparent)]
+    MalformedReport(#[from] MalformedLine),
+
+    #[error("no contract case was reported: a suite that ran nothing is not green")]
+    NothingRan,
+
+    #[error(
+        "cargo-deny is not there: run `{install}`, or let this task do it with \
+         `cargo xtask ci --install`"
+    )]
+    DenyMissing { install: String },
+
+    #[error(transparent)]
+    DriversInCore(#[from] DriversInCore),
+}

@@ -1,0 +1,88 @@
+//! Runs the development tasks of the workspace: `cargo xtask <task>`.
+
+mod ci;
+mod command;
+mod contract;
+mod failure;
+mod provision;
+mod test;
+mod tree;
+
+use std::{fmt::Display, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{ci::Tests, failure::Failure, provision::Install};
+
+/// Runs the development tasks of the workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Runs every test of the workspace, and says what the contract suite ran on each backend
+    ///
+    /// The contract suite leaves out the backends that SYNCGUARD_SKIP names, and lists their
+    /// cases as skipped
+    Test {
+        /// Install with apt-get, on Debian or Ubuntu, what the tests need and is not there
+        /// (today: nothing)
+        #[arg(long)]
+        install: bool,
+    },
+    /// Runs every check that a change has to pass, the tests among them
+    Ci {
+        /// Install what the checks need and is not there: for the tests as `test --install` does,
+        /// and cargo-deny with `cargo install`
+        #[arg(long)]
+        install: bool,
+        /// Leave the tests out, because they have just been run
+        #[arg(long)]
+        after_test: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(task: Task) -> Result<(), Failure> {
+    match task {
+        Task::Test { install } => test::run(Install::from_flag(install)),
+        Task::Ci {
+            install,
+            after_test,
+        } => ci::run(
+            Install::from_flag(install),
+            Tests::from_after_test(after_test),
+        ),
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "a task reports to the person who started it"
+)]
+fn say(line: impl Display) {
+    println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        <Arguments as clap::CommandFactory>::command().debug_assert();
+    }
+}
