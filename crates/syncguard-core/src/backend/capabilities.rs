@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+/// Says what a backend can do, so that nobody need find out by failing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// How long fences keep increasing.
+    pub fencing: Fencing,
+    /// Whose clock decides when a grant is over.
+    pub clock: ClockAuthority,
+    /// How long past its expiry a grant still keeps its key.
+    pub grace: Duration,
+    /// Whether [`Mode::Shared`](crate::Mode::Shared) is granted.
+    pub shared: bool,
+    /// How a waiter learns of a release by another process.
+    pub wake_up: WakeUp,
+    /// Whether `list` and `force_release` work.
+    pub list: bool,
+}
+
+impl Capabilities {
+    /// The grace of every store in its common format: 1000 ms.
+    pub const GRACE: Duration = Duration::from_millis(1_000);
+
+    /// Describes a backend with durable fences on the store's clock, the common grace, and nothing
+    /// beyond what is required.
+    pub const fn new() -> Self {
+        Self {
+            fencing: Fencing::Durable,
+            clock: ClockAuthority::Store,
+            grace: Self::GRACE,
+            shared: false,
+            wake_up: WakeUp::None,
+            list: false,
+        }
+    }
+
+    /// Sets how long fences keep increasing.
+    #[must_use]
+    pub const fn with_fencing(mut self, fencing: Fencing) -> Self {
+        self.fencing = fencing;
+        self
+    }
+
+    /// Sets whose clock decides.
+    #[must_use]
+    pub const fn with_clock(mut self, clock: ClockAuthority) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Sets the grace.
+    #[must_use]
+    pub const fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
+    /// Sets how a waiter learns of a release.
+    #[must_use]
+    pub const fn with_wake_up(mut self, wake_up: WakeUp) -> Self {
+        self.wake_up = wake_up;
+        self
+    }
+
+    /// States that `list` and `force_release` work.
+    #[must_use]
+    pub const fn with_list(mut self) -> Self {
+        self.list = true;
+        self
+    }
+
+    /// States that [`Mode::Shared`](crate::Mode::Shared) is granted.
+    #[must_use]
+    pub const fn with_shared(mut self) -> Self {
+        self.shared = true;
+        self
+    }
+}
+
+impl Default for Capabilities {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Says how long the fences of a key keep increasing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fencing {
+    /// Until the process ends. Do not check such a fence at a resource that outlives it.
+    Process,
+    /// As long as the store keeps its data.
+    Durable,
+}
+
+/// Says whose clock decides when a grant is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClockAuthority {
+    /// The store's own, one for all clients.
+    Store,
+    /// Each client's: their clocks must agree to within the grace.
+    Client,
+}
+
+/// Says how a waiter learns of a release by another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WakeUp {
+    /// It does not: it asks again on its schedule and when the holder's grant is over.
+    None,
+    /// The backend watches the store closely on behalf of all waiters of the process.
+    Watched,
+    /// The store tells it.
+    Notified,
+}

@@ -1,0 +1,17 @@
+//! What a store must offer, and the words it is asked in.
+
+mod capabilities;
+mod erased;
+mod finding;
+mod lock_backend;
+mod outcome;
+mod record;
+mod request;
+
+pub use capabilities::{Capabilities, ClockAuthority, Fencing, WakeUp};
+pub use erased::DynBackend;
+pub use finding::{Finding, Severity};
+pub use lock_backend::LockBackend;
+pub use outcome::{AcquireOutcome, ExtendOutcome, Grant, Holder, NotHeld, ReleaseOutcome};
+pub use record::{LockInfo, LockPage, LockRecord, PageToken};
+pub use request::{AcquireRequest, ListRequest, LockQuery, LockRef, Mode};

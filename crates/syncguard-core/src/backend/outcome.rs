@@ -1,0 +1,89 @@
+use std::{fmt, time::Duration};
+
+use crate::{Fence, Owner, Timestamp};
+
+/// Answers an [`AcquireRequest`](crate::AcquireRequest).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a grant that nobody notices keeps its key until the ttl is over"]
+pub enum AcquireOutcome {
+    /// The key is held under the id that asked.
+    Granted(Grant),
+    /// Somebody else holds the key. Nothing was written, no fence was used up.
+    Contended {
+        /// What is known of the holder at no further cost.
+        holder: Option<Holder>,
+    },
+}
+
+/// What a store gives to the id that asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Higher than that of every earlier grant of the key.
+    pub fence: Fence,
+    /// When the grant ends unless it is extended, on the store's clock.
+    pub expires_at: Timestamp,
+}
+
+/// What a contender may know of the holder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holder {
+    /// The fence of the holder's grant.
+    pub fence: Option<Fence>,
+    /// The holder's label.
+    pub owner: Option<Owner>,
+    /// How long until the holder's grant expires unless it is extended, measured by the store when
+    /// it answered; zero once the grant is in its grace.
+    pub remaining: Option<Duration>,
+}
+
+impl fmt::Display for Holder {
+    /// Writes `held by web-3:4711 under fence 000000000000042 for another 12s`, as far as known.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.owner {
+            Some(owner) => write!(f, "held by {owner}")?,
+            None => f.write_str("held by an unnamed owner")?,
+        }
+        if let Some(fence) = self.fence {
+            write!(f, " under fence {fence}")?;
+        }
+        if let Some(remaining) = self.remaining {
+            let millis =
+                Duration::from_millis(u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX));
+            write!(f, " for another {}", humantime::format_duration(millis))?;
+        }
+        Ok(())
+    }
+}
+
+/// Answers a request to extend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a lock that could not be extended protects nothing any more"]
+pub enum ExtendOutcome {
+    /// The grant now ends `ttl` after the store's now, whether that is later or sooner than before.
+    Extended {
+        /// When the grant ends, on the store's clock.
+        expires_at: Timestamp,
+    },
+    /// The id holds no live grant. Nothing was written.
+    NotHeld(NotHeld),
+}
+
+/// Answers a request to release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReleaseOutcome {
+    /// The grant was live and is gone.
+    Released,
+    /// The id held no live grant. Nobody else's lock was touched.
+    NotHeld(NotHeld),
+}
+
+/// Says why an id holds nothing, where finding out costs nothing. For telemetry only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotHeld {
+    /// The grant is still on record but over.
+    Expired,
+    /// No grant under the id is on record.
+    NotFound,
+    /// One of the two.
+    Unknown,
+}

@@ -1,0 +1,90 @@
+use std::time::Duration;
+
+use crate::{DisplayHash, Fence, LockId, LockKey, Owner, Timestamp};
+
+/// A lock as the store keeps it, secrets included: whoever reads the id can release the lock.
+///
+/// Backends give this form; what people look at is [`LockInfo`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LockRecord {
+    /// What is locked.
+    pub key: LockKey,
+    /// Under which id.
+    pub lock_id: LockId,
+    /// The fence of the grant.
+    pub fence: Fence,
+    /// The holder's label.
+    pub owner: Option<Owner>,
+    /// When the grant was made, on the store's clock.
+    pub acquired_at: Timestamp,
+    /// When the grant ends unless it is extended, on the store's clock.
+    pub expires_at: Timestamp,
+    /// When the record was read, on the store's clock.
+    pub observed_at: Timestamp,
+}
+
+impl LockRecord {
+    /// Returns how long the grant had left when it was read, zero once it is in its grace.
+    pub fn remaining(&self) -> Duration {
+        self.expires_at.since(self.observed_at)
+    }
+}
+
+/// What lookups show of a lock: hashes in place of the key and the id.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct LockInfo {
+    /// The hash of the key.
+    pub key: DisplayHash,
+    /// The hash of the lock id.
+    pub lock_id: DisplayHash,
+    /// The fence of the grant.
+    pub fence: Fence,
+    /// The holder's label.
+    pub owner: Option<Owner>,
+    /// When the grant was made, in Unix milliseconds on the store's clock.
+    pub acquired_at: Timestamp,
+    /// When the grant ends unless it is extended, in Unix milliseconds on the store's clock.
+    pub expires_at: Timestamp,
+    /// How long the grant had left when it was looked up, zero once it is in its grace.
+    pub remaining: Duration,
+}
+
+impl From<&LockRecord> for LockInfo {
+    fn from(record: &LockRecord) -> Self {
+        Self {
+            key: record.key.display_hash(),
+            lock_id: record.lock_id.display_hash(),
+            fence: record.fence,
+            owner: record.owner.clone(),
+            acquired_at: record.acquired_at,
+            expires_at: record.expires_at,
+            remaining: record.remaining(),
+        }
+    }
+}
+
+/// Some of the locks that are held, and where the next ones are.
+#[derive(Clone, Debug, Default)]
+pub struct LockPage {
+    /// The locks, in an order of the backend's choice.
+    pub locks: Vec<LockRecord>,
+    /// Where to go on, `None` at the end.
+    pub next: Option<PageToken>,
+}
+
+/// Marks where a page ended; only the backend that made it can read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageToken(String);
+
+impl PageToken {
+    /// Wraps the backend's own mark.
+    pub fn new(mark: impl Into<String>) -> Self {
+        Self(mark.into())
+    }
+
+    /// Returns the backend's own mark.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}

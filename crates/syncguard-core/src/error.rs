@@ -1,0 +1,327 @@
+//! The one error of the library.
+
+use std::{borrow::Cow, convert::Infallible, fmt, time::Duration};
+
+use crate::{DisplayHash, Holder, LockId, LockKey};
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Says what went wrong, in which operation, on which lock, and why.
+///
+/// Contention and lost ownership that one asked about are outcomes, not errors. `Display` gives one
+/// lower-case line in which the key shows only as its [`DisplayHash`]; the cause is in
+/// [`source`](std::error::Error::source).
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    operation: Operation,
+    key: Option<DisplayHash>,
+    lock_id: Option<LockId>,
+    detail: Option<Cow<'static, str>>,
+    source: Option<Source>,
+    may_have_applied: bool,
+    holder: Option<Holder>,
+    free_within: Option<Duration>,
+}
+
+/// Sorts errors by what a caller can do about them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The lock was still held by somebody else when the wait or the retries were used up.
+    AcquisitionTimeout,
+    /// The store cannot be reached or cannot serve: down, starting, read-only, out of memory.
+    ServiceUnavailable,
+    /// The store refused the credentials or the permission.
+    AuthFailed,
+    /// A value breaks its rule. The text names the value and the rule.
+    InvalidArgument,
+    /// The store asked for fewer requests.
+    RateLimited,
+    /// No answer came in time.
+    NetworkTimeout,
+    /// The caller cancelled, or the operation was called off by an earlier `abandon`.
+    Aborted,
+    /// Something that should not happen: a corrupt record, an exhausted fence counter, a bug.
+    Internal,
+    /// The lock was lost while it was in use. Work done since may have overlapped another holder.
+    Lost,
+    /// It is unknown whether the lock was granted; [`Error::free_within`] bounds for how long.
+    Ambiguous,
+    /// The backend cannot do this; its [`Capabilities`](crate::Capabilities) say so.
+    Unsupported,
+}
+
+impl ErrorKind {
+    /// Tells whether the request may have reached the store, as far as the kind alone can tell.
+    fn may_have_applied(self) -> bool {
+        match self {
+            Self::ServiceUnavailable
+            | Self::NetworkTimeout
+            | Self::Aborted
+            | Self::Internal
+            | Self::Lost
+            | Self::Ambiguous => true,
+            Self::AcquisitionTimeout
+            | Self::AuthFailed
+            | Self::InvalidArgument
+            | Self::RateLimited
+            | Self::Unsupported => false,
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::AcquisitionTimeout => "the lock is held by another",
+            Self::ServiceUnavailable => "the store is unavailable",
+            Self::AuthFailed => "the store refuses access",
+            Self::InvalidArgument => "invalid argument",
+            Self::RateLimited => "the store asks for fewer requests",
+            Self::NetworkTimeout => "no answer in time",
+            Self::Aborted => "cancelled",
+            Self::Internal => "internal error",
+            Self::Lost => "the lock was lost",
+            Self::Ambiguous => "it is unknown whether the lock was granted",
+            Self::Unsupported => "not supported by this backend",
+        }
+    }
+}
+
+/// Names what was being done when an error occurred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Parsing a value.
+    Validate,
+    /// Opening a backend.
+    Connect,
+    /// Acquiring a lock.
+    Acquire,
+    /// Extending a lock.
+    Extend,
+    /// Releasing a lock.
+    Release,
+    /// Calling off a grant whose outcome is unknown.
+    Abandon,
+    /// Looking a lock up.
+    Lookup,
+    /// Listing locks.
+    List,
+    /// Releasing a lock on an operator's word.
+    ForceRelease,
+    /// Looking at the store's own settings.
+    Check,
+    /// Using a lock that was held.
+    Hold,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Validate => "validate",
+            Self::Connect => "connect",
+            Self::Acquire => "acquire",
+            Self::Extend => "extend",
+            Self::Release => "release",
+            Self::Abandon => "abandon",
+            Self::Lookup => "lookup",
+            Self::List => "list",
+            Self::ForceRelease => "force release",
+            Self::Check => "check",
+            Self::Hold => "hold",
+        })
+    }
+}
+
+impl Error {
+    /// Makes an error.
+    ///
+    /// [`may_have_applied`](Self::may_have_applied) follows from the kind: it is false for those by
+    /// which a store says that it did nothing.
+    pub fn new(kind: ErrorKind, operation: Operation) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            operation,
+            key: None,
+            lock_id: None,
+            detail: None,
+            source: None,
+            may_have_applied: kind.may_have_applied(),
+            holder: None,
+            free_within: None,
+        }))
+    }
+
+    /// Adds what the kind does not say: a lower-case fragment without a full stop and without the
+    /// text of a key.
+    #[must_use]
+    pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.0.detail = Some(detail.into());
+        self
+    }
+
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Adds the key, of which only the hash is kept.
+    #[must_use]
+    pub fn with_key(mut self, key: &LockKey) -> Self {
+        self.0.key = Some(key.display_hash());
+        self
+    }
+
+    /// Adds the lock id.
+    #[must_use]
+    pub fn with_lock_id(mut self, lock_id: LockId) -> Self {
+        self.0.lock_id = Some(lock_id);
+        self
+    }
+
+    /// States that the request certainly changed nothing: it was never sent, or the store said so.
+    ///
+    /// A backend that can tell saves its callers an enquiry. When in doubt, do not call this.
+    #[must_use]
+    pub fn not_applied(mut self) -> Self {
+        self.0.may_have_applied = false;
+        self
+    }
+
+    pub(crate) fn with_holder(mut self, holder: Option<Holder>) -> Self {
+        self.0.holder = holder;
+        self
+    }
+
+    pub(crate) fn with_free_within(mut self, free_within: Duration) -> Self {
+        self.0.free_within = Some(free_within);
+        self
+    }
+
+    /// Returns what kind of error it is.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// Returns what was being done.
+    pub fn operation(&self) -> Operation {
+        self.0.operation
+    }
+
+    /// Returns the hash of the key.
+    pub fn key(&self) -> Option<DisplayHash> {
+        self.0.key
+    }
+
+    /// Returns the lock id.
+    pub fn lock_id(&self) -> Option<LockId> {
+        self.0.lock_id
+    }
+
+    /// Returns who held the lock when the wait was over, where the store told.
+    pub fn holder(&self) -> Option<&Holder> {
+        self.0.holder.as_ref()
+    }
+
+    /// Returns, for an [`Ambiguous`](ErrorKind::Ambiguous) error, how long from now a grant that
+    /// nobody knows of can keep the key at most. It is usually gone sooner: a background task asks
+    /// the store to call it off.
+    pub fn free_within(&self) -> Option<Duration> {
+        self.0.free_within
+    }
+
+    /// Tells whether the request may have changed something in the store all the same.
+    pub fn may_have_applied(&self) -> bool {
+        self.0.may_have_applied
+    }
+
+    /// Tells whether the same call, repeated unchanged, may succeed.
+    ///
+    /// It is false for [`Lost`](ErrorKind::Lost): the interrupted work, not the lock, decides
+    /// whether it may be done twice.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::AcquisitionTimeout
+                | ErrorKind::ServiceUnavailable
+                | ErrorKind::RateLimited
+                | ErrorKind::NetworkTimeout
+                | ErrorKind::Ambiguous
+        )
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.operation)?;
+        if let Some(key) = self.0.key {
+            write!(f, " of lock {key}")?;
+        }
+        write!(f, ": {}", self.0.kind.describe())?;
+        if let Some(detail) = &self.0.detail {
+            write!(f, ": {detail}")?;
+        }
+        match &self.0.holder {
+            Some(holder) => write!(f, ": {holder}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("operation", &self.0.operation)
+            .field("key", &self.0.key)
+            .field("lock_id", &self.0.lock_id)
+            .field("detail", &self.0.detail)
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::{Error, ErrorKind, Operation};
+    use crate::LockKey;
+
+    #[test]
+    fn display_names_operation_hash_kind_and_detail_in_one_line() {
+        let key = LockKey::new("payment:123").unwrap();
+        let error = Error::new(ErrorKind::ServiceUnavailable, Operation::Extend)
+            .with_key(&key)
+            .with_detail("connection refused")
+            .with_source("errno 111");
+        assert_eq!(
+            error.to_string(),
+            "extend of lock a422dabee27fcc7ad506f372: the store is unavailable: connection refused"
+        );
+        assert_eq!(error.source().unwrap().to_string(), "errno 111");
+    }
+
+    #[test]
+    fn a_request_counts_as_applied_unless_the_store_or_the_backend_said_otherwise() {
+        let timeout = Error::new(ErrorKind::NetworkTimeout, Operation::Acquire);
+        assert!(timeout.may_have_applied());
+        assert!(!timeout.not_applied().may_have_applied());
+        assert!(!Error::new(ErrorKind::RateLimited, Operation::Acquire).may_have_applied());
+    }
+}

@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+
+mod backend;
+mod clock;
+mod error;
+mod lock;
+mod value;
+
+#[cfg(feature = "contract")]
+pub mod contract;
+
+#[doc = include_str!("../ARCHITECTURE.md")]
+pub mod architecture {}
+
+pub use backend::{
+    AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, DynBackend, ExtendOutcome,
+    Fencing, Finding, Grant, Holder, ListRequest, LockBackend, LockInfo, LockPage, LockQuery,
+    LockRecord, LockRef, Mode, NotHeld, PageToken, ReleaseOutcome, Severity, WakeUp,
+};
+pub use clock::{BootClock, BootInstant, Clock, ManualClock};
+pub use error::{Error, ErrorKind, Operation};
+pub use lock::{
+    Growth, Jitter, Lease, LockBuilder, LockGuard, Loss, Renew, Retry, Run, Shutdown, SyncGuard,
+    SyncGuardBuilder, TryAcquire,
+};
+pub use value::{
+    DisplayHash, DurationExt, Fence, KeyLayout, LockId, LockKey, Owner, Timestamp, Ttl,
+};

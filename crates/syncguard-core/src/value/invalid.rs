@@ -1,0 +1,49 @@
+use std::time::Duration;
+
+use crate::{Error, ErrorKind, Operation};
+
+/// Says which rule a value breaks. A key is described by its length, never by its text.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Invalid {
+    #[error("lock key is empty; it takes 1 to 512 bytes of UTF-8 after NFC normalisation")]
+    EmptyKey,
+    #[error("lock key has {0} bytes after NFC normalisation; the limit is 512")]
+    LongKey(usize),
+    #[error("lock id has {0} characters; it takes 22 of base64url")]
+    LockIdLength(usize),
+    #[error("lock id has the character {0:?}; it takes 22 of base64url (A-Z a-z 0-9 - _)")]
+    LockIdCharacter(char),
+    #[error("fence {0} is above the format's limit of 999999999999999")]
+    LargeFence(u64),
+    #[error("fence {0:?} is not 15 decimal digits")]
+    FenceText(String),
+    #[error("ttl {0:?} is not a positive whole number of milliseconds")]
+    FractionalTtl(Duration),
+    #[error("ttl {0:?} is longer than 3650 days")]
+    LongTtl(Duration),
+    #[error("ttl {text:?} is no duration such as 30s, 10m or 1h30m: {reason}")]
+    TtlText {
+        text: String,
+        reason: humantime::DurationError,
+    },
+    #[error("owner label is empty; it takes 1 to 255 bytes of UTF-8")]
+    EmptyOwner,
+    #[error("owner label has {0} bytes; the limit is 255")]
+    LongOwner(usize),
+    #[error("owner label has the control character {0:?}; it takes printable text")]
+    OwnerCharacter(char),
+    #[error(
+        "key prefix of {prefix} bytes leaves no room for a key of at most {limit} bytes with {reserve} reserved"
+    )]
+    LongPrefix {
+        prefix: usize,
+        limit: usize,
+        reserve: usize,
+    },
+}
+
+impl From<Invalid> for Error {
+    fn from(rule: Invalid) -> Self {
+        Self::new(ErrorKind::InvalidArgument, Operation::Validate).with_detail(rule.to_string())
+    }
+}

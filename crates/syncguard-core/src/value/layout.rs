@@ -1,0 +1,137 @@
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use super::{LockKey, invalid::Invalid};
+use crate::Error;
+
+/// Derives the names under which a store keeps a key's lock and its fence counter.
+///
+/// The derivation is that of the TypeScript SyncGuard, to the byte: `prefix:key` where it fits into
+/// the store's limit, and the first 16 bytes of its SHA-256 in base64url under the same prefix
+/// where it does not. Lengths are bytes of UTF-8; `reserve` is what the store's own derived names
+/// need beyond that.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::{KeyLayout, LockKey};
+///
+/// let layout = KeyLayout::new("syncguard", 1_000, 26);
+/// let key = LockKey::new("payment:123")?;
+/// assert_eq!(layout.lock_name(&key)?, "syncguard:payment:123");
+/// assert_eq!(layout.fence_name(&key)?, "syncguard:fence:syncguard:payment:123");
+/// # Ok::<(), syncguard_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLayout {
+    prefix: String,
+    limit: usize,
+    reserve: usize,
+}
+
+impl KeyLayout {
+    /// Describes a layout. Colons at the end of the prefix are dropped; it may be empty.
+    pub fn new(prefix: &str, limit: usize, reserve: usize) -> Self {
+        Self {
+            prefix: prefix.trim_end_matches(':').to_owned(),
+            limit,
+            reserve,
+        }
+    }
+
+    /// Names the lock of `key`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the prefix leaves no room even
+    /// for the hashed form.
+    pub fn lock_name(&self, key: &LockKey) -> Result<String, Error> {
+        self.derive(key.as_str())
+    }
+
+    /// Names the fence counter of `key`, derived from the name of its lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_name`](Self::lock_name).
+    pub fn fence_name(&self, key: &LockKey) -> Result<String, Error> {
+        self.derive(&format!("fence:{}", self.lock_name(key)?))
+    }
+
+    /// Names the lock of `key` by its hashed form whatever its length, for keys whose plain form
+    /// the store cannot hold or would confuse with a name of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`lock_name`](Self::lock_name).
+    pub fn hashed_lock_name(&self, key: &LockKey) -> Result<String, Error> {
+        self.hashed(&self.join(key.as_str()))
+    }
+
+    fn derive(&self, text: &str) -> Result<String, Error> {
+        let plain = self.join(text);
+        if plain.len() + self.reserve <= self.limit {
+            return Ok(plain);
+        }
+        self.hashed(&plain)
+    }
+
+    fn hashed(&self, plain: &str) -> Result<String, Error> {
+        let digest = Sha256::digest(plain.as_bytes());
+        let name = self.join(&URL_SAFE_NO_PAD.encode(&digest[..16]));
+        if name.len() + self.reserve > self.limit {
+            let prefix = self.prefix.len();
+            return Err(Invalid::LongPrefix {
+                prefix,
+                limit: self.limit,
+                reserve: self.reserve,
+            }
+            .into());
+        }
+        Ok(name)
+    }
+
+    fn join(&self, text: &str) -> String {
+        if self.prefix.is_empty() {
+            text.to_owned()
+        } else {
+            format!("{}:{text}", self.prefix)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{KeyLayout, LockKey};
+
+    proptest! {
+        #[test]
+        fn no_name_exceeds_its_limit(
+            prefix in "[a-z:é]{0,40}", key in "\\PC{1,200}", limit in 20usize..400, reserve in 0usize..30
+        ) {
+            let (layout, key) = (KeyLayout::new(&prefix, limit, reserve), LockKey::new(&key).unwrap());
+            for name in [layout.lock_name(&key), layout.fence_name(&key), layout.hashed_lock_name(&key)] {
+                prop_assert!(name.is_err() || name.is_ok_and(|name| name.len() + reserve <= limit));
+            }
+        }
+
+        #[test]
+        fn different_keys_get_different_names(one in "\\PC{1,80}", other in "\\PC{1,80}") {
+            let layout = KeyLayout::new("app", 64, 0);
+            let (one, other) = (LockKey::new(&one).unwrap(), LockKey::new(&other).unwrap());
+            prop_assert_eq!(layout.lock_name(&one).unwrap() == layout.lock_name(&other).unwrap(), one == other);
+            prop_assert_eq!(layout.fence_name(&one).unwrap() == layout.fence_name(&other).unwrap(), one == other);
+        }
+
+        #[test]
+        fn keys_that_are_equal_in_nfc_get_one_name(key in "\\PC{1,60}") {
+            use unicode_normalization::UnicodeNormalization;
+            let layout = KeyLayout::new("app", 64, 26);
+            let decomposed = LockKey::new(&key.nfd().collect::<String>()).unwrap();
+            let composed = LockKey::new(&key.nfc().collect::<String>()).unwrap();
+            prop_assert_eq!(layout.lock_name(&composed).unwrap(), layout.lock_name(&decomposed).unwrap());
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use std::{fmt, str::FromStr};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use super::{DisplayHash, invalid::Invalid, serde_as_text};
+use crate::{Error, ErrorKind, Operation};
+
+const LENGTH: usize = 22;
+
+/// Proves ownership of one grant: 16 random bytes as 22 characters of base64url.
+///
+/// The caller's side mints it before the first byte is sent, so that a lost reply can be asked
+/// about. Whoever knows it can release the lock; `Display` and `Debug` therefore show only its
+/// [`DisplayHash`], and [`as_str`](Self::as_str) gives the text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LockId([u8; LENGTH]);
+
+impl LockId {
+    /// Mints a fresh id from the operating system's random source.
+    ///
+    /// # Errors
+    ///
+    /// [`Internal`](ErrorKind::Internal) where the system gives no random bytes.
+    pub fn mint() -> Result<Self, Error> {
+        let mut bytes = [0; 16];
+        getrandom::fill(&mut bytes).map_err(|refused| {
+            Error::new(ErrorKind::Internal, Operation::Acquire)
+                .with_detail("the operating system gives no random bytes")
+                .with_source(refused)
+        })?;
+        URL_SAFE_NO_PAD.encode(bytes).parse()
+    }
+
+    /// Returns the 22 characters.
+    pub fn as_str(&self) -> &str {
+        // The bytes are ASCII by construction, so the fallback is never taken.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// Returns the hash that stands for the id in logs.
+    pub fn display_hash(&self) -> DisplayHash {
+        DisplayHash::of(self.as_str())
+    }
+
+    fn to_text(self) -> String {
+        self.as_str().to_owned()
+    }
+}
+
+impl FromStr for LockId {
+    type Err = Error;
+
+    /// Accepts any 22 characters of base64url. The last one may carry bits beyond the sixteenth
+    /// byte, as it may in the TypeScript SyncGuard: an id is compared as text, never decoded.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let stranger = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        if let Some(character) = text.chars().find(stranger) {
+            return Err(Invalid::LockIdCharacter(character).into());
+        }
+        let bytes = text.as_bytes().try_into();
+        Ok(Self(bytes.map_err(|_| Invalid::LockIdLength(text.len()))?))
+    }
+}
+
+impl fmt::Display for LockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.display_hash().fmt(f)
+    }
+}
+
+impl fmt::Debug for LockId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LockId({})", self.display_hash())
+    }
+}
+
+serde_as_text!(LockId);
+
+#[cfg(test)]
+mod tests {
+    use super::LockId;
+
+    #[test]
+    fn minted_ids_differ_and_can_be_read_back() {
+        let (one, other) = (LockId::mint().unwrap(), LockId::mint().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.as_str().parse::<LockId>().unwrap(), one);
+    }
+
+    #[test]
+    fn the_text_of_an_id_is_in_no_log() {
+        let id = LockId::mint().unwrap();
+        assert!(!format!("{id} {id:?}").contains(id.as_str()));
+    }
+}

@@ -1,0 +1,130 @@
+use std::{fmt, str::FromStr, sync::Arc};
+
+use super::{invalid::Invalid, serde_as_text};
+use crate::Error;
+
+/// Tells people who holds a lock: 1 to 255 bytes of printable text, such as `web-3:4711`.
+///
+/// A label is shown, never trusted: ownership is proved by the [`LockId`](crate::LockId) alone.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner(Arc<str>);
+
+impl Owner {
+    /// The longest label, in bytes of UTF-8.
+    pub const MAX_BYTES: usize = 255;
+
+    /// Checks a label.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where it is empty, longer than
+    /// [`MAX_BYTES`](Self::MAX_BYTES), or has control characters, which would let a label rewrite
+    /// the terminal that shows it.
+    pub fn new(label: &str) -> Result<Self, Error> {
+        if let Some(control) = label.chars().find(|c| c.is_control()) {
+            return Err(Invalid::OwnerCharacter(control).into());
+        }
+        match label.len() {
+            0 => Err(Invalid::EmptyOwner.into()),
+            length if length > Self::MAX_BYTES => Err(Invalid::LongOwner(length).into()),
+            _ => Ok(Self(label.into())),
+        }
+    }
+
+    /// Returns the label of this process, `host:pid`.
+    pub fn of_process() -> Self {
+        Self(format!("{}:{}", host(), std::process::id()).into())
+    }
+
+    /// Returns the label.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn to_text(&self) -> &str {
+        self.as_str()
+    }
+}
+
+/// Gives the host's name, reduced to what a label may hold.
+fn host() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    #[cfg(not(unix))]
+    let name = std::env::var("COMPUTERNAME").unwrap_or_default();
+    let name: String = name
+        .chars()
+        .filter(|c| c.is_ascii_graphic())
+        .take(200)
+        .collect();
+    if name.is_empty() {
+        "localhost".to_owned()
+    } else {
+        name
+    }
+}
+
+impl FromStr for Owner {
+    type Err = Error;
+
+    fn from_str(label: &str) -> Result<Self, Error> {
+        Self::new(label)
+    }
+}
+
+impl TryFrom<&str> for Owner {
+    type Error = Error;
+
+    fn try_from(label: &str) -> Result<Self, Error> {
+        Self::new(label)
+    }
+}
+
+impl TryFrom<String> for Owner {
+    type Error = Error;
+
+    fn try_from(label: String) -> Result<Self, Error> {
+        Self::new(&label)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Owner({:?})", self.0)
+    }
+}
+
+serde_as_text!(Owner);
+
+#[cfg(test)]
+mod tests {
+    use super::Owner;
+
+    #[test]
+    fn labels_that_cannot_be_shown_are_refused() {
+        for bad in ["", "a\nb", "\u{1b}[2J", &"x".repeat(256)] {
+            assert!(Owner::new(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(Owner::new("ci-7 (blue)").unwrap().as_str(), "ci-7 (blue)");
+    }
+
+    #[test]
+    fn the_label_of_the_process_is_valid_and_ends_with_its_pid() {
+        let label = Owner::of_process();
+        assert_eq!(Owner::new(label.as_str()).unwrap(), label);
+        assert!(
+            label
+                .as_str()
+                .ends_with(&format!(":{}", std::process::id()))
+        );
+    }
+}

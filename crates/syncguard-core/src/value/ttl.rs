@@ -1,0 +1,190 @@
+use std::{fmt, str::FromStr, time::Duration};
+
+use super::{invalid::Invalid, serde_as_text};
+use crate::Error;
+
+/// Says how long a grant lasts unless it is extended: a positive whole number of milliseconds.
+///
+/// Parses from a [`Duration`] and from text such as `30s`, `10m` or `1h30m`. Thirty seconds by
+/// default, ten years at most.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use syncguard_core::Ttl;
+///
+/// let ttl: Ttl = "1h30m".parse()?;
+/// assert_eq!(ttl.as_duration(), Duration::from_secs(5_400));
+/// assert!(Ttl::new(Duration::from_micros(1_500)).is_err());
+/// # Ok::<(), syncguard_core::Error>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ttl(Duration);
+
+impl Ttl {
+    /// The longest ttl: 3650 days. Its milliseconds fit into every store's integer with room for
+    /// today's date.
+    pub const MAX: Self = Self(Duration::from_secs(3_650 * 24 * 60 * 60));
+
+    /// Checks that `duration` is a positive whole number of milliseconds, at most
+    /// [`MAX`](Self::MAX).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where it is not.
+    pub fn new(duration: Duration) -> Result<Self, Error> {
+        if duration.is_zero() || !duration.subsec_nanos().is_multiple_of(1_000_000) {
+            return Err(Invalid::FractionalTtl(duration).into());
+        }
+        if duration > Self::MAX.0 {
+            return Err(Invalid::LongTtl(duration).into());
+        }
+        Ok(Self(duration))
+    }
+
+    /// Returns the duration.
+    pub fn as_duration(self) -> Duration {
+        self.0
+    }
+
+    /// Returns the milliseconds, as stores keep them.
+    pub fn as_millis(self) -> i64 {
+        // Bounded by `MAX`, so the fallback is never taken.
+        i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn to_text(self) -> String {
+        self.to_string()
+    }
+}
+
+impl Default for Ttl {
+    fn default() -> Self {
+        Self(Duration::from_secs(30))
+    }
+}
+
+impl TryFrom<Duration> for Ttl {
+    type Error = Error;
+
+    fn try_from(duration: Duration) -> Result<Self, Error> {
+        Self::new(duration)
+    }
+}
+
+impl TryFrom<&str> for Ttl {
+    type Error = Error;
+
+    fn try_from(text: &str) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl FromStr for Ttl {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refused = |reason| Invalid::TtlText {
+            text: text.chars().take(32).collect(),
+            reason,
+        };
+        Self::new(humantime::parse_duration(text).map_err(refused)?)
+    }
+}
+
+impl fmt::Display for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Ttl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ttl({self})")
+    }
+}
+
+serde_as_text!(Ttl);
+
+/// Writes durations as one says them: `30.secs()`, `5.mins()`.
+pub trait DurationExt {
+    /// That many milliseconds.
+    fn millis(self) -> Duration;
+    /// That many seconds.
+    fn secs(self) -> Duration;
+    /// That many minutes.
+    fn mins(self) -> Duration;
+    /// That many hours.
+    fn hours(self) -> Duration;
+}
+
+impl DurationExt for u32 {
+    fn millis(self) -> Duration {
+        Duration::from_millis(self.into())
+    }
+
+    fn secs(self) -> Duration {
+        Duration::from_secs(self.into())
+    }
+
+    fn mins(self) -> Duration {
+        Duration::from_secs(60 * u64::from(self))
+    }
+
+    fn hours(self) -> Duration {
+        Duration::from_secs(3_600 * u64::from(self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{DurationExt, Ttl};
+
+    #[test]
+    fn what_is_no_positive_whole_number_of_milliseconds_is_refused() {
+        let day = Duration::from_secs(86_400);
+        for bad in [
+            Duration::ZERO,
+            Duration::from_nanos(1),
+            Duration::from_micros(1_500),
+        ] {
+            assert!(Ttl::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(Ttl::new(3_650 * day).is_ok());
+        assert!(Ttl::new(3_651 * day).is_err());
+        for bad in ["", "0s", "-1s", "1500us", "soon", "1e9y"] {
+            assert!(bad.parse::<Ttl>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn human_durations_are_read() {
+        for (text, duration) in [
+            ("30s", 30.secs()),
+            ("10m", 10.mins()),
+            ("1h30m", 90.mins()),
+            ("250ms", 250.millis()),
+        ] {
+            assert_eq!(
+                text.parse::<Ttl>().unwrap().as_duration(),
+                duration,
+                "{text}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_serde_give_the_ttl_back(millis in 1u64..=315_360_000_000) {
+            let ttl = Ttl::new(Duration::from_millis(millis)).unwrap();
+            prop_assert_eq!(ttl.to_string().parse::<Ttl>().unwrap(), ttl);
+            let json = serde_json::to_string(&ttl).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Ttl>(&json).unwrap(), ttl);
+        }
+    }
+}
