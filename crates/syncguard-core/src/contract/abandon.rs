@@ -1,0 +1,87 @@
+//! Calling off a grant of which nobody knows whether it exists.
+
+use super::{Harness, steps::*};
+use crate::{ErrorKind, LockBackend};
+
+/// Abandoned after its grant, the key is free.
+pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    let request = ask("k", LONG);
+    granted(&a, &request).await;
+    a.abandon(request.lock_id, &request.key)
+        .await
+        .expect("answers");
+    assert!(!is_locked(&b, "k").await);
+    assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);
+}
+
+/// Abandoned before its acquire arrives, the id is refused; its fence is not used up.
+pub async fn abandoned_before_the_grant_the_id_is_refused<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    let request = ask("k", LONG);
+    b.abandon(request.lock_id, &request.key)
+        .await
+        .expect("answers");
+    let error = error_of(a.acquire(&request).await, ErrorKind::Aborted);
+    assert!(!error.may_have_applied());
+    assert!(!is_locked(&a, "k").await);
+    assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 1);
+}
+
+/// Abandoned while its acquire is on its way, the id holds nothing afterwards, whichever came first.
+pub async fn abandoned_during_the_grant_the_id_holds_nothing<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    for round in 0..50 {
+        let text = format!("k{round}");
+        let request = ask(&text, LONG);
+        let (outcome, abandoned) = tokio::join!(a.acquire(&request), async {
+            for _ in 0..round % 5 {
+                tokio::task::yield_now().await;
+            }
+            b.abandon(request.lock_id, &request.key).await
+        });
+        abandoned.expect("answers");
+        if let Err(error) = outcome {
+            assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
+        }
+        assert!(!is_locked(&b, &text).await, "round {round}");
+        assert!(
+            a.lookup(&request.lock_id.into())
+                .await
+                .expect("answers")
+                .is_none()
+        );
+    }
+}
+
+/// Abandoning twice, or an id that was never used, is no error and harms nobody.
+pub async fn abandoning_is_repeatable_and_harms_nobody<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, ask("k", LONG));
+    granted(&a, &request).await;
+    for _ in 0..2 {
+        a.abandon(id(), &request.key).await.expect("answers");
+    }
+    assert!(
+        a.lookup(&request.lock_id.into())
+            .await
+            .expect("answers")
+            .is_some()
+    );
+    for _ in 0..2 {
+        a.abandon(request.lock_id, &request.key)
+            .await
+            .expect("answers");
+    }
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// An abandoned id that no longer holds the key leaves its new holder alone.
+pub async fn abandoning_a_stale_id_leaves_the_new_lock_alone<H: Harness>(h: H) {
+    let (a, stale) = (h.client().await, ask("k", LONG));
+    granted(&a, &stale).await;
+    released(&a, lock_of(&stale)).await;
+    let fresh = ask("k", LONG);
+    granted(&a, &fresh).await;
+    a.abandon(stale.lock_id, &stale.key).await.expect("answers");
+    released(&a, lock_of(&fresh)).await;
+}

@@ -1,0 +1,174 @@
+//! Callers that go away.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Fault, Faulty, Gate, Harness, steps::*};
+use crate::{ErrorKind, LockBackend, Operation, SyncGuard};
+
+/// Polls a future so often, and drops it. Tells whether it ended before that.
+async fn poll_and_drop<F: Future>(future: F, polls: usize) -> bool {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        if poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_micros(300)).await;
+    }
+    false
+}
+
+/// Dropped at any of its awaits, an attempt leaves no lock behind.
+pub async fn an_attempt_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    for polls in 0..40 {
+        let ended = poll_and_drop(locks.lock("k").ttl(LONG).try_acquire(), polls).await;
+        drained(&locks).await;
+        assert!(!is_locked(&a, "k").await, "dropped after {polls} polls");
+        if ended && polls > 5 {
+            break;
+        }
+    }
+}
+
+/// Dropped at any of its awaits, a wait leaves no lock behind, and those who wait behind it go on.
+pub async fn a_wait_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    for polls in 0..20 {
+        let guard = held(&locks, "k", LONG).await;
+        let behind = tokio::spawn(locks.lock("k").wait(LONG).ttl(LONG).acquire());
+        assert!(!poll_and_drop(locks.lock("k").wait(LONG).acquire(), polls).await);
+        guard.release().await.expect("answers");
+        drop(behind.await.expect("no panic").expect("its turn comes"));
+        drained(&locks).await;
+        assert!(!is_locked(&a, "k").await, "dropped after {polls} polls");
+    }
+}
+
+/// Dropped at any of its awaits, `run` leaves no lock behind.
+pub async fn a_run_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    for polls in 0..40 {
+        let work = async |_| tokio::time::sleep(Duration::from_millis(2)).await;
+        let ended = poll_and_drop(locks.lock("k").ttl(LONG).run(work), polls).await;
+        drained(&locks).await;
+        assert!(!is_locked(&a, "k").await, "dropped after {polls} polls");
+        if ended && polls > 5 {
+            break;
+        }
+    }
+}
+
+/// Dropped while it is on its way, a release or an extend leaves the store in order.
+pub async fn a_release_dropped_at_any_await_is_carried_out<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    for polls in 0..10 {
+        let guard = held(&locks, "k", LONG).await;
+        poll_and_drop(guard.extend(LONG), polls).await;
+        assert!(guard.is_valid());
+        poll_and_drop(guard.release(), polls).await;
+        drained(&locks).await;
+        assert!(!is_locked(&a, "k").await, "dropped after {polls} polls");
+    }
+}
+
+/// A grant that the store makes after its caller has gone is released.
+pub async fn a_grant_made_after_its_caller_has_gone_is_released<H: Harness>(h: H) {
+    let (a, gate) = (h.client().await, Gate::new());
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    for held in [
+        Fault::RequestHeld(gate.clone()),
+        Fault::ReplyHeld(gate.clone()),
+    ] {
+        faulty.plan(Operation::Acquire, held);
+        let attempt = locks.lock("k").ttl(LONG).try_acquire();
+        tokio::select! {
+            _ = attempt => panic!("the gate is closed"),
+            () = gate.reached() => {}
+        }
+        gate.open();
+        drained(&locks).await;
+        assert!(!is_locked(&a, "k").await);
+    }
+    assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 3);
+}
+
+/// A cancelled token ends a wait, an attempt on its way, and work under the lock, at once.
+pub async fn a_cancelled_token_ends_the_wait_and_the_work<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", LONG).await;
+    let token = CancellationToken::new();
+    let wait = tokio::spawn(
+        locks
+            .lock("k")
+            .wait(LONG)
+            .cancel_on(token.clone())
+            .acquire(),
+    );
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    token.cancel();
+    error_of(wait.await.expect("no panic"), ErrorKind::Aborted);
+    drop(guard);
+    drained(&locks).await;
+
+    let token = CancellationToken::new();
+    let run = locks.lock("k").cancel_on(token.clone()).run(async |_| {
+        token.cancel();
+        std::future::pending::<()>().await;
+    });
+    error_of(run.await, ErrorKind::Aborted);
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// With a token that is cancelled beforehand, nothing is sent.
+pub async fn a_token_cancelled_beforehand_sends_nothing<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    let token = CancellationToken::new();
+    token.cancel();
+    faulty.plan(Operation::Acquire, Fault::NotSent);
+    let lock = || locks.lock("k").cancel_on(token.clone());
+    error_of(lock().try_acquire().await, ErrorKind::Aborted);
+    error_of(lock().acquire().await, ErrorKind::Aborted);
+    error_of(lock().run(async |_| ()).await, ErrorKind::Aborted);
+    error_of(lock().try_run(async |_| ()).await, ErrorKind::Aborted);
+    assert_eq!(faulty.planned(), 1, "no request met the fault");
+}
+
+/// A token ends an attempt on its way at once; the grant that comes of it is released.
+pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
+    let (a, gate, token) = (h.client().await, Gate::new(), CancellationToken::new());
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
+    let attempt = tokio::spawn(
+        locks
+            .lock("k")
+            .ttl(LONG)
+            .cancel_on(token.clone())
+            .try_acquire(),
+    );
+    gate.reached().await;
+    assert!(
+        a.is_locked(&key("k")).await.expect("answers"),
+        "it was granted"
+    );
+    token.cancel();
+    error_of(attempt.await.expect("no panic"), ErrorKind::Aborted);
+    gate.open();
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}

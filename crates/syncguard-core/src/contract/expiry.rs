@@ -1,0 +1,97 @@
+//! When a grant ends by itself.
+
+use super::{Harness, steps::*};
+use crate::{LockBackend, SyncGuard};
+
+/// A key whose holder is gone is granted again after ttl and grace.
+pub async fn an_expired_key_is_granted_again<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    granted(&a, &ask("k", SHORT)).await;
+    expire(&h, &a, SHORT).await;
+    assert!(!is_locked(&b, "k").await);
+    assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);
+}
+
+/// Past the expiry but within the grace, nobody else is granted the key.
+pub async fn a_key_is_not_granted_within_the_grace<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    granted(&a, &ask("k", SHORT)).await;
+    h.pass(SHORT + a.capabilities().grace / 3).await;
+    let holder = contended(&b, &ask("k", LONG)).await;
+    let remaining = holder.and_then(|holder| holder.remaining);
+    assert!(
+        remaining.is_none_or(|remaining| remaining.is_zero()),
+        "{remaining:?}"
+    );
+    assert!(is_locked(&b, "k").await);
+}
+
+/// Past the expiry but within the grace, the holder can still extend.
+pub async fn the_holder_can_extend_within_the_grace<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    let request = ask("k", SHORT);
+    granted(&a, &request).await;
+    h.pass(SHORT + a.capabilities().grace / 3).await;
+    extended(&a, lock_of(&request), LONG).await;
+    h.pass(a.capabilities().grace).await;
+    contended(&b, &ask("k", LONG)).await;
+}
+
+/// Past the expiry but within the grace, the holder's release frees the key.
+pub async fn the_holder_can_release_within_the_grace<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    let request = ask("k", SHORT);
+    granted(&a, &request).await;
+    h.pass(SHORT + a.capabilities().grace / 3).await;
+    released(&a, lock_of(&request)).await;
+    granted(&b, &ask("k", LONG)).await;
+}
+
+/// Each grant lasts for its own ttl.
+pub async fn each_grant_has_its_own_ttl<H: Harness>(h: H) {
+    let a = h.client().await;
+    granted(&a, &ask("short", SHORT)).await;
+    granted(&a, &ask("long", LONG)).await;
+    expire(&h, &a, SHORT).await;
+    assert!(!is_locked(&a, "short").await);
+    assert!(is_locked(&a, "long").await);
+}
+
+/// A guard knows by its own clock that it has run out, and gives its fence to nobody any more.
+pub async fn a_guard_notices_that_it_ran_out<H: Harness>(h: H) {
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", SHORT).await;
+    guard.lost().await;
+    assert!(!guard.is_valid() && guard.remaining().is_zero());
+    assert_eq!(guard.loss(), Some(crate::Loss::Expired));
+    error_of(guard.fence(), crate::ErrorKind::Lost);
+    error_of(guard.extend(LONG).await, crate::ErrorKind::Lost);
+}
+
+/// A guard knows that it ran out before anybody else is granted the key.
+pub async fn a_guard_is_lost_before_the_key_is_granted_again<H: Harness>(h: H) {
+    let (mine, theirs) = (
+        SyncGuard::new(h.client().await),
+        SyncGuard::new(h.client().await),
+    );
+    let guard = held(&mine, "k", SHORT).await;
+    let next = theirs
+        .lock("k")
+        .wait(LONG)
+        .acquire()
+        .await
+        .expect("it is granted in the end");
+    assert!(!guard.is_valid());
+    assert!(next.is_valid());
+}
+
+/// A lock that is kept ends with its ttl, not before.
+pub async fn a_kept_lock_ends_with_its_ttl<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(a.clone());
+    held(&locks, "k", SHORT).await.keep();
+    drained(&locks).await;
+    assert!(is_locked(&a, "k").await);
+    expire(&h, &a, SHORT).await;
+    assert!(!is_locked(&a, "k").await);
+}

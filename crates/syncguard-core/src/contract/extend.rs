@@ -1,0 +1,99 @@
+//! What an extend does to the expiry.
+
+use super::{Harness, steps::*};
+use crate::{ExtendOutcome, LockBackend, SyncGuard};
+
+/// An extend keeps the key beyond its first ttl.
+pub async fn an_extended_lock_outlives_its_first_ttl<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    let request = ask("k", SHORT);
+    granted(&a, &request).await;
+    extended(&a, lock_of(&request), LONG).await;
+    expire(&h, &a, SHORT).await;
+    contended(&b, &ask("k", LONG)).await;
+    released(&a, lock_of(&request)).await;
+}
+
+/// An extend counts from now; it does not add to what is left.
+pub async fn an_extend_replaces_and_never_adds<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, ask("k", LONG));
+    let grant = granted(&a, &request).await;
+    for _ in 0..3 {
+        let outcome = a
+            .extend(&lock_of(&request), ttl(LONG))
+            .await
+            .expect("answers");
+        let ExtendOutcome::Extended { expires_at } = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert!(expires_at >= grant.expires_at);
+        assert!(
+            expires_at.since(grant.expires_at) < LONG / 2,
+            "{expires_at} {grant:?}"
+        );
+        let record = a
+            .lookup(&request.lock_id.into())
+            .await
+            .expect("answers")
+            .expect("is held");
+        assert_eq!(record.expires_at, expires_at);
+    }
+}
+
+/// An extend may shorten.
+pub async fn an_extend_can_shorten<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, ask("k", LONG));
+    granted(&a, &request).await;
+    extended(&a, lock_of(&request), SHORT).await;
+    expire(&h, &a, SHORT).await;
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// An extend never revives a grant that is over, even if nobody has taken the key.
+pub async fn an_extend_never_revives<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, ask("k", SHORT));
+    granted(&a, &request).await;
+    expire(&h, &a, SHORT).await;
+    extend_finds_nothing(&a, lock_of(&request)).await;
+    assert!(!is_locked(&a, "k").await);
+    granted(&a, &ask("k", LONG)).await;
+}
+
+/// An extend changes the expiry and nothing else.
+pub async fn an_extend_keeps_fence_owner_and_start<H: Harness>(h: H) {
+    let a = h.client().await;
+    let owner = crate::Owner::new("me").ok();
+    let request = ask("k", SHORT).with_owner(owner);
+    granted(&a, &request).await;
+    let before = a
+        .lookup(&request.lock_id.into())
+        .await
+        .expect("answers")
+        .expect("is held");
+    extended(&a, lock_of(&request), LONG).await;
+    let after = a
+        .lookup(&request.lock_id.into())
+        .await
+        .expect("answers")
+        .expect("is held");
+    assert_eq!(
+        (after.fence, after.acquired_at),
+        (before.fence, before.acquired_at)
+    );
+    assert_eq!((after.owner, after.key), (before.owner, before.key));
+}
+
+/// Extends of one guard that are asked for at once go one after the other and all succeed.
+pub async fn extends_of_one_guard_do_not_overtake_each_other<H: Harness>(h: H) {
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", LONG).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let lease = guard.lease();
+        tasks.spawn(async move { lease.extend(LONG).await });
+    }
+    for result in tasks.join_all().await {
+        result.expect("is extended");
+    }
+    assert!(guard.is_valid());
+}

@@ -1,0 +1,224 @@
+//! Requests and replies that are lost.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Fault, Faulty, Gate, Harness, steps::*};
+use crate::{ErrorKind, Operation, SyncGuard};
+
+/// Where the reply is lost, asking again finds the very grant; it is never taken for contention.
+pub async fn a_lost_reply_is_asked_for_again_and_gives_the_same_grant<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    for number in 1..=20 {
+        faulty.plan(Operation::Acquire, Fault::ReplyLost);
+        let guard = held(&locks, "k", LONG).await;
+        assert_eq!(guard.fence().expect("is held").number(), number);
+        assert_eq!(faulty.planned(), 0, "the reply was lost");
+        guard.release().await.expect("answers");
+    }
+}
+
+/// Where the request is lost, asking again gets the lock.
+pub async fn a_lost_request_is_asked_again<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    faulty.plan(Operation::Acquire, Fault::RequestLost);
+    assert_eq!(
+        held(&locks, "k", LONG)
+            .await
+            .fence()
+            .expect("is held")
+            .number(),
+        1
+    );
+}
+
+/// Where no reply comes at all, the error says for how long the key may be taken, and the grant
+/// that nobody knows of is called off.
+pub async fn without_any_reply_the_outcome_is_ambiguous_and_called_off<H: Harness>(h: H) {
+    let a = h.client().await;
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    faulty.plan(Operation::Acquire, Fault::ReplyLost);
+    faulty.plan(Operation::Acquire, Fault::ReplyLost);
+    let error = error_of(
+        locks.lock("k").ttl(LONG).try_acquire().await,
+        ErrorKind::Ambiguous,
+    );
+    assert!(error.free_within().expect("is bounded") >= LONG && error.is_retryable());
+    assert_eq!(faulty.planned(), 0, "both replies were lost");
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+    assert_eq!(
+        granted(&a, &ask("k", LONG)).await.fence.number(),
+        2,
+        "it had been granted"
+    );
+}
+
+/// Contention whose reply is lost is contention when asked again.
+pub async fn contention_with_a_lost_reply_is_contention<H: Harness>(h: H) {
+    let a = h.client().await;
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    let request = ask("k", LONG);
+    granted(&a, &request).await;
+    faulty.plan(Operation::Acquire, Fault::ReplyLost);
+    assert!(is_contended(&locks.lock("k").try_acquire().await));
+    drained(&locks).await;
+    released(&a, lock_of(&request)).await;
+}
+
+/// A request that was given up and reaches the store later is refused there.
+pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>(h: H) {
+    let (a, gate) = (h.client().await, Gate::new());
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::builder(faulty.clone())
+        .request_timeout(Duration::from_millis(50))
+        .build();
+    faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
+    faulty.plan(Operation::Acquire, Fault::RequestLost);
+    error_of(
+        locks.lock("k").ttl(LONG).try_acquire().await,
+        ErrorKind::Ambiguous,
+    );
+    gate.reached().await;
+    drained(&locks).await;
+    gate.open();
+    // Its answer goes to nobody; what counts is that the key stays free.
+    for _ in 0..20 {
+        assert!(!is_locked(&a, "k").await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 1);
+}
+
+/// What was certainly not sent is tried again within the wait, and uses up no fence.
+pub async fn what_was_not_sent_is_tried_again_within_the_wait<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    for _ in 0..3 {
+        faulty.plan(Operation::Acquire, Fault::NotSent);
+    }
+    let guard = locks
+        .lock("k")
+        .acquire()
+        .await
+        .expect("the fourth attempt succeeds");
+    assert_eq!(guard.fence().expect("is held").number(), 1);
+    assert_eq!(faulty.planned(), 0);
+}
+
+/// What no repetition cures is reported at once, and a single attempt reports the store's state.
+pub async fn what_no_repetition_cures_is_reported_at_once<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    faulty.plan(Operation::Acquire, Fault::Refused);
+    let error = error_of(
+        locks.lock("k").wait(LONG).acquire().await,
+        ErrorKind::AuthFailed,
+    );
+    assert_eq!(
+        (error.operation(), error.key()),
+        (Operation::Acquire, Some(key("k").display_hash()))
+    );
+    faulty.plan(Operation::Acquire, Fault::NotSent);
+    let error = error_of(
+        locks.lock("k").try_acquire().await,
+        ErrorKind::ServiceUnavailable,
+    );
+    assert!(error.is_retryable() && !error.may_have_applied());
+}
+
+/// A wait that ends with the store out of reach says so, instead of blaming a holder.
+pub async fn a_wait_without_a_store_reports_the_store<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    for _ in 0..100 {
+        faulty.plan(Operation::Acquire, Fault::NotSent);
+    }
+    let result = locks.lock("k").wait(SHORT).acquire().await;
+    error_of(result, ErrorKind::ServiceUnavailable);
+}
+
+/// A release whose reply is lost is repeated in the background; so is one that was not sent.
+pub async fn a_failed_release_is_repeated_in_the_background<H: Harness>(h: H) {
+    let a = h.client().await;
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    for fault in [Fault::NotSent, Fault::RequestLost, Fault::ReplyLost] {
+        let guard = held(&locks, "k", LONG).await;
+        faulty.plan(Operation::Release, fault.clone());
+        error_of(guard.release().await, kind_of(&fault));
+        drained(&locks).await;
+        assert!(!is_locked(&a, "k").await);
+        faulty.plan(Operation::Release, fault);
+        drop(held(&locks, "k", LONG).await);
+        drained(&locks).await;
+        assert!(!is_locked(&a, "k").await);
+        assert_eq!(faulty.planned(), 0);
+    }
+}
+
+fn kind_of(fault: &Fault) -> ErrorKind {
+    match fault {
+        Fault::NotSent => ErrorKind::ServiceUnavailable,
+        Fault::Refused => ErrorKind::AuthFailed,
+        _ => ErrorKind::NetworkTimeout,
+    }
+}
+
+/// A background release that fails for good reaches the callback, and a callback that panics does
+/// not stop the next one.
+pub async fn a_release_that_fails_for_good_reaches_the_callback<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let locks = SyncGuard::builder(faulty.clone())
+        .on_release_error(move |error| {
+            assert_eq!(
+                (error.kind(), error.operation()),
+                (ErrorKind::AuthFailed, Operation::Release)
+            );
+            count.fetch_add(1, Ordering::SeqCst);
+            panic!("the callback's own trouble");
+        })
+        .build();
+    for n in 1..=2 {
+        faulty.plan(Operation::Release, Fault::Refused);
+        drop(held(&locks, &format!("k{n}"), LONG).await);
+        drained(&locks).await;
+        assert_eq!(calls.load(Ordering::SeqCst), n);
+    }
+}
+
+/// An extend without an answer leaves the lock held until its deadline, and may be repeated.
+pub async fn an_extend_without_an_answer_may_be_repeated<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    let guard = held(&locks, "k", LONG).await;
+    for fault in [Fault::NotSent, Fault::RequestLost, Fault::ReplyLost] {
+        faulty.plan(Operation::Extend, fault);
+        guard.extend(LONG).await.expect_err("the fault happens");
+        assert!(guard.is_valid());
+        guard.extend(LONG).await.expect("is extended");
+    }
+}
+
+/// A shortening extend without an answer counts as if it had been applied.
+pub async fn a_shortening_extend_without_an_answer_counts<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    let guard = held(&locks, "k", LONG).await;
+    faulty.plan(Operation::Extend, Fault::ReplyLost);
+    guard.extend(SHORT).await.expect_err("the reply is lost");
+    assert!(guard.remaining() <= SHORT);
+    guard.lost().await;
+    assert!(!guard.is_valid());
+}

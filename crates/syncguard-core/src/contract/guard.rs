@@ -1,0 +1,177 @@
+//! Guards that are dropped, and where.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{Fault, Faulty, Harness, steps::*};
+use crate::{ErrorKind, LockBackend, Operation, Renew, SyncGuard};
+
+/// A dropped guard releases its lock in the background, without blocking.
+pub async fn a_dropped_guard_releases_its_lock<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    drop(held(&locks, "k", LONG).await);
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// Dropped on a thread without a runtime, a guard releases its lock all the same.
+pub async fn a_guard_dropped_outside_a_runtime_releases_its_lock<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", LONG).await;
+    std::thread::spawn(move || drop(guard))
+        .join()
+        .expect("dropping does not panic");
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// Dropped by a panic, a guard releases its lock.
+pub async fn a_guard_dropped_by_a_panic_releases_its_lock<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", LONG).await;
+    let task = tokio::spawn(async move {
+        let _guard = guard;
+        panic!("the work's own trouble");
+    });
+    assert!(task.await.expect_err("it panics").is_panic());
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// Dropped after its runtime was shut down, a guard neither blocks nor panics; the failure is
+/// reported, and the ttl ends the lock.
+pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness>(h: H) {
+    let a = h.client().await;
+    let reports = Arc::new(AtomicUsize::new(0));
+    let count = reports.clone();
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    let locks = SyncGuard::builder(h.client().await)
+        .runtime(runtime.handle().clone())
+        .on_release_error(move |error| {
+            assert_eq!(error.kind(), ErrorKind::Aborted);
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+        .build();
+    let guard = held(&locks, "k", SHORT).await;
+    runtime.shutdown_background();
+    drop(guard);
+    eventually("the drop is reported", async || {
+        reports.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    expire(&h, &a, SHORT).await;
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// A guard that renews keeps its lock beyond its ttl; dropped, it stops.
+pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let guard = locks
+        .lock("k")
+        .ttl(SHORT)
+        .renew(Renew::Auto)
+        .acquire()
+        .await
+        .expect("is free");
+    h.pass(SHORT + a.capabilities().grace).await;
+    h.pass(SHORT).await;
+    assert!(guard.is_valid());
+    contended(&a, &ask("k", LONG)).await;
+    drop(guard);
+    drained(&locks).await;
+    granted(&a, &ask("k", LONG)).await;
+}
+
+/// A guard does not renew unless asked.
+pub async fn a_guard_does_not_renew_unless_asked<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", SHORT).await;
+    expire(&h, &a, SHORT).await;
+    assert!(!guard.is_valid());
+    granted(&a, &ask("k", LONG)).await;
+}
+
+/// Renewals survive replies that are lost and requests that are not sent.
+pub async fn renewals_survive_a_passing_failure<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    let ttl = Duration::from_secs(1);
+    let guard = locks
+        .lock("k")
+        .ttl(ttl)
+        .renew(Renew::Auto)
+        .acquire()
+        .await
+        .expect("is free");
+    for fault in [Fault::NotSent, Fault::ReplyLost, Fault::RequestLost] {
+        faulty.plan(Operation::Extend, fault);
+    }
+    h.pass(ttl * 2).await;
+    assert!(guard.is_valid());
+    assert_eq!(faulty.planned(), 0, "the faults happened");
+}
+
+/// A renewing guard whose store is out of reach is lost at its deadline, not later.
+pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness>(h: H) {
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    let start = tokio::time::Instant::now();
+    let ttl = Duration::from_millis(600);
+    let guard = locks
+        .lock("k")
+        .ttl(ttl)
+        .renew(Renew::Auto)
+        .acquire()
+        .await
+        .expect("is free");
+    for _ in 0..1_000 {
+        faulty.plan(Operation::Extend, Fault::RequestLost);
+    }
+    guard.lost().await;
+    assert_eq!(guard.loss(), Some(crate::Loss::Expired));
+    assert!(start.elapsed() >= ttl / 2, "{:?}", start.elapsed());
+    assert!(faulty.planned() < 1_000, "renewals were tried");
+}
+
+/// A guard that is told by the store that it holds nothing is lost at once.
+pub async fn a_renewing_guard_is_lost_when_the_store_says_so<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let guard = locks
+        .lock("k")
+        .ttl(LONG)
+        .renew(Renew::Every(SHORT))
+        .acquire()
+        .await;
+    let guard = guard.expect("is free");
+    released(&a, guard.lock_id().into()).await;
+    guard.lost().await;
+    assert_eq!(guard.loss(), Some(crate::Loss::NotHeld));
+}
+
+/// A lock is held no longer than `max_hold`, whatever the renewals.
+pub async fn a_lock_is_held_no_longer_than_max_hold<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let lock = locks
+        .lock("k")
+        .ttl(LONG)
+        .renew(Renew::Every(SHORT / 3))
+        .max_hold(SHORT);
+    let guard = lock.acquire().await.expect("is free");
+    guard.lost().await;
+    assert_eq!(guard.loss(), Some(crate::Loss::MaxHold));
+    drop(guard);
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}

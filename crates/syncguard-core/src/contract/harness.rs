@@ -1,0 +1,170 @@
+use std::{future::Future, time::Duration};
+
+use super::report;
+use crate::{Fence, LockBackend, LockKey};
+
+/// How long one case may take. A case that hangs fails.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Starts a store and gives out clients of it.
+///
+/// Three methods are required. The hooks let the suite look further where the store can be made to
+/// fail; a hook that is [`Missing`](Hook::Missing) leaves its cases skipped.
+pub trait Harness: Sized + Send + Sync + 'static {
+    /// The backend under test.
+    type Backend: LockBackend + Clone;
+
+    /// Names the backend, and the cases that it does not promise.
+    fn profile() -> Profile;
+
+    /// Gives a store, or a namespace of one, that nobody else uses. Called once for each case.
+    fn start() -> impl Future<Output = Self> + Send;
+
+    /// Connects anew, as another process would.
+    fn client(&self) -> impl Future<Output = Self::Backend> + Send;
+
+    /// Lets at least `duration` pass on the store's clock and on the local one. By default, waits.
+    fn pass(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+        tokio::time::sleep(duration)
+    }
+
+    /// Sets the fence counter of a key as if `fence` had been granted last.
+    fn seed_fence(&self, key: &LockKey, fence: Fence) -> impl Future<Output = Hook> + Send {
+        let _ = (key, fence);
+        async { Hook::Missing }
+    }
+
+    /// Stops the store and starts it on the same data. Required of a store that claims durable
+    /// fences: a claim that is never put to the test is none.
+    fn restart(&self) -> impl Future<Output = Hook> + Send {
+        async { Hook::Missing }
+    }
+
+    /// Cuts every connection to the store. Required of a store that is reached through a network.
+    fn sever(&self) -> impl Future<Output = Hook> + Send {
+        async { Hook::Missing }
+    }
+}
+
+/// Tells whether a hook did what it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// It did.
+    Done,
+    /// The harness cannot.
+    Missing,
+}
+
+impl Hook {
+    /// Lets a case go on, or skips it with `reason`.
+    pub(super) fn or_skip(self, reason: &'static str) -> Result<(), Verdict> {
+        match self {
+            Self::Done => Ok(()),
+            Self::Missing => Err(Verdict::Skipped(reason)),
+        }
+    }
+}
+
+/// How the store is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// By a call, or through a file.
+    InProcess,
+    /// Through a network that can fail.
+    Network,
+}
+
+/// Names a backend in reports, and says what it does not promise.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub(super) name: &'static str,
+    pub(super) connection: Connection,
+    exceptions: Vec<(&'static str, &'static str)>,
+}
+
+impl Profile {
+    /// A store that is reached by a call or through a file.
+    pub fn in_process(name: &'static str) -> Self {
+        Self {
+            name,
+            connection: Connection::InProcess,
+            exceptions: Vec::new(),
+        }
+    }
+
+    /// A store that is reached through a network.
+    pub fn network(name: &'static str) -> Self {
+        Self {
+            connection: Connection::Network,
+            ..Self::in_process(name)
+        }
+    }
+
+    /// Leaves a case out, named as in [`CASES`](super::CASES), and says why.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such case: an exception that has outlived its case hides nothing.
+    #[must_use]
+    pub fn without(mut self, case: &'static str, reason: &'static str) -> Self {
+        assert!(super::CASES.contains(&case), "there is no case {case}");
+        self.exceptions.push((case, reason));
+        self
+    }
+
+    fn skips(&self, case: &str) -> Option<&'static str> {
+        let skipped = std::env::var("SYNCGUARD_SKIP").unwrap_or_default();
+        if skipped.split(',').any(|name| name.trim() == self.name) {
+            return Some("SYNCGUARD_SKIP names the backend");
+        }
+        let exception = self.exceptions.iter().find(|(name, _)| *name == case);
+        exception.map(|(_, reason)| *reason)
+    }
+}
+
+/// How a case ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The promise was kept.
+    Passed,
+    /// The promise was not put to the test, and why.
+    Skipped(&'static str),
+}
+
+impl From<()> for Verdict {
+    fn from((): ()) -> Self {
+        Self::Passed
+    }
+}
+
+impl From<Result<(), Self>> for Verdict {
+    fn from(result: Result<(), Self>) -> Self {
+        result.err().unwrap_or(Self::Passed)
+    }
+}
+
+/// Runs one case on a runtime of its own. What [`contract_tests!`](crate::contract_tests) calls.
+///
+/// # Panics
+///
+/// Where the case fails or takes longer than two minutes.
+pub fn run<H, C, F>(case: &'static str, body: C)
+where
+    H: Harness,
+    C: FnOnce(H) -> F,
+    F: Future<Output: Into<Verdict>>,
+{
+    let profile = H::profile();
+    let verdict = match profile.skips(case) {
+        Some(reason) => Verdict::Skipped(reason),
+        None => {
+            let case = async { body(H::start().await).await.into() };
+            let bounded = async { tokio::time::timeout(LIMIT, case).await };
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).enable_all().build();
+            let ended = runtime.expect("a runtime starts").block_on(bounded);
+            ended.expect("the case ends within its limit")
+        }
+    };
+    report::append(profile.name, case, verdict);
+}

@@ -1,0 +1,80 @@
+//! Bad input, refused before anything is stored.
+
+use std::time::Duration;
+
+use super::{Harness, steps::*};
+use crate::{ErrorKind, LockBackend, Mode, SyncGuard, Ttl};
+
+/// An empty key and one of 513 bytes are refused, in words that name the rule.
+pub async fn a_bad_key_is_refused<H: Harness>(h: H) {
+    let locks = SyncGuard::new(h.client().await);
+    for text in [String::new(), "x".repeat(513), "é".repeat(257)] {
+        let error = error_of(
+            locks.lock(&text).try_acquire().await,
+            ErrorKind::InvalidArgument,
+        );
+        assert!(error.to_string().contains("512"), "{error}");
+        error_of(locks.lookup(&text).await, ErrorKind::InvalidArgument);
+    }
+}
+
+/// A ttl of zero, of a fraction of a millisecond, or longer than the limit is refused.
+pub async fn a_bad_ttl_is_refused<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(a.clone());
+    let too_long = Ttl::MAX.as_duration() + Duration::from_millis(1);
+    for bad in [Duration::ZERO, Duration::from_micros(1), too_long] {
+        error_of(
+            locks.lock("k").ttl(bad).acquire().await,
+            ErrorKind::InvalidArgument,
+        );
+    }
+    error_of(
+        locks.lock("k").ttl("soon").try_acquire().await,
+        ErrorKind::InvalidArgument,
+    );
+    assert!(!is_locked(&a, "k").await);
+    let guard = held(&locks, "k", LONG).await;
+    error_of(
+        guard.extend(Duration::ZERO).await,
+        ErrorKind::InvalidArgument,
+    );
+    assert!(guard.is_valid());
+}
+
+/// The longest ttl works.
+pub async fn the_longest_and_the_shortest_ttl_work<H: Harness>(h: H) {
+    let a = h.client().await;
+    let request = ask("long", Ttl::MAX.as_duration());
+    granted(&a, &request).await;
+    extended(&a, lock_of(&request), Ttl::MAX.as_duration()).await;
+    contended(&a, &ask("long", LONG)).await;
+    let request = ask("short", Duration::from_millis(1));
+    granted(&a, &request).await;
+    expire(&h, &a, Duration::from_millis(1)).await;
+    granted(&a, &ask("short", LONG)).await;
+}
+
+/// An owner label that cannot be shown is refused.
+pub async fn a_bad_owner_is_refused<H: Harness>(h: H) {
+    let locks = SyncGuard::new(h.client().await);
+    for bad in ["", "two\nlines", &"x".repeat(256)] {
+        let result = locks.lock("k").owner(bad).try_acquire().await;
+        error_of(result, ErrorKind::InvalidArgument);
+    }
+}
+
+/// A backend either grants shared mode or says that it does not.
+pub async fn shared_mode_is_granted_or_unsupported<H: Harness>(h: H) {
+    let a = h.client().await;
+    let result = a.acquire(&ask("k", LONG).with_mode(Mode::Shared)).await;
+    if a.capabilities().shared {
+        assert!(
+            matches!(result, Ok(crate::AcquireOutcome::Granted(_))),
+            "{result:?}"
+        );
+    } else {
+        error_of(result, ErrorKind::Unsupported);
+        assert!(!is_locked(&a, "k").await);
+    }
+}

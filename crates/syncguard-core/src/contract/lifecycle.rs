@@ -1,0 +1,121 @@
+//! A lock from its grant to its release.
+
+use super::{Harness, steps::*};
+use crate::{Fence, LockBackend, SyncGuard};
+
+/// A key that nobody holds is granted, under the first fence.
+pub async fn a_free_key_is_granted_under_the_first_fence<H: Harness>(h: H) {
+    let grant = granted(&h.client().await, &ask("k", LONG)).await;
+    assert_eq!(grant.fence, Fence::new(1).expect("it fits"));
+}
+
+/// The expiry lies a ttl after the store's now.
+pub async fn a_grant_expires_a_ttl_after_the_store_made_it<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, ask("k", LONG));
+    let grant = granted(&a, &request).await;
+    let record = a
+        .lookup(&request.lock_id.into())
+        .await
+        .expect("answers")
+        .expect("is held");
+    assert_eq!(grant.expires_at.since(record.acquired_at), LONG);
+    assert!(
+        record.remaining() <= LONG && record.remaining() > LONG / 2,
+        "{record:?}"
+    );
+}
+
+/// After its release, a key is free for others at once, without any grace.
+pub async fn a_released_key_is_free_at_once<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    let request = ask("k", LONG);
+    granted(&a, &request).await;
+    released(&a, lock_of(&request)).await;
+    assert!(!is_locked(&b, "k").await);
+    granted(&b, &ask("k", LONG)).await;
+}
+
+/// What one client does, another one sees.
+pub async fn clients_see_each_others_locks<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    assert!(!is_locked(&b, "k").await);
+    granted(&a, &ask("k", LONG)).await;
+    assert!(is_locked(&b, "k").await);
+    assert!(!is_locked(&b, "other").await);
+}
+
+/// Acquire, extend and release through the lock API.
+pub async fn a_guard_acquires_extends_and_releases<H: Harness>(h: H) {
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", SHORT).await;
+    assert!(guard.is_valid() && guard.remaining() <= SHORT);
+    assert_eq!(guard.fence().expect("is held").number(), 1);
+    guard.extend(LONG).await.expect("is extended");
+    assert!(guard.remaining() > SHORT);
+    assert!(locks.owns(guard.lock_id()).await.expect("answers"));
+    let lease = guard.lease();
+    assert_eq!(
+        guard.release().await.expect("answers"),
+        crate::ReleaseOutcome::Released
+    );
+    assert!(!lease.is_valid() && lease.fence().is_err() && lease.remaining().is_zero());
+    assert!(!locks.is_locked("k").await.expect("answers"));
+}
+
+/// Locks, fences and owners survive a restart of a store that calls itself durable.
+pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(h: H) {
+    let a = h.client().await;
+    let (kept, gone) = (ask("kept", LONG), ask("gone", LONG));
+    granted(&a, &kept).await;
+    granted(&a, &gone).await;
+    released(&a, lock_of(&gone)).await;
+    if a.capabilities().fencing != crate::Fencing::Durable {
+        assert_eq!(
+            h.restart().await,
+            super::Hook::Missing,
+            "what restarts must be durable"
+        );
+        return;
+    }
+    assert_eq!(
+        h.restart().await,
+        super::Hook::Done,
+        "what is called durable must be restarted"
+    );
+    let b = h.client().await;
+    contended(&b, &ask("kept", LONG)).await;
+    assert_eq!(granted(&b, &kept).await.fence.number(), 1);
+    assert_eq!(granted(&b, &ask("gone", LONG)).await.fence.number(), 2);
+}
+
+/// A client whose connections are cut serves again.
+pub async fn a_client_whose_connections_are_cut_serves_again<H: Harness>(h: H) {
+    let a = h.client().await;
+    let request = ask("k", LONG);
+    granted(&a, &request).await;
+    if H::profile().connection == super::Connection::InProcess {
+        assert_eq!(
+            h.sever().await,
+            super::Hook::Missing,
+            "there is nothing to cut"
+        );
+        return;
+    }
+    assert_eq!(h.sever().await, super::Hook::Done, "a network can be cut");
+    let lock = lock_of(&request);
+    eventually("the client serves again", async || {
+        a.extend(&lock, ttl(LONG)).await.is_ok()
+    })
+    .await;
+    released(&a, lock).await;
+}
+
+/// A healthy store has no finding that makes it unsafe.
+pub async fn the_store_under_test_passes_its_own_check<H: Harness>(h: H) {
+    let findings = h.client().await.check().await.expect("answers");
+    let grave: Vec<_> = findings
+        .iter()
+        .filter(|f| f.severity == crate::Severity::Unsafe)
+        .collect();
+    assert!(grave.is_empty(), "{grave:?}");
+}

@@ -1,0 +1,85 @@
+//! The contract suite: what every backend promises, as cases that run against the real store.
+//!
+//! A backend's crate writes a [`Harness`] that starts the store and gives out clients, and expands
+//! the suite with [`contract_tests!`](crate::contract_tests), which makes one named test of each
+//! case. Most cases wait for real time to pass, so run them side by side.
+//!
+//! A case that cannot be run because the harness lacks a hook, or because the profile makes an
+//! exception, counts as skipped. So does every case of a backend whose profile name is in the
+//! comma-separated environment variable `SYNCGUARD_SKIP`. Where `SYNCGUARD_CONTRACT_REPORT` names a
+//! file, each case appends a line to it: backend, case, `passed` or `skipped`, and the reason,
+//! separated by tabs.
+//!
+//! # Examples
+//!
+//! ```
+//! use syncguard_core::contract::{Harness, Profile};
+//! # use syncguard_core::*;
+//! # #[derive(Clone)] struct MyBackend;
+//! # impl LockBackend for MyBackend {
+//! #     fn capabilities(&self) -> Capabilities { Capabilities::new() }
+//! #     async fn acquire(&self, _: &AcquireRequest) -> Result<AcquireOutcome, Error> { todo!() }
+//! #     async fn extend(&self, _: &LockRef, _: Ttl) -> Result<ExtendOutcome, Error> { todo!() }
+//! #     async fn release(&self, _: &LockRef) -> Result<ReleaseOutcome, Error> { todo!() }
+//! #     async fn lookup(&self, _: &LockQuery) -> Result<Option<LockRecord>, Error> { todo!() }
+//! #     async fn abandon(&self, _: LockId, _: &LockKey) -> Result<(), Error> { todo!() }
+//! # }
+//!
+//! struct MyHarness(MyBackend);
+//!
+//! impl Harness for MyHarness {
+//!     type Backend = MyBackend;
+//!
+//!     fn profile() -> Profile {
+//!         Profile::in_process("my-store")
+//!     }
+//!
+//!     async fn start() -> Self {
+//!         Self(MyBackend)
+//!     }
+//!
+//!     async fn client(&self) -> MyBackend {
+//!         self.0.clone()
+//!     }
+//! }
+//!
+//! # #[cfg(any())]
+//! syncguard_core::contract_tests!(MyHarness);
+//! # fn main() {}
+//! ```
+
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::future_not_send,
+    reason = "a case fails by panicking, and runs on one task"
+)]
+
+mod cases;
+mod faulty;
+mod harness;
+mod report;
+mod steps;
+
+pub mod abandon;
+pub mod cancellation;
+pub mod contention;
+pub mod expiry;
+pub mod extend;
+pub mod failure;
+pub mod fencing;
+pub mod guard;
+pub mod idempotence;
+pub mod invalid;
+pub mod keys;
+pub mod lifecycle;
+pub mod lookup;
+pub mod operators;
+pub mod ownership;
+pub mod parallel;
+pub mod running;
+pub mod waiting;
+
+pub use cases::CASES;
+pub use faulty::{Fault, Faulty, Gate};
+pub use harness::{Connection, Harness, Hook, Profile, Verdict, run};

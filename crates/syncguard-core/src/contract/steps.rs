@@ -1,0 +1,140 @@
+//! The words in which the cases are told.
+
+use std::time::Duration;
+
+use super::Harness;
+use crate::{
+    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, Grant, Holder, LockBackend,
+    LockGuard, LockId, LockKey, LockRef, ReleaseOutcome, SyncGuard, TryAcquire, Ttl,
+};
+
+/// Long enough never to end within a case.
+pub(super) const LONG: Duration = Duration::from_secs(60);
+
+/// Short enough to wait for.
+pub(super) const SHORT: Duration = Duration::from_millis(300);
+
+/// How long after an expiry a case waits before it counts on it, beyond the grace.
+pub(super) const SLACK: Duration = Duration::from_millis(150);
+
+/// How long a case waits for what happens in the background.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn key(text: &str) -> LockKey {
+    LockKey::new(text).expect("the key is valid")
+}
+
+pub(super) fn ttl(duration: Duration) -> Ttl {
+    Ttl::new(duration).expect("the ttl is valid")
+}
+
+pub(super) fn id() -> LockId {
+    LockId::mint().expect("the system gives random bytes")
+}
+
+/// Asks for the key under a fresh id.
+pub(super) fn ask(text: &str, duration: Duration) -> AcquireRequest {
+    AcquireRequest::new(key(text), id(), ttl(duration))
+}
+
+/// The grant that a request leads to, with its key as a hint.
+pub(super) fn lock_of(request: &AcquireRequest) -> LockRef {
+    LockRef::new(request.lock_id, request.key.clone())
+}
+
+pub(super) async fn granted(backend: &impl LockBackend, request: &AcquireRequest) -> Grant {
+    match backend.acquire(request).await.expect("the store answers") {
+        AcquireOutcome::Granted(grant) => grant,
+        AcquireOutcome::Contended { holder } => panic!("contended by {holder:?}"),
+    }
+}
+
+pub(super) async fn contended(
+    backend: &impl LockBackend,
+    request: &AcquireRequest,
+) -> Option<Holder> {
+    match backend.acquire(request).await.expect("the store answers") {
+        AcquireOutcome::Contended { holder } => holder,
+        AcquireOutcome::Granted(grant) => panic!("granted as {grant:?}"),
+    }
+}
+
+pub(super) async fn released(backend: &impl LockBackend, lock: LockRef) {
+    let outcome = backend.release(&lock).await.expect("the store answers");
+    assert_eq!(outcome, ReleaseOutcome::Released);
+}
+
+pub(super) async fn release_finds_nothing(backend: &impl LockBackend, lock: LockRef) {
+    let outcome = backend.release(&lock).await.expect("the store answers");
+    assert!(matches!(outcome, ReleaseOutcome::NotHeld(_)), "{outcome:?}");
+}
+
+pub(super) async fn extended(backend: &impl LockBackend, lock: LockRef, by: Duration) {
+    let outcome = backend
+        .extend(&lock, ttl(by))
+        .await
+        .expect("the store answers");
+    assert!(
+        matches!(outcome, ExtendOutcome::Extended { .. }),
+        "{outcome:?}"
+    );
+}
+
+pub(super) async fn extend_finds_nothing(backend: &impl LockBackend, lock: LockRef) {
+    let outcome = backend
+        .extend(&lock, ttl(LONG))
+        .await
+        .expect("the store answers");
+    assert!(matches!(outcome, ExtendOutcome::NotHeld(_)), "{outcome:?}");
+}
+
+pub(super) async fn is_locked(backend: &impl LockBackend, text: &str) -> bool {
+    backend
+        .is_locked(&key(text))
+        .await
+        .expect("the store answers")
+}
+
+/// Waits past the expiry and the grace of a grant that was made or extended just now for `ttl`.
+pub(super) async fn expire<H: Harness>(harness: &H, backend: &impl LockBackend, ttl: Duration) {
+    harness
+        .pass(ttl + backend.capabilities().grace + SLACK)
+        .await;
+}
+
+/// Waits for something that happens in the background.
+pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = tokio::time::Instant::now();
+    while !holds().await {
+        assert!(
+            start.elapsed() < PATIENCE,
+            "it never came about that {what}"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until everything that goes on in the background is done.
+pub(super) async fn drained(locks: &SyncGuard) {
+    assert_eq!(locks.shutdown(PATIENCE).await, crate::Shutdown::Drained);
+}
+
+pub(super) async fn held(locks: &SyncGuard, text: &str, duration: Duration) -> LockGuard {
+    let attempt = locks
+        .lock(text)
+        .ttl(duration)
+        .try_acquire()
+        .await
+        .expect("the store answers");
+    attempt.acquired().expect("the lock is free")
+}
+
+pub(super) fn error_of<T>(result: Result<T, Error>, kind: ErrorKind) -> Error {
+    let error = result.err().expect("the call fails");
+    assert_eq!(error.kind(), kind, "{error}");
+    error
+}
+
+pub(super) fn is_contended(attempt: &Result<TryAcquire, Error>) -> bool {
+    matches!(attempt, Ok(TryAcquire::Contended(_)))
+}

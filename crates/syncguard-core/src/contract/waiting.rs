@@ -1,0 +1,202 @@
+//! Waiting for a lock.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Fault, Faulty, Gate, Harness, steps::*};
+use crate::{ErrorKind, LockBackend, Operation, Retry, SyncGuard};
+
+/// A waiter gets the lock when it is released by the same process.
+pub async fn a_waiter_gets_the_lock_when_it_is_released<H: Harness>(h: H) {
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", LONG).await;
+    let waiter = tokio::spawn(locks.lock("k").wait(LONG).acquire());
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!waiter.is_finished());
+    guard.release().await.expect("answers");
+    let guard = waiter.await.expect("no panic").expect("its turn comes");
+    assert_eq!(guard.fence().expect("is held").number(), 2);
+}
+
+/// A waiter gets the lock when another process releases it, without a wake-up at the latest when
+/// its schedule says so.
+pub async fn a_waiter_gets_the_lock_when_another_process_releases_it<H: Harness>(h: H) {
+    let (mine, theirs) = (
+        SyncGuard::new(h.client().await),
+        SyncGuard::new(h.client().await),
+    );
+    for number in 1..=5 {
+        let guard = held(&theirs, "k", LONG).await;
+        let waiter = tokio::spawn(mine.lock("k").wait(LONG).acquire());
+        tokio::time::sleep(Duration::from_millis(5 * number)).await;
+        guard.release().await.expect("answers");
+        waiter
+            .await
+            .expect("no panic")
+            .expect("its turn comes")
+            .release()
+            .await
+            .expect("answers");
+    }
+}
+
+/// A waiter gets the lock when its holder's grant is over.
+pub async fn a_waiter_gets_the_lock_when_its_holder_is_gone<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    granted(&a, &ask("k", SHORT)).await;
+    // Neither the schedule nor a release helps here.
+    let lock = locks.lock("k").wait(LONG).retry(Retry::fixed(LONG));
+    drop(lock.acquire().await.expect("its turn comes"));
+}
+
+/// A wait that is not granted ends in time, with an error that names the holder.
+pub async fn a_wait_ends_in_time_and_names_the_holder<H: Harness>(h: H) {
+    let (mine, theirs) = (
+        SyncGuard::new(h.client().await),
+        SyncGuard::new(h.client().await),
+    );
+    let _guard = theirs
+        .lock("k")
+        .owner("them")
+        .ttl(LONG)
+        .try_acquire()
+        .await
+        .expect("answers");
+    let error = error_of(
+        mine.lock("k").wait(SHORT).acquire().await,
+        ErrorKind::AcquisitionTimeout,
+    );
+    let holder = error.holder().expect("something is known");
+    assert_eq!(holder.owner.as_ref().expect("it is known").as_str(), "them");
+    assert!(
+        error.is_retryable() && error.to_string().contains("them"),
+        "{error}"
+    );
+}
+
+/// The retries are bounded too, and a wait of zero asks once.
+pub async fn retries_are_bounded_and_a_wait_of_zero_asks_once<H: Harness>(h: H) {
+    let (mine, theirs) = (
+        SyncGuard::new(h.client().await),
+        SyncGuard::new(h.client().await),
+    );
+    let _guard = held(&theirs, "k", LONG).await;
+    let retry = Retry::fixed(Duration::from_millis(1)).limit(3);
+    let result = mine.lock("k").wait(LONG).retry(retry).acquire().await;
+    error_of(result, ErrorKind::AcquisitionTimeout);
+    let result = mine.lock("k").wait(Duration::ZERO).acquire().await;
+    error_of(result, ErrorKind::AcquisitionTimeout);
+    drop(
+        mine.lock("free")
+            .wait(Duration::ZERO)
+            .acquire()
+            .await
+            .expect("is free"),
+    );
+}
+
+/// The wait bounds the call even while a request is on its way; what comes of it is released.
+pub async fn the_wait_bounds_a_request_on_its_way<H: Harness>(h: H) {
+    let (a, gate) = (h.client().await, Gate::new());
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
+    let start = Instant::now();
+    let result = locks.lock("k").ttl(LONG).wait(SHORT).acquire().await;
+    error_of(result, ErrorKind::AcquisitionTimeout);
+    assert!(start.elapsed() < LONG);
+    assert!(is_locked(&a, "k").await, "it was granted meanwhile");
+    gate.open();
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}
+
+/// The tasks of one process are served in the order in which they came.
+pub async fn waiters_of_one_process_are_served_in_order<H: Harness>(h: H) {
+    let locks = SyncGuard::new(h.client().await);
+    let guard = held(&locks, "k", LONG).await;
+    let (order, mut served) = tokio::sync::mpsc::unbounded_channel();
+    for n in 0..8 {
+        let (locks, order) = (locks.clone(), order.clone());
+        tokio::spawn(async move {
+            let work = async |_| order.send(n).expect("somebody listens");
+            locks
+                .lock("k")
+                .wait(LONG)
+                .run(work)
+                .await
+                .expect("its turn comes");
+        });
+        // Each joins the queue before the next one is started.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    guard.release().await.expect("answers");
+    for n in 0..8 {
+        assert_eq!(served.recv().await, Some(n));
+    }
+}
+
+/// However many tasks wait, one of them asks the store.
+pub async fn one_waiter_of_a_process_asks_the_store<H: Harness>(h: H) {
+    let a = h.client().await;
+    let request = ask("k", LONG);
+    granted(&a, &request).await;
+    let (faulty, gate) = (Faulty::new(h.client().await), Gate::new());
+    let locks = SyncGuard::new(faulty.clone());
+    for _ in 0..3 {
+        faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
+    }
+    let lock = || locks.lock("k").wait(LONG).acquire();
+    let mut waiters = tokio::task::JoinSet::from_iter((0..20).map(|_| lock()));
+    gate.reached().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(
+        faulty.planned(),
+        2,
+        "one request stands at the gate, nineteen tasks wait behind it"
+    );
+    released(&a, lock_of(&request)).await;
+    gate.open();
+    for number in 2..=21 {
+        let guard = waiters
+            .join_next()
+            .await
+            .expect("one more")
+            .expect("no panic");
+        let guard = guard.expect("its turn comes");
+        assert_eq!(guard.fence().expect("is held").number(), number);
+        guard.release().await.expect("answers");
+    }
+}
+
+/// A wake-up subscription that is made before an attempt misses no release that comes after it.
+pub async fn a_subscription_misses_no_release<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    if a.capabilities().wake_up == crate::WakeUp::None {
+        let key = key("k");
+        tokio::select! {
+            () = a.released(&key) => panic!("it said that it never wakes anybody"),
+            () = tokio::time::sleep(SHORT) => return,
+        }
+    }
+    for _ in 0..10 {
+        let request = ask("k", LONG);
+        granted(&b, &request).await;
+        let mut woken = std::pin::pin!(a.released(&request.key));
+        // The first poll subscribes; it may resolve for no reason, which is no promise broken.
+        let first = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(woken.as_mut().poll(context).is_ready())
+        });
+        if first.await {
+            released(&b, lock_of(&request)).await;
+            continue;
+        }
+        contended(&a, &ask("k", LONG)).await;
+        released(&b, lock_of(&request)).await;
+        tokio::time::timeout(LONG / 6, woken)
+            .await
+            .expect("the release wakes the subscriber");
+    }
+}

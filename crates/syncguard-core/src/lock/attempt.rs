@@ -1,0 +1,161 @@
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use super::{
+    builder::Terms,
+    cleanup::{Action, Cleanup},
+    detached::Detached,
+    guard::LockGuard,
+    lease::Lease,
+    shared::Shared,
+    validity::Validity,
+};
+use crate::{
+    AcquireOutcome, AcquireRequest, BootInstant, Error, ErrorKind, Grant, Holder, LockBackend,
+    LockId, Operation,
+};
+
+/// How one attempt ended.
+pub(crate) enum Attempted {
+    Granted(LockGuard),
+    Contended(Option<Holder>),
+}
+
+impl Shared {
+    /// Asks the store once, and once more where the first answer was lost.
+    ///
+    /// **Invariant:** whatever happens to the future, to its caller or to the runtime, a grant that
+    /// was made, or may yet be made, ends up in a guard or in a [`Cleanup`]. Dropped while a
+    /// request is on its way, the attempt goes on in the background, and the guard that it returns
+    /// to nobody releases itself.
+    pub(crate) fn attempt(
+        self: &Arc<Self>,
+        terms: &Terms,
+        runtime: &Handle,
+    ) -> Detached<Result<Attempted, Error>> {
+        let attempt = attempt(self.clone(), terms.clone(), runtime.clone());
+        self.detached(runtime, attempt)
+    }
+}
+
+async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<Attempted, Error> {
+    let request = AcquireRequest::new(terms.key.clone(), LockId::mint()?, terms.ttl)
+        .with_owner(Some(terms.owner.clone()))
+        .with_mode(terms.mode);
+    let sent = shared.clock.now();
+    let mut doubt = Doubt::new(&shared, &request, &runtime);
+    let mut answer = ask(&shared, &request).await;
+    let lost = answer.as_ref().is_err_and(Error::may_have_applied);
+    if lost {
+        // The same id again: if the first request was granted, this gives that very grant, with
+        // its fence. A fresh id would meet its own ghost and call it contention.
+        answer = ask(&shared, &request).await;
+    }
+    match answer {
+        Ok(AcquireOutcome::Granted(grant)) => {
+            doubt.settle();
+            let guard = guard(&shared, terms, &request, &runtime, grant, sent);
+            accept(guard, shared.grace).map(Attempted::Granted)
+        }
+        // Nothing is granted now, but a first request that was lost may still be on its way; the
+        // doubt stays and calls it off.
+        Ok(AcquireOutcome::Contended { holder }) => {
+            doubt.settle_unless(lost);
+            Ok(Attempted::Contended(holder))
+        }
+        Err(error) if lost || error.may_have_applied() => Err(ambiguous(&shared, &terms, error)),
+        Err(error) => {
+            doubt.settle();
+            Err(error.with_key(&terms.key))
+        }
+    }
+}
+
+async fn ask(shared: &Shared, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+    let acquire = shared.backend.acquire(request);
+    shared
+        .bounded(Operation::Acquire, shared.request_timeout, acquire)
+        .await
+}
+
+fn guard(
+    shared: &Arc<Shared>,
+    terms: Terms,
+    request: &AcquireRequest,
+    runtime: &Handle,
+    grant: Grant,
+    sent: BootInstant,
+) -> LockGuard {
+    if grant.fence >= crate::Fence::WARNING {
+        tracing::warn!(key = %terms.key, fence = %grant.fence, "the fence counter nears its limit");
+    }
+    // From the first send on: where the first answer was lost, the stored grant may be that old.
+    let validity = Validity::granted(sent, terms.ttl);
+    let lease = Lease::new(shared.clone(), runtime.clone(), request, grant, validity);
+    LockGuard::new(lease, terms.renew.unwrap_or_default(), terms.max_hold)
+}
+
+/// Refuses a grant that arrives after its own deadline; dropping the guard gives it back.
+fn accept(guard: LockGuard, grace: std::time::Duration) -> Result<LockGuard, Error> {
+    if guard.is_valid() {
+        return Ok(guard);
+    }
+    Err(Error::new(ErrorKind::Ambiguous, Operation::Acquire)
+        .with_key(guard.key())
+        .with_lock_id(guard.lock_id())
+        .with_detail("the grant arrived after its deadline")
+        .with_free_within(guard.ttl().as_duration() + grace))
+}
+
+fn ambiguous(shared: &Shared, terms: &Terms, cause: Error) -> Error {
+    Error::new(ErrorKind::Ambiguous, Operation::Acquire)
+        .with_key(&terms.key)
+        .with_detail("the store did not answer, nor when asked again")
+        .with_free_within(terms.ttl.as_duration() + shared.grace)
+        .with_source(cause)
+}
+
+/// Stands for a grant that may exist though nobody knows; calls it off unless it is settled.
+struct Doubt<'a> {
+    shared: &'a Arc<Shared>,
+    request: &'a AcquireRequest,
+    runtime: &'a Handle,
+    open: bool,
+}
+
+impl<'a> Doubt<'a> {
+    fn new(shared: &'a Arc<Shared>, request: &'a AcquireRequest, runtime: &'a Handle) -> Self {
+        Self {
+            shared,
+            request,
+            runtime,
+            open: true,
+        }
+    }
+
+    fn settle(&mut self) {
+        self.open = false;
+    }
+
+    fn settle_unless(&mut self, lost: bool) {
+        self.open = lost;
+    }
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            let AcquireRequest {
+                key, lock_id, ttl, ..
+            } = self.request.clone();
+            let cleanup = Cleanup {
+                key,
+                lock_id,
+                ttl,
+                action: Action::Abandon,
+            };
+            self.shared.clean_up(self.runtime, cleanup);
+        }
+    }
+}

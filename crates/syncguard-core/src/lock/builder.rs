@@ -1,0 +1,274 @@
+use std::{future::pending, sync::Arc, time::Duration};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    acquisition::Acquisition,
+    attempt::Attempted,
+    guard::{LockGuard, TryAcquire},
+    renewal::Renew,
+    retry::Retry,
+    shared::Shared,
+};
+use crate::{Error, ErrorKind, Holder, LockKey, Mode, Operation, Owner, Ttl};
+
+/// How long a wait lasts unless told otherwise.
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+
+/// Describes one use of a lock; ends with [`acquire`](Self::acquire),
+/// [`try_acquire`](Self::try_acquire), [`run`](Self::run) or [`try_run`](Self::try_run).
+///
+/// A value that breaks its rule is reported there, before anything is sent.
+///
+/// | Setting | Default |
+/// | --- | --- |
+/// | [`ttl`](Self::ttl) | 30 s |
+/// | [`wait`](Self::wait) | 5 s |
+/// | [`retry`](Self::retry) | 10 retries, 100 ms doubling up to 2 s, equal jitter |
+/// | [`renew`](Self::renew) | every third of the ttl in `run` and `try_run`, never otherwise |
+/// | [`max_hold`](Self::max_hold) | none |
+/// | [`owner`](Self::owner) | that of the [`SyncGuard`](crate::SyncGuard), `host:pid` |
+/// | [`mode`](Self::mode) | [`Mode::Exclusive`] |
+#[must_use = "a description of a lock locks nothing"]
+pub struct LockBuilder {
+    shared: Arc<Shared>,
+    terms: Result<Terms, Error>,
+    wait: Option<Duration>,
+    retry: Option<Retry>,
+    token: Option<CancellationToken>,
+}
+
+/// What is asked of the store, and of the guard that comes of it.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    pub(crate) key: LockKey,
+    pub(crate) ttl: Ttl,
+    pub(crate) mode: Mode,
+    pub(crate) owner: Owner,
+    pub(crate) renew: Option<Renew>,
+    pub(crate) max_hold: Option<Duration>,
+}
+
+impl LockBuilder {
+    pub(crate) fn new(shared: Arc<Shared>, key: Result<LockKey, Error>) -> Self {
+        let owner = shared.owner.clone();
+        let terms = key.map(|key| Terms {
+            key,
+            ttl: Ttl::default(),
+            mode: Mode::default(),
+            owner,
+            renew: None,
+            max_hold: None,
+        });
+        Self {
+            shared,
+            terms,
+            wait: None,
+            retry: None,
+            token: None,
+        }
+    }
+
+    /// Sets how long the grant lasts unless it is extended: a [`Ttl`], a [`Duration`] or text such
+    /// as `"30s"`.
+    pub fn ttl(self, ttl: impl TryInto<Ttl, Error: Into<Error>>) -> Self {
+        self.set(ttl.try_into(), |terms, ttl| terms.ttl = ttl)
+    }
+
+    /// Sets how long to wait for the lock at the most, even while a request is on its way. Zero
+    /// asks once.
+    ///
+    /// Without a [`retry`](Self::retry) beside it, the retries are no longer counted: the wait
+    /// alone bounds them.
+    pub fn wait(self, wait: Duration) -> Self {
+        Self {
+            wait: Some(wait),
+            ..self
+        }
+    }
+
+    /// Sets when a refused or failed attempt is repeated. The wait bounds it all the same.
+    pub fn retry(self, retry: Retry) -> Self {
+        Self {
+            retry: Some(retry),
+            ..self
+        }
+    }
+
+    /// Sets whether the lock is extended while it is held.
+    pub fn renew(self, renew: Renew) -> Self {
+        self.set(Ok::<_, Error>(renew), |terms, renew| {
+            terms.renew = Some(renew)
+        })
+    }
+
+    /// Sets how long the lock is held at the most, whatever the renewals. A lock that is held for
+    /// that long counts as [lost](crate::Loss::MaxHold), so that a hung job does not keep it for
+    /// ever.
+    pub fn max_hold(self, max_hold: Duration) -> Self {
+        self.set(Ok::<_, Error>(max_hold), |terms, limit| {
+            terms.max_hold = Some(limit)
+        })
+    }
+
+    /// Sets the label by which others learn who holds the lock.
+    pub fn owner(self, owner: impl TryInto<Owner, Error: Into<Error>>) -> Self {
+        self.set(owner.try_into(), |terms, owner| terms.owner = owner)
+    }
+
+    /// Sets whether others may hold the key at the same time.
+    pub fn mode(self, mode: Mode) -> Self {
+        self.set(Ok::<_, Error>(mode), |terms, mode| terms.mode = mode)
+    }
+
+    /// Gives up, with [`Aborted`](ErrorKind::Aborted), as soon as `token` is cancelled: the wait,
+    /// and in `run` the work. A guard is not bound to it.
+    pub fn cancel_on(self, token: CancellationToken) -> Self {
+        Self {
+            token: Some(token),
+            ..self
+        }
+    }
+
+    /// Asks for the lock once.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a value that breaks its rule,
+    /// [`Aborted`](ErrorKind::Aborted) where the token was cancelled,
+    /// [`Ambiguous`](ErrorKind::Ambiguous) where nobody knows whether the lock was granted (it is
+    /// called off in the background), or why the store could not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it leaves nothing behind: a grant that was made or is made later is released in the
+    /// background.
+    pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
+        let Self {
+            shared,
+            terms,
+            token,
+            ..
+        } = self;
+        let terms = terms?;
+        let attempt = shared.attempt(&terms, &shared.runtime(Operation::Acquire)?);
+        let attempted = tokio::select! {
+            biased;
+            () = cancelled(token.as_ref()) => return Err(aborted(&terms.key)),
+            attempted = attempt => attempted?,
+        };
+        Ok(match attempted {
+            Attempted::Granted(guard) => TryAcquire::Acquired(guard),
+            Attempted::Contended(holder) => TryAcquire::Contended(holder),
+        })
+    }
+
+    /// Waits for the lock.
+    ///
+    /// The tasks of one process that wait for one key form a queue, first come, first served; only
+    /// the first of them asks the store. It asks again when the lock is released, when its holder's
+    /// grant is over, or when the schedule says so, whichever comes first.
+    ///
+    /// # Errors
+    ///
+    /// [`AcquisitionTimeout`](ErrorKind::AcquisitionTimeout) where the wait or the retries are used
+    /// up; [`Error::holder`] tells who had the lock. Otherwise as
+    /// [`try_acquire`](Self::try_acquire); what may pass is tried again within the wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`try_acquire`](Self::try_acquire); the place in the queue is lost.
+    pub async fn acquire(self) -> Result<LockGuard, Error> {
+        if self.wait == Some(Duration::ZERO) {
+            return self.acquire_at_once().await;
+        }
+        let Self {
+            shared,
+            terms,
+            wait,
+            retry,
+            token,
+        } = self;
+        let terms = terms?;
+        let runtime = shared.runtime(Operation::Acquire)?;
+        let retry = retry.unwrap_or_else(|| match wait {
+            Some(_) => Retry::default().unlimited(),
+            None => Retry::default(),
+        });
+        let mut acquisition = Acquisition::new(&shared, &terms, runtime);
+        tokio::select! {
+            biased;
+            () = cancelled(token.as_ref()) => return Err(aborted(&terms.key)),
+            result = acquisition.run(&retry) => return result,
+            () = tokio::time::sleep(wait.unwrap_or(DEFAULT_WAIT)) => {}
+        }
+        Err(acquisition.given_up())
+    }
+
+    async fn acquire_at_once(self) -> Result<LockGuard, Error> {
+        let terms = self.terms?;
+        let key = terms.key.clone();
+        match (Self {
+            terms: Ok(terms),
+            ..self
+        })
+        .try_acquire()
+        .await?
+        {
+            TryAcquire::Acquired(guard) => Ok(guard),
+            TryAcquire::Contended(holder) => Err(contended(&key, holder)),
+        }
+    }
+
+    /// Renews unless told otherwise.
+    pub(crate) fn renewing(self) -> Self {
+        self.set(Ok::<_, Error>(Renew::Auto), |terms, auto| {
+            terms.renew.get_or_insert(auto);
+        })
+    }
+
+    pub(crate) fn token(&self) -> Option<CancellationToken> {
+        self.token.clone()
+    }
+
+    /// Applies a setting; the first value that breaks its rule is the one that is reported.
+    fn set<V, E: Into<Error>>(
+        self,
+        value: Result<V, E>,
+        apply: impl FnOnce(&mut Terms, V),
+    ) -> Self {
+        let terms = self.terms.and_then(|mut terms| {
+            apply(&mut terms, value.map_err(Into::into)?);
+            Ok(terms)
+        });
+        Self { terms, ..self }
+    }
+}
+
+/// Resolves when `token` is cancelled, never without one.
+pub(crate) async fn cancelled(token: Option<&CancellationToken>) {
+    match token {
+        Some(token) => token.cancelled().await,
+        None => pending().await,
+    }
+}
+
+/// Returns the error for a lock that somebody else holds.
+pub(crate) fn contended(key: &LockKey, holder: Option<Holder>) -> Error {
+    Error::new(ErrorKind::AcquisitionTimeout, Operation::Acquire)
+        .with_key(key)
+        .with_holder(holder)
+}
+
+fn aborted(key: &LockKey) -> Error {
+    Error::new(ErrorKind::Aborted, Operation::Acquire).with_key(key)
+}
+
+impl std::fmt::Debug for LockBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LockBuilder")
+            .field("key", &self.terms.as_ref().map(|terms| &terms.key))
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}

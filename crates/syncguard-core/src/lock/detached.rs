@@ -1,0 +1,71 @@
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+/// A future that its caller can stop waiting for but cannot stop.
+///
+/// Polled in place, so that it costs no task while its caller waits. Dropped after its first poll,
+/// when a request may be on its way, it moves into a background task and runs to its end there; what
+/// it returns is dropped, and a grant that is dropped is released. Dropped before, it has done
+/// nothing and is forgotten.
+pub(crate) struct Detached<T: Send + 'static> {
+    future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    started: bool,
+    runtime: Handle,
+    tasks: TaskTracker,
+}
+
+impl<T: Send + 'static> Detached<T> {
+    pub(crate) fn new(
+        future: impl Future<Output = T> + Send + 'static,
+        runtime: Handle,
+        tasks: TaskTracker,
+    ) -> Self {
+        Self {
+            future: Some(Box::pin(future)),
+            started: false,
+            runtime,
+            tasks,
+        }
+    }
+}
+
+impl<T: Send + 'static> Future for Detached<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // Taken out for the poll: a future that panicked must not be polled again by the drop.
+        let Some(mut future) = self.future.take() else {
+            return Poll::Pending;
+        };
+        self.started = true;
+        let polled = future.as_mut().poll(context);
+        if polled.is_pending() {
+            self.future = Some(future);
+        }
+        polled
+    }
+}
+
+impl<T: Send + 'static> Drop for Detached<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take().filter(|_| self.started) {
+            self.tasks
+                .spawn_on(async move { drop(future.await) }, &self.runtime);
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Detached<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Detached")
+            .field("started", &self.started)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,25 @@
+//! The lock API: what is written once, above every backend.
+
+mod acquisition;
+mod attempt;
+mod builder;
+mod cleanup;
+mod detached;
+mod guard;
+mod lease;
+mod queue;
+mod renewal;
+mod retry;
+mod run;
+mod shared;
+mod sync_guard;
+mod validity;
+
+pub use builder::LockBuilder;
+pub use guard::{LockGuard, TryAcquire};
+pub use lease::Lease;
+pub use renewal::Renew;
+pub use retry::{Growth, Jitter, Retry};
+pub use run::Run;
+pub use sync_guard::{Shutdown, SyncGuard, SyncGuardBuilder};
+pub use validity::Loss;

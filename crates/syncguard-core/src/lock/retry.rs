@@ -1,0 +1,204 @@
+//! When to ask again.
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, backoff::Backoff};
+
+/// Says when a refused or failed attempt is repeated.
+///
+/// By default ten times: after 100 ms, then twice as long each time up to 2 s, with
+/// [equal jitter](Jitter::Equal). Only attempts that this schedule itself starts are counted; those
+/// that follow a release or the holder's expiry are not.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::{DurationExt, Jitter, Retry};
+///
+/// let patient = Retry::exponential(50.millis()).limit(100).jitter(Jitter::Full);
+/// let steady = Retry::fixed(1.secs()).unlimited();
+/// # let _ = (patient, steady);
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Retry {
+    delay: Duration,
+    max_delay: Duration,
+    growth: Growth,
+    jitter: Jitter,
+    limit: Option<u32>,
+}
+
+/// Says how the delay grows from attempt to attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// It doubles.
+    Exponential,
+    /// It stays.
+    Fixed,
+}
+
+/// Says how much of a delay is left to chance, so that contenders spread out.
+///
+/// The names are those of Marc Brooker, "Exponential Backoff And Jitter" (2015).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jitter {
+    /// Nothing.
+    None,
+    /// The upper half: `d/2 + random * d/2`.
+    Equal,
+    /// All of it: `random * d`.
+    Full,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self::exponential(Duration::from_millis(100))
+    }
+}
+
+impl Retry {
+    /// Doubles the delay from attempt to attempt, up to 2 s unless [`max_delay`](Self::max_delay)
+    /// says otherwise.
+    pub fn exponential(first: Duration) -> Self {
+        Self {
+            delay: first,
+            max_delay: Duration::from_secs(2).max(first),
+            growth: Growth::Exponential,
+            jitter: Jitter::Equal,
+            limit: Some(10),
+        }
+    }
+
+    /// Keeps the same delay, without jitter unless [`jitter`](Self::jitter) adds one.
+    pub fn fixed(delay: Duration) -> Self {
+        let growth = Growth::Fixed;
+        Self {
+            growth,
+            jitter: Jitter::None,
+            max_delay: delay,
+            ..Self::exponential(delay)
+        }
+    }
+
+    /// Sets how many scheduled attempts follow the first one at the most.
+    #[must_use]
+    pub fn limit(self, retries: u32) -> Self {
+        Self {
+            limit: Some(retries),
+            ..self
+        }
+    }
+
+    /// Lets the wait alone bound the retries.
+    #[must_use]
+    pub fn unlimited(self) -> Self {
+        Self {
+            limit: None,
+            ..self
+        }
+    }
+
+    /// Caps the delay before jitter; it is at least the first delay.
+    #[must_use]
+    pub fn max_delay(self, max_delay: Duration) -> Self {
+        Self {
+            max_delay: max_delay.max(self.delay),
+            ..self
+        }
+    }
+
+    /// Sets how much of a delay is left to chance.
+    #[must_use]
+    pub fn jitter(self, jitter: Jitter) -> Self {
+        Self { jitter, ..self }
+    }
+
+    pub(crate) fn schedule(&self) -> Schedule {
+        // `backoff` draws from current * (1 ± factor): the centre of each jitter's range and its
+        // half-width give the factor.
+        let (centre, factor) = match self.jitter {
+            Jitter::None => (1.0, 0.0),
+            Jitter::Equal => (0.75, 1.0 / 3.0),
+            Jitter::Full => (0.5, 1.0),
+        };
+        let mut delays = ExponentialBackoff {
+            initial_interval: self.delay.mul_f64(centre),
+            max_interval: self.max_delay.mul_f64(centre),
+            multiplier: if self.growth == Growth::Exponential {
+                2.0
+            } else {
+                1.0
+            },
+            randomization_factor: factor,
+            // The wait is bounded elsewhere; this would measure it on another clock.
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        };
+        delays.reset();
+        Schedule {
+            delays,
+            left: self.limit,
+        }
+    }
+}
+
+/// Gives one delay after another.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    delays: ExponentialBackoff,
+    left: Option<u32>,
+}
+
+impl Iterator for Schedule {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(1)?;
+        }
+        self.delays.next_backoff()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Jitter, Retry};
+
+    const SLACK: Duration = Duration::from_micros(1);
+
+    #[test]
+    fn without_jitter_delays_double_up_to_the_cap_and_end_with_the_limit() {
+        let retry = Retry::default().jitter(Jitter::None).limit(7);
+        let millis: Vec<_> = retry.schedule().map(|delay| delay.as_millis()).collect();
+        assert_eq!(millis, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
+    }
+
+    #[test]
+    fn a_fixed_delay_stays() {
+        let delay = Duration::from_millis(30);
+        assert!(Retry::fixed(delay).schedule().all(|next| next == delay));
+        assert_eq!(Retry::fixed(delay).schedule().count(), 10);
+        assert_eq!(
+            Retry::fixed(delay).unlimited().schedule().take(500).count(),
+            500
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn each_jitter_stays_in_its_range(first in 1u64..500, cap in 1u64..5_000, full: bool) {
+            let (first, cap) = (Duration::from_millis(first), Duration::from_millis(cap));
+            let jitter = if full { Jitter::Full } else { Jitter::Equal };
+            let retry = Retry::exponential(first).max_delay(cap);
+            let plain = retry.clone().jitter(Jitter::None).schedule();
+            for (drawn, delay) in retry.jitter(jitter).schedule().zip(plain) {
+                let least = if full { Duration::ZERO } else { delay / 2 };
+                prop_assert!(least <= drawn + SLACK && drawn <= delay + SLACK, "{drawn:?} of {delay:?}");
+            }
+        }
+    }
+}

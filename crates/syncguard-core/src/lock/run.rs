@@ -1,0 +1,106 @@
+use std::ops::AsyncFnOnce;
+
+use super::{
+    builder::{LockBuilder, cancelled},
+    guard::{LockGuard, TryAcquire},
+    lease::Lease,
+};
+use crate::{Error, ErrorKind, Holder, Operation};
+
+/// How a call that runs its work or leaves it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run<T> {
+    /// The work ran and returned this.
+    Ran(T),
+    /// Somebody else has the lock, so the work was left; what is known of them.
+    Skipped(Option<Holder>),
+}
+
+impl LockBuilder {
+    /// Waits for the lock, runs `work` under it, and releases it.
+    ///
+    /// **Guarantees:** the lock is renewed while the work runs, every third of the ttl unless
+    /// [`renew`](Self::renew) says otherwise. The work is cancelled (its future is dropped) as soon
+    /// as the lock is lost; it never runs on knowingly. A panic in the work releases the lock and
+    /// goes on. The work is polled in place, so it may borrow, and need not be `Send`.
+    ///
+    /// A release that fails does not take the work's result away: it is tried again in the
+    /// background, and reported to
+    /// [`on_release_error`](crate::SyncGuardBuilder::on_release_error).
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire); and [`Lost`](ErrorKind::Lost) where the lock was lost before
+    /// the work had ended. The work may have got anywhere by then, even to its last line.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it drops the work and releases the lock in the background.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, Fence, SyncGuard};
+    /// # async fn charge(fence: Fence) -> u32 { 7 }
+    /// # async fn example(locks: SyncGuard) -> Result<(), Error> {
+    /// let receipt = locks.lock("payment:42").run(async |lease| {
+    ///     Ok::<_, Error>(charge(lease.fence()?).await)
+    /// }).await??;
+    /// # Ok(()) }
+    /// ```
+    pub async fn run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<T, Error> {
+        let this = self.renewing();
+        let token = this.token();
+        let guard = this.acquire().await?;
+        guard.run(work, cancelled(token.as_ref())).await
+    }
+
+    /// Runs `work` under the lock if it is to be had at once, and leaves it otherwise.
+    ///
+    /// Otherwise as [`run`](Self::run).
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire) and [`run`](Self::run).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    pub async fn try_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Run<T>, Error> {
+        let this = self.renewing();
+        let token = this.token();
+        match this.try_acquire().await? {
+            TryAcquire::Acquired(guard) => guard
+                .run(work, cancelled(token.as_ref()))
+                .await
+                .map(Run::Ran),
+            TryAcquire::Contended(holder) => Ok(Run::Skipped(holder)),
+        }
+    }
+}
+
+impl LockGuard {
+    async fn run<T>(
+        self,
+        work: impl AsyncFnOnce(Lease) -> T,
+        cancelled: impl Future<Output = ()>,
+    ) -> Result<T, Error> {
+        let value = tokio::select! {
+            biased;
+            () = self.lost() => return Err(self.lost_error()),
+            () = cancelled => {
+                let error = Error::new(ErrorKind::Aborted, Operation::Hold);
+                return Err(error.with_key(self.key()).with_lock_id(self.lock_id()));
+            }
+            value = work(self.lease()) => value,
+        };
+        // Work that blocked its thread may have run past the deadline without being polled; its
+        // result was not made under the lock.
+        if !self.is_valid() {
+            return Err(self.lost_error());
+        }
+        // A failure here is tried again, and in the end reported, by the background task.
+        let _ = self.release().await;
+        Ok(value)
+    }
+}

@@ -1,0 +1,57 @@
+use std::{future::Future, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::{detached::Detached, queue::Queues};
+use crate::{Clock, DynBackend, Error, ErrorKind, Operation, Owner};
+
+pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// What all locks of one [`SyncGuard`](crate::SyncGuard) have in common.
+pub(crate) struct Shared {
+    pub(crate) backend: DynBackend,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) queues: Queues,
+    /// Everything that must still reach the store though nobody waits for it.
+    pub(crate) tasks: TaskTracker,
+    pub(crate) owner: Owner,
+    pub(crate) grace: Duration,
+    pub(crate) request_timeout: Duration,
+    pub(crate) runtime: Option<Handle>,
+    pub(crate) on_release_error: Option<OnReleaseError>,
+}
+
+impl Shared {
+    /// Finds the runtime for background work: the configured one, else the caller's.
+    pub(crate) fn runtime(&self, operation: Operation) -> Result<Handle, Error> {
+        let runtime = self.runtime.clone().map_or_else(Handle::try_current, Ok);
+        runtime.map_err(|none| {
+            Error::new(ErrorKind::Internal, operation)
+                .with_source(none)
+                .not_applied()
+        })
+    }
+
+    /// Bounds one request. What is cut off may have applied.
+    pub(crate) async fn bounded<T>(
+        &self,
+        operation: Operation,
+        limit: Duration,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let late = |_| Error::new(ErrorKind::NetworkTimeout, operation);
+        tokio::time::timeout(limit, request)
+            .await
+            .unwrap_or_else(|cut| Err(late(cut)))
+    }
+
+    /// Makes a future that runs to its end even if its caller goes away.
+    pub(crate) fn detached<T: Send + 'static>(
+        &self,
+        runtime: &Handle,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> Detached<T> {
+        Detached::new(future, runtime.clone(), self.tasks.clone())
+    }
+}

@@ -1,0 +1,274 @@
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+
+use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
+
+use super::{builder::LockBuilder, queue::Queues, shared::Shared};
+use crate::{
+    BootClock, Capabilities, Clock, DynBackend, Error, Finding, ListRequest, LockBackend, LockId,
+    LockInfo, LockKey, LockPage, LockQuery, LockRecord, Owner,
+};
+
+/// How long one request to the store may take unless told otherwise.
+const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Locks by name over one backend. Cheap to clone; all clones share one queue for each key and one
+/// set of background tasks.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::{DurationExt, Error, LockBackend, SyncGuard};
+///
+/// async fn deploy(backend: impl LockBackend) -> Result<(), Error> {
+///     let locks = SyncGuard::new(backend);
+///     let guard = locks.lock("deploy:prod").wait(5.secs()).owner("ci-7").acquire().await?;
+///     println!("deploying under fence {}", guard.fence()?);
+///     guard.release().await?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct SyncGuard(Arc<Shared>);
+
+impl SyncGuard {
+    /// Locks over `backend` with the default settings.
+    pub fn new(backend: impl LockBackend) -> Self {
+        Self::builder(backend).build()
+    }
+
+    /// Starts to describe a `SyncGuard`.
+    pub fn builder(backend: impl LockBackend) -> SyncGuardBuilder {
+        SyncGuardBuilder(Shared {
+            grace: backend.capabilities().grace,
+            backend: DynBackend::new(backend),
+            clock: Arc::new(BootClock),
+            queues: Queues::default(),
+            tasks: TaskTracker::new(),
+            owner: Owner::of_process(),
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+            runtime: None,
+            on_release_error: None,
+        })
+    }
+
+    /// Starts to describe one use of the lock on `key`: text or a [`LockKey`].
+    ///
+    /// A key that breaks its rule is reported when the lock is asked for.
+    pub fn lock(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LockBuilder {
+        LockBuilder::new(self.0.clone(), key.try_into().map_err(Into::into))
+    }
+
+    /// Shows who holds `key`, `None` where nobody does. For diagnosis: the answer is old when it
+    /// arrives.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a key that breaks its rule, or
+    /// why the store did not answer. The same holds for the other questions below.
+    pub async fn lookup(
+        &self,
+        key: impl TryInto<LockKey, Error: Into<Error>>,
+    ) -> Result<Option<LockInfo>, Error> {
+        let key: LockKey = key.try_into().map_err(Into::into)?;
+        Ok(self
+            .lookup_raw(&key.into())
+            .await?
+            .as_ref()
+            .map(LockInfo::from))
+    }
+
+    /// Shows what `lock_id` holds, `None` where it holds nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`lookup`](Self::lookup).
+    pub async fn lookup_by_id(&self, lock_id: LockId) -> Result<Option<LockInfo>, Error> {
+        Ok(self
+            .lookup_raw(&lock_id.into())
+            .await?
+            .as_ref()
+            .map(LockInfo::from))
+    }
+
+    /// Shows a lock as the store keeps it, with its key and its id in clear. For debugging: whoever
+    /// sees the id can release the lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`lookup`](Self::lookup).
+    pub async fn lookup_raw(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        self.0.backend.lookup(query).await
+    }
+
+    /// Tells whether anybody holds `key`.
+    ///
+    /// # Errors
+    ///
+    /// As [`lookup`](Self::lookup).
+    pub async fn is_locked(
+        &self,
+        key: impl TryInto<LockKey, Error: Into<Error>>,
+    ) -> Result<bool, Error> {
+        self.0
+            .backend
+            .is_locked(&key.try_into().map_err(Into::into)?)
+            .await
+    }
+
+    /// Tells whether `lock_id` holds a lock.
+    ///
+    /// # Errors
+    ///
+    /// As [`lookup`](Self::lookup).
+    pub async fn owns(&self, lock_id: LockId) -> Result<bool, Error> {
+        Ok(self.lookup_raw(&lock_id.into()).await?.is_some())
+    }
+
+    /// Gives a page of the locks that are held, as the store keeps them. For operators.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) where the [`capabilities`](Self::capabilities)
+    /// have no `list`; otherwise as [`lookup`](Self::lookup).
+    pub async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
+        self.0.backend.list(request).await
+    }
+
+    /// Takes the lock on `key` away from whoever holds it and shows what it was. For operators: the
+    /// holder goes on until its next renewal tells it.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub async fn force_release(
+        &self,
+        key: impl TryInto<LockKey, Error: Into<Error>>,
+    ) -> Result<Option<LockInfo>, Error> {
+        let key = key.try_into().map_err(Into::into)?;
+        let record = self.0.backend.force_release(&key).await?;
+        self.0.queues.freed(&key);
+        Ok(record.as_ref().map(LockInfo::from))
+    }
+
+    /// Says what the backend can do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.backend.capabilities()
+    }
+
+    /// Looks at the store's own settings and reports those that would break a promise.
+    ///
+    /// # Errors
+    ///
+    /// Why the store did not answer.
+    pub async fn check(&self) -> Result<Vec<Finding>, Error> {
+        self.0.backend.check().await
+    }
+
+    /// Returns the backend, for what only backends do.
+    pub fn backend(&self) -> &DynBackend {
+        &self.0.backend
+    }
+
+    /// Waits until every release that goes on in the background is done, for `timeout` at the most.
+    ///
+    /// Call it before the runtime ends, after the last guard is gone. Guards that are still held
+    /// are left alone, and locks can be asked for afterwards as before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the background goes on whether or not anybody waits.
+    pub fn shutdown(&self, timeout: Duration) -> impl Future<Output = Shutdown> + Send + use<> {
+        let tasks = self.0.tasks.clone();
+        async move {
+            // Closed for the wait only: the tracker counts as done when it is closed and empty.
+            tasks.close();
+            let drained = tokio::time::timeout(timeout, tasks.wait()).await;
+            tasks.reopen();
+            match drained {
+                Ok(()) => Shutdown::Drained,
+                Err(_) => Shutdown::TimedOut {
+                    pending: tasks.len(),
+                },
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SyncGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncGuard")
+            .field("backend", &self.0.backend)
+            .field("owner", &self.0.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How a [shutdown](SyncGuard::shutdown) ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "what is still pending is left to the ttl"]
+pub enum Shutdown {
+    /// Nothing is left to do.
+    Drained,
+    /// So many releases still wait for the store. Their ttl ends the locks.
+    TimedOut {
+        /// How many.
+        pending: usize,
+    },
+}
+
+/// Describes a [`SyncGuard`].
+#[must_use = "a description locks nothing until it is built"]
+pub struct SyncGuardBuilder(Shared);
+
+impl SyncGuardBuilder {
+    /// Sets the label of all locks that do not set their own; by default `host:pid`.
+    pub fn owner(mut self, owner: Owner) -> Self {
+        self.0.owner = owner;
+        self
+    }
+
+    /// Sets how long one request to the store may take, 10 s by default. What takes longer is cut
+    /// off, and counts as unknown.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.0.request_timeout = timeout;
+        self
+    }
+
+    /// Calls back when a lock could not be released in the background and is left to its ttl.
+    ///
+    /// The callback must not block. It may panic; that is logged.
+    pub fn on_release_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        self.0.on_release_error = Some(Arc::new(callback));
+        self
+    }
+
+    /// Sets the runtime on which renewals and background releases run, by default that of the task
+    /// that asks for the lock.
+    ///
+    /// Give it a runtime of its own, and connect the backend on it, where blocking code may starve
+    /// the one that does the work: then renewals go on all the same.
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.0.runtime = Some(runtime);
+        self
+    }
+
+    /// Sets the clock by which leases are judged. For tests.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.0.clock = clock;
+        self
+    }
+
+    /// Finishes the description.
+    pub fn build(self) -> SyncGuard {
+        SyncGuard(Arc::new(self.0))
+    }
+}
+
+impl fmt::Debug for SyncGuardBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SyncGuardBuilder")
+            .field(&self.0.backend)
+            .finish()
+    }
+}

@@ -1,0 +1,250 @@
+//! Whether a lease is still ours, decided by the local clock alone.
+
+use std::{fmt, time::Duration};
+
+use crate::{BootInstant, Ttl};
+
+/// Says how a lease came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Its owner gave it back or let it run out on purpose.
+    Given,
+    /// It was lost while in use.
+    Lost(Loss),
+}
+
+/// Says how a lock was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Loss {
+    /// The local deadline passed before an extend succeeded.
+    Expired,
+    /// The store says that the lock is not held under this id any more.
+    NotHeld,
+    /// The lock was held for as long as `max_hold` allows.
+    MaxHold,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Expired => "its deadline passed before it was extended",
+            Self::NotHeld => "the store holds it under this id no more",
+            Self::MaxHold => "it was held for as long as max_hold allows",
+        })
+    }
+}
+
+/// The state of a lease, moved by what was sent and answered, and by the time.
+///
+/// **Invariant:** `deadline` is never later than any expiry that the store may hold for the grant,
+/// less the [margin](margin). It follows from three facts. The store counts a ttl from the moment
+/// when it handles a request, which is never before the request was sent. The deadline is lowered
+/// *before* an extend with a shorter ttl is sent, because that extend may apply even if its answer
+/// is never seen. And an extend whose answer was never seen may apply at any later time, so its ttl
+/// bounds every later deadline too (`in_doubt`).
+///
+/// **Invariant:** once ended, always ended; no answer that arrives late revives a lease.
+#[derive(Debug)]
+pub(crate) struct Validity {
+    deadline: BootInstant,
+    ttl: Ttl,
+    in_doubt: Option<Ttl>,
+    settled_doubt: Option<Ttl>,
+    end: Option<End>,
+}
+
+impl Validity {
+    /// Starts a lease whose acquire was sent at `sent`.
+    pub(crate) fn granted(sent: BootInstant, ttl: Ttl) -> Self {
+        let deadline = deadline(sent, ttl);
+        Self {
+            deadline,
+            ttl,
+            in_doubt: None,
+            settled_doubt: None,
+            end: None,
+        }
+    }
+
+    /// Returns how the lease ended, having looked at the clock first.
+    pub(crate) fn end_by(&mut self, now: BootInstant) -> Option<End> {
+        if now >= self.deadline {
+            self.end(End::Lost(Loss::Expired));
+        }
+        self.end
+    }
+
+    /// Returns the time left until the deadline, or how the lease ended.
+    pub(crate) fn remaining(&mut self, now: BootInstant) -> Result<Duration, End> {
+        self.end_by(now).map_or(Ok(self.deadline.since(now)), Err)
+    }
+
+    /// Ends the lease, unless it has ended before.
+    pub(crate) fn end(&mut self, end: End) {
+        self.end.get_or_insert(end);
+    }
+
+    /// Notes that an extend is about to be sent. One is on its way at a time.
+    pub(crate) fn extending(&mut self, sent: BootInstant, ttl: Ttl) {
+        self.deadline = self.deadline.min(deadline(sent, ttl));
+        self.settled_doubt = self.in_doubt;
+        self.in_doubt = Some(self.bounded(ttl));
+    }
+
+    /// Notes that the extend sent at `sent` succeeded; a lease that ended meanwhile stays ended.
+    pub(crate) fn extended(&mut self, sent: BootInstant, ttl: Ttl, now: BootInstant) {
+        self.extend_settled();
+        if self.end_by(now).is_none() {
+            self.deadline = deadline(sent, self.bounded(ttl));
+            self.ttl = ttl;
+        }
+    }
+
+    /// Notes that the extend that was on its way certainly changed nothing, or is answered for.
+    pub(crate) fn extend_settled(&mut self) {
+        self.in_doubt = self.settled_doubt;
+    }
+
+    /// Returns the ttl that the next renewal asks for.
+    pub(crate) fn ttl(&self) -> Ttl {
+        self.ttl
+    }
+
+    /// Returns the ttl by which renewals are timed: the shortest that may be in force.
+    pub(crate) fn pace(&self) -> Duration {
+        self.bounded(self.ttl).as_duration()
+    }
+
+    fn bounded(&self, ttl: Ttl) -> Ttl {
+        self.in_doubt.map_or(ttl, |doubt| doubt.min(ttl))
+    }
+}
+
+fn deadline(sent: BootInstant, ttl: Ttl) -> BootInstant {
+    sent + (ttl.as_duration() - margin(ttl))
+}
+
+/// The time before the store's expiry at which a lease counts as lost: 5 % of the ttl, at least
+/// 50 ms, at most half of the ttl. It covers the drift of two clocks and the time to stop the work.
+pub(crate) fn margin(ttl: Ttl) -> Duration {
+    const LEAST: Duration = Duration::from_millis(50);
+    let ttl = ttl.as_duration();
+    (ttl / 20).max(LEAST).min(ttl / 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{End, Loss, Validity, margin};
+    use crate::{BootInstant, Ttl};
+
+    fn at(millis: u64) -> BootInstant {
+        BootInstant::from_boot(Duration::from_millis(millis))
+    }
+
+    fn ttl(millis: u64) -> Ttl {
+        Ttl::new(Duration::from_millis(millis)).unwrap()
+    }
+
+    #[test]
+    fn the_margin_is_a_twentieth_but_50_ms_at_least_and_half_of_the_ttl_at_most() {
+        for (millis, expected) in [(30_000, 1_500), (1_000, 50), (400, 50), (60, 30), (2, 1)] {
+            assert_eq!(
+                margin(ttl(millis)),
+                Duration::from_millis(expected),
+                "{millis}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_lease_is_lost_at_its_deadline_and_a_late_extend_does_not_revive_it() {
+        let mut lease = Validity::granted(at(0), ttl(1_000));
+        assert_eq!(lease.end_by(at(949)), None);
+        lease.extending(at(900), ttl(1_000));
+        lease.extended(at(900), ttl(1_000), at(951));
+        assert_eq!(lease.end_by(at(951)), Some(End::Lost(Loss::Expired)));
+        assert_eq!(lease.end_by(at(0)), Some(End::Lost(Loss::Expired)));
+    }
+
+    #[test]
+    fn a_shorter_extend_counts_from_the_moment_it_is_sent() {
+        let mut lease = Validity::granted(at(0), ttl(60_000));
+        lease.extending(at(1_000), ttl(1_000));
+        assert_eq!(lease.end_by(at(1_950)), Some(End::Lost(Loss::Expired)));
+    }
+
+    /// What a store does with the extends it is sent: any of them may apply, in any order, at any
+    /// time after it was sent, whether or not its answer comes back.
+    #[derive(Clone, Debug)]
+    struct Extend {
+        after: u64,
+        ttl: u64,
+        answered_after: Option<u64>,
+        applied_after: u64,
+    }
+
+    fn extends() -> impl Strategy<Value = Vec<Extend>> {
+        let extend = (
+            0u64..3_000,
+            20u64..5_000,
+            proptest::option::of(0u64..2_000),
+            0u64..9_000,
+        );
+        let extend = extend.prop_map(|(after, ttl, answered_after, late)| Extend {
+            after,
+            ttl,
+            answered_after,
+            // An answered extend was applied before its answer.
+            applied_after: answered_after.map_or(late, |answer| late % (answer + 1)),
+        });
+        proptest::collection::vec(extend, 0..8)
+    }
+
+    proptest! {
+        #[test]
+        fn a_lease_is_never_valid_when_the_store_may_have_let_it_expire(
+            first in 20u64..5_000, plan in extends()
+        ) {
+            let mut lease = Validity::granted(at(0), ttl(first));
+            // The store's writes as (time of effect, ttl), and the spans in which the lease said yes.
+            let mut writes = vec![(0, first)];
+            let mut yes = Vec::new();
+            let mut now = 0;
+            for extend in &plan {
+                now += extend.after;
+                if lease.end_by(at(now)).is_some() { break }
+                yes.push(now);
+                lease.extending(at(now), ttl(extend.ttl));
+                writes.push((now + extend.applied_after, extend.ttl));
+                let sent = now;
+                now += extend.answered_after.unwrap_or(500);
+                if extend.answered_after.is_some() {
+                    lease.extended(at(sent), ttl(extend.ttl), at(now));
+                }
+                if lease.end_by(at(now)).is_none() { yes.push(now) }
+            }
+            while lease.end_by(at(now)).is_none() { yes.push(now); now += 10 }
+            writes.sort_unstable();
+            for moment in yes {
+                let (written, ttl) = *writes.iter().rfind(|(time, _)| *time <= moment).unwrap();
+                prop_assert!(moment < written + ttl, "valid at {moment}, expired at {}", written + ttl);
+            }
+        }
+
+        #[test]
+        fn an_ended_lease_stays_ended(times in proptest::collection::vec(0u64..10_000, 1..20)) {
+            let mut lease = Validity::granted(at(0), ttl(1_000));
+            lease.end(End::Given);
+            for time in times {
+                lease.extending(at(time), ttl(9_000));
+                lease.extended(at(time), ttl(9_000), at(time));
+                prop_assert_eq!(lease.end_by(at(time)), Some(End::Given));
+            }
+        }
+    }
+}
