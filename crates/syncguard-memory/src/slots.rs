@@ -1,0 +1,113 @@
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use syncguard_core::{
+    Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, NotHeld, Owner, Timestamp,
+};
+
+use crate::wait::Waiters;
+
+/// How long the mark of an abandoned id is kept. An acquire that is still on its way waits in this
+/// very process for its first poll; no task is left unpolled for that long.
+const MARK: Duration = Duration::from_secs(3_600);
+
+/// All that the backend knows, behind one mutex.
+///
+/// **Invariant:** `by_id` names the slot of every holder. It may also name slots whose holder has
+/// changed since, so a holder counts only if its own id is the one that was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    pub(crate) by_key: BTreeMap<LockKey, Slot>,
+    pub(crate) by_id: HashMap<LockId, LockKey>,
+    pub(crate) abandoned: HashMap<LockId, Timestamp>,
+    pub(crate) waiters: Waiters,
+}
+
+/// A key's fence counter, which stays, and its holder, who goes.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) fence: Fence,
+    pub(crate) held: Option<Held>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Held {
+    pub(crate) lock_id: LockId,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) acquired_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
+}
+
+impl Slot {
+    pub(crate) fn live(&self, now: Timestamp) -> Option<&Held> {
+        self.held.as_ref().filter(|held| held.is_live(now))
+    }
+
+    pub(crate) fn grant(&self, held: &Held) -> Grant {
+        Grant {
+            fence: self.fence,
+            expires_at: held.expires_at,
+        }
+    }
+
+    pub(crate) fn holder(&self, held: &Held, now: Timestamp) -> Holder {
+        Holder {
+            fence: Some(self.fence),
+            owner: held.owner.clone(),
+            remaining: Some(held.expires_at.since(now)),
+        }
+    }
+
+    pub(crate) fn record(&self, key: &LockKey, held: &Held, now: Timestamp) -> LockRecord {
+        LockRecord {
+            key: key.clone(),
+            lock_id: held.lock_id,
+            fence: self.fence,
+            owner: held.owner.clone(),
+            acquired_at: held.acquired_at,
+            expires_at: held.expires_at,
+            observed_at: now,
+        }
+    }
+}
+
+impl Held {
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        self.expires_at.is_live(now, Capabilities::GRACE)
+    }
+}
+
+impl Slots {
+    /// Finds the live holder with this id, and its key.
+    pub(crate) fn held_by(
+        &mut self,
+        lock_id: LockId,
+        now: Timestamp,
+    ) -> Result<(LockKey, &mut Slot), NotHeld> {
+        let key = self.by_id.get(&lock_id).cloned().ok_or(NotHeld::NotFound)?;
+        let slot = self.by_key.get_mut(&key).ok_or(NotHeld::NotFound)?;
+        match &slot.held {
+            Some(held) if held.lock_id != lock_id => Err(NotHeld::NotFound),
+            Some(held) if held.is_live(now) => Ok((key, slot)),
+            Some(_) => Err(NotHeld::Expired),
+            None => Err(NotHeld::NotFound),
+        }
+    }
+
+    /// Empties a slot and tells those who wait for its key.
+    pub(crate) fn vacate(&mut self, key: &LockKey) -> Option<Held> {
+        let held = self.by_key.get_mut(key)?.held.take()?;
+        self.by_id.remove(&held.lock_id);
+        self.waiters.notify(key);
+        Some(held)
+    }
+
+    /// Marks an id so that nothing is granted under it any more.
+    pub(crate) fn abandon(&mut self, lock_id: LockId, now: Timestamp) {
+        self.abandoned
+            .retain(|_, marked_at| now.since(*marked_at) < MARK);
+        self.abandoned.insert(lock_id, now);
+    }
+}
