@@ -24,8 +24,8 @@ use crate::{
 ///   over release, expiry, deletion of the lock's record and restart. Contention uses up none.
 ///   A counter at [`Fence::LIMIT`](crate::Fence::LIMIT) refuses with
 ///   [`Internal`](ErrorKind::Internal) before anything is stored.
-/// - **Ownership by id.** `extend` and `release` act on the id alone. A stale or a foreign id
-///   touches nobody's lock.
+/// - **Ownership by id.** An id names at most one grant. `extend` and `release` act on the id alone.
+///   A stale or a foreign id touches nobody's lock.
 ///
 /// # Errors
 ///

@@ -1,3 +1,5 @@
+use unicode_normalization::UnicodeNormalization;
+
 use crate::{LockId, LockKey, Owner, PageToken, Ttl};
 
 /// Asks for one grant.
@@ -104,7 +106,7 @@ impl From<LockId> for LockQuery {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ListRequest {
-    /// Only keys that begin with this text; empty for all.
+    /// Only keys that begin with this text, in normal form; empty for all.
     pub prefix: String,
     /// Where the page before ended; `None` for the first page.
     pub after: Option<PageToken>,

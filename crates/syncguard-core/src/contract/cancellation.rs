@@ -84,14 +84,12 @@ pub async fn a_release_dropped_at_any_await_is_carried_out<H: Harness>(h: H) {
 
 /// A grant that the store makes after its caller has gone is released.
 pub async fn a_grant_made_after_its_caller_has_gone_is_released<H: Harness>(h: H) {
-    let (a, gate) = (h.client().await, Gate::new());
+    let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
-    for held in [
-        Fault::RequestHeld(gate.clone()),
-        Fault::ReplyHeld(gate.clone()),
-    ] {
-        faulty.plan(Operation::Acquire, held);
+    for hold in [Fault::RequestHeld, Fault::ReplyHeld] {
+        let gate = Gate::new();
+        faulty.plan(Operation::Acquire, hold(gate.clone()));
         let attempt = locks.lock("k").ttl(LONG).try_acquire();
         tokio::select! {
             _ = attempt => panic!("the gate is closed"),

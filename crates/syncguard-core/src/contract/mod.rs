@@ -48,12 +48,7 @@
 //! # fn main() {}
 //! ```
 
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    clippy::future_not_send,
-    reason = "a case fails by panicking, and runs on one task"
-)]
+#![expect(clippy::expect_used, reason = "a case fails by panicking")]
 
 mod cases;
 mod faulty;

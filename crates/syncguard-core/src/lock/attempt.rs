@@ -12,8 +12,8 @@ use super::{
     validity::Validity,
 };
 use crate::{
-    AcquireOutcome, AcquireRequest, BootInstant, Error, ErrorKind, Grant, Holder, LockBackend,
-    LockId, Operation,
+    AcquireOutcome, AcquireRequest, BootInstant, Error, ErrorKind, Fence, Grant, Holder,
+    LockBackend, LockId, Operation,
 };
 
 /// How one attempt ended.
@@ -87,7 +87,7 @@ fn guard(
     grant: Grant,
     sent: BootInstant,
 ) -> LockGuard {
-    if grant.fence >= crate::Fence::WARNING {
+    if grant.fence > Fence::WARNING {
         tracing::warn!(key = %terms.key, fence = %grant.fence, "the fence counter nears its limit");
     }
     // From the first send on: where the first answer was lost, the stored grant may be that old.

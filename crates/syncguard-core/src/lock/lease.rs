@@ -153,10 +153,12 @@ impl Lease {
     /// counts on the shorter of the two ttls.
     pub async fn extend(&self, ttl: impl TryInto<Ttl, Error: Into<Error>>) -> Result<(), Error> {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        self.extend_within(ttl, self.0.shared.request_timeout).await
+        self.extend_within(ttl, Duration::MAX).await
     }
 
+    /// Extends with at most `limit` for the request, if that is shorter than any request may take.
     pub(crate) async fn extend_within(&self, ttl: Ttl, limit: Duration) -> Result<(), Error> {
+        let limit = limit.min(self.0.shared.request_timeout);
         let _alone = self.0.extending.lock().await;
         self.fence()?;
         let sent = self.0.shared.clock.now();

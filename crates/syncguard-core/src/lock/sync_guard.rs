@@ -181,11 +181,9 @@ impl SyncGuard {
     pub fn shutdown(&self, timeout: Duration) -> impl Future<Output = Shutdown> + Send + use<> {
         let tasks = self.0.tasks.clone();
         async move {
-            // Closed for the wait only: the tracker counts as done when it is closed and empty.
+            // A tracker counts as done when it is closed and empty; closed, it still takes tasks.
             tasks.close();
-            let drained = tokio::time::timeout(timeout, tasks.wait()).await;
-            tasks.reopen();
-            match drained {
+            match tokio::time::timeout(timeout, tasks.wait()).await {
                 Ok(()) => Shutdown::Drained,
                 Err(_) => Shutdown::TimedOut {
                     pending: tasks.len(),
