@@ -1,0 +1,187 @@
+//! Where the file is and how it is opened.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+use syncguard_core::{Error, Operation};
+
+use crate::{SqliteBackend, error::Failure};
+
+/// Says which file keeps the locks and how it is opened.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use syncguard_sqlite::SqliteConfig;
+///
+/// # async fn example() -> Result<(), syncguard_core::Error> {
+/// let backend = SqliteConfig::new("/var/lib/app/locks.db")
+///     .busy_timeout(Duration::from_secs(2))
+///     .existing_only()
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SqliteConfig {
+    path: PathBuf,
+    busy_timeout: Duration,
+    missing: Missing,
+}
+
+/// Says what to do where there is no file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    Create,
+    Refuse,
+}
+
+impl SqliteConfig {
+    /// How long a statement waits for others unless told otherwise: 5 seconds.
+    pub const DEFAULT_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// The longest busy timeout: one hour. It bounds how late an acquire can take effect.
+    pub const MAX_BUSY_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+    /// Names the file, which is created where it is missing. Its directory is not.
+    ///
+    /// A relative path counts from the working directory at the time of
+    /// [`connect`](Self::connect).
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            busy_timeout: Self::DEFAULT_BUSY_TIMEOUT,
+            missing: Missing::Create,
+        }
+    }
+
+    /// Sets how long an operation waits for its turn in this process, and then again for the
+    /// database's write lock, until it fails with
+    /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), having changed nothing.
+    /// Where it is zero, tasks of one process already fail when they meet.
+    #[must_use]
+    pub fn busy_timeout(self, busy_timeout: Duration) -> Self {
+        Self {
+            busy_timeout,
+            ..self
+        }
+    }
+
+    /// Refuses to create the file. The tables are still created in it where they are missing.
+    #[must_use]
+    pub fn existing_only(self) -> Self {
+        Self {
+            missing: Missing::Refuse,
+            ..self
+        }
+    }
+
+    /// Opens the file, switches it to a write-ahead log, and creates the tables where they are
+    /// missing. Any number of processes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a path that names no
+    ///   file (`:memory:`, a URI, an empty one), one that is not UTF-8, and a busy timeout above
+    ///   [`MAX_BUSY_TIMEOUT`](Self::MAX_BUSY_TIMEOUT).
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the file cannot
+    ///   be opened, or is in use for longer than the busy timeout.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the file may not be written.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where a newer version of this crate
+    ///   made the tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the file is no SQLite database or
+    ///   is damaged.
+    pub async fn connect(self) -> Result<SqliteBackend, Error> {
+        let path = self.path.clone();
+        let connected = async { SqliteBackend::connect(Target::try_from(self)?).await };
+        connected
+            .await
+            .map_err(|failure| failure.into_error(Operation::Connect, &path))
+    }
+}
+
+/// A configuration that was found to be valid: what connections are opened by.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Absolute, so that it means the same file after the process changed its directory.
+    pub(crate) path: PathBuf,
+    pub(crate) options: SqliteConnectOptions,
+    pub(crate) busy_timeout: Duration,
+}
+
+impl TryFrom<SqliteConfig> for Target {
+    type Error = Failure;
+
+    fn try_from(config: SqliteConfig) -> Result<Self, Failure> {
+        if config.busy_timeout > SqliteConfig::MAX_BUSY_TIMEOUT {
+            return Err(Failure::Config("the busy timeout is longer than one hour"));
+        }
+        let path = file(&config.path)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(config.missing == Missing::Create)
+            // The waiting is done here, where it can be fair: see `Lane`.
+            .busy_timeout(Duration::ZERO)
+            .disable_statement_logging();
+        Ok(Self {
+            path,
+            options,
+            busy_timeout: config.busy_timeout,
+        })
+    }
+}
+
+/// Makes a path absolute and refuses what SQLite would not take for a file.
+fn file(path: &Path) -> Result<PathBuf, Failure> {
+    let text = path
+        .to_str()
+        .ok_or(Failure::Config("the path is not UTF-8"))?;
+    if text.contains('\0') {
+        return Err(Failure::Config("the path has a NUL character"));
+    }
+    if text.is_empty() || text == ":memory:" {
+        let rule = "the path names no file: an in-memory database belongs to one connection alone";
+        return Err(Failure::Config(rule));
+    }
+    if text.starts_with("file:") {
+        return Err(Failure::Config("the path is a URI; give a plain path"));
+    }
+    std::path::absolute(path).map_err(|_| Failure::Config("there is no working directory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{SqliteConfig, Target};
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        for bad in ["", ":memory:", "file:locks.db?mode=memory", "a\0b"] {
+            assert!(Target::try_from(SqliteConfig::new(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_relative_path_is_bound_to_the_working_directory() {
+        let target = Target::try_from(SqliteConfig::new("locks.db")).unwrap();
+        assert_eq!(
+            target.path,
+            std::env::current_dir().unwrap().join("locks.db")
+        );
+    }
+
+    #[test]
+    fn a_busy_timeout_above_the_limit_is_refused() {
+        let config = SqliteConfig::new("locks.db");
+        let limit = SqliteConfig::MAX_BUSY_TIMEOUT;
+        assert!(Target::try_from(config.clone().busy_timeout(limit)).is_ok());
+        let above = limit + Duration::from_nanos(1);
+        assert!(Target::try_from(config.busy_timeout(above)).is_err());
+    }
+}

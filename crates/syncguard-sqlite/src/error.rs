@@ -1,0 +1,234 @@
+//! All that can go wrong here, and what it means to a caller.
+
+use std::path::Path;
+
+use syncguard_core::{Error, ErrorKind, Fence, Operation};
+
+/// Says what went wrong, in this crate's terms.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("{0}")]
+    Config(&'static str),
+    #[error(
+        "the database file holds lock tables of version {found}; this program knows version {known}"
+    )]
+    NewerSchema { found: i64, known: i64 },
+    #[error("the connection was not free within the busy timeout")]
+    NoTurn,
+    #[error("{0}")]
+    Driver(#[source] sqlx::Error, Effect),
+    /// A task of ours ended before its statement: the runtime is shutting down.
+    #[error("the statement was cut off")]
+    CutOff(Effect),
+    #[error("the {0} on record cannot be read")]
+    Unreadable(&'static str),
+    #[error("the id was abandoned")]
+    Abandoned,
+    #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
+    FenceLimit,
+    #[error("shared mode")]
+    SharedMode,
+    #[error("the lock changed hands again and again")]
+    Restless,
+}
+
+/// Says what a statement that failed may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    None,
+    Unknown,
+}
+
+/// The result codes of SQLite that are told apart, from <https://sqlite.org/rescode.html>.
+mod code {
+    pub(super) const ERROR: u32 = 1;
+    pub(super) const PERM: u32 = 3;
+    pub(super) const BUSY: u32 = 5;
+    pub(super) const LOCKED: u32 = 6;
+    pub(super) const NOMEM: u32 = 7;
+    pub(super) const READONLY: u32 = 8;
+    pub(super) const IOERR: u32 = 10;
+    pub(super) const CORRUPT: u32 = 11;
+    pub(super) const FULL: u32 = 13;
+    pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const PROTOCOL: u32 = 15;
+    pub(super) const CONSTRAINT: u32 = 19;
+    pub(super) const AUTH: u32 = 23;
+    pub(super) const NOTADB: u32 = 26;
+    /// The database file was moved or deleted under an open connection.
+    pub(super) const READONLY_DBMOVED: u32 = 1032;
+}
+
+impl Failure {
+    /// Tells whether another connection was in the way, which passes.
+    pub(crate) fn is_busy(&self) -> bool {
+        let passing = [code::BUSY, code::LOCKED, code::PROTOCOL];
+        matches!(self, Self::Driver(source, _)
+            if result_code(source).is_some_and(|code| passing.contains(&(code & 0xff))))
+    }
+
+    /// Tells whether the connection is as good as it was. One that is not is replaced.
+    pub(crate) fn spares_connection(&self) -> bool {
+        let constraint = matches!(self, Self::Driver(source, _)
+            if result_code(source).is_some_and(|code| code & 0xff == code::CONSTRAINT));
+        constraint || self.is_busy()
+    }
+
+    /// Makes the core's error. `path` is the database file.
+    pub(crate) fn into_error(self, operation: Operation, path: &Path) -> Error {
+        let (kind, effect) = self.classify();
+        let detail = match self.advice() {
+            Some(advice) => format!("{}: {advice}", path.display()),
+            None => self.to_string(),
+        };
+        let error = Error::new(kind, operation).with_detail(detail);
+        let error = match effect {
+            Effect::None => error.not_applied(),
+            Effect::Unknown => error,
+        };
+        match self {
+            Self::Driver(source, _) => error.with_source(source),
+            _ => error,
+        }
+    }
+
+    fn classify(&self) -> (ErrorKind, Effect) {
+        match self {
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
+            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
+            Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::FenceLimit => (ErrorKind::Internal, Effect::None),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
+            Self::Driver(source, effect) => classify_driver(source, *effect),
+        }
+    }
+
+    /// Explains an error of SQLite in words, where its own leave one guessing.
+    fn advice(&self) -> Option<&'static str> {
+        let Self::Driver(source, _) = self else {
+            return None;
+        };
+        let code = result_code(source)?;
+        Some(match code & 0xff {
+            _ if code == code::READONLY_DBMOVED => "the file was moved or deleted",
+            code::BUSY | code::LOCKED | code::PROTOCOL => {
+                "the database was in use for longer than the busy timeout"
+            }
+            code::PERM | code::READONLY | code::AUTH => "the file may not be written",
+            code::CANTOPEN => {
+                "the file cannot be opened; it and its directory must exist and be writable"
+            }
+            code::NOTADB => "the file is no SQLite database",
+            code::CORRUPT => "the database is damaged",
+            code::FULL => "the disk is full",
+            code::IOERR => "reading or writing the file failed",
+            code::NOMEM => "out of memory",
+            code::CONSTRAINT => "the lock id holds another key",
+            code::ERROR => "the lock tables are missing or not as this program made them",
+            _ => "sqlite refused the statement",
+        })
+    }
+}
+
+/// Sorts what SQLite and its driver report.
+///
+/// A statement that met a lock, a permission, a constraint or a damaged page did nothing: SQLite
+/// gave it up before its commit or rolled it back. After an I/O error that is not certain. The commit
+/// record may be in the log although syncing it failed, and count after a restart; a full disk can
+/// likewise strike behind the commit record. `effect` is what the statement could do at all.
+fn classify_driver(source: &sqlx::Error, effect: Effect) -> (ErrorKind, Effect) {
+    let Some(code) = result_code(source) else {
+        return match source {
+            sqlx::Error::WorkerCrashed | sqlx::Error::Io(_) => {
+                (ErrorKind::ServiceUnavailable, effect)
+            }
+            _ => (ErrorKind::Internal, effect),
+        };
+    };
+    match code & 0xff {
+        _ if code == code::READONLY_DBMOVED => (ErrorKind::ServiceUnavailable, Effect::None),
+        code::BUSY | code::LOCKED | code::PROTOCOL | code::CANTOPEN => {
+            (ErrorKind::ServiceUnavailable, Effect::None)
+        }
+        code::PERM | code::READONLY | code::AUTH => (ErrorKind::AuthFailed, Effect::None),
+        code::IOERR | code::FULL | code::NOMEM => (ErrorKind::ServiceUnavailable, effect),
+        code::CONSTRAINT => (ErrorKind::InvalidArgument, Effect::None),
+        _ => (ErrorKind::Internal, Effect::None),
+    }
+}
+
+/// Reads SQLite's extended result code.
+fn result_code(source: &sqlx::Error) -> Option<u32> {
+    source.as_database_error()?.code()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+    use syncguard_core::{Error, ErrorKind, Operation};
+
+    use super::{Effect, Failure};
+
+    /// Lets SQLite fail at the last of some statements, as a write.
+    async fn failing(options: SqliteConnectOptions, sql: &'static str) -> Error {
+        let mut connection = options.connect().await.unwrap();
+        let source = sqlx::raw_sql(sql)
+            .execute(&mut connection)
+            .await
+            .unwrap_err();
+        let failure = Failure::Driver(source, Effect::Unknown);
+        failure.into_error(Operation::Acquire, Path::new("locks.db"))
+    }
+
+    #[tokio::test]
+    async fn a_file_that_may_not_be_written_is_a_matter_of_permission() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(directory.path().join("locks.db"));
+        drop(
+            options
+                .clone()
+                .create_if_missing(true)
+                .connect()
+                .await
+                .unwrap(),
+        );
+        let error = failing(options.read_only(true), "CREATE TABLE t (x)").await;
+        assert_eq!(error.kind(), ErrorKind::AuthFailed, "{error}");
+        assert!(!error.may_have_applied());
+        assert!(
+            error
+                .to_string()
+                .contains("locks.db: the file may not be written"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_may_have_struck_behind_the_commit() {
+        let fill = "CREATE TABLE t (x); PRAGMA max_page_count = 3; \
+                    INSERT INTO t VALUES (zeroblob(100000))";
+        let error = failing(SqliteConnectOptions::new(), fill).await;
+        assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+        assert!(error.may_have_applied() && error.is_retryable(), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_sqlite_refuses_did_nothing() {
+        let error = failing(SqliteConnectOptions::new(), "SELECT 1 FROM nowhere").await;
+        assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+        assert!(!error.may_have_applied());
+    }
+
+    #[test]
+    fn a_read_that_failed_changed_nothing() {
+        for (effect, may_have_applied) in [(Effect::None, false), (Effect::Unknown, true)] {
+            let failure = Failure::Driver(sqlx::Error::WorkerCrashed, effect);
+            let error = failure.into_error(Operation::Acquire, Path::new("locks.db"));
+            assert_eq!(error.may_have_applied(), may_have_applied);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What operators do.
+
+use syncguard_core::{ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken};
+
+use crate::{
+    backend::Store,
+    connection::Statement,
+    error::Failure,
+    lookup::{GRACE_MS, lookup, record},
+};
+
+/// How often to try to end a grant that changes between the reading and the ending.
+const ROUNDS: usize = 16;
+
+/// Gives the live locks whose keys begin with a prefix, in the order of their keys.
+pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
+    let limit = request.limit.max(1);
+    let statement = Statement::new(include_str!("sql/list.sql"))
+        .integer(GRACE_MS)
+        .text(&request.prefix)
+        .text_or_null(beyond(&request.prefix).as_deref())
+        .text_or_null(request.after.as_ref().map(PageToken::as_str))
+        .integer(i64::try_from(limit).unwrap_or(i64::MAX));
+    let rows = store.reader.rows(statement).await?;
+    let locks: Vec<LockRecord> = rows.iter().map(record).collect::<Result<_, _>>()?;
+    let last = locks.last().filter(|_| locks.len() >= limit);
+    let next = last.map(|lock| PageToken::new(lock.key.as_str()));
+    Ok(LockPage { locks, next })
+}
+
+/// Returns the first text, by its bytes, beyond all those that begin with `prefix`; `None` where
+/// there is none. The bytes of UTF-8 sort as the characters do.
+fn beyond(prefix: &str) -> Option<String> {
+    let mut text = prefix.to_owned();
+    while let Some(last) = text.pop() {
+        if let Some(next) = (last..=char::MAX).nth(1) {
+            text.push(next);
+            return Some(text);
+        }
+    }
+    None
+}
+
+/// Ends the live grant of a key and gives its record.
+///
+/// SQLite's `RETURNING` gives what a row has become, not what it was. So the grant is read, and ended
+/// if it still is what was read.
+pub(crate) async fn force_release(
+    store: &Store,
+    key: &LockKey,
+) -> Result<Option<LockRecord>, Failure> {
+    let query = LockQuery::ByKey(key.clone());
+    for _ in 0..ROUNDS {
+        let Some(record) = lookup(store, &query).await? else {
+            return Ok(None);
+        };
+        let statement = Statement::new(include_str!("sql/force_release.sql"))
+            .text(key.as_str())
+            .text(record.lock_id.as_str())
+            .integer(record.expires_at.unix_millis());
+        if store.writer.row(statement).await?.is_some() {
+            return Ok(Some(record));
+        }
+    }
+    Err(Failure::Restless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beyond;
+
+    #[test]
+    fn the_text_beyond_a_prefix_is_above_all_that_begin_with_it() {
+        assert_eq!(beyond(""), None);
+        assert_eq!(beyond("a%").as_deref(), Some("a&"));
+        assert_eq!(beyond("a\0").as_deref(), Some("a\u{1}"));
+        assert_eq!(
+            beyond("a\u{d7ff}").as_deref(),
+            Some("a\u{e000}"),
+            "no surrogate in between"
+        );
+        assert_eq!(beyond("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(beyond("\u{10ffff}\u{10ffff}"), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! Opening the file and creating the tables.
+
+use std::time::Duration;
+
+use sqlx::{
+    ConnectOptions, Row,
+    sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    config::Target,
+    error::{Effect, Failure},
+};
+
+/// The version of the tables that `sql/schema.sql` makes.
+const VERSION: i64 = 1;
+
+/// How long to leave a database alone that another process is setting up.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Opens a connection to a database that has the tables.
+///
+/// While another process creates the file, switches it to a write-ahead log or recovers its log, SQLite
+/// answers that it is busy. Everything begins anew then, on a new connection, until the busy timeout
+/// is over.
+pub(crate) async fn open(
+    target: &Target,
+    synchronous: SqliteSynchronous,
+) -> Result<SqliteConnection, Failure> {
+    let deadline = Instant::now() + target.busy_timeout;
+    loop {
+        match open_once(target, synchronous).await {
+            Err(failure) if failure.is_busy() && Instant::now() < deadline => sleep(PAUSE).await,
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn open_once(
+    target: &Target,
+    synchronous: SqliteSynchronous,
+) -> Result<SqliteConnection, Failure> {
+    let mut connection = target
+        .options
+        .clone()
+        .synchronous(synchronous)
+        .connect()
+        .await
+        .map_err(failed)?;
+    // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the
+    // same, and `check` tells.
+    read(&mut connection, include_str!("sql/journal_mode.sql")).await?;
+    if !has_schema(&mut connection).await? {
+        let create = sqlx::raw_sql(include_str!("sql/schema.sql"));
+        create.execute(&mut connection).await.map_err(failed)?;
+    }
+    let row = read(&mut connection, include_str!("sql/schema_version.sql")).await?;
+    let found = row.and_then(|row| row.try_get("version").ok());
+    match found.ok_or(Failure::Unreadable("version of the lock tables"))? {
+        found if found > VERSION => Err(Failure::NewerSchema {
+            found,
+            known: VERSION,
+        }),
+        _ => Ok(connection),
+    }
+}
+
+async fn has_schema(connection: &mut SqliteConnection) -> Result<bool, Failure> {
+    let row = read(connection, include_str!("sql/schema_exists.sql")).await?;
+    let found = row.and_then(|row| row.try_get("found").ok());
+    found.ok_or(Failure::Unreadable("list of tables"))
+}
+
+async fn read(
+    connection: &mut SqliteConnection,
+    sql: &'static str,
+) -> Result<Option<SqliteRow>, Failure> {
+    Ok(sqlx::query(sql)
+        .fetch_all(connection)
+        .await
+        .map_err(failed)?
+        .pop())
+}
+
+/// No lock is touched while a connection is being opened.
+fn failed(source: sqlx::Error) -> Failure {
+    Failure::Driver(source, Effect::None)
+}

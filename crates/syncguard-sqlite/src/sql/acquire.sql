@@ -1,0 +1,23 @@
+-- Grants a key that nobody holds.
+--
+-- In:  ?1 key, ?2 lock id, ?3 owner or NULL, ?4 ttl in ms, ?5 grace in ms, ?6 fence limit
+-- Out: one row (fence, expires_at_ms) if it was granted; none, and nothing written, if the key is
+--      held, the id was abandoned, or the counter stands at its limit
+--
+-- `now_ms` is read when the statement runs, which is after it waited for the write lock: SQLite
+-- opens the write transaction with the first instruction. `unixepoch('subsec')` is the quotient of
+-- whole milliseconds and 1000; rounding the product gives exactly those milliseconds back, where
+-- cutting it off would at times give one less.
+INSERT INTO syncguard_locks (key, fence, lock_id, owner, acquired_at_ms, expires_at_ms)
+SELECT ?1, 1, ?2, ?3, clock.now_ms, clock.now_ms + ?4
+FROM (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now_ms) AS clock
+WHERE NOT EXISTS (SELECT 1 FROM syncguard_abandoned WHERE lock_id = ?2)
+ON CONFLICT (key) DO UPDATE SET
+    fence = fence + 1,
+    lock_id = excluded.lock_id,
+    owner = excluded.owner,
+    acquired_at_ms = excluded.acquired_at_ms,
+    expires_at_ms = excluded.expires_at_ms
+WHERE (expires_at_ms IS NULL OR expires_at_ms <= excluded.acquired_at_ms - ?5)
+    AND fence < ?6
+RETURNING fence, expires_at_ms

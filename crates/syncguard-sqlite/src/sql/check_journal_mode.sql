@@ -1,0 +1,5 @@
+-- Reads how the database is journalled.
+--
+-- In:  nothing
+-- Out: one row (journal_mode)
+PRAGMA journal_mode

@@ -1,0 +1,45 @@
+-- Creates what is missing of the schema, in one transaction.
+--
+-- In:  nothing
+-- Out: nothing
+--
+-- Run on a connection of its own, which is thrown away unless the transaction went through.
+-- BEGIN IMMEDIATE waits for the write lock before it reads, so of many processes that come at once
+-- one creates the tables and the others find them.
+BEGIN IMMEDIATE;
+
+-- One row: the version of these tables. `user_version` would be simpler, but in a database that is
+-- shared with an application it belongs to the application.
+CREATE TABLE IF NOT EXISTS syncguard_schema (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    version INTEGER NOT NULL
+) STRICT;
+
+-- One row per key, for ever: it is the lock and the fence counter at once. A key that nobody was
+-- granted since its last release has NULL in all columns behind the fence.
+CREATE TABLE IF NOT EXISTS syncguard_locks (
+    key TEXT PRIMARY KEY NOT NULL,
+    fence INTEGER NOT NULL,
+    lock_id TEXT,
+    owner TEXT,
+    acquired_at_ms INTEGER,
+    expires_at_ms INTEGER,
+    CHECK ((lock_id IS NULL) = (expires_at_ms IS NULL)),
+    CHECK ((lock_id IS NULL) = (acquired_at_ms IS NULL))
+) STRICT, WITHOUT ROWID;
+
+-- Only keys that are held are in it, so listing them does not read those that once were.
+CREATE UNIQUE INDEX IF NOT EXISTS syncguard_locks_by_id
+    ON syncguard_locks (lock_id) WHERE lock_id IS NOT NULL;
+
+-- Ids that must never be granted anything any more.
+CREATE TABLE IF NOT EXISTS syncguard_abandoned (
+    lock_id TEXT PRIMARY KEY NOT NULL,
+    until_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS syncguard_abandoned_by_until ON syncguard_abandoned (until_ms);
+
+INSERT INTO syncguard_schema (id, version) VALUES (1, 1) ON CONFLICT (id) DO NOTHING;
+
+COMMIT;

@@ -1,0 +1,52 @@
+//! The contract suite on a file of its own for each case.
+
+use syncguard_core::{
+    Fence, LockKey,
+    contract::{Harness, Hook, Profile},
+};
+use syncguard_sqlite::SqliteBackend;
+
+use super::Scratch;
+
+impl Harness for Scratch {
+    type Backend = SqliteBackend;
+
+    fn profile() -> Profile {
+        Profile::in_process("sqlite")
+    }
+
+    async fn start() -> Self {
+        Self::new()
+    }
+
+    async fn client(&self) -> SqliteBackend {
+        self.open().await
+    }
+
+    async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
+        self.client().await;
+        let seed = "INSERT INTO syncguard_locks (key, fence) VALUES (?, ?)";
+        let number = i64::try_from(fence.number()).unwrap();
+        let query = sqlx::query(seed).bind(key.as_str()).bind(number);
+        query.execute(&mut self.foreign().await.0).await.unwrap();
+        Hook::Done
+    }
+
+    /// Puts a copy of the file's bytes in its place: what is not on disk is gone, and every client
+    /// opens the store anew.
+    async fn restart(&self) -> Hook {
+        self.foreign()
+            .await
+            .run("PRAGMA wal_checkpoint(TRUNCATE)")
+            .await;
+        let copy = self.path().with_extension("copy");
+        std::fs::copy(self.path(), &copy).unwrap();
+        for log in ["db-wal", "db-shm"] {
+            let _ = std::fs::remove_file(self.path().with_extension(log));
+        }
+        std::fs::rename(copy, self.path()).unwrap();
+        Hook::Done
+    }
+}
+
+syncguard_core::contract_tests!(Scratch);

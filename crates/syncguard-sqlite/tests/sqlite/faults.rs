@@ -1,0 +1,199 @@
+use std::{
+    future::poll_fn,
+    pin::pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
+use syncguard_sqlite::SqliteBackend;
+use tokio::time::timeout;
+
+use crate::{Scratch, grant_of, granted, key, pass, refused, release, request, ttl};
+
+#[tokio::test]
+async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
+    let scratch = Scratch::new();
+    let backend = scratch.open_hasty().await;
+    let held = request("held");
+    granted(&backend, &held).await;
+    let mut foreign = scratch.foreign().await;
+    foreign.block_writers().await;
+    let wanted = request("patient:jane-doe");
+    let acquired = refused(&backend, &wanted).await;
+    let extended = backend
+        .extend(&grant_of(&held), ttl(1_000))
+        .await
+        .unwrap_err();
+    let released = backend.release(&grant_of(&held)).await.unwrap_err();
+    let abandoned = backend.abandon(held.lock_id, &held.key).await.unwrap_err();
+    for error in [acquired, extended, released, abandoned] {
+        assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+        assert!(error.is_retryable() && !error.may_have_applied(), "{error}");
+        assert!(!format!("{error} {error:?}").contains("jane"), "{error:?}");
+    }
+    foreign.let_writers_go().await;
+    assert_eq!(
+        granted(&backend, &wanted).await.fence.number(),
+        1,
+        "no fence was used up"
+    );
+    release(&backend, &held).await;
+}
+
+#[tokio::test]
+async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
+    let scratch = Scratch::new();
+    let backend = scratch.open_hasty().await;
+    let mut foreign = scratch.foreign().await;
+    foreign.block_writers().await;
+    let mut waiting = tokio::task::JoinSet::new();
+    for task in 0..20 {
+        let backend = backend.clone();
+        waiting.spawn(async move { refused(&backend, &request(&format!("{task}"))).await });
+    }
+    let errors = timeout(Duration::from_secs(2), waiting.join_all())
+        .await
+        .unwrap();
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+        assert!(!error.may_have_applied(), "{error}");
+    }
+    foreign.let_writers_go().await;
+    assert_eq!(
+        foreign.number("SELECT count(*) FROM syncguard_locks").await,
+        0
+    );
+}
+
+#[tokio::test]
+async fn an_operation_that_is_left_alone_blocks_nobody() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let left = request("left");
+    let mut leaving = pin!(backend.acquire(&left));
+    // It reads, then writes: both times it is left while it has a connection.
+    for _ in 0..2 {
+        let polled = poll_fn(|context| Poll::Ready(leaving.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+        timeout(Duration::from_secs(1), pass(&backend, "key"))
+            .await
+            .unwrap();
+    }
+}
+
+/// Drops an operation that takes longer than `patience`, which may be microseconds.
+async fn cut_off<T>(patience: Duration, operation: impl Future<Output = T>) -> bool {
+    let start = Instant::now();
+    let patient = async {
+        while start.elapsed() < patience {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = operation => false,
+        () = patient => true,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_that_are_dropped_anywhere_leave_the_connections_in_order() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let mut drops = 0;
+    for round in 0..300 {
+        let request = request(&format!("{}", round % 7));
+        let patience = Duration::from_micros(round * 2);
+        drops += u32::from(cut_off(patience, backend.acquire(&request)).await);
+        drops += u32::from(cut_off(patience / 3, backend.release(&grant_of(&request))).await);
+        backend
+            .abandon(request.lock_id, &request.key)
+            .await
+            .unwrap();
+        assert!(
+            !backend.is_locked(&request.key).await.unwrap(),
+            "round {round} left a ghost"
+        );
+    }
+    assert!(drops > 50, "only {drops} were dropped");
+    // A transaction that was left open would keep the write lock, or keep the commit from others.
+    scratch
+        .foreign()
+        .await
+        .run("BEGIN IMMEDIATE; ROLLBACK")
+        .await;
+    let held = request("key");
+    granted(&backend, &held).await;
+    assert!(scratch.open().await.is_locked(&held.key).await.unwrap());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_was_replaced_is_not_held_on_to() {
+    let scratch = Scratch::new();
+    let old = scratch.open().await;
+    let lost = request("key");
+    granted(&old, &lost).await;
+    for file in std::fs::read_dir(scratch.0.path()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let new = scratch.open().await;
+    granted(&new, &request("key")).await;
+    let outcome = old.acquire(&request("key")).await.unwrap();
+    assert!(
+        matches!(outcome, AcquireOutcome::Contended { .. }),
+        "two holders"
+    );
+    let extended = old.extend(&grant_of(&lost), ttl(1_000)).await.unwrap();
+    assert!(matches!(
+        extended,
+        syncguard_core::ExtendOutcome::NotHeld(_)
+    ));
+}
+
+#[tokio::test]
+async fn damage_is_internal_names_the_file_and_gives_no_key_away() {
+    use std::io::{Seek, SeekFrom, Write};
+
+    let scratch = Scratch::new();
+    pass(&scratch.open().await, "patient:jane-doe").await;
+    let mut foreign = scratch.foreign().await;
+    foreign.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let pages = foreign.number("PRAGMA page_count").await;
+    let size = foreign.number("PRAGMA page_size").await;
+    drop(foreign);
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(scratch.path())
+        .unwrap();
+    file.seek(SeekFrom::Start(u64::try_from(size).unwrap()))
+        .unwrap();
+    file.write_all(&vec![0xff; usize::try_from((pages - 1) * size).unwrap()])
+        .unwrap();
+    drop(file);
+    let error = match SqliteBackend::open(scratch.path()).await {
+        Ok(backend) => refused(&backend, &request("patient:jane-doe")).await,
+        Err(error) => error,
+    };
+    assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+    assert!(!error.may_have_applied());
+    assert!(error.to_string().contains("locks.db"), "{error}");
+    assert!(!format!("{error} {error:?}").contains("jane"), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_failed_is_replaced() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let mut foreign = scratch.foreign().await;
+    foreign
+        .run("ALTER TABLE syncguard_locks RENAME TO hidden")
+        .await;
+    let error = backend.is_locked(&key("key")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+    foreign
+        .run("ALTER TABLE hidden RENAME TO syncguard_locks")
+        .await;
+    assert_eq!(pass(&backend, "key").await, 1);
+}

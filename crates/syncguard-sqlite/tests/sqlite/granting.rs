@@ -1,0 +1,294 @@
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, ErrorKind, Fence, LockBackend, LockId, LockQuery, LockRef,
+    Mode, Owner, ReleaseOutcome, Ttl,
+};
+
+use crate::{Scratch, grant_of, granted, key, pass, refused, release, request, ttl};
+
+/// The clock by which SQLite judges, as a statement of its own.
+const NOW_MS: &str = "SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_counts_from_the_grant_not_from_the_wait_before_it() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let mut foreign = scratch.foreign().await;
+    foreign.block_writers().await;
+    let asked = foreign.number(NOW_MS).await;
+    let request = request("key");
+    let waiting = tokio::spawn({
+        let (backend, request) = (backend.clone(), request.clone());
+        async move { granted(&backend, &request).await }
+    });
+    while foreign.number(NOW_MS).await < asked + 300 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let freed = foreign.number(NOW_MS).await;
+    foreign.let_writers_go().await;
+    let expires = waiting.await.unwrap().expires_at.unix_millis();
+    assert!(
+        expires - request.ttl.as_millis() >= freed,
+        "{expires} - ttl is before {freed}"
+    );
+}
+
+#[tokio::test]
+async fn sqlite_reads_the_clock_after_it_waited_for_the_write_lock() {
+    let scratch = Scratch::new();
+    scratch.open().await;
+    let mut foreign = scratch.foreign().await;
+    foreign.block_writers().await;
+    // This connection waits inside SQLite, by its busy handler, as the backend's never do.
+    let path = scratch.path();
+    let waiting = tokio::spawn(async move {
+        let mut connection = crate::Foreign::open(&path).await.0;
+        sqlx::query(include_str!("../../src/sql/acquire.sql"))
+            .bind("key")
+            .bind("id")
+            .bind(None::<String>)
+            .bind(0)
+            .bind(1_000)
+            .bind(10)
+            .fetch_all(&mut connection)
+            .await
+            .unwrap()
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!waiting.is_finished(), "the write lock was not in the way");
+    let freed = foreign.number(NOW_MS).await;
+    foreign.let_writers_go().await;
+    let rows = waiting.await.unwrap();
+    let expires: i64 = sqlx::Row::get(&rows[0], "expires_at_ms");
+    assert!(expires >= freed, "{expires} is before {freed}");
+}
+
+#[tokio::test]
+async fn milliseconds_survive_the_way_through_sqlites_fraction_of_a_second() {
+    let mut foreign = Scratch::new().foreign().await;
+    let wrong = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+        SELECT count(*) FROM n WHERE i + 1763640000000 <> CAST(round(unixepoch(
+            strftime('%Y-%m-%d %H:%M:%S', 1763640000 + i / 1000, 'unixepoch')
+            || printf('.%03d', i % 1000), 'subsec') * 1000) AS INTEGER)";
+    assert_eq!(foreign.number(wrong).await, 0);
+}
+
+#[tokio::test]
+async fn a_contended_acquire_needs_no_write_lock_and_writes_nothing() {
+    let scratch = Scratch::new();
+    let backend = scratch.open_hasty().await;
+    let owner = Some(Owner::new("web-3").unwrap());
+    let held = request("key").with_owner(owner.clone());
+    let grant = granted(&backend, &held).await;
+    let mut foreign = scratch.foreign().await;
+    let version = foreign.number("PRAGMA data_version").await;
+    foreign.block_writers().await;
+    let AcquireOutcome::Contended {
+        holder: Some(holder),
+    } = backend.acquire(&request("key")).await.unwrap()
+    else {
+        panic!("not contended");
+    };
+    assert_eq!((holder.fence, holder.owner), (Some(grant.fence), owner));
+    assert!(
+        holder
+            .remaining
+            .is_some_and(|left| left <= held.ttl.as_duration())
+    );
+    assert_eq!(
+        granted(&backend, &held).await,
+        grant,
+        "the same id finds its grant"
+    );
+    foreign.let_writers_go().await;
+    assert_eq!(foreign.number("PRAGMA data_version").await, version);
+}
+
+#[tokio::test]
+async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    pass(&backend, "key").await;
+    let mut foreign = scratch.foreign().await;
+    foreign
+        .run("UPDATE syncguard_locks SET fence = 899999999999999")
+        .await;
+    assert_eq!(pass(&backend, "key").await, Fence::LIMIT.number());
+    let error = refused(&backend, &request("key")).await;
+    assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+    assert!(!error.may_have_applied());
+    assert!(!backend.is_locked(&key("key")).await.unwrap());
+    let fence = foreign.number("SELECT fence FROM syncguard_locks").await;
+    assert_eq!(fence, 900_000_000_000_000);
+}
+
+#[tokio::test]
+async fn an_id_that_was_abandoned_before_it_came_is_refused_for_good() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let late = request("key");
+    backend.abandon(late.lock_id, &late.key).await.unwrap();
+    let other = scratch.open().await;
+    for backend in [&backend, &other] {
+        let error = refused(backend, &late).await;
+        assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
+        assert!(!error.may_have_applied());
+    }
+    assert_eq!(pass(&backend, "key").await, 1, "no fence was used up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_that_is_overtaken_by_its_abandon_is_refused() {
+    let scratch = Scratch::new();
+    let (backend, other) = (scratch.open().await, scratch.open().await);
+    let mut foreign = scratch.foreign().await;
+    let late = request("key");
+    foreign.block_writers().await;
+    let acquiring = tokio::spawn({
+        let (backend, late) = (backend.clone(), late.clone());
+        async move { backend.acquire(&late).await }
+    });
+    // As the abandon would write it, in front of an acquire that waits for the write lock.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    sqlx::query("INSERT INTO syncguard_abandoned VALUES (?1, 99999999999999)")
+        .bind(late.lock_id.as_str().to_owned())
+        .execute(&mut foreign.0)
+        .await
+        .unwrap();
+    assert!(
+        !acquiring.is_finished(),
+        "the acquire was not on its way any more"
+    );
+    foreign.let_writers_go().await;
+    let error = acquiring.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
+    assert!(!other.is_locked(&late.key).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_abandoned_grant_is_over_at_once() {
+    let backend = Scratch::new();
+    let backend = backend.open().await;
+    let held = request("key");
+    granted(&backend, &held).await;
+    backend.abandon(held.lock_id, &held.key).await.unwrap();
+    backend.abandon(held.lock_id, &held.key).await.unwrap();
+    assert!(
+        backend
+            .lookup(&LockQuery::ById(held.lock_id))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert_eq!(refused(&backend, &held).await.kind(), ErrorKind::Aborted);
+    assert_eq!(pass(&backend, "key").await, 2);
+}
+
+#[tokio::test]
+async fn old_marks_are_pruned_and_young_ones_kept() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let mut foreign = scratch.foreign().await;
+    let (old, young) = (LockId::mint().unwrap(), LockId::mint().unwrap());
+    backend.abandon(old, &key("key")).await.unwrap();
+    foreign
+        .run("UPDATE syncguard_abandoned SET until_ms = 1")
+        .await;
+    backend.abandon(young, &key("key")).await.unwrap();
+    let marks = "SELECT count(*) FROM syncguard_abandoned";
+    assert_eq!(foreign.number(marks).await, 1);
+    let request = AcquireRequest::new(key("key"), young, Ttl::default());
+    assert_eq!(refused(&backend, &request).await.kind(), ErrorKind::Aborted);
+}
+
+#[tokio::test]
+async fn a_wrong_key_hint_misleads_nobody() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let (ours, theirs) = (request("ours"), request("theirs"));
+    granted(&backend, &ours).await;
+    granted(&backend, &theirs).await;
+    let hinted = LockRef::new(ours.lock_id, theirs.key.clone());
+    let extended = backend.extend(&hinted, ttl(60_000)).await.unwrap();
+    assert!(matches!(
+        extended,
+        syncguard_core::ExtendOutcome::Extended { .. }
+    ));
+    assert_eq!(
+        backend.release(&hinted).await.unwrap(),
+        ReleaseOutcome::Released
+    );
+    assert!(!backend.is_locked(&ours.key).await.unwrap());
+    assert!(backend.is_locked(&theirs.key).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_id_that_holds_a_key_is_granted_no_other() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let held = request("patient:jane-doe");
+    granted(&backend, &held).await;
+    let again = AcquireRequest::new(key("patient:john-doe"), held.lock_id, Ttl::default());
+    let error = refused(&backend, &again).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+    assert!(!error.may_have_applied());
+    assert!(!format!("{error} {error:?}").contains("-doe"), "{error:?}");
+    assert_eq!(pass(&backend, "patient:john-doe").await, 1);
+}
+
+#[tokio::test]
+async fn shared_mode_is_unsupported() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    assert!(!backend.capabilities().shared);
+    let error = refused(&backend, &request("key").with_mode(Mode::Shared)).await;
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_contenders_one_holds_and_the_fences_rise() {
+    let scratch = Scratch::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    let last = std::sync::Arc::new(tokio::sync::Mutex::new(0));
+    for backend in [scratch.open().await, scratch.open().await] {
+        for _ in 0..4 {
+            let (backend, last) = (backend.clone(), last.clone());
+            tasks.spawn(async move {
+                let mut grants = 0;
+                while grants < 20 {
+                    let request = request("key");
+                    let outcome = backend.acquire(&request).await.unwrap();
+                    let AcquireOutcome::Granted(grant) = outcome else {
+                        continue;
+                    };
+                    let mut last = last.try_lock().expect("two holders");
+                    assert!(grant.fence.number() > *last);
+                    *last = grant.fence.number();
+                    tokio::task::yield_now().await;
+                    drop(last);
+                    release(&backend, &request).await;
+                    grants += 1;
+                }
+            });
+        }
+    }
+    tasks.join_all().await;
+    assert_eq!(*last.lock().await, 160, "contention used up fences");
+}
+
+#[tokio::test]
+async fn a_grant_that_is_over_cannot_be_extended_or_released() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let held = request("key");
+    granted(&backend, &held).await;
+    let expire = "UPDATE syncguard_locks SET expires_at_ms = expires_at_ms - 40000";
+    scratch.foreign().await.run(expire).await;
+    let extended = backend.extend(&grant_of(&held), ttl(60_000)).await.unwrap();
+    assert!(matches!(
+        extended,
+        syncguard_core::ExtendOutcome::NotHeld(_)
+    ));
+    let released = backend.release(&grant_of(&held)).await.unwrap();
+    assert!(matches!(released, ReleaseOutcome::NotHeld(_)));
+    assert_eq!(pass(&backend, "key").await, 2);
+}

@@ -1,0 +1,130 @@
+//! The contract suite, and what is special about the SQLite backend: the file, its faults, and what
+//! other processes do to it.
+
+#![cfg(test)]
+
+mod contract;
+mod faults;
+mod granting;
+mod opening;
+mod operating;
+mod processes;
+mod waiting;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Row,
+    sqlite::{SqliteConnectOptions, SqliteConnection},
+};
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Error, Grant, LockBackend, LockId, LockKey, LockRef,
+    ReleaseOutcome, Ttl,
+};
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
+use tempfile::TempDir;
+
+/// A file in a directory of its own.
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("locks.db")
+    }
+
+    async fn open(&self) -> SqliteBackend {
+        SqliteBackend::open(self.path()).await.unwrap()
+    }
+
+    /// Opens a backend that soon gives up on a busy database.
+    async fn open_hasty(&self) -> SqliteBackend {
+        let config = SqliteConfig::new(self.path()).busy_timeout(Duration::from_millis(200));
+        config.connect().await.unwrap()
+    }
+
+    /// Opens the file as another program would.
+    async fn foreign(&self) -> Foreign {
+        Foreign::open(&self.path()).await
+    }
+}
+
+/// A connection of another program.
+struct Foreign(SqliteConnection);
+
+impl Foreign {
+    async fn open(path: &Path) -> Self {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true);
+        Self(options.connect().await.unwrap())
+    }
+
+    async fn run(&mut self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&mut self.0).await.unwrap();
+    }
+
+    async fn number(&mut self, sql: &'static str) -> i64 {
+        sqlx::query(sql)
+            .fetch_one(&mut self.0)
+            .await
+            .unwrap()
+            .get(0)
+    }
+
+    /// Takes the write lock and keeps it.
+    async fn block_writers(&mut self) {
+        self.run("BEGIN IMMEDIATE").await;
+    }
+
+    async fn let_writers_go(&mut self) {
+        self.run("COMMIT").await;
+    }
+}
+
+fn key(text: &str) -> LockKey {
+    LockKey::new(text).unwrap()
+}
+
+fn ttl(millis: u64) -> Ttl {
+    Ttl::new(Duration::from_millis(millis)).unwrap()
+}
+
+/// Asks for `key` under a fresh id.
+fn request(text: &str) -> AcquireRequest {
+    AcquireRequest::new(key(text), LockId::mint().unwrap(), Ttl::default())
+}
+
+async fn granted(backend: &SqliteBackend, request: &AcquireRequest) -> Grant {
+    match backend.acquire(request).await.unwrap() {
+        AcquireOutcome::Granted(grant) => grant,
+        AcquireOutcome::Contended { holder } => panic!("held by {holder:?}"),
+    }
+}
+
+async fn refused(backend: &SqliteBackend, request: &AcquireRequest) -> Error {
+    backend.acquire(request).await.unwrap_err()
+}
+
+fn grant_of(request: &AcquireRequest) -> LockRef {
+    LockRef::new(request.lock_id, request.key.clone())
+}
+
+async fn release(backend: &SqliteBackend, request: &AcquireRequest) {
+    let outcome = backend.release(&grant_of(request)).await.unwrap();
+    assert_eq!(outcome, ReleaseOutcome::Released);
+}
+
+/// Grants and releases once; gives the fence.
+async fn pass(backend: &SqliteBackend, text: &str) -> u64 {
+    let request = request(text);
+    let grant = granted(backend, &request).await;
+    release(backend, &request).await;
+    grant.fence.number()
+}

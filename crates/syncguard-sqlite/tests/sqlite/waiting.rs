@@ -1,0 +1,159 @@
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+
+use syncguard_core::LockBackend;
+use tokio::{runtime::Handle, time::timeout};
+
+use crate::{Scratch, granted, key, pass, release, request};
+
+/// Longer than any wake-up takes, shorter than anybody's patience.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Long enough for a watcher to look many times.
+const MANY_LOOKS: Duration = Duration::from_millis(100);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_through_another_instance_wakes_the_waiter() {
+    let scratch = Scratch::new();
+    let (backend, other) = (scratch.open().await, scratch.open().await);
+    let held = request("key");
+    granted(&other, &held).await;
+    let waiting = tokio::spawn(async move { backend.released(&key("key")).await });
+    tokio::time::sleep(MANY_LOOKS).await;
+    assert!(!waiting.is_finished(), "nothing was released");
+    release(&other, &held).await;
+    timeout(SOON, waiting).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_release_through_the_same_instance_wakes_the_waiter() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let held = request("key");
+    granted(&backend, &held).await;
+    let key = key("key");
+    let mut released = pin!(backend.released(&key));
+    assert!(timeout(MANY_LOOKS, released.as_mut()).await.is_err());
+    release(&backend, &held).await;
+    timeout(SOON, released).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_left_alone_blocks_nobody_and_misses_nothing() {
+    let scratch = Scratch::new();
+    let (backend, other) = (scratch.open().await, scratch.open().await);
+    let held = request("key");
+    granted(&other, &held).await;
+    let key = key("key");
+    let mut released = pin!(backend.released(&key));
+    let first = poll_fn(|context| Poll::Ready(released.as_mut().poll(context))).await;
+    assert!(first.is_pending());
+    timeout(SOON, pass(&backend, "another")).await.unwrap();
+    release(&other, &held).await;
+    timeout(SOON, pass(&backend, "another")).await.unwrap();
+    timeout(SOON, released).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_happens_to_other_keys_wakes_nobody() {
+    let scratch = Scratch::new();
+    let (backend, other) = (scratch.open().await, scratch.open().await);
+    granted(&other, &request("key")).await;
+    let key = key("key");
+    let mut released = pin!(backend.released(&key));
+    for _ in 0..20 {
+        pass(&other, "another").await;
+        assert!(
+            timeout(Duration::from_millis(10), released.as_mut())
+                .await
+                .is_err()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_free_resolves_at_once() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    timeout(SOON, backend.released(&key("key"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_watcher_ends_with_its_last_waiter() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    granted(&backend, &request("one")).await;
+    granted(&backend, &request("other")).await;
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    let before = alive();
+    let (one, other) = (key("one"), key("other"));
+    {
+        let mut one = pin!(backend.released(&one));
+        let mut other = pin!(backend.released(&other));
+        assert!(timeout(MANY_LOOKS, one.as_mut()).await.is_err());
+        assert!(timeout(MANY_LOOKS, other.as_mut()).await.is_err());
+        assert!(alive() > before, "nobody watches");
+        assert!(alive() <= before + 2, "more than a watcher and its look");
+    }
+    let gone = async {
+        while alive() > before {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, gone)
+        .await
+        .expect("the watcher outlives its waiters");
+}
+
+#[tokio::test]
+async fn a_waiter_outlasts_a_database_that_cannot_be_read() {
+    let scratch = Scratch::new();
+    let (backend, other) = (scratch.open().await, scratch.open().await);
+    let held = request("key");
+    granted(&other, &held).await;
+    let mut foreign = scratch.foreign().await;
+    foreign
+        .run("ALTER TABLE syncguard_locks RENAME TO hidden")
+        .await;
+    backend.is_locked(&key("key")).await.unwrap_err();
+    let key = key("key");
+    let mut released = pin!(backend.released(&key));
+    assert!(timeout(MANY_LOOKS * 3, released.as_mut()).await.is_err());
+    foreign
+        .run("ALTER TABLE hidden RENAME TO syncguard_locks")
+        .await;
+    assert!(
+        timeout(MANY_LOOKS * 3, released.as_mut()).await.is_err(),
+        "it is still held"
+    );
+    release(&other, &held).await;
+    timeout(SOON, released).await.unwrap();
+}
+
+#[test]
+fn a_waiter_outlasts_the_runtime_that_its_watcher_was_started_on() {
+    let scratch = Scratch::new();
+    let runtime = || {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1).enable_all().build().unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let backend = first.block_on(scratch.open());
+    let held = request("key");
+    first.block_on(granted(&backend, &held));
+    let starting = first.spawn({
+        let backend = backend.clone();
+        async move { backend.released(&key("key")).await }
+    });
+    first.block_on(async { tokio::time::sleep(MANY_LOOKS).await });
+    let joining = second.spawn({
+        let backend = backend.clone();
+        async move { backend.released(&key("key")).await }
+    });
+    second.block_on(async { tokio::time::sleep(MANY_LOOKS).await });
+    first.shutdown_background();
+    drop(starting);
+    second.block_on(async {
+        release(&backend, &held).await;
+        timeout(SOON, joining).await.unwrap().unwrap();
+    });
+}
