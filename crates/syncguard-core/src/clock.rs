@@ -103,9 +103,6 @@ mod tests {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let kernel: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
         let ours = BootClock.now().since_boot().as_secs_f64();
-        assert!(
-            (0.0..5.0).contains(&(ours - kernel)),
-            "{ours} here, {kernel} there"
-        );
+        assert!((0.0..5.0).contains(&(ours - kernel)), "{ours} here, {kernel} there");
     }
 }

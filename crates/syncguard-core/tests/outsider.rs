@@ -32,23 +32,14 @@ impl Outsider {
             matches(record) && record.expires_at.is_live(now, Capabilities::GRACE)
         };
         let found = table.last.values().find(live)?;
-        Some(LockRecord {
-            observed_at: now,
-            ..found.clone()
-        })
+        Some(LockRecord { observed_at: now, ..found.clone() })
     }
 
     /// Moves the expiry of a live grant; into the past, to end it.
     fn move_expiry(&self, lock_id: LockId, expires_at: Timestamp) -> Option<()> {
         let mut table = self.0.lock().unwrap();
         let record = self.find(&table, |record| record.lock_id == lock_id)?;
-        table.last.insert(
-            record.key.clone(),
-            LockRecord {
-                expires_at,
-                ..record
-            },
-        );
+        table.last.insert(record.key.clone(), LockRecord { expires_at, ..record });
         Some(())
     }
 }
@@ -70,26 +61,15 @@ impl LockBackend for Outsider {
             return refuse(ErrorKind::Aborted);
         }
         if let Some(held) = self.find(&table, |record| record.key == request.key) {
+            let LockRecord { fence, expires_at, observed_at: now, owner, .. } = held;
+            let grant = Grant { fence, expires_at };
             if held.lock_id == request.lock_id {
-                let LockRecord {
-                    fence, expires_at, ..
-                } = held;
-                return Ok(AcquireOutcome::Granted(Grant { fence, expires_at }));
+                return Ok(AcquireOutcome::Granted(grant));
             }
-            let remaining = Some(held.remaining());
-            let holder = Holder {
-                fence: Some(held.fence),
-                owner: held.owner,
-                remaining,
-            };
-            return Ok(AcquireOutcome::Contended {
-                holder: Some(holder),
-            });
+            let holder = Holder::new(grant, owner, now, Capabilities::GRACE);
+            return Ok(AcquireOutcome::Contended { holder: Some(holder) });
         }
-        let last = table
-            .last
-            .get(&request.key)
-            .map_or(Fence::ZERO, |record| record.fence);
+        let last = table.last.get(&request.key).map_or(Fence::ZERO, |record| record.fence);
         let Some(fence) = last.next() else {
             return refuse(ErrorKind::Internal);
         };
@@ -159,9 +139,7 @@ impl Harness for OutsiderHarness {
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
         let past = AcquireRequest::new(key.clone(), LockId::mint().unwrap(), Ttl::default());
-        let Ok(AcquireOutcome::Granted(_)) = self.0.acquire(&past).await else {
-            unreachable!()
-        };
+        let Ok(AcquireOutcome::Granted(_)) = self.0.acquire(&past).await else { unreachable!() };
         let mut table = self.0.0.lock().unwrap();
         let record = table.last.get_mut(key).unwrap();
         (record.fence, record.expires_at) = (fence, PAST);

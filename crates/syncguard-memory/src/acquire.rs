@@ -22,9 +22,7 @@ impl MemoryBackend {
         {
             return Ok(match held.lock_id == request.lock_id {
                 true => AcquireOutcome::Granted(slot.grant(held)),
-                false => AcquireOutcome::Contended {
-                    holder: Some(slot.holder(held, now)),
-                },
+                false => AcquireOutcome::Contended { holder: Some(slot.holder(held, now)) },
             });
         }
         slots.grant(request, now).ok_or_else(|| {
@@ -35,20 +33,14 @@ impl MemoryBackend {
 
 impl Slots {
     fn grant(&mut self, request: &AcquireRequest, now: Timestamp) -> Option<AcquireOutcome> {
-        let last = self
-            .by_key
-            .get(&request.key)
-            .map_or(Fence::ZERO, |slot| slot.fence);
+        let last = self.by_key.get(&request.key).map_or(Fence::ZERO, |slot| slot.fence);
         let held = Held {
             lock_id: request.lock_id,
             owner: request.owner.clone(),
             acquired_at: now,
             expires_at: now.after(request.ttl),
         };
-        let slot = Slot {
-            fence: last.next()?,
-            held: Some(held.clone()),
-        };
+        let slot = Slot { fence: last.next()?, held: Some(held.clone()) };
         let granted = AcquireOutcome::Granted(slot.grant(&held));
         let before = self.by_key.insert(request.key.clone(), slot);
         if let Some(expired) = before.and_then(|slot| slot.held) {

@@ -29,25 +29,15 @@ impl MemoryBackend {
 
     /// Makes a backend whose locks expire by `clock`. For tests.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        let epoch = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Self {
-            slots: Arc::default(),
-            start: clock.now(),
-            clock,
-            epoch,
-        }
+        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { slots: Arc::default(), start: clock.now(), clock, epoch }
     }
 
     /// Lets the fences of `key` go on after `fence`, unless they are beyond it already. For moving
     /// from another store, whose fences the resource has seen.
     pub fn seed_fence(&self, key: &LockKey, fence: Fence) {
         let mut slots = self.lock();
-        let slot = slots
-            .by_key
-            .entry(key.clone())
-            .or_insert(Slot { fence, held: None });
+        let slot = slots.by_key.entry(key.clone()).or_insert(Slot { fence, held: None });
         slot.fence = slot.fence.max(fence);
     }
 

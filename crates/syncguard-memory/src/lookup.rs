@@ -26,9 +26,6 @@ impl MemoryBackend {
             .filter_map(|(key, slot)| Some(slot.record(key, slot.live(now)?, now)));
         let locks: Vec<_> = held.by_ref().take(request.limit).collect();
         let last = locks.last().map(|lock| PageToken::new(lock.key.as_str()));
-        LockPage {
-            next: held.next().and(last),
-            locks,
-        }
+        LockPage { next: held.next().and(last), locks }
     }
 }

@@ -46,18 +46,11 @@ impl Slot {
     }
 
     pub(crate) fn grant(&self, held: &Held) -> Grant {
-        Grant {
-            fence: self.fence,
-            expires_at: held.expires_at,
-        }
+        Grant { fence: self.fence, expires_at: held.expires_at }
     }
 
     pub(crate) fn holder(&self, held: &Held, now: Timestamp) -> Holder {
-        Holder {
-            fence: Some(self.fence),
-            owner: held.owner.clone(),
-            remaining: Some(held.expires_at.since(now)),
-        }
+        Holder::new(self.grant(held), held.owner.clone(), now, Capabilities::GRACE)
     }
 
     pub(crate) fn record(&self, key: &LockKey, held: &Held, now: Timestamp) -> LockRecord {
@@ -106,8 +99,7 @@ impl Slots {
 
     /// Marks an id so that nothing is granted under it any more.
     pub(crate) fn abandon(&mut self, lock_id: LockId, now: Timestamp) {
-        self.abandoned
-            .retain(|_, marked_at| now.since(*marked_at) < MARK);
+        self.abandoned.retain(|_, marked_at| now.since(*marked_at) < MARK);
         self.abandoned.insert(lock_id, now);
     }
 }

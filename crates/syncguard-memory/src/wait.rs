@@ -34,18 +34,8 @@ struct Subscription<'a> {
 
 impl<'a> Subscription<'a> {
     fn new(backend: &'a MemoryBackend, key: &'a LockKey) -> Self {
-        let notify = backend
-            .lock()
-            .waiters
-            .0
-            .entry(key.clone())
-            .or_default()
-            .clone();
-        Self {
-            backend,
-            key,
-            notify,
-        }
+        let notify = backend.lock().waiters.0.entry(key.clone()).or_default().clone();
+        Self { backend, key, notify }
     }
 }
 

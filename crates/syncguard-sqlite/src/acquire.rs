@@ -46,32 +46,20 @@ async fn standing(
     let statement = Statement::new(include_str!("sql/standing.sql"))
         .text(request.key.as_str())
         .text(request.lock_id.as_str());
-    let row = store
-        .reader
-        .row(statement)
-        .await?
-        .ok_or(Failure::Unreadable("clock"))?;
+    let row = store.reader.row(statement).await?.ok_or(Failure::Unreadable("clock"))?;
     if row.try_get("abandoned").unwrap_or(true) {
         return Err(Failure::Abandoned);
     }
     let now = timestamp(&row, "now_ms")?;
     let expires_at = timestamp(&row, "expires_at_ms").ok();
     match expires_at.filter(|expires_at| expires_at.is_live(now, Capabilities::GRACE)) {
-        Some(expires_at) if text(&row, "lock_id") == Some(request.lock_id.as_str()) => {
-            Ok(Some(AcquireOutcome::Granted(Grant {
-                fence: fence(&row)?,
-                expires_at,
-            })))
-        }
         Some(expires_at) => {
-            let holder = Holder {
-                fence: fence(&row).ok(),
-                owner: owner(&row),
-                remaining: Some(expires_at.since(now)),
-            };
-            Ok(Some(AcquireOutcome::Contended {
-                holder: Some(holder),
-            }))
+            let grant = Grant { fence: fence(&row)?, expires_at };
+            if text(&row, "lock_id") == Some(request.lock_id.as_str()) {
+                return Ok(Some(AcquireOutcome::Granted(grant)));
+            }
+            let holder = Holder::new(grant, owner(&row), now, Capabilities::GRACE);
+            Ok(Some(AcquireOutcome::Contended { holder: Some(holder) }))
         }
         None if fence(&row).is_ok_and(|last| last.next().is_none()) => Err(Failure::FenceLimit),
         None => Ok(None),
@@ -90,8 +78,5 @@ async fn grant(store: &Store, request: &AcquireRequest) -> Result<Option<Grant>,
     let Some(row) = store.writer.row(statement).await? else {
         return Ok(None);
     };
-    Ok(Some(Grant {
-        fence: fence(&row)?,
-        expires_at: timestamp(&row, "expires_at_ms")?,
-    }))
+    Ok(Some(Grant { fence: fence(&row)?, expires_at: timestamp(&row, "expires_at_ms")? }))
 }

@@ -64,36 +64,27 @@ impl SqliteBackend {
 
 impl LockBackend for SqliteBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new()
-            .with_wake_up(WakeUp::Watched)
-            .with_list()
+        Capabilities::new().with_wake_up(WakeUp::Watched).with_list()
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome = acquire::acquire(&self.0, request)
-            .await
-            .map_err(self.error(Operation::Acquire));
+        let outcome =
+            acquire::acquire(&self.0, request).await.map_err(self.error(Operation::Acquire));
         outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let outcome = extend::extend(&self.0, lock.lock_id, ttl).await;
-        outcome
-            .map_err(self.error(Operation::Extend))
-            .map_err(|error| about(error, lock))
+        outcome.map_err(self.error(Operation::Extend)).map_err(|error| about(error, lock))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let outcome = release::release(&self.0, lock.lock_id).await;
-        outcome
-            .map_err(self.error(Operation::Release))
-            .map_err(|error| about(error, lock))
+        outcome.map_err(self.error(Operation::Release)).map_err(|error| about(error, lock))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query)
-            .await
-            .map_err(self.error(Operation::Lookup));
+        let record = lookup::lookup(&self.0, query).await.map_err(self.error(Operation::Lookup));
         record.map_err(|error| match query {
             LockQuery::ByKey(key) => error.with_key(key),
             LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
@@ -107,16 +98,12 @@ impl LockBackend for SqliteBackend {
     }
 
     async fn is_locked(&self, key: &LockKey) -> Result<bool, Error> {
-        let locked = lookup::is_locked(&self.0, key)
-            .await
-            .map_err(self.error(Operation::Lookup));
+        let locked = lookup::is_locked(&self.0, key).await.map_err(self.error(Operation::Lookup));
         locked.map_err(|error| error.with_key(key))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request)
-            .await
-            .map_err(self.error(Operation::List))
+        operate::list(&self.0, request).await.map_err(self.error(Operation::List))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
@@ -130,17 +117,13 @@ impl LockBackend for SqliteBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0)
-            .await
-            .map_err(self.error(Operation::Check))
+        check::check(&self.0).await.map_err(self.error(Operation::Check))
     }
 }
 
 impl fmt::Debug for SqliteBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteBackend")
-            .field("path", &self.0.path)
-            .finish_non_exhaustive()
+        f.debug_struct("SqliteBackend").field("path", &self.0.path).finish_non_exhaustive()
     }
 }
 

@@ -19,16 +19,11 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let journal = journal_mode(&store.writer).await?;
     let synchronous = synchronous(&store.writer).await?;
     let file_system = file_system(&store.path);
-    Ok([journal, synchronous, file_system]
-        .into_iter()
-        .flatten()
-        .collect())
+    Ok([journal, synchronous, file_system].into_iter().flatten().collect())
 }
 
 async fn journal_mode(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
-    let row = writer
-        .row(Statement::new(include_str!("sql/check_journal_mode.sql")))
-        .await?;
+    let row = writer.row(Statement::new(include_str!("sql/check_journal_mode.sql"))).await?;
     let mode: Option<String> = row.and_then(|row| row.try_get(0).ok());
     let mode = mode.ok_or(Failure::Unreadable("journal mode"))?;
     Ok((mode != "wal").then(|| Finding {
@@ -41,9 +36,7 @@ async fn journal_mode(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
 }
 
 async fn synchronous(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
-    let row = writer
-        .row(Statement::new(include_str!("sql/check_synchronous.sql")))
-        .await?;
+    let row = writer.row(Statement::new(include_str!("sql/check_synchronous.sql"))).await?;
     let level: Option<i64> = row.and_then(|row| row.try_get(0).ok());
     let level = level.ok_or(Failure::Unreadable("synchronous setting"))?;
     Ok((level < FULL).then(|| Finding {
@@ -110,15 +103,9 @@ mod tests {
     #[test]
     fn remote_file_systems_are_unsafe_and_fuse_is_suspect() {
         for remote in [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42] {
-            assert_eq!(
-                judge(remote).map(|finding| finding.severity),
-                Some(Severity::Unsafe)
-            );
+            assert_eq!(judge(remote).map(|finding| finding.severity), Some(Severity::Unsafe));
         }
-        assert_eq!(
-            judge(0x6573_5546).map(|finding| finding.severity),
-            Some(Severity::Warning)
-        );
+        assert_eq!(judge(0x6573_5546).map(|finding| finding.severity), Some(Severity::Warning));
         assert_eq!(judge(0xef53), None, "ext4");
     }
 }

@@ -66,19 +66,13 @@ impl SqliteConfig {
     /// Where it is zero, tasks of one process already fail when they meet.
     #[must_use]
     pub fn busy_timeout(self, busy_timeout: Duration) -> Self {
-        Self {
-            busy_timeout,
-            ..self
-        }
+        Self { busy_timeout, ..self }
     }
 
     /// Refuses to create the file. The tables are still created in it where they are missing.
     #[must_use]
     pub fn existing_only(self) -> Self {
-        Self {
-            missing: Missing::Refuse,
-            ..self
-        }
+        Self { missing: Missing::Refuse, ..self }
     }
 
     /// Opens the file, switches it to a write-ahead log, and creates the tables where they are
@@ -99,9 +93,7 @@ impl SqliteConfig {
     pub async fn connect(self) -> Result<SqliteBackend, Error> {
         let path = self.path.clone();
         let connected = async { SqliteBackend::connect(Target::try_from(self)?).await };
-        connected
-            .await
-            .map_err(|failure| failure.into_error(Operation::Connect, &path))
+        connected.await.map_err(|failure| failure.into_error(Operation::Connect, &path))
     }
 }
 
@@ -128,19 +120,13 @@ impl TryFrom<SqliteConfig> for Target {
             // The waiting is done here, where it can be fair: see `Lane`.
             .busy_timeout(Duration::ZERO)
             .disable_statement_logging();
-        Ok(Self {
-            path,
-            options,
-            busy_timeout: config.busy_timeout,
-        })
+        Ok(Self { path, options, busy_timeout: config.busy_timeout })
     }
 }
 
 /// Makes a path absolute and refuses what SQLite would not take for a file.
 fn file(path: &Path) -> Result<PathBuf, Failure> {
-    let text = path
-        .to_str()
-        .ok_or(Failure::Config("the path is not UTF-8"))?;
+    let text = path.to_str().ok_or(Failure::Config("the path is not UTF-8"))?;
     if text.contains('\0') {
         return Err(Failure::Config("the path has a NUL character"));
     }
@@ -170,10 +156,7 @@ mod tests {
     #[test]
     fn a_relative_path_is_bound_to_the_working_directory() {
         let target = Target::try_from(SqliteConfig::new("locks.db")).unwrap();
-        assert_eq!(
-            target.path,
-            std::env::current_dir().unwrap().join("locks.db")
-        );
+        assert_eq!(target.path, std::env::current_dir().unwrap().join("locks.db"));
     }
 
     #[test]

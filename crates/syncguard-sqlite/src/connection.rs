@@ -30,10 +30,7 @@ pub(crate) struct Statement {
 
 impl Statement {
     pub(crate) fn new(sql: &'static str) -> Self {
-        Self {
-            sql,
-            values: SqliteArguments::default(),
-        }
+        Self { sql, values: SqliteArguments::default() }
     }
 
     /// Gives the next parameter a text.
@@ -63,9 +60,7 @@ impl Statement {
     /// leave it after the first one. The driver then ignores whether the commit, which has become
     /// part of resetting the statement, went through.
     async fn run(&self, connection: &mut SqliteConnection) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        sqlx::query_with(self.sql, self.values.clone())
-            .fetch_all(connection)
-            .await
+        sqlx::query_with(self.sql, self.values.clone()).fetch_all(connection).await
     }
 }
 
@@ -135,12 +130,7 @@ impl Lane {
     ) -> Result<Arc<Self>, Failure> {
         let mut slot = Slot::default();
         slot.ready(target, role).await?;
-        Ok(Arc::new(Self {
-            target: target.clone(),
-            role,
-            turns,
-            slot: Mutex::new(slot),
-        }))
+        Ok(Arc::new(Self { target: target.clone(), role, turns, slot: Mutex::new(slot) }))
     }
 
     /// Runs a statement that gives one row at the most.
@@ -170,9 +160,7 @@ impl Lane {
     ) -> Result<(Vec<SqliteRow>, u64), Failure> {
         let lane = self.clone();
         let task = tokio::spawn(async move { lane.run_in_turn(statement).await });
-        AbortOnDropHandle::new(task)
-            .await
-            .unwrap_or(Err(Failure::CutOff(self.role.effect())))
+        AbortOnDropHandle::new(task).await.unwrap_or(Err(Failure::CutOff(self.role.effect())))
     }
 
     async fn run_in_turn(&self, statement: Statement) -> Result<(Vec<SqliteRow>, u64), Failure> {
@@ -180,10 +168,7 @@ impl Lane {
         let mut slot = self.slot.lock().await;
         let open = slot.ready(&self.target, self.role).await?;
         let rows = self.run_unless_busy(&statement, &mut open.connection).await;
-        if rows
-            .as_ref()
-            .is_err_and(|failure| !failure.spares_connection())
-        {
+        if rows.as_ref().is_err_and(|failure| !failure.spares_connection()) {
             slot.open = None;
         }
         Ok((rows?, slot.generation))
@@ -191,9 +176,7 @@ impl Lane {
 
     async fn turn(&self) -> Result<MutexGuard<'_, ()>, Failure> {
         let deadline = Instant::now() + self.target.busy_timeout;
-        timeout_at(deadline, self.turns.lock())
-            .await
-            .map_err(|_| Failure::NoTurn)
+        timeout_at(deadline, self.turns.lock()).await.map_err(|_| Failure::NoTurn)
     }
 
     /// Runs a statement, again and again while another process writes.
@@ -230,10 +213,7 @@ impl Slot {
                 self.generation += 1;
                 // The look before the opening counts: should the file have been replaced in
                 // between, the next statement finds out.
-                Open {
-                    connection,
-                    file: file.or_else(|| file_id(&target.path)),
-                }
+                Open { connection, file: file.or_else(|| file_id(&target.path)) }
             }
         };
         Ok(self.open.insert(open))

@@ -176,10 +176,7 @@ mod tests {
     /// Lets SQLite fail at the last of some statements, as a write.
     async fn failing(options: SqliteConnectOptions, sql: &'static str) -> Error {
         let mut connection = options.connect().await.unwrap();
-        let source = sqlx::raw_sql(sql)
-            .execute(&mut connection)
-            .await
-            .unwrap_err();
+        let source = sqlx::raw_sql(sql).execute(&mut connection).await.unwrap_err();
         let failure = Failure::Driver(source, Effect::Unknown);
         failure.into_error(Operation::Acquire, Path::new("locks.db"))
     }
@@ -188,23 +185,11 @@ mod tests {
     async fn a_file_that_may_not_be_written_is_a_matter_of_permission() {
         let directory = tempfile::tempdir().unwrap();
         let options = SqliteConnectOptions::new().filename(directory.path().join("locks.db"));
-        drop(
-            options
-                .clone()
-                .create_if_missing(true)
-                .connect()
-                .await
-                .unwrap(),
-        );
+        drop(options.clone().create_if_missing(true).connect().await.unwrap());
         let error = failing(options.read_only(true), "CREATE TABLE t (x)").await;
         assert_eq!(error.kind(), ErrorKind::AuthFailed, "{error}");
         assert!(!error.may_have_applied());
-        assert!(
-            error
-                .to_string()
-                .contains("locks.db: the file may not be written"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("locks.db: the file may not be written"), "{error}");
     }
 
     #[tokio::test]

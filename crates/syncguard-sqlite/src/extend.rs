@@ -20,9 +20,7 @@ pub(crate) async fn extend(
         .integer(ttl.as_millis())
         .integer(GRACE_MS);
     match store.writer.row(statement).await? {
-        Some(row) => Ok(ExtendOutcome::Extended {
-            expires_at: timestamp(&row, "expires_at_ms")?,
-        }),
+        Some(row) => Ok(ExtendOutcome::Extended { expires_at: timestamp(&row, "expires_at_ms")? }),
         None => Ok(ExtendOutcome::NotHeld(NotHeld::Unknown)),
     }
 }

@@ -27,12 +27,10 @@ pub(crate) async fn lookup(
 
 /// Tells whether a key has a live grant.
 pub(crate) async fn is_locked(store: &Store, key: &LockKey) -> Result<bool, Failure> {
-    let statement = Statement::new(include_str!("sql/is_locked.sql"))
-        .text(key.as_str())
-        .integer(GRACE_MS);
+    let statement =
+        Statement::new(include_str!("sql/is_locked.sql")).text(key.as_str()).integer(GRACE_MS);
     let row = store.reader.row(statement).await?;
-    row.and_then(|row| row.try_get("locked").ok())
-        .ok_or(Failure::Unreadable("state"))
+    row.and_then(|row| row.try_get("locked").ok()).ok_or(Failure::Unreadable("state"))
 }
 
 /// Reads a whole lock from a row.
@@ -52,13 +50,8 @@ pub(crate) fn record(row: &SqliteRow) -> Result<LockRecord, Failure> {
 
 /// Reads the fence from a row.
 pub(crate) fn fence(row: &SqliteRow) -> Result<Fence, Failure> {
-    let number = row
-        .try_get("fence")
-        .ok()
-        .and_then(|number: i64| u64::try_from(number).ok());
-    number
-        .and_then(|number| Fence::new(number).ok())
-        .ok_or(Failure::Unreadable("fence"))
+    let number = row.try_get("fence").ok().and_then(|number: i64| u64::try_from(number).ok());
+    number.and_then(|number| Fence::new(number).ok()).ok_or(Failure::Unreadable("fence"))
 }
 
 /// Reads the label from a row. It is for people to see, so one that cannot be shown is left out.
@@ -68,9 +61,7 @@ pub(crate) fn owner(row: &SqliteRow) -> Option<Owner> {
 
 /// Reads a point in time from a row.
 pub(crate) fn timestamp(row: &SqliteRow, column: &'static str) -> Result<Timestamp, Failure> {
-    let millis = row
-        .try_get(column)
-        .map_err(|_| Failure::Unreadable(column))?;
+    let millis = row.try_get(column).map_err(|_| Failure::Unreadable(column))?;
     Ok(Timestamp::from_unix_millis(millis))
 }
 

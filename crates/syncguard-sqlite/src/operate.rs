@@ -74,11 +74,7 @@ mod tests {
         assert_eq!(beyond(""), None);
         assert_eq!(beyond("a%").as_deref(), Some("a&"));
         assert_eq!(beyond("a\0").as_deref(), Some("a\u{1}"));
-        assert_eq!(
-            beyond("a\u{d7ff}").as_deref(),
-            Some("a\u{e000}"),
-            "no surrogate in between"
-        );
+        assert_eq!(beyond("a\u{d7ff}").as_deref(), Some("a\u{e000}"), "no surrogate in between");
         assert_eq!(beyond("a\u{10ffff}").as_deref(), Some("b"));
         assert_eq!(beyond("\u{10ffff}\u{10ffff}"), None);
     }

@@ -18,9 +18,8 @@ const MARK: Duration = Duration::from_secs(24 * 60 * 60);
 /// It does not wait for the disk. A power failure may bring the grant back, for no longer than its
 /// ttl; the fence never goes back, because a grant does wait.
 pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOutcome, Failure> {
-    let statement = Statement::new(include_str!("sql/release.sql"))
-        .text(lock_id.as_str())
-        .integer(GRACE_MS);
+    let statement =
+        Statement::new(include_str!("sql/release.sql")).text(lock_id.as_str()).integer(GRACE_MS);
     match store.releaser.row(statement).await? {
         Some(_) => Ok(ReleaseOutcome::Released),
         None => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
@@ -39,10 +38,7 @@ pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOut
 pub(crate) async fn abandon(store: &Store, lock_id: LockId) -> Result<(), Failure> {
     let mark_ms = i64::try_from(MARK.as_millis()).unwrap_or(i64::MAX);
     let mark = Statement::new(include_str!("sql/abandon_mark.sql"));
-    store
-        .releaser
-        .rows(mark.text(lock_id.as_str()).integer(mark_ms))
-        .await?;
+    store.releaser.rows(mark.text(lock_id.as_str()).integer(mark_ms)).await?;
     let release = Statement::new(include_str!("sql/abandon_release.sql"));
     store.releaser.rows(release.text(lock_id.as_str())).await?;
     let prune = Statement::new(include_str!("sql/abandon_prune.sql"));

@@ -41,13 +41,8 @@ async fn open_once(
     target: &Target,
     synchronous: SqliteSynchronous,
 ) -> Result<SqliteConnection, Failure> {
-    let mut connection = target
-        .options
-        .clone()
-        .synchronous(synchronous)
-        .connect()
-        .await
-        .map_err(failed)?;
+    let mut connection =
+        target.options.clone().synchronous(synchronous).connect().await.map_err(failed)?;
     // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the
     // same, and `check` tells.
     read(&mut connection, include_str!("sql/journal_mode.sql")).await?;
@@ -58,10 +53,7 @@ async fn open_once(
     let row = read(&mut connection, include_str!("sql/schema_version.sql")).await?;
     let found = row.and_then(|row| row.try_get("version").ok());
     match found.ok_or(Failure::Unreadable("version of the lock tables"))? {
-        found if found > VERSION => Err(Failure::NewerSchema {
-            found,
-            known: VERSION,
-        }),
+        found if found > VERSION => Err(Failure::NewerSchema { found, known: VERSION }),
         _ => Ok(connection),
     }
 }
@@ -76,11 +68,7 @@ async fn read(
     connection: &mut SqliteConnection,
     sql: &'static str,
 ) -> Result<Option<SqliteRow>, Failure> {
-    Ok(sqlx::query(sql)
-        .fetch_all(connection)
-        .await
-        .map_err(failed)?
-        .pop())
+    Ok(sqlx::query(sql).fetch_all(connection).await.map_err(failed)?.pop())
 }
 
 /// No lock is touched while a connection is being opened.

@@ -65,10 +65,7 @@ impl Watch {
     /// Gives the watcher that runs, or starts one.
     fn join(&self, reader: &Arc<Lane>) -> Arc<Watcher> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(watcher) = shared
-            .upgrade()
-            .filter(|watcher| !watcher.task.is_finished())
-        {
+        if let Some(watcher) = shared.upgrade().filter(|watcher| !watcher.task.is_finished()) {
             return watcher;
         }
         let (publish, changes) = watch::channel(());
@@ -112,12 +109,8 @@ async fn observe(reader: Arc<Lane>, publish: watch::Sender<()>) {
 
 /// Reads the version of the data, together with the connection for which it holds.
 async fn data_version(reader: &Arc<Lane>) -> Result<(i64, u64), Failure> {
-    let (rows, connection) = reader
-        .run(Statement::new(include_str!("sql/data_version.sql")))
-        .await?;
+    let (rows, connection) =
+        reader.run(Statement::new(include_str!("sql/data_version.sql"))).await?;
     let version = rows.first().and_then(|row| row.try_get(0).ok());
-    Ok((
-        version.ok_or(Failure::Unreadable("data version"))?,
-        connection,
-    ))
+    Ok((version.ok_or(Failure::Unreadable("data version"))?, connection))
 }

@@ -20,9 +20,7 @@ impl DynBackend {
 
 impl fmt::Debug for DynBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("DynBackend")
-            .field(&self.0.capabilities())
-            .finish()
+        f.debug_tuple("DynBackend").field(&self.0.capabilities()).finish()
     }
 }
 

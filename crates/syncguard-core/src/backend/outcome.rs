@@ -26,6 +26,7 @@ pub struct Grant {
 
 /// What a contender may know of the holder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Holder {
     /// The fence of the holder's grant.
     pub fence: Option<Fence>,
@@ -34,6 +35,21 @@ pub struct Holder {
     /// How long until the holder's grant expires unless it is extended, measured by the store when
     /// it answered; zero once the grant is in its grace.
     pub remaining: Option<Duration>,
+    /// How long until the key can be granted to somebody else unless the holder extends: the time
+    /// to the expiry and what is left of the grace. A waiter asks again then.
+    pub free_in: Option<Duration>,
+}
+
+impl Holder {
+    /// Describes the holder of a live grant as it stands at `now`.
+    pub fn new(grant: Grant, owner: Option<Owner>, now: Timestamp, grace: Duration) -> Self {
+        Self {
+            fence: Some(grant.fence),
+            owner,
+            remaining: Some(grant.expires_at.since(now)),
+            free_in: Some(grant.expires_at.later_by(grace).since(now)),
+        }
+    }
 }
 
 impl fmt::Display for Holder {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{DisplayHash, Fence, LockId, LockKey, Owner, Timestamp};
+use crate::{DisplayHash, Fence, Grant, Holder, LockId, LockKey, Owner, Timestamp};
 
 /// A lock as the store keeps it, secrets included: whoever reads the id can release the lock.
 ///
@@ -27,6 +27,13 @@ impl LockRecord {
     /// Returns how long the grant had left when it was read, zero once it is in its grace.
     pub fn remaining(&self) -> Duration {
         self.expires_at.since(self.observed_at)
+    }
+
+    /// Describes the holder as a contender would have seen it when the record was read, in a store
+    /// with this grace.
+    pub fn holder(&self, grace: Duration) -> Holder {
+        let grant = Grant { fence: self.fence, expires_at: self.expires_at };
+        Holder::new(grant, self.owner.clone(), self.observed_at, grace)
     }
 }
 

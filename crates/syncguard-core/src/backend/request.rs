@@ -22,13 +22,7 @@ pub struct AcquireRequest {
 impl AcquireRequest {
     /// Asks for an exclusive grant without an owner label.
     pub fn new(key: LockKey, lock_id: LockId, ttl: Ttl) -> Self {
-        Self {
-            key,
-            lock_id,
-            ttl,
-            mode: Mode::Exclusive,
-            owner: None,
-        }
+        Self { key, lock_id, ttl, mode: Mode::Exclusive, owner: None }
     }
 
     /// Names the holder-to-be.
@@ -68,10 +62,7 @@ pub struct LockRef {
 impl LockRef {
     /// Points at a grant whose key is known.
     pub fn new(lock_id: LockId, key: LockKey) -> Self {
-        Self {
-            lock_id,
-            key: Some(key),
-        }
+        Self { lock_id, key: Some(key) }
     }
 }
 
@@ -116,30 +107,21 @@ pub struct ListRequest {
 }
 
 impl ListRequest {
-    /// Asks for the first hundred locks whose keys begin with `prefix`.
-    pub fn new(prefix: impl Into<String>) -> Self {
-        Self {
-            prefix: prefix.into(),
-            after: None,
-            limit: 100,
-        }
+    /// Asks for the first hundred locks whose keys begin with `prefix`, which is brought into the
+    /// normal form of keys.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.nfc().collect(), after: None, limit: 100 }
     }
 
     /// Goes on where the page before ended.
     #[must_use]
     pub fn after(self, token: PageToken) -> Self {
-        Self {
-            after: Some(token),
-            ..self
-        }
+        Self { after: Some(token), ..self }
     }
 
     /// Sets how many locks to give at the most; zero counts as one.
     #[must_use]
     pub fn limit(self, limit: usize) -> Self {
-        Self {
-            limit: limit.max(1),
-            ..self
-        }
+        Self { limit: limit.max(1), ..self }
     }
 }

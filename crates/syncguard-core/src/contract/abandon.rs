@@ -8,9 +8,7 @@ pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);
     granted(&a, &request).await;
-    a.abandon(request.lock_id, &request.key)
-        .await
-        .expect("answers");
+    a.abandon(request.lock_id, &request.key).await.expect("answers");
     assert!(!is_locked(&b, "k").await);
     assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);
 }
@@ -19,9 +17,7 @@ pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
 pub async fn abandoned_before_the_grant_the_id_is_refused<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);
-    b.abandon(request.lock_id, &request.key)
-        .await
-        .expect("answers");
+    b.abandon(request.lock_id, &request.key).await.expect("answers");
     let error = error_of(a.acquire(&request).await, ErrorKind::Aborted);
     assert!(!error.may_have_applied());
     assert!(!is_locked(&a, "k").await);
@@ -45,12 +41,7 @@ pub async fn abandoned_during_the_grant_the_id_holds_nothing<H: Harness>(h: H) {
             assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
         }
         assert!(!is_locked(&b, &text).await, "round {round}");
-        assert!(
-            a.lookup(&request.lock_id.into())
-                .await
-                .expect("answers")
-                .is_none()
-        );
+        assert!(a.lookup(&request.lock_id.into()).await.expect("answers").is_none());
     }
 }
 
@@ -61,16 +52,9 @@ pub async fn abandoning_is_repeatable_and_harms_nobody<H: Harness>(h: H) {
     for _ in 0..2 {
         a.abandon(id(), &request.key).await.expect("answers");
     }
-    assert!(
-        a.lookup(&request.lock_id.into())
-            .await
-            .expect("answers")
-            .is_some()
-    );
+    assert!(a.lookup(&request.lock_id.into()).await.expect("answers").is_some());
     for _ in 0..2 {
-        a.abandon(request.lock_id, &request.key)
-            .await
-            .expect("answers");
+        a.abandon(request.lock_id, &request.key).await.expect("answers");
     }
     assert!(!is_locked(&a, "k").await);
 }

@@ -108,13 +108,7 @@ pub async fn a_cancelled_token_ends_the_wait_and_the_work<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
     let token = CancellationToken::new();
-    let wait = tokio::spawn(
-        locks
-            .lock("k")
-            .wait(LONG)
-            .cancel_on(token.clone())
-            .acquire(),
-    );
+    let wait = tokio::spawn(locks.lock("k").wait(LONG).cancel_on(token.clone()).acquire());
     tokio::time::sleep(Duration::from_millis(20)).await;
     token.cancel();
     error_of(wait.await.expect("no panic"), ErrorKind::Aborted);
@@ -152,18 +146,9 @@ pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
-    let attempt = tokio::spawn(
-        locks
-            .lock("k")
-            .ttl(LONG)
-            .cancel_on(token.clone())
-            .try_acquire(),
-    );
+    let attempt = tokio::spawn(locks.lock("k").ttl(LONG).cancel_on(token.clone()).try_acquire());
     gate.reached().await;
-    assert!(
-        a.is_locked(&key("k")).await.expect("answers"),
-        "it was granted"
-    );
+    assert!(a.is_locked(&key("k")).await.expect("answers"), "it was granted");
     token.cancel();
     error_of(attempt.await.expect("no panic"), ErrorKind::Aborted);
     gate.open();

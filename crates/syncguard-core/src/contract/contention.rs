@@ -16,13 +16,13 @@ pub async fn contention_tells_about_the_holder<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let owner = Owner::new("build 7").expect("it is valid");
     let grant = granted(&a, &ask("k", LONG).with_owner(Some(owner.clone()))).await;
-    let holder = contended(&b, &ask("k", LONG))
-        .await
-        .expect("something is known");
+    let holder = contended(&b, &ask("k", LONG)).await.expect("something is known");
     assert_eq!(holder.fence, Some(grant.fence));
     assert_eq!(holder.owner, Some(owner));
     let remaining = holder.remaining.expect("it is known");
     assert!(remaining <= LONG && remaining > LONG / 2, "{remaining:?}");
+    let free_in = holder.free_in.expect("it is known");
+    assert_eq!(free_in, remaining + b.capabilities().grace);
 }
 
 /// A contender changes neither the holder nor the expiry.
@@ -33,15 +33,8 @@ pub async fn a_contender_leaves_the_lock_as_it_is<H: Harness>(h: H) {
     for _ in 0..5 {
         contended(&b, &ask("k", SHORT)).await;
     }
-    let record = a
-        .lookup(&request.key.clone().into())
-        .await
-        .expect("answers")
-        .expect("is held");
-    assert_eq!(
-        (record.lock_id, record.fence),
-        (request.lock_id, grant.fence)
-    );
+    let record = a.lookup(&request.key.clone().into()).await.expect("answers").expect("is held");
+    assert_eq!((record.lock_id, record.fence), (request.lock_id, grant.fence));
     assert_eq!(record.expires_at, grant.expires_at);
 }
 
@@ -54,9 +47,7 @@ pub async fn one_of_many_contenders_is_granted<H: Harness>(h: H) {
         tasks.spawn(async move { client.acquire(&ask("k", LONG)).await.expect("answers") });
     }
     let outcomes = tasks.join_all().await;
-    let granted = outcomes
-        .iter()
-        .filter(|o| matches!(o, crate::AcquireOutcome::Granted(_)));
+    let granted = outcomes.iter().filter(|o| matches!(o, crate::AcquireOutcome::Granted(_)));
     assert_eq!(granted.count(), 1);
 }
 
@@ -70,22 +61,11 @@ pub async fn different_keys_do_not_contend<H: Harness>(h: H) {
 
 /// A single attempt through the lock API tells contention as an outcome, not as an error.
 pub async fn a_contended_try_is_an_outcome<H: Harness>(h: H) {
-    let (mine, theirs) = (
-        SyncGuard::new(h.client().await),
-        SyncGuard::new(h.client().await),
-    );
-    let _guard = theirs
-        .lock("k")
-        .owner("them")
-        .try_acquire()
-        .await
-        .expect("answers");
+    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let _guard = theirs.lock("k").owner("them").try_acquire().await.expect("answers");
     match mine.lock("k").try_acquire().await.expect("answers") {
         TryAcquire::Contended(holder) => {
-            let owner = holder
-                .expect("something is known")
-                .owner
-                .expect("it is known");
+            let owner = holder.expect("something is known").owner.expect("it is known");
             assert_eq!(owner.as_str(), "them");
         }
         TryAcquire::Acquired(guard) => panic!("{guard:?}"),

@@ -19,23 +19,11 @@ pub async fn an_extend_replaces_and_never_adds<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     let grant = granted(&a, &request).await;
     for _ in 0..3 {
-        let outcome = a
-            .extend(&lock_of(&request), ttl(LONG))
-            .await
-            .expect("answers");
-        let ExtendOutcome::Extended { expires_at } = outcome else {
-            panic!("{outcome:?}")
-        };
+        let outcome = a.extend(&lock_of(&request), ttl(LONG)).await.expect("answers");
+        let ExtendOutcome::Extended { expires_at } = outcome else { panic!("{outcome:?}") };
         assert!(expires_at >= grant.expires_at);
-        assert!(
-            expires_at.since(grant.expires_at) < LONG / 2,
-            "{expires_at} {grant:?}"
-        );
-        let record = a
-            .lookup(&request.lock_id.into())
-            .await
-            .expect("answers")
-            .expect("is held");
+        assert!(expires_at.since(grant.expires_at) < LONG / 2, "{expires_at} {grant:?}");
+        let record = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
         assert_eq!(record.expires_at, expires_at);
     }
 }
@@ -65,21 +53,10 @@ pub async fn an_extend_keeps_fence_owner_and_start<H: Harness>(h: H) {
     let owner = crate::Owner::new("me").ok();
     let request = ask("k", SHORT).with_owner(owner);
     granted(&a, &request).await;
-    let before = a
-        .lookup(&request.lock_id.into())
-        .await
-        .expect("answers")
-        .expect("is held");
+    let before = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
     extended(&a, lock_of(&request), LONG).await;
-    let after = a
-        .lookup(&request.lock_id.into())
-        .await
-        .expect("answers")
-        .expect("is held");
-    assert_eq!(
-        (after.fence, after.acquired_at),
-        (before.fence, before.acquired_at)
-    );
+    let after = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
+    assert_eq!((after.fence, after.acquired_at), (before.fence, before.acquired_at));
     assert_eq!((after.owner, after.key), (before.owner, before.key));
 }
 

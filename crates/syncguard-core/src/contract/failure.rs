@@ -29,14 +29,7 @@ pub async fn a_lost_request_is_asked_again<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::RequestLost);
-    assert_eq!(
-        held(&locks, "k", LONG)
-            .await
-            .fence()
-            .expect("is held")
-            .number(),
-        1
-    );
+    assert_eq!(held(&locks, "k", LONG).await.fence().expect("is held").number(), 1);
 }
 
 /// Where no reply comes at all, the error says for how long the key may be taken, and the grant
@@ -47,19 +40,12 @@ pub async fn without_any_reply_the_outcome_is_ambiguous_and_called_off<H: Harnes
     let locks = SyncGuard::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::ReplyLost);
     faulty.plan(Operation::Acquire, Fault::ReplyLost);
-    let error = error_of(
-        locks.lock("k").ttl(LONG).try_acquire().await,
-        ErrorKind::Ambiguous,
-    );
+    let error = error_of(locks.lock("k").ttl(LONG).try_acquire().await, ErrorKind::Ambiguous);
     assert!(error.free_within().expect("is bounded") >= LONG && error.is_retryable());
     assert_eq!(faulty.planned(), 0, "both replies were lost");
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);
-    assert_eq!(
-        granted(&a, &ask("k", LONG)).await.fence.number(),
-        2,
-        "it had been granted"
-    );
+    assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 2, "it had been granted");
 }
 
 /// Contention whose reply is lost is contention when asked again.
@@ -79,15 +65,11 @@ pub async fn contention_with_a_lost_reply_is_contention<H: Harness>(h: H) {
 pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>(h: H) {
     let (a, gate) = (h.client().await, Gate::new());
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::builder(faulty.clone())
-        .request_timeout(Duration::from_millis(50))
-        .build();
+    let locks =
+        SyncGuard::builder(faulty.clone()).request_timeout(Duration::from_millis(50)).build();
     faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
     faulty.plan(Operation::Acquire, Fault::RequestLost);
-    error_of(
-        locks.lock("k").ttl(LONG).try_acquire().await,
-        ErrorKind::Ambiguous,
-    );
+    error_of(locks.lock("k").ttl(LONG).try_acquire().await, ErrorKind::Ambiguous);
     gate.reached().await;
     drained(&locks).await;
     gate.open();
@@ -106,11 +88,7 @@ pub async fn what_was_not_sent_is_tried_again_within_the_wait<H: Harness>(h: H) 
     for _ in 0..3 {
         faulty.plan(Operation::Acquire, Fault::NotSent);
     }
-    let guard = locks
-        .lock("k")
-        .acquire()
-        .await
-        .expect("the fourth attempt succeeds");
+    let guard = locks.lock("k").acquire().await.expect("the fourth attempt succeeds");
     assert_eq!(guard.fence().expect("is held").number(), 1);
     assert_eq!(faulty.planned(), 0);
 }
@@ -120,19 +98,13 @@ pub async fn what_no_repetition_cures_is_reported_at_once<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::Refused);
-    let error = error_of(
-        locks.lock("k").wait(LONG).acquire().await,
-        ErrorKind::AuthFailed,
-    );
+    let error = error_of(locks.lock("k").wait(LONG).acquire().await, ErrorKind::AuthFailed);
     assert_eq!(
         (error.operation(), error.key()),
         (Operation::Acquire, Some(key("k").display_hash()))
     );
     faulty.plan(Operation::Acquire, Fault::NotSent);
-    let error = error_of(
-        locks.lock("k").try_acquire().await,
-        ErrorKind::ServiceUnavailable,
-    );
+    let error = error_of(locks.lock("k").try_acquire().await, ErrorKind::ServiceUnavailable);
     assert!(error.is_retryable() && !error.may_have_applied());
 }
 

@@ -48,19 +48,12 @@ pub struct Gate {
 impl Gate {
     /// Makes a closed gate.
     pub fn new() -> Self {
-        Self {
-            reached: Arc::new(Semaphore::new(0)),
-            open: Arc::new(Semaphore::new(0)),
-        }
+        Self { reached: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
     }
 
     /// Waits until a request stands at the gate. Once for each request.
     pub async fn reached(&self) {
-        self.reached
-            .acquire()
-            .await
-            .expect("the gate is never torn down")
-            .forget();
+        self.reached.acquire().await.expect("the gate is never torn down").forget();
     }
 
     /// Lets everything through from now on.
@@ -71,12 +64,7 @@ impl Gate {
     async fn pass(&self) {
         self.reached.add_permits(1);
         // The permit goes back, so the gate stays open.
-        drop(
-            self.open
-                .acquire()
-                .await
-                .expect("the gate is never torn down"),
-        );
+        drop(self.open.acquire().await.expect("the gate is never torn down"));
     }
 }
 
@@ -89,10 +77,7 @@ impl Default for Gate {
 impl<B: LockBackend + Clone> Faulty<B> {
     /// Wraps `inner`; nothing fails until it is planned.
     pub fn new(inner: B) -> Self {
-        Self {
-            inner,
-            plan: Arc::default(),
-        }
+        Self { inner, plan: Arc::default() }
     }
 
     /// Plans what happens to the next request of this kind that nothing is planned for yet.
@@ -160,9 +145,7 @@ impl<B: LockBackend + Clone> Faulty<B> {
 }
 
 async fn on_its_way<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> T {
-    tokio::spawn(request)
-        .await
-        .expect("a request does not panic")
+    tokio::spawn(request).await.expect("a request does not panic")
 }
 
 impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
@@ -172,26 +155,17 @@ impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
         let request = request.clone();
-        self.carry(Operation::Acquire, |inner| async move {
-            inner.acquire(&request).await
-        })
-        .await
+        self.carry(Operation::Acquire, |inner| async move { inner.acquire(&request).await }).await
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let lock = lock.clone();
-        self.carry(Operation::Extend, |inner| async move {
-            inner.extend(&lock, ttl).await
-        })
-        .await
+        self.carry(Operation::Extend, |inner| async move { inner.extend(&lock, ttl).await }).await
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let lock = lock.clone();
-        self.carry(Operation::Release, |inner| async move {
-            inner.release(&lock).await
-        })
-        .await
+        self.carry(Operation::Release, |inner| async move { inner.release(&lock).await }).await
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {

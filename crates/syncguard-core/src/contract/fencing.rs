@@ -54,9 +54,7 @@ pub async fn extends_and_lookups_burn_no_fence<H: Harness>(h: H) {
     granted(&a, &request).await;
     for _ in 0..10 {
         extended(&a, lock_of(&request), LONG).await;
-        a.lookup(&request.key.clone().into())
-            .await
-            .expect("answers");
+        a.lookup(&request.key.clone().into()).await.expect("answers");
     }
     released(&a, lock_of(&request)).await;
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 2);
@@ -66,13 +64,7 @@ pub async fn extends_and_lookups_burn_no_fence<H: Harness>(h: H) {
 pub async fn keys_count_their_fences_apart<H: Harness>(h: H) {
     let a = h.client().await;
     for n in 0..10 {
-        assert_eq!(
-            granted(&a, &ask(&format!("k{n}"), LONG))
-                .await
-                .fence
-                .number(),
-            1
-        );
+        assert_eq!(granted(&a, &ask(&format!("k{n}"), LONG)).await.fence.number(), 1);
     }
 }
 
@@ -83,10 +75,7 @@ pub async fn racing_contenders_get_increasing_fences<H: Harness>(h: H) {
     let fences = std::sync::Arc::new(tokio::sync::Mutex::new(Vec::new()));
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..8 {
-        let (client, fences) = (
-            if n % 2 == 0 { a.clone() } else { b.clone() },
-            fences.clone(),
-        );
+        let (client, fences) = (if n % 2 == 0 { a.clone() } else { b.clone() }, fences.clone());
         tasks.spawn(async move {
             let mut grants = 0;
             while grants < 10 {
@@ -97,10 +86,7 @@ pub async fn racing_contenders_get_increasing_fences<H: Harness>(h: H) {
                     continue;
                 };
                 // Nobody else may be in here: the lock itself keeps this vector.
-                fences
-                    .try_lock()
-                    .expect("one holder at a time")
-                    .push(grant.fence);
+                fences.try_lock().expect("one holder at a time").push(grant.fence);
                 released(&client, lock_of(&request)).await;
                 grants += 1;
             }
@@ -118,9 +104,7 @@ pub async fn a_counter_at_its_limit_refuses_and_stores_nothing<H: Harness>(
 ) -> Result<(), Verdict> {
     let a = h.client().await;
     let last = Fence::new(Fence::LIMIT.number() - 1).expect("it fits");
-    h.seed_fence(&key("k"), last)
-        .await
-        .or_skip("the harness cannot set a fence counter")?;
+    h.seed_fence(&key("k"), last).await.or_skip("the harness cannot set a fence counter")?;
     let request = ask("k", LONG);
     assert_eq!(granted(&a, &request).await.fence, Fence::LIMIT);
     released(&a, lock_of(&request)).await;

@@ -25,9 +25,7 @@ pub async fn a_guard_dropped_outside_a_runtime_releases_its_lock<H: Harness>(h: 
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
-    std::thread::spawn(move || drop(guard))
-        .join()
-        .expect("dropping does not panic");
+    std::thread::spawn(move || drop(guard)).join().expect("dropping does not panic");
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);
 }
@@ -63,10 +61,7 @@ pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness
     let guard = held(&locks, "k", SHORT).await;
     runtime.shutdown_background();
     drop(guard);
-    eventually("the drop is reported", async || {
-        reports.load(Ordering::SeqCst) == 1
-    })
-    .await;
+    eventually("the drop is reported", async || reports.load(Ordering::SeqCst) == 1).await;
     expire(&h, &a, SHORT).await;
     assert!(!is_locked(&a, "k").await);
 }
@@ -75,13 +70,7 @@ pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness
 pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
-    let guard = locks
-        .lock("k")
-        .ttl(SHORT)
-        .renew(Renew::Auto)
-        .acquire()
-        .await
-        .expect("is free");
+    let guard = locks.lock("k").ttl(SHORT).renew(Renew::Auto).acquire().await.expect("is free");
     h.pass(SHORT + a.capabilities().grace).await;
     h.pass(SHORT).await;
     assert!(guard.is_valid());
@@ -106,13 +95,7 @@ pub async fn renewals_survive_a_passing_failure<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
     let ttl = Duration::from_secs(1);
-    let guard = locks
-        .lock("k")
-        .ttl(ttl)
-        .renew(Renew::Auto)
-        .acquire()
-        .await
-        .expect("is free");
+    let guard = locks.lock("k").ttl(ttl).renew(Renew::Auto).acquire().await.expect("is free");
     for fault in [Fault::NotSent, Fault::ReplyLost, Fault::RequestLost] {
         faulty.plan(Operation::Extend, fault);
     }
@@ -127,13 +110,7 @@ pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness
     let locks = SyncGuard::new(faulty.clone());
     let start = tokio::time::Instant::now();
     let ttl = Duration::from_millis(600);
-    let guard = locks
-        .lock("k")
-        .ttl(ttl)
-        .renew(Renew::Auto)
-        .acquire()
-        .await
-        .expect("is free");
+    let guard = locks.lock("k").ttl(ttl).renew(Renew::Auto).acquire().await.expect("is free");
     for _ in 0..1_000 {
         faulty.plan(Operation::Extend, Fault::RequestLost);
     }
@@ -147,12 +124,7 @@ pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness
 pub async fn a_renewing_guard_is_lost_when_the_store_says_so<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
-    let guard = locks
-        .lock("k")
-        .ttl(LONG)
-        .renew(Renew::Every(SHORT))
-        .acquire()
-        .await;
+    let guard = locks.lock("k").ttl(LONG).renew(Renew::Every(SHORT)).acquire().await;
     let guard = guard.expect("is free");
     released(&a, guard.lock_id().into()).await;
     guard.lost().await;
@@ -163,11 +135,7 @@ pub async fn a_renewing_guard_is_lost_when_the_store_says_so<H: Harness>(h: H) {
 pub async fn a_lock_is_held_no_longer_than_max_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
-    let lock = locks
-        .lock("k")
-        .ttl(LONG)
-        .renew(Renew::Every(SHORT / 3))
-        .max_hold(SHORT);
+    let lock = locks.lock("k").ttl(LONG).renew(Renew::Every(SHORT / 3)).max_hold(SHORT);
     let guard = lock.acquire().await.expect("is free");
     guard.lost().await;
     assert_eq!(guard.loss(), Some(crate::Loss::MaxHold));

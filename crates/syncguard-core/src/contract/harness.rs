@@ -85,19 +85,12 @@ pub struct Profile {
 impl Profile {
     /// A store that is reached by a call or through a file.
     pub fn in_process(name: &'static str) -> Self {
-        Self {
-            name,
-            connection: Connection::InProcess,
-            exceptions: Vec::new(),
-        }
+        Self { name, connection: Connection::InProcess, exceptions: Vec::new() }
     }
 
     /// A store that is reached through a network.
     pub fn network(name: &'static str) -> Self {
-        Self {
-            connection: Connection::Network,
-            ..Self::in_process(name)
-        }
+        Self { connection: Connection::Network, ..Self::in_process(name) }
     }
 
     /// Leaves a case out, named as in [`CASES`](super::CASES), and says why.

@@ -42,10 +42,5 @@ pub async fn an_id_whose_grant_is_over_is_contended<H: Harness>(h: H) {
     expire(&h, &a, SHORT).await;
     granted(&a, &ask("k", LONG)).await;
     contended(&a, &stale).await;
-    assert!(
-        a.lookup(&stale.lock_id.into())
-            .await
-            .expect("answers")
-            .is_none()
-    );
+    assert!(a.lookup(&stale.lock_id.into()).await.expect("answers").is_none());
 }

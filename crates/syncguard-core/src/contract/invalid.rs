@@ -9,10 +9,7 @@ use crate::{ErrorKind, LockBackend, Mode, SyncGuard, Ttl};
 pub async fn a_bad_key_is_refused<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
     for text in [String::new(), "x".repeat(513), "é".repeat(257)] {
-        let error = error_of(
-            locks.lock(&text).try_acquire().await,
-            ErrorKind::InvalidArgument,
-        );
+        let error = error_of(locks.lock(&text).try_acquire().await, ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("512"), "{error}");
         error_of(locks.lookup(&text).await, ErrorKind::InvalidArgument);
     }
@@ -24,21 +21,12 @@ pub async fn a_bad_ttl_is_refused<H: Harness>(h: H) {
     let locks = SyncGuard::new(a.clone());
     let too_long = Ttl::MAX.as_duration() + Duration::from_millis(1);
     for bad in [Duration::ZERO, Duration::from_micros(1), too_long] {
-        error_of(
-            locks.lock("k").ttl(bad).acquire().await,
-            ErrorKind::InvalidArgument,
-        );
+        error_of(locks.lock("k").ttl(bad).acquire().await, ErrorKind::InvalidArgument);
     }
-    error_of(
-        locks.lock("k").ttl("soon").try_acquire().await,
-        ErrorKind::InvalidArgument,
-    );
+    error_of(locks.lock("k").ttl("soon").try_acquire().await, ErrorKind::InvalidArgument);
     assert!(!is_locked(&a, "k").await);
     let guard = held(&locks, "k", LONG).await;
-    error_of(
-        guard.extend(Duration::ZERO).await,
-        ErrorKind::InvalidArgument,
-    );
+    error_of(guard.extend(Duration::ZERO).await, ErrorKind::InvalidArgument);
     assert!(guard.is_valid());
 }
 
@@ -69,10 +57,7 @@ pub async fn shared_mode_is_granted_or_unsupported<H: Harness>(h: H) {
     let a = h.client().await;
     let result = a.acquire(&ask("k", LONG).with_mode(Mode::Shared)).await;
     if a.capabilities().shared {
-        assert!(
-            matches!(result, Ok(crate::AcquireOutcome::Granted(_))),
-            "{result:?}"
-        );
+        assert!(matches!(result, Ok(crate::AcquireOutcome::Granted(_))), "{result:?}");
     } else {
         error_of(result, ErrorKind::Unsupported);
         assert!(!is_locked(&a, "k").await);

@@ -8,24 +8,12 @@ async fn all_live_apart<H: Harness>(h: H, texts: &[&str]) {
     let (a, b) = (h.client().await, h.client().await);
     let requests: Vec<_> = texts.iter().map(|text| ask(text, LONG)).collect();
     for request in &requests {
-        assert_eq!(
-            granted(&a, request).await.fence.number(),
-            1,
-            "{:?}",
-            request.key.as_str()
-        );
+        assert_eq!(granted(&a, request).await.fence.number(), 1, "{:?}", request.key.as_str());
     }
     for request in &requests {
         contended(&b, &ask(request.key.as_str(), LONG)).await;
-        let record = b
-            .lookup(&request.key.clone().into())
-            .await
-            .expect("answers")
-            .expect("held");
-        assert_eq!(
-            (&record.key, record.lock_id),
-            (&request.key, request.lock_id)
-        );
+        let record = b.lookup(&request.key.clone().into()).await.expect("answers").expect("held");
+        assert_eq!((&record.key, record.lock_id), (&request.key, request.lock_id));
         extended(&b, lock_of(request), LONG).await;
         released(&b, lock_of(request)).await;
     }
@@ -37,26 +25,16 @@ async fn all_live_apart<H: Harness>(h: H, texts: &[&str]) {
 
 /// Keys of one byte and of 512 bytes, alike but for their last character.
 pub async fn the_shortest_and_the_longest_keys_work<H: Harness>(h: H) {
-    let longest = [
-        "x".repeat(512),
-        format!("{}y", "x".repeat(511)),
-        "é".repeat(256),
-    ];
+    let longest = ["x".repeat(512), format!("{}y", "x".repeat(511)), "é".repeat(256)];
     let emoji = "🔒".repeat(128);
-    let texts = longest
-        .iter()
-        .map(String::as_str)
-        .chain(["a", " ", emoji.as_str()]);
+    let texts = longest.iter().map(String::as_str).chain(["a", " ", emoji.as_str()]);
     all_live_apart(h, &texts.collect::<Vec<_>>()).await;
 }
 
 /// Two spellings that are equal in NFC are one lock.
 pub async fn spellings_equal_in_nfc_are_one_lock<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    for (one, other) in [
-        ("caf\u{e9}", "cafe\u{301}"),
-        ("\u{d55c}", "\u{1112}\u{1161}\u{11ab}"),
-    ] {
+    for (one, other) in [("caf\u{e9}", "cafe\u{301}"), ("\u{d55c}", "\u{1112}\u{1161}\u{11ab}")] {
         assert_eq!(LockKey::new(one).ok(), LockKey::new(other).ok());
         granted(&a, &ask(one, LONG)).await;
         contended(&b, &ask(other, LONG)).await;
@@ -65,35 +43,13 @@ pub async fn spellings_equal_in_nfc_are_one_lock<H: Harness>(h: H) {
 
 /// Spellings that look alike but differ in NFC, in case or in blanks are different locks.
 pub async fn keys_that_only_look_alike_are_different_locks<H: Harness>(h: H) {
-    let texts = [
-        "\u{fb01}x",
-        "fix",
-        "k",
-        "K",
-        "k ",
-        " k",
-        "\u{212b}k",
-        "ß",
-        "ss",
-        "i",
-        "ı",
-        "İ",
-    ];
+    let texts = ["\u{fb01}x", "fix", "k", "K", "k ", " k", "\u{212b}k", "ß", "ss", "i", "ı", "İ"];
     all_live_apart(h, &texts).await;
 }
 
 /// Emoji, joined and plain, right-to-left text, and characters beyond the basic plane.
 pub async fn emoji_and_all_scripts_work<H: Harness>(h: H) {
-    let texts = [
-        "🔒",
-        "👩‍👩‍👧‍👦",
-        "👩",
-        "日本語キー",
-        "عربي",
-        "𝔎𝔢𝔶",
-        "\u{200b}",
-        "\u{feff}bom",
-    ];
+    let texts = ["🔒", "👩‍👩‍👧‍👦", "👩", "日本語キー", "عربي", "𝔎𝔢𝔶", "\u{200b}", "\u{feff}bom"];
     all_live_apart(h, &texts).await;
 }
 

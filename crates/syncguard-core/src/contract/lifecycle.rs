@@ -13,16 +13,9 @@ pub async fn a_free_key_is_granted_under_the_first_fence<H: Harness>(h: H) {
 pub async fn a_grant_expires_a_ttl_after_the_store_made_it<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     let grant = granted(&a, &request).await;
-    let record = a
-        .lookup(&request.lock_id.into())
-        .await
-        .expect("answers")
-        .expect("is held");
+    let record = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
     assert_eq!(grant.expires_at.since(record.acquired_at), LONG);
-    assert!(
-        record.remaining() <= LONG && record.remaining() > LONG / 2,
-        "{record:?}"
-    );
+    assert!(record.remaining() <= LONG && record.remaining() > LONG / 2, "{record:?}");
 }
 
 /// After its release, a key is free for others at once, without any grace.
@@ -54,10 +47,7 @@ pub async fn a_guard_acquires_extends_and_releases<H: Harness>(h: H) {
     assert!(guard.remaining() > SHORT);
     assert!(locks.owns(guard.lock_id()).await.expect("answers"));
     let lease = guard.lease();
-    assert_eq!(
-        guard.release().await.expect("answers"),
-        crate::ReleaseOutcome::Released
-    );
+    assert_eq!(guard.release().await.expect("answers"), crate::ReleaseOutcome::Released);
     assert!(!lease.is_valid() && lease.fence().is_err() && lease.remaining().is_zero());
     assert!(!locks.is_locked("k").await.expect("answers"));
 }
@@ -70,18 +60,10 @@ pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(h
     granted(&a, &gone).await;
     released(&a, lock_of(&gone)).await;
     if a.capabilities().fencing != crate::Fencing::Durable {
-        assert_eq!(
-            h.restart().await,
-            super::Hook::Missing,
-            "what restarts must be durable"
-        );
+        assert_eq!(h.restart().await, super::Hook::Missing, "what restarts must be durable");
         return;
     }
-    assert_eq!(
-        h.restart().await,
-        super::Hook::Done,
-        "what is called durable must be restarted"
-    );
+    assert_eq!(h.restart().await, super::Hook::Done, "what is called durable must be restarted");
     let b = h.client().await;
     contended(&b, &ask("kept", LONG)).await;
     assert_eq!(granted(&b, &kept).await.fence.number(), 1);
@@ -94,28 +76,18 @@ pub async fn a_client_whose_connections_are_cut_serves_again<H: Harness>(h: H) {
     let request = ask("k", LONG);
     granted(&a, &request).await;
     if H::profile().connection == super::Connection::InProcess {
-        assert_eq!(
-            h.sever().await,
-            super::Hook::Missing,
-            "there is nothing to cut"
-        );
+        assert_eq!(h.sever().await, super::Hook::Missing, "there is nothing to cut");
         return;
     }
     assert_eq!(h.sever().await, super::Hook::Done, "a network can be cut");
     let lock = lock_of(&request);
-    eventually("the client serves again", async || {
-        a.extend(&lock, ttl(LONG)).await.is_ok()
-    })
-    .await;
+    eventually("the client serves again", async || a.extend(&lock, ttl(LONG)).await.is_ok()).await;
     released(&a, lock).await;
 }
 
 /// A healthy store has no finding that makes it unsafe.
 pub async fn the_store_under_test_passes_its_own_check<H: Harness>(h: H) {
     let findings = h.client().await.check().await.expect("answers");
-    let grave: Vec<_> = findings
-        .iter()
-        .filter(|f| f.severity == crate::Severity::Unsafe)
-        .collect();
+    let grave: Vec<_> = findings.iter().filter(|f| f.severity == crate::Severity::Unsafe).collect();
     assert!(grave.is_empty(), "{grave:?}");
 }

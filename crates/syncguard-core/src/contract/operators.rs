@@ -11,11 +11,7 @@ pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) {
         return;
     }
     let names: Vec<_> = (0..7).map(|n| format!("job:{n}")).collect();
-    for name in names
-        .iter()
-        .map(String::as_str)
-        .chain(["jo", "other", "JOB:1", "job_1"])
-    {
+    for name in names.iter().map(String::as_str).chain(["jo", "other", "JOB:1", "job_1"]) {
         granted(&a, &ask(name, LONG)).await;
     }
     let gone = ask("job:gone", LONG);
@@ -40,22 +36,10 @@ pub async fn a_lock_released_by_force_is_free<H: Harness>(h: H) {
         error_of(b.force_release(&request.key).await, ErrorKind::Unsupported);
         return;
     }
-    assert!(
-        b.force_release(&request.key)
-            .await
-            .expect("answers")
-            .is_none()
-    );
+    assert!(b.force_release(&request.key).await.expect("answers").is_none());
     granted(&a, &request).await;
-    let record = b
-        .force_release(&request.key)
-        .await
-        .expect("answers")
-        .expect("was held");
-    assert_eq!(
-        (record.lock_id, record.fence.number()),
-        (request.lock_id, 1)
-    );
+    let record = b.force_release(&request.key).await.expect("answers").expect("was held");
+    assert_eq!((record.lock_id, record.fence.number()), (request.lock_id, 1));
     assert!(!is_locked(&a, "k").await);
     extend_finds_nothing(&a, lock_of(&request)).await;
     assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);

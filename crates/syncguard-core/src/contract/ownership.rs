@@ -19,11 +19,7 @@ pub async fn a_foreign_id_extends_nothing<H: Harness>(h: H) {
     let grant = granted(&a, &request).await;
     extend_finds_nothing(&b, LockRef::new(id(), key("k"))).await;
     extend_finds_nothing(&b, id().into()).await;
-    let record = a
-        .lookup(&request.lock_id.into())
-        .await
-        .expect("answers")
-        .expect("is held");
+    let record = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
     assert_eq!(record.expires_at, grant.expires_at);
 }
 
@@ -47,11 +43,7 @@ pub async fn extend_by_a_stale_owner_leaves_the_new_lock_alone<H: Harness>(h: H)
     expire(&h, &a, SHORT).await;
     let grant = granted(&b, &fresh).await;
     extend_finds_nothing(&a, lock_of(&stale)).await;
-    let record = b
-        .lookup(&fresh.lock_id.into())
-        .await
-        .expect("answers")
-        .expect("is held");
+    let record = b.lookup(&fresh.lock_id.into()).await.expect("answers").expect("is held");
     assert_eq!(record.expires_at, grant.expires_at);
 }
 
@@ -65,9 +57,7 @@ pub async fn a_lock_is_released_at_most_once<H: Harness>(h: H) {
         tasks.spawn(async move { a.release(&lock).await.expect("answers") });
     }
     let outcomes = tasks.join_all().await;
-    let releases = outcomes
-        .iter()
-        .filter(|o| **o == crate::ReleaseOutcome::Released);
+    let releases = outcomes.iter().filter(|o| **o == crate::ReleaseOutcome::Released);
     assert_eq!(releases.count(), 1);
     release_finds_nothing(&a, lock_of(&request)).await;
 }

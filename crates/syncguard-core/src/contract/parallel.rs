@@ -31,10 +31,7 @@ pub async fn many_keys_are_held_at_the_same_time<H: Harness>(h: H) {
 pub async fn tasks_of_two_processes_never_overlap<H: Harness>(h: H) {
     const KEYS: usize = 3;
     const ROUNDS: usize = 6;
-    let processes = [
-        SyncGuard::new(h.client().await),
-        SyncGuard::new(h.client().await),
-    ];
+    let processes = [SyncGuard::new(h.client().await), SyncGuard::new(h.client().await)];
     let last = Arc::new(Mutex::new(HashMap::new()));
     let inside: Arc<Vec<_>> = Arc::new((0..KEYS).map(|_| tokio::sync::Mutex::new(())).collect());
     let mut tasks = tokio::task::JoinSet::new();

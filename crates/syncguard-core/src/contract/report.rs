@@ -17,6 +17,5 @@ pub(super) fn append(backend: &str, case: &str, verdict: Verdict) {
     };
     let file = OpenOptions::new().append(true).create(true).open(path);
     let line = format!("{backend}\t{case}\t{word}\t{reason}\n");
-    file.and_then(|mut file| file.write_all(line.as_bytes()))
-        .expect("the report can be written");
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the report can be written");
 }

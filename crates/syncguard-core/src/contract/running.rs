@@ -19,26 +19,12 @@ pub async fn work_runs_under_the_lock_and_its_result_is_given<H: Harness>(h: H) 
 
 /// `try_run` leaves the work where somebody else has the lock, and says who.
 pub async fn work_is_skipped_where_the_lock_is_held<H: Harness>(h: H) {
-    let (mine, theirs) = (
-        SyncGuard::new(h.client().await),
-        SyncGuard::new(h.client().await),
-    );
+    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let ran = mine.lock("k").try_run(async |_| 7).await.expect("answers");
     assert_eq!(ran, Run::Ran(7));
-    let guard = theirs
-        .lock("k")
-        .owner("them")
-        .try_acquire()
-        .await
-        .expect("answers")
-        .acquired();
-    let skipped = mine
-        .lock("k")
-        .try_run(async |_| unreachable!("it is held"))
-        .await;
-    let Ok(Run::<()>::Skipped(Some(holder))) = skipped else {
-        panic!("{skipped:?}")
-    };
+    let guard = theirs.lock("k").owner("them").try_acquire().await.expect("answers").acquired();
+    let skipped = mine.lock("k").try_run(async |_| unreachable!("it is held")).await;
+    let Ok(Run::<()>::Skipped(Some(holder))) = skipped else { panic!("{skipped:?}") };
     assert_eq!(holder.owner.expect("it is known").as_str(), "them");
     drop(guard);
 }
@@ -74,10 +60,7 @@ pub async fn work_is_cancelled_when_the_lock_is_taken_away<H: Harness>(h: H) {
     });
     let error = error_of(run.await, ErrorKind::Lost);
     assert!(!error.is_retryable());
-    assert!(
-        cancelled.load(std::sync::atomic::Ordering::SeqCst),
-        "the work was dropped"
-    );
+    assert!(cancelled.load(std::sync::atomic::Ordering::SeqCst), "the work was dropped");
 }
 
 /// Work is cancelled before the store's expiry where the store is out of reach.
@@ -85,15 +68,12 @@ pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
-    let run = locks
-        .lock("k")
-        .ttl(Duration::from_millis(600))
-        .run(async |_| {
-            for _ in 0..1_000 {
-                faulty.plan(Operation::Extend, Fault::RequestLost);
-            }
-            std::future::pending::<()>().await;
-        });
+    let run = locks.lock("k").ttl(Duration::from_millis(600)).run(async |_| {
+        for _ in 0..1_000 {
+            faulty.plan(Operation::Extend, Fault::RequestLost);
+        }
+        std::future::pending::<()>().await;
+    });
     error_of(run.await, ErrorKind::Lost);
     assert!(faulty.planned() < 1_000, "renewals were tried");
     // Nobody else could have been granted the key while the work ran: the grace is not over.
@@ -104,13 +84,9 @@ pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>
 /// Work that blocks its thread past the deadline is not reported as done under the lock.
 pub async fn work_that_blocks_past_the_deadline_is_reported_as_lost<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
-    let run = locks
-        .lock("k")
-        .ttl(SHORT)
-        .renew(crate::Renew::Never)
-        .run(async |_| {
-            std::thread::sleep(SHORT);
-        });
+    let run = locks.lock("k").ttl(SHORT).renew(crate::Renew::Never).run(async |_| {
+        std::thread::sleep(SHORT);
+    });
     error_of(run.await, ErrorKind::Lost);
 }
 
@@ -118,9 +94,7 @@ pub async fn work_that_blocks_past_the_deadline_is_reported_as_lost<H: Harness>(
 pub async fn a_panic_in_the_work_releases_the_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
-    let run = locks
-        .lock("k")
-        .run(async |_| -> () { panic!("the work's own trouble") });
+    let run = locks.lock("k").run(async |_| -> () { panic!("the work's own trouble") });
     assert!(tokio::spawn(run).await.expect_err("it panics").is_panic());
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);
@@ -130,10 +104,7 @@ pub async fn a_panic_in_the_work_releases_the_lock<H: Harness>(h: H) {
 pub async fn a_hung_job_is_cut_off_by_max_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
-    let run = locks
-        .lock("k")
-        .max_hold(SHORT)
-        .run(async |_| std::future::pending::<()>().await);
+    let run = locks.lock("k").max_hold(SHORT).run(async |_| std::future::pending::<()>().await);
     error_of(run.await, ErrorKind::Lost);
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);
@@ -145,14 +116,7 @@ pub async fn a_failed_release_keeps_the_result<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
     faulty.plan(Operation::Release, Fault::RequestLost);
-    assert_eq!(
-        locks
-            .lock("k")
-            .run(async |_| 7)
-            .await
-            .expect("the work is done"),
-        7
-    );
+    assert_eq!(locks.lock("k").run(async |_| 7).await.expect("the work is done"), 7);
     assert_eq!(faulty.planned(), 0);
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);

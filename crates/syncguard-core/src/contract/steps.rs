@@ -70,46 +70,29 @@ pub(super) async fn release_finds_nothing(backend: &impl LockBackend, lock: Lock
 }
 
 pub(super) async fn extended(backend: &impl LockBackend, lock: LockRef, by: Duration) {
-    let outcome = backend
-        .extend(&lock, ttl(by))
-        .await
-        .expect("the store answers");
-    assert!(
-        matches!(outcome, ExtendOutcome::Extended { .. }),
-        "{outcome:?}"
-    );
+    let outcome = backend.extend(&lock, ttl(by)).await.expect("the store answers");
+    assert!(matches!(outcome, ExtendOutcome::Extended { .. }), "{outcome:?}");
 }
 
 pub(super) async fn extend_finds_nothing(backend: &impl LockBackend, lock: LockRef) {
-    let outcome = backend
-        .extend(&lock, ttl(LONG))
-        .await
-        .expect("the store answers");
+    let outcome = backend.extend(&lock, ttl(LONG)).await.expect("the store answers");
     assert!(matches!(outcome, ExtendOutcome::NotHeld(_)), "{outcome:?}");
 }
 
 pub(super) async fn is_locked(backend: &impl LockBackend, text: &str) -> bool {
-    backend
-        .is_locked(&key(text))
-        .await
-        .expect("the store answers")
+    backend.is_locked(&key(text)).await.expect("the store answers")
 }
 
 /// Waits past the expiry and the grace of a grant that was made or extended just now for `ttl`.
 pub(super) async fn expire<H: Harness>(harness: &H, backend: &impl LockBackend, ttl: Duration) {
-    harness
-        .pass(ttl + backend.capabilities().grace + SLACK)
-        .await;
+    harness.pass(ttl + backend.capabilities().grace + SLACK).await;
 }
 
 /// Waits for something that happens in the background.
 pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = tokio::time::Instant::now();
     while !holds().await {
-        assert!(
-            start.elapsed() < PATIENCE,
-            "it never came about that {what}"
-        );
+        assert!(start.elapsed() < PATIENCE, "it never came about that {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -120,12 +103,7 @@ pub(super) async fn drained(locks: &SyncGuard) {
 }
 
 pub(super) async fn held(locks: &SyncGuard, text: &str, duration: Duration) -> LockGuard {
-    let attempt = locks
-        .lock(text)
-        .ttl(duration)
-        .try_acquire()
-        .await
-        .expect("the store answers");
+    let attempt = locks.lock(text).ttl(duration).try_acquire().await.expect("the store answers");
     attempt.acquired().expect("the lock is free")
 }
 

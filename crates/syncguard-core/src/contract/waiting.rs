@@ -22,22 +22,13 @@ pub async fn a_waiter_gets_the_lock_when_it_is_released<H: Harness>(h: H) {
 /// A waiter gets the lock when another process releases it, without a wake-up at the latest when
 /// its schedule says so.
 pub async fn a_waiter_gets_the_lock_when_another_process_releases_it<H: Harness>(h: H) {
-    let (mine, theirs) = (
-        SyncGuard::new(h.client().await),
-        SyncGuard::new(h.client().await),
-    );
+    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     for number in 1..=5 {
         let guard = held(&theirs, "k", LONG).await;
         let waiter = tokio::spawn(mine.lock("k").wait(LONG).acquire());
         tokio::time::sleep(Duration::from_millis(5 * number)).await;
         guard.release().await.expect("answers");
-        waiter
-            .await
-            .expect("no panic")
-            .expect("its turn comes")
-            .release()
-            .await
-            .expect("answers");
+        waiter.await.expect("no panic").expect("its turn comes").release().await.expect("answers");
     }
 }
 
@@ -53,48 +44,24 @@ pub async fn a_waiter_gets_the_lock_when_its_holder_is_gone<H: Harness>(h: H) {
 
 /// A wait that is not granted ends in time, with an error that names the holder.
 pub async fn a_wait_ends_in_time_and_names_the_holder<H: Harness>(h: H) {
-    let (mine, theirs) = (
-        SyncGuard::new(h.client().await),
-        SyncGuard::new(h.client().await),
-    );
-    let _guard = theirs
-        .lock("k")
-        .owner("them")
-        .ttl(LONG)
-        .try_acquire()
-        .await
-        .expect("answers");
-    let error = error_of(
-        mine.lock("k").wait(SHORT).acquire().await,
-        ErrorKind::AcquisitionTimeout,
-    );
+    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let _guard = theirs.lock("k").owner("them").ttl(LONG).try_acquire().await.expect("answers");
+    let error = error_of(mine.lock("k").wait(SHORT).acquire().await, ErrorKind::AcquisitionTimeout);
     let holder = error.holder().expect("something is known");
     assert_eq!(holder.owner.as_ref().expect("it is known").as_str(), "them");
-    assert!(
-        error.is_retryable() && error.to_string().contains("them"),
-        "{error}"
-    );
+    assert!(error.is_retryable() && error.to_string().contains("them"), "{error}");
 }
 
 /// The retries are bounded too, and a wait of zero asks once.
 pub async fn retries_are_bounded_and_a_wait_of_zero_asks_once<H: Harness>(h: H) {
-    let (mine, theirs) = (
-        SyncGuard::new(h.client().await),
-        SyncGuard::new(h.client().await),
-    );
+    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let _guard = held(&theirs, "k", LONG).await;
     let retry = Retry::fixed(Duration::from_millis(1)).limit(3);
     let result = mine.lock("k").wait(LONG).retry(retry).acquire().await;
     error_of(result, ErrorKind::AcquisitionTimeout);
     let result = mine.lock("k").wait(Duration::ZERO).acquire().await;
     error_of(result, ErrorKind::AcquisitionTimeout);
-    drop(
-        mine.lock("free")
-            .wait(Duration::ZERO)
-            .acquire()
-            .await
-            .expect("is free"),
-    );
+    drop(mine.lock("free").wait(Duration::ZERO).acquire().await.expect("is free"));
 }
 
 /// The wait bounds the call even while a request is on its way; what comes of it is released.
@@ -122,12 +89,7 @@ pub async fn waiters_of_one_process_are_served_in_order<H: Harness>(h: H) {
         let (locks, order) = (locks.clone(), order.clone());
         tokio::spawn(async move {
             let work = async |_| order.send(n).expect("somebody listens");
-            locks
-                .lock("k")
-                .wait(LONG)
-                .run(work)
-                .await
-                .expect("its turn comes");
+            locks.lock("k").wait(LONG).run(work).await.expect("its turn comes");
         });
         // Each joins the queue before the next one is started.
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -160,11 +122,7 @@ pub async fn one_waiter_of_a_process_asks_the_store<H: Harness>(h: H) {
     released(&a, lock_of(&request)).await;
     gate.open();
     for number in 2..=21 {
-        let guard = waiters
-            .join_next()
-            .await
-            .expect("one more")
-            .expect("no panic");
+        let guard = waiters.join_next().await.expect("one more").expect("no panic");
         let guard = guard.expect("its turn comes");
         assert_eq!(guard.fence().expect("is held").number(), number);
         guard.release().await.expect("answers");
@@ -195,8 +153,6 @@ pub async fn a_subscription_misses_no_release<H: Harness>(h: H) {
         }
         contended(&a, &ask("k", LONG)).await;
         released(&b, lock_of(&request)).await;
-        tokio::time::timeout(LONG / 6, woken)
-            .await
-            .expect("the release wakes the subscriber");
+        tokio::time::timeout(LONG / 6, woken).await.expect("the release wakes the subscriber");
     }
 }

@@ -34,12 +34,7 @@ enum Refusal {
 
 impl<'a> Acquisition<'a> {
     pub(crate) fn new(shared: &'a Arc<Shared>, terms: &'a Terms, runtime: Handle) -> Self {
-        Self {
-            shared,
-            terms,
-            runtime,
-            refusal: None,
-        }
+        Self { shared, terms, runtime, refusal: None }
     }
 
     /// Joins the queue, and contends once it is at its head.
@@ -79,9 +74,7 @@ impl<'a> Acquisition<'a> {
                 Some(due) => due,
                 None => Instant::now() + schedule.next().ok_or_else(|| self.given_up())?,
             };
-            let until = self
-                .holder_over()
-                .map_or(scheduled, |over| over.min(scheduled));
+            let until = self.holder_over().map_or(scheduled, |over| over.min(scheduled));
             due = Some(scheduled).filter(|scheduled| *scheduled > until);
             tokio::select! {
                 () = freed => due = Some(scheduled),
@@ -105,7 +98,7 @@ impl<'a> Acquisition<'a> {
             return None;
         };
         let spread = Retry::fixed(SPREAD).jitter(Jitter::Full).schedule().next();
-        let over = holder.remaining? + self.shared.grace + ROUNDING + spread.unwrap_or_default();
+        let over = holder.free_in? + ROUNDING + spread.unwrap_or_default();
         Some(Instant::now() + over)
     }
 

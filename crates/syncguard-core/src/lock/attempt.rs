@@ -74,9 +74,7 @@ async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<A
 
 async fn ask(shared: &Shared, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
     let acquire = shared.backend.acquire(request);
-    shared
-        .bounded(Operation::Acquire, shared.request_timeout, acquire)
-        .await
+    shared.bounded(Operation::Acquire, shared.request_timeout, acquire).await
 }
 
 fn guard(
@@ -126,12 +124,7 @@ struct Doubt<'a> {
 
 impl<'a> Doubt<'a> {
     fn new(shared: &'a Arc<Shared>, request: &'a AcquireRequest, runtime: &'a Handle) -> Self {
-        Self {
-            shared,
-            request,
-            runtime,
-            open: true,
-        }
+        Self { shared, request, runtime, open: true }
     }
 
     fn settle(&mut self) {
@@ -146,15 +139,8 @@ impl<'a> Doubt<'a> {
 impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if self.open {
-            let AcquireRequest {
-                key, lock_id, ttl, ..
-            } = self.request.clone();
-            let cleanup = Cleanup {
-                key,
-                lock_id,
-                ttl,
-                action: Action::Abandon,
-            };
+            let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
+            let cleanup = Cleanup { key, lock_id, ttl, action: Action::Abandon };
             self.shared.clean_up(self.runtime, cleanup);
         }
     }

@@ -60,13 +60,7 @@ impl LockBuilder {
             renew: None,
             max_hold: None,
         });
-        Self {
-            shared,
-            terms,
-            wait: None,
-            retry: None,
-            token: None,
-        }
+        Self { shared, terms, wait: None, retry: None, token: None }
     }
 
     /// Sets how long the grant lasts unless it is extended: a [`Ttl`], a [`Duration`] or text such
@@ -81,34 +75,24 @@ impl LockBuilder {
     /// Without a [`retry`](Self::retry) beside it, the retries are no longer counted: the wait
     /// alone bounds them.
     pub fn wait(self, wait: Duration) -> Self {
-        Self {
-            wait: Some(wait),
-            ..self
-        }
+        Self { wait: Some(wait), ..self }
     }
 
     /// Sets when a refused or failed attempt is repeated. The wait bounds it all the same.
     pub fn retry(self, retry: Retry) -> Self {
-        Self {
-            retry: Some(retry),
-            ..self
-        }
+        Self { retry: Some(retry), ..self }
     }
 
     /// Sets whether the lock is extended while it is held.
     pub fn renew(self, renew: Renew) -> Self {
-        self.set(Ok::<_, Error>(renew), |terms, renew| {
-            terms.renew = Some(renew)
-        })
+        self.set(Ok::<_, Error>(renew), |terms, renew| terms.renew = Some(renew))
     }
 
     /// Sets how long the lock is held at the most, whatever the renewals. A lock that is held for
     /// that long counts as [lost](crate::Loss::MaxHold), so that a hung job does not keep it for
     /// ever.
     pub fn max_hold(self, max_hold: Duration) -> Self {
-        self.set(Ok::<_, Error>(max_hold), |terms, limit| {
-            terms.max_hold = Some(limit)
-        })
+        self.set(Ok::<_, Error>(max_hold), |terms, limit| terms.max_hold = Some(limit))
     }
 
     /// Sets the label by which others learn who holds the lock.
@@ -124,10 +108,7 @@ impl LockBuilder {
     /// Gives up, with [`Aborted`](ErrorKind::Aborted), as soon as `token` is cancelled: the wait,
     /// and in `run` the work. A guard is not bound to it.
     pub fn cancel_on(self, token: CancellationToken) -> Self {
-        Self {
-            token: Some(token),
-            ..self
-        }
+        Self { token: Some(token), ..self }
     }
 
     /// Asks for the lock once.
@@ -144,12 +125,7 @@ impl LockBuilder {
     /// Dropped, it leaves nothing behind: a grant that was made or is made later is released in the
     /// background.
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
-        let Self {
-            shared,
-            terms,
-            token,
-            ..
-        } = self;
+        let Self { shared, terms, token, .. } = self;
         let terms = terms?;
         let attempt = shared.attempt(&terms, &shared.runtime(Operation::Acquire)?);
         let attempted = tokio::select! {
@@ -182,13 +158,7 @@ impl LockBuilder {
         if self.wait == Some(Duration::ZERO) {
             return self.acquire_at_once().await;
         }
-        let Self {
-            shared,
-            terms,
-            wait,
-            retry,
-            token,
-        } = self;
+        let Self { shared, terms, wait, retry, token } = self;
         let terms = terms?;
         let runtime = shared.runtime(Operation::Acquire)?;
         let retry = retry.unwrap_or_else(|| match wait {
@@ -208,13 +178,7 @@ impl LockBuilder {
     async fn acquire_at_once(self) -> Result<LockGuard, Error> {
         let terms = self.terms?;
         let key = terms.key.clone();
-        match (Self {
-            terms: Ok(terms),
-            ..self
-        })
-        .try_acquire()
-        .await?
-        {
+        match (Self { terms: Ok(terms), ..self }).try_acquire().await? {
             TryAcquire::Acquired(guard) => Ok(guard),
             TryAcquire::Contended(holder) => Err(contended(&key, holder)),
         }
@@ -255,9 +219,7 @@ pub(crate) async fn cancelled(token: Option<&CancellationToken>) {
 
 /// Returns the error for a lock that somebody else holds.
 pub(crate) fn contended(key: &LockKey, holder: Option<Holder>) -> Error {
-    Error::new(ErrorKind::AcquisitionTimeout, Operation::Acquire)
-        .with_key(key)
-        .with_holder(holder)
+    Error::new(ErrorKind::AcquisitionTimeout, Operation::Acquire).with_key(key).with_holder(holder)
 }
 
 fn aborted(key: &LockKey) -> Error {

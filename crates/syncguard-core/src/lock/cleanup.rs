@@ -38,11 +38,7 @@ impl Shared {
     /// `runtime` is gone, the failure is reported and the ttl does the rest.
     pub(crate) fn clean_up(self: &Arc<Self>, runtime: &Handle, cleanup: Cleanup) {
         let until = self.clock.now() + cleanup.ttl.as_duration() + BEYOND_TTL;
-        let task = Task {
-            shared: self.clone(),
-            cleanup,
-            finished: false,
-        };
+        let task = Task { shared: self.clone(), cleanup, finished: false };
         self.tasks.spawn_on(task.run(until), runtime);
     }
 
@@ -82,12 +78,7 @@ impl Task {
     }
 
     async fn attempt(&self) -> Result<(), Error> {
-        let Cleanup {
-            key,
-            lock_id,
-            action,
-            ..
-        } = &self.cleanup;
+        let Cleanup { key, lock_id, action, .. } = &self.cleanup;
         let lock = LockRef::new(*lock_id, key.clone());
         let backend = &self.shared.backend;
         let request = async {
@@ -96,12 +87,8 @@ impl Task {
                 Action::Abandon => backend.abandon(*lock_id, key).await,
             }
         };
-        let answer = self
-            .shared
-            .bounded(self.operation(), self.shared.request_timeout, request);
-        answer
-            .await
-            .map_err(|error| error.with_key(key).with_lock_id(*lock_id))
+        let answer = self.shared.bounded(self.operation(), self.shared.request_timeout, request);
+        answer.await.map_err(|error| error.with_key(key).with_lock_id(*lock_id))
     }
 
     fn operation(&self) -> Operation {

@@ -27,12 +27,7 @@ impl<T: Send + 'static> Detached<T> {
         runtime: Handle,
         tasks: TaskTracker,
     ) -> Self {
-        Self {
-            future: Some(Box::pin(future)),
-            started: false,
-            runtime,
-            tasks,
-        }
+        Self { future: Some(Box::pin(future)), started: false, runtime, tasks }
     }
 }
 
@@ -56,16 +51,13 @@ impl<T: Send + 'static> Future for Detached<T> {
 impl<T: Send + 'static> Drop for Detached<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take().filter(|_| self.started) {
-            self.tasks
-                .spawn_on(async move { drop(future.await) }, &self.runtime);
+            self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
         }
     }
 }
 
 impl<T: Send + 'static> fmt::Debug for Detached<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Detached")
-            .field("started", &self.started)
-            .finish_non_exhaustive()
+        f.debug_struct("Detached").field("started", &self.started).finish_non_exhaustive()
     }
 }

@@ -88,9 +88,7 @@ impl LockGuard {
 async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
     let (shared, lock) = (lease.shared(), lease.lock_ref());
     let request = shared.backend.release(&lock);
-    let answer = shared
-        .bounded(Operation::Release, shared.request_timeout, request)
-        .await;
+    let answer = shared.bounded(Operation::Release, shared.request_timeout, request).await;
     match answer {
         Ok(_) => shared.queues.freed(lease.key()),
         Err(_) => lease.release_later(),

@@ -63,10 +63,7 @@ impl Lease {
             key: request.key.clone(),
             lock_id: request.lock_id,
             fence: grant.fence,
-            state: Mutex::new(State {
-                validity,
-                expires_at: grant.expires_at,
-            }),
+            state: Mutex::new(State { validity, expires_at: grant.expires_at }),
             ended: CancellationToken::new(),
             extending: tokio::sync::Mutex::new(()),
         }))
@@ -79,9 +76,7 @@ impl Lease {
     /// [`Lost`](ErrorKind::Lost) once the lock is not held any more: a fence that is no longer
     /// current must not be given to anybody by mistake.
     pub fn fence(&self) -> Result<Fence, Error> {
-        self.held()
-            .map(|_| self.0.fence)
-            .ok_or_else(|| self.lost_error())
+        self.held().map(|_| self.0.fence).ok_or_else(|| self.lost_error())
     }
 
     /// Returns the key.
@@ -165,18 +160,11 @@ impl Lease {
         self.state().validity.extending(sent, ttl);
         let lock = self.lock_ref();
         let request = self.0.shared.backend.extend(&lock, ttl);
-        match self
-            .0
-            .shared
-            .bounded(Operation::Extend, limit, request)
-            .await
-        {
+        match self.0.shared.bounded(Operation::Extend, limit, request).await {
             Ok(ExtendOutcome::Extended { expires_at }) => {
                 let mut state = self.state();
                 state.expires_at = expires_at;
-                state
-                    .validity
-                    .extended(sent, ttl, self.0.shared.clock.now());
+                state.validity.extended(sent, ttl, self.0.shared.clock.now());
             }
             Ok(ExtendOutcome::NotHeld(_)) => self.end_with(End::Lost(Loss::NotHeld)),
             Err(error) => {
@@ -223,20 +211,14 @@ impl Lease {
     /// Leaves the release to a background task.
     pub(crate) fn release_later(&self) {
         let (key, lock_id, ttl) = (self.key().clone(), self.lock_id(), self.ttl());
-        let cleanup = Cleanup {
-            key,
-            lock_id,
-            ttl,
-            action: Action::Release,
-        };
+        let cleanup = Cleanup { key, lock_id, ttl, action: Action::Release };
         self.0.shared.clean_up(self.runtime(), cleanup);
     }
 
     /// Returns the error that tells why the lock is not held.
     pub(crate) fn lost_error(&self) -> Error {
-        let why = self
-            .loss()
-            .map_or_else(|| "it was given back".to_owned(), |loss| loss.to_string());
+        let why =
+            self.loss().map_or_else(|| "it was given back".to_owned(), |loss| loss.to_string());
         Error::new(ErrorKind::Lost, Operation::Hold)
             .with_key(self.key())
             .with_lock_id(self.lock_id())

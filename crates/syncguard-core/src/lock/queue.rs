@@ -43,11 +43,7 @@ impl Queues {
     /// Joins the queue for `key`.
     pub(crate) fn join(&self, key: &LockKey) -> Place {
         let queue = self.lock().entry(key.clone()).or_default().clone();
-        Place {
-            queues: Self(self.0.clone()),
-            key: key.clone(),
-            queue,
-        }
+        Place { queues: Self(self.0.clone()), key: key.clone(), queue }
     }
 
     /// Tells the head of the queue for `key`, if there is one, that it may be free.

@@ -25,9 +25,7 @@ pub enum Renew {
 /// Starts the task that looks after a lease, where there is anything to look after.
 pub(crate) fn start(lease: &Lease, renew: Renew, max_hold: Option<Duration>) {
     if renew != Renew::Never || max_hold.is_some() {
-        lease
-            .runtime()
-            .spawn(look_after(lease.clone(), renew, max_hold));
+        lease.runtime().spawn(look_after(lease.clone(), renew, max_hold));
     }
 }
 

@@ -72,39 +72,25 @@ impl Retry {
     /// Keeps the same delay, without jitter unless [`jitter`](Self::jitter) adds one.
     pub fn fixed(delay: Duration) -> Self {
         let growth = Growth::Fixed;
-        Self {
-            growth,
-            jitter: Jitter::None,
-            max_delay: delay,
-            ..Self::exponential(delay)
-        }
+        Self { growth, jitter: Jitter::None, max_delay: delay, ..Self::exponential(delay) }
     }
 
     /// Sets how many scheduled attempts follow the first one at the most.
     #[must_use]
     pub fn limit(self, retries: u32) -> Self {
-        Self {
-            limit: Some(retries),
-            ..self
-        }
+        Self { limit: Some(retries), ..self }
     }
 
     /// Lets the wait alone bound the retries.
     #[must_use]
     pub fn unlimited(self) -> Self {
-        Self {
-            limit: None,
-            ..self
-        }
+        Self { limit: None, ..self }
     }
 
     /// Caps the delay before jitter; it is at least the first delay.
     #[must_use]
     pub fn max_delay(self, max_delay: Duration) -> Self {
-        Self {
-            max_delay: max_delay.max(self.delay),
-            ..self
-        }
+        Self { max_delay: max_delay.max(self.delay), ..self }
     }
 
     /// Sets how much of a delay is left to chance.
@@ -124,21 +110,14 @@ impl Retry {
         let mut delays = ExponentialBackoff {
             initial_interval: self.delay.mul_f64(centre),
             max_interval: self.max_delay.mul_f64(centre),
-            multiplier: if self.growth == Growth::Exponential {
-                2.0
-            } else {
-                1.0
-            },
+            multiplier: if self.growth == Growth::Exponential { 2.0 } else { 1.0 },
             randomization_factor: factor,
             // The wait is bounded elsewhere; this would measure it on another clock.
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
         delays.reset();
-        Schedule {
-            delays,
-            left: self.limit,
-        }
+        Schedule { delays, left: self.limit }
     }
 }
 
@@ -182,10 +161,7 @@ mod tests {
         let delay = Duration::from_millis(30);
         assert!(Retry::fixed(delay).schedule().all(|next| next == delay));
         assert_eq!(Retry::fixed(delay).schedule().count(), 10);
-        assert_eq!(
-            Retry::fixed(delay).unlimited().schedule().take(500).count(),
-            500
-        );
+        assert_eq!(Retry::fixed(delay).unlimited().schedule().take(500).count(), 500);
     }
 
     proptest! {

@@ -70,10 +70,9 @@ impl LockBuilder {
         let this = self.renewing();
         let token = this.token();
         match this.try_acquire().await? {
-            TryAcquire::Acquired(guard) => guard
-                .run(work, cancelled(token.as_ref()))
-                .await
-                .map(Run::Ran),
+            TryAcquire::Acquired(guard) => {
+                guard.run(work, cancelled(token.as_ref())).await.map(Run::Ran)
+            }
             TryAcquire::Contended(holder) => Ok(Run::Skipped(holder)),
         }
     }

@@ -27,9 +27,7 @@ impl Shared {
     pub(crate) fn runtime(&self, operation: Operation) -> Result<Handle, Error> {
         let runtime = self.runtime.clone().map_or_else(Handle::try_current, Ok);
         runtime.map_err(|none| {
-            Error::new(ErrorKind::Internal, operation)
-                .with_source(none)
-                .not_applied()
+            Error::new(ErrorKind::Internal, operation).with_source(none).not_applied()
         })
     }
 
@@ -41,9 +39,7 @@ impl Shared {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let late = |_| Error::new(ErrorKind::NetworkTimeout, operation);
-        tokio::time::timeout(limit, request)
-            .await
-            .unwrap_or_else(|cut| Err(late(cut)))
+        tokio::time::timeout(limit, request).await.unwrap_or_else(|cut| Err(late(cut)))
     }
 
     /// Makes a future that runs to its end even if its caller goes away.

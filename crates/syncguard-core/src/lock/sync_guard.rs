@@ -71,11 +71,7 @@ impl SyncGuard {
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<Option<LockInfo>, Error> {
         let key: LockKey = key.try_into().map_err(Into::into)?;
-        Ok(self
-            .lookup_raw(&key.into())
-            .await?
-            .as_ref()
-            .map(LockInfo::from))
+        Ok(self.lookup_raw(&key.into()).await?.as_ref().map(LockInfo::from))
     }
 
     /// Shows what `lock_id` holds, `None` where it holds nothing.
@@ -84,11 +80,7 @@ impl SyncGuard {
     ///
     /// As [`lookup`](Self::lookup).
     pub async fn lookup_by_id(&self, lock_id: LockId) -> Result<Option<LockInfo>, Error> {
-        Ok(self
-            .lookup_raw(&lock_id.into())
-            .await?
-            .as_ref()
-            .map(LockInfo::from))
+        Ok(self.lookup_raw(&lock_id.into()).await?.as_ref().map(LockInfo::from))
     }
 
     /// Shows a lock as the store keeps it, with its key and its id in clear. For debugging: whoever
@@ -110,10 +102,7 @@ impl SyncGuard {
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<bool, Error> {
-        self.0
-            .backend
-            .is_locked(&key.try_into().map_err(Into::into)?)
-            .await
+        self.0.backend.is_locked(&key.try_into().map_err(Into::into)?).await
     }
 
     /// Tells whether `lock_id` holds a lock.
@@ -185,9 +174,7 @@ impl SyncGuard {
             tasks.close();
             match tokio::time::timeout(timeout, tasks.wait()).await {
                 Ok(()) => Shutdown::Drained,
-                Err(_) => Shutdown::TimedOut {
-                    pending: tasks.len(),
-                },
+                Err(_) => Shutdown::TimedOut { pending: tasks.len() },
             }
         }
     }
@@ -265,8 +252,6 @@ impl SyncGuardBuilder {
 
 impl fmt::Debug for SyncGuardBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SyncGuardBuilder")
-            .field(&self.0.backend)
-            .finish()
+        f.debug_tuple("SyncGuardBuilder").field(&self.0.backend).finish()
     }
 }

@@ -58,13 +58,7 @@ impl Validity {
     /// Starts a lease whose acquire was sent at `sent`.
     pub(crate) fn granted(sent: BootInstant, ttl: Ttl) -> Self {
         let deadline = deadline(sent, ttl);
-        Self {
-            deadline,
-            ttl,
-            in_doubt: None,
-            settled_doubt: None,
-            end: None,
-        }
+        Self { deadline, ttl, in_doubt: None, settled_doubt: None, end: None }
     }
 
     /// Returns how the lease ended, having looked at the clock first.
@@ -153,11 +147,7 @@ mod tests {
     #[test]
     fn the_margin_is_a_twentieth_but_50_ms_at_least_and_half_of_the_ttl_at_most() {
         for (millis, expected) in [(30_000, 1_500), (1_000, 50), (400, 50), (60, 30), (2, 1)] {
-            assert_eq!(
-                margin(ttl(millis)),
-                Duration::from_millis(expected),
-                "{millis}"
-            );
+            assert_eq!(margin(ttl(millis)), Duration::from_millis(expected), "{millis}");
         }
     }
 
@@ -189,12 +179,7 @@ mod tests {
     }
 
     fn extends() -> impl Strategy<Value = Vec<Extend>> {
-        let extend = (
-            0u64..3_000,
-            20u64..5_000,
-            proptest::option::of(0u64..2_000),
-            0u64..9_000,
-        );
+        let extend = (0u64..3_000, 20u64..5_000, proptest::option::of(0u64..2_000), 0u64..9_000);
         let extend = extend.prop_map(|(after, ttl, answered_after, late)| Extend {
             after,
             ttl,

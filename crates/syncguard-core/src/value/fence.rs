@@ -62,9 +62,7 @@ impl FromStr for Fence {
     fn from_str(text: &str) -> Result<Self, Error> {
         let digits = text.len() == Self::DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.then(|| text.parse().ok()).flatten();
-        number
-            .map(Self)
-            .ok_or_else(|| Invalid::FenceText(text.chars().take(32).collect()).into())
+        number.map(Self).ok_or_else(|| Invalid::FenceText(text.chars().take(32).collect()).into())
     }
 }
 
@@ -98,14 +96,8 @@ mod tests {
 
     #[test]
     fn text_of_another_shape_is_refused() {
-        for text in [
-            "",
-            "1",
-            "00000000000001",
-            "0000000000000001",
-            "+00000000000001",
-            "٠٠٠٠٠٠٠",
-        ] {
+        for text in ["", "1", "00000000000001", "0000000000000001", "+00000000000001", "٠٠٠٠٠٠٠"]
+        {
             assert!(text.parse::<Fence>().is_err(), "{text:?}");
         }
     }

@@ -12,17 +12,9 @@ impl DisplayHash {
     /// Computes the hash of `text`, which is taken as it is; a key brings its own normal form.
     pub fn of(text: &str) -> Self {
         let step = |h: u32, shift: u32, add: u32| (h << shift).wrapping_sub(h).wrapping_add(add);
-        Self(
-            text.encode_utf16()
-                .map(u32::from)
-                .fold([0; 3], |[a, b, c], unit| {
-                    [
-                        step(a, 5, unit),
-                        step(b, 7, unit * 3),
-                        step(c, 11, unit * 7),
-                    ]
-                }),
-        )
+        Self(text.encode_utf16().map(u32::from).fold([0; 3], |[a, b, c], unit| {
+            [step(a, 5, unit), step(b, 7, unit * 3), step(c, 11, unit * 7)]
+        }))
     }
 }
 

@@ -22,10 +22,7 @@ pub(crate) enum Invalid {
     #[error("ttl {0:?} is longer than 3650 days")]
     LongTtl(Duration),
     #[error("ttl {text:?} is no duration such as 30s, 10m or 1h30m: {reason}")]
-    TtlText {
-        text: String,
-        reason: humantime::DurationError,
-    },
+    TtlText { text: String, reason: humantime::DurationError },
     #[error("owner label is empty; it takes 1 to 255 bytes of UTF-8")]
     EmptyOwner,
     #[error("owner label has {0} bytes; the limit is 255")]
@@ -35,11 +32,7 @@ pub(crate) enum Invalid {
     #[error(
         "key prefix of {prefix} bytes leaves no room for a key of at most {limit} bytes with {reserve} reserved"
     )]
-    LongPrefix {
-        prefix: usize,
-        limit: usize,
-        reserve: usize,
-    },
+    LongPrefix { prefix: usize, limit: usize, reserve: usize },
 }
 
 impl From<Invalid> for Error {

@@ -32,11 +32,7 @@ pub struct KeyLayout {
 impl KeyLayout {
     /// Describes a layout. Colons at the end of the prefix are dropped; it may be empty.
     pub fn new(prefix: &str, limit: usize, reserve: usize) -> Self {
-        Self {
-            prefix: prefix.trim_end_matches(':').to_owned(),
-            limit,
-            reserve,
-        }
+        Self { prefix: prefix.trim_end_matches(':').to_owned(), limit, reserve }
     }
 
     /// Names the lock of `key`.
@@ -81,22 +77,15 @@ impl KeyLayout {
         let name = self.join(&URL_SAFE_NO_PAD.encode(&digest[..16]));
         if name.len() + self.reserve > self.limit {
             let prefix = self.prefix.len();
-            return Err(Invalid::LongPrefix {
-                prefix,
-                limit: self.limit,
-                reserve: self.reserve,
-            }
-            .into());
+            return Err(
+                Invalid::LongPrefix { prefix, limit: self.limit, reserve: self.reserve }.into()
+            );
         }
         Ok(name)
     }
 
     fn join(&self, text: &str) -> String {
-        if self.prefix.is_empty() {
-            text.to_owned()
-        } else {
-            format!("{}:{text}", self.prefix)
-        }
+        if self.prefix.is_empty() { text.to_owned() } else { format!("{}:{text}", self.prefix) }
     }
 }
 

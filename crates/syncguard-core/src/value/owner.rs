@@ -49,22 +49,11 @@ impl Owner {
 /// Gives the host's name, reduced to what a label may hold.
 fn host() -> String {
     #[cfg(unix)]
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     #[cfg(not(unix))]
     let name = std::env::var("COMPUTERNAME").unwrap_or_default();
-    let name: String = name
-        .chars()
-        .filter(|c| c.is_ascii_graphic())
-        .take(200)
-        .collect();
-    if name.is_empty() {
-        "localhost".to_owned()
-    } else {
-        name
-    }
+    let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(200).collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
 impl FromStr for Owner {
@@ -121,10 +110,6 @@ mod tests {
     fn the_label_of_the_process_is_valid_and_ends_with_its_pid() {
         let label = Owner::of_process();
         assert_eq!(Owner::new(label.as_str()).unwrap(), label);
-        assert!(
-            label
-                .as_str()
-                .ends_with(&format!(":{}", std::process::id()))
-        );
+        assert!(label.as_str().ends_with(&format!(":{}", std::process::id())));
     }
 }

@@ -35,14 +35,23 @@ impl Timestamp {
         Self(self.0.saturating_add(ttl.as_millis()))
     }
 
+    /// Returns the timestamp that lies `duration` after this one, by whole milliseconds.
+    #[must_use]
+    pub fn later_by(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+
     /// Tells whether a grant that expires here is live at `now`.
     ///
     /// It stays live for `grace` beyond its expiry: only then may the key be granted again. The
     /// formula is that of every SyncGuard, `expires_at > now - grace`.
     pub fn is_live(self, now: Self, grace: Duration) -> bool {
-        let grace = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-        self.0 > now.0.saturating_sub(grace)
+        self.0 > now.0.saturating_sub(millis(grace))
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl fmt::Display for Timestamp {

@@ -85,10 +85,7 @@ impl FromStr for Ttl {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refused = |reason| Invalid::TtlText {
-            text: text.chars().take(32).collect(),
-            reason,
-        };
+        let refused = |reason| Invalid::TtlText { text: text.chars().take(32).collect(), reason };
         Self::new(humantime::parse_duration(text).map_err(refused)?)
     }
 }
@@ -148,11 +145,7 @@ mod tests {
     #[test]
     fn what_is_no_positive_whole_number_of_milliseconds_is_refused() {
         let day = Duration::from_secs(86_400);
-        for bad in [
-            Duration::ZERO,
-            Duration::from_nanos(1),
-            Duration::from_micros(1_500),
-        ] {
+        for bad in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1_500)] {
             assert!(Ttl::new(bad).is_err(), "{bad:?}");
         }
         assert!(Ttl::new(3_650 * day).is_ok());
@@ -164,17 +157,10 @@ mod tests {
 
     #[test]
     fn human_durations_are_read() {
-        for (text, duration) in [
-            ("30s", 30.secs()),
-            ("10m", 10.mins()),
-            ("1h30m", 90.mins()),
-            ("250ms", 250.millis()),
-        ] {
-            assert_eq!(
-                text.parse::<Ttl>().unwrap().as_duration(),
-                duration,
-                "{text}"
-            );
+        for (text, duration) in
+            [("30s", 30.secs()), ("10m", 10.mins()), ("1h30m", 90.mins()), ("250ms", 250.millis())]
+        {
+            assert_eq!(text.parse::<Ttl>().unwrap().as_duration(), duration, "{text}");
         }
     }
 

@@ -95,12 +95,7 @@ fn display_hashes() {
     assert_eq!(entries.len(), 28);
     for entry in entries {
         let key = LockKey::new(&entry.input).unwrap();
-        assert_eq!(
-            key.display_hash().to_string(),
-            entry.hash,
-            "{:?}",
-            entry.input
-        );
+        assert_eq!(key.display_hash().to_string(), entry.hash, "{:?}", entry.input);
     }
 }
 
@@ -114,9 +109,7 @@ fn fences() {
             Ok(number) => Fence::new(number),
             Err(_) => entry.input.parse(),
         };
-        entry
-            .answer
-            .check(fence.map(|fence| fence.to_string()), &entry.input);
+        entry.answer.check(fence.map(|fence| fence.to_string()), &entry.input);
     }
 }
 
@@ -136,9 +129,7 @@ fn lock_ids() {
     assert_eq!(entries.len(), 7);
     for entry in entries {
         let id = entry.input.parse::<LockId>();
-        entry
-            .answer
-            .check(id.map(|id| id.as_str() == entry.input), &entry.input);
+        entry.answer.check(id.map(|id| id.as_str() == entry.input), &entry.input);
     }
 }
 
@@ -149,9 +140,6 @@ fn liveness() {
     for entry in entries {
         let [expires_at, now] =
             [entry.expires_at_ms, entry.now_ms].map(Timestamp::from_unix_millis);
-        assert_eq!(
-            expires_at.is_live(now, Duration::from_millis(entry.tolerance_ms)),
-            entry.live
-        );
+        assert_eq!(expires_at.is_live(now, Duration::from_millis(entry.tolerance_ms)), entry.live);
     }
 }

@@ -35,10 +35,7 @@ impl Harness for Scratch {
     /// Puts a copy of the file's bytes in its place: what is not on disk is gone, and every client
     /// opens the store anew.
     async fn restart(&self) -> Hook {
-        self.foreign()
-            .await
-            .run("PRAGMA wal_checkpoint(TRUNCATE)")
-            .await;
+        self.foreign().await.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
         let copy = self.path().with_extension("copy");
         std::fs::copy(self.path(), &copy).unwrap();
         for log in ["db-wal", "db-shm"] {

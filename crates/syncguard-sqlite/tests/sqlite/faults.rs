@@ -21,10 +21,7 @@ async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
     foreign.block_writers().await;
     let wanted = request("patient:jane-doe");
     let acquired = refused(&backend, &wanted).await;
-    let extended = backend
-        .extend(&grant_of(&held), ttl(1_000))
-        .await
-        .unwrap_err();
+    let extended = backend.extend(&grant_of(&held), ttl(1_000)).await.unwrap_err();
     let released = backend.release(&grant_of(&held)).await.unwrap_err();
     let abandoned = backend.abandon(held.lock_id, &held.key).await.unwrap_err();
     for error in [acquired, extended, released, abandoned] {
@@ -33,11 +30,7 @@ async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
         assert!(!format!("{error} {error:?}").contains("jane"), "{error:?}");
     }
     foreign.let_writers_go().await;
-    assert_eq!(
-        granted(&backend, &wanted).await.fence.number(),
-        1,
-        "no fence was used up"
-    );
+    assert_eq!(granted(&backend, &wanted).await.fence.number(), 1, "no fence was used up");
     release(&backend, &held).await;
 }
 
@@ -52,18 +45,13 @@ async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
         let backend = backend.clone();
         waiting.spawn(async move { refused(&backend, &request(&format!("{task}"))).await });
     }
-    let errors = timeout(Duration::from_secs(2), waiting.join_all())
-        .await
-        .unwrap();
+    let errors = timeout(Duration::from_secs(2), waiting.join_all()).await.unwrap();
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(!error.may_have_applied(), "{error}");
     }
     foreign.let_writers_go().await;
-    assert_eq!(
-        foreign.number("SELECT count(*) FROM syncguard_locks").await,
-        0
-    );
+    assert_eq!(foreign.number("SELECT count(*) FROM syncguard_locks").await, 0);
 }
 
 #[tokio::test]
@@ -76,9 +64,7 @@ async fn an_operation_that_is_left_alone_blocks_nobody() {
     for _ in 0..2 {
         let polled = poll_fn(|context| Poll::Ready(leaving.as_mut().poll(context))).await;
         assert!(polled.is_pending());
-        timeout(Duration::from_secs(1), pass(&backend, "key"))
-            .await
-            .unwrap();
+        timeout(Duration::from_secs(1), pass(&backend, "key")).await.unwrap();
     }
 }
 
@@ -107,22 +93,12 @@ async fn operations_that_are_dropped_anywhere_leave_the_connections_in_order() {
         let patience = Duration::from_micros(round * 2);
         drops += u32::from(cut_off(patience, backend.acquire(&request)).await);
         drops += u32::from(cut_off(patience / 3, backend.release(&grant_of(&request))).await);
-        backend
-            .abandon(request.lock_id, &request.key)
-            .await
-            .unwrap();
-        assert!(
-            !backend.is_locked(&request.key).await.unwrap(),
-            "round {round} left a ghost"
-        );
+        backend.abandon(request.lock_id, &request.key).await.unwrap();
+        assert!(!backend.is_locked(&request.key).await.unwrap(), "round {round} left a ghost");
     }
     assert!(drops > 50, "only {drops} were dropped");
     // A transaction that was left open would keep the write lock, or keep the commit from others.
-    scratch
-        .foreign()
-        .await
-        .run("BEGIN IMMEDIATE; ROLLBACK")
-        .await;
+    scratch.foreign().await.run("BEGIN IMMEDIATE; ROLLBACK").await;
     let held = request("key");
     granted(&backend, &held).await;
     assert!(scratch.open().await.is_locked(&held.key).await.unwrap());
@@ -141,15 +117,9 @@ async fn a_file_that_was_replaced_is_not_held_on_to() {
     let new = scratch.open().await;
     granted(&new, &request("key")).await;
     let outcome = old.acquire(&request("key")).await.unwrap();
-    assert!(
-        matches!(outcome, AcquireOutcome::Contended { .. }),
-        "two holders"
-    );
+    assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "two holders");
     let extended = old.extend(&grant_of(&lost), ttl(1_000)).await.unwrap();
-    assert!(matches!(
-        extended,
-        syncguard_core::ExtendOutcome::NotHeld(_)
-    ));
+    assert!(matches!(extended, syncguard_core::ExtendOutcome::NotHeld(_)));
 }
 
 #[tokio::test]
@@ -163,14 +133,9 @@ async fn damage_is_internal_names_the_file_and_gives_no_key_away() {
     let pages = foreign.number("PRAGMA page_count").await;
     let size = foreign.number("PRAGMA page_size").await;
     drop(foreign);
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(scratch.path())
-        .unwrap();
-    file.seek(SeekFrom::Start(u64::try_from(size).unwrap()))
-        .unwrap();
-    file.write_all(&vec![0xff; usize::try_from((pages - 1) * size).unwrap()])
-        .unwrap();
+    let mut file = std::fs::OpenOptions::new().write(true).open(scratch.path()).unwrap();
+    file.seek(SeekFrom::Start(u64::try_from(size).unwrap())).unwrap();
+    file.write_all(&vec![0xff; usize::try_from((pages - 1) * size).unwrap()]).unwrap();
     drop(file);
     let error = match SqliteBackend::open(scratch.path()).await {
         Ok(backend) => refused(&backend, &request("patient:jane-doe")).await,
@@ -187,13 +152,9 @@ async fn a_connection_that_failed_is_replaced() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let mut foreign = scratch.foreign().await;
-    foreign
-        .run("ALTER TABLE syncguard_locks RENAME TO hidden")
-        .await;
+    foreign.run("ALTER TABLE syncguard_locks RENAME TO hidden").await;
     let error = backend.is_locked(&key("key")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
-    foreign
-        .run("ALTER TABLE hidden RENAME TO syncguard_locks")
-        .await;
+    foreign.run("ALTER TABLE hidden RENAME TO syncguard_locks").await;
     assert_eq!(pass(&backend, "key").await, 1);
 }

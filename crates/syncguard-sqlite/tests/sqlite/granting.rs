@@ -26,10 +26,7 @@ async fn a_ttl_counts_from_the_grant_not_from_the_wait_before_it() {
     let freed = foreign.number(NOW_MS).await;
     foreign.let_writers_go().await;
     let expires = waiting.await.unwrap().expires_at.unix_millis();
-    assert!(
-        expires - request.ttl.as_millis() >= freed,
-        "{expires} - ttl is before {freed}"
-    );
+    assert!(expires - request.ttl.as_millis() >= freed, "{expires} - ttl is before {freed}");
 }
 
 #[tokio::test]
@@ -82,23 +79,14 @@ async fn a_contended_acquire_needs_no_write_lock_and_writes_nothing() {
     let mut foreign = scratch.foreign().await;
     let version = foreign.number("PRAGMA data_version").await;
     foreign.block_writers().await;
-    let AcquireOutcome::Contended {
-        holder: Some(holder),
-    } = backend.acquire(&request("key")).await.unwrap()
+    let AcquireOutcome::Contended { holder: Some(holder) } =
+        backend.acquire(&request("key")).await.unwrap()
     else {
         panic!("not contended");
     };
     assert_eq!((holder.fence, holder.owner), (Some(grant.fence), owner));
-    assert!(
-        holder
-            .remaining
-            .is_some_and(|left| left <= held.ttl.as_duration())
-    );
-    assert_eq!(
-        granted(&backend, &held).await,
-        grant,
-        "the same id finds its grant"
-    );
+    assert!(holder.remaining.is_some_and(|left| left <= held.ttl.as_duration()));
+    assert_eq!(granted(&backend, &held).await, grant, "the same id finds its grant");
     foreign.let_writers_go().await;
     assert_eq!(foreign.number("PRAGMA data_version").await, version);
 }
@@ -109,9 +97,7 @@ async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
     let backend = scratch.open().await;
     pass(&backend, "key").await;
     let mut foreign = scratch.foreign().await;
-    foreign
-        .run("UPDATE syncguard_locks SET fence = 899999999999999")
-        .await;
+    foreign.run("UPDATE syncguard_locks SET fence = 899999999999999").await;
     assert_eq!(pass(&backend, "key").await, Fence::LIMIT.number());
     let error = refused(&backend, &request("key")).await;
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
@@ -154,10 +140,7 @@ async fn an_acquire_that_is_overtaken_by_its_abandon_is_refused() {
         .execute(&mut foreign.0)
         .await
         .unwrap();
-    assert!(
-        !acquiring.is_finished(),
-        "the acquire was not on its way any more"
-    );
+    assert!(!acquiring.is_finished(), "the acquire was not on its way any more");
     foreign.let_writers_go().await;
     let error = acquiring.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
@@ -172,13 +155,7 @@ async fn an_abandoned_grant_is_over_at_once() {
     granted(&backend, &held).await;
     backend.abandon(held.lock_id, &held.key).await.unwrap();
     backend.abandon(held.lock_id, &held.key).await.unwrap();
-    assert!(
-        backend
-            .lookup(&LockQuery::ById(held.lock_id))
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(backend.lookup(&LockQuery::ById(held.lock_id)).await.unwrap().is_none());
     assert_eq!(refused(&backend, &held).await.kind(), ErrorKind::Aborted);
     assert_eq!(pass(&backend, "key").await, 2);
 }
@@ -190,9 +167,7 @@ async fn old_marks_are_pruned_and_young_ones_kept() {
     let mut foreign = scratch.foreign().await;
     let (old, young) = (LockId::mint().unwrap(), LockId::mint().unwrap());
     backend.abandon(old, &key("key")).await.unwrap();
-    foreign
-        .run("UPDATE syncguard_abandoned SET until_ms = 1")
-        .await;
+    foreign.run("UPDATE syncguard_abandoned SET until_ms = 1").await;
     backend.abandon(young, &key("key")).await.unwrap();
     let marks = "SELECT count(*) FROM syncguard_abandoned";
     assert_eq!(foreign.number(marks).await, 1);
@@ -209,14 +184,8 @@ async fn a_wrong_key_hint_misleads_nobody() {
     granted(&backend, &theirs).await;
     let hinted = LockRef::new(ours.lock_id, theirs.key.clone());
     let extended = backend.extend(&hinted, ttl(60_000)).await.unwrap();
-    assert!(matches!(
-        extended,
-        syncguard_core::ExtendOutcome::Extended { .. }
-    ));
-    assert_eq!(
-        backend.release(&hinted).await.unwrap(),
-        ReleaseOutcome::Released
-    );
+    assert!(matches!(extended, syncguard_core::ExtendOutcome::Extended { .. }));
+    assert_eq!(backend.release(&hinted).await.unwrap(), ReleaseOutcome::Released);
     assert!(!backend.is_locked(&ours.key).await.unwrap());
     assert!(backend.is_locked(&theirs.key).await.unwrap());
 }
@@ -284,10 +253,7 @@ async fn a_grant_that_is_over_cannot_be_extended_or_released() {
     let expire = "UPDATE syncguard_locks SET expires_at_ms = expires_at_ms - 40000";
     scratch.foreign().await.run(expire).await;
     let extended = backend.extend(&grant_of(&held), ttl(60_000)).await.unwrap();
-    assert!(matches!(
-        extended,
-        syncguard_core::ExtendOutcome::NotHeld(_)
-    ));
+    assert!(matches!(extended, syncguard_core::ExtendOutcome::NotHeld(_)));
     let released = backend.release(&grant_of(&held)).await.unwrap();
     assert!(matches!(released, ReleaseOutcome::NotHeld(_)));
     assert_eq!(pass(&backend, "key").await, 2);

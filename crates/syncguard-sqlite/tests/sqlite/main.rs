@@ -60,9 +60,7 @@ struct Foreign(SqliteConnection);
 
 impl Foreign {
     async fn open(path: &Path) -> Self {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true);
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
         Self(options.connect().await.unwrap())
     }
 
@@ -71,11 +69,7 @@ impl Foreign {
     }
 
     async fn number(&mut self, sql: &'static str) -> i64 {
-        sqlx::query(sql)
-            .fetch_one(&mut self.0)
-            .await
-            .unwrap()
-            .get(0)
+        sqlx::query(sql).fetch_one(&mut self.0).await.unwrap().get(0)
     }
 
     /// Takes the write lock and keeps it.

@@ -18,16 +18,8 @@ async fn many_tasks_may_open_a_fresh_file_at_once() {
     }
     assert_eq!(opening.join_all().await, [1; 16]);
     let mut foreign = scratch.foreign().await;
-    assert_eq!(
-        foreign
-            .number("SELECT count(*) FROM syncguard_schema")
-            .await,
-        1
-    );
-    assert_eq!(
-        foreign.number("SELECT count(*) FROM syncguard_locks").await,
-        16
-    );
+    assert_eq!(foreign.number("SELECT count(*) FROM syncguard_schema").await, 1);
+    assert_eq!(foreign.number("SELECT count(*) FROM syncguard_locks").await, 16);
 }
 
 #[tokio::test]
@@ -73,21 +65,14 @@ async fn a_file_that_is_no_database_is_named() {
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     assert!(!error.may_have_applied());
     assert!(error.to_string().contains("locks.db"), "{error}");
-    assert_eq!(
-        std::fs::read(scratch.path()).unwrap(),
-        "no database ".repeat(100).as_bytes()
-    );
+    assert_eq!(std::fs::read(scratch.path()).unwrap(), "no database ".repeat(100).as_bytes());
 }
 
 #[tokio::test]
 async fn tables_of_a_newer_version_are_refused() {
     let scratch = Scratch::new();
     scratch.open().await;
-    scratch
-        .foreign()
-        .await
-        .run("UPDATE syncguard_schema SET version = 2")
-        .await;
+    scratch.foreign().await.run("UPDATE syncguard_schema SET version = 2").await;
     let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.to_string().contains("version 2"), "{error}");
@@ -97,9 +82,7 @@ async fn tables_of_a_newer_version_are_refused() {
 async fn the_tables_live_beside_those_of_an_application() {
     let scratch = Scratch::new();
     let mut application = scratch.foreign().await;
-    application
-        .run("CREATE TABLE orders (id INTEGER); PRAGMA user_version = 37")
-        .await;
+    application.run("CREATE TABLE orders (id INTEGER); PRAGMA user_version = 37").await;
     let backend = scratch.open().await;
     assert_eq!(pass(&backend, "order:1").await, 1);
     assert_eq!(application.number("PRAGMA user_version").await, 37);
@@ -118,10 +101,7 @@ async fn a_creation_that_gives_up_leaves_nothing_behind() {
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(!error.may_have_applied());
         foreign.let_writers_go().await;
-        assert_eq!(
-            foreign.number("SELECT count(*) FROM sqlite_schema").await,
-            0
-        );
+        assert_eq!(foreign.number("SELECT count(*) FROM sqlite_schema").await, 0);
         assert_eq!(pass(&scratch.open().await, "key").await, 1);
     }
 }
@@ -146,10 +126,7 @@ async fn a_check_of_a_local_file_finds_nothing_unsafe() {
     let scratch = Scratch::new();
     let findings = scratch.open().await.check().await.unwrap();
     let worst = findings.iter().map(|finding| finding.severity).max();
-    assert!(
-        worst < Some(syncguard_core::Severity::Unsafe),
-        "{findings:?}"
-    );
+    assert!(worst < Some(syncguard_core::Severity::Unsafe), "{findings:?}");
 }
 
 #[tokio::test]
@@ -165,8 +142,5 @@ async fn the_path_of_the_file_is_in_debug_and_no_key_is() {
     let backend = scratch.open().await;
     pass(&backend, "patient:jane-doe").await;
     let text = format!("{backend:?}");
-    assert!(
-        text.contains("locks.db") && !text.contains("jane"),
-        "{text}"
-    );
+    assert!(text.contains("locks.db") && !text.contains("jane"), "{text}");
 }

@@ -4,25 +4,12 @@ use syncguard_sqlite::SqliteBackend;
 use crate::{Scratch, grant_of, granted, key, pass, release, request, ttl};
 
 /// Keys that SQL, C or a pattern could trip over, in the order of their bytes.
-const AWKWARD: [&str; 10] = [
-    "a",
-    "a\0",
-    "a\0b",
-    "a\"'",
-    "a%",
-    "a*",
-    "a_b",
-    "ab",
-    "a\u{e9}",
-    "a\u{1f512}",
-];
+const AWKWARD: [&str; 10] =
+    ["a", "a\0", "a\0b", "a\"'", "a%", "a*", "a_b", "ab", "a\u{e9}", "a\u{1f512}"];
 
 async fn keys(backend: &SqliteBackend, request: ListRequest) -> Vec<String> {
     let page = backend.list(&request).await.unwrap();
-    page.locks
-        .iter()
-        .map(|lock| lock.key.as_str().to_owned())
-        .collect()
+    page.locks.iter().map(|lock| lock.key.as_str().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -34,22 +21,12 @@ async fn awkward_keys_are_separate_locks_and_listed_by_their_bytes() {
         assert_eq!(grant.fence.number(), 1, "{text:?}");
     }
     assert_eq!(keys(&backend, ListRequest::new("a")).await, AWKWARD);
-    assert_eq!(
-        keys(&backend, ListRequest::new("a\0")).await,
-        ["a\0", "a\0b"]
-    );
+    assert_eq!(keys(&backend, ListRequest::new("a\0")).await, ["a\0", "a\0b"]);
     assert_eq!(keys(&backend, ListRequest::new("a%")).await, ["a%"]);
     assert_eq!(keys(&backend, ListRequest::new("a_")).await, ["a_b"]);
-    assert_eq!(
-        keys(&backend, ListRequest::new("\u{10ffff}")).await,
-        ["\u{10ffff}"]
-    );
+    assert_eq!(keys(&backend, ListRequest::new("\u{10ffff}")).await, ["\u{10ffff}"]);
     assert_eq!(keys(&backend, ListRequest::new("")).await.len(), 13);
-    assert!(
-        keys(&backend, ListRequest::new("a\"' OR 1"))
-            .await
-            .is_empty()
-    );
+    assert!(keys(&backend, ListRequest::new("a\"' OR 1")).await.is_empty());
 }
 
 #[tokio::test]
@@ -65,9 +42,7 @@ async fn pages_give_every_lock_once() {
         let page = backend.list(&request).await.unwrap();
         assert!(page.locks.len() <= 3);
         seen.extend(page.locks.iter().map(|lock| lock.key.as_str().to_owned()));
-        next = page
-            .next
-            .map(|token| ListRequest::new("a").limit(3).after(token));
+        next = page.next.map(|token| ListRequest::new("a").limit(3).after(token));
     }
     assert_eq!(seen, AWKWARD);
 }
@@ -136,11 +111,5 @@ async fn a_lock_that_comes_back_is_listed_with_its_new_fence() {
     release(&backend, &first).await;
     granted(&backend, &request("key")).await;
     let page = backend.list(&ListRequest::new("key")).await.unwrap();
-    assert_eq!(
-        page.locks
-            .iter()
-            .map(|lock| lock.fence.number())
-            .collect::<Vec<_>>(),
-        [2]
-    );
+    assert_eq!(page.locks.iter().map(|lock| lock.fence.number()).collect::<Vec<_>>(), [2]);
 }

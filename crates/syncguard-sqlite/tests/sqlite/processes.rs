@@ -105,10 +105,7 @@ async fn many_processes_may_open_a_fresh_file_at_once() {
         assert_eq!(process.said("fence "), "1");
     }
     let mut foreign = scratch.foreign().await;
-    assert_eq!(
-        foreign.number("SELECT count(*) FROM syncguard_locks").await,
-        8
-    );
+    assert_eq!(foreign.number("SELECT count(*) FROM syncguard_locks").await, 8);
 }
 
 #[tokio::test]

@@ -62,11 +62,7 @@ async fn what_happens_to_other_keys_wakes_nobody() {
     let mut released = pin!(backend.released(&key));
     for _ in 0..20 {
         pass(&other, "another").await;
-        assert!(
-            timeout(Duration::from_millis(10), released.as_mut())
-                .await
-                .is_err()
-        );
+        assert!(timeout(Duration::from_millis(10), released.as_mut()).await.is_err());
     }
 }
 
@@ -99,9 +95,7 @@ async fn the_watcher_ends_with_its_last_waiter() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, gone)
-        .await
-        .expect("the watcher outlives its waiters");
+    timeout(SOON, gone).await.expect("the watcher outlives its waiters");
 }
 
 #[tokio::test]
@@ -111,20 +105,13 @@ async fn a_waiter_outlasts_a_database_that_cannot_be_read() {
     let held = request("key");
     granted(&other, &held).await;
     let mut foreign = scratch.foreign().await;
-    foreign
-        .run("ALTER TABLE syncguard_locks RENAME TO hidden")
-        .await;
+    foreign.run("ALTER TABLE syncguard_locks RENAME TO hidden").await;
     backend.is_locked(&key("key")).await.unwrap_err();
     let key = key("key");
     let mut released = pin!(backend.released(&key));
     assert!(timeout(MANY_LOOKS * 3, released.as_mut()).await.is_err());
-    foreign
-        .run("ALTER TABLE hidden RENAME TO syncguard_locks")
-        .await;
-    assert!(
-        timeout(MANY_LOOKS * 3, released.as_mut()).await.is_err(),
-        "it is still held"
-    );
+    foreign.run("ALTER TABLE hidden RENAME TO syncguard_locks").await;
+    assert!(timeout(MANY_LOOKS * 3, released.as_mut()).await.is_err(), "it is still held");
     release(&other, &held).await;
     timeout(SOON, released).await.unwrap();
 }
