@@ -20,11 +20,7 @@ pub(crate) enum Tests {
 
 impl Tests {
     pub(crate) fn from_after_test(after_test: bool) -> Self {
-        if after_test {
-            Self::AlreadyRun
-        } else {
-            Self::Run
-        }
+        if after_test { Self::AlreadyRun } else { Self::Run }
     }
 }
 
@@ -43,18 +39,13 @@ pub(crate) fn run(install: Install, tests: Tests) -> Result<(), Failure> {
 }
 
 fn documentation() -> Result<(), Failure> {
-    cargo("doc --workspace --all-features --no-deps")
-        .env("RUSTDOCFLAGS", "-D warnings")
-        .run()
+    cargo("doc --workspace --all-features --no-deps").env("RUSTDOCFLAGS", "-D warnings").run()
 }
 
 // A closed network cannot fetch the database. The check itself would fail alike on that and on an
 // advisory, so the fetch is tried by itself and only its failure is forgiven.
 fn advisories() -> Result<(), Failure> {
-    match cargo("deny fetch db")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .attempt(FETCH_LIMIT)?
-    {
+    match cargo("deny fetch db").env("GIT_TERMINAL_PROMPT", "0").attempt(FETCH_LIMIT)? {
         Attempt::Succeeded => cargo("deny check advisories").run(),
         Attempt::Failed { reason } => {
             say(format_args!(

@@ -47,8 +47,7 @@ impl Cargo {
     }
 
     pub(crate) fn envs(mut self, variables: &[(String, OsString)]) -> Self {
-        self.command
-            .envs(variables.iter().map(|(name, value)| (name, value)));
+        self.command.envs(variables.iter().map(|(name, value)| (name, value)));
         self
     }
 
@@ -77,8 +76,7 @@ impl Cargo {
     /// Runs it unseen and ends it after `limit`; a failure is an outcome, told by its last words.
     pub(crate) fn attempt(mut self, limit: Duration) -> Result<Attempt, Failure> {
         self.echo();
-        self.attempt_unseen(limit)
-            .map_err(|source| self.not_run(source))
+        self.attempt_unseen(limit).map_err(|source| self.not_run(source))
     }
 
     // A file takes the complaints, because a pipe that a grandchild keeps open outlasts the limit.
@@ -107,17 +105,11 @@ impl Cargo {
         if status.success() {
             return Ok(());
         }
-        Err(Failure::Failed {
-            line: self.to_string(),
-            status,
-        })
+        Err(Failure::Failed { line: self.to_string(), status })
     }
 
     fn not_run(&self, source: io::Error) -> Failure {
-        Failure::NotRun {
-            line: self.to_string(),
-            source,
-        }
+        Failure::NotRun { line: self.to_string(), source }
     }
 }
 
@@ -125,12 +117,7 @@ impl Display for Cargo {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         for (name, value) in self.command.get_envs() {
             let value = value.unwrap_or_default();
-            write!(
-                formatter,
-                "{}={} ",
-                name.display(),
-                quoted(&value.to_string_lossy())
-            )?;
+            write!(formatter, "{}={} ", name.display(), quoted(&value.to_string_lossy()))?;
         }
         formatter.write_str("cargo")?;
         for argument in self.command.get_args() {
@@ -141,19 +128,11 @@ impl Display for Cargo {
 }
 
 fn quoted(value: &str) -> String {
-    if value.contains(char::is_whitespace) {
-        format!("'{value}'")
-    } else {
-        value.to_owned()
-    }
+    if value.contains(char::is_whitespace) { format!("'{value}'") } else { value.to_owned() }
 }
 
 fn last_words(complaints: &str) -> Option<String> {
-    let last = complaints
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty());
+    let last = complaints.lines().rev().map(str::trim).find(|line| !line.is_empty());
     last.map(str::to_owned)
 }
 
@@ -178,31 +157,20 @@ mod tests {
 
     #[test]
     fn a_command_line_shows_the_variables_set_for_it() {
-        let doc = cargo("doc --no-deps")
-            .env("RUSTDOCFLAGS", "-D warnings")
-            .env("LEVEL", "1");
-        assert_eq!(
-            doc.to_string(),
-            "LEVEL=1 RUSTDOCFLAGS='-D warnings' cargo doc --no-deps"
-        );
+        let doc = cargo("doc --no-deps").env("RUSTDOCFLAGS", "-D warnings").env("LEVEL", "1");
+        assert_eq!(doc.to_string(), "LEVEL=1 RUSTDOCFLAGS='-D warnings' cargo doc --no-deps");
     }
 
     #[test]
     fn a_failed_run_names_its_command_line() {
         let failure = cargo("no-such-command").run().unwrap_err();
-        assert!(
-            failure
-                .to_string()
-                .starts_with("`cargo no-such-command` failed: "),
-            "{failure}"
-        );
+        assert!(failure.to_string().starts_with("`cargo no-such-command` failed: "), "{failure}");
     }
 
     #[test]
     fn a_failed_attempt_tells_its_last_words() {
-        let Attempt::Failed { reason } = cargo("--no-such-option")
-            .attempt(Duration::from_secs(60))
-            .unwrap()
+        let Attempt::Failed { reason } =
+            cargo("--no-such-option").attempt(Duration::from_secs(60)).unwrap()
         else {
             panic!("an unknown option was accepted");
         };
@@ -212,21 +180,14 @@ mod tests {
     #[test]
     fn a_program_that_outlasts_its_limit_is_ended() {
         // It waits for its source text as long as this end of the pipe stays open.
-        let mut rustc = Command::new("rustc")
-            .arg("-")
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut rustc = Command::new("rustc").arg("-").stdin(Stdio::piped()).spawn().unwrap();
         assert_eq!(wait_within(&mut rustc, Duration::ZERO).unwrap(), None);
         assert!(!rustc.wait().unwrap().success());
     }
 
     #[test]
     fn last_words_skip_blank_lines() {
-        assert_eq!(
-            last_words("first\n fatal: no host \n\n").as_deref(),
-            Some("fatal: no host")
-        );
+        assert_eq!(last_words("first\n fatal: no host \n\n").as_deref(), Some("fatal: no host"));
         assert_eq!(last_words("\n"), None);
     }
 }

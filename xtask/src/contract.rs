@@ -51,16 +51,10 @@ impl Report {
         }
         let skip = match outcome {
             "passed" => None,
-            "skipped" => Some(Skip {
-                case: case.to_owned(),
-                reason: reason.to_owned(),
-            }),
+            "skipped" => Some(Skip { case: case.to_owned(), reason: reason.to_owned() }),
             _ => return None,
         };
-        self.backends
-            .entry(backend.to_owned())
-            .or_default()
-            .add(skip);
+        self.backends.entry(backend.to_owned()).or_default().add(skip);
         Some(())
     }
 }
@@ -80,10 +74,7 @@ impl FromStr for Report {
     fn from_str(text: &str) -> Result<Self, MalformedLine> {
         let mut report = Self::default();
         for (line, number) in text.lines().zip(1..) {
-            let malformed = || MalformedLine {
-                number,
-                text: line.to_owned(),
-            };
+            let malformed = || MalformedLine { number, text: line.to_owned() };
             report.record(line).ok_or_else(malformed)?;
         }
         Ok(report)
@@ -102,25 +93,14 @@ impl Display for Report {
 
 impl Display for Cases {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{} run, {} skipped",
-            self.run,
-            self.skipped.len()
-        )?;
-        self.skipped
-            .iter()
-            .try_for_each(|skip| write!(formatter, "\n  skipped {skip}"))
+        write!(formatter, "{} run, {} skipped", self.run, self.skipped.len())?;
+        self.skipped.iter().try_for_each(|skip| write!(formatter, "\n  skipped {skip}"))
     }
 }
 
 impl Display for Skip {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let reason = if self.reason.is_empty() {
-            "no reason given"
-        } else {
-            &self.reason
-        };
+        let reason = if self.reason.is_empty() { "no reason given" } else { &self.reason };
         write!(formatter, "{}: {reason}", self.case)
     }
 }
@@ -140,12 +120,7 @@ mod tests {
 
     #[test]
     fn a_skipped_case_alone_makes_a_report() {
-        assert!(
-            !"redis\tacquire\tskipped\tlater\n"
-                .parse::<Report>()
-                .unwrap()
-                .is_empty()
-        );
+        assert!(!"redis\tacquire\tskipped\tlater\n".parse::<Report>().unwrap().is_empty());
     }
 
     #[test]
@@ -167,18 +142,12 @@ mod tests {
     #[test]
     fn a_skipped_case_without_a_reason_is_shown_as_such() {
         let report: Report = "redis\ttwo\tskipped\t\n".parse().unwrap();
-        assert!(
-            report.to_string().ends_with("skipped two: no reason given"),
-            "{report}"
-        );
+        assert!(report.to_string().ends_with("skipped two: no reason given"), "{report}");
     }
 
     #[test]
     fn an_unknown_outcome_is_malformed() {
-        assert_eq!(
-            malformed_line("memory\tone\tpassed\t\nmemory\ttwo\tlost\t\n"),
-            2
-        );
+        assert_eq!(malformed_line("memory\tone\tpassed\t\nmemory\ttwo\tlost\t\n"), 2);
     }
 
     #[test]

@@ -59,20 +59,13 @@ fn main() -> ExitCode {
 fn dispatch(task: Task) -> Result<(), Failure> {
     match task {
         Task::Test { install } => test::run(Install::from_flag(install)),
-        Task::Ci {
-            install,
-            after_test,
-        } => ci::run(
-            Install::from_flag(install),
-            Tests::from_after_test(after_test),
-        ),
+        Task::Ci { install, after_test } => {
+            ci::run(Install::from_flag(install), Tests::from_after_test(after_test))
+        }
     }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "a task reports to the person who started it"
-)]
+#[expect(clippy::print_stdout, reason = "a task reports to the person who started it")]
 fn say(line: impl Display) {
     println!("{line}");
 }

@@ -16,11 +16,7 @@ pub(crate) enum Install {
 
 impl Install {
     pub(crate) fn from_flag(install: bool) -> Self {
-        if install {
-            Self::Missing
-        } else {
-            Self::Nothing
-        }
+        if install { Self::Missing } else { Self::Nothing }
     }
 }
 
@@ -47,14 +43,9 @@ pub(crate) struct Provision {
 
 /// Brings up what a test run needs.
 pub(crate) fn provide(needed: &[Server], install: Install) -> Result<Provision, Failure> {
-    let addresses = needed
-        .iter()
-        .map(|server| address(*server, install))
-        .collect::<Result<_, _>>()?;
-    Ok(Provision {
-        runner: runner(),
-        addresses,
-    })
+    let addresses =
+        needed.iter().map(|server| address(*server, install)).collect::<Result<_, _>>()?;
+    Ok(Provision { runner: runner(), addresses })
 }
 
 // The order of finding a server: an address in the environment, a Docker engine with compose/,
@@ -80,8 +71,6 @@ pub(crate) fn deny(install: Install) -> Result<(), Failure> {
     }
     match install {
         Install::Missing => cargo(INSTALL_DENY).run(),
-        Install::Nothing => Err(Failure::DenyMissing {
-            install: cargo(INSTALL_DENY).to_string(),
-        }),
+        Install::Nothing => Err(Failure::DenyMissing { install: cargo(INSTALL_DENY).to_string() }),
     }
 }

@@ -27,15 +27,8 @@ pub(crate) fn run(install: Install) -> Result<(), Failure> {
 }
 
 fn tests(provision: &Provision, report: &Path) -> Result<(), Failure> {
-    let steps = [
-        suites(provision.runner),
-        cargo("test --workspace --all-features --doc"),
-    ];
-    let ends = steps.map(|step| {
-        step.envs(&provision.addresses)
-            .env(REPORT_PATH, report)
-            .run()
-    });
+    let steps = [suites(provision.runner), cargo("test --workspace --all-features --doc")];
+    let ends = steps.map(|step| step.envs(&provision.addresses).env(REPORT_PATH, report).run());
     ends.into_iter().collect()
 }
 

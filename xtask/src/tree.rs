@@ -3,16 +3,8 @@
 use thiserror::Error;
 
 // Beginnings of names, so that the helper crates of a driver count as the driver.
-const DRIVERS: &[&str] = &[
-    "sqlx",
-    "libsqlite3-sys",
-    "fred",
-    "redis",
-    "tokio-postgres",
-    "mysql",
-    "gcloud-sdk",
-    "tonic",
-];
+const DRIVERS: &[&str] =
+    &["sqlx", "libsqlite3-sys", "fred", "redis", "tokio-postgres", "mysql", "gcloud-sdk", "tonic"];
 
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("syncguard-core depends on a driver: {}", .0.join(", "))]
@@ -20,20 +12,12 @@ pub(crate) struct DriversInCore(Vec<String>);
 
 /// Looks for drivers in what `cargo tree --prefix none` printed: `<name> v<version> …` on each line.
 pub(crate) fn check(tree: &str) -> Result<(), DriversInCore> {
-    let names = tree
-        .lines()
-        .filter_map(|line| line.split_whitespace().next());
-    let mut drivers: Vec<String> = names
-        .filter(|name| is_driver(name))
-        .map(str::to_owned)
-        .collect();
+    let names = tree.lines().filter_map(|line| line.split_whitespace().next());
+    let mut drivers: Vec<String> =
+        names.filter(|name| is_driver(name)).map(str::to_owned).collect();
     drivers.sort_unstable();
     drivers.dedup();
-    if drivers.is_empty() {
-        Ok(())
-    } else {
-        Err(DriversInCore(drivers))
-    }
+    if drivers.is_empty() { Ok(()) } else { Err(DriversInCore(drivers)) }
 }
 
 fn is_driver(name: &str) -> bool {
@@ -54,10 +38,7 @@ mod tests {
     fn each_driver_is_named_once() {
         let tree = "syncguard-core v0.1.0\nsqlx-core v0.9.0\nfred v10.1.0\nsqlx-core v0.9.0 (*)\n";
         let found = check(tree).unwrap_err();
-        assert_eq!(
-            found.to_string(),
-            "syncguard-core depends on a driver: fred, sqlx-core"
-        );
+        assert_eq!(found.to_string(), "syncguard-core depends on a driver: fred, sqlx-core");
     }
 
     #[test]

@@ -99,3 +99,43 @@ impl LockBackend for MemoryBackend {
         self.wait_for_release(key).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use syncguard_core::{
+        AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, ManualClock, Ttl,
+    };
+
+    use super::MemoryBackend;
+
+    async fn is_granted(backend: &MemoryBackend) -> bool {
+        let id = LockId::mint().unwrap();
+        let request = AcquireRequest::new(LockKey::new("k").unwrap(), id, Ttl::default());
+        matches!(backend.acquire(&request).await.unwrap(), AcquireOutcome::Granted(_))
+    }
+
+    #[tokio::test]
+    async fn a_key_is_granted_again_exactly_when_ttl_and_grace_are_over() {
+        let clock = Arc::new(ManualClock::default());
+        let backend = MemoryBackend::with_clock(clock.clone());
+        let grace = backend.capabilities().grace;
+        assert!(is_granted(&backend).await);
+        clock.advance(Ttl::default().as_duration() + grace - Duration::from_millis(1));
+        assert!(!is_granted(&backend).await);
+        clock.advance(Duration::from_millis(1));
+        assert!(is_granted(&backend).await);
+    }
+
+    #[tokio::test]
+    async fn waiters_that_leave_are_forgotten() {
+        let backend = MemoryBackend::new();
+        let key = LockKey::new("k").unwrap();
+        for _ in 0..10 {
+            let woken = tokio::time::timeout(Duration::from_millis(1), backend.released(&key));
+            assert!(woken.await.is_err(), "nothing is released");
+        }
+        assert!(backend.lock().waiters.is_empty());
+    }
+}

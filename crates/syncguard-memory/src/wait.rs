@@ -15,6 +15,11 @@ impl Waiters {
             notify.notify_waiters();
         }
     }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
 }
 
 impl MemoryBackend {

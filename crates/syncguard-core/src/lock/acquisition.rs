@@ -10,7 +10,7 @@ use super::{
     retry::{Jitter, Retry, Schedule},
     shared::Shared,
 };
-use crate::{Error, Holder};
+use crate::{Error, ErrorKind, Holder, Operation};
 
 /// How much later than the holder's expiry to ask, at the least: the store rounds to milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
@@ -18,12 +18,17 @@ const ROUNDING: Duration = Duration::from_millis(2);
 /// Over how long the contenders of different processes spread after an expiry.
 const SPREAD: Duration = Duration::from_millis(8);
 
+/// How long two wake-ups lie apart at the least: a subscription may resolve for no reason, even at
+/// once each time, and must not turn the wait into a loop without a rest.
+const REST: Duration = Duration::from_millis(2);
+
 /// The way of one task from asking for a lock to having it.
 pub(crate) struct Acquisition<'a> {
     shared: &'a Arc<Shared>,
     terms: &'a Terms,
     runtime: Handle,
     refusal: Option<Refusal>,
+    asking: bool,
 }
 
 /// Why the last attempt did not give the lock.
@@ -34,7 +39,7 @@ enum Refusal {
 
 impl<'a> Acquisition<'a> {
     pub(crate) fn new(shared: &'a Arc<Shared>, terms: &'a Terms, runtime: Handle) -> Self {
-        Self { shared, terms, runtime, refusal: None }
+        Self { shared, terms, runtime, refusal: None, asking: false }
     }
 
     /// Joins the queue, and contends once it is at its head.
@@ -56,10 +61,13 @@ impl<'a> Acquisition<'a> {
         head: &mut Head,
         mut schedule: Schedule,
     ) -> Result<LockGuard, Error> {
-        let mut due = None;
+        let (mut due, mut rested) = (None, Instant::now());
         loop {
             let freed = place.freed();
-            match self.shared.attempt(self.terms, &self.runtime).await {
+            self.asking = true;
+            let attempted = self.shared.attempt(self.terms, &self.runtime).await;
+            self.asking = false;
+            match attempted {
                 Ok(Attempted::Granted(guard)) => return Ok(guard),
                 Ok(Attempted::Contended(holder)) => {
                     self.refusal = Some(Refusal::Contended(holder));
@@ -80,6 +88,10 @@ impl<'a> Acquisition<'a> {
                 () = freed => due = Some(scheduled),
                 () = head.released() => {
                     due = Some(scheduled);
+                    if Instant::now() < rested {
+                        tokio::time::sleep_until(rested).await;
+                    }
+                    rested = Instant::now() + REST;
                     self.subscribe(head).await;
                 }
                 () = tokio::time::sleep_until(until) => {}
@@ -102,12 +114,21 @@ impl<'a> Acquisition<'a> {
         Some(Instant::now() + over)
     }
 
+    fn unanswered(&self) -> Error {
+        Error::new(ErrorKind::Ambiguous, Operation::Acquire)
+            .with_key(&self.terms.key)
+            .with_detail("the wait ended before the store had answered")
+            .with_free_within(self.terms.ttl.as_duration() + self.shared.grace)
+    }
+
     /// Returns the error that tells why the lock is not had.
     pub(crate) fn given_up(&mut self) -> Error {
         let holder = match self.refusal.take() {
             Some(Refusal::Failed(error)) => return error,
             Some(Refusal::Contended(holder)) => holder,
-            None => None,
+            None if self.asking => return self.unanswered(),
+            // Still behind others of this process: nobody has asked the store for this task.
+            None => return contended(&self.terms.key, None).with_detail("its turn never came"),
         };
         contended(&self.terms.key, holder)
     }

@@ -55,7 +55,8 @@ async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<A
     match answer {
         Ok(AcquireOutcome::Granted(grant)) => {
             doubt.settle();
-            let guard = guard(&shared, terms, &request, &runtime, grant, sent);
+            let ending = if lost { Action::Abandon } else { Action::Release };
+            let guard = guard(&shared, terms, &request, &runtime, grant, sent, ending);
             accept(guard, shared.grace).map(Attempted::Granted)
         }
         // Nothing is granted now, but a first request that was lost may still be on its way; the
@@ -63,6 +64,10 @@ async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<A
         Ok(AcquireOutcome::Contended { holder }) => {
             doubt.settle_unless(lost);
             Ok(Attempted::Contended(holder))
+        }
+        // What no repetition cures keeps its name; the doubt stays.
+        Err(error) if error.may_have_applied() && !error.is_retryable() => {
+            Err(error.with_key(&terms.key))
         }
         Err(error) if lost || error.may_have_applied() => Err(ambiguous(&shared, &terms, error)),
         Err(error) => {
@@ -84,14 +89,15 @@ fn guard(
     runtime: &Handle,
     grant: Grant,
     sent: BootInstant,
+    ending: Action,
 ) -> LockGuard {
     if grant.fence > Fence::WARNING {
         tracing::warn!(key = %terms.key, fence = %grant.fence, "the fence counter nears its limit");
     }
     // From the first send on: where the first answer was lost, the stored grant may be that old.
-    let validity = Validity::granted(sent, terms.ttl);
-    let lease = Lease::new(shared.clone(), runtime.clone(), request, grant, validity);
-    LockGuard::new(lease, terms.renew.unwrap_or_default(), terms.max_hold)
+    let validity = Validity::granted(sent, terms.ttl, terms.max_hold);
+    let lease = Lease::new(shared.clone(), runtime.clone(), request, grant, validity, ending);
+    LockGuard::new(lease, terms.renew.unwrap_or_default())
 }
 
 /// Refuses a grant that arrives after its own deadline; dropping the guard gives it back.

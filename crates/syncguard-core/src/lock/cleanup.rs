@@ -25,7 +25,7 @@ pub(crate) struct Cleanup {
 }
 
 /// How to end the grant.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// It is known to exist.
     Release,
@@ -105,7 +105,9 @@ impl Drop for Task {
             let error = Error::new(ErrorKind::Aborted, self.operation())
                 .with_key(&self.cleanup.key)
                 .with_lock_id(self.cleanup.lock_id)
-                .with_detail("the runtime was shut down first");
+                .with_detail(
+                    "its task ended first: the runtime was shut down, or the backend panicked",
+                );
             self.shared.report(&error);
         }
     }

@@ -34,15 +34,18 @@ impl<T: Send + 'static> Detached<T> {
 impl<T: Send + 'static> Future for Detached<T> {
     type Output = T;
 
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         // Taken out for the poll: a future that panicked must not be polled again by the drop.
-        let Some(mut future) = self.future.take() else {
+        let this = self.get_mut();
+        let Some(mut future) = this.future.take() else {
             return Poll::Pending;
         };
-        self.started = true;
+        this.started = true;
+        // Its timers belong to the runtime to which it may move, not to that of its caller.
+        let _entered = this.runtime.enter();
         let polled = future.as_mut().poll(context);
         if polled.is_pending() {
-            self.future = Some(future);
+            this.future = Some(future);
         }
         polled
     }

@@ -1,4 +1,4 @@
-use std::{fmt, ops::Deref, time::Duration};
+use std::{fmt, ops::Deref};
 
 use super::{
     lease::Lease,
@@ -42,8 +42,8 @@ impl TryAcquire {
 }
 
 impl LockGuard {
-    pub(crate) fn new(lease: Lease, renew: Renew, max_hold: Option<Duration>) -> Self {
-        renewal::start(&lease, renew, max_hold);
+    pub(crate) fn new(lease: Lease, renew: Renew) -> Self {
+        renewal::start(&lease, renew);
         Self { lease, armed: true }
     }
 
@@ -86,14 +86,31 @@ impl LockGuard {
 }
 
 async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
+    let mut owed = Owed { lease, open: true };
+    let lease = owed.lease.clone();
     let (shared, lock) = (lease.shared(), lease.lock_ref());
     let request = shared.backend.release(&lock);
     let answer = shared.bounded(Operation::Release, shared.request_timeout, request).await;
-    match answer {
-        Ok(_) => shared.queues.freed(lease.key()),
-        Err(_) => lease.release_later(),
+    if answer.is_ok() {
+        // An acquire that is still on its way would be granted after the release: call it off too.
+        owed.open = lease.is_in_doubt();
+        shared.queues.freed(lease.key());
     }
     answer.map_err(|error| error.with_key(lease.key()).with_lock_id(lease.lock_id()))
+}
+
+/// A release that the store has not answered; dropped like that, it is left to the background.
+struct Owed {
+    lease: Lease,
+    open: bool,
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        if self.open {
+            self.lease.release_later();
+        }
+    }
 }
 
 impl Deref for LockGuard {
@@ -109,7 +126,7 @@ impl Drop for LockGuard {
         if self.armed {
             self.lease.end_with(End::Given);
             // Where the store itself said that the lock is gone, there is nothing to release.
-            if self.lease.loss() != Some(Loss::NotHeld) {
+            if self.lease.loss() != Some(Loss::NotHeld) || self.lease.is_in_doubt() {
                 self.lease.release_later();
             }
         }

@@ -4,7 +4,11 @@ use std::{
     time::Duration,
 };
 
-use tokio::runtime::Handle;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, futures::Notified},
+    task::JoinError,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -13,13 +17,13 @@ use super::{
     validity::{End, Loss, Validity},
 };
 use crate::{
-    AcquireRequest, Error, ErrorKind, ExtendOutcome, Fence, Grant, LockBackend, LockId, LockKey,
-    LockRef, Operation, Timestamp, Ttl,
+    AcquireRequest, BootInstant, Error, ErrorKind, ExtendOutcome, Fence, Grant, LockBackend,
+    LockId, LockKey, LockRef, Operation, Timestamp, Ttl,
 };
 
 /// How long the wait for a loss sleeps at a stretch. Timers stand still while the machine sleeps
 /// and the boot clock does not, so this is how late a loss during a suspend is noticed on waking.
-const STRETCH: Duration = Duration::from_secs(1);
+pub(super) const STRETCH: Duration = Duration::from_secs(1);
 
 /// A handle on a held lock: what one may know of it and do with it short of giving it back.
 ///
@@ -40,6 +44,10 @@ struct Inner {
     fence: Fence,
     state: Mutex<State>,
     ended: CancellationToken,
+    /// Tells those who count on the deadline or the ttl that it has moved.
+    moved: Notify,
+    /// How to end the grant: by calling it off where its first acquire may still be on its way.
+    ending: Action,
     /// One extend at a time: two on their way could overtake each other and shorten the lease.
     extending: tokio::sync::Mutex<()>,
 }
@@ -56,6 +64,7 @@ impl Lease {
         request: &AcquireRequest,
         grant: Grant,
         validity: Validity,
+        ending: Action,
     ) -> Self {
         Self(Arc::new(Inner {
             shared,
@@ -65,6 +74,8 @@ impl Lease {
             fence: grant.fence,
             state: Mutex::new(State { validity, expires_at: grant.expires_at }),
             ended: CancellationToken::new(),
+            moved: Notify::new(),
+            ending,
             extending: tokio::sync::Mutex::new(()),
         }))
     }
@@ -122,9 +133,12 @@ impl Lease {
     ///
     /// Cancel safe: it may be dropped and called again.
     pub async fn lost(&self) {
-        while let Some(remaining) = self.held() {
+        loop {
+            let moved = self.moved();
+            let Some(remaining) = self.held() else { return };
             tokio::select! {
                 () = self.0.ended.cancelled() => return,
+                () = moved => {}
                 () = tokio::time::sleep(remaining.min(STRETCH)) => {}
             }
         }
@@ -144,20 +158,34 @@ impl Lease {
     ///
     /// # Cancel safety
     ///
-    /// Dropped while its request is on its way, the extend may or may not apply. The lease then
-    /// counts on the shorter of the two ttls.
+    /// Dropped, it goes on in the background.
     pub async fn extend(&self, ttl: impl TryInto<Ttl, Error: Into<Error>>) -> Result<(), Error> {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        self.extend_within(ttl, Duration::MAX).await
+        // In a task of its own: one that its caller leaves unpolled must not block the renewals.
+        let lease = self.clone();
+        let task = self.0.runtime.spawn(async move { lease.extend_once(ttl).await });
+        tokio::select! {
+            biased;
+            ended = task => ended.unwrap_or_else(|ended| Err(self.extend_ended(ended))),
+            // Where nobody drives that runtime.
+            () = self.lost() => Err(self.lost_error()),
+        }
     }
 
-    /// Extends with at most `limit` for the request, if that is shorter than any request may take.
-    pub(crate) async fn extend_within(&self, ttl: Ttl, limit: Duration) -> Result<(), Error> {
-        let limit = limit.min(self.0.shared.request_timeout);
+    fn extend_ended(&self, ended: JoinError) -> Error {
+        let error = Error::new(ErrorKind::Aborted, Operation::Extend).with_source(ended);
+        error.with_key(self.key()).with_lock_id(self.lock_id())
+    }
+
+    /// Extends in the caller's task.
+    pub(crate) async fn extend_once(&self, ttl: Ttl) -> Result<(), Error> {
         let _alone = self.0.extending.lock().await;
         self.fence()?;
         let sent = self.0.shared.clock.now();
         self.state().validity.extending(sent, ttl);
+        self.0.moved.notify_waiters();
+        // Half of what is left: an answer past the deadline is useless, and another try needs time.
+        let limit = self.0.shared.request_timeout.min(self.remaining() / 2);
         let lock = self.lock_ref();
         let request = self.0.shared.backend.extend(&lock, ttl);
         match self.0.shared.bounded(Operation::Extend, limit, request).await {
@@ -165,12 +193,15 @@ impl Lease {
                 let mut state = self.state();
                 state.expires_at = expires_at;
                 state.validity.extended(sent, ttl, self.0.shared.clock.now());
+                drop(state);
+                self.0.moved.notify_waiters();
             }
             Ok(ExtendOutcome::NotHeld(_)) => self.end_with(End::Lost(Loss::NotHeld)),
             Err(error) => {
                 if !error.may_have_applied() {
                     self.state().validity.extend_settled();
                 }
+                self.fence()?;
                 return Err(error.with_key(self.key()).with_lock_id(self.lock_id()));
             }
         }
@@ -196,6 +227,20 @@ impl Lease {
         }
     }
 
+    /// Tells whether an acquire under the id may still be on its way.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.0.ending == Action::Abandon
+    }
+
+    pub(crate) fn now(&self) -> BootInstant {
+        self.0.shared.clock.now()
+    }
+
+    /// Resolves when the deadline or the ttl moves after this call.
+    pub(crate) fn moved(&self) -> Notified<'_> {
+        self.0.moved.notified()
+    }
+
     pub(crate) fn lock_ref(&self) -> LockRef {
         LockRef::new(self.lock_id(), self.key().clone())
     }
@@ -210,8 +255,9 @@ impl Lease {
 
     /// Leaves the release to a background task.
     pub(crate) fn release_later(&self) {
-        let (key, lock_id, ttl) = (self.key().clone(), self.lock_id(), self.ttl());
-        let cleanup = Cleanup { key, lock_id, ttl, action: Action::Release };
+        let (key, lock_id, ttl) =
+            (self.key().clone(), self.lock_id(), self.state().validity.longest());
+        let cleanup = Cleanup { key, lock_id, ttl, action: self.0.ending };
         self.0.shared.clean_up(self.runtime(), cleanup);
     }
 

@@ -2,13 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::{
-    lease::Lease,
-    validity::{End, Loss},
-};
-use crate::{ErrorKind, Ttl};
+use super::lease::{Lease, STRETCH};
+use crate::ErrorKind;
 
 /// Says whether a lock is extended while its guard lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,58 +13,64 @@ pub enum Renew {
     Never,
     /// Every third of the ttl.
     Auto,
-    /// Every so often. Not shorter than the ttl, it never comes to extend anything.
+    /// Every so often, at most once in a millisecond. Where that is not well within the ttl, the
+    /// lease is over before it is extended.
     Every(Duration),
 }
 
-/// Starts the task that looks after a lease, where there is anything to look after.
-pub(crate) fn start(lease: &Lease, renew: Renew, max_hold: Option<Duration>) {
-    if renew != Renew::Never || max_hold.is_some() {
-        lease.runtime().spawn(look_after(lease.clone(), renew, max_hold));
+/// No lease is extended more often than this, whatever is asked for.
+const LEAST: Duration = Duration::from_millis(1);
+
+/// How long a renewal that failed rests at the most before it is tried again.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Starts the task that renews a lease, where it is to be renewed.
+pub(crate) fn start(lease: &Lease, renew: Renew) {
+    if renew != Renew::Never {
+        lease.runtime().spawn(look_after(lease.clone(), renew));
     }
 }
 
-async fn look_after(lease: Lease, renew: Renew, max_hold: Option<Duration>) {
+async fn look_after(lease: Lease, renew: Renew) {
     tokio::select! {
         () = lease.lost() => {}
-        () = at_most(max_hold) => lease.end_with(End::Lost(Loss::MaxHold)),
         () = renewals(&lease, renew) => {}
     }
 }
 
-async fn at_most(max_hold: Option<Duration>) {
-    match max_hold {
-        Some(max_hold) => tokio::time::sleep(max_hold).await,
-        None => std::future::pending().await,
-    }
-}
-
 async fn renewals(lease: &Lease, renew: Renew) {
-    let mut due = Instant::now();
+    let mut last = lease.now();
     loop {
+        let moved = lease.moved();
         let pace = lease.pace();
         let interval = match renew {
             Renew::Never => return std::future::pending().await,
             Renew::Auto => pace / 3,
             Renew::Every(interval) => interval,
         };
-        due += interval;
-        tokio::time::sleep_until(due).await;
-        renew_once(lease, pace / 6).await;
-        // A stall must not be followed by a burst.
-        due = due.max(Instant::now() - interval / 2);
+        // By the boot clock, in stretches: a timer stands still while the machine sleeps.
+        let due = last + interval.max(LEAST);
+        let left = due.since(lease.now());
+        if !left.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(left.min(STRETCH)) => {}
+                () = moved => {}
+            }
+            continue;
+        }
+        last = lease.now();
+        renew_once(lease).await;
     }
 }
 
 /// Extends the lease once; where the store does not answer, tries until the lease is lost, which
 /// ends the task around this.
-async fn renew_once(lease: &Lease, limit: Duration) {
-    let ttl: Ttl = lease.ttl();
-    while let Err(error) = lease.extend_within(ttl, limit).await {
+async fn renew_once(lease: &Lease) {
+    while let Err(error) = lease.extend_once(lease.ttl()).await {
         if error.kind() == ErrorKind::Lost {
             return;
         }
         tracing::debug!(key = %lease.key(), %error, "a renewal failed and is tried again");
-        tokio::time::sleep(limit.min(Duration::from_millis(250))).await;
+        tokio::time::sleep((lease.pace() / 10).min(PAUSE)).await;
     }
 }

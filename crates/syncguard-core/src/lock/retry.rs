@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 
+use crate::Ttl;
+
+/// Longer delays are cut to this: no wait outlasts it, and no clock overflows.
+const LONGEST: Duration = Ttl::MAX_DURATION;
+
 /// Says when a refused or failed attempt is repeated.
 ///
 /// By default ten times: after 100 ms, then twice as long each time up to 2 s, with
@@ -60,6 +65,7 @@ impl Retry {
     /// Doubles the delay from attempt to attempt, up to 2 s unless [`max_delay`](Self::max_delay)
     /// says otherwise.
     pub fn exponential(first: Duration) -> Self {
+        let first = first.min(LONGEST);
         Self {
             delay: first,
             max_delay: Duration::from_secs(2).max(first),
@@ -72,6 +78,7 @@ impl Retry {
     /// Keeps the same delay, without jitter unless [`jitter`](Self::jitter) adds one.
     pub fn fixed(delay: Duration) -> Self {
         let growth = Growth::Fixed;
+        let delay = delay.min(LONGEST);
         Self { growth, jitter: Jitter::None, max_delay: delay, ..Self::exponential(delay) }
     }
 
@@ -90,7 +97,7 @@ impl Retry {
     /// Caps the delay before jitter; it is at least the first delay.
     #[must_use]
     pub fn max_delay(self, max_delay: Duration) -> Self {
-        Self { max_delay: max_delay.max(self.delay), ..self }
+        Self { max_delay: max_delay.clamp(self.delay, LONGEST), ..self }
     }
 
     /// Sets how much of a delay is left to chance.

@@ -38,7 +38,7 @@ impl fmt::Display for Loss {
 /// The state of a lease, moved by what was sent and answered, and by the time.
 ///
 /// **Invariant:** `deadline` is never later than any expiry that the store may hold for the grant,
-/// less the [margin](margin). It follows from three facts. The store counts a ttl from the moment
+/// less the [margin](Ttl::margin). It follows from three facts. The store counts a ttl from the moment
 /// when it handles a request, which is never before the request was sent. The deadline is lowered
 /// *before* an extend with a shorter ttl is sent, because that extend may apply even if its answer
 /// is never seen. And an extend whose answer was never seen may apply at any later time, so its ttl
@@ -52,26 +52,46 @@ pub(crate) struct Validity {
     in_doubt: Option<Ttl>,
     settled_doubt: Option<Ttl>,
     end: Option<End>,
+    /// The longest ttl that was ever asked for: a grant that nobody releases lasts no longer.
+    longest: Ttl,
+    hold_until: Option<BootInstant>,
 }
 
 impl Validity {
     /// Starts a lease whose acquire was sent at `sent`.
-    pub(crate) fn granted(sent: BootInstant, ttl: Ttl) -> Self {
+    pub(crate) fn granted(sent: BootInstant, ttl: Ttl, max_hold: Option<Duration>) -> Self {
         let deadline = deadline(sent, ttl);
-        Self { deadline, ttl, in_doubt: None, settled_doubt: None, end: None }
+        Self {
+            deadline,
+            ttl,
+            in_doubt: None,
+            settled_doubt: None,
+            end: None,
+            longest: ttl,
+            hold_until: max_hold.map(|max_hold| sent + max_hold),
+        }
     }
 
     /// Returns how the lease ended, having looked at the clock first.
     pub(crate) fn end_by(&mut self, now: BootInstant) -> Option<End> {
-        if now >= self.deadline {
-            self.end(End::Lost(Loss::Expired));
+        let (over, loss) = self.over();
+        if now >= over {
+            self.end(End::Lost(loss));
         }
         self.end
     }
 
     /// Returns the time left until the deadline, or how the lease ended.
     pub(crate) fn remaining(&mut self, now: BootInstant) -> Result<Duration, End> {
-        self.end_by(now).map_or(Ok(self.deadline.since(now)), Err)
+        self.end_by(now).map_or(Ok(self.over().0.since(now)), Err)
+    }
+
+    /// Returns when the lease is over by itself, and why.
+    fn over(&self) -> (BootInstant, Loss) {
+        match self.hold_until {
+            Some(until) if until < self.deadline => (until, Loss::MaxHold),
+            _ => (self.deadline, Loss::Expired),
+        }
     }
 
     /// Ends the lease, unless it has ended before.
@@ -82,6 +102,7 @@ impl Validity {
     /// Notes that an extend is about to be sent. One is on its way at a time.
     pub(crate) fn extending(&mut self, sent: BootInstant, ttl: Ttl) {
         self.deadline = self.deadline.min(deadline(sent, ttl));
+        self.longest = self.longest.max(ttl);
         self.settled_doubt = self.in_doubt;
         self.in_doubt = Some(self.bounded(ttl));
     }
@@ -105,6 +126,11 @@ impl Validity {
         self.ttl
     }
 
+    /// Returns the longest ttl that may be in force at the store.
+    pub(crate) fn longest(&self) -> Ttl {
+        self.longest
+    }
+
     /// Returns the ttl by which renewals are timed: the shortest that may be in force.
     pub(crate) fn pace(&self) -> Duration {
         self.bounded(self.ttl).as_duration()
@@ -116,15 +142,7 @@ impl Validity {
 }
 
 fn deadline(sent: BootInstant, ttl: Ttl) -> BootInstant {
-    sent + (ttl.as_duration() - margin(ttl))
-}
-
-/// The time before the store's expiry at which a lease counts as lost: 5 % of the ttl, at least
-/// 50 ms, at most half of the ttl. It covers the drift of two clocks and the time to stop the work.
-pub(crate) fn margin(ttl: Ttl) -> Duration {
-    const LEAST: Duration = Duration::from_millis(50);
-    let ttl = ttl.as_duration();
-    (ttl / 20).max(LEAST).min(ttl / 2)
+    sent + (ttl.as_duration() - ttl.margin())
 }
 
 #[cfg(test)]
@@ -133,7 +151,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::{End, Loss, Validity, margin};
+    use super::{End, Loss, Validity};
     use crate::{BootInstant, Ttl};
 
     fn at(millis: u64) -> BootInstant {
@@ -145,15 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn the_margin_is_a_twentieth_but_50_ms_at_least_and_half_of_the_ttl_at_most() {
-        for (millis, expected) in [(30_000, 1_500), (1_000, 50), (400, 50), (60, 30), (2, 1)] {
-            assert_eq!(margin(ttl(millis)), Duration::from_millis(expected), "{millis}");
-        }
-    }
-
-    #[test]
     fn a_lease_is_lost_at_its_deadline_and_a_late_extend_does_not_revive_it() {
-        let mut lease = Validity::granted(at(0), ttl(1_000));
+        let mut lease = Validity::granted(at(0), ttl(1_000), None);
         assert_eq!(lease.end_by(at(949)), None);
         lease.extending(at(900), ttl(1_000));
         lease.extended(at(900), ttl(1_000), at(951));
@@ -163,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_shorter_extend_counts_from_the_moment_it_is_sent() {
-        let mut lease = Validity::granted(at(0), ttl(60_000));
+        let mut lease = Validity::granted(at(0), ttl(60_000), None);
         lease.extending(at(1_000), ttl(1_000));
         assert_eq!(lease.end_by(at(1_950)), Some(End::Lost(Loss::Expired)));
     }
@@ -195,7 +206,7 @@ mod tests {
         fn a_lease_is_never_valid_when_the_store_may_have_let_it_expire(
             first in 20u64..5_000, plan in extends()
         ) {
-            let mut lease = Validity::granted(at(0), ttl(first));
+            let mut lease = Validity::granted(at(0), ttl(first), None);
             // The store's writes as (time of effect, ttl), and the spans in which the lease said yes.
             let mut writes = vec![(0, first)];
             let mut yes = Vec::new();
@@ -223,7 +234,7 @@ mod tests {
 
         #[test]
         fn an_ended_lease_stays_ended(times in proptest::collection::vec(0u64..10_000, 1..20)) {
-            let mut lease = Validity::granted(at(0), ttl(1_000));
+            let mut lease = Validity::granted(at(0), ttl(1_000), None);
             lease.end(End::Given);
             for time in times {
                 lease.extending(at(time), ttl(9_000));

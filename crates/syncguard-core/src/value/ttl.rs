@@ -25,7 +25,9 @@ pub struct Ttl(Duration);
 impl Ttl {
     /// The longest ttl: 3650 days. Its milliseconds fit into every store's integer with room for
     /// today's date.
-    pub const MAX: Self = Self(Duration::from_secs(3_650 * 24 * 60 * 60));
+    pub const MAX: Self = Self(Self::MAX_DURATION);
+
+    pub(crate) const MAX_DURATION: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
 
     /// Checks that `duration` is a positive whole number of milliseconds, at most
     /// [`MAX`](Self::MAX).
@@ -46,6 +48,14 @@ impl Ttl {
     /// Returns the duration.
     pub fn as_duration(self) -> Duration {
         self.0
+    }
+
+    /// Returns how long before the store's expiry a lease counts as lost: 5 % of the ttl, at least
+    /// 50 ms, at most half of the ttl. It covers the drift of two clocks and the time to stop the
+    /// work.
+    pub fn margin(self) -> Duration {
+        const LEAST: Duration = Duration::from_millis(50);
+        (self.0 / 20).max(LEAST).min(self.0 / 2)
     }
 
     /// Returns the milliseconds, as stores keep them.
@@ -152,6 +162,14 @@ mod tests {
         assert!(Ttl::new(3_651 * day).is_err());
         for bad in ["", "0s", "-1s", "1500us", "soon", "1e9y"] {
             assert!(bad.parse::<Ttl>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_margin_is_a_twentieth_but_50_ms_at_least_and_half_of_the_ttl_at_most() {
+        for (millis, margin) in [(30_000, 1_500), (1_000, 50), (400, 50), (60, 30), (2, 1)] {
+            let ttl = Ttl::new(Duration::from_millis(millis)).unwrap();
+            assert_eq!(ttl.margin(), Duration::from_millis(margin), "{millis}");
         }
     }
 

@@ -1,0 +1,170 @@
+//! What can be typed.
+
+use std::{ffi::OsString, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+use syncguard::{LockKey, Owner, Ttl};
+
+const EXAMPLES: &str = "\
+Examples:
+  syncguard run --key nightly-report -- ./report.sh
+  syncguard run --key deploy --no-wait --owner ci-7 -- make deploy
+  syncguard status --key deploy";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  that of the command, or 128 + n where signal n ended it
+  64   the arguments make no sense; nothing was done
+  69   the store cannot be used
+  75   somebody else has the lock; the command was not run
+  76   the lock was lost while the command ran; the command was ended
+  126  the command cannot be executed
+  127  the command was not found";
+
+/// Runs commands under a lock that all processes with the same store agree on.
+#[derive(Debug, Parser)]
+#[command(name = "syncguard", version, after_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Run(Run),
+    Status(Status),
+    #[command(hide = true)]
+    Launch(Launch),
+}
+
+/// Run a command while holding a lock
+///
+/// Waits for the lock, starts the command, renews the lock for as long as the command runs, and
+/// releases it. The command finds the key in SYNCGUARD_KEY, the fence (15 digits) in SYNCGUARD_FENCE
+/// and the lock id in SYNCGUARD_LOCK_ID.
+///
+/// INT, TERM, HUP and QUIT are passed on to the command and all that it started. If the lock is lost,
+/// they are sent TERM, and KILL soon after: 2.5 % of the ttl later, or 25 ms if that is longer. If
+/// syncguard itself is killed, the kernel kills the command too (on Linux, and only the command, not
+/// what it started).
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub(crate) struct Run {
+    /// What to lock: any text of up to 512 bytes
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: LockKey,
+
+    /// How long the lock outlives syncguard, should it die
+    #[arg(long, value_name = "DURATION", default_value_t)]
+    pub(crate) ttl: Ttl,
+
+    /// How long to wait for the lock
+    #[arg(long, value_name = "DURATION", default_value = "5s", conflicts_with = "no_wait")]
+    #[arg(value_parser = humantime::parse_duration)]
+    wait: Duration,
+
+    /// Give up at once if somebody else has the lock
+    #[arg(long)]
+    no_wait: bool,
+
+    /// Who you are, for others who want the lock [default: host:pid]
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) owner: Option<Owner>,
+
+    /// End the command if it has held the lock for this long [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
+    pub(crate) max_hold: Option<Duration>,
+
+    #[command(flatten)]
+    pub(crate) store: Store,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<OsString>,
+}
+
+impl Run {
+    /// Returns how long to wait for the lock.
+    pub(crate) fn wait(&self) -> Duration {
+        if self.no_wait { Duration::ZERO } else { self.wait }
+    }
+}
+
+/// Show who holds a lock
+///
+/// The answer is old when it arrives: to do something only if the lock is free, use
+/// `run --no-wait`. A lock counts as held for one second after its remaining time is over. The exit
+/// code is 0 whether or not the lock is held.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// What may be locked
+    #[arg(long, value_name = "KEY")]
+    pub(crate) key: LockKey,
+
+    #[command(flatten)]
+    pub(crate) store: Store,
+
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Form {
+    Words,
+    Json,
+}
+
+impl Status {
+    pub(crate) fn form(&self) -> Form {
+        if self.json { Form::Json } else { Form::Words }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Store {
+    /// Where locks are kept [env: SYNCGUARD_STORE] [default: sqlite:STATE/syncguard/locks.db, where
+    /// STATE is $XDG_STATE_HOME or ~/.local/state]
+    ///
+    /// `sqlite:PATH` is a file for all processes of this host. `memory:` is this process alone, so it
+    /// excludes nobody: use it to try a command line.
+    #[arg(long = "store", value_name = "URL")]
+    pub(crate) url: Option<String>,
+}
+
+/// Become the command, as the child that `run` starts
+#[derive(Debug, Args)]
+pub(crate) struct Launch {
+    /// The process that must still be the parent
+    #[arg(long)]
+    pub(crate) parent: i32,
+
+    /// Take the terminal's foreground
+    #[arg(long)]
+    foreground: bool,
+
+    #[arg(last = true, required = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Which process group reads the terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ground {
+    Foreground,
+    Background,
+}
+
+impl Launch {
+    pub(crate) fn ground(&self) -> Ground {
+        if self.foreground { Ground::Foreground } else { Ground::Background }
+    }
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|refused| refused.to_string())?;
+    if duration.is_zero() {
+        return Err("it must be longer than nothing".to_owned());
+    }
+    Ok(duration)
+}

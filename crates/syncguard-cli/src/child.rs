@@ -1,0 +1,126 @@
+//! The command while it runs.
+
+use std::{
+    env,
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{self, Command, ExitStatus},
+    time::Duration,
+};
+
+use nix::sys::signal::{SigSet, Signal::SIGCHLD};
+use rustix::{
+    io::Errno,
+    process::{
+        Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+    },
+};
+use tokio::{
+    signal::unix,
+    time::{sleep, timeout},
+};
+
+use crate::{arguments::Ground, signals::listen};
+
+/// A started command, in a process group of its own.
+#[derive(Debug)]
+pub(crate) struct Child {
+    process: process::Child,
+    group: Pid,
+    /// Tells of every child that ended, stopped or went on.
+    changes: unix::Signal,
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Change {
+    Ended(ExitStatus),
+    Stopped(Signal),
+}
+
+impl Child {
+    /// Starts `command` by way of [`launch`](crate::launch).
+    ///
+    /// To be called on the main thread: the kernel ends the child with the thread that started it.
+    pub(crate) fn start(
+        command: &[OsString],
+        variables: [(&str, &OsStr); 3],
+        ground: Ground,
+    ) -> io::Result<Self> {
+        // Listened for first, so that a child that ends at once is heard of; and unblocked, should
+        // our own parent have forgotten that, or no child would ever be.
+        let changes = listen(Signal::CHILD)?;
+        SigSet::from(SIGCHLD).thread_unblock()?;
+        let mut launch = Command::new(own_program()?);
+        launch.arg0("syncguard").arg("launch").arg(format!("--parent={}", process::id()));
+        if ground == Ground::Foreground {
+            launch.arg("--foreground");
+        }
+        let process = launch.arg("--").args(command).envs(variables).process_group(0).spawn()?;
+        let group = Pid::from_child(&process);
+        Ok(Self { process, group, changes })
+    }
+
+    pub(crate) fn group(&self) -> Pid {
+        self.group
+    }
+
+    /// Sends `signal` to the command and to all that it started in its group. Where nobody is left,
+    /// there is nobody to tell.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let _ = kill_process_group(self.group, signal);
+    }
+
+    /// Waits until the command ends or is stopped.
+    pub(crate) async fn changed(&mut self) -> io::Result<Change> {
+        loop {
+            if let Some(status) = self.process.try_wait()? {
+                return Ok(Change::Ended(status));
+            }
+            if let Some(signal) = self.stopped()? {
+                return Ok(Change::Stopped(signal));
+            }
+            self.changes.recv().await;
+        }
+    }
+
+    fn stopped(&self) -> io::Result<Option<Signal>> {
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::Pid(self.group), options) {
+            Ok(status) => {
+                let signal = status.and_then(|status| status.stopping_signal());
+                Ok(signal.and_then(Signal::from_named_raw))
+            }
+            // It has ended since it was last looked at; the news of that is on its way.
+            Err(Errno::CHILD) => Ok(None),
+            Err(refused) => Err(refused.into()),
+        }
+    }
+
+    /// Ends the whole group: asks for it by TERM, and by KILL does it when `grace` is over.
+    pub(crate) async fn end(&mut self, grace: Duration) -> io::Result<()> {
+        if !grace.is_zero() {
+            self.signal(Signal::TERM);
+            let _ = timeout(grace, self.gone()).await;
+        }
+        self.signal(Signal::KILL);
+        while !matches!(self.changed().await?, Change::Ended(_)) {}
+        Ok(())
+    }
+
+    /// Waits until nobody is left in the group. No event tells of grandchildren, so it looks.
+    async fn gone(&mut self) {
+        while !matches!(self.process.try_wait(), Ok(Some(_)))
+            || test_kill_process_group(self.group).is_ok()
+        {
+            sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+/// Finds this very program, even if another was installed in its place since it was started.
+fn own_program() -> io::Result<PathBuf> {
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
+}

@@ -1,0 +1,64 @@
+//! Why the program could not do what it was asked.
+
+use std::{io, path::PathBuf};
+
+use syncguard::{Error, ErrorKind, Holder};
+
+use crate::exit::Exit;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("not run: the lock is {0}")]
+    Held(Holder),
+    #[error("not run: the lock was not to be had in time")]
+    OutOfTime,
+    #[error(transparent)]
+    Lock(Error),
+    #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
+    NoHome,
+    #[error("SYNCGUARD_STORE is not UTF-8")]
+    StoreText,
+    #[error("the directory of the store, {}, cannot be made", path.display())]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("the command cannot be started")]
+    Start(#[source] io::Error),
+    #[error("the command cannot be waited for")]
+    Wait(#[source] io::Error),
+    #[error("signals cannot be caught")]
+    Signals(#[source] io::Error),
+    #[error("the event loop cannot be started")]
+    Runtime(#[source] io::Error),
+    #[error("the answer cannot be written")]
+    Output(#[source] io::Error),
+}
+
+impl Failure {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Held(_) | Self::OutOfTime => Exit::CONTENDED,
+            Self::Lock(error) => match error.kind() {
+                ErrorKind::InvalidArgument => Exit::USAGE,
+                ErrorKind::Lost => Exit::LOST,
+                _ => Exit::UNAVAILABLE,
+            },
+            Self::NoHome | Self::StoreText => Exit::USAGE,
+            Self::Directory { .. } => Exit::UNAVAILABLE,
+            Self::Start(_) => Exit::NOT_EXECUTABLE,
+            Self::Wait(_) | Self::Signals(_) | Self::Runtime(_) => Exit::SYSTEM,
+            Self::Output(_) => Exit::OUTPUT,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    /// Tells contention, which has words of its own: the hash of the key, which an error carries,
+    /// says nothing to somebody who has just typed the key.
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::AcquisitionTimeout => {
+                error.holder().cloned().map_or(Self::OutOfTime, Self::Held)
+            }
+            _ => Self::Lock(error),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Keeping the command in step with the shell's job control.
+
+use std::{
+    io::{IsTerminal, stdin, stdout},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, getpgrp, kill_current_process_group};
+
+use crate::{arguments::Ground, child::Child, terminal::Terminal};
+
+/// The part of the command in the shell's job, of which the shell knows only this process.
+///
+/// The command has a process group of its own, so that signals reach all of it and nothing else.
+/// What the shell and the keyboard do to a job must therefore be done to the command here.
+///
+/// **Invariant:** this process stops only when its command has stopped before, and the command is
+/// continued only under a valid lock. A stopped process renews nothing.
+#[derive(Debug)]
+pub(crate) struct Job {
+    terminal: Option<Terminal>,
+    ours: Pid,
+    lent: bool,
+}
+
+impl Job {
+    pub(crate) fn new() -> Self {
+        Self { terminal: Terminal::open(), ours: getpgrp(), lent: false }
+    }
+
+    /// Says where the command begins: in the foreground if we are there, and if it is not one of
+    /// several programs of a pipeline, which may want the terminal too.
+    pub(crate) fn ground(&mut self) -> Ground {
+        let streams = stdin().is_terminal() && stdout().is_terminal();
+        self.lent = streams && self.has_terminal();
+        if self.lent { Ground::Foreground } else { Ground::Background }
+    }
+
+    /// Follows a command that was stopped by `signal`; returns whether to [resume](Self::resume) it.
+    pub(crate) async fn follow(&mut self, command: &Child, signal: Signal) -> Next {
+        // Whoever sends SIGSTOP means the command alone. Without a terminal there is no job control.
+        // In both cases the lock is kept until somebody continues the command.
+        let Some(terminal) = self.terminal.as_ref().filter(|_| signal != Signal::STOP) else {
+            return Next::StayStopped;
+        };
+        if signal != Signal::TSTP && self.has_terminal() {
+            // It was stopped because it wants the terminal, and that is to be had.
+            self.lent = true;
+            return Next::Resume;
+        }
+        if terminal.is_with(command.group()) {
+            terminal.give_to(self.ours);
+        }
+        self.stop().await;
+        Next::Resume
+    }
+
+    /// Stops this process and all others of its job; returns when it was continued.
+    async fn stop(&self) {
+        // One of the signals that the kernel discards where no shell is left to continue the group.
+        // TSTP would do as well, but is caught; after STOP nobody would ever wake up again.
+        let _ = kill_current_process_group(Signal::TTOU);
+        // Where it was discarded, a command that asks for the terminal in vain must not spin.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+
+    /// Continues the command, in the foreground if it was there and the terminal is ours.
+    pub(crate) fn resume(&self, command: &Child) {
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.lent && self.has_terminal())
+        {
+            terminal.give_to(command.group());
+        }
+        command.signal(Signal::CONT);
+    }
+
+    /// Takes the terminal back from a command that has ended.
+    pub(crate) fn finish(&self, command: &Child) {
+        if let Some(terminal) = self.terminal.as_ref().filter(|tty| tty.is_with(command.group())) {
+            terminal.give_to(self.ours);
+        }
+    }
+
+    fn has_terminal(&self) -> bool {
+        self.terminal.as_ref().is_some_and(|terminal| terminal.is_with(self.ours))
+    }
+}
+
+/// What to do with a command that was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Resume,
+    StayStopped,
+}

@@ -1,0 +1,41 @@
+//! Where the locks are.
+
+use std::{env, fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf};
+
+use syncguard::{DynBackend, sqlite::SqliteBackend};
+
+use crate::{arguments::Store, failure::Failure};
+
+/// Opens the store that was named, by `--store` or by the environment, or else the user's own.
+pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
+    match named(store)? {
+        Some(url) => Ok(syncguard::connect(&url).await?),
+        None => Ok(DynBackend::new(SqliteBackend::open(default_path()?).await?)),
+    }
+}
+
+fn named(store: &Store) -> Result<Option<String>, Failure> {
+    if let Some(url) = &store.url {
+        return Ok(Some(url.clone()));
+    }
+    // Set but empty counts as not set, as is the custom for variables. An empty --store does not:
+    // `--store "$TYPO"` must not lock in another place than meant.
+    let variable = env::var_os("SYNCGUARD_STORE").filter(|url| !url.is_empty());
+    variable.map(|url| url.into_string().map_err(|_| Failure::StoreText)).transpose()
+}
+
+/// Makes the directory of the user's own store, which nobody else may look into.
+fn default_path() -> Result<PathBuf, Failure> {
+    let path = state_home().ok_or(Failure::NoHome)?.join("syncguard");
+    match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+        Ok(()) => Ok(path.join("locks.db")),
+        Err(source) => Err(Failure::Directory { path, source }),
+    }
+}
+
+/// Finds the base of the user's state by the XDG Base Directory Specification 0.8, which says to
+/// ignore a relative one.
+fn state_home() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+}

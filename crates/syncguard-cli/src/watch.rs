@@ -1,0 +1,37 @@
+//! Noticing that the lock is lost, and how late.
+
+use std::time::Duration;
+
+use syncguard::{BootClock, BootInstant, Clock, Lease, Ttl};
+
+/// Watches a lease on behalf of a command, which takes time to end.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    lease: Lease,
+    ttl: Ttl,
+    deadline: BootInstant,
+}
+
+impl Watch {
+    pub(crate) fn new(lease: Lease, ttl: Ttl) -> Self {
+        let deadline = BootClock.now() + lease.remaining();
+        Self { lease, ttl, deadline }
+    }
+
+    /// Waits until the lock is lost; returns how long the command may take to end.
+    ///
+    /// That is half of the margin by which a lease counts as lost before it ends at the store. The
+    /// other half is for killing what did not go by itself. Where the loss is noticed late, because
+    /// this process or the machine stood still, it is less, down to nothing.
+    pub(crate) async fn lost(&mut self) -> Duration {
+        // Renewals come every third of the ttl, and move the deadline. Looking twice as often, the
+        // last deadline is known when it passes.
+        let stretch = self.ttl.as_duration() / 6;
+        while !self.lease.remaining().is_zero() {
+            self.deadline = BootClock.now() + self.lease.remaining();
+            let _ = tokio::time::timeout(stretch, self.lease.lost()).await;
+        }
+        let grace = self.ttl.margin() / 2;
+        (self.deadline + grace).since(BootClock.now()).min(grace)
+    }
+}

@@ -1,0 +1,61 @@
+//! What the command finds in its environment, and what the program takes from its own.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use syncguard::LockId;
+
+use crate::sandbox::{KEY, Running, Sandbox, assert_code, lookup, program, stdout};
+
+#[tokio::test]
+async fn the_command_finds_its_key_fence_and_lock_id() {
+    let sandbox = Sandbox::new();
+    let script = "echo $SYNCGUARD_KEY $SYNCGUARD_FENCE $SYNCGUARD_LOCK_ID; read line; exit 0";
+    let mut holder = Running::start(&mut sandbox.run(&[], script));
+    let line = holder.line();
+    let [key, fence, lock_id] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+    let record = lookup(&sandbox.locks().await).await.unwrap();
+    assert_eq!((key, fence), (KEY, "000000000000001"));
+    assert_eq!(lock_id.parse::<LockId>().unwrap(), record.lock_id);
+    assert_code(&holder.finish(), 0);
+}
+
+#[test]
+fn without_a_store_the_users_own_is_made_where_nobody_else_may_look() {
+    let sandbox = Sandbox::new();
+    let (home, state) = (sandbox.path("home"), sandbox.path("state"));
+    let run = |variables: [(&str, &std::path::Path); 2]| {
+        let mut program = program();
+        program.envs(variables).args(["run", "--key", KEY, "--", "true"]);
+        assert_code(&program.output().unwrap(), 0);
+    };
+    run([("HOME", &home), ("XDG_STATE_HOME", &state)]);
+    run([("HOME", &home), ("XDG_STATE_HOME", "relative".as_ref())]);
+    for directory in [state.join("syncguard"), home.join(".local/state/syncguard")] {
+        assert!(directory.join("locks.db").is_file());
+        let mode = fs::metadata(directory).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}
+
+#[test]
+fn the_environment_names_the_store_unless_the_option_does() {
+    let sandbox = Sandbox::new();
+    let url = |name| format!("sqlite:{}", sandbox.path(name).display());
+    let mut program = program();
+    program.env("SYNCGUARD_STORE", url("variable.db")).args(["run", "--key", KEY, "--"]);
+    assert_code(&program.arg("true").output().unwrap(), 0);
+    assert!(sandbox.path("variable.db").is_file());
+
+    let mut program = sandbox.run(&[], "true");
+    assert_code(&program.env("SYNCGUARD_STORE", url("other.db")).output().unwrap(), 0);
+    assert!(sandbox.store().is_file() && !sandbox.path("other.db").exists());
+}
+
+#[test]
+fn memory_is_a_store_that_excludes_nobody() {
+    let run = ["run", "--key", KEY, "--store", "memory:", "--no-wait", "--"];
+    let inner = format!("{} {} true && echo ran", env!("CARGO_BIN_EXE_syncguard"), run.join(" "));
+    let output = program().args(run).args(["sh", "-c", &inner]).output().unwrap();
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output), "ran");
+}

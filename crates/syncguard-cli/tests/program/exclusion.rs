@@ -1,0 +1,104 @@
+//! One command at a time.
+
+use std::{
+    fs,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::sandbox::{Running, Sandbox, assert_code, only_line, outlives, stdout, wait_until};
+
+/// Reads a number, dawdles, and writes the next one: another that does so meanwhile is undone.
+const INCREMENT: &str = "n=$(cat counter); sleep 0.01; echo $((n + 1)) > counter";
+
+#[test]
+fn a_second_program_that_will_not_wait_is_told_who_has_the_lock() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold(&["--owner", "ci-7", "--ttl", "1m"]);
+    let output = sandbox.run(&["--no-wait"], "touch ran").output().unwrap();
+    assert_code(&output, 75);
+    let line = only_line(&output);
+    assert!(line.contains("held by ci-7 under fence 000000000000001 for another 5"), "{line}");
+    assert!(!sandbox.path("ran").exists());
+    assert_code(&holder.finish(), 0);
+}
+
+#[test]
+fn a_second_program_that_waits_gets_the_lock_when_the_first_is_done_with_it() {
+    let sandbox = Sandbox::new();
+    let script = "read line; echo first >> order";
+    let first = Running::start(&mut sandbox.run(&[], &format!("echo held; {script}")));
+    let mut first = first;
+    assert_eq!(first.line(), "held");
+    let script = "echo second >> order; echo $SYNCGUARD_FENCE";
+    let second = Running::start(&mut sandbox.run(&["--wait", "60s"], script));
+    second.opened(&sandbox.store());
+    assert_code(&first.finish(), 0);
+    let output = second.ended();
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output), "000000000000002");
+    assert_eq!(fs::read_to_string(sandbox.path("order")).unwrap(), "first\nsecond\n");
+}
+
+#[test]
+fn a_wait_lasts_as_long_as_was_said() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold(&[]);
+    let start = Instant::now();
+    let output = sandbox.run(&["--wait", "700ms"], "true").output().unwrap();
+    let waited = start.elapsed();
+    assert_code(&output, 75);
+    assert!(waited >= Duration::from_millis(700), "{waited:?}");
+    assert!(waited < Duration::from_secs(3), "{waited:?}");
+    assert_code(&holder.finish(), 0);
+}
+
+#[tokio::test]
+async fn a_command_that_runs_for_longer_than_the_ttl_keeps_the_lock() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold(&["--ttl", "3s"]);
+    outlives(&sandbox.locks().await, Duration::from_secs(3)).await;
+    assert_code(&sandbox.run(&["--no-wait"], "true").output().unwrap(), 75);
+    assert_code(&holder.finish(), 0);
+}
+
+#[test]
+fn increments_by_eight_programs_at_once_are_all_counted() {
+    let sandbox = Sandbox::new();
+    let count = hammer(&sandbox, || sandbox.run(&["--wait", "60s"], INCREMENT));
+    assert_eq!(count, 200);
+}
+
+/// The test above can tell: without the lock it would fail.
+#[test]
+fn increments_without_the_lock_get_lost() {
+    let sandbox = Sandbox::new();
+    let count = hammer(&sandbox, || {
+        let mut command = Command::new("sh");
+        command.current_dir(sandbox.path("")).args(["-c", INCREMENT]);
+        command
+    });
+    assert!(count < 200, "{count}");
+}
+
+/// Counts up to 200 by 8 programs at a time.
+fn hammer(sandbox: &Sandbox, increment: impl Fn() -> Command + Sync) -> u32 {
+    let counter = sandbox.path("counter");
+    fs::write(&counter, "0\n").unwrap();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    assert_code(&increment().output().unwrap(), 0);
+                }
+            });
+        }
+    });
+    let mut count = None;
+    wait_until("the counter can be read", || {
+        count = fs::read_to_string(&counter).unwrap().trim().parse().ok();
+        count.is_some()
+    });
+    count.unwrap()
+}

@@ -1,0 +1,15 @@
+//! The program from end to end: real processes, real signals, one SQLite file for each test.
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod death;
+mod environment;
+mod exclusion;
+mod loss;
+mod pass_through;
+mod refusals;
+mod sandbox;
+mod signals;
+mod status;
+mod terminal;

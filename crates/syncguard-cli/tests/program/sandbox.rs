@@ -1,0 +1,187 @@
+//! A directory with a store of its own, and handles on the programs that are started in it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use syncguard::{Capabilities, LockRecord, SyncGuard, sqlite::SqliteBackend};
+use tempfile::TempDir;
+
+/// What every test locks.
+pub(crate) const KEY: &str = "nightly-report";
+
+/// The longest that anything may take that is not measured.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_syncguard"));
+    // The tests must not find a store of the user's own.
+    program.env_remove("SYNCGUARD_STORE").env_remove("XDG_STATE_HOME").env_remove("HOME");
+    program.stdin(Stdio::null());
+    program
+}
+
+pub(crate) struct Sandbox(TempDir);
+
+impl Sandbox {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("locks.db")
+    }
+
+    /// `syncguard <verb> --key KEY --store …`, in this directory.
+    pub(crate) fn program(&self, verb: &str) -> Command {
+        let mut program = program();
+        program.current_dir(self.0.path()).args([verb, "--key", KEY, "--store"]);
+        program.arg(format!("sqlite:{}", self.store().display()));
+        program
+    }
+
+    /// `syncguard run … <options> -- sh -c <script>`.
+    pub(crate) fn run(&self, options: &[&str], script: &str) -> Command {
+        let mut program = self.program("run");
+        program.args(options).args(["--", "sh", "-c", script]);
+        program
+    }
+
+    /// Starts a holder that has the lock when this returns, and keeps it until it is told to end.
+    pub(crate) fn hold(&self, options: &[&str]) -> Running {
+        let mut holder = Running::start(&mut self.run(options, "echo held; read line; exit 0"));
+        assert_eq!(holder.line(), "held");
+        holder
+    }
+
+    /// Opens the store as another program would.
+    pub(crate) async fn locks(&self) -> SyncGuard {
+        SyncGuard::new(SqliteBackend::open(self.store()).await.unwrap())
+    }
+}
+
+pub(crate) async fn lookup(locks: &SyncGuard) -> Option<LockRecord> {
+    let key: syncguard::LockKey = KEY.parse().unwrap();
+    locks.lookup_raw(&key.into()).await.unwrap()
+}
+
+/// Waits until a grant that was not renewed would have been over.
+pub(crate) async fn outlives(locks: &SyncGuard, ttl: Duration) {
+    loop {
+        let record = lookup(locks).await.unwrap();
+        if record.observed_at.since(record.acquired_at) > ttl + Capabilities::GRACE {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A program that was started, and is killed if the test ends before it.
+pub(crate) struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Starts a program whose standard input stays open until [`finish`](Self::finish).
+    pub(crate) fn start(program: &mut Command) -> Self {
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = program.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Reads the next line of the program's output.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Closes the program's standard input and waits for its end.
+    pub(crate) fn finish(mut self) -> Output {
+        drop(self.child.stdin.take());
+        self.ended()
+    }
+
+    /// Waits for the program's end; what it has printed since the last [`line`](Self::line).
+    pub(crate) fn ended(mut self) -> Output {
+        let mut status = None;
+        wait_until("the program ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let mut output = Output { status: status.unwrap(), stdout: Vec::new(), stderr: Vec::new() };
+        self.stdout.read_to_end(&mut output.stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
+        output
+    }
+
+    /// Waits until the program has opened the store, which it does after it listens for signals.
+    pub(crate) fn opened(&self, store: &Path) {
+        let files = format!("/proc/{}/fd", self.child.id());
+        wait_until("the program opens its store", || {
+            let mut files = fs::read_dir(&files).unwrap().flatten();
+            files.any(|file| fs::read_link(file.path()).is_ok_and(|target| target == store))
+        });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Looks again and again until something has happened.
+pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !happened() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// Tells whether a process runs; one that ended and was not yet collected does not.
+pub(crate) fn is_alive(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+    state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+}
+
+pub(crate) fn stdout(output: &Output) -> &str {
+    str::from_utf8(&output.stdout).unwrap().trim_end()
+}
+
+/// Returns the one line that the program has said.
+#[track_caller]
+pub(crate) fn only_line(output: &Output) -> &str {
+    let said = str::from_utf8(&output.stderr).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    said.trim_end()
+}
+
+#[track_caller]
+pub(crate) fn assert_code(output: &Output, code: i32) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{:?}: {said}", output.status);
+}

@@ -1,0 +1,124 @@
+//! Signals reach the command, and end a wait.
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::{SigSet, Signal::SIGCHLD};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::sandbox::{
+    Running, Sandbox, assert_code, is_alive, lookup, outlives, stdout, wait_until,
+};
+
+#[test]
+fn a_signal_reaches_the_command_and_what_it_started() {
+    for name in ["INT", "TERM", "HUP", "QUIT"] {
+        let sandbox = Sandbox::new();
+        let grandchild = format!(
+            "trap 'touch grandchild; exit' {name}; echo ready; while :; do sleep 0.05; done"
+        );
+        fs::write(sandbox.path("grandchild.sh"), grandchild).unwrap();
+        let script = format!("trap 'touch child' {name}; sh grandchild.sh; exit 7");
+        let mut running = Running::start(&mut sandbox.run(&[], &script));
+        assert_eq!(running.line(), "ready");
+        running.signal(signal(name));
+        assert_code(&running.ended(), 7);
+        assert!(sandbox.path("grandchild").exists() && sandbox.path("child").exists(), "{name}");
+    }
+}
+
+#[test]
+fn a_command_that_the_signal_ends_gives_128_and_its_number_and_the_lock_is_free() {
+    let sandbox = Sandbox::new();
+    let mut running = Running::start(&mut sandbox.run(&[], "echo ready; exec sleep 600"));
+    assert_eq!(running.line(), "ready");
+    running.signal(Signal::TERM);
+    assert_code(&running.ended(), 143);
+    assert_code(&sandbox.run(&["--no-wait"], "true").output().unwrap(), 0);
+}
+
+#[test]
+fn a_signal_ends_the_wait_at_once_and_leaves_no_ghost() {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129), ("QUIT", 131)] {
+        let sandbox = Sandbox::new();
+        let holder = sandbox.hold(&[]);
+        let waiter = Running::start(&mut sandbox.run(&["--wait", "60s"], "touch ran"));
+        waiter.opened(&sandbox.store());
+        let start = Instant::now();
+        waiter.signal(signal(name));
+        assert_code(&waiter.ended(), code);
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+        assert_code(&holder.finish(), 0);
+        let output = sandbox.run(&["--no-wait"], "echo $SYNCGUARD_FENCE").output().unwrap();
+        assert_eq!(stdout(&output), "000000000000002", "{name}");
+        assert!(!sandbox.path("ran").exists());
+    }
+}
+
+#[tokio::test]
+async fn a_signal_at_any_moment_leaves_no_ghost() {
+    let sandbox = Sandbox::new();
+    let locks = sandbox.locks().await;
+    for round in 0..30 {
+        let running = Running::start(&mut sandbox.run(&[], "exec sleep 600"));
+        running.opened(&sandbox.store());
+        // Somewhere between the opened store and the running command.
+        tokio::time::sleep(Duration::from_micros(200 * round)).await;
+        running.signal(Signal::TERM);
+        assert_code(&running.ended(), 143);
+        assert_eq!(lookup(&locks).await, None, "round {round}");
+    }
+}
+
+#[test]
+fn a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let sandbox = Sandbox::new();
+    let inner = sandbox.run(&[], "echo ready; read line; echo done");
+    let mut outer = Command::new("sh");
+    outer.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(inner.get_program());
+    let mut running = Running::start(outer.args(inner.get_args()).current_dir(sandbox.path("")));
+    assert_eq!(running.line(), "ready");
+    running.signal(Signal::HUP);
+    running.signal(Signal::HUP);
+    let output = running.finish();
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output), "done");
+}
+
+#[test]
+fn a_parent_that_blocks_the_news_of_its_children_does_not_keep_them_from_us() {
+    let sandbox = Sandbox::new();
+    // The mask is inherited by the programs that this thread starts.
+    SigSet::from(SIGCHLD).thread_block().unwrap();
+    let running = Running::start(&mut sandbox.run(&[], "read line; exit 7"));
+    SigSet::from(SIGCHLD).thread_unblock().unwrap();
+    running.opened(&sandbox.store());
+    assert_code(&running.finish(), 7);
+}
+
+#[tokio::test]
+async fn a_command_that_somebody_stops_keeps_its_lock_and_goes_on_when_continued() {
+    let sandbox = Sandbox::new();
+    let script = "echo $$; read line; exit 7";
+    let mut running = Running::start(&mut sandbox.run(&["--ttl", "3s"], script));
+    let command = running.line();
+    let pid = Pid::from_raw(command.parse().unwrap()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    outlives(&sandbox.locks().await, Duration::from_secs(3)).await;
+    assert!(is_alive(&command));
+    kill_process(pid, Signal::CONT).unwrap();
+    assert_code(&running.finish(), 7);
+    wait_until("the command is gone", || !is_alive(&command));
+}
+
+fn signal(name: &str) -> Signal {
+    match name {
+        "HUP" => Signal::HUP,
+        "INT" => Signal::INT,
+        "QUIT" => Signal::QUIT,
+        _ => Signal::TERM,
+    }
+}

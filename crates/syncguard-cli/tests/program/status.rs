@@ -1,0 +1,69 @@
+//! Telling who holds a lock.
+
+use std::{fs::File, process::Stdio};
+
+use serde_json::{Value, json};
+
+use crate::sandbox::{KEY, Sandbox, assert_code, lookup, only_line, stdout};
+
+fn words(sandbox: &Sandbox) -> String {
+    let output = sandbox.program("status").output().unwrap();
+    assert_code(&output, 0);
+    stdout(&output).to_owned()
+}
+
+fn object(sandbox: &Sandbox) -> Value {
+    let output = sandbox.program("status").arg("--json").output().unwrap();
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output).lines().count(), 1);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_free_lock_is_shown_as_free() {
+    let sandbox = Sandbox::new();
+    assert_eq!(words(&sandbox), "free");
+    assert_eq!(object(&sandbox), json!({ "locked": false, "key": KEY }));
+}
+
+#[tokio::test]
+async fn a_held_lock_is_shown_with_its_holder() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold(&["--owner", "ci-7", "--ttl", "1h"]);
+    let words = words(&sandbox);
+    assert!(
+        words.starts_with("held by ci-7 under fence 000000000000001 for another 59m"),
+        "{words}"
+    );
+
+    let record = lookup(&sandbox.locks().await).await.unwrap();
+    let mut object = object(&sandbox);
+    let remaining = object["remaining_ms"].take().as_u64().unwrap();
+    assert!((3_500_000..=3_600_000).contains(&remaining), "{remaining}");
+    let expected = json!({
+        "locked": true,
+        "key": KEY,
+        "owner": "ci-7",
+        "fence": "000000000000001",
+        "remaining_ms": null,
+        "acquired_at_ms": record.acquired_at,
+        "expires_at_ms": record.expires_at,
+    });
+    assert_eq!(object, expected);
+    assert_code(&holder.finish(), 0);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
+    let sandbox = Sandbox::new();
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let output = sandbox.program("status").stdout(full).output().unwrap();
+    assert_code(&output, 74);
+    only_line(&output);
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = sandbox.program("status").stdout(Stdio::from(writer)).output().unwrap();
+    assert_code(&output, 0);
+    assert!(output.stderr.is_empty());
+}

@@ -1,0 +1,63 @@
+//! Commands that want the terminal, under a shell with job control on a terminal of their own. Needs
+//! `bash`, and `script` of util-linux.
+
+use std::process::Command;
+
+use crate::sandbox::{Running, Sandbox, assert_code, stdout};
+
+/// Runs a script of a shell with job control, on a terminal that `script` makes.
+fn on_a_terminal(sandbox: &Sandbox, shell_script: &str) -> String {
+    let run = sandbox.program("run");
+    let words = run.get_args().map(|word| word.to_str().unwrap());
+    let run = [run.get_program().to_str().unwrap()].into_iter().chain(words).collect::<Vec<_>>();
+    std::fs::write(sandbox.path("job.sh"), shell_script).unwrap();
+    let mut terminal = Command::new("script");
+    terminal.current_dir(sandbox.path("")).env("RUN", run.join(" "));
+    terminal.args(["--quiet", "--return", "--command", "bash -m job.sh", "/dev/null"]);
+    let output = Running::start(&mut terminal).ended();
+    assert_code(&output, 0);
+    stdout(&output).replace('\r', "")
+}
+
+#[test]
+fn the_command_has_the_terminal_and_the_shell_has_it_back_afterwards() {
+    let sandbox = Sandbox::new();
+    // The fifth field is the process group, the eighth that in the terminal's foreground.
+    let look = "read _ _ _ _ group _ _ front _ < /proc/$$/stat; echo $1 $((group == front))";
+    std::fs::write(sandbox.path("look.sh"), look).unwrap();
+    // Without job control, so that the shell does not take the terminal back by itself.
+    let script = "set +m; $RUN -- sh look.sh during; sh look.sh after";
+    assert_eq!(on_a_terminal(&sandbox, script), "during 1\nafter 1");
+}
+
+#[test]
+fn a_command_that_is_stopped_from_the_keyboard_gives_the_shell_back_and_goes_on_with_it() {
+    let sandbox = Sandbox::new();
+    // What the keyboard would send to the foreground.
+    let script = "$RUN -- sh -c 'kill -TSTP 0; echo resumed; exit 3'; echo \"stopped $?\"; fg; \
+                  echo \"ended $?\"";
+    let output = on_a_terminal(&sandbox, script);
+    let position = |word| output.find(word).unwrap_or_else(|| panic!("no {word:?} in {output}"));
+    assert!(position("stopped 150") < position("resumed"), "{output}");
+    assert!(position("resumed") < position("ended 3"), "{output}");
+}
+
+#[test]
+fn a_command_that_was_stopped_past_its_ttl_is_ended_and_not_continued() {
+    let sandbox = Sandbox::new();
+    let script = "$RUN --ttl 300ms -- sh -c 'kill -TSTP 0; touch resumed'; \
+                  $RUN --wait 60s -- true; fg; echo \"ended $?\"";
+    let output = on_a_terminal(&sandbox, script);
+    assert!(output.contains("ended 76"), "{output}");
+    assert!(!sandbox.path("resumed").exists());
+}
+
+#[test]
+fn a_command_in_the_background_of_a_pipeline_may_still_ask_the_terminal() {
+    let sandbox = Sandbox::new();
+    // Setting the terminal is forbidden in the background, as reading is, and needs no typist.
+    let script = "$RUN -- sh -c 'stty -echo < /dev/tty; stty echo < /dev/tty; echo set' | cat; \
+                  echo \"ended ${PIPESTATUS[0]}\"";
+    let output = on_a_terminal(&sandbox, script);
+    assert!(output.contains("set\n") && output.contains("ended 0"), "{output}");
+}

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod connect;
+
+pub use connect::connect;
+pub use syncguard_core::*;
+
+#[cfg(feature = "memory")]
+pub use syncguard_memory as memory;
+#[cfg(feature = "sqlite")]
+pub use syncguard_sqlite as sqlite;
+
+// The examples of the project's front page are compiled and run with the others.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct FrontPage;
