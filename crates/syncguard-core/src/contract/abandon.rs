@@ -10,7 +10,9 @@ pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
     granted(&a, &request).await;
     a.abandon(request.lock_id, &request.key).await.expect("answers");
     assert!(!is_locked(&b, "k").await);
+    error_of(a.acquire(&request).await, ErrorKind::Aborted);
     assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);
+    error_of(a.acquire(&request).await, ErrorKind::Aborted);
 }
 
 /// Abandoned before its acquire arrives, the id is refused; its fence is not used up.
@@ -22,6 +24,21 @@ pub async fn abandoned_before_the_grant_the_id_is_refused<H: Harness>(h: H) {
     assert!(!error.may_have_applied());
     assert!(!is_locked(&a, "k").await);
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 1);
+}
+
+/// An abandoned id stays refused: however often it asks, whatever else is abandoned, and for longer
+/// than any grace.
+pub async fn an_abandoned_id_stays_refused<H: Harness>(h: H) {
+    let a = h.client().await;
+    let requests = ["k", "k", "other"].map(|text| ask(text, LONG));
+    for request in &requests {
+        a.abandon(request.lock_id, &request.key).await.expect("answers");
+    }
+    h.pass(a.capabilities().grace + SHORT).await;
+    for request in requests.iter().chain(&requests) {
+        error_of(a.acquire(request).await, ErrorKind::Aborted);
+    }
+    assert!(!is_locked(&a, "k").await && !is_locked(&a, "other").await);
 }
 
 /// Abandoned while its acquire is on its way, the id holds nothing afterwards, whichever came first.

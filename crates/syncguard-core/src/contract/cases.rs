@@ -30,6 +30,7 @@ macro_rules! __contract_cases {
                 a_key_is_not_granted_within_the_grace
                 the_holder_can_extend_within_the_grace
                 the_holder_can_release_within_the_grace
+                the_release_of_an_expired_lock_finds_nothing
                 each_grant_has_its_own_ttl
                 a_guard_notices_that_it_ran_out
                 a_guard_is_lost_before_the_key_is_granted_again
@@ -73,15 +74,17 @@ macro_rules! __contract_cases {
             abandon {
                 abandoned_after_the_grant_the_key_is_free
                 abandoned_before_the_grant_the_id_is_refused
+                an_abandoned_id_stays_refused
                 abandoned_during_the_grant_the_id_holds_nothing
                 abandoning_is_repeatable_and_harms_nobody
                 abandoning_a_stale_id_leaves_the_new_lock_alone
             }
             lookup {
                 a_lock_is_found_by_key_and_by_id
+                a_record_says_when_it_was_read
                 what_is_not_held_is_not_found
                 what_has_expired_is_not_found
-                an_owner_label_goes_with_its_grant
+                label_and_start_go_with_their_grant
                 lookups_show_hashes_unless_the_raw_form_is_asked_for
             }
             keys {
@@ -102,6 +105,7 @@ macro_rules! __contract_cases {
             }
             operators {
                 held_locks_are_listed_page_by_page
+                expired_locks_are_not_listed
                 a_lock_released_by_force_is_free
             }
             cancellation {
@@ -120,6 +124,7 @@ macro_rules! __contract_cases {
                 without_any_reply_the_outcome_is_ambiguous_and_called_off
                 contention_with_a_lost_reply_is_contention
                 a_request_that_arrives_after_it_was_given_up_is_refused
+                a_request_that_arrives_after_its_grant_was_given_back_is_refused
                 what_was_not_sent_is_tried_again_within_the_wait
                 what_no_repetition_cures_is_reported_at_once
                 a_wait_without_a_store_reports_the_store

@@ -45,6 +45,14 @@ pub async fn the_holder_can_release_within_the_grace<H: Harness>(h: H) {
     granted(&b, &ask("k", LONG)).await;
 }
 
+/// Past the grace there is nothing left to release, even if nobody has taken the key.
+pub async fn the_release_of_an_expired_lock_finds_nothing<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, ask("k", SHORT));
+    granted(&a, &request).await;
+    expire(&h, &a, SHORT).await;
+    release_finds_nothing(&a, lock_of(&request)).await;
+}
+
 /// Each grant lasts for its own ttl.
 pub async fn each_grant_has_its_own_ttl<H: Harness>(h: H) {
     let a = h.client().await;

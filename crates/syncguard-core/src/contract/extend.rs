@@ -54,6 +54,7 @@ pub async fn an_extend_keeps_fence_owner_and_start<H: Harness>(h: H) {
     let request = ask("k", SHORT).with_owner(owner);
     granted(&a, &request).await;
     let before = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
+    h.pass(SHORT / 3).await;
     extended(&a, lock_of(&request), LONG).await;
     let after = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
     assert_eq!((after.fence, after.acquired_at), (before.fence, before.acquired_at));

@@ -81,6 +81,32 @@ pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 1);
 }
 
+/// A request that was asked about, found granted and given back does not grant anything when it
+/// arrives at last.
+pub async fn a_request_that_arrives_after_its_grant_was_given_back_is_refused<H: Harness>(h: H) {
+    let a = h.client().await;
+    let faulty = Faulty::new(h.client().await);
+    let timeout = Duration::from_millis(50);
+    let locks = SyncGuard::builder(faulty.clone()).request_timeout(timeout).build();
+    for awaited in [true, false] {
+        let gate = Gate::new();
+        faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
+        let guard = held(&locks, "k", LONG).await;
+        gate.reached().await;
+        if awaited {
+            guard.release().await.expect("answers");
+        } else {
+            drop(guard);
+        }
+        drained(&locks).await;
+        gate.open();
+        for _ in 0..20 {
+            assert!(!is_locked(&a, "k").await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 /// What was certainly not sent is tried again within the wait, and uses up no fence.
 pub async fn what_was_not_sent_is_tried_again_within_the_wait<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);

@@ -1,7 +1,7 @@
 //! What the store tells of a lock.
 
 use super::{Harness, steps::*};
-use crate::{LockBackend, Owner, SyncGuard};
+use crate::{Grant, LockBackend, Owner, SyncGuard};
 
 /// Looked up by its key or by its id, a lock shows the same whole record.
 pub async fn a_lock_is_found_by_key_and_by_id<H: Harness>(h: H) {
@@ -16,6 +16,16 @@ pub async fn a_lock_is_found_by_key_and_by_id<H: Harness>(h: H) {
         assert_eq!(record.owner, owner);
         assert!(record.acquired_at <= record.observed_at, "{record:?}");
     }
+}
+
+/// A record says when it was read: time passes between the grant and that.
+pub async fn a_record_says_when_it_was_read<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, ask("k", LONG));
+    granted(&a, &request).await;
+    h.pass(SHORT).await;
+    let record = a.lookup(&request.key.into()).await.expect("answers").expect("is held");
+    let age = record.observed_at.since(record.acquired_at);
+    assert!(age >= SHORT / 2 && record.remaining() <= LONG - SHORT / 2, "{record:?}");
 }
 
 /// A key or an id that holds nothing is not found.
@@ -38,14 +48,25 @@ pub async fn what_has_expired_is_not_found<H: Harness>(h: H) {
     assert!(a.lookup(&request.lock_id.into()).await.expect("answers").is_none());
 }
 
-/// An owner label is the present holder's or nobody's, never a former one's.
-pub async fn an_owner_label_goes_with_its_grant<H: Harness>(h: H) {
-    let (a, first) = (h.client().await, ask("k", LONG).with_owner(Owner::new("first").ok()));
+/// Label and start are the present holder's, never a former one's, however that one ended.
+pub async fn label_and_start_go_with_their_grant<H: Harness>(h: H) {
+    let a = h.client().await;
+    let named = |duration| ask("k", duration).with_owner(Owner::new("former").ok());
+    let (first, second) = (named(LONG), named(SHORT));
     granted(&a, &first).await;
     released(&a, lock_of(&first)).await;
-    granted(&a, &ask("k", LONG)).await;
+    assert_present(&a, granted(&a, &ask("k", SHORT)).await).await;
+    expire(&h, &a, SHORT).await;
+    granted(&a, &second).await;
+    expire(&h, &a, SHORT).await;
+    assert_present(&a, granted(&a, &ask("k", LONG)).await).await;
+}
+
+/// Asserts that an unnamed grant was just made.
+async fn assert_present(a: &impl LockBackend, grant: Grant) {
     let record = a.lookup(&key("k").into()).await.expect("answers").expect("is held");
-    assert_eq!(record.owner, None);
+    assert_eq!((&record.owner, record.fence), (&None, grant.fence));
+    assert!(record.observed_at.since(record.acquired_at) < SHORT, "{record:?}");
 }
 
 /// What the lock API shows holds neither the key nor the id in clear; the raw form does.

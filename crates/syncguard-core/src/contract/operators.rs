@@ -1,9 +1,10 @@
 //! What operators do: list and force.
 
 use super::{Harness, steps::*};
-use crate::{ErrorKind, ListRequest, LockBackend};
+use crate::{ErrorKind, ListRequest, LockBackend, LockRecord};
 
-/// The held locks below a prefix are listed once each, in pages; others are not.
+/// The held locks below a prefix are listed once each, in pages, as lookups show them; others are
+/// not.
 pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) {
     let a = h.client().await;
     if !a.capabilities().list {
@@ -11,21 +12,48 @@ pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) {
         return;
     }
     let names: Vec<_> = (0..7).map(|n| format!("job:{n}")).collect();
-    for name in names.iter().map(String::as_str).chain(["jo", "other", "JOB:1", "job_1"]) {
+    let others = ["jo", "other", "JOB:1", "job_1", "a:job:1"];
+    for name in names.iter().map(String::as_str).chain(others) {
         granted(&a, &ask(name, LONG)).await;
     }
     let gone = ask("job:gone", LONG);
     granted(&a, &gone).await;
     released(&a, lock_of(&gone)).await;
-    let (mut found, mut request) = (Vec::new(), ListRequest::new("job:").limit(3));
+    let mut found = listed(&a, "job:", 3).await;
+    for lock in &found {
+        let known = a.lookup(&lock.lock_id.into()).await.expect("answers").expect("is held");
+        assert_eq!((&known.key, known.fence), (&lock.key, lock.fence));
+    }
+    found.sort_by(|one, other| one.key.cmp(&other.key));
+    let found: Vec<_> = found.iter().map(|lock| lock.key.as_str()).collect();
+    assert_eq!(found, names);
+}
+
+/// A lock in its grace is listed, one that is over is not.
+pub async fn expired_locks_are_not_listed<H: Harness>(h: H) {
+    let a = h.client().await;
+    if !a.capabilities().list {
+        return;
+    }
+    granted(&a, &ask("k", SHORT)).await;
+    h.pass(SHORT + a.capabilities().grace / 3).await;
+    assert_eq!(listed(&a, "", 10).await.len(), usize::from(is_locked(&a, "k").await));
+    expire(&h, &a, SHORT).await;
+    assert!(listed(&a, "", 10).await.is_empty());
+}
+
+/// Reads all pages.
+async fn listed(a: &impl LockBackend, prefix: &str, limit: usize) -> Vec<LockRecord> {
+    let (mut found, mut request) = (Vec::new(), ListRequest::new(prefix).limit(limit));
     loop {
         let page = a.list(&request).await.expect("answers");
-        found.extend(page.locks.iter().map(|lock| lock.key.as_str().to_owned()));
-        let Some(next) = page.next else { break };
-        request = request.after(next);
+        assert!(page.locks.len() <= limit, "{} on a page of {limit}", page.locks.len());
+        found.extend(page.locks);
+        match page.next {
+            Some(next) => request = request.after(next),
+            None => return found,
+        }
     }
-    found.sort();
-    assert_eq!(found, names);
 }
 
 /// A lock that is released by force is free; its holder finds out, and the next fence is higher.
