@@ -169,8 +169,9 @@ impl LockBuilder {
         tokio::select! {
             biased;
             () = cancelled(token.as_ref()) => return Err(aborted(&terms.key)),
-            result = acquisition.run(&retry) => return result,
+            // Before the attempts, which could use up the task's budget each time it is polled.
             () = tokio::time::sleep(wait.unwrap_or(DEFAULT_WAIT)) => {}
+            result = acquisition.run(&retry) => return result,
         }
         Err(acquisition.given_up())
     }

@@ -6,14 +6,18 @@ use backoff::{ExponentialBackoff, backoff::Backoff};
 
 use crate::Ttl;
 
+/// Shorter delays are drawn out to this: a store is asked in a rhythm, not in a loop.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Longer delays are cut to this: no wait outlasts it, and no clock overflows.
 const LONGEST: Duration = Ttl::MAX_DURATION;
 
 /// Says when a refused or failed attempt is repeated.
 ///
 /// By default ten times: after 100 ms, then twice as long each time up to 2 s, with
-/// [equal jitter](Jitter::Equal). Only attempts that this schedule itself starts are counted; those
-/// that follow a release or the holder's expiry are not.
+/// [equal jitter](Jitter::Equal). A delay is a millisecond at least, before jitter. Only attempts
+/// that this schedule itself starts are counted; those that follow a release or the holder's expiry
+/// are not.
 ///
 /// # Examples
 ///
@@ -65,7 +69,7 @@ impl Retry {
     /// Doubles the delay from attempt to attempt, up to 2 s unless [`max_delay`](Self::max_delay)
     /// says otherwise.
     pub fn exponential(first: Duration) -> Self {
-        let first = first.min(LONGEST);
+        let first = first.clamp(SHORTEST, LONGEST);
         Self {
             delay: first,
             max_delay: Duration::from_secs(2).max(first),
@@ -78,7 +82,7 @@ impl Retry {
     /// Keeps the same delay, without jitter unless [`jitter`](Self::jitter) adds one.
     pub fn fixed(delay: Duration) -> Self {
         let growth = Growth::Fixed;
-        let delay = delay.min(LONGEST);
+        let delay = delay.clamp(SHORTEST, LONGEST);
         Self { growth, jitter: Jitter::None, max_delay: delay, ..Self::exponential(delay) }
     }
 

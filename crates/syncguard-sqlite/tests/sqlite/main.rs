@@ -8,7 +8,6 @@ mod faults;
 mod granting;
 mod opening;
 mod operating;
-mod processes;
 mod waiting;
 
 use std::{
