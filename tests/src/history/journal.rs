@@ -1,0 +1,134 @@
+use std::{
+    fs::{File, OpenOptions, read_to_string},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use super::{Event, History, Incarnation, Record};
+
+/// A file to which many processes append their records.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+}
+
+/// Says why a journal cannot be read as a history.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum JournalError {
+    /// The file cannot be read.
+    #[error("the journal cannot be read")]
+    Unreadable(#[from] io::Error),
+    /// More lines are no records than processes have died in the middle of one.
+    #[error("{torn} lines of the journal are no records, but {deaths} processes died")]
+    Torn {
+        /// How many lines are no records.
+        torn: usize,
+        /// How many processes died.
+        deaths: usize,
+    },
+}
+
+impl Journal {
+    /// Opens the journal, which is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// Why the file cannot be opened.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let path = path.into();
+        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    /// Returns the path of the file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends a record, whole and in one write, so that those of several processes do not mix.
+    ///
+    /// A process that is killed in the middle may leave half a line. Each line therefore begins
+    /// with its own line break, which keeps that half from the next record.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be written.
+    pub fn write(&self, record: &Record) -> io::Result<()> {
+        let line = format!("\n{}", serde_json::to_string(record)?);
+        (&self.file).write_all(line.as_bytes())
+    }
+
+    /// Reads what was recorded so far.
+    ///
+    /// # Errors
+    ///
+    /// Why the file cannot be read, or that it holds lines that nobody's death explains.
+    pub fn read(&self) -> Result<History, JournalError> {
+        let text = read_to_string(&self.path)?;
+        let lines = text.lines().filter(|line| !line.is_empty());
+        let read: Vec<Option<Record>> = lines.map(|line| serde_json::from_str(line).ok()).collect();
+        let torn = read.iter().filter(|record| record.is_none()).count();
+        let records: Vec<Record> = read.into_iter().flatten().collect();
+        let deaths = deaths(&records);
+        if torn > deaths.len() {
+            return Err(JournalError::Torn { torn, deaths: deaths.len() });
+        }
+        Ok(History::new(records))
+    }
+}
+
+fn deaths(records: &[Record]) -> Vec<Incarnation> {
+    let died = |record: &&Record| record.event == Event::Died;
+    records.iter().filter(died).map(|record| record.process).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use syncguard_core::{BootInstant, Fence, LockKey};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn record(process: u32, event: Event) -> Record {
+        let at = BootInstant::from_boot(Duration::new(7, 123_456_789));
+        Record { process: Incarnation(process), at, event }
+    }
+
+    fn entered(process: u32) -> Record {
+        let (key, fence) = (LockKey::new("a \"key\"\n").unwrap(), Fence::new(42).unwrap());
+        record(process, Event::Entered { key, fence })
+    }
+
+    fn journal() -> (TempDir, Journal) {
+        let directory = tempfile::tempdir().unwrap();
+        let journal = Journal::open(directory.path().join("journal")).unwrap();
+        (directory, journal)
+    }
+
+    #[test]
+    fn what_is_written_through_several_handles_is_read_back() {
+        let (_directory, journal) = journal();
+        journal.write(&entered(1)).unwrap();
+        Journal::open(journal.path()).unwrap().write(&entered(2)).unwrap();
+        assert_eq!(journal.read().unwrap(), History::new([entered(1), entered(2)]));
+    }
+
+    #[test]
+    fn half_a_line_spoils_neither_its_neighbours_nor_the_reading_if_somebody_died() {
+        let (_directory, journal) = journal();
+        journal.write(&entered(1)).unwrap();
+        (&journal.file).write_all(b"\n{\"process\":2,\"at\":{\"se").unwrap();
+        let error = journal.read().unwrap_err();
+        assert!(matches!(error, JournalError::Torn { torn: 1, deaths: 0 }), "{error}");
+        journal.write(&record(2, Event::Died)).unwrap();
+        journal.write(&entered(3)).unwrap();
+        let history = journal.read().unwrap();
+        assert_eq!(history.entries().len(), 2, "{history:?}");
+    }
+}

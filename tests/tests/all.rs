@@ -1,0 +1,6 @@
+//! The tests that cross the crates: the lock layer in virtual time, and many processes on one store.
+
+#![cfg(test)]
+
+mod layer;
+mod processes;

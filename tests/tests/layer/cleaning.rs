@@ -1,0 +1,154 @@
+//! What is cleaned up after callers that are gone.
+
+use std::sync::{Arc, Mutex};
+
+use syncguard_core::{
+    Error, ErrorKind, LockBackend, ManualClock, Operation, SyncGuard, TryAcquire,
+    contract::{Fault, Faulty, Gate},
+};
+use syncguard_memory::MemoryBackend;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    World, drained, error_of, key,
+    time::{TICK, secs},
+};
+
+/// More than any test sends.
+const ALL: usize = 1_000;
+
+type Reports = Arc<Mutex<Vec<(ErrorKind, Operation)>>>;
+
+/// Notes what is reported.
+fn told_to(reports: &Reports) -> impl Fn(&Error) + Send + Sync + use<> {
+    let reports = reports.clone();
+    move |error| reports.lock().unwrap().push((error.kind(), error.operation()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_goes_on_being_tried_after_its_callers_token_was_cancelled() {
+    let world = World::new();
+    let (locks, token) = (world.locks(), CancellationToken::new());
+    world.plan(Operation::Release, &Fault::RequestLost, 3);
+    let run = locks.lock("k").cancel_on(token.clone()).run(async |_| {
+        token.cancel();
+        std::future::pending::<()>().await;
+    });
+    error_of(run.await, ErrorKind::Aborted);
+    assert!(world.is_locked("k").await);
+    drained(&locks).await;
+    world.assert_planned(0);
+    assert!(!world.is_locked("k").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubtful_grant_goes_on_being_called_off_after_its_callers_token_was_cancelled() {
+    let (world, gate) = (World::new(), Gate::new());
+    let (locks, token) = (world.locks(), CancellationToken::new());
+    world.plan(Operation::Acquire, &Fault::ReplyHeld(gate.clone()), 1);
+    world.plan(Operation::Abandon, &Fault::RequestLost, 3);
+    let attempt = locks.lock("k").cancel_on(token.clone()).try_acquire();
+    let (attempt, ()) = tokio::join!(attempt, async {
+        gate.reached().await;
+        token.cancel();
+    });
+    error_of(attempt, ErrorKind::Aborted);
+    assert!(world.is_locked("k").await, "it was granted");
+    // Both answers are lost: nobody knows of the grant.
+    world.plan(Operation::Acquire, &Fault::RequestLost, ALL);
+    tokio::time::sleep(secs(11)).await;
+    drained(&locks).await;
+    assert_eq!(world.sent(Operation::Acquire).len(), 2);
+    assert_eq!(world.sent(Operation::Abandon).len(), 4);
+    assert!(!world.is_locked("k").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_never_gets_through_is_tried_for_the_ttl_and_a_second_and_told_once() {
+    let (world, reports) = (World::new(), Reports::default());
+    let locks = world.builder().on_release_error(told_to(&reports)).build();
+    world.plan(Operation::Release, &Fault::NotSent, ALL);
+    drop(locks.lock("k").ttl(secs(30)).acquire().await.unwrap());
+    drained(&locks).await;
+    let (tried, due) = (world.sent(Operation::Release), secs(31));
+    world.assert_planned(ALL - tried.len());
+    let last = *tried.last().unwrap();
+    assert!(due <= last && last <= due + secs(2) + TICK, "{last:?}");
+    assert_eq!(*reports.lock().unwrap(), [(ErrorKind::ServiceUnavailable, Operation::Release)]);
+}
+
+/// Somebody whose runtime is shut down while their first request is on its way.
+struct Cut {
+    runtime: Option<Runtime>,
+    store: MemoryBackend,
+    clock: Arc<ManualClock>,
+    gate: Gate,
+    locks: SyncGuard,
+    reports: Reports,
+}
+
+impl Cut {
+    fn new(fault: fn(Gate) -> Fault) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let clock = Arc::new(ManualClock::default());
+        let (store, gate) = (MemoryBackend::with_clock(clock.clone()), Gate::new());
+        let (faults, reports) = (Faulty::new(store.clone()), Reports::default());
+        faults.plan(Operation::Acquire, fault(gate.clone()));
+        let builder = SyncGuard::builder(faults).clock(clock.clone());
+        let locks = builder.on_release_error(told_to(&reports)).build();
+        Self { runtime: Some(runtime), store, clock, gate, locks, reports }
+    }
+
+    fn attempt(&self) -> impl Future<Output = Result<TryAcquire, Error>> + Send + use<> {
+        self.locks.lock("k").ttl(secs(30)).try_acquire()
+    }
+
+    fn run<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(future)
+    }
+
+    fn shut_down(&mut self) {
+        drop(self.runtime.take());
+    }
+
+    fn is_locked(&self) -> bool {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        runtime.block_on(self.store.is_locked(&key("k"))).unwrap()
+    }
+
+    /// Asserts that the failure was told, once, and that the grant ends by itself.
+    fn assert_told_and_over_in_time(&self) {
+        assert_eq!(*self.reports.lock().unwrap(), [(ErrorKind::Aborted, Operation::Abandon)]);
+        assert!(self.is_locked(), "it was granted");
+        self.clock.advance(secs(31));
+        assert!(!self.is_locked());
+    }
+}
+
+#[test]
+fn an_attempt_that_its_runtime_takes_along_is_told_of_and_its_ttl_ends_the_grant() {
+    let mut cut = Cut::new(Fault::ReplyHeld);
+    cut.run(async {
+        tokio::spawn(cut.attempt());
+        cut.gate.reached().await;
+    });
+    cut.shut_down();
+    cut.assert_told_and_over_in_time();
+}
+
+#[test]
+fn an_attempt_that_is_dropped_after_its_runtime_is_told_of_and_its_ttl_ends_the_grant() {
+    let mut cut = Cut::new(Fault::ReplyHeld);
+    let mut attempt = Box::pin(cut.attempt());
+    cut.run(async {
+        tokio::select! {
+            _ = &mut attempt => panic!("the gate is closed"),
+            () = cut.gate.reached() => {}
+        }
+    });
+    cut.shut_down();
+    assert_eq!(*cut.reports.lock().unwrap(), []);
+    drop(attempt);
+    cut.assert_told_and_over_in_time();
+}

@@ -1,0 +1,129 @@
+//! When a lease is lost.
+
+use std::time::Duration;
+
+use syncguard_core::{
+    ErrorKind, LockGuard, Loss, Operation, Renew,
+    contract::{Fault, Gate},
+};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    World, error_of,
+    time::{assert_all_at, assert_at, millis, secs},
+};
+
+/// The time from sending a request for 30 s to the deadline: 5 % less.
+const LEASE: Duration = millis(28_500);
+
+/// More than any test sends.
+const ALL: usize = 1_000;
+
+async fn held(world: &World, ttl: Duration, renew: Renew) -> LockGuard {
+    world.locks().lock("k").ttl(ttl).renew(renew).acquire().await.unwrap()
+}
+
+/// Asserts that the lock is lost at this time and not before.
+async fn assert_lost_at(world: &World, guard: &LockGuard, due: Duration) {
+    let start = Instant::now() - world.clock.elapsed();
+    sleep_until(start + due - millis(1)).await;
+    assert!(guard.is_valid() && guard.fence().is_ok() && !guard.remaining().is_zero());
+    guard.lost().await;
+    assert_at(world.clock.elapsed(), due);
+    assert!(!guard.is_valid() && guard.fence().is_err() && guard.remaining().is_zero());
+    assert_eq!(guard.loss(), Some(Loss::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unrenewed_lease_is_lost_a_margin_before_its_ttl_is_over() {
+    for (ttl, due) in [(30_000, 28_500), (1_000, 950), (400, 350), (60, 30)] {
+        let world = World::new();
+        let guard = held(&world, millis(ttl), Renew::Never).await;
+        assert_lost_at(&world, &guard, millis(due)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_counts_from_before_its_request_was_sent() {
+    let world = World::new();
+    world.store.delay(Operation::Acquire, secs(5));
+    let guard = held(&world, secs(30), Renew::Never).await;
+    assert_at(world.clock.elapsed(), secs(5));
+    assert_lost_at(&world, &guard, LEASE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewed_lease_counts_from_before_its_last_renewal_was_sent() {
+    let world = World::new();
+    world.store.delay(Operation::Extend, secs(4));
+    let guard = held(&world, secs(30), Renew::Every(secs(25))).await;
+    assert_lost_at(&world, &guard, secs(25) + LEASE - secs(25)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_renewals_all_fail_is_lost_at_its_deadline() {
+    for fault in [Fault::NotSent, Fault::RequestLost, Fault::ReplyLost] {
+        let world = World::new();
+        world.plan(Operation::Extend, &fault, ALL);
+        let guard = held(&world, secs(30), Renew::Auto).await;
+        assert_lost_at(&world, &guard, LEASE).await;
+        let sent = world.sent(Operation::Extend);
+        assert!(sent.len() > 10, "{fault:?}: tried until the deadline");
+        world.assert_planned(ALL - sent.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_later_renewals_fail_is_lost_a_lease_after_the_last_good_one() {
+    let world = World::new();
+    let guard = held(&world, secs(30), Renew::Auto).await;
+    sleep_until(Instant::now() + secs(45)).await;
+    world.plan(Operation::Extend, &Fault::RequestLost, ALL);
+    assert_lost_at(&world, &guard, secs(40) + LEASE).await;
+    let sent = world.sent(Operation::Extend);
+    assert_all_at(&sent[..5], &[10, 20, 30, 40, 50].map(secs));
+    world.assert_planned(ALL - (sent.len() - 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_renewals_hang_is_lost_at_its_deadline() {
+    let (world, gate) = (World::new(), Gate::new());
+    world.plan(Operation::Extend, &Fault::ReplyHeld(gate.clone()), ALL);
+    let guard = held(&world, secs(30), Renew::Auto).await;
+    assert_lost_at(&world, &guard, LEASE).await;
+    gate.reached().await;
+    let sent = world.sent(Operation::Extend).len();
+    assert!(sent > 2, "a renewal that hangs is cut off and tried again: {sent}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_in_time_after_many_that_failed_keeps_the_lease() {
+    let world = World::new();
+    world.plan(Operation::Extend, &Fault::RequestLost, ALL);
+    let guard = held(&world, secs(30), Renew::Auto).await;
+    sleep_until(Instant::now() + secs(28)).await;
+    assert!(world.faults.planned() < ALL, "renewals failed");
+    world.faults.heal();
+    sleep_until(Instant::now() + secs(60)).await;
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_dropped_at_the_deadline_of_its_lease() {
+    /// Notes when it is dropped.
+    struct Work<'a>(&'a World, &'a mut Option<Duration>);
+    impl Drop for Work<'_> {
+        fn drop(&mut self) {
+            *self.1 = Some(self.0.clock.elapsed());
+        }
+    }
+    let (world, mut dropped) = (World::new(), None);
+    world.plan(Operation::Extend, &Fault::RequestLost, ALL);
+    let run = world.locks().lock("k").ttl(secs(30)).run(async |_| {
+        let _work = Work(&world, &mut dropped);
+        std::future::pending::<()>().await;
+    });
+    error_of(run.await, ErrorKind::Lost);
+    assert_at(dropped.unwrap(), LEASE);
+    assert!(world.faults.planned() < ALL, "renewals failed");
+}

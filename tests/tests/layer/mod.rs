@@ -1,0 +1,109 @@
+//! The lock layer over the memory backend, in virtual time: tokio's clock stands still until all
+//! tasks wait, and then jumps to the next timer.
+
+mod chaos;
+mod cleaning;
+mod extremes;
+mod fencing;
+mod losing;
+mod queueing;
+mod renewing;
+mod starving;
+mod store;
+mod suspending;
+mod time;
+mod waiting;
+
+use std::time::Duration;
+
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, LockBackend, LockId, LockKey,
+    LockRef, Operation, ReleaseOutcome, Shutdown, SyncGuard, SyncGuardBuilder, Ttl,
+    contract::{Fault, Faulty},
+};
+use syncguard_memory::MemoryBackend;
+
+use self::{store::Watched, time::VirtualClock};
+
+/// Longer than any test lasts, in virtual time.
+const LONG: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// A store, a clock for it and for those who lock by it, and whoever else uses the store.
+struct World {
+    clock: VirtualClock,
+    others: MemoryBackend,
+    faults: Faulty<MemoryBackend>,
+    store: Watched<Faulty<MemoryBackend>>,
+}
+
+impl World {
+    /// Makes a world whose time begins now.
+    fn new() -> Self {
+        let clock = VirtualClock::new();
+        let others = MemoryBackend::with_clock(clock.shared());
+        let faults = Faulty::new(others.clone());
+        Self { clock, others, store: Watched::new(faults.clone()), faults }
+    }
+
+    fn builder(&self) -> SyncGuardBuilder {
+        SyncGuard::builder(self.store.clone()).clock(self.clock.shared())
+    }
+
+    fn locks(&self) -> SyncGuard {
+        self.builder().build()
+    }
+
+    /// Lets another process hold the lock.
+    async fn hold_elsewhere(&self, text: &str, ttl: Duration) -> LockRef {
+        let request =
+            AcquireRequest::new(key(text), LockId::mint().unwrap(), Ttl::new(ttl).unwrap());
+        let outcome = self.others.acquire(&request).await.unwrap();
+        assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
+        LockRef::new(request.lock_id, request.key)
+    }
+
+    async fn extend_elsewhere(&self, lock: &LockRef, ttl: Duration) {
+        let outcome = self.others.extend(lock, Ttl::new(ttl).unwrap()).await.unwrap();
+        assert!(matches!(outcome, ExtendOutcome::Extended { .. }), "{outcome:?}");
+    }
+
+    async fn release_elsewhere(&self, lock: &LockRef) {
+        assert_eq!(self.others.release(lock).await.unwrap(), ReleaseOutcome::Released);
+    }
+
+    /// Returns when requests of a kind were sent, counted from the start.
+    fn sent(&self, operation: Operation) -> Vec<Duration> {
+        self.store.sent(operation)
+    }
+
+    /// Plans the same fault for the next requests of a kind.
+    fn plan(&self, operation: Operation, fault: &Fault, times: usize) {
+        (0..times).for_each(|_| self.faults.plan(operation, fault.clone()));
+    }
+
+    /// Asserts that so many of the faults that were planned have happened.
+    #[track_caller]
+    fn assert_planned(&self, left: usize) {
+        assert_eq!(self.faults.planned(), left, "faults that have not happened");
+    }
+
+    async fn is_locked(&self, text: &str) -> bool {
+        self.others.is_locked(&key(text)).await.unwrap()
+    }
+}
+
+fn key(text: &str) -> LockKey {
+    LockKey::new(text).unwrap()
+}
+
+#[track_caller]
+fn error_of<T>(result: Result<T, Error>, kind: ErrorKind) -> Error {
+    let error = result.err().expect("the call fails");
+    assert_eq!(error.kind(), kind, "{error}");
+    error
+}
+
+/// Waits until everything that goes on in the background is done.
+async fn drained(locks: &SyncGuard) {
+    assert_eq!(locks.shutdown(LONG).await, Shutdown::Drained);
+}

@@ -1,0 +1,105 @@
+//! When a lease is renewed.
+
+use syncguard_core::{LockGuard, Operation, Renew};
+use tokio::time::sleep;
+
+use super::{
+    World, drained,
+    time::{assert_all_at, secs},
+};
+
+/// Acquires a lock for 30 s.
+async fn renewed(world: &World, renew: Renew) -> LockGuard {
+    world.locks().lock("k").ttl(secs(30)).renew(renew).acquire().await.unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_come_every_third_of_the_ttl() {
+    let world = World::new();
+    let guard = renewed(&world, Renew::Auto).await;
+    sleep(secs(65)).await;
+    assert_all_at(&world.sent(Operation::Extend), &[10, 20, 30, 40, 50, 60].map(secs));
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_come_as_often_as_they_are_told() {
+    let world = World::new();
+    let guard = renewed(&world, Renew::Every(secs(25))).await;
+    sleep(secs(80)).await;
+    assert_all_at(&world.sent(Operation::Extend), &[25, 50, 75].map(secs));
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_does_not_put_the_next_renewal_off() {
+    let world = World::new();
+    world.store.delay(Operation::Extend, secs(4));
+    let guard = renewed(&world, Renew::Auto).await;
+    sleep(secs(45)).await;
+    assert_all_at(&world.sent(Operation::Extend), &[10, 20, 30, 40].map(secs));
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_extend_is_on_its_way_at_a_time_whoever_asks_for_it() {
+    let world = World::new();
+    world.store.delay(Operation::Extend, secs(4));
+    let guard = renewed(&world, Renew::Auto).await;
+    let callers = (0..3).map(|_| {
+        let lease = guard.lease();
+        tokio::spawn(async move {
+            for _ in 0..5 {
+                lease.extend(secs(60)).await.unwrap();
+                sleep(secs(1)).await;
+            }
+        })
+    });
+    for caller in callers.collect::<Vec<_>>() {
+        caller.await.unwrap();
+    }
+    assert!(world.sent(Operation::Extend).len() > 15, "renewals and callers met");
+    assert_eq!(world.store.most_at_once(Operation::Extend), 1);
+    assert!(guard.is_valid());
+}
+
+/// Ends a hold while a renewal is on its way, and returns how many came before and after that.
+async fn renewals_around(end: impl AsyncFnOnce(LockGuard)) -> (usize, usize) {
+    let world = World::new();
+    world.store.delay(Operation::Extend, secs(4));
+    let guard = renewed(&world, Renew::Auto).await;
+    sleep(secs(21)).await;
+    let before = world.sent(Operation::Extend).len();
+    end(guard).await;
+    sleep(secs(600)).await;
+    (before, world.sent(Operation::Extend).len() - before)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_release_no_renewal_follows() {
+    let release = async |guard: LockGuard| {
+        guard.release().await.unwrap();
+    };
+    assert_eq!(renewals_around(release).await, (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_drop_no_renewal_follows() {
+    assert_eq!(renewals_around(async |guard| drop(guard)).await, (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_kept_is_not_renewed_any_more() {
+    assert_eq!(renewals_around(async |guard: LockGuard| guard.keep()).await, (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_work_no_renewal_follows() {
+    let world = World::new();
+    let locks = world.locks();
+    locks.lock("k").ttl(secs(30)).run(async |_| sleep(secs(25)).await).await.unwrap();
+    drained(&locks).await;
+    assert!(!world.is_locked("k").await);
+    sleep(secs(600)).await;
+    assert_all_at(&world.sent(Operation::Extend), &[10, 20].map(secs));
+}

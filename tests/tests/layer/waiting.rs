@@ -1,0 +1,168 @@
+//! When a waiter asks, and when it gives up.
+
+use std::time::Duration;
+
+use syncguard_core::{ErrorKind, Jitter, LockGuard, Operation, Renew, Retry, SyncGuard};
+use tokio::{task::JoinHandle, time::sleep};
+
+use super::{
+    LONG, World, error_of,
+    time::{TICK, assert_all_at, assert_at, millis, secs},
+};
+
+/// The least and the most that a waiter comes after the moment when the key is free.
+const AFTER: (Duration, Duration) = (millis(2), millis(10));
+
+/// Waits for the lock without asking of its own accord.
+fn wait_patiently(world: &World) -> JoinHandle<LockGuard> {
+    let lock = world.locks().lock("k").wait(LONG).retry(Retry::fixed(LONG));
+    tokio::spawn(async move { lock.acquire().await.unwrap() })
+}
+
+#[track_caller]
+fn assert_soon_after(happened: Duration, free: Duration) {
+    let (least, most) = (free + AFTER.0, free + AFTER.1 + TICK);
+    assert!(least <= happened && happened <= most, "at {happened:?} instead of {free:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_lasts_five_seconds_unless_told_otherwise() {
+    let world = World::new();
+    world.hold_elsewhere("k", LONG).await;
+    error_of(world.locks().lock("k").acquire().await, ErrorKind::AcquisitionTimeout);
+    assert_at(world.clock.elapsed(), secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_lasts_as_long_as_it_is_told() {
+    let world = World::new();
+    world.hold_elsewhere("k", LONG).await;
+    let lock = world.locks().lock("k").wait(millis(61_234));
+    error_of(lock.acquire().await, ErrorKind::AcquisitionTimeout);
+    assert_at(world.clock.elapsed(), millis(61_234));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_in_time_while_a_request_is_on_its_way() {
+    let world = World::new();
+    world.hold_elsewhere("k", LONG).await;
+    world.store.delay(Operation::Acquire, secs(3));
+    error_of(world.locks().lock("k").wait(secs(4)).acquire().await, ErrorKind::AcquisitionTimeout);
+    assert_at(world.clock.elapsed(), secs(4));
+    assert_all_at(&world.sent(Operation::Acquire), &[secs(0), secs(3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_wake_ups_a_waiter_asks_on_its_schedule_and_gives_up_with_it() {
+    let world = World::new();
+    world.hold_elsewhere("k", LONG).await;
+    let retry = Retry::exponential(millis(100)).jitter(Jitter::None).limit(7);
+    let lock = world.locks().lock("k").wait(LONG).retry(retry);
+    error_of(lock.acquire().await, ErrorKind::AcquisitionTimeout);
+    // Once more at the start, as soon as it is subscribed to releases.
+    let due = [0, 0, 100, 300, 700, 1_500, 3_100, 5_100, 7_100].map(millis);
+    assert_all_at(&world.sent(Operation::Acquire), &due);
+    assert_at(world.clock.elapsed(), millis(7_100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_default_a_delay_doubles_up_to_two_seconds_and_half_of_it_is_left_to_chance() {
+    let world = World::new();
+    world.hold_elsewhere("k", LONG).await;
+    error_of(world.locks().lock("k").wait(secs(60)).acquire().await, ErrorKind::AcquisitionTimeout);
+    let sent = world.sent(Operation::Acquire);
+    let delays = [100, 200, 400, 800, 1_600].into_iter().chain(std::iter::repeat(2_000));
+    assert!(sent.len() > 30, "{sent:?}");
+    for (gap, delay) in sent[1..].windows(2).map(|pair| pair[1] - pair[0]).zip(delays.map(millis)) {
+        assert!(delay / 2 <= gap && gap <= delay + TICK, "{gap:?} of {delay:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_asks_when_the_holders_grace_is_over_and_not_before() {
+    let world = World::new();
+    world.hold_elsewhere("k", secs(10)).await;
+    wait_patiently(&world).await.unwrap().release().await.unwrap();
+    let sent = world.sent(Operation::Acquire);
+    assert_all_at(&sent[..2], &[secs(0), secs(0)]);
+    assert_soon_after(sent[2], secs(11));
+    assert_eq!(sent.len(), 3, "{sent:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_waiter_that_comes_within_the_grace_asks_at_its_end() {
+    let world = World::new();
+    world.hold_elsewhere("k", secs(10)).await;
+    sleep(millis(10_600)).await;
+    wait_patiently(&world).await.unwrap().release().await.unwrap();
+    let sent = world.sent(Operation::Acquire);
+    assert_eq!(sent.len(), 3, "{sent:?}");
+    assert_soon_after(sent[2], secs(11));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_extends_is_asked_about_once_more_and_then_left_alone() {
+    let world = World::new();
+    let lock = world.hold_elsewhere("k", secs(10)).await;
+    let waiter = wait_patiently(&world);
+    sleep(secs(8)).await;
+    world.extend_elsewhere(&lock, secs(100)).await;
+    waiter.await.unwrap().release().await.unwrap();
+    let sent = world.sent(Operation::Acquire);
+    assert_eq!(sent.len(), 4, "{sent:?}");
+    assert_soon_after(sent[2], secs(11));
+    assert_soon_after(sent[3], secs(109));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_wakes_a_waiter_at_once() {
+    let world = World::new();
+    let lock = world.hold_elsewhere("k", LONG).await;
+    let waiter = wait_patiently(&world);
+    sleep(secs(3_000)).await;
+    world.release_elsewhere(&lock).await;
+    waiter.await.unwrap().release().await.unwrap();
+    assert_all_at(&world.sent(Operation::Acquire), &[0, 0, 3_000].map(secs));
+}
+
+/// Waits for an hour for a lock that another process renews all the time.
+async fn wait_for_an_hour(world: &World, retry: Option<Retry>) {
+    let others = SyncGuard::builder(world.others.clone()).clock(world.clock.shared()).build();
+    let holder = others.lock("k").renew(Renew::Auto).acquire().await.unwrap();
+    let lock = world.locks().lock("k").wait(secs(3_600));
+    let lock = match retry {
+        Some(retry) => lock.retry(retry),
+        None => lock,
+    };
+    error_of(lock.acquire().await, ErrorKind::AcquisitionTimeout);
+    assert_at(world.clock.elapsed(), secs(3_600));
+    assert!(holder.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_waiting_for_a_holder_that_renews_costs_an_attempt_for_each_of_its_leases() {
+    let world = World::new();
+    wait_for_an_hour(&world, Some(Retry::fixed(LONG))).await;
+    // A grant of 30 s that is renewed every 10 s has 20 s left at the least, and the grace.
+    let attempts = world.sent(Operation::Acquire).len();
+    assert!(attempts <= 2 + 3_600 / 21, "{attempts} attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_hour_of_waiting_on_the_default_schedule_costs_less_than_an_attempt_a_second() {
+    let world = World::new();
+    wait_for_an_hour(&world, None).await;
+    let attempts = world.sent(Operation::Acquire).len();
+    assert!(attempts < 3_600, "{attempts} attempts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_wait_and_the_longest_delay_are_waited_for() {
+    let world = World::new();
+    let lock = world.hold_elsewhere("k", syncguard_core::Ttl::MAX.as_duration()).await;
+    let wait = world.locks().lock("k").wait(Duration::MAX).retry(Retry::fixed(Duration::MAX));
+    let waiter = tokio::spawn(async move { wait.acquire().await.unwrap() });
+    sleep(secs(60)).await;
+    world.release_elsewhere(&lock).await;
+    waiter.await.unwrap().release().await.unwrap();
+}
