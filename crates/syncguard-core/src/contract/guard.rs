@@ -70,9 +70,8 @@ pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness
 pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
-    let guard = locks.lock("k").ttl(SHORT).renew(Renew::Auto).acquire().await.expect("is free");
-    h.pass(SHORT + a.capabilities().grace).await;
-    h.pass(SHORT).await;
+    let guard = locks.lock("k").ttl(BRIEF).renew(Renew::Auto).acquire().await.expect("is free");
+    h.pass(BRIEF + a.capabilities().grace + SLACK).await;
     assert!(guard.is_valid());
     contended(&a, &ask("k", LONG)).await;
     drop(guard);
@@ -94,12 +93,11 @@ pub async fn a_guard_does_not_renew_unless_asked<H: Harness>(h: H) {
 pub async fn renewals_survive_a_passing_failure<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
-    let ttl = Duration::from_secs(1);
-    let guard = locks.lock("k").ttl(ttl).renew(Renew::Auto).acquire().await.expect("is free");
+    let guard = locks.lock("k").ttl(BRIEF).renew(Renew::Auto).acquire().await.expect("is free");
     for fault in [Fault::NotSent, Fault::ReplyLost, Fault::RequestLost] {
         faulty.plan(Operation::Extend, fault);
     }
-    h.pass(ttl * 2).await;
+    h.pass(BRIEF * 2).await;
     assert!(guard.is_valid());
     assert_eq!(faulty.planned(), 0, "the faults happened");
 }

@@ -40,11 +40,11 @@ pub async fn clients_see_each_others_locks<H: Harness>(h: H) {
 /// Acquire, extend and release through the lock API.
 pub async fn a_guard_acquires_extends_and_releases<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
-    let guard = held(&locks, "k", SHORT).await;
-    assert!(guard.is_valid() && guard.remaining() <= SHORT);
+    let guard = held(&locks, "k", BRIEF).await;
+    assert!(guard.is_valid() && guard.remaining() <= BRIEF);
     assert_eq!(guard.fence().expect("is held").number(), 1);
     guard.extend(LONG).await.expect("is extended");
-    assert!(guard.remaining() > SHORT);
+    assert!(guard.remaining() > BRIEF);
     assert!(locks.owns(guard.lock_id()).await.expect("answers"));
     let lease = guard.lease();
     assert_eq!(guard.release().await.expect("answers"), crate::ReleaseOutcome::Released);

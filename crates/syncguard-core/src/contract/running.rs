@@ -34,8 +34,8 @@ pub async fn work_that_outlasts_the_ttl_keeps_the_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
     let grace = a.capabilities().grace;
-    let run = locks.lock("k").ttl(SHORT).run(async |lease| {
-        h.pass(SHORT * 2 + grace).await;
+    let run = locks.lock("k").ttl(BRIEF).run(async |lease| {
+        h.pass(BRIEF + grace + SLACK).await;
         contended(&a, &ask("k", LONG)).await;
         assert!(lease.is_valid());
     });

@@ -14,6 +14,9 @@ pub(super) const LONG: Duration = Duration::from_secs(60);
 /// Short enough to wait for.
 pub(super) const SHORT: Duration = Duration::from_millis(300);
 
+/// Short enough to outlast, and long enough for renewals to be in time on a busy machine.
+pub(super) const BRIEF: Duration = Duration::from_millis(1_500);
+
 /// How long after an expiry a case waits before it counts on it, beyond the grace.
 pub(super) const SLACK: Duration = Duration::from_millis(150);
 
