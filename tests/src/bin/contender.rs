@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{
-    BootClock, BootInstant, Clock, ErrorKind, Fence, LockGuard, LockKey, Renew, SyncGuard,
-};
+use syncguard_core::{BootClock, BootInstant, Clock, Fence, LockGuard, LockKey, Renew, SyncGuard};
 use syncguard_sqlite::SqliteBackend;
 use syncguard_tests::{
     contender::{Admission, Discipline, Order, Storm, Upkeep, Word, from_line, to_line},
@@ -115,14 +113,14 @@ impl Stay<'_> {
         let wait = Duration::from_millis(u64::try_from(below(100)?)?);
         let lock = locks.lock(self.key.clone()).ttl(self.storm.ttl).wait(wait);
         let guard = match lock.acquire().await {
-            Err(error) if is_wait_over(&error) => return Ok(()),
+            Err(error) if error.is_retryable() => return Ok(()),
             result => result?,
         };
         // The time first, then the question: if the lock is held now, it was held at that time.
         let entered = BootClock.now();
         let Ok(fence) = guard.fence() else { return Ok(()) };
-        let key = self.key.clone();
-        self.record(entered, Event::Entered { key: key.clone(), fence })?;
+        let (key, until) = (self.key.clone(), entered + guard.remaining());
+        self.record(entered, Event::Entered { key: key.clone(), fence, until })?;
         let mut left = entered;
         for _ in 0..below(20)? {
             std::thread::sleep(Duration::from_millis(1));
@@ -133,27 +131,24 @@ impl Stay<'_> {
             left = now;
         }
         self.record(left, Event::Left { key, fence })?;
-        guard.release().await?;
-        Ok(())
+        match guard.release().await {
+            Err(error) if !error.is_retryable() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     fn trespass(&self) -> Outcome<()> {
         let entered = BootClock.now();
         let fence = Fence::new(u64::try_from(entered.since_boot().as_micros())?)?;
-        let key = self.key.clone();
-        self.record(entered, Event::Entered { key: key.clone(), fence })?;
-        std::thread::sleep(Duration::from_micros(500));
+        let (key, until) = (self.key.clone(), entered + self.storm.ttl.as_duration());
+        self.record(entered, Event::Entered { key: key.clone(), fence, until })?;
+        std::thread::sleep(Duration::from_millis(5));
         self.record(BootClock.now(), Event::Left { key, fence })
     }
 
     fn record(&self, at: BootInstant, event: Event) -> Outcome<()> {
         Ok(self.journal.write(&Record { process: self.storm.process, at, event })?)
     }
-}
-
-/// Tells whether a wait ended without the lock, in the middle of a request or between two.
-fn is_wait_over(error: &syncguard_core::Error) -> bool {
-    matches!(error.kind(), ErrorKind::AcquisitionTimeout | ErrorKind::Ambiguous)
 }
 
 fn renew(upkeep: Upkeep) -> Renew {

@@ -102,7 +102,8 @@ mod tests {
 
     fn entered(process: u32) -> Record {
         let (key, fence) = (LockKey::new("a \"key\"\n").unwrap(), Fence::new(42).unwrap());
-        record(process, Event::Entered { key, fence })
+        let until = BootInstant::from_boot(Duration::new(8, 1));
+        record(process, Event::Entered { key, fence, until })
     }
 
     fn journal() -> (TempDir, Journal) {

@@ -36,7 +36,8 @@ pub struct Entry {
 pub enum End {
     /// By leaving; at this time it knew for the last time that it had the lock.
     Left(BootInstant),
-    /// By the death of the process, which was certain at this time.
+    /// By the death of the process, which was certain at this time, or by the end of the lease, had
+    /// that come before.
     Died(BootInstant),
     /// It did not, as far as the records tell.
     Open,
@@ -63,11 +64,12 @@ impl History {
     pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
         let mut ends = BTreeMap::new();
         let mut deaths = BTreeMap::new();
-        let mut entries = Vec::new();
+        let (mut entries, mut leases) = (Vec::new(), Vec::new());
         for Record { process, at, event } in records {
             match event {
-                Event::Entered { key, fence } => {
+                Event::Entered { key, fence, until } => {
                     entries.push(Entry { process, key, fence, entered: at, end: End::Open });
+                    leases.push(until);
                 }
                 Event::Left { key, fence } => {
                     ends.insert((process, key, fence), at);
@@ -77,9 +79,9 @@ impl History {
                 }
             }
         }
-        for entry in &mut entries {
+        for (entry, until) in entries.iter_mut().zip(leases) {
             let left = ends.get(&(entry.process, entry.key.clone(), entry.fence)).copied();
-            let died = || deaths.get(&entry.process).copied().map(End::Died);
+            let died = || deaths.get(&entry.process).map(|at| End::Died(until.min(*at)));
             entry.end = left.map(End::Left).or_else(died).unwrap_or(End::Open);
         }
         entries.sort_by_key(|entry| entry.entered);
@@ -108,14 +110,20 @@ mod tests {
 
     use super::*;
 
+    /// How long a lease lasts, in milliseconds.
+    const LEASE: u64 = 50;
+
+    fn boot(millis: u64) -> BootInstant {
+        BootInstant::from_boot(Duration::from_millis(millis))
+    }
+
     fn record(process: u32, at: u64, event: Event) -> Record {
-        let at = BootInstant::from_boot(Duration::from_millis(at));
-        Record { process: Incarnation(process), at, event }
+        Record { process: Incarnation(process), at: boot(at), event }
     }
 
     fn entered(process: u32, at: u64, fence: u64) -> Record {
         let (key, fence) = (LockKey::new("k").unwrap(), Fence::new(fence).unwrap());
-        record(process, at, Event::Entered { key, fence })
+        record(process, at, Event::Entered { key, fence, until: boot(at + LEASE) })
     }
 
     fn left(process: u32, at: u64, fence: u64) -> Record {
@@ -141,6 +149,12 @@ mod tests {
         let history = History::new(records);
         assert_eq!(times(&history), [(10, Some(12)), (20, Some(25))]);
         assert_eq!(history.deaths_inside(), 1);
+    }
+
+    #[test]
+    fn who_died_after_its_lease_was_not_inside_any_more() {
+        let history = History::new([entered(1, 10, 1), record(1, 200, Event::Died)]);
+        assert_eq!(times(&history), [(10, Some(10 + u128::from(LEASE)))]);
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub enum Event {
         key: LockKey,
         /// Under which fence.
         fence: Fence,
+        /// How long it may count on that without looking again.
+        #[serde(with = "since_boot")]
+        until: BootInstant,
     },
     /// It is about to give the lock back. The time is the last one at which it knew that it still
     /// had it.

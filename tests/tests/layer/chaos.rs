@@ -191,7 +191,8 @@ impl Process {
         let (entered, key) = (self.clock.now(), lease.key().clone());
         let Ok(fence) = lease.fence() else { return };
         let mut stay = Stay { process: self, key: key.clone(), fence, last: entered };
-        self.record(entered, Event::Entered { key, fence });
+        // Nobody dies here, so it makes no difference how long the lease is.
+        self.record(entered, Event::Entered { key, fence, until: entered });
         for _ in 0..self.dice.below(20) {
             sleep(millis(self.dice.below(1_000))).await;
             let now = self.clock.now();

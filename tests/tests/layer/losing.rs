@@ -46,9 +46,9 @@ async fn an_unrenewed_lease_is_lost_a_margin_before_its_ttl_is_over() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_counts_from_before_its_request_was_sent() {
     let world = World::new();
-    world.store.delay(Operation::Acquire, secs(5));
+    world.store.delay(Operation::Acquire, secs(4));
     let guard = held(&world, secs(30), Renew::Never).await;
-    assert_at(world.clock.elapsed(), secs(5));
+    assert_at(world.clock.elapsed(), secs(4));
     assert_lost_at(&world, &guard, LEASE).await;
 }
 

@@ -69,8 +69,8 @@ async fn renewals_on_a_runtime_of_their_own_do_not_wait_for_requests_of_a_starve
     let open = SqliteBackend::open(directory.path().join("locks.db"));
     let store = Watched::new(renewals.spawn(open).await.unwrap().unwrap());
     let locks = SyncGuard::builder(store.clone()).runtime(renewals.handle().clone()).build();
-    let guard = locks.lock("k").ttl(secs(1)).renew(Renew::Auto).acquire().await.unwrap();
-    for number in 0..20 {
+    let guard = locks.lock("k").ttl(secs(2)).renew(Renew::Auto).acquire().await.unwrap();
+    for number in 0..4 {
         let locks = locks.clone();
         tokio::spawn(async move {
             loop {
@@ -79,7 +79,7 @@ async fn renewals_on_a_runtime_of_their_own_do_not_wait_for_requests_of_a_starve
         });
     }
     tokio::time::sleep(millis(50)).await;
-    block(millis(2_500)).await;
+    block(millis(4_500)).await;
     let on_their_way = |operation| store.on_their_way(operation);
     let stuck = on_their_way(Operation::Acquire) + on_their_way(Operation::Release);
     assert_ne!(stuck, 0, "requests of the starved runtime were on their way");

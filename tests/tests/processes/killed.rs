@@ -21,7 +21,7 @@ async fn lookup(store: &SqliteBackend) -> LockRecord {
 
 #[tokio::test]
 async fn after_a_kill_the_next_holder_comes_when_the_lease_and_its_grace_are_over() {
-    let stage = Stage::new();
+    let stage = Stage::alone();
     let ttl = Ttl::new(Duration::from_secs(1)).unwrap();
     let (mut holder, mut waiter) = (stage.contender(), stage.contender());
     let fence = hold(&mut holder, ttl, Upkeep::Renewed);

@@ -5,30 +5,54 @@ mod opening;
 mod stopped;
 mod storm;
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use syncguard_core::{Fence, LockKey, Ttl};
 use syncguard_tests::contender::{Contender, Order, Upkeep, Word};
 use tempfile::TempDir;
 
+/// Held by every test that starts processes, so that one that takes the time can be alone.
+static MACHINE: RwLock<()> = RwLock::new(());
+
 /// A directory in which processes meet.
-struct Stage(TempDir);
+struct Stage {
+    directory: TempDir,
+    _machine: Share,
+}
+
+/// Whether other tests of this program may start processes meanwhile.
+enum Share {
+    Some(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
+    All(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
+}
 
 impl Stage {
     fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+        Self::with(Share::Some(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Waits until no other test of this program has processes, and keeps it like that.
+    fn alone() -> Self {
+        Self::with(Share::All(MACHINE.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with(machine: Share) -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), _machine: machine }
     }
 
     fn store(&self) -> PathBuf {
-        self.0.path().join("locks.db")
+        self.directory.path().join("locks.db")
     }
 
     fn resource(&self) -> PathBuf {
-        self.0.path().join("resource")
+        self.directory.path().join("resource")
     }
 
     fn journal(&self) -> PathBuf {
-        self.0.path().join("journal")
+        self.directory.path().join("journal")
     }
 
     /// Starts a process that has opened the store when this returns.

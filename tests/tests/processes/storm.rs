@@ -2,12 +2,12 @@
 
 use std::{
     collections::VecDeque,
-    ops::Range,
     os::unix::process::ExitStatusExt,
     thread::sleep,
     time::{Duration, Instant},
 };
 
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use syncguard_core::{BootClock, Clock, LockKey, Ttl};
 use syncguard_tests::{
     contender::{Contender, Discipline, Order, Storm, Word},
@@ -36,12 +36,14 @@ const NAP: Duration = Duration::from_millis(1_700);
 /// The longest that a storm may take.
 const LIMIT: Duration = Duration::from_secs(90);
 
+type Member = (Incarnation, Contender);
+
 struct Crowd {
     stage: Stage,
     journal: Journal,
     discipline: Discipline,
-    members: Vec<(Incarnation, Contender)>,
-    asleep: VecDeque<(Instant, (Incarnation, Contender))>,
+    members: Vec<Member>,
+    asleep: VecDeque<(Instant, Member)>,
     born: u32,
     naps_inside: usize,
 }
@@ -69,67 +71,77 @@ impl Crowd {
         self.members.push((process, contender));
     }
 
-    /// Does something to somebody, wherever they are.
+    /// Kills anybody, wherever they are, or stops somebody who seems to be in a lock.
     fn strike(&mut self) {
-        let victim = draw(0..u64::try_from(self.members.len()).unwrap());
-        let victim = self.members.swap_remove(usize::try_from(victim).unwrap());
-        if self.asleep.len() < 2 && draw(0..3) == 0 { self.stop(victim) } else { self.kill(victim) }
+        if self.asleep.len() < 2 && draw(3) == 0 {
+            let so_far = self.journal.read().unwrap();
+            let insider = |process| so_far.entries().iter().any(|stay| is_inside(stay, process));
+            if let Some(victim) = self.members.iter().position(|(process, _)| insider(*process)) {
+                let victim = self.members.swap_remove(victim);
+                return self.stop(victim);
+            }
+        }
+        let victim = self.members.swap_remove(draw(self.members.len()));
+        self.kill(victim);
     }
 
     /// Lets another one take the place of the dead.
-    fn kill(&mut self, (process, mut contender): (Incarnation, Contender)) {
+    fn kill(&mut self, (process, mut contender): Member) {
         assert_eq!(contender.process().kill().unwrap().signal(), Some(9));
         let at = BootClock.now();
         self.journal.write(&Record { process, at, event: Event::Died }).unwrap();
         self.grow();
     }
 
-    fn stop(&mut self, (process, mut contender): (Incarnation, Contender)) {
+    fn stop(&mut self, (process, mut contender): Member) {
         contender.process().stop().unwrap();
         let so_far = self.journal.read().unwrap();
-        let inside = |entry: &&Entry| entry.process == process && entry.end == End::Open;
-        self.naps_inside += so_far.entries().iter().filter(inside).count();
+        let inside = so_far.entries().iter().any(|stay| is_inside(stay, process));
+        self.naps_inside += usize::from(inside);
         self.asleep.push_back((Instant::now(), (process, contender)));
     }
 
     /// Wakes those who slept for long enough.
     fn wake(&mut self) {
-        while let Some((_, mut sleeper)) = self.asleep.pop_front_if(|(at, _)| at.elapsed() > NAP) {
-            sleeper.1.process().resume().unwrap();
-            self.members.push(sleeper);
+        let rested = |(since, _): &mut (Instant, Member)| since.elapsed() >= NAP;
+        while let Some((_, (process, mut contender))) = self.asleep.pop_front_if(rested) {
+            contender.process().resume().unwrap();
+            self.members.push((process, contender));
         }
     }
 
-    fn disperse(mut self) -> History {
-        while !self.asleep.is_empty() {
-            sleep(Duration::from_millis(10));
-            self.wake();
-        }
+    /// Lets all come to their end by themselves.
+    fn disperse(mut self) -> (Stage, History) {
+        sleep(NAP);
+        self.wake();
         for (process, contender) in self.members {
             contender.finish().unwrap_or_else(|error| panic!("{process}: {error}"));
         }
-        self.journal.read().unwrap()
+        (self.stage, self.journal.read().unwrap())
     }
 }
 
-/// Draws a number from a range.
-fn draw(range: Range<u64>) -> u64 {
-    range.start + getrandom::u64().unwrap() % (range.end - range.start)
+fn is_inside(stay: &Entry, process: Incarnation) -> bool {
+    stay.process == process && stay.end == End::Open
+}
+
+/// Draws a number below `limit`.
+fn draw(limit: usize) -> usize {
+    usize::try_from(getrandom::u64().unwrap()).unwrap() % limit
 }
 
 /// Lets a storm rage until enough has happened.
-fn storm(discipline: Discipline) -> History {
+fn storm(discipline: Discipline) -> (Stage, History) {
     let mut crowd = Crowd::new(discipline);
     let start = Instant::now();
     loop {
-        sleep(Duration::from_millis(draw(20..200)));
+        sleep(Duration::from_millis(20) * u32::try_from(1 + draw(9)).unwrap());
         crowd.wake();
         crowd.strike();
         let so_far = crowd.journal.read().unwrap();
         let (stays, deaths) = (so_far.entries().len(), so_far.deaths_inside());
         let naps = crowd.naps_inside;
         if stays >= STAYS && deaths >= DEATHS && naps >= NAPS {
-            eprintln!("{stays} stays, {deaths} dead holders, {naps} {:?}", start.elapsed());
             break;
         }
         let seen = format!("{stays} stays, {deaths} holders died, {naps} were stopped");
@@ -138,15 +150,25 @@ fn storm(discipline: Discipline) -> History {
     crowd.disperse()
 }
 
-#[test]
-fn processes_that_are_killed_or_stopped_at_any_moment_never_meet_in_a_lock() {
-    let history = storm(Discipline::Locks);
+/// Counts what SQLite finds wrong with the file.
+async fn damage(stage: &Stage) -> i64 {
+    let options = SqliteConnectOptions::new().filename(stage.store());
+    let mut file = options.connect().await.unwrap();
+    let sql = "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check <> 'ok'";
+    sqlx::query_scalar(sql).fetch_one(&mut file).await.unwrap()
+}
+
+#[tokio::test]
+async fn processes_that_are_killed_or_stopped_at_any_moment_never_meet_in_a_lock() {
+    let (stage, history) = storm(Discipline::Locks);
     let flaws: Vec<_> = history.flaws().iter().map(Flaw::to_string).collect();
     assert!(flaws.is_empty(), "{flaws:#?}");
+    assert_eq!(damage(&stage).await, 0);
 }
 
 #[test]
 fn processes_that_do_not_lock_are_caught_meeting() {
-    let flaws = storm(Discipline::Trespasses).flaws();
+    let (_, history) = storm(Discipline::Trespasses);
+    let flaws = history.flaws();
     assert!(flaws.iter().any(|flaw| matches!(flaw, Flaw::Overlap(..))), "{flaws:?}");
 }
