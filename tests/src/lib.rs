@@ -2,6 +2,9 @@
 //!
 //! | Module | Holds |
 //! | --- | --- |
+//! | [`server`], [`find`] | servers that are started for tests, killed, stopped and restarted; where their programs are |
+//! | [`proxy`] | a network that fails on command |
+//! | [`clock`] | a wall clock that jumps on command, for a server |
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
@@ -9,7 +12,12 @@
 //!
 //! It needs a Unix: processes are stopped and killed by signals.
 
+pub mod clock;
 pub mod contender;
+pub mod find;
 pub mod history;
+mod kept;
 pub mod process;
+pub mod proxy;
 pub mod resource;
+pub mod server;

@@ -1,10 +1,11 @@
-//! Runs a program of the tool chain, echoing its command line.
+//! Runs a program, echoing its command line.
 
 use std::{
     env,
     ffi::{OsStr, OsString},
     fmt::{self, Display, Formatter},
     fs, io,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -14,12 +15,14 @@ use tempfile::NamedTempFile;
 
 use crate::{failure::Failure, say};
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const POLL: Duration = Duration::from_millis(100);
 
-/// A call of cargo in the root of the workspace.
+/// A call of a program in the root of the workspace.
 #[derive(Debug)]
-pub(crate) struct Cargo {
+pub(crate) struct Call {
+    /// What the command line shows, which need not be the path of the program.
+    name: String,
     command: Command,
 }
 
@@ -33,14 +36,21 @@ pub(crate) enum Attempt {
 /// Prepares a call of the cargo that started this program, so that every step uses one tool chain.
 ///
 /// The arguments are separated by white space; none may hold any.
-pub(crate) fn cargo(arguments: &str) -> Cargo {
+pub(crate) fn cargo(arguments: &str) -> Call {
     let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(program);
-    command.args(arguments.split_whitespace()).current_dir(ROOT);
-    Cargo { command }
+    Call { name: "cargo".to_owned(), ..call(Path::new(&program), arguments) }
 }
 
-impl Cargo {
+/// Prepares a call of a program.
+///
+/// The arguments are separated by white space; none may hold any.
+pub(crate) fn call(program: &Path, arguments: &str) -> Call {
+    let mut command = Command::new(program);
+    command.args(arguments.split_whitespace()).current_dir(ROOT);
+    Call { name: program.display().to_string(), command }
+}
+
+impl Call {
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
@@ -59,8 +69,13 @@ impl Cargo {
     }
 
     /// Runs it, showing what it complains about and returning what it prints.
-    pub(crate) fn read(mut self) -> Result<String, Failure> {
+    pub(crate) fn read(self) -> Result<String, Failure> {
         self.echo();
+        self.read_quietly()
+    }
+
+    /// As `read`, for a question on the way.
+    pub(crate) fn read_quietly(mut self) -> Result<String, Failure> {
         let output = self.command.stderr(Stdio::inherit()).output();
         let output = output.map_err(|source| self.not_run(source))?;
         self.judge(Ok(output.status))?;
@@ -113,13 +128,13 @@ impl Cargo {
     }
 }
 
-impl Display for Cargo {
+impl Display for Call {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         for (name, value) in self.command.get_envs() {
             let value = value.unwrap_or_default();
             write!(formatter, "{}={} ", name.display(), quoted(&value.to_string_lossy()))?;
         }
-        formatter.write_str("cargo")?;
+        formatter.write_str(&self.name)?;
         for argument in self.command.get_args() {
             write!(formatter, " {}", argument.display())?;
         }

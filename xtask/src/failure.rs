@@ -2,6 +2,7 @@
 
 use std::{io, process::ExitStatus};
 
+use syncguard_tests::{find::Missing, server::ServerError};
 use thiserror::Error;
 
 use crate::{contract::MalformedLine, tree::DriversInCore};
@@ -13,6 +14,18 @@ pub(crate) enum Failure {
 
     #[error("`{line}` failed: {status}")]
     Failed { line: String, status: ExitStatus },
+
+    #[error(transparent)]
+    Missing(#[from] Missing),
+
+    #[error(transparent)]
+    Server(#[from] ServerError),
+
+    #[error("docker compose tells no address of {store}: {answer}")]
+    NoAddress { store: &'static str, answer: String },
+
+    #[error("the task could not be run: {0}")]
+    Runtime(#[source] io::Error),
 
     #[error("the report of the contract suite could not be kept: {0}")]
     Report(#[source] io::Error),

@@ -1,10 +1,13 @@
 //! Runs the development tasks of the workspace: `cargo xtask <task>`.
 
+mod apt;
 mod ci;
 mod command;
 mod contract;
+mod docker;
 mod failure;
 mod provision;
+mod services;
 mod test;
 mod tree;
 
@@ -26,11 +29,15 @@ struct Arguments {
 enum Task {
     /// Runs every test of the workspace, and says what the contract suite ran on each backend
     ///
+    /// A server is that of REDIS_URL; or else one in a container, where a Docker engine is there; or
+    /// else one that the tests start by programs on PATH. Tests that break a server always start
+    /// their own.
+    ///
     /// The contract suite leaves out the backends that SYNCGUARD_SKIP names, and lists their
     /// cases as skipped
     Test {
         /// Install with apt-get, on Debian or Ubuntu, what the tests need and is not there
-        /// (today: nothing)
+        /// (today: redis-server and redis-cli)
         #[arg(long)]
         install: bool,
     },
@@ -43,6 +50,11 @@ enum Task {
         /// Leave the tests out, because they have just been run
         #[arg(long)]
         after_test: bool,
+    },
+    /// Keeps servers running, for people who want to look into them or to test against them
+    Services {
+        #[command(subcommand)]
+        task: services::Task,
     },
 }
 
@@ -62,6 +74,7 @@ fn dispatch(task: Task) -> Result<(), Failure> {
         Task::Ci { install, after_test } => {
             ci::run(Install::from_flag(install), Tests::from_after_test(after_test))
         }
+        Task::Services { task } => services::run(&task),
     }
 }
 

@@ -1,11 +1,20 @@
 //! Brings up what a task needs.
 
-use std::ffi::OsString;
+use std::{env, ffi::OsString};
 
-use crate::{command::cargo, failure::Failure, say};
+use syncguard_tests::find::{Missing, Store};
+
+use crate::{
+    apt,
+    command::cargo,
+    docker::{Container, Engine},
+    failure::Failure,
+    say,
+};
 
 // Unoptimised it is built several times faster, and its own speed does not matter here.
 const INSTALL_DENY: &str = "install --locked --debug cargo-deny";
+const SKIPPED: &str = "SYNCGUARD_SKIP";
 
 /// What may be done about something that is needed and not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +29,6 @@ impl Install {
     }
 }
 
-/// A server that the tests of a backend talk to.
-///
-/// None yet: the memory and SQLite backends run inside the test process.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Server {}
-
 /// The program that runs the tests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Runner {
@@ -39,19 +42,78 @@ pub(crate) struct Provision {
     pub(crate) runner: Runner,
     /// Variables that tell the tests where their servers are.
     pub(crate) addresses: Vec<(String, OsString)>,
+    // They are removed when the run is over.
+    _containers: Vec<Container>,
 }
 
 /// Brings up what a test run needs.
-pub(crate) fn provide(needed: &[Server], install: Install) -> Result<Provision, Failure> {
-    let addresses =
-        needed.iter().map(|server| address(*server, install)).collect::<Result<_, _>>()?;
-    Ok(Provision { runner: runner(), addresses })
+pub(crate) fn provide(needed: &[Store], install: Install) -> Result<Provision, Failure> {
+    let skipped = env::var(SKIPPED).unwrap_or_default();
+    let needed: Vec<Store> =
+        needed.iter().copied().filter(|store| !names(&skipped, *store)).collect();
+    // Wherever a server comes from, tests that break one start it themselves.
+    if install == Install::Missing {
+        apt::install(&missing(&needed))?;
+    }
+    let engine = if needed.is_empty() { None } else { Engine::find() };
+    let (mut addresses, mut containers) = (Vec::new(), Vec::new());
+    for store in needed {
+        let missing = missing(&[store]);
+        match source(store.address().as_deref(), engine.as_ref(), &missing)? {
+            Source::Environment => tell(store, format_args!("that of {}", store.variable())),
+            Source::Container(engine) => {
+                let (container, url) = Container::start(engine, store)?;
+                containers.push(container);
+                tell(store, format_args!("in a container, at {url}"));
+                addresses.push((store.variable().to_owned(), url.into()));
+            }
+            Source::Programs => tell(store, "started by the tests themselves"),
+        }
+    }
+    Ok(Provision { runner: runner(), addresses, _containers: containers })
+}
+
+/// Where the tests find a server.
+#[derive(Debug)]
+enum Source<'a> {
+    /// At an address that they are given by whoever runs them.
+    Environment,
+    Container(&'a Engine),
+    /// They start their own.
+    Programs,
 }
 
 // The order of finding a server: an address in the environment, a Docker engine with compose/,
-// programs on PATH, and with `Install::Missing` the packages that hold them.
-fn address(server: Server, _install: Install) -> Result<(String, OsString), Failure> {
-    match server {}
+// programs on PATH, those among them that were just installed.
+fn source<'a>(
+    address: Option<&str>,
+    engine: Option<&'a Engine>,
+    missing: &[Missing],
+) -> Result<Source<'a>, Failure> {
+    let source = match (address, engine, missing) {
+        (Some(_), _, _) => Source::Environment,
+        (None, Some(engine), _) => Source::Container(engine),
+        (None, None, []) => Source::Programs,
+        (None, None, [missing, ..]) => return Err((*missing).into()),
+    };
+    // Such a server is not theirs to break.
+    if let [missing, ..] = missing {
+        say(format_args!("tests that break a server of their own will fail, because {missing}"));
+    }
+    Ok(source)
+}
+
+pub(crate) fn missing(stores: &[Store]) -> Vec<Missing> {
+    let programs = stores.iter().flat_map(|store| store.programs());
+    programs.filter_map(|program| program.find().err()).collect()
+}
+
+fn names(list: &str, store: Store) -> bool {
+    list.split(',').any(|name| name.trim() == store.name())
+}
+
+fn tell(store: Store, what: impl std::fmt::Display) {
+    say(format_args!("{:<9} {what}", store.name()));
 }
 
 fn runner() -> Runner {
@@ -72,5 +134,42 @@ pub(crate) fn deny(install: Install) -> Result<(), Failure> {
     match install {
         Install::Missing => cargo(INSTALL_DENY).run(),
         Install::Nothing => Err(Failure::DenyMissing { install: cargo(INSTALL_DENY).to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_tests::find::{Executable, Places};
+
+    use super::*;
+
+    fn nowhere() -> Vec<Missing> {
+        vec![Places::only(["/nowhere"]).find(&Executable::REDIS_SERVER).unwrap_err()]
+    }
+
+    #[test]
+    fn an_address_goes_before_a_container_and_that_before_programs() {
+        let (address, engine) = (Some("redis://127.0.0.1:6379"), Engine::at("docker"));
+        for missing in [vec![], nowhere()] {
+            let found = source(address, Some(&engine), &missing).unwrap();
+            assert!(matches!(found, Source::Environment));
+            let found = source(None, Some(&engine), &missing).unwrap();
+            assert!(matches!(found, Source::Container(_)));
+        }
+        assert!(matches!(source(None, None, &[]).unwrap(), Source::Programs));
+    }
+
+    #[test]
+    fn a_server_that_cannot_be_had_is_a_failure_that_names_the_ways_to_it() {
+        let failure = source(None, None, &nowhere()).unwrap_err().to_string();
+        assert!(failure.contains("REDIS_URL"), "{failure}");
+        assert!(failure.contains("--install"), "{failure}");
+    }
+
+    #[test]
+    fn a_store_is_skipped_by_its_name_alone() {
+        assert!(names("sqlite, redis", Store::Redis));
+        assert!(!names("redis-cluster", Store::Redis));
+        assert!(!names("", Store::Redis));
     }
 }

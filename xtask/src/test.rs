@@ -2,17 +2,19 @@
 
 use std::{fs, path::Path};
 
+use syncguard_tests::find::Store;
 use tempfile::NamedTempFile;
 
 use crate::{
-    command::{Cargo, cargo},
+    command::{Call, cargo},
     contract::Report,
     failure::Failure,
-    provision::{self, Install, Provision, Runner, Server},
+    provision::{self, Install, Provision, Runner},
     say,
 };
 
-const SERVERS: &[Server] = &[];
+/// The servers that the tests need. The memory and SQLite backends run inside the test process.
+pub(crate) const SERVERS: &[Store] = &[Store::Redis];
 const REPORT_PATH: &str = "SYNCGUARD_CONTRACT_REPORT";
 // Many contract cases wait for real time to pass, so more of them may run than there are cores.
 const THREADS: &str = "8";
@@ -32,7 +34,7 @@ fn tests(provision: &Provision, report: &Path) -> Result<(), Failure> {
     ends.into_iter().collect()
 }
 
-fn suites(runner: Runner) -> Cargo {
+fn suites(runner: Runner) -> Call {
     match runner {
         Runner::Nextest => cargo("nextest run --workspace --all-features"),
         Runner::CargoTest => {

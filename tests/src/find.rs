@@ -1,0 +1,236 @@
+//! Where a program is, and how to get one that is missing.
+
+use std::{
+    env,
+    ffi::OsStr,
+    fmt::{self, Display, Formatter},
+    fs,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+/// A kind of server that tests talk to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    /// Redis or Valkey.
+    Redis,
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB.
+    Mariadb,
+}
+
+impl Store {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Redis, Self::Postgres, Self::Mariadb];
+
+    /// Its name in messages, and of its file in `compose/`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Postgres => "postgres",
+            Self::Mariadb => "mariadb",
+        }
+    }
+
+    /// The variable that holds the address of a server that is already there.
+    #[must_use]
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::Redis => "REDIS_URL",
+            Self::Postgres => "POSTGRES_URL",
+            Self::Mariadb => "MYSQL_URL",
+        }
+    }
+
+    /// The port on which such a server usually listens.
+    #[must_use]
+    pub const fn port(self) -> u16 {
+        match self {
+            Self::Redis => 6379,
+            Self::Postgres => 5432,
+            Self::Mariadb => 3306,
+        }
+    }
+
+    /// The address of a server that was started by the kit, or through `compose/`, as clients write
+    /// it.
+    #[must_use]
+    pub fn url(self, address: SocketAddr) -> String {
+        match self {
+            Self::Redis => format!("redis://{address}"),
+            Self::Postgres => format!("postgres://postgres@{address}/postgres"),
+            Self::Mariadb => format!("mysql://root@{address}/test"),
+        }
+    }
+
+    /// Everything that is run to start such a server and to look into it.
+    #[must_use]
+    pub const fn programs(self) -> &'static [Executable] {
+        match self {
+            Self::Redis => &[Executable::REDIS_SERVER, Executable::REDIS_CLI],
+            Self::Postgres => &[Executable::INITDB, Executable::POSTGRES, Executable::PSQL],
+            Self::Mariadb => {
+                &[Executable::MARIADB_INSTALL_DB, Executable::MARIADBD, Executable::MARIADB]
+            }
+        }
+    }
+
+    /// Reads its [`variable`](Self::variable). An empty one counts as none.
+    #[must_use]
+    pub fn address(self) -> Option<String> {
+        env::var(self.variable()).ok().filter(|url| !url.is_empty())
+    }
+}
+
+/// A program that the kit runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Executable {
+    names: &'static [&'static str],
+    package: &'static str,
+    store: Option<Store>,
+}
+
+impl Executable {
+    /// The Redis server, or that of Valkey.
+    pub const REDIS_SERVER: Self =
+        Self::of(Store::Redis, &["redis-server", "valkey-server"], "redis-server");
+    /// The command line client of Redis, or that of Valkey.
+    pub const REDIS_CLI: Self = Self::of(Store::Redis, &["redis-cli", "valkey-cli"], "redis-tools");
+    /// What lays out a data directory of PostgreSQL.
+    pub const INITDB: Self = Self::of(Store::Postgres, &["initdb"], "postgresql");
+    /// The PostgreSQL server.
+    pub const POSTGRES: Self = Self::of(Store::Postgres, &["postgres"], "postgresql");
+    /// The command line client of PostgreSQL.
+    pub const PSQL: Self = Self::of(Store::Postgres, &["psql"], "postgresql-client");
+    /// What lays out a data directory of MariaDB.
+    pub const MARIADB_INSTALL_DB: Self =
+        Self::of(Store::Mariadb, &["mariadb-install-db"], "mariadb-server");
+    /// The MariaDB server.
+    pub const MARIADBD: Self = Self::of(Store::Mariadb, &["mariadbd"], "mariadb-server");
+    /// The command line client of MariaDB.
+    pub const MARIADB: Self = Self::of(Store::Mariadb, &["mariadb"], "mariadb-client");
+    /// What runs a program as another user, and lets it die with its parent.
+    pub const SETPRIV: Self = Self::tool(&["setpriv"], "util-linux");
+    /// The C compiler.
+    pub const CC: Self = Self::tool(&["cc", "gcc", "clang"], "build-essential");
+
+    const fn of(store: Store, names: &'static [&'static str], package: &'static str) -> Self {
+        let store = Some(store);
+        Self { names, package, store }
+    }
+
+    const fn tool(names: &'static [&'static str], package: &'static str) -> Self {
+        Self { names, package, store: None }
+    }
+
+    /// Its usual name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.names[0]
+    }
+
+    /// The package of Debian and Ubuntu that holds it.
+    #[must_use]
+    pub const fn package(&self) -> &'static str {
+        self.package
+    }
+
+    /// Looks for it on `PATH`, and where Debian keeps servers.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`], which names the ways to get it.
+    pub fn find(&self) -> Result<PathBuf, Missing> {
+        Places::of_this_machine().find(self)
+    }
+}
+
+/// The directories in which programs are looked for.
+#[derive(Clone, Debug)]
+pub struct Places(Vec<PathBuf>);
+
+impl Places {
+    /// `PATH`, and then where Debian keeps servers: the `PATH` of a user has neither.
+    #[must_use]
+    pub fn of_this_machine() -> Self {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let mut places: Vec<PathBuf> = env::split_paths(&path).collect();
+        places.extend(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
+        places.extend(versions(Path::new("/usr/lib/postgresql")));
+        Self(places)
+    }
+
+    /// These alone.
+    pub fn only<P: Into<PathBuf>>(directories: impl IntoIterator<Item = P>) -> Self {
+        Self(directories.into_iter().map(Into::into).collect())
+    }
+
+    /// Looks for a program in each place in turn.
+    ///
+    /// # Errors
+    ///
+    /// [`Missing`], which names the ways to get it.
+    pub fn find(&self, executable: &Executable) -> Result<PathBuf, Missing> {
+        let candidates = executable
+            .names
+            .iter()
+            .flat_map(|name| self.0.iter().map(move |place| place.join(name)));
+        let found = candidates.into_iter().find(|path| is_executable(path));
+        found.ok_or(Missing { executable: *executable })
+    }
+}
+
+/// The `bin` of each version of PostgreSQL, the newest first.
+fn versions(root: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root).into_iter().flatten().flatten();
+    let number = |name: &OsStr| name.to_str().and_then(|name| name.parse::<u32>().ok());
+    let mut versions: Vec<u32> = entries.filter_map(|entry| number(&entry.file_name())).collect();
+    versions.sort_unstable_by(|a, b| b.cmp(a));
+    let bin = |version: u32| root.join(version.to_string()).join("bin");
+    versions.into_iter().map(bin).collect()
+}
+
+fn is_executable(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+/// A program that is nowhere to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Missing {
+    executable: Executable,
+}
+
+impl Missing {
+    /// What is missing.
+    #[must_use]
+    pub const fn executable(&self) -> Executable {
+        self.executable
+    }
+}
+
+impl Display for Missing {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let Executable { package, store, .. } = self.executable;
+        let name = self.executable.name();
+        write!(formatter, "{name} is not there; the ways to get it:")?;
+        if let Some(store) = store {
+            let (store, variable) = (store.name(), store.variable());
+            write!(
+                formatter,
+                "\n  - a server of your own: set {variable} to its address\n  \
+                 - a Docker engine: `cargo xtask services up {store}` runs compose/{store}.yml\n  \
+                 (these two serve every test but those that break a server of their own)"
+            )?;
+        }
+        write!(formatter, "\n  - Debian or Ubuntu: `apt-get install {package}`")?;
+        if store.is_some() {
+            formatter.write_str("; `cargo xtask test --install` does so for what tests need")?;
+        }
+        write!(formatter, "\n  - elsewhere: put {name} on PATH")
+    }
+}
+
+impl std::error::Error for Missing {}

@@ -1,0 +1,49 @@
+use std::{path::PathBuf, process::Command};
+
+use tempfile::TempDir;
+
+use super::{
+    Place, ServerError,
+    account::{Account, command_as},
+    call::call,
+    directory,
+};
+use crate::find::Executable;
+
+/// A fresh data directory, laid out once and copied for each server.
+///
+/// What lays it out takes seconds, a copy a fraction of one.
+#[derive(Debug)]
+pub struct Layout {
+    directory: TempDir,
+    account: Option<Account>,
+}
+
+impl Layout {
+    /// Runs the program that lays out a data directory: `arguments` get its path.
+    pub(super) async fn make(
+        program: Executable,
+        account: Option<Account>,
+        arguments: impl FnOnce(&str) -> Vec<String> + Send,
+    ) -> Result<Self, ServerError> {
+        let program = program.find()?;
+        let directory = directory::temporary("layout", account.as_ref())?;
+        let layout = Self { directory, account };
+        let data = layout.data();
+        let mut command = command_as(&program, layout.account.as_ref());
+        command.args(arguments(&data.to_string_lossy())).env("TMPDIR", layout.directory.path());
+        call(command).await?;
+        Ok(layout)
+    }
+
+    pub(super) async fn copy_to(&self, place: &Place) -> Result<(), ServerError> {
+        let mut copy = Command::new("cp");
+        // With owners and modes: servers look at both.
+        copy.arg("-Rp").arg(self.data()).arg(place.data_dir());
+        call(copy).await.map(drop)
+    }
+
+    fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+}

@@ -1,0 +1,74 @@
+use std::{ffi::OsString, io, net::SocketAddr, sync::Arc};
+
+use rustix::process::Signal;
+
+use super::{
+    Place, Program, Server, ServerError, account::Account, layout::Layout, program::Settings,
+};
+use crate::{
+    find::{Executable, Store},
+    kept::Kept,
+};
+
+/// PostgreSQL. Its settings are those of `postgresql.conf`.
+///
+/// The superuser `postgres` comes in without a password; UTF-8, locale C.
+#[derive(Debug)]
+pub enum Postgres {}
+
+/// A PostgreSQL server of one's own.
+pub type PostgresServer = Server<Postgres>;
+
+impl Program for Postgres {
+    const STORE: Store = Store::Postgres;
+    const SERVER: Executable = Executable::POSTGRES;
+    const CLIENT: Executable = Executable::PSQL;
+    const USERS: &'static [&'static str] = &["postgres", "nobody"];
+    // At SIGTERM it waits until all clients have gone.
+    const END: Signal = Signal::INT;
+
+    async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
+        static LAYOUT: Kept<Layout> = Kept::new();
+        let account = Account::of::<Self>()?;
+        let layout = Layout::make(Executable::INITDB, account, |data| {
+            let data = format!("--pgdata={data}");
+            let rest = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync";
+            std::iter::once(data).chain(rest.split(' ').map(str::to_owned)).collect()
+        });
+        LAYOUT.or_make(layout).await.map(Some)
+    }
+
+    fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>> {
+        let mut arguments: Vec<OsString> = vec!["-D".into(), place.data_dir().into()];
+        let own = [
+            ("port", place.port().to_string()),
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("unix_socket_directories", String::new()),
+        ];
+        let own = own.map(|(name, value)| format!("{name}={value}"));
+        let settings = settings.iter().map(|(name, value)| format!("{name}={value}"));
+        for setting in own.into_iter().chain(settings) {
+            arguments.extend(["-c".into(), setting.into()]);
+        }
+        Ok(arguments)
+    }
+
+    // What pg_ctl does: the first line of the file is the process, the eighth its state.
+    async fn answers(place: &Place, pid: u32) -> io::Result<bool> {
+        let state = std::fs::read_to_string(place.data_dir().join("postmaster.pid"))?;
+        let mut lines = state.lines().map(str::trim);
+        Ok(lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready"))
+    }
+
+    fn client_arguments(address: SocketAddr) -> Vec<String> {
+        let arguments = "--no-psqlrc --quiet --no-align --tuples-only --set=ON_ERROR_STOP=1";
+        let mut arguments: Vec<String> = arguments.split(' ').map(str::to_owned).collect();
+        arguments.push(format!("--dbname={}", Self::STORE.url(address)));
+        arguments
+    }
+
+    fn kept() -> &'static Kept<Server<Self>> {
+        static KEPT: Kept<PostgresServer> = Kept::new();
+        &KEPT
+    }
+}

@@ -1,0 +1,17 @@
+//! The test kit does what it says: shown on real servers, through raw sockets.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod clock;
+mod cluster;
+mod find;
+mod lasting;
+mod lifetime;
+mod mariadb;
+mod postgres;
+mod proxy;
+mod proxy_cuts;
+mod redis;
+mod resp;
+mod sentinel;
+mod shared;

@@ -1,0 +1,116 @@
+use std::time::Duration;
+
+use syncguard_tests::server::PostgresServer;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+/// Tables that a crash empties, and one that it does not.
+const TABLES: &str = "CREATE TABLE kept (n int); CREATE UNLOGGED TABLE lost (n int);
+    INSERT INTO kept VALUES (1); INSERT INTO lost VALUES (1)";
+const COUNTS: &str = "SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM lost)";
+
+async fn ask(postgres: &PostgresServer, sql: &str) -> String {
+    postgres.command(&["-c", sql]).await.unwrap()
+}
+
+#[tokio::test]
+#[ignore = "PostgreSQL is not among the servers that a test run needs"]
+async fn a_started_server_answers_under_its_settings() {
+    let postgres =
+        PostgresServer::builder().setting("default_transaction_isolation", "repeatable read");
+    let postgres = postgres.start().await.unwrap();
+    let isolation = ask(&postgres, "SHOW default_transaction_isolation").await;
+    assert_eq!(isolation, "repeatable read");
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port());
+    assert_eq!(postgres.url(), url);
+}
+
+#[tokio::test]
+#[ignore = "PostgreSQL is not among the servers that a test run needs"]
+async fn a_second_server_copies_what_was_laid_out_for_the_first() {
+    let (first, second) = tokio::join!(PostgresServer::start(), PostgresServer::start());
+    let (first, second) = (first.unwrap(), second.unwrap());
+    let ask_identity = "SELECT system_identifier FROM pg_control_system()";
+    let identity = ask(&first, ask_identity).await;
+    assert_eq!(identity, ask(&second, ask_identity).await);
+    ask(&first, "CREATE TABLE a (n int)").await;
+    assert!(second.command(&["-c", "TABLE a"]).await.is_err());
+}
+
+#[tokio::test]
+#[ignore = "PostgreSQL is not among the servers that a test run needs"]
+async fn a_kill_is_a_crash_and_a_restart_is_not() {
+    let postgres = PostgresServer::start().await.unwrap();
+    ask(&postgres, TABLES).await;
+    postgres.restart().await.unwrap();
+    assert_eq!(ask(&postgres, COUNTS).await, "1|1");
+    postgres.kill().unwrap();
+    postgres.restart().await.unwrap();
+    assert_eq!(ask(&postgres, COUNTS).await, "1|0");
+}
+
+#[tokio::test]
+#[ignore = "PostgreSQL is not among the servers that a test run needs"]
+async fn a_paused_server_is_mute_on_open_connections_until_it_is_resumed() {
+    let postgres = PostgresServer::start().await.unwrap();
+    let mut session = Session::open(&postgres).await;
+    postgres.pause().unwrap();
+    session.send(b'Q', b"SELECT 1\0").await;
+    let silence = timeout(Duration::from_millis(300), session.until_ready()).await;
+    assert!(silence.is_err());
+    postgres.resume().unwrap();
+    timeout(Duration::from_secs(10), session.until_ready()).await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "PostgreSQL is not among the servers that a test run needs"]
+async fn a_dropped_server_leaves_none_of_its_processes() {
+    let postgres = PostgresServer::start().await.unwrap();
+    let ask_pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let child = ask(&postgres, ask_pid).await;
+    let home = postgres.data_dir().parent().unwrap().to_owned();
+    let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    assert!(stat(&child).is_some());
+    drop(postgres);
+    let left = stat(&child).filter(|stat| !stat.contains(") Z "));
+    assert_eq!(left, None);
+    assert!(!home.exists());
+}
+
+/// A connection that stays open, which those of `psql` do not.
+struct Session(TcpStream);
+
+impl Session {
+    async fn open(postgres: &PostgresServer) -> Self {
+        let stream = TcpStream::connect(postgres.address()).await.unwrap();
+        let mut session = Self(stream);
+        // Version 3.0 of the protocol, the user, and no more: a message without a kind.
+        let startup = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
+        session.0.write_all(startup).await.unwrap();
+        session.until_ready().await;
+        session
+    }
+
+    async fn send(&mut self, kind: u8, body: &[u8]) {
+        let length = u32::try_from(body.len() + 4).unwrap();
+        let message = [&[kind], &length.to_be_bytes()[..], body].concat();
+        self.0.write_all(&message).await.unwrap();
+    }
+
+    /// Reads messages, each a kind and a length before it, up to ReadyForQuery.
+    async fn until_ready(&mut self) {
+        loop {
+            let kind = self.0.read_u8().await.unwrap();
+            let length = self.0.read_u32().await.unwrap();
+            let mut body = vec![0; usize::try_from(length).unwrap() - 4];
+            self.0.read_exact(&mut body).await.unwrap();
+            assert_ne!(kind, b'E', "{}", String::from_utf8_lossy(&body));
+            if kind == b'Z' {
+                return;
+            }
+        }
+    }
+}

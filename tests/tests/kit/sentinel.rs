@@ -1,0 +1,20 @@
+use syncguard_tests::server::RedisSentinel;
+
+use crate::resp::ask;
+
+#[tokio::test]
+async fn the_replica_takes_over_when_the_primary_is_killed() {
+    let servers = RedisSentinel::start().await.unwrap();
+    let question = format!("SENTINEL get-master-addr-by-name {}", RedisSentinel::SERVICE);
+    let sentinel = servers.sentinel().address();
+    let named = format!("127.0.0.1 {}", servers.primary().port());
+    assert_eq!(ask(sentinel, &question).await, named);
+    let refused = ask(servers.replica().address(), "SET a 1").await;
+    assert!(refused.starts_with("-READONLY"), "{refused}");
+
+    servers.primary().kill().unwrap();
+    servers.failed_over().await.unwrap();
+    let named = format!("127.0.0.1 {}", servers.replica().port());
+    assert_eq!(ask(sentinel, &question).await, named);
+    assert_eq!(ask(servers.replica().address(), "SET a 1").await, "+OK");
+}
