@@ -14,18 +14,10 @@
 //!
 //! ```
 //! use syncguard_core::contract::{Harness, Profile};
-//! # use syncguard_core::*;
-//! # #[derive(Clone)] struct MyBackend;
-//! # impl LockBackend for MyBackend {
-//! #     fn capabilities(&self) -> Capabilities { Capabilities::new() }
-//! #     async fn acquire(&self, _: &AcquireRequest) -> Result<AcquireOutcome, Error> { todo!() }
-//! #     async fn extend(&self, _: &LockRef, _: Ttl) -> Result<ExtendOutcome, Error> { todo!() }
-//! #     async fn release(&self, _: &LockRef) -> Result<ReleaseOutcome, Error> { todo!() }
-//! #     async fn lookup(&self, _: &LockQuery) -> Result<Option<LockRecord>, Error> { todo!() }
-//! #     async fn abandon(&self, _: LockId, _: &LockKey) -> Result<(), Error> { todo!() }
-//! # }
+//! # use syncguard_core::DynBackend as MyBackend;
+//! # async fn connect(namespace: u64) -> MyBackend { std::future::pending().await }
 //!
-//! struct MyHarness(MyBackend);
+//! struct MyHarness(u64);
 //!
 //! impl Harness for MyHarness {
 //!     type Backend = MyBackend;
@@ -35,11 +27,12 @@
 //!     }
 //!
 //!     async fn start() -> Self {
-//!         Self(MyBackend)
+//!         static NAMESPACES: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+//!         Self(NAMESPACES.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
 //!     }
 //!
 //!     async fn client(&self) -> MyBackend {
-//!         self.0.clone()
+//!         connect(self.0).await
 //!     }
 //! }
 //!
