@@ -1,0 +1,45 @@
+//! What the backend costs, beside the floor: the driver that calls the same scripts by hand.
+//!
+//! Run by `cargo bench -p syncguard-redis`; starts a server of its own. Each line shows a bar and
+//! whether it is met. The numbers of a shared machine swing, so what is compared runs in turns and
+//! the median of the turns counts.
+
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
+
+mod growth;
+mod handoff;
+mod raw;
+mod speed;
+mod table;
+
+use syncguard_redis::{RedisBackend, RedisConfig, UnsafeSettings};
+use syncguard_tests::server::RedisServer;
+use table::Table;
+
+fn main() {
+    // One thread for the clients and one for the server: more of them stand in each other's way.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.unwrap();
+    // Cargo itself passes `--bench`.
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("waiter"), Some(url)) => runtime.block_on(handoff::wait_as_told(&url)),
+        _ => runtime.block_on(measure_all()),
+    }
+}
+
+async fn measure_all() {
+    let server = RedisServer::builder().setting("save", "").start().await.unwrap();
+    let mut table = Table::default();
+    speed::measure(&server.url(), &mut table).await;
+    handoff::measure(&server.url(), &mut table).await;
+    growth::measure(&server, &mut table).await;
+    table.print();
+}
+
+async fn connect(url: &str) -> RedisBackend {
+    let config = RedisConfig::from_url(url).unwrap();
+    config.unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap()
+}

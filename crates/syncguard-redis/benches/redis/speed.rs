@@ -1,0 +1,129 @@
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_redis::RedisBackend;
+
+use crate::{
+    connect,
+    raw::{Raw, Style},
+    table::{Bar, Table, median},
+};
+
+pub(crate) const KEY: &str = "bench:alone:00000000";
+
+/// How often each contestant has its turn. The best turn counts: what disturbs a turn only slows it.
+const TURNS: usize = 15;
+
+const TASKS: usize = 64;
+
+/// How many pairs a turn has.
+const PAIRS: usize = 6_400;
+
+/// How many pairs are timed one by one.
+const PAIRS_ALONE: usize = 6_000;
+
+pub(crate) async fn measure(url: &str, table: &mut Table) {
+    let (backend, raw) = (connect(url).await, Raw::connect(url).await);
+    alone(&backend, &raw, table).await;
+    together(&backend, &raw, table).await;
+}
+
+/// One task, no contention: how long a pair takes. Both take turns pair by pair, so what disturbs one
+/// disturbs the other.
+async fn alone(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
+    let pair = raw.pair(Style::Lean).await;
+    let (mut ours, mut floor) = (Vec::new(), Vec::new());
+    let key = LockKey::new(KEY).unwrap();
+    for _ in 0..PAIRS_ALONE {
+        let by_hand = async {
+            let id = LockId::mint().unwrap();
+            raw.acquire_and_release(&pair, KEY, id.as_str()).await;
+        };
+        floor.push(micros(by_hand).await);
+        ours.push(micros(acquire_and_release(backend, &key)).await);
+    }
+    let (ours, floor) = (median(ours), median(floor));
+    table.note("acquire + release, one task, by hand, p50", floor, "µs");
+    table.note("acquire + release, one task, p50", ours, "µs");
+    table.judge("  … beside the floor", ours / floor, "×", Bar::AtMost(1.15));
+}
+
+/// 64 tasks, each with a key of its own: how many pairs a second there are.
+async fn together(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
+    let styles = [Style::Lean, Style::Cjson, Style::FenceOnly];
+    let mut pairs = Vec::new();
+    for style in styles {
+        pairs.push(Arc::new(raw.pair(style).await));
+    }
+    let (mut best, mut server) = ([0.0_f64; 4], [f64::MAX; 4]);
+    for _ in 0..TURNS {
+        for (turn, pair) in pairs.iter().enumerate() {
+            let (hand, pair) = (raw.clone(), pair.clone());
+            let work = move |key: LockKey| {
+                let (raw, pair) = (hand.clone(), pair.clone());
+                async move {
+                    let id = LockId::mint().unwrap();
+                    raw.acquire_and_release(&pair, key.as_str(), id.as_str()).await;
+                }
+            };
+            best[turn] = best[turn].max(per_second(work).await);
+            server[turn] = server[turn].min(2.0 * raw.script_time().await);
+        }
+        let backend = backend.clone();
+        let work = move |key: LockKey| {
+            let backend = backend.clone();
+            async move { acquire_and_release(&backend, &key).await }
+        };
+        best[3] = best[3].max(per_second(work).await);
+        server[3] = server[3].min(2.0 * raw.script_time().await);
+    }
+    let [lean, cjson, fence, ours] = best;
+    table.note("64 tasks, by hand", lean, "pairs/s");
+    table.note("64 tasks", ours, "pairs/s");
+    table.judge("  … beside the floor", ours / lean, "×", Bar::AtLeast(0.90));
+    table.note("64 tasks, plain cjson scripts by hand", cjson, "pairs/s");
+    table.judge("  … what the lean scripts gain", lean / cjson, "×", Bar::AtLeast(1.5));
+    table.note("64 tasks, nothing but a fence, by hand", fence, "pairs/s");
+    table.note("the server's time in the scripts of a pair", server[3], "µs");
+    table.note("the server's time in the plain cjson scripts of a pair", server[1], "µs");
+    table.note("  … beside each other", server[1] / server[3], "×");
+}
+
+pub(crate) async fn acquire_and_release(backend: &RedisBackend, key: &LockKey) {
+    let request = AcquireRequest::new(key.clone(), LockId::mint().unwrap(), Ttl::default());
+    let outcome = backend.acquire(&request).await.unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
+    backend.release(&LockRef::new(request.lock_id, request.key)).await.unwrap();
+}
+
+async fn per_second<F: Future<Output = ()> + Send + 'static>(
+    work: impl Fn(LockKey) -> F + Clone + Send + 'static,
+) -> f64 {
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let work = work.clone();
+        tasks.spawn(async move {
+            let key = LockKey::new(&format!("bench:task:{task:09}")).unwrap();
+            for _ in 0..PAIRS / TASKS {
+                work(key.clone()).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    PAIRS as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn micros(work: impl Future<Output = ()>) -> f64 {
+    let start = Instant::now();
+    work.await;
+    to_micros(start.elapsed())
+}
+
+pub(crate) fn to_micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

@@ -1,0 +1,145 @@
+//! The backend itself: each operation is in the file of its name.
+
+use std::{fmt, sync::Arc};
+
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
+    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
+    ReleaseOutcome, Ttl,
+};
+
+use crate::{
+    RedisConfig, UnsafeSettings, acquire, check,
+    client::{Client, Settings},
+    drift::Drift,
+    error::Failure,
+    extend,
+    layout::Layout,
+    lookup, operate,
+    options::Options,
+    release,
+    wait::{self, Waiters},
+};
+
+/// Keeps locks in Redis or Valkey. Cheap to clone; the clones share one connection (one for each node
+/// of a cluster), and another one while anybody waits for a release.
+///
+/// It needs a tokio runtime with its timer and its I/O on. The connections are closed when the last
+/// clone is dropped.
+#[derive(Clone)]
+pub struct RedisBackend(Arc<Store>);
+
+/// What the operations work with.
+pub(crate) struct Store {
+    pub(crate) client: Client,
+    pub(crate) layout: Layout,
+    pub(crate) options: Options,
+    pub(crate) drift: Drift,
+    pub(crate) waiters: Waiters,
+}
+
+impl RedisBackend {
+    /// Connects to an [address](RedisConfig::from_url) with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`RedisConfig::from_url`] and [`RedisConfig::connect`].
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        RedisConfig::from_url(url)?.connect().await
+    }
+
+    pub(crate) async fn open(
+        settings: Settings,
+        layout: Layout,
+        options: Options,
+        unsafe_settings: UnsafeSettings,
+    ) -> Result<Self, Failure> {
+        let client = Client::connect(settings.clone()).await?;
+        let store = Store {
+            waiters: Waiters::new(settings, &client).await?,
+            client,
+            layout,
+            options,
+            drift: Drift::default(),
+        };
+        check::enforce(&store, unsafe_settings).await?;
+        Ok(Self(Arc::new(store)))
+    }
+}
+
+impl LockBackend for RedisBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new()
+            .with_grace(self.0.options.grace)
+            .with_wake_up(self.0.waiters.wake_up())
+            .with_list()
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+        let outcome = acquire::acquire(&self.0, request).await.map_err(during(Operation::Acquire));
+        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+    }
+
+    async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
+        let outcome = extend::extend(&self.0, lock, ttl).await.map_err(during(Operation::Extend));
+        outcome.map_err(|error| about(error, lock))
+    }
+
+    async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
+        let outcome = release::release(&self.0, lock).await.map_err(during(Operation::Release));
+        outcome.map_err(|error| about(error, lock))
+    }
+
+    async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        let record = lookup::lookup(&self.0, query).await.map_err(during(Operation::Lookup));
+        record.map_err(|error| match query {
+            LockQuery::ByKey(key) => error.with_key(key),
+            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
+        })
+    }
+
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        let done = release::abandon(&self.0, lock_id, key).await;
+        let done = done.map_err(during(Operation::Abandon));
+        done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
+        operate::list(&self.0, request).await.map_err(during(Operation::List))
+    }
+
+    async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
+        let ended = operate::force_release(&self.0, key).await;
+        let ended = ended.map_err(during(Operation::ForceRelease));
+        ended.map_err(|error| error.with_key(key))
+    }
+
+    async fn released(&self, key: &LockKey) {
+        wait::released(&self.0, key).await;
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>, Error> {
+        check::check(&self.0).await.map_err(during(Operation::Check))
+    }
+}
+
+impl fmt::Debug for RedisBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBackend")
+            .field("layout", &self.0.layout)
+            .field("options", &self.0.options)
+            .finish_non_exhaustive()
+    }
+}
+
+fn during(operation: Operation) -> impl FnOnce(Failure) -> Error {
+    move |failure| failure.into_error(operation)
+}
+
+fn about(error: Error, lock: &LockRef) -> Error {
+    let error = error.with_lock_id(lock.lock_id);
+    match &lock.key {
+        Some(key) => error.with_key(key),
+        None => error,
+    }
+}

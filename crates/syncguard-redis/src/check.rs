@@ -1,0 +1,224 @@
+//! Looking for settings that would break a promise.
+
+use std::borrow::Cow;
+
+use syncguard_core::{Finding, Severity};
+
+use crate::{UnsafeSettings, backend::Store, client::Reply, error::Failure, layout::Shape};
+
+/// Looks at each server.
+pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    for node in store.client.nodes().await? {
+        let info = store.client.at(node.as_ref(), "INFO", &[]).await?;
+        // Managed services often forbid to read the configuration.
+        let fsync = store.client.at(node.as_ref(), "CONFIG", &["GET", "appendfsync"]).await;
+        let fsync = match fsync {
+            Ok(reply) => reply.list().get(1).and_then(Reply::text).map(str::to_owned),
+            Err(Failure::Refused(_)) => None,
+            Err(failure) => return Err(failure),
+        };
+        let server = Server {
+            info: info.text().unwrap_or_default(),
+            fsync: fsync.as_deref(),
+            shape: store.layout.shape(),
+            waits_for_replicas: store.options.replicas.is_some(),
+        };
+        for finding in server.findings() {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    Ok(findings)
+}
+
+/// Does what is to be done about unsafe settings on connecting.
+pub(crate) async fn enforce(store: &Store, policy: UnsafeSettings) -> Result<(), Failure> {
+    let findings = match (policy, check(store).await) {
+        (UnsafeSettings::Ignore, _) => return Ok(()),
+        (UnsafeSettings::Refuse, checked) => checked?,
+        (UnsafeSettings::Warn, Ok(findings)) => findings,
+        (UnsafeSettings::Warn, Err(failure)) => {
+            tracing::warn!(%failure, "the server's settings could not be looked at");
+            return Ok(());
+        }
+    };
+    let (grave, slight): (Vec<_>, Vec<_>) =
+        findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
+    for finding in slight {
+        tracing::info!(%finding, "a setting of the server weakens a promise");
+    }
+    if policy == UnsafeSettings::Refuse && !grave.is_empty() {
+        let grave: Vec<_> = grave.iter().map(|finding| finding.setting.as_ref()).collect();
+        return Err(Failure::Unsafe(grave.join(", ")));
+    }
+    for finding in grave {
+        tracing::warn!(%finding, "a setting of the server breaks a promise");
+    }
+    Ok(())
+}
+
+/// What a server tells of itself.
+struct Server<'a> {
+    info: &'a str,
+    fsync: Option<&'a str>,
+    shape: Shape,
+    waits_for_replicas: bool,
+}
+
+impl Server<'_> {
+    fn findings(&self) -> Vec<Finding> {
+        let findings =
+            [self.persistence(), self.eviction(), self.role(), self.cluster(), self.replication()];
+        findings.into_iter().flatten().collect()
+    }
+
+    /// A snapshot is minutes old. A log that is written before each answer, as this one is, loses
+    /// nothing when the process is killed; what it loses with the power depends on the syncing.
+    fn persistence(&self) -> Option<Finding> {
+        match self.number("aof_enabled") {
+            None => {
+                let consequence =
+                    "it could not be read, so grants and fences may not survive a restart";
+                return Some(slight("appendonly", consequence));
+            }
+            Some(0) => {
+                let consequence = "a restart takes back grants and fences: two holders, with fences \
+                                   that repeat; set appendonly yes";
+                return Some(grave("appendonly no", consequence));
+            }
+            Some(_) => {}
+        }
+        match self.fsync {
+            Some("always") => None,
+            Some("everysec") => Some(slight(
+                "appendfsync everysec",
+                "a power failure takes back the grants and fences of the last second or two; \
+                 appendfsync always does not",
+            )),
+            Some(other) => Some(grave(
+                format!("appendfsync {other}"),
+                "a power failure takes back the grants and fences of half a minute",
+            )),
+            None => Some(slight(
+                "appendfsync",
+                "it could not be read, so a power failure may take back grants and fences",
+            )),
+        }
+    }
+
+    /// Eviction takes live locks, and under the `allkeys` policies fence counters as well. Without a
+    /// limit nothing is evicted, but whoever sets one does not think of the policy.
+    fn eviction(&self) -> Option<Finding> {
+        let policy = self.value("maxmemory_policy").filter(|policy| *policy != "noeviction")?;
+        let setting = format!("maxmemory-policy {policy}");
+        let consequence = "a server that is short of memory drops live locks, whose keys are then \
+                           granted again; set maxmemory-policy noeviction";
+        Some(match self.number("maxmemory") {
+            Some(0) => {
+                slight(setting, "as soon as somebody sets maxmemory, live locks are dropped")
+            }
+            _ => grave(setting, consequence),
+        })
+    }
+
+    fn role(&self) -> Option<Finding> {
+        let replica = self.value("role").is_some_and(|role| role != "master");
+        let consequence = "it refuses every write; connect to the primary, or through a sentinel";
+        replica.then(|| grave("role replica", consequence))
+    }
+
+    fn cluster(&self) -> Option<Finding> {
+        let untagged = self.shape == Shape::Plain && self.number("cluster_enabled") == Some(1);
+        let consequence = "the names of a lock lie in different slots, so no operation works; use a \
+                           redis-cluster:// address";
+        untagged.then(|| grave("cluster-enabled yes with a plain layout", consequence))
+    }
+
+    /// Replication is asynchronous: who takes over may never have heard of the last grants.
+    fn replication(&self) -> Option<Finding> {
+        let replicas = self.number("connected_slaves").filter(|replicas| *replicas > 0)?;
+        let consequence = "a failover can lose the last grants and fences: two holders, with one \
+                           fence; let grants wait for replicas, and let resources refuse an equal \
+                           fence under another lock id";
+        let finding =
+            || slight(format!("{replicas} replicas that are not waited for"), consequence);
+        (!self.waits_for_replicas).then(finding)
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        let mut lines = self.info.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(found, _)| *found == name).map(|(_, value)| value.trim())
+    }
+
+    fn number(&self, name: &str) -> Option<u64> {
+        self.value(name)?.parse().ok()
+    }
+}
+
+fn grave(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
+    finding(Severity::Unsafe, setting.into(), consequence)
+}
+
+fn slight(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
+    finding(Severity::Warning, setting.into(), consequence)
+}
+
+fn finding(severity: Severity, setting: Cow<'static, str>, consequence: &'static str) -> Finding {
+    Finding { severity, setting, consequence: consequence.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::Severity;
+
+    use super::{Server, Shape};
+
+    const SAFE: &str = "aof_enabled:1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\
+                        role:master\r\nconnected_slaves:0\r\ncluster_enabled:0\r\n";
+
+    fn judged(info: &str, fsync: Option<&str>) -> Vec<(Severity, String)> {
+        let (shape, waits_for_replicas) = (Shape::Plain, false);
+        let findings = Server { info, fsync, shape, waits_for_replicas }.findings();
+        findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
+    }
+
+    #[test]
+    fn a_server_that_loses_nothing_has_no_finding() {
+        assert_eq!(judged(SAFE, Some("always")), []);
+    }
+
+    #[test]
+    fn each_setting_that_breaks_a_promise_is_found() {
+        for (safe, bad, finding) in [
+            ("aof_enabled:1", "aof_enabled:0", "appendonly no"),
+            (
+                "maxmemory:0\r\nmaxmemory_policy:noeviction",
+                "maxmemory:1\r\nmaxmemory_policy:allkeys-lru",
+                "maxmemory-policy allkeys-lru",
+            ),
+            ("role:master", "role:slave", "role replica"),
+            ("cluster_enabled:0", "cluster_enabled:1", "cluster-enabled yes with a plain layout"),
+        ] {
+            let found = judged(&SAFE.replace(safe, bad), Some("always"));
+            assert_eq!(found, [(Severity::Unsafe, finding.to_owned())]);
+        }
+        assert_eq!(judged(SAFE, Some("no")), [(Severity::Unsafe, "appendfsync no".to_owned())]);
+    }
+
+    #[test]
+    fn what_weakens_a_promise_or_cannot_be_read_is_a_warning() {
+        for (safe, weak) in [
+            ("connected_slaves:0", "connected_slaves:2"),
+            ("policy:noeviction", "policy:volatile-lru"),
+            ("aof_enabled:1", "nothing:1"),
+        ] {
+            let found = judged(&SAFE.replace(safe, weak), Some("always"));
+            assert!(matches!(found.as_slice(), [(Severity::Warning, _)]), "{found:?}");
+        }
+        for fsync in [Some("everysec"), None] {
+            assert!(matches!(judged(SAFE, fsync).as_slice(), [(Severity::Warning, _)]));
+        }
+    }
+}

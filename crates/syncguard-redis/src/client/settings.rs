@@ -1,0 +1,70 @@
+//! How the driver is set up.
+
+use std::time::Duration;
+
+use fred::types::{
+    Builder, RespVersion,
+    config::{Blocking, ReconnectError, ReconnectPolicy},
+};
+
+/// Where the driver connects, and how long things may take.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) builder: Builder,
+    pub(crate) command_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+}
+
+impl Settings {
+    /// Gives a builder with everything set that the guarantees rest on, whatever else its owner has
+    /// chosen.
+    ///
+    /// - One attempt for each command: by default a script whose reply was lost is sent again.
+    /// - No redirections: the driver learns where a slot is and leaves it to us to ask again. With one
+    ///   attempt and any redirections, an `ASK` ends its task and all that is on its way.
+    /// - A timeout for each command, which also cancels it while it waits to be sent.
+    /// - Reconnects without end: without a policy, commands hang for ever after a drop.
+    /// - A connection without an answer is closed, instead of being waited for.
+    /// - Errors of a server that is not, or not yet, the primary lead to a reconnect.
+    pub(crate) fn prepared(&self) -> Builder {
+        let mut builder = self.builder.clone();
+        builder.with_config(|config| {
+            config.fail_fast = true;
+            config.blocking = Blocking::Block;
+            config.version = RespVersion::RESP2;
+        });
+        builder.with_performance_config(|performance| {
+            performance.default_command_timeout = self.command_timeout;
+            performance.broadcast_channel_capacity = 1_024;
+        });
+        builder.with_connection_config(|connection| {
+            connection.max_command_attempts = 1;
+            connection.max_redirections = 0;
+            connection.connection_timeout = self.connect_timeout;
+            connection.internal_command_timeout = self.connect_timeout;
+            connection.unresponsive.max_timeout = Some(self.command_timeout);
+            connection.unresponsive.interval = self.command_timeout / 4;
+            connection.tcp.nodelay = Some(true);
+            connection.reconnect_errors = vec![
+                ReconnectError::ClusterDown,
+                ReconnectError::Loading,
+                ReconnectError::MasterDown,
+                ReconnectError::ReadOnly,
+            ];
+        });
+        builder.set_policy(ReconnectPolicy::Exponential {
+            attempts: 0,
+            max_attempts: 0,
+            min_delay: 10,
+            max_delay: 1_000,
+            base: 2,
+            jitter: 10,
+        });
+        builder
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        let config = self.builder.get_config();
+        config.is_some_and(|config| config.server.is_clustered())
+    }
+}

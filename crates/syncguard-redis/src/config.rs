@@ -1,0 +1,334 @@
+//! Where the server is and how it is used.
+
+use std::{fmt, time::Duration};
+
+use fred::types::{Builder, config::Config};
+use syncguard_core::{Error, Operation};
+
+use crate::{
+    RedisBackend,
+    client::Settings,
+    error::Failure,
+    layout::{Layout, Shape},
+    options::{Counters, Options, Replicas},
+};
+
+/// Says which server keeps the locks and how it is used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use syncguard_redis::{RedisConfig, UnsafeSettings};
+///
+/// # async fn example() -> Result<(), syncguard_core::Error> {
+/// let backend = RedisConfig::from_url("rediss://app:secret@redis.internal:6380/2")?
+///     .prefix("billing")
+///     .command_timeout(Duration::from_secs(2))
+///     .unsafe_settings(UnsafeSettings::Refuse)
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RedisConfig {
+    builder: Builder,
+    prefix: String,
+    options: Options,
+    unsafe_settings: UnsafeSettings,
+    command_timeout: Duration,
+    connect_timeout: Duration,
+}
+
+/// Says what [`RedisConfig::connect`] does about settings of the server that would break a promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnsafeSettings {
+    /// Fails with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), and names them.
+    Refuse,
+    /// Logs them as a warning.
+    #[default]
+    Warn,
+    /// Does not look.
+    Ignore,
+}
+
+impl RedisConfig {
+    /// The prefix of all names unless told otherwise, that of the TypeScript SyncGuard.
+    pub const DEFAULT_PREFIX: &'static str = "syncguard";
+
+    /// The longest prefix, in bytes.
+    pub const MAX_PREFIX: usize = Layout::MAX_PREFIX;
+
+    /// How long past its expiry a grant keeps its key, at most and unless told otherwise: 1000 ms.
+    pub const MAX_GRACE: Duration = Duration::from_millis(1_000);
+
+    /// How long a command may take unless told otherwise: 5 seconds.
+    pub const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// How long connecting may take unless told otherwise: 5 seconds.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// Takes an address.
+    ///
+    /// | Address | Server |
+    /// | --- | --- |
+    /// | `redis://[user:password@]host[:port][/database]` | one server, or a proxy for one |
+    /// | `rediss://…` | the same over TLS |
+    /// | `redis-sentinel://host:port?sentinelServiceName=name[&node=host:port…]` | the primary that the sentinels name |
+    /// | `redis-cluster://host:port[?node=host:port…]` | a cluster |
+    /// | `redis+unix:///path/to/socket` | one server, through a Unix socket |
+    ///
+    /// `rediss-sentinel`, `rediss-cluster` and the same schemes with `valkey` work as well.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is none of these. The
+    /// text does not repeat the address, which may hold a password.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        let refused = |_| {
+            let rule = "the address is none of redis://, rediss://, redis-sentinel://, \
+                        redis-cluster:// or redis+unix://";
+            Failure::Config(rule.to_owned()).into_error(Operation::Connect)
+        };
+        let scheme = url.split("://").next().unwrap_or_default();
+        if !is_scheme(scheme) {
+            return Err(refused(()));
+        }
+        let config = Config::from_url(url).map_err(|_| refused(()))?;
+        Ok(Self::from_builder(Builder::from_config(config)))
+    }
+
+    /// Takes a driver's builder with the caller's own addresses, credentials, TLS and TCP settings.
+    ///
+    /// What the guarantees rest on is set regardless: one attempt for each command, the timeouts, the
+    /// reconnects, and version 2 of the protocol.
+    pub fn from_builder(builder: Builder) -> Self {
+        Self {
+            builder,
+            prefix: Self::DEFAULT_PREFIX.to_owned(),
+            options: Options {
+                grace: Self::MAX_GRACE,
+                replicas: None,
+                counters: Counters::FromOne,
+            },
+            unsafe_settings: UnsafeSettings::default(),
+            command_timeout: Self::DEFAULT_COMMAND_TIMEOUT,
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+        }
+    }
+
+    /// Sets what the names of all keys begin with. All who share locks need the same prefix.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets how long past its expiry a grant keeps its key: whole milliseconds, at most
+    /// [`MAX_GRACE`](Self::MAX_GRACE).
+    ///
+    /// It is how much longer than its ttl a record is stored. Zero is what the TypeScript SyncGuard
+    /// does; then the holder's safety margin is all that lies between two holders. Clients with
+    /// different graces exclude each other correctly: a record that is still stored counts for all.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.options.grace = grace;
+        self
+    }
+
+    /// Sets what to do about unsafe settings of the server.
+    #[must_use]
+    pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
+        self.unsafe_settings = unsafe_settings;
+        self
+    }
+
+    /// Sets how long a command may take, from being asked for to its answer, reconnects included.
+    ///
+    /// Keep it below the request timeout of the lock layer (10 s by default): the driver then
+    /// cancels what it has not sent before anybody gives up waiting.
+    #[must_use]
+    pub fn command_timeout(mut self, timeout: Duration) -> Self {
+        self.command_timeout = timeout;
+        self
+    }
+
+    /// Sets how long connecting may take.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Lets a grant or an extend count only when this many replicas have it (`WAIT`), within
+    /// `timeout`, which must be shorter than the command timeout.
+    ///
+    /// It makes the loss of a grant in a failover unlikely, not impossible: a replica that has the
+    /// grant need not be the one that takes over. It costs a round trip, and the connection waits
+    /// meanwhile. Too few replicas are a
+    /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and the grant is given
+    /// back.
+    #[must_use]
+    pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
+        self.options.replicas = Some(Replicas { count, timeout });
+        self
+    }
+
+    /// Lets the fences of a key that has no counter yet begin at the server's Unix milliseconds
+    /// instead of 1.
+    ///
+    /// If a server loses its data, fences then go on above all that it granted before, unless a key
+    /// was granted more than once in each millisecond of its life. It does not help where a server
+    /// goes back to older data.
+    #[must_use]
+    pub fn seed_new_counters(mut self) -> Self {
+        self.options.counters = Counters::FromServerTime;
+        self
+    }
+
+    /// Connects, and looks at the server's settings.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
+    ///   rule.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
+    ///   is to be [refused](UnsafeSettings::Refuse).
+    pub async fn connect(self) -> Result<RedisBackend, Error> {
+        let refused = |failure: Failure| failure.into_error(Operation::Connect);
+        let (settings, layout) = self.validated().map_err(refused)?;
+        let unsafe_settings = self.unsafe_settings;
+        let connecting = RedisBackend::open(settings, layout, self.options, unsafe_settings);
+        connecting.await.map_err(refused)
+    }
+
+    fn validated(&self) -> Result<(Settings, Layout), Failure> {
+        let settings = Settings {
+            builder: self.builder.clone(),
+            command_timeout: self.command_timeout,
+            connect_timeout: self.connect_timeout,
+        };
+        let shape = if settings.is_cluster() { Shape::Tagged } else { Shape::Plain };
+        for (rule, holds) in [
+            ("the prefix is longer than 400 bytes", self.prefix.len() <= Self::MAX_PREFIX),
+            (
+                "on a cluster the prefix needs characters other than colons and no braces",
+                shape == Shape::Plain
+                    || !(self.prefix.trim_end_matches(':').is_empty()
+                        || self.prefix.contains(['{', '}'])),
+            ),
+            (
+                "the grace is longer than 1000 ms, or no whole number of them",
+                self.options.grace <= Self::MAX_GRACE
+                    && self.options.grace.subsec_nanos().is_multiple_of(1_000_000),
+            ),
+            (
+                "a timeout is shorter than 10 ms",
+                self.command_timeout.min(self.connect_timeout) >= Duration::from_millis(10),
+            ),
+            (
+                "the timeout for replicas is zero, or not shorter than the command timeout",
+                self.options.replicas.is_none_or(|replicas| {
+                    replicas.timeout >= Duration::from_millis(1)
+                        && replicas.timeout < self.command_timeout
+                }),
+            ),
+        ] {
+            if !holds {
+                return Err(Failure::Config(rule.to_owned()));
+            }
+        }
+        Ok((settings, Layout::new(&self.prefix, shape)))
+    }
+}
+
+/// The driver takes any scheme for `redis`.
+fn is_scheme(scheme: &str) -> bool {
+    let kind = scheme.strip_prefix("redis").or_else(|| scheme.strip_prefix("valkey"));
+    kind.is_some_and(|kind| {
+        matches!(kind, "" | "s" | "-cluster" | "s-cluster" | "-sentinel" | "s-sentinel" | "+unix")
+    })
+}
+
+impl fmt::Debug for RedisConfig {
+    /// Leaves the builder out: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("prefix", &self.prefix)
+            .field("options", &self.options)
+            .field("unsafe_settings", &self.unsafe_settings)
+            .field("command_timeout", &self.command_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{RedisConfig, is_scheme};
+    use crate::layout::Shape;
+
+    const URL: &str = "redis://localhost:6379";
+
+    fn shape_of(url: &str) -> Shape {
+        RedisConfig::from_url(url).unwrap().validated().unwrap().1.shape()
+    }
+
+    #[test]
+    fn an_address_says_what_kind_of_server_it_is() {
+        for url in [
+            URL,
+            "rediss://u:p@h",
+            "valkey://h/3",
+            "redis+unix:///tmp/redis.sock",
+            "redis-sentinel://h:1?sentinelServiceName=s&node=i:2",
+        ] {
+            assert_eq!(shape_of(url), Shape::Plain, "{url}");
+        }
+        for url in ["redis-cluster://h:1?node=i:2", "valkeys-cluster://h:1"] {
+            assert_eq!(shape_of(url), Shape::Tagged, "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_being_repeated() {
+        for bad in ["", "localhost", "http://h", "postgres://u:secret@h", "redis://u:secret@h:port"]
+        {
+            let error = RedisConfig::from_url(bad).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+        assert!(!is_scheme("redisx") && !is_scheme("sredis"));
+    }
+
+    #[test]
+    fn values_that_break_a_rule_are_refused() {
+        let config = || RedisConfig::from_url(URL).unwrap();
+        let cluster = || RedisConfig::from_url("redis-cluster://h:1").unwrap();
+        let second = Duration::from_secs(1);
+        for bad in [
+            config().prefix("p".repeat(401)),
+            cluster().prefix("a{b"),
+            cluster().prefix("::"),
+            config().grace(second + Duration::from_millis(1)),
+            config().grace(Duration::from_micros(1)),
+            config().command_timeout(Duration::ZERO),
+            config().wait_for_replicas(1, Duration::ZERO),
+            config().wait_for_replicas(1, second).command_timeout(second),
+        ] {
+            assert!(bad.validated().is_err(), "{bad:?}");
+        }
+        assert!(config().prefix("").grace(Duration::ZERO).validated().is_ok());
+    }
+
+    #[test]
+    fn a_password_shows_in_no_log() {
+        let config = RedisConfig::from_url("redis://u:secret@h").unwrap();
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,249 @@
+//! What goes wrong, and what the core calls it.
+
+use std::time::Duration;
+
+use syncguard_core::{Error, ErrorKind, Operation};
+
+pub(crate) use fred::error::Error as DriverError;
+use fred::error::ErrorKind as DriverKind;
+
+/// Everything that can end an operation without an outcome.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Core(#[from] Error),
+    #[error("{0}")]
+    Config(String),
+    #[error("shared mode")]
+    SharedMode,
+    #[error("the id was abandoned")]
+    Abandoned,
+    #[error("the fence counter is at its limit, or is no counter")]
+    FenceLimit,
+    #[error("{0} cannot be read")]
+    Unreadable(&'static str),
+    #[error("the server's settings are unsafe: {0}")]
+    Unsafe(String),
+    #[error("{acknowledged} of {wanted} replicas acknowledged the {what} in time")]
+    Replicas { what: &'static str, acknowledged: i64, wanted: u32, effect: Effect },
+    #[error("no connection within {0:?}")]
+    Unconnected(Duration),
+    #[error("the server could not be connected to")]
+    Connecting(#[source] DriverError),
+    #[error("the command was not sent")]
+    NotSent(#[source] DriverError),
+    #[error("no answer in time")]
+    TimedOut(#[source] DriverError),
+    #[error("the connection was lost")]
+    Broken(#[source] DriverError),
+    /// The server's own words.
+    #[error("{}", explain(.0.details()))]
+    Refused(DriverError),
+}
+
+/// Whether a request that failed may have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    None,
+    Unknown,
+}
+
+/// What the driver says of a command that it did not send, or that the server sent elsewhere. The third
+/// is its way to report `MOVED` and `ASK` where it may not follow them.
+const NOT_SENT: [&str; 7] = [
+    "Failed to route command",
+    "Too many failed write attempts",
+    "Too many redirections",
+    "Failed to send command to router",
+    "Client is not initialized",
+    "Missing server for hash slot",
+    "Missing cluster routing state",
+];
+
+impl Failure {
+    /// Sorts what the driver reports of a command.
+    pub(crate) fn driver(error: DriverError) -> Self {
+        let details = error.details();
+        if code(details).is_some() {
+            return Self::Refused(error);
+        }
+        if NOT_SENT.iter().any(|text| details.starts_with(text)) {
+            return Self::NotSent(error);
+        }
+        match error.kind() {
+            DriverKind::Timeout => Self::TimedOut(error),
+            DriverKind::Config | DriverKind::Url => Self::Config(details.to_owned()),
+            _ => Self::Broken(error),
+        }
+    }
+
+    /// Sorts what the driver reports of a connection that it could not make.
+    pub(crate) fn connecting(error: DriverError) -> Self {
+        match Self::driver(error) {
+            Self::NotSent(error) | Self::TimedOut(error) | Self::Broken(error) => {
+                Self::Connecting(error)
+            }
+            other => other,
+        }
+    }
+
+    /// Makes the core's error.
+    pub(crate) fn into_error(self, operation: Operation) -> Error {
+        let (kind, effect) = self.classify();
+        let detail = self.to_string();
+        let source = match self {
+            Self::Core(error) => return error,
+            Self::Connecting(source)
+            | Self::NotSent(source)
+            | Self::TimedOut(source)
+            | Self::Broken(source)
+            | Self::Refused(source) => Some(source),
+            _ => None,
+        };
+        let mut error = Error::new(kind, operation).with_detail(detail);
+        if let Some(source) = source {
+            error = error.with_source(source);
+        }
+        let reads = matches!(operation, Operation::Lookup | Operation::List | Operation::Check);
+        match effect {
+            Effect::Unknown if !reads => error,
+            _ => error.not_applied(),
+        }
+    }
+
+    fn classify(&self) -> (ErrorKind, Effect) {
+        match self {
+            Self::Core(error) => (error.kind(), Effect::None),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
+            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::None),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
+            Self::FenceLimit | Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::Replicas { effect, .. } => (ErrorKind::ServiceUnavailable, *effect),
+            Self::Unconnected(_) | Self::Connecting(_) | Self::NotSent(_) => {
+                (ErrorKind::ServiceUnavailable, Effect::None)
+            }
+            Self::TimedOut(_) => (ErrorKind::NetworkTimeout, Effect::Unknown),
+            Self::Broken(_) => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::Refused(error) => classify_reply(error.details()),
+        }
+    }
+}
+
+/// Sorts the error replies of a server by their first word.
+///
+/// A script that meets an error has written nothing: the server refuses it at the first write, and
+/// every script reads before it writes.
+///
+/// Four replies leave it open all the same. They make the driver reconnect, and it answers *every*
+/// command that was on its way over the connection with the reply to the first: one that was
+/// behind it may have been carried out, by a server that had just finished loading, say.
+fn classify_reply(details: &str) -> (ErrorKind, Effect) {
+    match code(details).unwrap_or_default() {
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => (ErrorKind::AuthFailed, Effect::None),
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" => {
+            (ErrorKind::ServiceUnavailable, Effect::Unknown)
+        }
+        "OOM" | "TRYAGAIN" | "BUSY" | "MISCONF" | "NOREPLICAS" | "MOVED" | "ASK" => {
+            (ErrorKind::ServiceUnavailable, Effect::None)
+        }
+        "ERR" if details.contains("can't run this command") || details.contains("ACL failure") => {
+            (ErrorKind::AuthFailed, Effect::None)
+        }
+        "ERR" if details.contains("max number of clients") => {
+            (ErrorKind::ServiceUnavailable, Effect::None)
+        }
+        _ => (ErrorKind::Internal, Effect::None),
+    }
+}
+
+/// Gives the code that begins a server's error reply. What the driver says itself begins with a word
+/// in lower case.
+fn code(details: &str) -> Option<&str> {
+    let word = details.split_whitespace().next()?;
+    let shouts = word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_uppercase());
+    shouts.then_some(word)
+}
+
+/// Explains a reply in words of our own where they say more, and quotes it otherwise. No reply of a
+/// server quotes the name of a key.
+fn explain(details: &str) -> String {
+    let explanation = match code(details).unwrap_or_default() {
+        "OOM" => "the server has used up its memory",
+        "READONLY" => "the server is a replica",
+        "LOADING" => "the server is loading its data",
+        "MASTERDOWN" => "the replica has lost its primary",
+        "CLUSTERDOWN" => "the cluster is down",
+        "TRYAGAIN" | "MOVED" | "ASK" => "the slot of the lock is being moved",
+        "BUSY" => "the server is busy with a script",
+        "MISCONF" => "the server cannot write its snapshot",
+        "NOREPLICAS" => "the server has too few replicas",
+        "CROSSSLOT" => "the server is part of a cluster; use a redis-cluster:// address",
+        "WRONGTYPE" => "something else is stored under a name of the lock",
+        _ => return details.to_owned(),
+    };
+    explanation.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use fred::error::{Error as DriverError, ErrorKind as DriverKind};
+    use syncguard_core::{ErrorKind, Operation};
+
+    use super::Failure;
+
+    fn classified(kind: DriverKind, details: &'static str) -> (ErrorKind, bool) {
+        let failure = Failure::driver(DriverError::new(kind, details));
+        let error = failure.into_error(Operation::Acquire);
+        (error.kind(), error.may_have_applied())
+    }
+
+    #[test]
+    fn what_the_server_refused_changed_nothing() {
+        for (details, kind) in [
+            ("NOAUTH Authentication required.", ErrorKind::AuthFailed),
+            ("WRONGPASS invalid username-password pair", ErrorKind::AuthFailed),
+            ("NOPERM this user has no permissions", ErrorKind::AuthFailed),
+            ("ERR The user executing the script can't run this command", ErrorKind::AuthFailed),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                ErrorKind::ServiceUnavailable,
+            ),
+            ("BUSY Redis is busy running a script.", ErrorKind::ServiceUnavailable),
+            ("TRYAGAIN Multiple keys request", ErrorKind::ServiceUnavailable),
+            ("MISCONF Redis is configured to save", ErrorKind::ServiceUnavailable),
+            ("WRONGTYPE Operation against a key", ErrorKind::Internal),
+            ("ERR value is not an integer or out of range", ErrorKind::Internal),
+        ] {
+            assert_eq!(classified(DriverKind::Unknown, details), (kind, false), "{details}");
+        }
+    }
+
+    #[test]
+    fn replies_that_the_driver_gives_to_all_commands_on_their_way_leave_the_outcome_open() {
+        for details in ["READONLY You can't", "LOADING Redis is", "CLUSTERDOWN Hash slot"] {
+            let classified = classified(DriverKind::Unknown, details);
+            assert_eq!(classified, (ErrorKind::ServiceUnavailable, true), "{details}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_sent_changed_nothing_and_what_was_lost_may_have() {
+        for (kind, details, expected) in [
+            (
+                DriverKind::Unknown,
+                "Failed to route command.",
+                (ErrorKind::ServiceUnavailable, false),
+            ),
+            (
+                DriverKind::Unknown,
+                "Too many failed write attempts.",
+                (ErrorKind::ServiceUnavailable, false),
+            ),
+            (DriverKind::Timeout, "Request timed out.", (ErrorKind::NetworkTimeout, true)),
+            (DriverKind::IO, "Connection closed.", (ErrorKind::ServiceUnavailable, true)),
+            (DriverKind::Canceled, "Canceled.", (ErrorKind::ServiceUnavailable, true)),
+        ] {
+            assert_eq!(classified(kind, details), expected, "{details}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Extending.
+
+use syncguard_core::{BootClock, Clock, ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
+
+use crate::{
+    acquire::{lifetime, remember, replicated, too_few},
+    backend::Store,
+    error::{Effect, Failure},
+    layout::LockName,
+    lookup::find,
+    record::head,
+    script::{EXTEND, reply},
+};
+
+/// Moves the expiry: one round trip where the key is known, two where only the id is.
+///
+/// A key that turns out not to be the id's was a wrong hint, or the lock is gone; the index tells.
+pub(crate) async fn extend(
+    store: &Store,
+    lock: &LockRef,
+    ttl: Ttl,
+) -> Result<ExtendOutcome, Failure> {
+    let hinted = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
+    if let Some(name) = &hinted {
+        let outcome = move_expiry(store, name, lock.lock_id, ttl).await?;
+        if outcome != ExtendOutcome::NotHeld(NotHeld::NotFound) {
+            return Ok(outcome);
+        }
+    }
+    match find(store, lock.lock_id).await? {
+        Some(name) if Some(&name) != hinted.as_ref() => {
+            move_expiry(store, &name, lock.lock_id, ttl).await
+        }
+        _ => Ok(ExtendOutcome::NotHeld(NotHeld::NotFound)),
+    }
+}
+
+async fn move_expiry(
+    store: &Store,
+    lock: &LockName,
+    id: LockId,
+    ttl: Ttl,
+) -> Result<ExtendOutcome, Failure> {
+    let mark = store.layout.mark(lock, id);
+    let (head, ttl_ms, lifetime) = (head(id), ttl.as_millis().to_string(), lifetime(store, ttl));
+    let sent = BootClock.now();
+    let keys = [lock.as_str(), &mark];
+    let reply = store.client.run(&EXTEND, &keys, &[&head, &ttl_ms, &lifetime]).await?;
+    match reply.integer() {
+        Some(reply::NOT_FOUND) => Ok(ExtendOutcome::NotHeld(NotHeld::NotFound)),
+        Some(reply::EXPIRED) => Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
+        Some(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
+        Some(now) => {
+            let now = Timestamp::from_unix_millis(now);
+            store.drift.observe(now, sent);
+            confirm(store, lock).await?;
+            remember(store, lock, id, ttl).await;
+            Ok(ExtendOutcome::Extended { expires_at: now.after(ttl) })
+        }
+        None => Err(Failure::Unreadable("the answer to an extend")),
+    }
+}
+
+/// Waits for the replicas, where that is asked for. An extend that only the primary knows would be
+/// lost in a failover, and with it the lock, while its holder counts on it.
+async fn confirm(store: &Store, lock: &LockName) -> Result<(), Failure> {
+    let Some(replicas) = store.options.replicas else {
+        return Ok(());
+    };
+    let acknowledged = replicated(store, lock, replicas).await?;
+    if acknowledged >= i64::from(replicas.count) {
+        return Ok(());
+    }
+    Err(too_few("extend", acknowledged, replicas, Effect::Unknown))
+}

@@ -1,0 +1,273 @@
+//! The names under which a lock is kept.
+
+use syncguard_core::{Error, KeyLayout, LockId, LockKey};
+
+/// The longest name that the formats allow, and what the name of an id's mark needs beyond a prefix:
+/// `:id:` and 22 characters.
+const LIMIT: usize = 1_000;
+const RESERVE: usize = 26;
+
+/// The words that derived names put where a key would begin.
+const RESERVED: [&str; 2] = ["id:", "fence:"];
+
+/// Derives the names of locks, fence counters, marks and channels.
+///
+/// A **mark** stands for a lock id: it names the lock that was granted to the id, or is empty where
+/// the id was abandoned. It lives in the slot of its lock, because acquire reads and writes both. An
+/// **index** leads from an id to the name of its lock; it is a hint, since every script verifies the
+/// owner.
+///
+/// **Plain**, the layout of the TypeScript SyncGuard, for a single server: `p:key`,
+/// `p:fence:p:key`, and `p:id:<id>`, which is mark and index in one.
+///
+/// **Tagged**, for a cluster: `{p:key}`, `{p:key}:fence`, `{p:key}:id:<id>` share a slot, whatever
+/// the key holds, since the hash tag begins at the first brace, which is ours, and is never empty.
+/// The index `p:id:<id>` has a slot of its own. A lock's name ends with a brace, a counter's and a
+/// mark's never do, and only a mark ends with 22 characters of an id: no two names collide.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    shape: Shape,
+    prefix: String,
+    keys: KeyLayout,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Plain,
+    Tagged,
+}
+
+/// The name of a lock, from which those of its mark and its channel derive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LockName(String);
+
+impl LockName {
+    /// Takes a name that an index or a scan gave.
+    pub(crate) fn new(name: String) -> Self {
+        Self(name)
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The channel that a release is published on.
+    pub(crate) fn channel(&self) -> String {
+        format!("{}:released", self.0)
+    }
+}
+
+impl Layout {
+    /// The longest prefix: with it, every key of 512 bytes and every counter still has its plain
+    /// name or its hashed one.
+    pub(crate) const MAX_PREFIX: usize = 400;
+
+    /// Describes a layout. Colons at the end of the prefix are dropped.
+    pub(crate) fn new(prefix: &str, shape: Shape) -> Self {
+        // The braces of a tag need two bytes more.
+        let reserve = match shape {
+            Shape::Plain => RESERVE,
+            Shape::Tagged => RESERVE + 2,
+        };
+        Self {
+            shape,
+            prefix: prefix.trim_end_matches(':').to_owned(),
+            keys: KeyLayout::new(prefix, LIMIT, reserve),
+        }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Names the lock of a key.
+    ///
+    /// In the plain layout a key that begins like a derived name is kept under its hashed form:
+    /// `fence:p:k` would otherwise be the counter of `k`.
+    pub(crate) fn lock(&self, key: &LockKey) -> Result<LockName, Error> {
+        match self.shape {
+            Shape::Plain if is_reserved(key) => self.keys.hashed_lock_name(key).map(LockName),
+            Shape::Plain => self.keys.lock_name(key).map(LockName),
+            Shape::Tagged => Ok(LockName(format!("{{{}}}", self.keys.lock_name(key)?))),
+        }
+    }
+
+    /// Names the fence counter of a key whose lock has this name.
+    pub(crate) fn fence(&self, key: &LockKey, lock: &LockName) -> Result<String, Error> {
+        match self.shape {
+            // The name of the counter follows from that of the lock, and a hashed one is short.
+            Shape::Plain if is_reserved(key) => Ok(self.join(&format!("fence:{}", lock.0))),
+            Shape::Plain => self.keys.fence_name(key),
+            Shape::Tagged => Ok(format!("{}:fence", lock.0)),
+        }
+    }
+
+    /// Names the mark of an id in the slot of its lock.
+    pub(crate) fn mark(&self, lock: &LockName, id: LockId) -> String {
+        match self.shape {
+            Shape::Plain => self.index(id),
+            Shape::Tagged => format!("{}:id:{}", lock.0, id.as_str()),
+        }
+    }
+
+    /// Names what leads from an id to its lock.
+    pub(crate) fn index(&self, id: LockId) -> String {
+        self.join(&format!("id:{}", id.as_str()))
+    }
+
+    /// Gives the pattern of `SCAN` that matches the names of all locks whose keys begin with a text,
+    /// and perhaps others.
+    pub(crate) fn pattern(&self, text: &str) -> String {
+        // A hashed name shows nothing of its key.
+        let hashed = |word: &str| word.starts_with(text) || text.starts_with(word);
+        let text = match self.shape {
+            Shape::Plain if RESERVED.iter().any(|word| hashed(word)) => "",
+            _ => text,
+        };
+        let brace = match self.shape {
+            Shape::Plain => "",
+            Shape::Tagged => "{",
+        };
+        format!("{brace}{}*", escape(&self.join(text)))
+    }
+
+    /// Tells whether a name that a scan gave is that of a lock.
+    pub(crate) fn is_lock(&self, name: &str) -> bool {
+        match self.shape {
+            Shape::Plain => !RESERVED.iter().any(|word| name.starts_with(&self.join(word))),
+            Shape::Tagged => name.starts_with('{') && name.ends_with('}'),
+        }
+    }
+
+    fn join(&self, text: &str) -> String {
+        match self.prefix.as_str() {
+            "" => text.to_owned(),
+            prefix => format!("{prefix}:{text}"),
+        }
+    }
+}
+
+fn is_reserved(key: &LockKey) -> bool {
+    RESERVED.iter().any(|word| key.as_str().starts_with(word))
+}
+
+/// Takes the meaning from the characters that mean something in a pattern.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use syncguard_core::{LockId, LockKey};
+
+    use super::{Layout, LockName, Shape};
+
+    const ID: &str = "abcdefghijklmnopqrstuv";
+
+    fn names(layout: &Layout, key: &str) -> [String; 3] {
+        let (key, id) = (LockKey::new(key).unwrap(), ID.parse::<LockId>().unwrap());
+        let lock = layout.lock(&key).unwrap();
+        let fence = layout.fence(&key, &lock).unwrap();
+        [lock.as_str().to_owned(), fence, layout.mark(&lock, id)]
+    }
+
+    #[test]
+    fn the_plain_layout_is_that_of_the_stored_formats() {
+        let plain = Layout::new("syncguard", Shape::Plain);
+        assert_eq!(
+            names(&plain, "payment:42"),
+            [
+                "syncguard:payment:42",
+                "syncguard:fence:syncguard:payment:42",
+                "syncguard:id:abcdefghijklmnopqrstuv",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_that_begins_like_a_derived_name_is_kept_under_its_hashed_form() {
+        let plain = Layout::new("syncguard", Shape::Plain);
+        for key in ["id:k", "fence:k", "fence:syncguard:k", "id:", "fence:"] {
+            let [lock, fence, _] = names(&plain, key);
+            assert_eq!(lock.len(), "syncguard:".len() + 22, "{key}");
+            assert_eq!(fence, format!("syncguard:fence:{lock}"));
+            assert!(plain.is_lock(&lock) && !plain.is_lock(&fence));
+        }
+    }
+
+    #[test]
+    fn no_two_names_of_different_keys_collide() {
+        let texts = [
+            "k",
+            "id:k",
+            "fence:k",
+            "fence:syncguard:k",
+            "}",
+            "{",
+            "{}",
+            "k}",
+            "k}:fence",
+            "a}b",
+            "k}:id:abcdefghijklmnopqrstuv",
+            "syncguard:k",
+            ":",
+        ];
+        for shape in [Shape::Plain, Shape::Tagged] {
+            let layout = Layout::new("syncguard", shape);
+            let mut seen = HashSet::new();
+            for [lock, fence, mark] in texts.map(|text| names(&layout, text)) {
+                assert!(layout.is_lock(&lock) && !layout.is_lock(&fence) && !layout.is_lock(&mark));
+                assert!(seen.insert(lock.clone()) && seen.insert(fence), "{lock}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_tagged_names_of_a_key_share_a_hash_tag_whatever_the_key_holds() {
+        let tagged = Layout::new("syncguard", Shape::Tagged);
+        for key in ["k", "}", "{}", "a}b{c}", "{x"] {
+            let tags = names(&tagged, key).map(|name| {
+                let rest = name.strip_prefix('{').unwrap().to_owned();
+                rest.split('}').next().unwrap().to_owned()
+            });
+            assert!(!tags[0].is_empty());
+            assert!(tags.iter().all(|tag| *tag == tags[0]), "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_prefix_leaves_room_for_every_key() {
+        for shape in [Shape::Plain, Shape::Tagged] {
+            let layout = Layout::new(&"p".repeat(Layout::MAX_PREFIX), shape);
+            for key in ["k".repeat(512), format!("fence:{}", "k".repeat(506))] {
+                let [lock, fence, mark] = names(&layout, &key);
+                assert!(lock.len() + 26 <= 1_000 && fence.len() <= 1_000, "{}", fence.len());
+                assert!(mark.len() <= 1_000);
+            }
+        }
+    }
+
+    #[test]
+    fn a_pattern_finds_hashed_names_and_takes_no_character_for_a_wildcard() {
+        let plain = Layout::new("a*b", Shape::Plain);
+        assert_eq!(plain.pattern("job:[1]"), r"a\*b:job:\[1\]*");
+        for text in ["", "i", "id:x", "fence:y"] {
+            assert_eq!(plain.pattern(text), r"a\*b:*");
+        }
+        assert_eq!(Layout::new("p", Shape::Tagged).pattern("id:"), "{p:id:*");
+    }
+
+    #[test]
+    fn a_channel_carries_the_name_of_its_lock() {
+        assert_eq!(LockName::new("{p:k}".to_owned()).channel(), "{p:k}:released");
+    }
+}

@@ -1,0 +1,22 @@
+#![doc = include_str!("../README.md")]
+
+mod acquire;
+mod backend;
+mod channels;
+mod check;
+mod client;
+mod config;
+mod drift;
+mod error;
+mod extend;
+mod layout;
+mod lookup;
+mod operate;
+mod options;
+mod record;
+mod release;
+mod script;
+mod wait;
+
+pub use backend::RedisBackend;
+pub use config::{RedisConfig, UnsafeSettings};

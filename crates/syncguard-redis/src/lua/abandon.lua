@@ -1,0 +1,24 @@
+-- Makes sure that the id holds this lock neither now nor later.
+--
+-- KEYS[1] the lock           KEYS[2] the mark of the lock id
+-- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
+-- ARGV[2] the channel of the lock
+-- ARGV[3] PUBLISH, SPUBLISH or ""                            ARGV[4] how long the mark stays, in ms
+--
+-- Reply   1                  the id held the lock, which is free now
+--         0                  it did not
+
+local call = redis.call
+call('SET', KEYS[2], '', 'PX', ARGV[4])
+local record = call('GET', KEYS[1])
+if not record then return 0 end
+
+-- As in acquire.lua. A record that cannot be read is nobody's grant.
+if string.sub(record, 1, #ARGV[1]) ~= ARGV[1] then
+  local ok, foreign = pcall(cjson.decode, record)
+  if not ok or type(foreign) ~= 'table' then return 0 end
+  if foreign.lockId ~= string.match(ARGV[1], '^{"lockId":"(.-)"') then return 0 end
+end
+call('DEL', KEYS[1])
+if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
+return 1

@@ -1,0 +1,64 @@
+-- Grants a lock, or tells who has it.
+--
+-- KEYS[1] the lock           KEYS[2] its fence counter       KEYS[3] the mark of the lock id
+-- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
+-- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
+-- ARGV[4] the tail of the record: "key", "owner" and the brace
+-- ARGV[5] optional: "seed" to start a new counter at the server's milliseconds
+--
+-- Reply   {1, fence, now}         granted just now, until now + ttl
+--         {2, now, record}        the id holds the lock already
+--         {0, now, record, pttl}  somebody else does; nothing was written
+--         -1                      the id was abandoned
+--         -2                      the counter is at its limit, or below zero
+--         -3                      the record cannot be read
+--
+-- A counter that is no number makes INCR fail, which ends the script before anything is stored.
+-- JSON text has no NUL, at which "%s" would end.
+
+local GRACE, LIMIT = 1000, 900000000000000
+local call = redis.call
+local record = call('GET', KEYS[1])
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+if record then
+  -- Anchored at the start: by the grammar of JSON these are the first two members of the object
+  -- itself, whatever text or objects follow. Any other shape, such as cjson's, is decoded.
+  local own = string.sub(record, 1, #ARGV[1]) == ARGV[1]
+  local expires = string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+),')
+  if not expires then
+    local ok, foreign = pcall(cjson.decode, record)
+    if not ok or type(foreign) ~= 'table' then return -3 end
+    own = foreign.lockId == string.match(ARGV[1], '^{"lockId":"(.-)"')
+    expires = foreign.expiresAtMs
+  end
+  expires = tonumber(expires)
+  if not expires then return -3 end
+  if expires > now - GRACE then
+    if own then return {2, now, record} end
+    if call('GET', KEYS[3]) == '' then return -1 end
+    return {0, now, record, call('PTTL', KEYS[1])}
+  end
+end
+
+local fence = call('INCR', KEYS[2])
+if fence < 1 or fence > LIMIT then
+  call('DECR', KEYS[2])
+  return -2
+end
+-- The mark is empty for an id that was abandoned, and names a lock otherwise.
+if not call('SET', KEYS[3], KEYS[1], 'PX', ARGV[3], 'NX') then
+  if call('GET', KEYS[3]) == '' then
+    call('DECR', KEYS[2])
+    return -1
+  end
+  call('SET', KEYS[3], KEYS[1], 'PX', ARGV[3])
+end
+if fence == 1 and ARGV[5] then
+  fence = now
+  call('SET', KEYS[2], fence)
+end
+call('SET', KEYS[1], string.format('%s%d,"acquiredAtMs":%d,"fence":"%015d",%s',
+  ARGV[1], now + ARGV[2], now, fence, ARGV[4]), 'PX', ARGV[3])
+return {1, fence, now}

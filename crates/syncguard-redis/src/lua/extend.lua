@@ -1,0 +1,40 @@
+-- Moves the expiry of a lock that the id holds to now + ttl.
+--
+-- KEYS[1] the lock           KEYS[2] the mark of the lock id
+-- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
+-- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
+--
+-- Reply   now                extended, until now + ttl
+--         0                  the id does not hold this lock
+--         -1                 it did, but its grant is over
+--         -3                 the record cannot be read
+
+local GRACE = 1000
+local call = redis.call
+local record = call('GET', KEYS[1])
+if not record then return 0 end
+local time = call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local own = string.sub(record, 1, #ARGV[1]) == ARGV[1]
+local expires, rest = string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+)(,.*)$')
+local extended
+if expires then
+  -- The number is replaced in place, so that every other member stays as it is, byte by byte.
+  extended = string.format('%s%d', ARGV[1], now + ARGV[2]) .. rest
+else
+  -- As TypeScript extends: the other members stay, but for their order and spelling.
+  local ok, foreign = pcall(cjson.decode, record)
+  if not ok or type(foreign) ~= 'table' then return -3 end
+  own = foreign.lockId == string.match(ARGV[1], '^{"lockId":"(.-)"')
+  expires = foreign.expiresAtMs
+  foreign.expiresAtMs = now + ARGV[2]
+  extended = cjson.encode(foreign)
+end
+if not own then return 0 end
+expires = tonumber(expires)
+if not expires then return -3 end
+if expires <= now - GRACE then return -1 end
+call('SET', KEYS[1], extended, 'PX', ARGV[3])
+call('SET', KEYS[2], KEYS[1], 'PX', ARGV[3])
+return now

@@ -1,0 +1,18 @@
+-- Ends the grant of whoever holds a lock, and gives its record.
+--
+-- KEYS[1] the lock
+-- ARGV[1] the channel of the lock                            ARGV[2] PUBLISH, SPUBLISH or ""
+--
+-- Reply   {now, record}      ended, if the record is live at now
+--         {now, nil}         nobody held it
+--
+-- The mark of the holder's id is no key of this script, because the id is not known before. It stays
+-- until it expires; whoever follows it finds that the lock is not the id's.
+
+local time = redis.call('TIME')
+local record = redis.call('GET', KEYS[1])
+if record then
+  redis.call('DEL', KEYS[1])
+  if ARGV[2] ~= '' then redis.pcall(ARGV[2], ARGV[1], '') end
+end
+return {time[1] * 1000 + math.floor(time[2] / 1000), record}

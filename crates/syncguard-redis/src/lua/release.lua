@@ -1,0 +1,30 @@
+-- Ends the grant of the id.
+--
+-- KEYS[1] the lock           KEYS[2] the mark of the lock id
+-- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
+-- ARGV[2] the channel of the lock
+-- ARGV[3] PUBLISH, SPUBLISH or ""
+--
+-- Reply   1                  released
+--         0                  the id does not hold this lock
+--         -3                 the record cannot be read
+--
+-- A record that is there is live: it is stored for its ttl and at most the grace, by the same clock.
+
+local call = redis.call
+local record = call('GET', KEYS[1])
+if not record then return 0 end
+
+-- As in acquire.lua.
+if string.sub(record, 1, #ARGV[1]) ~= ARGV[1] then
+  if string.find(record, '^{"lockId":"[%w_-]+","expiresAtMs":') then return 0 end
+  local ok, foreign = pcall(cjson.decode, record)
+  if not ok or type(foreign) ~= 'table' then return -3 end
+  if foreign.lockId ~= string.match(ARGV[1], '^{"lockId":"(.-)"') then return 0 end
+end
+call('DEL', KEYS[1], KEYS[2])
+
+-- Publishing to nobody costs less than asking whether anybody listens. Where the user may not publish,
+-- the lock is released all the same.
+if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
+return 1

@@ -1,0 +1,98 @@
+//! What operators do.
+
+use std::collections::BTreeSet;
+
+use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
+
+use crate::{
+    backend::Store,
+    client::Reply,
+    error::Failure,
+    layout::{LockName, Shape},
+    lookup::live,
+    script::{FORCE_RELEASE, LOOKUP},
+};
+
+/// How many names the server looks at in one go. It serves nobody else meanwhile, for some
+/// hundred microseconds.
+const SCAN_COUNT: &str = "1000";
+
+/// How many records are read in one go.
+const CHUNK: usize = 100;
+
+/// Gives one page of the live locks, in the order of their names.
+///
+/// A scan of Redis may give a name twice, and no cursor could tell that over several pages. So each
+/// page looks through all names and keeps those behind the mark, which is the last name of the page
+/// before. That is one pass over the names of the database for each page: for operators, not for
+/// programs.
+pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
+    let after = request.after.as_ref().map_or("", PageToken::as_str);
+    let mut names = scan(store, &request.prefix).await?;
+    names.retain(|name| name.as_str() > after);
+    let page: Vec<_> = names.iter().take(request.limit).map(String::as_str).collect();
+    let mut locks = Vec::new();
+    for names in page.chunks(CHUNK) {
+        locks.extend(read_all(store, names).await?);
+    }
+    // A hashed name shows nothing of its key.
+    locks.retain(|lock| lock.key.as_str().starts_with(&request.prefix));
+    let more = names.len() > page.len();
+    let next = page.last().filter(|_| more).map(|name| PageToken::new(*name));
+    Ok(LockPage { locks, next })
+}
+
+/// Gives the names of all locks whose keys begin with the prefix, and perhaps of others.
+async fn scan(store: &Store, prefix: &str) -> Result<BTreeSet<String>, Failure> {
+    let pattern = store.layout.pattern(prefix);
+    let mut names = BTreeSet::new();
+    for node in store.client.nodes().await? {
+        let mut cursor = "0".to_owned();
+        loop {
+            let scanning = [&cursor, "MATCH", &pattern, "COUNT", SCAN_COUNT];
+            let reply = store.client.at(node.as_ref(), "SCAN", &scanning).await?;
+            let [Reply::Text(next), found] = reply.list() else {
+                return Err(Failure::Unreadable("the answer to a scan"));
+            };
+            let found = found.list().iter().filter_map(Reply::text);
+            names.extend(found.filter(|name| store.layout.is_lock(name)).map(str::to_owned));
+            if next == "0" {
+                break;
+            }
+            cursor.clone_from(next);
+        }
+    }
+    Ok(names)
+}
+
+/// Reads some locks. What stands under such a name without being a lock is left out.
+async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Failure> {
+    let mut records = Vec::new();
+    // In a cluster, each lock has a slot of its own.
+    let together = match store.layout.shape() {
+        Shape::Plain => names.len().max(1),
+        Shape::Tagged => 1,
+    };
+    for names in names.chunks(together) {
+        let reply = store.client.run(&LOOKUP, names, &[]).await?;
+        let [now, found] = reply.list() else {
+            return Err(Failure::Unreadable("the answer to a lookup"));
+        };
+        let found = found.list().iter().filter_map(|record| live(now, record).ok().flatten());
+        records.extend(found);
+    }
+    Ok(records)
+}
+
+/// Ends whatever live grant holds the key.
+pub(crate) async fn force_release(
+    store: &Store,
+    key: &LockKey,
+) -> Result<Option<LockRecord>, Failure> {
+    let lock: LockName = store.layout.lock(key)?;
+    let arguments = [&lock.channel(), store.waiters.publish()];
+    match store.client.run(&FORCE_RELEASE, &[lock.as_str()], &arguments).await?.list() {
+        [now, record] => live(now, record),
+        _ => Err(Failure::Unreadable("the answer to a forced release")),
+    }
+}

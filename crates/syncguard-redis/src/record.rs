@@ -1,0 +1,150 @@
+//! The stored record of a lock.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use syncguard_core::{Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner, Timestamp};
+
+use crate::error::Failure;
+
+/// How far two readings of the server's clock may be apart that were made in one script.
+const SKEW: Duration = Duration::from_millis(20);
+
+/// What stands under a lock's name, by whomever it was written. Unknown members are skipped.
+///
+/// The numbers are read as floating point because Lua's `cjson` may write them as `1.7e+12`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Stored {
+    lock_id: String,
+    expires_at_ms: f64,
+    acquired_at_ms: f64,
+    key: String,
+    fence: String,
+    #[serde(default)]
+    owner: Option<String>,
+}
+
+/// Writes the head of every record of an id, up to the number of its expiry. A script that finds a
+/// record beginning with it knows whose it is, without reading on.
+pub(crate) fn head(id: LockId) -> String {
+    format!(r#"{{"lockId":"{}","expiresAtMs":"#, id.as_str())
+}
+
+/// Writes the end of a record, behind the members that the script writes: the key, the owner, and
+/// the closing brace. Escaping it here leaves the script with nothing but concatenation.
+pub(crate) fn tail(key: &LockKey, owner: Option<&Owner>) -> String {
+    let key = quoted(key.as_str());
+    match owner {
+        Some(owner) => format!(r#""key":{key},"owner":{}}}"#, quoted(owner.as_str())),
+        None => format!(r#""key":{key}}}"#),
+    }
+}
+
+/// Writes text as a JSON string.
+fn quoted(text: &str) -> String {
+    // Only types with odd keys or failing parts cannot be written.
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+impl Stored {
+    pub(crate) fn parse(json: &str) -> Result<Self, Failure> {
+        serde_json::from_str(json).map_err(|_| Failure::Unreadable("the record of the lock"))
+    }
+
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        timestamp(self.expires_at_ms)
+    }
+
+    pub(crate) fn grant(&self) -> Result<Grant, Failure> {
+        Ok(Grant { fence: self.fence()?, expires_at: self.expires_at() })
+    }
+
+    /// Tells a contender what can be read. Contention is contention even under a strange record.
+    ///
+    /// `kept_for` is how many milliseconds the server still keeps the record, which is when the key is
+    /// free. A peer may give it another grace than `grace`. Otherwise the two agree but for the
+    /// milliseconds between two readings of the clock, and the record's own numbers are shown.
+    pub(crate) fn holder(&self, now: Timestamp, kept_for: i64, grace: Duration) -> Holder {
+        let fence = self.fence().ok();
+        let grant = Grant { fence: fence.unwrap_or(Fence::ZERO), expires_at: self.expires_at() };
+        let mut holder = Holder::new(grant, self.owner(), now, grace);
+        holder.fence = fence;
+        let kept_for = u64::try_from(kept_for).ok().map(Duration::from_millis);
+        if let (Some(kept_for), Some(free_in)) = (kept_for, holder.free_in)
+            && kept_for.abs_diff(free_in) > SKEW
+        {
+            holder.free_in = Some(kept_for);
+        }
+        holder
+    }
+
+    pub(crate) fn into_record(self, observed_at: Timestamp) -> Result<LockRecord, Failure> {
+        let unreadable = |what| move |_| Failure::Unreadable(what);
+        Ok(LockRecord {
+            key: LockKey::new(&self.key).map_err(unreadable("the key of the lock"))?,
+            lock_id: self.lock_id.parse().map_err(unreadable("the id of the lock"))?,
+            fence: self.fence()?,
+            owner: self.owner(),
+            acquired_at: timestamp(self.acquired_at_ms),
+            expires_at: self.expires_at(),
+            observed_at,
+        })
+    }
+
+    fn fence(&self) -> Result<Fence, Failure> {
+        let fence = self.fence.parse();
+        fence.map_err(|_| Failure::Unreadable("the fence of the lock"))
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        Owner::new(self.owner.as_deref()?).ok()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "milliseconds are whole and fit by far")]
+fn timestamp(millis: f64) -> Timestamp {
+    Timestamp::from_unix_millis(millis as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use syncguard_core::{LockKey, Owner, Timestamp};
+
+    use super::{Stored, tail};
+
+    #[test]
+    fn text_of_a_key_or_an_owner_cannot_leave_its_string() {
+        let key = LockKey::new("a\",\"fence\":\"9\\\u{0}\n").unwrap();
+        let owner = Owner::new("\",\"lockId\":\"x").unwrap();
+        let head = r#"{"lockId":"i","expiresAtMs":2,"acquiredAtMs":1,"fence":"000000000000007","#;
+        let stored = Stored::parse(&format!("{head}{}", tail(&key, Some(&owner)))).unwrap();
+        assert_eq!((stored.lock_id.as_str(), stored.key.as_str()), ("i", key.as_str()));
+        assert_eq!(stored.grant().unwrap().fence.number(), 7);
+        assert_eq!(stored.owner(), Some(owner));
+    }
+
+    #[test]
+    fn a_contender_is_told_when_a_peer_with_another_grace_is_gone() {
+        let head =
+            r#"{"lockId":"i","expiresAtMs":5000,"acquiredAtMs":1,"fence":"000000000000007","#;
+        let key = LockKey::new("k").unwrap();
+        let stored = Stored::parse(&format!("{head}{}", tail(&key, None))).unwrap();
+        let (now, ms) = (Timestamp::from_unix_millis(3_000), Duration::from_millis);
+        for (kept_for, free_in) in [(3_000, 3_000), (2_999, 3_000), (2_000, 2_000), (-1, 3_000)] {
+            let holder = stored.holder(now, kept_for, ms(1_000));
+            assert_eq!((holder.remaining, holder.free_in), (Some(ms(2_000)), Some(ms(free_in))));
+        }
+    }
+
+    #[test]
+    fn a_record_of_any_order_with_numbers_of_any_spelling_and_unknown_members_is_read() {
+        let json = r#"{"x":{"lockId":"no"},"fence":"000000000000001","key":"k","acquiredAtMs":1.7e+12,
+                       "lockId":"i","expiresAtMs":1700000000500,"y":[1]}"#;
+        let stored = Stored::parse(json).unwrap();
+        assert_eq!(stored.expires_at(), Timestamp::from_unix_millis(1_700_000_000_500));
+        assert_eq!(super::timestamp(stored.acquired_at_ms).unix_millis(), 1_700_000_000_000);
+    }
+}

@@ -1,0 +1,83 @@
+//! Releasing and calling off.
+
+use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
+
+use crate::{
+    backend::Store,
+    error::Failure,
+    layout::{LockName, Shape},
+    lookup::find,
+    record::head,
+    script::{ABANDON, RELEASE, reply},
+};
+
+const RELEASED: i64 = 1;
+
+/// How long an abandoned id is remembered.
+///
+/// It must outlast an acquire that is still on its way. Once this is written, the client runs and has
+/// a connection, so whatever its kernel still holds of an older one is delivered or given up: Linux
+/// does so 15 to 30 minutes after the first loss (`tcp_retries2`). A mark takes some 130 bytes, and is
+/// left only where the outcome of an acquire was unknown.
+const MARK_MS: &str = "3600000";
+
+/// Ends the grant: one round trip where the key is known, two where only the id is.
+pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
+    let hinted = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
+    if let Some(name) = &hinted {
+        let outcome = end(store, name, lock.lock_id).await?;
+        if outcome != ReleaseOutcome::NotHeld(NotHeld::NotFound) {
+            return Ok(outcome);
+        }
+    }
+    // The hint was wrong, or the lock is gone; the index tells.
+    match find(store, lock.lock_id).await? {
+        Some(name) if Some(&name) != hinted.as_ref() => end(store, &name, lock.lock_id).await,
+        _ => Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)),
+    }
+}
+
+/// Ends the grant of an id if the lock is the id's.
+pub(crate) async fn end(
+    store: &Store,
+    lock: &LockName,
+    id: LockId,
+) -> Result<ReleaseOutcome, Failure> {
+    let (mark, head, channel) = (store.layout.mark(lock, id), head(id), lock.channel());
+    let arguments = [head.as_str(), &channel, store.waiters.publish()];
+    let reply = store.client.run(&RELEASE, &[lock.as_str(), &mark], &arguments).await?;
+    match reply.integer() {
+        Some(RELEASED) => {
+            forget(store, id).await;
+            Ok(ReleaseOutcome::Released)
+        }
+        Some(reply::NOT_FOUND) => Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)),
+        Some(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
+        _ => Err(Failure::Unreadable("the answer to a release")),
+    }
+}
+
+/// Marks the id and ends its grant in one step, so no acquire comes in between.
+///
+/// The mark is in the slot of the lock: an acquire under the same id meets it there, whichever comes
+/// first and over whatever connection.
+pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
+    let lock = store.layout.lock(key)?;
+    let (mark, head, channel) = (store.layout.mark(&lock, id), head(id), lock.channel());
+    let arguments = [head.as_str(), &channel, store.waiters.publish(), MARK_MS];
+    let reply = store.client.run(&ABANDON, &[lock.as_str(), &mark], &arguments).await?;
+    reply.integer().ok_or(Failure::Unreadable("the answer to an abandon"))?;
+    forget(store, id).await;
+    Ok(())
+}
+
+/// Removes what led from the id to its lock on a cluster, where the script cannot. What stays behind
+/// is a hint that leads nowhere, until it expires.
+async fn forget(store: &Store, id: LockId) {
+    if store.layout.shape() == Shape::Plain {
+        return;
+    }
+    if let Err(failure) = store.client.command("DEL", &[&store.layout.index(id)]).await {
+        tracing::debug!(%failure, "the index of a lock id could not be removed");
+    }
+}

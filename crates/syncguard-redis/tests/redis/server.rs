@@ -1,0 +1,159 @@
+//! A server that stops, dies, runs out of memory, or whose clock jumps.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use syncguard_core::{ErrorKind, LockBackend, SyncGuard};
+use syncguard_tests::clock::{ClockShim, Jump};
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::{
+    LONG, ask, connect, error_of, eventually, extended, granted, is_contended, is_locked, lock_of,
+    released, safe, ttl,
+};
+
+#[tokio::test]
+async fn with_a_log_no_fence_goes_back_over_20_kills() {
+    let server = safe().start().await.unwrap();
+    let backend = connect(&server.url()).await;
+    let mut last = 0;
+    for round in 0..20 {
+        for _ in 0..5 {
+            let request = ask("job", LONG);
+            let fence = granted(&backend, &request).await.fence.number();
+            assert!(fence > last, "round {round}: {fence} after {last}");
+            last = fence;
+            assert!(released(&backend, &request).await);
+        }
+        server.kill().unwrap();
+        server.restart().await.unwrap();
+        eventually("the client is connected again", async || {
+            backend.is_locked(&crate::key("job")).await.is_ok()
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
+    let server = safe().start().await.unwrap();
+    let (mine, theirs) =
+        (SyncGuard::new(connect(&server.url()).await), connect(&server.url()).await);
+    let guard = mine.lock("job").ttl(Duration::from_millis(500)).acquire().await.unwrap();
+    let fence = guard.fence().unwrap();
+    server.pause().unwrap();
+    guard.lost().await;
+    assert!(!guard.is_valid(), "it knows by its own clock");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    server.resume().unwrap();
+    let next = granted(&theirs, &ask("job", LONG)).await.fence;
+    assert!(next > fence, "{next} after {fence}");
+    guard.release().await.ok();
+    assert!(is_locked(&theirs, "job").await, "its release leaves the new lock alone");
+}
+
+#[tokio::test]
+async fn a_server_without_memory_is_unavailable_and_still_releases() {
+    let server = safe().start().await.unwrap();
+    let backend = connect(&server.url()).await;
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
+    let refused = server.command(&["SET", "x", "y"]).await.unwrap_err().to_string();
+    assert!(refused.contains("OOM"), "{refused}");
+    let acquire = backend.acquire(&ask("other", LONG)).await;
+    let extend = backend.extend(&lock_of(&request), ttl(LONG)).await;
+    for error in [
+        error_of(acquire, ErrorKind::ServiceUnavailable),
+        error_of(extend, ErrorKind::ServiceUnavailable),
+    ] {
+        assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
+    }
+    assert!(released(&backend, &request).await, "a release needs no memory");
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
+    assert_eq!(granted(&backend, &ask("other", LONG)).await.fence.number(), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_past_the_expiry_is_told_and_the_extend_finds_nothing() {
+    let (heard, _hearing) = Heard::listen();
+    let clock = ClockShim::build().await.unwrap();
+    let server = safe().envs(clock.env()).start().await.unwrap();
+    let (mine, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
+    let request = ask("job", Duration::from_secs(30));
+    granted(&mine, &request).await;
+    assert!(is_contended(&theirs, "job").await);
+    clock.step(Duration::from_secs(32), Jump::Forward).unwrap();
+    assert_eq!(granted(&theirs, &ask("job", LONG)).await.fence.number(), 2, "granted to two");
+    assert!(!extended(&mine, &request).await, "the first holder is told");
+    assert_eq!(heard.jumps(), 0, "neither has had two replies with a time yet");
+    granted(&mine, &ask("other", LONG)).await;
+    assert_eq!(heard.jumps(), 1, "the jump is reported");
+}
+
+#[tokio::test]
+async fn an_extend_that_succeeds_after_a_jump_proves_that_nobody_else_had_the_lock() {
+    let (heard, _hearing) = Heard::listen();
+    let clock = ClockShim::build().await.unwrap();
+    let server = safe().envs(clock.env()).start().await.unwrap();
+    let (mine, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
+    let request = ask("job", Duration::from_secs(30));
+    granted(&mine, &request).await;
+    clock.step(Duration::from_secs(20), Jump::Forward).unwrap();
+    assert!(extended(&mine, &request).await);
+    assert_eq!(heard.jumps(), 1, "the jump is reported");
+    assert!(is_contended(&theirs, "job").await);
+    assert!(released(&mine, &request).await);
+    assert_eq!(granted(&theirs, &ask("job", LONG)).await.fence.number(), 2, "nobody came between");
+}
+
+/// Counts the warnings about a clock that jumped.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<usize>>);
+
+impl Heard {
+    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let heard = Self::default();
+        (heard.clone(), tracing::subscriber::set_default(heard))
+    }
+
+    fn jumps(&self) -> usize {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl Subscriber for Heard {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Visit for Heard {
+    fn record_debug(&mut self, field: &Field, _: &dyn std::fmt::Debug) {
+        if field.name() == "jump_ms" {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! Settings of a server that would break a promise.
+
+use syncguard_core::{ErrorKind, Finding, LockBackend, Severity};
+use syncguard_redis::{RedisBackend, UnsafeSettings};
+use syncguard_tests::server::RedisServer;
+
+use crate::{LONG, ask, config, connect, error_of, eventually, granted, is_locked, released, safe};
+
+/// What `check` finds grave. A connection with the strict policy must be refused for it.
+async fn refused(server: &RedisServer) -> Vec<Finding> {
+    let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
+    let error = error_of(strict.connect().await, ErrorKind::Unsupported);
+    let findings = connect(&server.url()).await.check().await.unwrap();
+    let grave: Vec<_> = findings.into_iter().filter(|f| f.severity == Severity::Unsafe).collect();
+    for finding in &grave {
+        assert!(error.to_string().contains(finding.setting.as_ref()), "{error} {finding}");
+    }
+    grave
+}
+
+async fn fence_of_a_round(backend: &RedisBackend) -> u64 {
+    let request = ask("job", LONG);
+    let fence = granted(backend, &request).await.fence.number();
+    assert!(released(backend, &request).await);
+    fence
+}
+
+#[tokio::test]
+async fn a_safe_server_is_accepted_by_the_strict_policy() {
+    let server = safe().setting("appendfsync", "always").start().await.unwrap();
+    let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
+    assert_eq!(strict.connect().await.unwrap().check().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_server_with_snapshots_alone_takes_fences_back_and_is_refused() {
+    let server = RedisServer::builder().setting("appendonly", "no").start().await.unwrap();
+    let backend = connect(&server.url()).await;
+    for number in 1..=5 {
+        assert_eq!(fence_of_a_round(&backend).await, number);
+    }
+    server.kill().unwrap();
+    server.restart().await.unwrap();
+    eventually("the client is connected again", async || {
+        backend.is_locked(&crate::key("job")).await.is_ok()
+    })
+    .await;
+    assert_eq!(fence_of_a_round(&backend).await, 1, "the fence went back");
+    assert_eq!(refused(&server).await[0].setting, "appendonly no");
+}
+
+#[tokio::test]
+async fn new_counters_that_begin_at_the_servers_time_go_on_above_lost_ones() {
+    let server = RedisServer::builder().setting("save", "").start().await.unwrap();
+    let backend = config(&server.url()).seed_new_counters().connect().await.unwrap();
+    let before = fence_of_a_round(&backend).await;
+    server.kill().unwrap();
+    server.restart().await.unwrap();
+    eventually("the client is connected again", async || {
+        backend.is_locked(&crate::key("job")).await.is_ok()
+    })
+    .await;
+    assert_eq!(server.command(&["DBSIZE"]).await.unwrap(), "0", "all is lost");
+    assert!(fence_of_a_round(&backend).await > before);
+}
+
+#[tokio::test]
+async fn a_server_that_evicts_drops_live_locks_and_is_refused() {
+    for policy in [
+        "allkeys-lru",
+        "allkeys-lfu",
+        "allkeys-random",
+        "volatile-lru",
+        "volatile-lfu",
+        "volatile-random",
+        "volatile-ttl",
+    ] {
+        let server = safe().setting("maxmemory-policy", policy).start().await.unwrap();
+        let backend = connect(&server.url()).await;
+        for number in 0..60 {
+            granted(&backend, &ask(&format!("k{number}"), LONG)).await;
+        }
+        server.command(&["CONFIG", "SET", "maxmemory", "3mb"]).await.unwrap();
+        let fill = "for i = 1, 4000 do redis.pcall('SET', 'x' .. i, string.rep('x', 1000)) end";
+        // It fails in the end where only locks may be evicted and none is left.
+        server.command(&["EVAL", fill, "0"]).await.ok();
+        let mut lost = 0;
+        for number in 0..60 {
+            lost += usize::from(!is_locked(&backend, &format!("k{number}")).await);
+        }
+        assert!(lost > 0, "{policy} dropped no lock");
+        assert_eq!(refused(&server).await[0].setting, format!("maxmemory-policy {policy}"));
+    }
+}
+
+#[tokio::test]
+async fn a_replica_is_refused() {
+    let primary = safe().start().await.unwrap();
+    let port = primary.port().to_string();
+    let replica = safe().setting("replicaof", format!("127.0.0.1 {port}")).start().await.unwrap();
+    assert!(refused(&replica).await.iter().any(|finding| finding.setting == "role replica"));
+    let error = connect(&replica.url()).await.acquire(&ask("job", LONG)).await;
+    error_of(error, ErrorKind::ServiceUnavailable);
+}
+
+#[tokio::test]
+async fn a_node_of_a_cluster_is_refused_without_the_layout_of_clusters() {
+    let server = safe().setting("cluster-enabled", "yes").start().await.unwrap();
+    let found = refused(&server).await;
+    assert!(
+        found.iter().any(|finding| finding.setting.starts_with("cluster-enabled")),
+        "{found:?}"
+    );
+    let error = connect(&server.url()).await.acquire(&ask("job", LONG)).await.unwrap_err();
+    assert!(
+        !error.may_have_applied() || error.kind() == ErrorKind::ServiceUnavailable,
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_hides_its_configuration_is_met_with_a_warning() {
+    let server = safe().start().await.unwrap();
+    let rights = [
+        "ACL",
+        "SETUSER",
+        "app",
+        "on",
+        ">secret",
+        "~syncguard:*",
+        "&syncguard:*",
+        "+@all",
+        "-config",
+    ];
+    server.command(&rights).await.unwrap();
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let backend = connect(&url).await;
+    let findings = backend.check().await.unwrap();
+    assert!(findings.iter().any(|finding| finding.setting == "appendfsync"), "{findings:?}");
+    assert!(findings.iter().all(|finding| finding.severity == Severity::Warning));
+    fence_of_a_round(&backend).await;
+}
+
+#[tokio::test]
+async fn credentials_and_rights_that_do_not_suffice_are_typed() {
+    let server = safe().setting("requirepass", "secret").start().await;
+    // The kit may not get through to such a server; a user without rights does as well then.
+    drop(server);
+    let server = safe().start().await.unwrap();
+    server
+        .command(&["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-set"])
+        .await
+        .unwrap();
+    let url =
+        |credentials: &str| server.url().replace("redis://", &format!("redis://{credentials}@"));
+    error_of(config(&url("app:wrong")).connect().await, ErrorKind::AuthFailed);
+    let backend = connect(&url("app:secret")).await;
+    let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::AuthFailed);
+    assert!(!error.may_have_applied() && !is_locked(&backend, "job").await);
+    server.command(&["ACL", "SETUSER", "app", "+set", "resetchannels"]).await.unwrap();
+    let backend = connect(&url("app:secret")).await;
+    fence_of_a_round(&backend).await;
+}

@@ -1,0 +1,159 @@
+//! Waiters that are woken by a release.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use syncguard_core::{LockBackend, SyncGuard};
+use syncguard_redis::RedisBackend;
+use syncguard_tests::{
+    proxy::{Flow, Occurrences, Proxy},
+    server::RedisServer,
+};
+
+use crate::{LONG, ask, connect, eventually, granted, key, released, safe};
+
+/// How long a waiter has to be woken. Without a wake-up it would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn started() -> (RedisServer, Proxy, RedisBackend) {
+    let server = safe().start().await.unwrap();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let backend = connect(&server.url_through(proxy.address())).await;
+    (server, proxy, backend)
+}
+
+/// Polls once, which subscribes, and tells whether there is no news yet.
+async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
+    poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await
+}
+
+/// Waits until the subscription to the key is confirmed and told.
+async fn subscribed(backend: &RedisBackend, text: &str) {
+    tokio::time::timeout(PATIENCE, backend.released(&key(text))).await.unwrap();
+}
+
+/// Counts the subscribers of a key's channel.
+async fn subscribers(server: &RedisServer, text: &str) -> String {
+    let channel = format!("syncguard:{text}:released");
+    let counted = server.command(&["PUBSUB", "NUMSUB", &channel]).await.unwrap();
+    counted.lines().last().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
+    let (server, _proxy, mine) = started().await;
+    let theirs = connect(&server.url()).await;
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    subscribed(&mine, "job").await;
+    let job = key("job");
+    let mut news = pin!(mine.released(&job));
+    for _ in 0..20 {
+        assert!(waits(&mut news).await, "nothing was released");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(released(&theirs, &request).await);
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_abandoned_and_a_forced_release_wake_as_well() {
+    let (server, _proxy, mine) = started().await;
+    let theirs = connect(&server.url()).await;
+    subscribed(&mine, "job").await;
+    let job = key("job");
+    for forced in [false, true] {
+        let request = ask("job", LONG);
+        granted(&theirs, &request).await;
+        let mut news = pin!(mine.released(&job));
+        assert!(waits(&mut news).await);
+        match forced {
+            true => assert!(theirs.force_release(&job).await.unwrap().is_some()),
+            false => theirs.abandon(request.lock_id, &job).await.unwrap(),
+        }
+        tokio::time::timeout(PATIENCE, news).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn all_waiters_of_a_client_share_one_connection_and_one_subscription() {
+    let (server, proxy, mine) = started().await;
+    let subscriptions = proxy.tally(Flow::Requests, || Occurrences::of("SUBSCRIBE\r\n"));
+    let before = proxy.counts().connections;
+    let mut waiters = tokio::task::JoinSet::new();
+    for waiter in 0..50 {
+        let mine = mine.clone();
+        let text = if waiter % 2 == 0 { "even" } else { "odd" };
+        waiters.spawn(async move { subscribed(&mine, text).await });
+    }
+    waiters.join_all().await;
+    assert_eq!(proxy.counts().connections, before + 1);
+    assert_eq!(subscriptions.total(), 2, "one for each key");
+    assert_eq!(subscribers(&server, "even").await, "1");
+}
+
+#[tokio::test]
+async fn a_channel_is_left_some_time_after_its_last_waiter() {
+    let (server, _proxy, mine) = started().await;
+    subscribed(&mine, "job").await;
+    assert_eq!(subscribers(&server, "job").await, "1", "it lingers");
+    eventually("the channel is left", async || subscribers(&server, "job").await == "0").await;
+    subscribed(&mine, "job").await;
+    assert_eq!(subscribers(&server, "job").await, "1", "and subscribed to again");
+}
+
+#[tokio::test]
+async fn waiters_are_woken_by_a_reconnect_and_subscribed_again() {
+    let (server, proxy, mine) = started().await;
+    subscribed(&mine, "job").await;
+    let job = key("job");
+    let mut news = pin!(mine.released(&job));
+    assert!(waits(&mut news).await);
+    assert!(proxy.cut_all().await > 1, "the subscription is gone");
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    assert_eq!(subscribers(&server, "job").await, "1");
+    let theirs = connect(&server.url()).await;
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    let mut news = pin!(mine.released(&job));
+    assert!(waits(&mut news).await);
+    assert!(released(&theirs, &request).await);
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+}
+
+/// A peer that does not publish, such as TypeScript's, or a user who may not.
+#[tokio::test]
+async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
+    let (server, _proxy, mine) = started().await;
+    let theirs = connect(&server.url()).await;
+    granted(&theirs, &ask("job", LONG)).await;
+    let locks = SyncGuard::new(mine);
+    let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
+    eventually("the waiter is subscribed", async || subscribers(&server, "job").await == "1").await;
+    server.command(&["DEL", "syncguard:job"]).await.unwrap();
+    let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
+    assert_eq!(guard.fence().unwrap().number(), 2);
+}
+
+/// More messages than the driver keeps: what is missed must not be a release that nobody hears of.
+#[tokio::test]
+async fn a_flood_of_messages_loses_no_waiter() {
+    let (server, _proxy, mine) = started().await;
+    let theirs = connect(&server.url()).await;
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    subscribed(&mine, "job").await;
+    subscribed(&mine, "noise").await;
+    let job = key("job");
+    let mut news = pin!(mine.released(&job));
+    assert!(waits(&mut news).await);
+    let flood = "for i = 1, 20000 do redis.call('PUBLISH', 'syncguard:noise:released', '') end";
+    server.command(&["EVAL", flood, "0"]).await.unwrap();
+    assert!(released(&theirs, &request).await);
+    server.command(&["EVAL", flood, "0"]).await.unwrap();
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+}
