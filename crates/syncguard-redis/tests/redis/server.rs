@@ -20,7 +20,8 @@ use crate::{
 
 #[tokio::test]
 async fn with_a_log_no_fence_goes_back_over_20_kills() {
-    let server = safe().start().await.unwrap();
+    // Synced every second, the log may be two seconds behind what was answered.
+    let server = safe().setting("appendfsync", "always").start().await.unwrap();
     let backend = connect(&server.url()).await;
     let mut last = 0;
     for round in 0..20 {
