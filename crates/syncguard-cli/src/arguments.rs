@@ -127,6 +127,7 @@ pub(crate) struct Store {
     /// Where locks are kept [env: SYNCGUARD_STORE] [default: sqlite:STATE/syncguard/locks.db, where
     /// STATE is $XDG_STATE_HOME or ~/.local/state]
     ///
+    /// `redis://HOST` or `rediss://HOST` is a Redis or Valkey server for all hosts that reach it.
     /// `sqlite:PATH` is a file for all processes of this host. `memory:` is this process alone, so it
     /// excludes nobody: use it to try a command line.
     #[arg(long = "store", value_name = "URL")]

@@ -2,7 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use syncguard::{ErrorKind, LockBuilder, Loss, ReleaseOutcome, Renew, Shutdown, SyncGuard};
+use syncguard::{
+    DynBackend, ErrorKind, LockBackend, LockBuilder, Loss, ReleaseOutcome, Renew, Severity,
+    Shutdown, SyncGuard,
+};
 
 use crate::{
     arguments::Run,
@@ -25,6 +28,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
         signal = signals.next() => return Ok(Exit::signalled(signal.as_raw())),
         backend = store::open(&arguments.store) => backend?,
     };
+    say_unsafe(&backend).await;
     let locks = SyncGuard::builder(backend)
         .on_release_error(|error| {
             // What is cut off at the end of the program is told there.
@@ -60,6 +64,15 @@ async fn run_locked(
         }
         // Without an answer the release goes on in the background, which reports its failure.
         Ok(ReleaseOutcome::Released) | Err(_) => Ok(exit),
+    }
+}
+
+/// Says which settings of the store break a promise. Where that cannot be found out, the lock is as good
+/// as it was.
+async fn say_unsafe(backend: &DynBackend) {
+    let findings = backend.check().await.unwrap_or_default();
+    for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
+        say(format_args!("warning: {}: {}", finding.setting, finding.consequence));
     }
 }
 

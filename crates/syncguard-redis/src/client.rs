@@ -42,12 +42,12 @@ const POLL: Duration = Duration::from_millis(5);
 /// One multiplexed connection (one for each node of a cluster), made anew if the driver gives up.
 pub(crate) struct Client {
     settings: Settings,
-    current: RwLock<Arc<Session>>,
-    /// Held while a new session is made, so that only one is.
+    current: RwLock<Arc<Link>>,
+    /// Held while a new link is made, so that only one is.
     renewal: Mutex<()>,
 }
 
-struct Session {
+struct Link {
     driver: Driver,
     /// The driver's own task. Ending it closes the connections.
     task: AbortOnDropHandle<Result<(), DriverError>>,
@@ -62,8 +62,8 @@ pub(crate) struct Script {
 
 impl Client {
     pub(crate) async fn connect(settings: Settings) -> Result<Self, Failure> {
-        let session = Session::open(&settings).await?;
-        Ok(Self { settings, current: RwLock::new(Arc::new(session)), renewal: Mutex::new(()) })
+        let link = Link::open(&settings).await?;
+        Ok(Self { settings, current: RwLock::new(Arc::new(link)), renewal: Mutex::new(()) })
     }
 
     /// Runs a script, whose keys share a slot. Where the server does not know it, its body is sent.
@@ -73,7 +73,7 @@ impl Client {
         keys: &[&str],
         arguments: &[&str],
     ) -> Result<Reply, Failure> {
-        let slot = slot(keys.first().copied().unwrap_or_default());
+        let slot = self.slot(keys.first().copied().unwrap_or_default());
         let count = keys.len().to_string();
         let call = |script: &str| values(&[&[script, &count], keys, arguments]);
         match self.send("EVALSHA", slot.clone(), || call(&script.hash)).await {
@@ -100,7 +100,7 @@ impl Client {
         name: &'static str,
         arguments: &[&str],
     ) -> Result<Reply, Failure> {
-        self.send(name, slot(key), || values(&[arguments])).await
+        self.send(name, self.slot(key), || values(&[arguments])).await
     }
 
     /// Sends a command to the one server, or to each primary of a cluster in turn.
@@ -121,7 +121,7 @@ impl Client {
         if !self.settings.is_cluster() {
             return Ok(vec![None]);
         }
-        let mut nodes = self.session().await?.driver.active_connections();
+        let mut nodes = self.link().await?.driver.active_connections();
         nodes.sort();
         Ok(nodes.into_iter().map(Some).collect())
     }
@@ -136,13 +136,13 @@ impl Client {
             return self.command(name, arguments).await;
         };
         let arguments = values(&[arguments]);
-        let session = self.session().await?;
-        let command = async move {
+        let link = self.link().await?;
+        let command = Detached::new(Box::pin(async move {
             let command = CustomCommand::new_static(name, ClusterHash::Random, false);
-            let driver = session.driver.with_cluster_node(node);
+            let driver = link.driver.with_cluster_node(node);
             driver.custom::<Value, _>(command, arguments).await
-        };
-        answer(Detached::new(command)).await
+        }));
+        answer(command).await
     }
 
     async fn send(
@@ -166,39 +166,47 @@ impl Client {
         slot: ClusterHash,
         arguments: Vec<Value>,
     ) -> Result<Reply, Failure> {
-        let session = self.session().await?;
-        session.connected().await?;
-        let command = async move {
+        let link = self.link().await?;
+        link.connected().await?;
+        let command = Detached::new(Box::pin(async move {
             let command = CustomCommand::new_static(name, slot, false);
-            session.driver.custom::<Value, _>(command, arguments).await
-        };
-        answer(Detached::new(command)).await
+            link.driver.custom::<Value, _>(command, arguments).await
+        }));
+        answer(command).await
     }
 
-    /// Gives the session, or a new one where the driver's task has ended: it gives up on errors that
+    /// Says where a key is. A single server has no slots.
+    fn slot(&self, key: &str) -> ClusterHash {
+        match self.settings.is_cluster() {
+            true => ClusterHash::Custom(redis_keyslot(key.as_bytes())),
+            false => ClusterHash::Random,
+        }
+    }
+
+    /// Gives the link, or a new one where the driver's task has ended: it gives up on errors that
     /// it thinks final, and it ends with the runtime that it was started on.
-    async fn session(&self) -> Result<Arc<Session>, Failure> {
-        if let Some(session) = self.living() {
-            return Ok(session);
+    async fn link(&self) -> Result<Arc<Link>, Failure> {
+        if let Some(link) = self.living() {
+            return Ok(link);
         }
         let _only_one = self.renewal.lock().await;
-        if let Some(session) = self.living() {
-            return Ok(session);
+        if let Some(link) = self.living() {
+            return Ok(link);
         }
         tracing::warn!("the connection to the server was given up; making a new one");
-        let session = Arc::new(Session::open(&self.settings).await?);
+        let link = Arc::new(Link::open(&self.settings).await?);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = session.clone();
-        Ok(session)
+        *current = link.clone();
+        Ok(link)
     }
 
-    fn living(&self) -> Option<Arc<Session>> {
+    fn living(&self) -> Option<Arc<Link>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         (!current.task.is_finished()).then(|| current.clone())
     }
 }
 
-impl Session {
+impl Link {
     async fn open(settings: &Settings) -> Result<Self, Failure> {
         let driver = settings.prepared().build().map_err(Failure::driver)?;
         let connecting = timeout(settings.connect_timeout, driver.init());
@@ -228,10 +236,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-fn slot(key: &str) -> ClusterHash {
-    ClusterHash::Custom(redis_keyslot(key.as_bytes()))
 }
 
 fn values(words: &[&[&str]]) -> Vec<Value> {

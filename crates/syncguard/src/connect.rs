@@ -1,15 +1,39 @@
 use syncguard_core::{DynBackend, Error, ErrorKind, Operation};
 
-/// The schemes of the backends that are compiled in.
-const COMPILED: &[&str] = &[
+/// The features of the backends, each with the schemes of its URLs.
+const KNOWN: &[(&str, &[&str])] = &[
+    ("memory", &["memory"]),
+    ("sqlite", &["sqlite"]),
+    (
+        "redis",
+        &[
+            "redis",
+            "rediss",
+            "redis-sentinel",
+            "rediss-sentinel",
+            "redis-cluster",
+            "rediss-cluster",
+            "redis+unix",
+            "valkey",
+            "valkeys",
+            "valkey-sentinel",
+            "valkeys-sentinel",
+            "valkey-cluster",
+            "valkeys-cluster",
+            "valkey+unix",
+        ],
+    ),
+];
+
+/// The features that are enabled.
+const ENABLED: &[&str] = &[
     #[cfg(feature = "memory")]
     "memory",
     #[cfg(feature = "sqlite")]
     "sqlite",
+    #[cfg(feature = "redis")]
+    "redis",
 ];
-
-/// The schemes of all backends, each named as the feature that compiles it in.
-const KNOWN: &[&str] = &["memory", "sqlite"];
 
 /// Opens the store that `url` names, for programs that take it from their configuration.
 ///
@@ -18,10 +42,14 @@ const KNOWN: &[&str] = &["memory", "sqlite"];
 /// | `memory:` | this process, empty at every call | `memory` |
 /// | `sqlite:locks.db`, `sqlite:/var/lib/app/locks.db` | a SQLite file | `sqlite` |
 /// | `sqlite://locks.db`, `sqlite:///var/lib/app/locks.db` | the same files, written as URLs | `sqlite` |
+/// | `redis://[user:password@]host[:port][/database]` | a Redis or Valkey server | `redis` |
+/// | `redis-sentinel://host:port?sentinelServiceName=name[&node=host:port…]` | the primary that the sentinels name | `redis` |
+/// | `redis-cluster://host:port[?node=host:port…]` | a cluster | `redis` |
+/// | `redis+unix:///path/to/socket` | a server on this host | `redis` |
 ///
 /// What follows `sqlite:` or `sqlite://` is a path as it stands: nothing is decoded and there are no
-/// query parameters. The file is created where it is missing, its directory is not. For options,
-/// build the backend by its own constructor.
+/// query parameters. The file is created where it is missing, its directory is not. `rediss` in place
+/// of `redis` speaks TLS, and `valkey` means the same as `redis`. For options, build the backend by its own constructor.
 ///
 /// # Errors
 ///
@@ -43,26 +71,35 @@ const KNOWN: &[&str] = &["memory", "sqlite"];
 /// # fn main() {}
 /// ```
 pub async fn connect(url: &str) -> Result<DynBackend, Error> {
-    match url.split_once(':') {
+    let Some((scheme, name)) = url.split_once(':') else {
+        return Err(invalid(format!("the store URL begins with no scheme ({})", compiled())));
+    };
+    match feature_of(scheme) {
         #[cfg(feature = "memory")]
-        Some(("memory", "" | "//")) => Ok(DynBackend::new(syncguard_memory::MemoryBackend::new())),
-        #[cfg(feature = "memory")]
-        Some(("memory", _)) => Err(invalid("the store memory: takes no name".to_owned())),
+        Some("memory") => match name {
+            "" | "//" => Ok(DynBackend::new(syncguard_memory::MemoryBackend::new())),
+            _ => Err(invalid("the store memory: takes no name".to_owned())),
+        },
         #[cfg(feature = "sqlite")]
-        Some(("sqlite", name)) => {
+        Some("sqlite") => {
             let path = name.strip_prefix("//").unwrap_or(name);
             Ok(DynBackend::new(syncguard_sqlite::SqliteBackend::open(path).await?))
         }
-        Some((scheme, _)) => Err(invalid(not_compiled(scheme))),
-        None => Err(invalid(format!("the store URL begins with no scheme ({})", compiled()))),
+        #[cfg(feature = "redis")]
+        Some("redis") => Ok(DynBackend::new(syncguard_redis::RedisBackend::connect(url).await?)),
+        feature => Err(invalid(not_compiled(scheme, feature))),
     }
 }
 
-fn not_compiled(scheme: &str) -> String {
+fn feature_of(scheme: &str) -> Option<&'static str> {
+    KNOWN.iter().find(|(_, schemes)| schemes.contains(&scheme)).map(|(feature, _)| *feature)
+}
+
+fn not_compiled(scheme: &str, feature: Option<&str>) -> String {
     let compiled = compiled();
-    if KNOWN.contains(&scheme) {
+    if let Some(feature) = feature {
         return format!(
-            "the store scheme {scheme:?} needs the feature {scheme:?} of the crate syncguard \
+            "the store scheme {scheme:?} needs the feature {feature:?} of the crate syncguard \
              ({compiled})"
         );
     }
@@ -72,7 +109,9 @@ fn not_compiled(scheme: &str) -> String {
 
 /// Says which schemes are compiled in.
 fn compiled() -> String {
-    match COMPILED {
+    let enabled = KNOWN.iter().filter(|(feature, _)| ENABLED.contains(feature));
+    let schemes: Vec<_> = enabled.flat_map(|(_, schemes)| schemes.iter().copied()).collect();
+    match schemes.as_slice() {
         [] => "compiled in: none".to_owned(),
         schemes => format!("compiled in: {}", schemes.join(", ")),
     }
@@ -98,16 +137,19 @@ mod tests {
         let refusal = refusal("carrier-pigeon://user:secret@host").await;
         assert!(refusal.contains("carrier-pigeon"), "{refusal}");
         assert!(!refusal.contains("secret"), "{refusal}");
-        for scheme in super::COMPILED {
-            assert!(refusal.contains(scheme), "{refusal}");
+        for (feature, schemes) in super::KNOWN {
+            let compiled = super::ENABLED.contains(feature);
+            assert!(schemes.iter().all(|scheme| refusal.contains(scheme) == compiled), "{refusal}");
         }
     }
 
     #[tokio::test]
     async fn a_scheme_that_is_not_compiled_in_names_the_feature_to_enable() {
-        for scheme in super::KNOWN.iter().filter(|scheme| !super::COMPILED.contains(scheme)) {
-            let refusal = refusal(&format!("{scheme}:")).await;
-            assert!(refusal.contains(&format!("feature {scheme:?}")), "{refusal}");
+        for (feature, schemes) in super::KNOWN {
+            for scheme in schemes.iter().filter(|_| !super::ENABLED.contains(feature)) {
+                let refusal = refusal(&format!("{scheme}:")).await;
+                assert!(refusal.contains(&format!("feature {feature:?}")), "{refusal}");
+            }
         }
     }
 
@@ -142,5 +184,16 @@ mod tests {
         assert!(other.is_locked("key").await.unwrap());
         guard.release().await.unwrap();
         refusal("sqlite:").await;
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn a_redis_server_that_cannot_be_reached_is_an_error_and_its_password_a_secret() {
+        for scheme in ["redis", "rediss"] {
+            // Nothing listens on the port of the echo service, which only root may open.
+            let error = connect(&format!("{scheme}://user:secret@127.0.0.1:7")).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
     }
 }

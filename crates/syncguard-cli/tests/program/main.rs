@@ -1,4 +1,4 @@
-//! The program from end to end: real processes, real signals, one SQLite file for each test.
+//! The program from end to end: real processes, real signals, a store of its own for each test.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -8,6 +8,7 @@ mod environment;
 mod exclusion;
 mod loss;
 mod pass_through;
+mod redis;
 mod refusals;
 mod sandbox;
 mod signals;

@@ -85,7 +85,7 @@ impl KeyLayout {
     }
 
     fn join(&self, text: &str) -> String {
-        if self.prefix.is_empty() { text.to_owned() } else { format!("{}:{text}", self.prefix) }
+        if self.prefix.is_empty() { text.to_owned() } else { [&self.prefix, ":", text].concat() }
     }
 }
 

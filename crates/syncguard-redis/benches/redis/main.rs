@@ -1,8 +1,8 @@
 //! What the backend costs, beside the floor: the driver that calls the same scripts by hand.
 //!
 //! Run by `cargo bench -p syncguard-redis`; starts a server of its own. Each line shows a bar and
-//! whether it is met. The numbers of a shared machine swing, so what is compared runs in turns and
-//! the median of the turns counts.
+//! whether it is met. The numbers of a shared machine swing, so what is compared runs side by side, in
+//! turns, and the median of the comparisons counts.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
@@ -19,8 +19,7 @@ use table::Table;
 
 fn main() {
     // One thread for the clients and one for the server: more of them stand in each other's way.
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap();
     // Cargo itself passes `--bench`.
     let mut arguments = std::env::args().skip(1);

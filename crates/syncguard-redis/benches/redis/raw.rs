@@ -47,7 +47,6 @@ impl Raw {
             connection.max_command_attempts = 1;
             connection.unresponsive.max_timeout = Some(Duration::from_secs(5));
             connection.unresponsive.interval = Duration::from_millis(1_250);
-            connection.tcp.nodelay = Some(true);
         });
         builder.set_policy(ReconnectPolicy::new_constant(0, 100));
         let client = builder.build().unwrap();

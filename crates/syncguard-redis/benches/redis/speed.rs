@@ -15,7 +15,7 @@ use crate::{
 
 pub(crate) const KEY: &str = "bench:alone:00000000";
 
-/// How often each contestant has its turn. The best turn counts: what disturbs a turn only slows it.
+/// How often each contestant has its turn.
 const TURNS: usize = 15;
 
 const TASKS: usize = 64;
@@ -59,9 +59,10 @@ async fn together(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
     for style in styles {
         pairs.push(Arc::new(raw.pair(style).await));
     }
-    let (mut best, mut server) = ([0.0_f64; 4], [f64::MAX; 4]);
+    let mut turns = Vec::new();
     for _ in 0..TURNS {
-        for (turn, pair) in pairs.iter().enumerate() {
+        let mut turn = Turn::default();
+        for (place, pair) in pairs.iter().enumerate() {
             let (hand, pair) = (raw.clone(), pair.clone());
             let work = move |key: LockKey| {
                 let (raw, pair) = (hand.clone(), pair.clone());
@@ -70,27 +71,48 @@ async fn together(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
                     raw.acquire_and_release(&pair, key.as_str(), id.as_str()).await;
                 }
             };
-            best[turn] = best[turn].max(per_second(work).await);
-            server[turn] = server[turn].min(2.0 * raw.script_time().await);
+            turn.speeds[place] = per_second(work).await;
+            turn.scripts[place] = 2.0 * raw.script_time().await;
         }
         let backend = backend.clone();
         let work = move |key: LockKey| {
             let backend = backend.clone();
             async move { acquire_and_release(&backend, &key).await }
         };
-        best[3] = best[3].max(per_second(work).await);
-        server[3] = server[3].min(2.0 * raw.script_time().await);
+        turn.speeds[3] = per_second(work).await;
+        turns.push(turn);
     }
-    let [lean, cjson, fence, ours] = best;
-    table.note("64 tasks, by hand", lean, "pairs/s");
-    table.note("64 tasks", ours, "pairs/s");
-    table.judge("  … beside the floor", ours / lean, "×", Bar::AtLeast(0.90));
-    table.note("64 tasks, plain cjson scripts by hand", cjson, "pairs/s");
-    table.judge("  … what the lean scripts gain", lean / cjson, "×", Bar::AtLeast(1.5));
-    table.note("64 tasks, nothing but a fence, by hand", fence, "pairs/s");
-    table.note("the server's time in the scripts of a pair", server[3], "µs");
-    table.note("the server's time in the plain cjson scripts of a pair", server[1], "µs");
-    table.note("  … beside each other", server[1] / server[3], "×");
+    judge_together(&turns, table);
+}
+
+/// What was measured in one turn, by hand in the order of the styles, and by the backend.
+#[derive(Default)]
+struct Turn {
+    speeds: [f64; 4],
+    scripts: [f64; 3],
+}
+
+/// Compares what ran side by side, and gives the best turn of each for its own sake.
+fn judge_together(turns: &[Turn], table: &mut Table) {
+    let best = |place: usize| turns.iter().map(|turn| turn.speeds[place]).fold(0.0, f64::max);
+    let script = |place: usize| median(turns.iter().map(|turn| turn.scripts[place]).collect());
+    let beside = |place: usize, other: usize| {
+        median(turns.iter().map(|turn| turn.speeds[place] / turn.speeds[other]).collect())
+    };
+    table.note("64 tasks, by hand, best turn", best(0), "pairs/s");
+    table.note("64 tasks, best turn", best(3), "pairs/s");
+    table.judge("  … beside the floor, median turn", beside(3, 0), "×", Bar::AtLeast(0.90));
+    table.note("64 tasks, plain cjson scripts by hand, best turn", best(1), "pairs/s");
+    table.judge(
+        "  … what the lean scripts gain, median turn",
+        beside(0, 1),
+        "×",
+        Bar::AtLeast(1.5),
+    );
+    table.note("64 tasks, nothing but a fence, by hand, best turn", best(2), "pairs/s");
+    table.note("the server's time in the scripts of a pair", script(0), "µs");
+    table.note("the server's time in the plain cjson scripts of a pair", script(1), "µs");
+    table.note("  … what the lean scripts gain there", script(1) / script(0), "×");
 }
 
 pub(crate) async fn acquire_and_release(backend: &RedisBackend, key: &LockKey) {

@@ -18,8 +18,8 @@ pub(crate) struct Detached<F: Future<Output: Send> + Send + 'static> {
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Detached<F> {
-    pub(crate) fn new(command: F) -> Self {
-        Self { command: Some(Box::pin(command)), started: false }
+    pub(crate) fn new(command: Pin<Box<F>>) -> Self {
+        Self { command: Some(command), started: false }
     }
 }
 

@@ -26,6 +26,11 @@ impl Settings {
     /// - Reconnects without end: without a policy, commands hang for ever after a drop.
     /// - A connection without an answer is closed, instead of being waited for.
     /// - Errors of a server that is not, or not yet, the primary lead to a reconnect.
+    ///
+    /// `TCP_NODELAY` stays off, unless the builder sets it. The driver writes each script call to the
+    /// socket by itself, and so each would travel by itself: with 64 tasks that takes a third off the
+    /// throughput. A call on an idle connection is sent at once all the same. One behind others may
+    /// wait for the next answer, but so it would at the server, which answers in turn.
     pub(crate) fn prepared(&self) -> Builder {
         let mut builder = self.builder.clone();
         builder.with_config(|config| {
@@ -44,7 +49,6 @@ impl Settings {
             connection.internal_command_timeout = self.connect_timeout;
             connection.unresponsive.max_timeout = Some(self.command_timeout);
             connection.unresponsive.interval = self.command_timeout / 4;
-            connection.tcp.nodelay = Some(true);
             connection.reconnect_errors = vec![
                 ReconnectError::ClusterDown,
                 ReconnectError::Loading,

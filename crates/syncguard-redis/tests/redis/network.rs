@@ -182,6 +182,15 @@ async fn a_server_that_cannot_be_reached_is_unavailable_and_was_not_asked() {
     assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
 }
 
+/// Two TLS providers in one program would panic here.
+#[tokio::test]
+async fn a_plain_server_behind_an_encrypted_address_is_an_error() {
+    let server = safe().start().await.unwrap();
+    let url = server.url().replace("redis://", "rediss://");
+    let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
+    assert!(!error.may_have_applied(), "{error:?}");
+}
+
 /// The driver's task ends with the runtime that it was started on.
 #[test]
 fn a_backend_outlives_the_runtime_that_it_was_connected_on() {
