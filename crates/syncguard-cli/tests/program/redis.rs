@@ -1,10 +1,11 @@
 //! Locks on a server instead of a file.
 
-use std::process::Command;
+use std::{fs, net::TcpListener, path::Path, process::Command};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use syncguard_tests::server::RedisServer;
 
-use crate::sandbox::{KEY, Running, assert_code, only_line, program, stdout};
+use crate::sandbox::{KEY, Running, Sandbox, assert_code, only_line, program, stdout};
 
 fn on(url: &str, verb: &str, rest: &[&str]) -> Command {
     let mut program = program();
@@ -49,4 +50,49 @@ async fn a_server_that_does_not_speak_tls_cannot_be_used_over_it() {
     let output = on(&url, "run", &["--", "true"]).output().unwrap();
     assert_code(&output, 69);
     only_line(&output);
+}
+
+#[tokio::test]
+async fn a_lock_is_taken_over_tls_from_a_server_whose_certificate_is_trusted() {
+    let (sandbox, port) = (Sandbox::new(), free_port());
+    certify(&sandbox);
+    let file = |name| sandbox.path(name).display().to_string();
+    let server = RedisServer::builder()
+        .setting("appendonly", "yes")
+        .setting("tls-port", &port.to_string())
+        .setting("tls-auth-clients", "no")
+        .setting("tls-ca-cert-file", &file("authority.pem"))
+        .setting("tls-cert-file", &file("server.pem"))
+        .setting("tls-key-file", &file("server.key"))
+        .start();
+    let _server = server.await.unwrap();
+    let run = |authority: &Path| {
+        let mut program = on(&format!("rediss://localhost:{port}"), "run", &["--", "echo", "done"]);
+        program.env("SSL_CERT_FILE", authority).output().unwrap()
+    };
+    assert_eq!(stdout(&run(&sandbox.path("authority.pem"))), "done");
+    certify(&sandbox);
+    assert_code(&run(&sandbox.path("authority.pem")), 69);
+}
+
+/// Makes an authority, and a server whose name it vouches for.
+fn certify(sandbox: &Sandbox) {
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let server = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let server = server.signed_by(&key, &authority).unwrap();
+    for (name, text) in [
+        ("authority.pem", authority.pem()),
+        ("server.pem", server.pem()),
+        ("server.key", key.serialize_pem()),
+    ] {
+        fs::write(sandbox.path(name), text).unwrap();
+    }
+}
+
+/// Finds a port on which nobody listened a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
