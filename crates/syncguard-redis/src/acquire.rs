@@ -74,15 +74,15 @@ async fn ask(
                 let holder = stored.map(|stored| stored.holder(now, kept_for, grace));
                 Ok(AcquireOutcome::Contended { holder })
             }
-            _ => Err(Failure::Unreadable("the answer to an acquire")),
+            _ => Err(Failure::Garbled("an acquire")),
         },
-        _ => Err(Failure::Unreadable("the answer to an acquire")),
+        _ => Err(Failure::Garbled("an acquire")),
     }
 }
 
 fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure> {
     let fence = u64::try_from(fence).ok().and_then(|number| Fence::new(number).ok());
-    let fence = fence.ok_or(Failure::Unreadable("the fence of the grant"))?;
+    let fence = fence.ok_or(Failure::Garbled("an acquire"))?;
     Ok(AcquireOutcome::Granted(Grant { fence, expires_at }))
 }
 

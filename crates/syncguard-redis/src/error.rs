@@ -22,6 +22,8 @@ pub(crate) enum Failure {
     FenceLimit,
     #[error("{0} cannot be read")]
     Unreadable(&'static str),
+    #[error("the answer to {0} cannot be read")]
+    Garbled(&'static str),
     #[error("the server's settings are unsafe: {0}")]
     Unsafe(String),
     #[error("{acknowledged} of {wanted} replicas acknowledged the {what} in time")]
@@ -118,6 +120,7 @@ impl Failure {
             Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit | Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::Garbled(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Replicas { effect, .. } => (ErrorKind::ServiceUnavailable, *effect),
             Self::Unconnected(_) | Self::Connecting(_) | Self::NotSent(_) => {
                 (ErrorKind::ServiceUnavailable, Effect::None)

@@ -57,7 +57,7 @@ async fn move_expiry(
             remember(store, lock, id, ttl).await;
             Ok(ExtendOutcome::Extended { expires_at: now.after(ttl) })
         }
-        None => Err(Failure::Unreadable("the answer to an extend")),
+        None => Err(Failure::Garbled("an extend")),
     }
 }
 

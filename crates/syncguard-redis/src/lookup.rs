@@ -34,7 +34,7 @@ pub(crate) async fn find(store: &Store, id: LockId) -> Result<Option<LockName>, 
 async fn read(store: &Store, lock: &LockName) -> Result<Option<LockRecord>, Failure> {
     match store.client.run(&LOOKUP, &[lock.as_str()], &[]).await?.list() {
         [now, records] => live(now, records.list().first().unwrap_or(&Reply::Nil)),
-        _ => Err(Failure::Unreadable("the answer to a lookup")),
+        _ => Err(Failure::Garbled("a lookup")),
     }
 }
 

@@ -52,7 +52,7 @@ async fn scan(store: &Store, prefix: &str) -> Result<BTreeSet<String>, Failure> 
             let scanning = [&cursor, "MATCH", &pattern, "COUNT", SCAN_COUNT];
             let reply = store.client.at(node.as_ref(), "SCAN", &scanning).await?;
             let [Reply::Text(next), found] = reply.list() else {
-                return Err(Failure::Unreadable("the answer to a scan"));
+                return Err(Failure::Garbled("a scan"));
             };
             let found = found.list().iter().filter_map(Reply::text);
             names.extend(found.filter(|name| store.layout.is_lock(name)).map(str::to_owned));
@@ -76,7 +76,7 @@ async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Fail
     for names in names.chunks(together) {
         let reply = store.client.run(&LOOKUP, names, &[]).await?;
         let [now, found] = reply.list() else {
-            return Err(Failure::Unreadable("the answer to a lookup"));
+            return Err(Failure::Garbled("a lookup"));
         };
         let found = found.list().iter().filter_map(|record| live(now, record).ok().flatten());
         records.extend(found);
@@ -93,6 +93,6 @@ pub(crate) async fn force_release(
     let arguments = [&lock.channel(), store.waiters.publish()];
     match store.client.run(&FORCE_RELEASE, &[lock.as_str()], &arguments).await?.list() {
         [now, record] => live(now, record),
-        _ => Err(Failure::Unreadable("the answer to a forced release")),
+        _ => Err(Failure::Garbled("a forced release")),
     }
 }

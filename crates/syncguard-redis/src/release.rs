@@ -53,7 +53,7 @@ pub(crate) async fn end(
         }
         Some(reply::NOT_FOUND) => Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)),
         Some(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
-        _ => Err(Failure::Unreadable("the answer to a release")),
+        _ => Err(Failure::Garbled("a release")),
     }
 }
 
@@ -66,7 +66,7 @@ pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<
     let (mark, head, channel) = (store.layout.mark(&lock, id), head(id), lock.channel());
     let arguments = [head.as_str(), &channel, store.waiters.publish(), MARK_MS];
     let reply = store.client.run(&ABANDON, &[lock.as_str(), &mark], &arguments).await?;
-    reply.integer().ok_or(Failure::Unreadable("the answer to an abandon"))?;
+    reply.integer().ok_or(Failure::Garbled("an abandon"))?;
     forget(store, id).await;
     Ok(())
 }

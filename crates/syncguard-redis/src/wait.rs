@@ -86,10 +86,16 @@ impl Waiters {
         let mut news = std::pin::pin!(seat.news.notified());
         // Heard from here on, before anybody is asked to subscribe.
         news.as_mut().enable();
-        if self.channels.is_wanted(&seat.channel) {
+        if self.channels.is_wanted(&seat.channel) || !self.listens() {
             self.listen();
         }
         news.await;
+    }
+
+    /// Tells whether there is a listener. It ends with the runtime of the waiter that started it.
+    fn listens(&self) -> bool {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        listener.as_ref().is_some_and(|listener| !listener.is_finished())
     }
 
     /// Tells the listener that a channel is wanted, after starting one if need be.
@@ -126,7 +132,10 @@ async fn attend(mut subscription: Subscription, channels: &Arc<Channels>) {
         tokio::select! {
             news = subscription.news() => match news {
                 News::Published(channel) => channels.tell(&channel),
-                News::Missed => channels.tell_all(),
+                News::Missed(missed) => {
+                    tracing::debug!(missed, "messages were missed, so all waiters are woken");
+                    channels.tell_all();
+                }
                 News::Reconnected => {
                     count += 1;
                     channels.want_all();

@@ -14,12 +14,13 @@ use tokio::runtime::Handle;
 /// moves into a task and is polled there until it is answered or times out.
 pub(crate) struct Detached<F: Future<Output: Send> + Send + 'static> {
     command: Option<Pin<Box<F>>>,
-    started: bool,
+    /// Where it was polled first. It may be dropped elsewhere.
+    runtime: Option<Handle>,
 }
 
 impl<F: Future<Output: Send> + Send + 'static> Detached<F> {
     pub(crate) fn new(command: Pin<Box<F>>) -> Self {
-        Self { command: Some(command), started: false }
+        Self { command: Some(command), runtime: None }
     }
 }
 
@@ -27,7 +28,9 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        self.started = true;
+        if self.runtime.is_none() {
+            self.runtime = Handle::try_current().ok();
+        }
         // Taken out for the poll: what panicked must not be polled again by the drop.
         let Some(mut command) = self.command.take() else {
             return Poll::Pending;
@@ -42,10 +45,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
 
 impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<F> {
     fn drop(&mut self) {
-        // Outside a runtime there is no connection either, and nothing that could send the command.
-        if let Some(command) = self.command.take().filter(|_| self.started)
-            && let Ok(runtime) = Handle::try_current()
-        {
+        if let (Some(command), Some(runtime)) = (self.command.take(), &self.runtime) {
             runtime.spawn(command);
         }
     }

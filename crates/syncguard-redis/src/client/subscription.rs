@@ -43,8 +43,8 @@ pub(crate) struct Subscriber {
 pub(crate) enum News {
     /// Something was published on this channel.
     Published(String),
-    /// Messages were missed.
-    Missed,
+    /// So many messages were missed.
+    Missed(u64),
     /// There is another connection, which has no subscriptions yet.
     Reconnected,
     /// The driver gave up.
@@ -79,7 +79,7 @@ impl Subscription {
         tokio::select! {
             message = self.messages.recv() => match message {
                 Ok(message) => News::Published(message.channel.to_string()),
-                Err(RecvError::Lagged(_)) => News::Missed,
+                Err(RecvError::Lagged(missed)) => News::Missed(missed),
                 Err(RecvError::Closed) => News::Ended,
             },
             server = self.reconnects.recv() => match server {

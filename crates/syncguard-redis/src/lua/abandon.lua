@@ -9,16 +9,21 @@
 --         0                  it did not
 
 local call = redis.call
-call('SET', KEYS[2], '', 'PX', ARGV[4])
+local held = 0
 local record = call('GET', KEYS[1])
-if not record then return 0 end
 
 -- As in acquire.lua. A record that cannot be read is nobody's grant.
-if string.sub(record, 1, #ARGV[1]) ~= ARGV[1] then
-  local ok, foreign = pcall(cjson.decode, record)
-  if not ok or type(foreign) ~= 'table' then return 0 end
-  if foreign.lockId ~= string.match(ARGV[1], '^{"lockId":"(.-)"') then return 0 end
+if record then
+  local own = string.sub(record, 1, #ARGV[1]) == ARGV[1]
+  if not own then
+    local ok, foreign = pcall(cjson.decode, record)
+    own = ok and type(foreign) == 'table'
+      and foreign.lockId == string.match(ARGV[1], '^{"lockId":"(.-)"')
+  end
+  if own then held = call('DEL', KEYS[1]) end
 end
-call('DEL', KEYS[1])
-if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
-return 1
+
+-- Last, because a server without memory refuses it: unless something was deleted before.
+call('SET', KEYS[2], '', 'PX', ARGV[4])
+if held == 1 and ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
+return held

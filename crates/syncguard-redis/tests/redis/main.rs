@@ -6,6 +6,7 @@
 mod cluster;
 mod contract;
 mod failover;
+mod heard;
 mod network;
 mod server;
 mod settings;

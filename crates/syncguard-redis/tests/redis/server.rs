@@ -1,21 +1,13 @@
 //! A server that stops, dies, runs out of memory, or whose clock jumps.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, SyncGuard};
 use syncguard_tests::clock::{ClockShim, Jump};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
-};
 
 use crate::{
-    LONG, ask, connect, error_of, eventually, extended, granted, is_contended, is_locked, lock_of,
-    released, safe, ttl,
+    LONG, ask, connect, error_of, eventually, extended, granted, heard::Heard, is_contended,
+    is_locked, lock_of, released, safe, ttl,
 };
 
 #[tokio::test]
@@ -63,8 +55,9 @@ async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
 async fn a_server_without_memory_is_unavailable_and_still_releases() {
     let server = safe().start().await.unwrap();
     let backend = connect(&server.url()).await;
-    let request = ask("job", LONG);
+    let (request, called_off) = (ask("job", LONG), ask("called-off", LONG));
     granted(&backend, &request).await;
+    granted(&backend, &called_off).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     let refused = server.command(&["SET", "x", "y"]).await.unwrap_err().to_string();
     assert!(refused.contains("OOM"), "{refused}");
@@ -77,13 +70,15 @@ async fn a_server_without_memory_is_unavailable_and_still_releases() {
         assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
     }
     assert!(released(&backend, &request).await, "a release needs no memory");
+    backend.abandon(called_off.lock_id, &called_off.key).await.unwrap();
+    assert!(!is_locked(&backend, "called-off").await, "nor does it take any to call off a grant");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     assert_eq!(granted(&backend, &ask("other", LONG)).await.fence.number(), 1);
 }
 
 #[tokio::test]
 async fn a_clock_that_jumps_past_the_expiry_is_told_and_the_extend_finds_nothing() {
-    let (heard, _hearing) = Heard::listen();
+    let (heard, _hearing) = Heard::listen("jump_ms");
     let clock = ClockShim::build().await.unwrap();
     let server = safe().envs(clock.env()).start().await.unwrap();
     let (mine, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
@@ -93,14 +88,14 @@ async fn a_clock_that_jumps_past_the_expiry_is_told_and_the_extend_finds_nothing
     clock.step(Duration::from_secs(32), Jump::Forward).unwrap();
     assert_eq!(granted(&theirs, &ask("job", LONG)).await.fence.number(), 2, "granted to two");
     assert!(!extended(&mine, &request).await, "the first holder is told");
-    assert_eq!(heard.jumps(), 0, "neither has had two replies with a time yet");
+    assert_eq!(heard.count(), 0, "neither has had two replies with a time yet");
     granted(&mine, &ask("other", LONG)).await;
-    assert_eq!(heard.jumps(), 1, "the jump is reported");
+    assert_eq!(heard.count(), 1, "the jump is reported");
 }
 
 #[tokio::test]
 async fn an_extend_that_succeeds_after_a_jump_proves_that_nobody_else_had_the_lock() {
-    let (heard, _hearing) = Heard::listen();
+    let (heard, _hearing) = Heard::listen("jump_ms");
     let clock = ClockShim::build().await.unwrap();
     let server = safe().envs(clock.env()).start().await.unwrap();
     let (mine, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
@@ -108,53 +103,8 @@ async fn an_extend_that_succeeds_after_a_jump_proves_that_nobody_else_had_the_lo
     granted(&mine, &request).await;
     clock.step(Duration::from_secs(20), Jump::Forward).unwrap();
     assert!(extended(&mine, &request).await);
-    assert_eq!(heard.jumps(), 1, "the jump is reported");
+    assert_eq!(heard.count(), 1, "the jump is reported");
     assert!(is_contended(&theirs, "job").await);
     assert!(released(&mine, &request).await);
     assert_eq!(granted(&theirs, &ask("job", LONG)).await.fence.number(), 2, "nobody came between");
-}
-
-/// Counts the warnings about a clock that jumped.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<usize>>);
-
-impl Heard {
-    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
-        let heard = Self::default();
-        (heard.clone(), tracing::subscriber::set_default(heard))
-    }
-
-    fn jumps(&self) -> usize {
-        *self.0.lock().unwrap()
-    }
-}
-
-impl Subscriber for Heard {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut self.clone());
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Visit for Heard {
-    fn record_debug(&mut self, field: &Field, _: &dyn std::fmt::Debug) {
-        if field.name() == "jump_ms" {
-            *self.0.lock().unwrap() += 1;
-        }
-    }
 }

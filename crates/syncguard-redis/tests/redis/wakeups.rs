@@ -14,7 +14,7 @@ use syncguard_tests::{
     server::RedisServer,
 };
 
-use crate::{LONG, ask, connect, eventually, granted, key, released, safe};
+use crate::{LONG, ask, connect, eventually, granted, heard::Heard, key, released, safe};
 
 /// How long a waiter has to be woken. Without a wake-up it would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -125,6 +125,21 @@ async fn waiters_are_woken_by_a_reconnect_and_subscribed_again() {
     tokio::time::timeout(PATIENCE, news).await.unwrap();
 }
 
+/// The listener ends with the runtime of the waiter that started it.
+#[test]
+fn waiters_outlive_the_runtime_that_the_first_of_them_waited_on() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let (server, _proxy, mine) = second.block_on(started());
+    first.block_on(subscribed(&mine, "job"));
+    drop(first);
+    second.block_on(async {
+        eventually("nobody listens", async || subscribers(&server, "job").await == "0").await;
+        subscribed(&mine, "job").await;
+        assert_eq!(subscribers(&server, "job").await, "1");
+    });
+}
+
 /// A peer that does not publish, such as TypeScript's, or a user who may not.
 #[tokio::test]
 async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
@@ -142,18 +157,23 @@ async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
 /// More messages than the driver keeps: what is missed must not be a release that nobody hears of.
 #[tokio::test]
 async fn a_flood_of_messages_loses_no_waiter() {
+    let (heard, _hearing) = Heard::listen("missed");
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;
-    let request = ask("job", LONG);
-    granted(&theirs, &request).await;
     subscribed(&mine, "job").await;
     subscribed(&mine, "noise").await;
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
     let flood = "for i = 1, 20000 do redis.call('PUBLISH', 'syncguard:noise:released', '') end";
-    server.command(&["EVAL", flood, "0"]).await.unwrap();
-    assert!(released(&theirs, &request).await);
-    server.command(&["EVAL", flood, "0"]).await.unwrap();
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    eventually("messages are missed", async || {
+        let request = ask("job", LONG);
+        granted(&theirs, &request).await;
+        let mut news = pin!(mine.released(&job));
+        assert!(waits(&mut news).await);
+        server.command(&["EVAL", flood, "0"]).await.unwrap();
+        assert!(released(&theirs, &request).await);
+        server.command(&["EVAL", flood, "0"]).await.unwrap();
+        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        heard.count() > 0
+    })
+    .await;
 }
