@@ -66,7 +66,7 @@ pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>
     let (a, gate) = (h.client().await, Gate::new());
     let faulty = Faulty::new(h.client().await);
     let locks =
-        SyncGuard::builder(faulty.clone()).request_timeout(Duration::from_millis(50)).build();
+        SyncGuard::builder(faulty.clone()).request_timeout(Duration::from_millis(250)).build();
     faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
     faulty.plan(Operation::Acquire, Fault::RequestLost);
     error_of(locks.lock("k").ttl(LONG).try_acquire().await, ErrorKind::Ambiguous);
@@ -86,7 +86,7 @@ pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>
 pub async fn a_request_that_arrives_after_its_grant_was_given_back_is_refused<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let timeout = Duration::from_millis(50);
+    let timeout = Duration::from_millis(250);
     let locks = SyncGuard::builder(faulty.clone()).request_timeout(timeout).build();
     for awaited in [true, false] {
         let gate = Gate::new();

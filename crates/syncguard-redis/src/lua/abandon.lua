@@ -14,7 +14,7 @@ local record = call('GET', KEYS[1])
 
 -- As in acquire.lua. A record that cannot be read is nobody's grant.
 if record then
-  local own = string.sub(record, 1, #ARGV[1]) == ARGV[1]
+  local own = string.find(record, ARGV[1], 1, true) == 1
   if not own then
     local ok, foreign = pcall(cjson.decode, record)
     own = ok and type(foreign) == 'table'

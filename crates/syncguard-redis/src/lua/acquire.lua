@@ -20,12 +20,13 @@ local GRACE, LIMIT = 1000, 900000000000000
 local call = redis.call
 local record = call('GET', KEYS[1])
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
 
 if record then
   -- Anchored at the start: by the grammar of JSON these are the first two members of the object
   -- itself, whatever text or objects follow. Any other shape, such as cjson's, is decoded.
-  local own = string.sub(record, 1, #ARGV[1]) == ARGV[1]
+  -- A plain find makes no new string, as taking the beginning out would.
+  local own = string.find(record, ARGV[1], 1, true) == 1
   local expires = string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+),')
   if not expires then
     local ok, foreign = pcall(cjson.decode, record)

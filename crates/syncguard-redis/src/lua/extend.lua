@@ -14,9 +14,9 @@ local call = redis.call
 local record = call('GET', KEYS[1])
 if not record then return 0 end
 local time = call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
 
-local own = string.sub(record, 1, #ARGV[1]) == ARGV[1]
+local own = string.find(record, ARGV[1], 1, true) == 1
 local expires, rest = string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+)(,.*)$')
 local extended
 if expires then

@@ -16,7 +16,7 @@ local record = call('GET', KEYS[1])
 if not record then return 0 end
 
 -- As in acquire.lua.
-if string.sub(record, 1, #ARGV[1]) ~= ARGV[1] then
+if string.find(record, ARGV[1], 1, true) ~= 1 then
   if string.find(record, '^{"lockId":"[%w_-]+","expiresAtMs":') then return 0 end
   local ok, foreign = pcall(cjson.decode, record)
   if not ok or type(foreign) ~= 'table' then return -3 end
