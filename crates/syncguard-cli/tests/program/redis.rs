@@ -59,11 +59,11 @@ async fn a_lock_is_taken_over_tls_from_a_server_whose_certificate_is_trusted() {
     let file = |name| sandbox.path(name).display().to_string();
     let server = RedisServer::builder()
         .setting("appendonly", "yes")
-        .setting("tls-port", &port.to_string())
+        .setting("tls-port", port.to_string())
         .setting("tls-auth-clients", "no")
-        .setting("tls-ca-cert-file", &file("authority.pem"))
-        .setting("tls-cert-file", &file("server.pem"))
-        .setting("tls-key-file", &file("server.key"))
+        .setting("tls-ca-cert-file", file("authority.pem"))
+        .setting("tls-cert-file", file("server.pem"))
+        .setting("tls-key-file", file("server.key"))
         .start();
     let _server = server.await.unwrap();
     let run = |authority: &Path| {
