@@ -15,11 +15,6 @@ use crate::{
     script::{ACQUIRE, reply},
 };
 
-/// What the script answers first.
-const CONTENDED: i64 = 0;
-const GRANTED: i64 = 1;
-const STORED: i64 = 2;
-
 /// Grants the key, or says who has it: one round trip.
 pub(crate) async fn acquire(
     store: &Store,
@@ -59,15 +54,15 @@ async fn ask(
         Reply::Integer(reply::COUNTER) => Err(Failure::FenceLimit),
         Reply::Integer(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
         Reply::List(answer) => match answer.as_slice() {
-            [Reply::Integer(GRANTED), Reply::Integer(fence), Reply::Integer(now)] => {
+            [Reply::Integer(fence), Reply::Integer(now)] => {
                 let now = Timestamp::from_unix_millis(*now);
                 store.drift.observe(now, sent);
                 granted(*fence, now.after(request.ttl))
             }
-            [Reply::Integer(STORED), Reply::Integer(_), Reply::Text(record)] => {
+            [Reply::Integer(_), Reply::Text(record)] => {
                 Stored::parse(record)?.grant().map(AcquireOutcome::Granted)
             }
-            [Reply::Integer(CONTENDED), Reply::Integer(now), Reply::Text(record), kept_for] => {
+            [Reply::Integer(now), Reply::Text(record), kept_for] => {
                 let (now, grace) = (Timestamp::from_unix_millis(*now), store.options.grace);
                 let kept_for = kept_for.integer().unwrap_or(-1);
                 let stored = Stored::parse(record).ok();

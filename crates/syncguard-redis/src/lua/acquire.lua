@@ -6,21 +6,22 @@
 -- ARGV[4] the tail of the record: "key", "owner" and the brace
 -- ARGV[5] optional: "seed" to start a new counter at the server's milliseconds
 --
--- Reply   {1, fence, now}         granted just now, until now + ttl
---         {2, now, record}        the id holds the lock already
---         {0, now, record, pttl}  somebody else does; nothing was written
+-- Reply   {fence, now}            granted just now, until now + ttl
+--         {now, record}           the id holds the lock already
+--         {now, record, pttl}     somebody else does; nothing was written
 --         -1                      the id was abandoned
 --         -2                      the counter is at its limit, or below zero
 --         -3                      the record cannot be read
 --
 -- A counter that is no number makes INCR fail, which ends the script before anything is stored.
--- JSON text has no NUL, at which "%s" would end.
+-- JSON text has no NUL, at which "%s" would end. `now` has a fraction of a millisecond, which "%d" and the
+-- reply cut off, and which whole numbers compare alike with or without.
 
 local GRACE, LIMIT = 1000, 900000000000000
 local call = redis.call
 local record = call('GET', KEYS[1])
 local time = call('TIME')
-local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
+local now = time[1] * 1000 + time[2] / 1000
 
 if record then
   -- Anchored at the start: by the grammar of JSON these are the first two members of the object
@@ -37,9 +38,9 @@ if record then
   expires = tonumber(expires)
   if not expires then return -3 end
   if expires > now - GRACE then
-    if own then return {2, now, record} end
+    if own then return {now, record} end
     if call('GET', KEYS[3]) == '' then return -1 end
-    return {0, now, record, call('PTTL', KEYS[1])}
+    return {now, record, call('PTTL', KEYS[1])}
   end
 end
 
@@ -57,9 +58,9 @@ if not call('SET', KEYS[3], KEYS[1], 'PX', ARGV[3], 'NX') then
   call('SET', KEYS[3], KEYS[1], 'PX', ARGV[3])
 end
 if fence == 1 and ARGV[5] then
-  fence = now
+  fence = math.floor(now)
   call('SET', KEYS[2], fence)
 end
 call('SET', KEYS[1], string.format('%s%d,"acquiredAtMs":%d,"fence":"%015d",%s',
   ARGV[1], now + ARGV[2], now, fence, ARGV[4]), 'PX', ARGV[3])
-return {1, fence, now}
+return {fence, now}

@@ -14,7 +14,7 @@ local call = redis.call
 local record = call('GET', KEYS[1])
 if not record then return 0 end
 local time = call('TIME')
-local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
+local now = math.floor(time[1] * 1000 + time[2] / 1000)
 
 local own = string.find(record, ARGV[1], 1, true) == 1
 local expires, rest = string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+)(,.*)$')

@@ -15,4 +15,4 @@ if record then
   redis.call('DEL', KEYS[1])
   if ARGV[2] ~= '' then redis.pcall(ARGV[2], ARGV[1], '') end
 end
-return {time[1] * 1000 + math.floor(time[2] / 1000), record}
+return {math.floor(time[1] * 1000 + time[2] / 1000), record}

@@ -5,4 +5,4 @@
 -- Reply   {now, {record, …}} a record is nil where there is none
 
 local time = redis.call('TIME')
-return {time[1] * 1000 + math.floor(time[2] / 1000), redis.call('MGET', unpack(KEYS))}
+return {math.floor(time[1] * 1000 + time[2] / 1000), redis.call('MGET', unpack(KEYS))}
