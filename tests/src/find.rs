@@ -45,6 +45,15 @@ impl Store {
         }
     }
 
+    /// Whether starting one takes so long that the processes of a test run had better share it.
+    #[must_use]
+    pub const fn is_slow_to_start(self) -> bool {
+        match self {
+            Self::Redis => false,
+            Self::Postgres | Self::Mariadb => true,
+        }
+    }
+
     /// The port on which such a server usually listens.
     #[must_use]
     pub const fn port(self) -> u16 {

@@ -2,7 +2,10 @@
 
 use std::{env, ffi::OsString};
 
-use syncguard_tests::find::{Missing, Store};
+use syncguard_tests::{
+    find::{Missing, Store},
+    server::Lent,
+};
 
 use crate::{
     apt,
@@ -10,6 +13,7 @@ use crate::{
     docker::{Container, Engine},
     failure::Failure,
     say,
+    services::wait,
 };
 
 // Unoptimised it is built several times faster, and its own speed does not matter here.
@@ -42,8 +46,9 @@ pub(crate) struct Provision {
     pub(crate) runner: Runner,
     /// Variables that tell the tests where their servers are.
     pub(crate) addresses: Vec<(String, OsString)>,
-    // They are removed when the run is over.
+    // They end when the run is over.
     _containers: Vec<Container>,
+    _servers: Vec<Lent>,
 }
 
 /// Brings up what a test run needs.
@@ -56,7 +61,7 @@ pub(crate) fn provide(needed: &[Store], install: Install) -> Result<Provision, F
         apt::install(&missing(&needed))?;
     }
     let engine = if needed.is_empty() { None } else { Engine::find() };
-    let (mut addresses, mut containers) = (Vec::new(), Vec::new());
+    let (mut addresses, mut containers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     for store in needed {
         let missing = missing(&[store]);
         match source(store.address().as_deref(), engine.as_ref(), &missing)? {
@@ -67,10 +72,16 @@ pub(crate) fn provide(needed: &[Store], install: Install) -> Result<Provision, F
                 tell(store, format_args!("in a container, at {url}"));
                 addresses.push((store.variable().to_owned(), url.into()));
             }
+            Source::Programs if store.is_slow_to_start() => {
+                let server = wait(Lent::start(store))?;
+                tell(store, format_args!("started for this run, at {}", server.url()));
+                addresses.push((store.variable().to_owned(), server.url().into()));
+                servers.push(server);
+            }
             Source::Programs => tell(store, "started by the tests themselves"),
         }
     }
-    Ok(Provision { runner: runner(), addresses, _containers: containers })
+    Ok(Provision { runner: runner(), addresses, _containers: containers, _servers: servers })
 }
 
 /// Where the tests find a server.
@@ -79,7 +90,7 @@ enum Source<'a> {
     /// At an address that they are given by whoever runs them.
     Environment,
     Container(&'a Engine),
-    /// They start their own.
+    /// They start their own, or this task starts one for all of them.
     Programs,
 }
 

@@ -121,7 +121,8 @@ fn directory(store: Store) -> PathBuf {
     PathBuf::from(ROOT).join(target).join("services").join(store.name())
 }
 
-fn wait<T, E>(future: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+/// Runs on this thread, with which the kernel ends what is started in it.
+pub(crate) fn wait<T, E>(future: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
 where
     Failure: From<E>,
 {

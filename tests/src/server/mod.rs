@@ -20,6 +20,7 @@ mod handle;
 mod lasting;
 mod launch;
 mod layout;
+mod lent;
 mod mariadb;
 mod place;
 mod postgres;
@@ -38,6 +39,7 @@ pub use self::{
     error::ServerError,
     handle::Server,
     lasting::Lasting,
+    lent::Lent,
     mariadb::{Mariadb, MariadbServer},
     place::Place,
     postgres::{Postgres, PostgresServer},

@@ -24,6 +24,8 @@ impl Program for Postgres {
     const SERVER: Executable = Executable::POSTGRES;
     const CLIENT: Executable = Executable::PSQL;
     const USERS: &'static [&'static str] = &["postgres", "nobody"];
+    // Each test of a run may open its own connections.
+    const SHARED: &'static [(&'static str, &'static str)] = &[("max_connections", "400")];
     // At SIGTERM it waits until all clients have gone.
     const END: Signal = Signal::INT;
 
