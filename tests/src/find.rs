@@ -80,7 +80,9 @@ impl Store {
     pub const fn programs(self) -> &'static [Executable] {
         match self {
             Self::Redis => &[Executable::REDIS_SERVER, Executable::REDIS_CLI],
-            Self::Postgres => &[Executable::INITDB, Executable::POSTGRES, Executable::PSQL],
+            Self::Postgres => {
+                &[Executable::INITDB, Executable::POSTGRES, Executable::PSQL, Executable::PGBOUNCER]
+            }
             Self::Mariadb => {
                 &[Executable::MARIADB_INSTALL_DB, Executable::MARIADBD, Executable::MARIADB]
             }
@@ -114,6 +116,8 @@ impl Executable {
     pub const POSTGRES: Self = Self::of(Store::Postgres, &["postgres"], "postgresql");
     /// The command line client of PostgreSQL.
     pub const PSQL: Self = Self::of(Store::Postgres, &["psql"], "postgresql-client");
+    /// The pooler before PostgreSQL.
+    pub const PGBOUNCER: Self = Self::of(Store::Postgres, &["pgbouncer"], "pgbouncer");
     /// What lays out a data directory of MariaDB.
     pub const MARIADB_INSTALL_DB: Self =
         Self::of(Store::Mariadb, &["mariadb-install-db"], "mariadb-server");

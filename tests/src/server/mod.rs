@@ -5,6 +5,7 @@
 //! | needs a store and nothing else | [`Redis::shared`](Program::shared) and the like |
 //! | breaks a server, or needs settings of its own | [`RedisServer`], [`PostgresServer`], [`MariadbServer`] |
 //! | needs several nodes | [`RedisCluster`], [`RedisSentinel`] |
+//! | needs a pooler before a server | [`PgBouncer`] |
 //!
 //! A server listens on a free loopback port, keeps its files in a temporary directory, and ends with
 //! its handle, also when a test panics. On Linux it also dies with the process that started it.
@@ -22,6 +23,7 @@ mod launch;
 mod layout;
 mod lent;
 mod mariadb;
+mod pgbouncer;
 mod place;
 mod postgres;
 mod process;
@@ -41,6 +43,7 @@ pub use self::{
     lasting::Lasting,
     lent::Lent,
     mariadb::{Mariadb, MariadbServer},
+    pgbouncer::{PgBouncer, PgBouncerServer},
     place::Place,
     postgres::{Postgres, PostgresServer},
     program::{Program, Settings},

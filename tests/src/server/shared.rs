@@ -1,4 +1,9 @@
-use std::sync::Arc;
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    ops::Range,
+    sync::Arc,
+};
 
 use super::{Builder, Program, Server, ServerError};
 
@@ -31,10 +36,73 @@ impl<P: Program> Shared<P> {
         &self.url
     }
 
+    /// The address as clients write it that go through something else, such as a
+    /// [`Proxy`](crate::proxy::Proxy).
+    #[must_use]
+    pub fn url_through(&self, address: SocketAddr) -> String {
+        let mut url = self.url.clone();
+        url.replace_range(host_and_port(&url), &address.to_string());
+        url
+    }
+
+    /// The address on the network.
+    ///
+    /// # Errors
+    ///
+    /// Where the host's name cannot be resolved.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        let host_and_port = &self.url[host_and_port(&self.url)];
+        let addresses = match host_and_port.rsplit_once(':') {
+            Some((_, port)) if port.parse::<u16>().is_ok() => host_and_port.to_socket_addrs()?,
+            _ => (host_and_port, P::STORE.port()).to_socket_addrs()?,
+        };
+        let mut addresses = addresses.into_iter();
+        addresses.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
     /// The server, where it was started here. Others use it as well: it may be looked into, not
     /// broken.
     #[must_use]
     pub fn own(&self) -> Option<&Server<P>> {
         self.own.as_deref()
+    }
+}
+
+/// Finds the host and its port in an address: behind the user, before the path.
+fn host_and_port(url: &str) -> Range<usize> {
+    let start = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url[start..].find(['/', '?']).map_or(url.len(), |path| start + path);
+    let start = url[start..end].rfind('@').map_or(start, |user| start + user + 1);
+    start..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Postgres, Shared};
+
+    fn shared(url: &str) -> Shared<Postgres> {
+        Shared { url: url.to_owned(), own: None }
+    }
+
+    #[test]
+    fn an_address_that_goes_through_something_else_keeps_all_but_host_and_port() {
+        let through = "127.0.0.1:9".parse().unwrap();
+        for (url, expected) in [
+            ("postgres://h", "postgres://127.0.0.1:9"),
+            ("postgres://u:p@h:1/d?a=b/@", "postgres://u:p@127.0.0.1:9/d?a=b/@"),
+            ("postgres://[::1]:1?a", "postgres://127.0.0.1:9?a"),
+        ] {
+            assert_eq!(shared(url).url_through(through), expected);
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_port_has_the_usual_one() {
+        for (url, expected) in [
+            ("postgres://127.0.0.1/d", "127.0.0.1:5432"),
+            ("postgres://u@127.0.0.1:1/d", "127.0.0.1:1"),
+        ] {
+            assert_eq!(shared(url).address().unwrap().to_string(), expected);
+        }
     }
 }

@@ -8,6 +8,7 @@ mod find;
 mod lasting;
 mod lifetime;
 mod mariadb;
+mod pgbouncer;
 mod postgres;
 mod proxy;
 mod proxy_cuts;

@@ -17,7 +17,6 @@ async fn ask(postgres: &PostgresServer, sql: &str) -> String {
 }
 
 #[tokio::test]
-#[ignore = "PostgreSQL is not among the servers that a test run needs"]
 async fn a_started_server_answers_under_its_settings() {
     let postgres =
         PostgresServer::builder().setting("default_transaction_isolation", "repeatable read");
@@ -29,7 +28,6 @@ async fn a_started_server_answers_under_its_settings() {
 }
 
 #[tokio::test]
-#[ignore = "PostgreSQL is not among the servers that a test run needs"]
 async fn a_second_server_copies_what_was_laid_out_for_the_first() {
     let (first, second) = tokio::join!(PostgresServer::start(), PostgresServer::start());
     let (first, second) = (first.unwrap(), second.unwrap());
@@ -41,7 +39,6 @@ async fn a_second_server_copies_what_was_laid_out_for_the_first() {
 }
 
 #[tokio::test]
-#[ignore = "PostgreSQL is not among the servers that a test run needs"]
 async fn a_kill_is_a_crash_and_a_restart_is_not() {
     let postgres = PostgresServer::start().await.unwrap();
     ask(&postgres, TABLES).await;
@@ -53,7 +50,6 @@ async fn a_kill_is_a_crash_and_a_restart_is_not() {
 }
 
 #[tokio::test]
-#[ignore = "PostgreSQL is not among the servers that a test run needs"]
 async fn a_paused_server_is_mute_on_open_connections_until_it_is_resumed() {
     let postgres = PostgresServer::start().await.unwrap();
     let mut session = Session::open(&postgres).await;
@@ -66,7 +62,6 @@ async fn a_paused_server_is_mute_on_open_connections_until_it_is_resumed() {
 }
 
 #[tokio::test]
-#[ignore = "PostgreSQL is not among the servers that a test run needs"]
 async fn a_dropped_server_leaves_none_of_its_processes() {
     let postgres = PostgresServer::start().await.unwrap();
     let ask_pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";

@@ -1,0 +1,46 @@
+//! What the backend costs, beside the floor: the same statements by pgbench, and by the driver alone.
+//!
+//! Run by `cargo bench -p syncguard-postgres`; starts a server of its own, and needs pgbench. Each line
+//! shows a bar and whether it is met. The numbers of a shared machine swing, so what is compared
+//! runs in turns.
+
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
+
+mod handoff;
+mod pgbench;
+mod raw;
+mod speed;
+mod table;
+mod throughput;
+
+use syncguard_postgres::{PostgresBackend, PostgresConfig, UnsafeSettings};
+use syncguard_tests::server::PostgresServer;
+use table::Table;
+
+fn main() {
+    // One thread for the clients and one for the server: more of them stand in each other's way.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.unwrap();
+    // Cargo itself passes `--bench`.
+    let mut arguments = std::env::args().skip(1);
+    match (arguments.next().as_deref(), arguments.next()) {
+        (Some("waiter"), Some(url)) => runtime.block_on(handoff::wait_as_told(&url)),
+        _ => runtime.block_on(measure_all()),
+    }
+}
+
+async fn measure_all() {
+    let server = PostgresServer::builder().setting("shared_buffers", "256MB");
+    let server = server.start().await.unwrap();
+    let mut table = Table::default();
+    speed::measure(&server, &mut table).await;
+    throughput::measure(&server.url(), &mut table).await;
+    handoff::measure(&server.url(), &mut table).await;
+    table.print();
+}
+
+async fn connect(url: &str, connections: u32) -> PostgresBackend {
+    let config = PostgresConfig::from_url(url).unwrap().max_connections(connections);
+    config.unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap()
+}

@@ -1,0 +1,132 @@
+use std::str::FromStr;
+
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Executor, PgConnection, Row, SqlSafeStr, SqlStr,
+    postgres::{PgArguments, PgConnectOptions},
+};
+use syncguard_core::LockId;
+
+/// What the backend sets for its connections.
+pub(crate) const SETTINGS: [(&str, &str); 7] = [
+    ("statement_timeout", "5000"),
+    ("lock_timeout", "4000"),
+    ("default_transaction_isolation", "read\\ committed"),
+    ("synchronous_commit", "on"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("jit", "off"),
+];
+
+/// The class of the advisory locks of waiters.
+pub(crate) const CLASS: i32 = i32::from_be_bytes(*b"SGwt");
+
+/// Gives a statement of the backend as it sends it.
+pub(crate) fn statement(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    text.replace("{locks}", "\"syncguard_locks\"")
+        .replace("{counters}", "\"syncguard_fence_counters\"")
+        .replace("{sound}", "true")
+}
+
+/// The driver by itself, on one connection that is set up as the backend sets it up.
+pub(crate) struct Raw {
+    connection: PgConnection,
+    acquire: SqlStr,
+    release: SqlStr,
+}
+
+/// A release, and one that tells nobody.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Telling {
+    Told,
+    Untold,
+}
+
+impl Raw {
+    pub(crate) async fn connect(url: &str, telling: Telling) -> Self {
+        let settings = SETTINGS.map(|(name, value)| (name, value.replace('\\', "")));
+        let options = PgConnectOptions::from_str(url).unwrap().options(settings);
+        let release = match telling {
+            Telling::Told => include_str!("../../src/sql/release.sql"),
+            Telling::Untold => include_str!("sql/release_untold.sql"),
+        };
+        Self {
+            connection: options.disable_statement_logging().connect().await.unwrap(),
+            acquire: sql(&statement(include_str!("../../src/sql/acquire.sql"))),
+            release: sql(&statement(release)),
+        }
+    }
+
+    pub(crate) async fn acquire_and_release(&mut self, key: &str) {
+        let id = LockId::mint().unwrap();
+        assert!(self.attempt(key, id).await);
+        let query = sqlx::query(self.release.clone()).bind(id.as_str()).bind(1_000_i64);
+        let query = query.bind("syncguard_locks_released").bind(CLASS);
+        let rows = query.fetch_all(&mut self.connection).await.unwrap();
+        assert!(rows[0].get::<bool, _>("released"));
+    }
+
+    /// Asks for a key, and says whether it was granted.
+    pub(crate) async fn attempt(&mut self, key: &str, id: LockId) -> bool {
+        let query = sqlx::query(self.acquire.clone())
+            .bind(key)
+            .bind(id.as_str())
+            .bind(30_000_i64)
+            .bind(format!("fence:{key}"))
+            .bind(key)
+            .bind(None::<&str>)
+            .bind(1_000_i64)
+            .bind(900_000_000_000_000_i64)
+            .bind("4000");
+        let rows = query.fetch_all(&mut self.connection).await.unwrap();
+        rows[0].get::<Option<&str>, _>("fence").is_some()
+    }
+
+    /// Does what the TypeScript client does, with everything prepared: eight round trips and five.
+    pub(crate) async fn as_typescript(&mut self, key: &str) {
+        let id = LockId::mint().unwrap();
+        let (id, fence_key) = (id.as_str(), format!("fence:{key}"));
+        self.plain("BEGIN").await;
+        let now = self.number(include_str!("sql/typescript_now.sql"), &[]).await;
+        self.run(include_str!("sql/typescript_turn.sql"), &[key]).await;
+        assert_eq!(self.run(include_str!("sql/typescript_read.sql"), &[key]).await, 0);
+        self.run(include_str!("sql/typescript_counter.sql"), &[&fence_key, key]).await;
+        let count = include_str!("sql/typescript_count.sql");
+        let fence = format!("{:015}", self.number(count, &[&fence_key]).await);
+        let upsert = sqlx::query(include_str!("sql/typescript_upsert.sql"));
+        let upsert = upsert.bind(key).bind(id).bind(now + 30_000).bind(now).bind(fence);
+        self.connection.execute(upsert).await.unwrap();
+        self.plain("COMMIT").await;
+
+        self.plain("BEGIN").await;
+        self.number(include_str!("sql/typescript_now.sql"), &[]).await;
+        assert_eq!(self.run(include_str!("sql/typescript_find.sql"), &[id]).await, 1);
+        self.run(include_str!("sql/typescript_delete.sql"), &[id]).await;
+        self.plain("COMMIT").await;
+    }
+
+    pub(crate) async fn plain(&mut self, sql: &'static str) {
+        self.connection.execute(sql).await.unwrap();
+    }
+
+    /// Runs a statement and says how many rows it gives.
+    pub(crate) async fn run(&mut self, sql: &'static str, texts: &[&str]) -> usize {
+        bound(sql, texts).fetch_all(&mut self.connection).await.unwrap().len()
+    }
+
+    async fn number(&mut self, sql: &'static str, texts: &[&str]) -> i64 {
+        bound(sql, texts).fetch_one(&mut self.connection).await.unwrap().get(0)
+    }
+}
+
+fn bound<'t>(
+    sql: &'static str,
+    texts: &[&'t str],
+) -> sqlx::query::Query<'t, sqlx::Postgres, PgArguments> {
+    texts.iter().fold(sqlx::query(sql), |query, text| query.bind(*text))
+}
+
+fn sql(text: &str) -> SqlStr {
+    AssertSqlSafe(std::sync::Arc::<str>::from(text)).into_sql_str()
+}

@@ -1,0 +1,5 @@
+-- Does nothing.
+--
+-- In:  nothing
+-- Out: one row
+SELECT 1

@@ -1,0 +1,101 @@
+//! Granting.
+
+use sqlx::postgres::PgRow;
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
+};
+
+use crate::{
+    backend::Store,
+    error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
+    keys::StoredKey,
+    lookup::{GRACE_MS, fence, owner, text, timestamp, value},
+    statement::Statement,
+};
+
+/// How often to ask for a key that was free when the statement began and taken when its turn came.
+const ROUNDS: usize = 4;
+
+/// Grants the key, or says who has it: one statement, which is a transaction by itself.
+///
+/// The statement reads what stands first, so that contenders neither write nor queue. Where nothing
+/// does, it queues for the key's advisory lock and writes, on conditions that are tested on the
+/// latest versions of the rows. If they do not hold, the key has changed hands while it queued, and
+/// asking again tells who has it now.
+pub(crate) async fn acquire(
+    store: &Store,
+    request: &AcquireRequest,
+) -> Result<AcquireOutcome, Failure> {
+    if request.mode == Mode::Shared {
+        return Err(Failure::SharedMode);
+    }
+    let key = StoredKey::of(&request.key)?;
+    for _ in 0..ROUNDS {
+        match store.connections.row(statement(store, request, &key)).await {
+            Ok(row) => {
+                if let Some(outcome) = outcome(&row, request)? {
+                    return Ok(outcome);
+                }
+            }
+            Err(failure) => return Err(refusal(failure)),
+        }
+    }
+    Ok(AcquireOutcome::Contended { holder: None })
+}
+
+fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
+    Statement::write(&store.sql.acquire)
+        .text(&key.key)
+        .text(request.lock_id.as_str())
+        .integer(request.ttl.as_millis())
+        .text(&key.fence_key)
+        .text(&key.user_key)
+        .text_or_null(request.owner.as_ref().map(Owner::as_str))
+        .integer(GRACE_MS)
+        .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
+        .text(&store.lock_timeout)
+}
+
+/// Reads what the statement found, or made. `None` if the key changed hands meanwhile.
+fn outcome(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+    if value(row, "refused")? {
+        return Err(Failure::Abandoned);
+    }
+    if text(row, "held_lock_id").is_some() {
+        return held(row, request).map(Some);
+    }
+    match fence(row, "fence")? {
+        Some(fence) => {
+            let grant = Grant { fence, expires_at: timestamp(row, "expires_at_ms")? };
+            Ok(Some(AcquireOutcome::Granted(grant)))
+        }
+        None => Ok(None),
+    }
+}
+
+/// Tells what a violated constraint means. Either way the statement was undone as a whole.
+fn refusal(failure: Failure) -> Failure {
+    match failure.state() {
+        // The other two unique indexes are met with ON CONFLICT, so it is that of the ids.
+        Some(UNIQUE_VIOLATION) => Failure::Abandoned,
+        // Of what is written, the counter alone can be NULL: it is, instead of passing its limit.
+        Some(NOT_NULL_VIOLATION) => Failure::FenceLimit,
+        _ => failure,
+    }
+}
+
+/// Reads the row that stands in the way, which may be the id's own.
+fn held(row: &PgRow, request: &AcquireRequest) -> Result<AcquireOutcome, Failure> {
+    let fence = fence(row, "held_fence")?.ok_or(Failure::Unreadable("fence"))?;
+    let grant = Grant { fence, expires_at: timestamp(row, "held_expires_at_ms")? };
+    let now = timestamp(row, "now_ms")?;
+    let holder = if text(row, "held_lock_id") != Some(request.lock_id.as_str()) {
+        Some(Holder::new(grant, owner(row, "held_owner"), now, Capabilities::GRACE))
+    } else if grant.expires_at.is_live(now, Capabilities::GRACE) {
+        return Ok(AcquireOutcome::Granted(grant));
+    } else {
+        // An id names one grant at the most, and this one has had it.
+        None
+    };
+    Ok(AcquireOutcome::Contended { holder })
+}

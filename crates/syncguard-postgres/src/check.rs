@@ -1,0 +1,219 @@
+//! Looking for settings that would break a promise.
+
+use std::borrow::Cow;
+
+use sqlx::postgres::PgRow;
+use syncguard_core::{Finding, Severity};
+
+use crate::{
+    UnsafeSettings, backend::Store, error::Failure, lookup::value, schema, statement::Statement,
+};
+
+/// The first version that this crate is made for, as PostgreSQL writes it: 12.
+const OLDEST: i32 = 120_000;
+
+/// Looks at the settings as the server makes them by itself, not as this backend asks for them: other
+/// clients of the same tables live by those.
+pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
+    let row = store.connections.plain_row(Statement::read(&store.sql.check)).await?;
+    let server = Server::read(&row)?;
+    let mut findings = server.findings();
+    // A server that is too old may not even take the statement.
+    if !schema::is_complete(store).await? {
+        let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
+        findings.push(grave("lock tables missing or incomplete", consequence));
+    }
+    Ok(findings)
+}
+
+/// Does what is to be done about unsafe settings on connecting.
+pub(crate) async fn enforce(store: &Store, policy: UnsafeSettings) -> Result<(), Failure> {
+    if policy == UnsafeSettings::Ignore {
+        return Ok(());
+    }
+    let findings = match check(store).await {
+        Ok(findings) => findings,
+        Err(failure) if policy == UnsafeSettings::Refuse => return Err(failure),
+        Err(failure) => {
+            tracing::warn!(%failure, "the server's settings could not be looked at");
+            return Ok(());
+        }
+    };
+    let (grave, slight): (Vec<_>, Vec<_>) =
+        findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
+    for finding in slight {
+        tracing::info!(%finding, "a setting of the server weakens a promise");
+    }
+    if policy == UnsafeSettings::Refuse && !grave.is_empty() {
+        let grave: Vec<_> = grave.iter().map(|finding| finding.setting.as_ref()).collect();
+        return Err(Failure::Unsafe(grave.join(", ")));
+    }
+    for finding in grave {
+        tracing::warn!(%finding, "a setting of the server breaks a promise");
+    }
+    Ok(())
+}
+
+/// What a server tells of itself.
+#[derive(Clone)]
+struct Server {
+    version: i32,
+    isolation: String,
+    synchronous_commit: String,
+    fsync: String,
+    full_page_writes: String,
+    standby: bool,
+    standbys: i64,
+    unawaited: bool,
+}
+
+impl Server {
+    fn read(row: &PgRow) -> Result<Self, Failure> {
+        Ok(Self {
+            version: value(row, "version")?,
+            isolation: value(row, "isolation")?,
+            synchronous_commit: value(row, "synchronous_commit")?,
+            fsync: value(row, "fsync")?,
+            full_page_writes: value(row, "full_page_writes")?,
+            standby: value(row, "standby")?,
+            standbys: value(row, "standbys")?,
+            unawaited: value(row, "unawaited")?,
+        })
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let findings = [
+            self.version(),
+            self.durability(),
+            self.torn_pages(),
+            self.role(),
+            self.isolation(),
+            self.commits(),
+            self.replication(),
+        ];
+        findings.into_iter().flatten().collect()
+    }
+
+    fn version(&self) -> Option<Finding> {
+        let setting = || format!("server_version_num = {}", self.version);
+        (self.version < OLDEST)
+            .then(|| grave(setting(), "statements may fail; use PostgreSQL 12 or later"))
+    }
+
+    fn durability(&self) -> Option<Finding> {
+        let consequence = "a crash of the machine takes back grants and fences, or the whole \
+                           database; set fsync = on";
+        (self.fsync == "off").then(|| grave("fsync = off", consequence))
+    }
+
+    fn torn_pages(&self) -> Option<Finding> {
+        let consequence = "a crash of the machine can leave pages that are half written, and with \
+                           them two holders or a fence that goes back; set full_page_writes = on";
+        (self.full_page_writes == "off").then(|| grave("full_page_writes = off", consequence))
+    }
+
+    fn role(&self) -> Option<Finding> {
+        let consequence = "it refuses every write; connect to the primary";
+        self.standby.then(|| grave("standby", consequence))
+    }
+
+    /// Each statement is right at any level; at a stricter one the server undoes those that meet, and
+    /// they are run again.
+    fn isolation(&self) -> Option<Finding> {
+        let consequence = "this backend asks for read committed where it makes its own connections, \
+                           and runs a statement again where it does not; other clients of the lock \
+                           tables fail where they meet";
+        (self.isolation != "read committed").then(|| {
+            slight(format!("default_transaction_isolation = {}", self.isolation), consequence)
+        })
+    }
+
+    /// Each grant and each extend asks for the wait by itself.
+    fn commits(&self) -> Option<Finding> {
+        let consequence = "this backend waits for the disk all the same; other clients of the lock \
+                           tables do not, so a crash of the server takes back their last grants \
+                           and fences";
+        (self.synchronous_commit == "off").then(|| slight("synchronous_commit = off", consequence))
+    }
+
+    /// A standby that takes over may not have heard of the last grants.
+    fn replication(&self) -> Option<Finding> {
+        let consequence = "a failover can lose the last grants and fences: two holders, with one \
+                           fence; set synchronous_standby_names, and let resources refuse an equal \
+                           fence under another lock id";
+        (self.standbys > 0 && self.unawaited && !self.standby).then(|| {
+            slight(format!("{} standbys that are not waited for", self.standbys), consequence)
+        })
+    }
+}
+
+fn grave(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
+    finding(Severity::Unsafe, setting.into(), consequence)
+}
+
+fn slight(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
+    finding(Severity::Warning, setting.into(), consequence)
+}
+
+fn finding(severity: Severity, setting: Cow<'static, str>, consequence: &'static str) -> Finding {
+    Finding { severity, setting, consequence: consequence.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::Severity;
+
+    use super::Server;
+
+    fn safe() -> Server {
+        Server {
+            version: 150_000,
+            isolation: "read committed".to_owned(),
+            synchronous_commit: "on".to_owned(),
+            fsync: "on".to_owned(),
+            full_page_writes: "on".to_owned(),
+            standby: false,
+            standbys: 0,
+            unawaited: true,
+        }
+    }
+
+    fn judged(server: &Server) -> Vec<(Severity, String)> {
+        let findings = server.findings();
+        findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
+    }
+
+    #[test]
+    fn a_server_that_loses_nothing_has_no_finding() {
+        assert_eq!(judged(&safe()), []);
+        let awaited = Server { standbys: 2, unawaited: false, ..safe() };
+        assert_eq!(judged(&awaited), []);
+    }
+
+    #[test]
+    fn each_setting_that_breaks_a_promise_is_found() {
+        let off = || "off".to_owned();
+        for (bad, setting) in [
+            (Server { fsync: off(), ..safe() }, "fsync = off"),
+            (Server { full_page_writes: off(), ..safe() }, "full_page_writes = off"),
+            (Server { standby: true, ..safe() }, "standby"),
+            (Server { version: 110_000, ..safe() }, "server_version_num = 110000"),
+        ] {
+            assert_eq!(judged(&bad), [(Severity::Unsafe, setting.to_owned())]);
+        }
+    }
+
+    #[test]
+    fn what_is_neutralised_or_weakens_a_promise_is_a_warning() {
+        for (weak, setting) in [
+            (
+                Server { isolation: "serializable".to_owned(), ..safe() },
+                "default_transaction_isolation = serializable",
+            ),
+            (Server { synchronous_commit: "off".to_owned(), ..safe() }, "synchronous_commit = off"),
+            (Server { standbys: 1, ..safe() }, "1 standbys that are not waited for"),
+        ] {
+            assert_eq!(judged(&weak), [(Severity::Warning, setting.to_owned())]);
+        }
+    }
+}

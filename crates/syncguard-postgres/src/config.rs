@@ -1,0 +1,347 @@
+//! Where the server is and how it is used.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use syncguard_core::{Error, Operation};
+
+use crate::{PostgresBackend, check, error::Failure, schema, tables::Tables};
+
+/// Says which database keeps the locks and how it is used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use syncguard_postgres::{PostgresConfig, UnsafeSettings};
+///
+/// # async fn example() -> Result<(), syncguard_core::Error> {
+/// let backend = PostgresConfig::from_url("postgres://app:secret@db.internal/app?sslmode=verify-full")?
+///     .tables("billing_locks", "billing_fences")
+///     .statement_timeout(Duration::from_secs(2))
+///     .unsafe_settings(UnsafeSettings::Refuse)
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PostgresConfig {
+    pub(crate) origin: Origin,
+    pub(crate) locks: String,
+    pub(crate) counters: String,
+    pub(crate) max_connections: u32,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) statement_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) pooler: Pooler,
+    pub(crate) listening: Listening,
+    pub(crate) missing: Missing,
+    pub(crate) unsafe_settings: UnsafeSettings,
+}
+
+#[derive(Clone)]
+pub(crate) enum Origin {
+    Options(Box<PgConnectOptions>),
+    Pool(PgPool),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pooler {
+    None,
+    OfTransactions,
+}
+
+/// Where releases are listened for.
+#[derive(Clone)]
+pub(crate) enum Listening {
+    /// Where the locks are, unless a pooler of transactions is in between.
+    Default,
+    At(Box<PgConnectOptions>),
+    Nowhere,
+}
+
+/// Says what to do where there are no tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Refuse,
+}
+
+/// Says what [`PostgresConfig::connect`] does about settings of the server that would break a promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnsafeSettings {
+    /// Fails with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), and names them.
+    Refuse,
+    /// Logs them as a warning.
+    #[default]
+    Warn,
+    /// Does not look.
+    Ignore,
+}
+
+impl PostgresConfig {
+    /// The lock table unless told otherwise, that of the TypeScript SyncGuard.
+    pub const DEFAULT_LOCKS: &'static str = "syncguard_locks";
+
+    /// The table of fence counters unless told otherwise, that of the TypeScript SyncGuard.
+    pub const DEFAULT_COUNTERS: &'static str = "syncguard_fence_counters";
+
+    /// How many connections there are at the most unless told otherwise: 10.
+    pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+
+    /// How long it may take to get a connection unless told otherwise: 4 seconds.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+    /// How long a statement may run unless told otherwise: 5 seconds.
+    pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// How long a statement may wait for a lock of the server unless told otherwise: 4 seconds.
+    pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
+
+    /// Takes an address: `postgres://[user[:password]@]host[:port][/database][?sslmode=…]`.
+    ///
+    /// What the address leaves out comes from the environment (`PGUSER`, `PGPASSWORD` and the like) and
+    /// from the password file, as PostgreSQL's own clients have it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address. The
+    /// text does not repeat it, since it may hold a password.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        parse(url).map(Self::from_options).map_err(refused)
+    }
+
+    /// Takes a driver's options with the caller's own addresses, credentials and TLS.
+    ///
+    /// What the guarantees rest on is set beside them for each connection: the timeouts, read
+    /// committed, synchronous commit.
+    pub fn from_options(options: PgConnectOptions) -> Self {
+        Self::new(Origin::Options(Box::new(options)))
+    }
+
+    /// Takes a pool that others use as well.
+    ///
+    /// It saves connections, and costs something instead:
+    ///
+    /// - A round trip more for each operation, because the driver's pool tests each connection that
+    ///   comes back; and one more unless the pool was made with `test_before_acquire(false)`.
+    /// - Operations queue for a connection behind whatever else the pool is used for. A job that
+    ///   holds a connection of the pool while it waits for a lock can keep the holder from
+    ///   releasing it.
+    /// - No statement timeout is set by the server; `lock_timeout` is, in each statement that waits.
+    /// - Where a caller's `begin` was cancelled, a connection may be inside a transaction that nobody
+    ///   ends. Each statement finds that out, changes nothing, closes the connection and is run on
+    ///   another one; a warning says so.
+    ///
+    /// Waiters listen on a connection of their own, opened by the pool's options and not counted by it.
+    pub fn from_pool(pool: PgPool) -> Self {
+        Self::new(Origin::Pool(pool))
+    }
+
+    fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            locks: Self::DEFAULT_LOCKS.to_owned(),
+            counters: Self::DEFAULT_COUNTERS.to_owned(),
+            max_connections: Self::DEFAULT_MAX_CONNECTIONS,
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            statement_timeout: Self::DEFAULT_STATEMENT_TIMEOUT,
+            lock_timeout: Self::DEFAULT_LOCK_TIMEOUT,
+            pooler: Pooler::None,
+            listening: Listening::Default,
+            missing: Missing::Create,
+            unsafe_settings: UnsafeSettings::default(),
+        }
+    }
+
+    /// Names the two tables, in a schema that is on the search path: each 1 to 51 letters, digits and
+    /// underscores of ASCII, not beginning with a digit. All who share locks need the same names.
+    #[must_use]
+    pub fn tables(mut self, locks: impl Into<String>, counters: impl Into<String>) -> Self {
+        (self.locks, self.counters) = (locks.into(), counters.into());
+        self
+    }
+
+    /// Refuses to make the tables. Connecting then fails where they are missing or incomplete.
+    #[must_use]
+    pub fn existing_tables_only(mut self) -> Self {
+        self.missing = Missing::Refuse;
+        self
+    }
+
+    /// Sets how many connections there are at the most, not counting the one that listens. For a
+    /// caller's pool, that pool decides.
+    ///
+    /// Each does one operation at a time; what comes meanwhile queues.
+    #[must_use]
+    pub fn max_connections(mut self, count: u32) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// Sets how long it may take to get a connection. An operation whose time runs out has changed
+    /// nothing.
+    ///
+    /// Keep the sum of this and the statement timeout below the request timeout of the lock layer
+    /// (10 s by default).
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a statement may run. The server gives up one that takes longer, which then has
+    /// changed nothing; half a second later, the answer is not waited for any more either.
+    #[must_use]
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a statement may wait for a lock of the server: for another acquire of the same
+    /// key to be committed, say. It never waits for the holder of a lock.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Goes through a pooler that gives out connections for single transactions, such as pgbouncer:
+    /// nothing is kept prepared, and no settings are asked for when connecting. Waiters are not woken,
+    /// unless there is [another way](Self::listen_url) to listen.
+    #[must_use]
+    pub fn pgbouncer(mut self) -> Self {
+        self.pooler = Pooler::OfTransactions;
+        self
+    }
+
+    /// Listens for releases at this address instead: one of the same database, with no pooler of
+    /// transactions in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_url`](Self::from_url).
+    pub fn listen_url(mut self, url: &str) -> Result<Self, Error> {
+        self.listening = Listening::At(Box::new(parse(url).map_err(refused)?));
+        Ok(self)
+    }
+
+    /// Does not listen for releases. Waiters follow their schedule and the holder's expiry.
+    #[must_use]
+    pub fn without_listening(mut self) -> Self {
+        self.listening = Listening::Nowhere;
+        self
+    }
+
+    /// Sets what to do about unsafe settings of the server.
+    #[must_use]
+    pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
+        self.unsafe_settings = unsafe_settings;
+        self
+    }
+
+    /// Connects, makes the tables where they are missing, and looks at the server's settings.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
+    ///   rule, and for a database that is not there.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
+    ///   role may not make the tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the tables are missing or incomplete
+    ///   and are not to be made.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
+    ///   is to be [refused](UnsafeSettings::Refuse).
+    pub async fn connect(self) -> Result<PostgresBackend, Error> {
+        let connecting = async {
+            let store = self.open().await?;
+            match self.missing {
+                Missing::Create => schema::set_up(&store).await?,
+                Missing::Refuse => schema::verify(&store).await?,
+            }
+            check::enforce(&store, self.unsafe_settings).await?;
+            Ok(PostgresBackend::new(store))
+        };
+        connecting.await.map_err(refused)
+    }
+
+    /// Connects, makes what is missing of the tables, and disconnects. For those who give the service
+    /// itself a role that may not.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect) and [`PostgresBackend::setup_schema`].
+    pub async fn setup_schema(&self) -> Result<(), Error> {
+        let making = async { schema::set_up(&self.open().await?).await };
+        making.await.map_err(refused)
+    }
+
+    /// Gives the statements that make the tables, for those who keep their own migrations. They can be
+    /// run again and again, as one transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where the names of the tables
+    /// break their rule.
+    pub fn schema_sql(&self) -> Result<String, Error> {
+        let tables = Tables::new(&self.locks, &self.counters).map_err(refused)?;
+        Ok(schema::text(&tables))
+    }
+}
+
+/// The driver takes any scheme.
+fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
+    let rule = "the address is no postgres:// or postgresql:// address";
+    let refused = || Failure::Config(rule.to_owned());
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        return Err(refused());
+    }
+    PgConnectOptions::from_str(url).map_err(|_| refused())
+}
+
+fn refused(failure: Failure) -> Error {
+    failure.into_error(Operation::Connect)
+}
+
+impl fmt::Debug for PostgresConfig {
+    /// Leaves the addresses out: they may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("locks", &self.locks)
+            .field("counters", &self.counters)
+            .field("max_connections", &self.max_connections)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("pooler", &self.pooler)
+            .field("missing", &self.missing)
+            .field("unsafe_settings", &self.unsafe_settings)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::ErrorKind;
+
+    use super::PostgresConfig;
+
+    #[test]
+    fn what_is_no_address_is_refused_without_being_repeated() {
+        for bad in ["", "localhost", "mysql://u:secret@h", "postgres://u:secret@h:port"] {
+            let error = PostgresConfig::from_url(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_shows_in_no_log() {
+        let config = PostgresConfig::from_url("postgres://u:secret@h/d").unwrap();
+        let config = config.listen_url("postgresql://u:secret@h/d").unwrap();
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+}

@@ -1,0 +1,208 @@
+//! All that can go wrong here, and what it means to a caller.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
+use syncguard_core::{Error, ErrorKind, Fence, Operation};
+
+/// Says what went wrong, in this crate's terms.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Core(#[from] Error),
+    #[error("{0}")]
+    Config(String),
+    #[error("shared mode")]
+    SharedMode,
+    #[error("the id was abandoned, or holds another key")]
+    Abandoned,
+    #[error("the fence counter stands at its limit of {}, or is no counter", Fence::LIMIT)]
+    FenceLimit,
+    #[error("the {0} on record cannot be read")]
+    Unreadable(&'static str),
+    #[error("the server's settings are unsafe: {0}")]
+    Unsafe(String),
+    #[error("the lock tables are missing or incomplete: {ADVICE_SCHEMA}")]
+    NoTables,
+    #[error("no connection within {0:?}")]
+    Unconnected(Duration),
+    #[error("the server could not be connected to: {}", explain(.0))]
+    Connecting(#[source] sqlx::Error),
+    #[error("every connection was inside a transaction that nobody ended")]
+    Unsound,
+    #[error("no answer in time")]
+    TimedOut(Effect),
+    /// A task of ours ended before its statement, or its caller went away.
+    #[error("the statement was cut off")]
+    CutOff(Effect),
+    #[error("{}", explain(.0))]
+    Driver(#[source] sqlx::Error, Effect),
+}
+
+/// Says what a statement that failed may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    None,
+    Unknown,
+}
+
+const ADVICE_SCHEMA: &str = "call setup_schema, or run what schema_sql gives";
+const ADVICE_RIGHTS: &str =
+    "if it is the tables that are missing, let another role run what schema_sql gives";
+const ADVICE_POOLER: &str = "behind a pooler of transactions, use the pgbouncer mode";
+
+/// The codes of PostgreSQL that are told apart, from
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>: what each is to a caller, and
+/// what to do where the server's own words leave one guessing. The first that a code begins with
+/// counts, so classes come last. What is not here is `Internal`.
+const STATES: &[(&str, ErrorKind, &str)] = &[
+    ("22021", ErrorKind::InvalidArgument, "the database must be encoded in UTF-8"),
+    ("22P05", ErrorKind::InvalidArgument, "the database must be encoded in UTF-8"),
+    ("23505", ErrorKind::InvalidArgument, "the lock id holds another key"),
+    ("25006", ErrorKind::ServiceUnavailable, "the server takes no writes: use the primary"),
+    ("26000", ErrorKind::Internal, ADVICE_POOLER),
+    ("3D000", ErrorKind::InvalidArgument, ""),
+    ("42501", ErrorKind::AuthFailed, ADVICE_RIGHTS),
+    ("42703", ErrorKind::Internal, ADVICE_SCHEMA),
+    ("42P01", ErrorKind::Internal, ADVICE_SCHEMA),
+    ("42P05", ErrorKind::Internal, ADVICE_POOLER),
+    ("42P10", ErrorKind::Internal, ADVICE_SCHEMA),
+    ("57014", ErrorKind::NetworkTimeout, ""),
+    ("08P01", ErrorKind::ServiceUnavailable, ADVICE_POOLER),
+    ("08", ErrorKind::ServiceUnavailable, ""),
+    ("28", ErrorKind::AuthFailed, ""),
+    ("40", ErrorKind::ServiceUnavailable, ""),
+    ("53", ErrorKind::ServiceUnavailable, ""),
+    ("54", ErrorKind::ServiceUnavailable, ""),
+    ("55", ErrorKind::ServiceUnavailable, ""),
+    ("57", ErrorKind::ServiceUnavailable, ""),
+    ("58", ErrorKind::ServiceUnavailable, ""),
+];
+
+/// Serialisation failures and deadlocks: the server undid the statement, and it may be run again.
+const CONFLICTS: [&str; 2] = ["40001", "40P01"];
+
+/// The transaction had failed before the statement came.
+const IN_FAILED_TRANSACTION: &str = "25P02";
+
+/// Starting, and full.
+const PASSING: [&str; 2] = ["57P03", "53300"];
+
+pub(crate) const UNIQUE_VIOLATION: &str = "23505";
+pub(crate) const NOT_NULL_VIOLATION: &str = "23502";
+
+impl Failure {
+    /// Sorts what the driver reports of a statement that could do `effect` at all.
+    ///
+    /// An error by which the server gives up a statement alone also undoes it. One by which it gives
+    /// up the connection says nothing of what came before.
+    pub(crate) fn driver(source: sqlx::Error, effect: Effect) -> Self {
+        match database_error(&source) {
+            Some(error) if error.code() == IN_FAILED_TRANSACTION => Self::Unsound,
+            Some(error) if !ends_connection(error) => Self::Driver(source, Effect::None),
+            _ => Self::Driver(source, effect),
+        }
+    }
+
+    /// Tells whether the connection is lost, or in a state that nobody knows.
+    pub(crate) fn is_broken(&self) -> bool {
+        let Self::Driver(source, _) = self else {
+            return false;
+        };
+        database_error(source).is_none_or(ends_connection)
+    }
+
+    /// Tells whether the server undid the statement to get out of a conflict.
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.state().is_some_and(|state| CONFLICTS.contains(&state))
+    }
+
+    /// Tells whether connecting may succeed a moment later.
+    pub(crate) fn passes(&self) -> bool {
+        let Self::Connecting(source) = self else {
+            return false;
+        };
+        match source {
+            sqlx::Error::Io(_) => true,
+            _ => database_error(source).is_some_and(|error| PASSING.contains(&error.code())),
+        }
+    }
+
+    /// Returns the server's code of the error that ended a statement.
+    pub(crate) fn state(&self) -> Option<&str> {
+        match self {
+            Self::Driver(source, _) => database_error(source).map(PgDatabaseError::code),
+            _ => None,
+        }
+    }
+
+    /// Makes the core's error.
+    pub(crate) fn into_error(self, operation: Operation) -> Error {
+        let (kind, effect) = self.classify();
+        let detail = self.to_string();
+        let error = match self {
+            Self::Core(error) => return error,
+            Self::Connecting(source) | Self::Driver(source, _) => {
+                Error::new(kind, operation).with_source(source)
+            }
+            _ => Error::new(kind, operation),
+        };
+        let error = error.with_detail(detail);
+        match effect {
+            Effect::None => error.not_applied(),
+            Effect::Unknown => error,
+        }
+    }
+
+    fn classify(&self) -> (ErrorKind, Effect) {
+        match self {
+            Self::Core(error) => (error.kind(), Effect::None),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
+            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::None),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
+            Self::FenceLimit | Self::NoTables => (ErrorKind::Internal, Effect::None),
+            // A statement was carried out, and what it says makes no sense.
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Unconnected(_) | Self::Unsound => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
+            Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
+            Self::Connecting(source) => (kind(source), Effect::None),
+            Self::Driver(source, effect) => (kind(source), *effect),
+        }
+    }
+}
+
+fn kind(source: &sqlx::Error) -> ErrorKind {
+    match source {
+        sqlx::Error::Database(_) => entry(source).map_or(ErrorKind::Internal, |entry| entry.1),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => ErrorKind::ServiceUnavailable,
+        sqlx::Error::Configuration(_) => ErrorKind::InvalidArgument,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn entry(source: &sqlx::Error) -> Option<&'static (&'static str, ErrorKind, &'static str)> {
+    let state = database_error(source)?.code();
+    STATES.iter().find(|(prefix, ..)| state.starts_with(prefix))
+}
+
+/// Gives the driver's words, which are the server's, and advice.
+fn explain(source: &sqlx::Error) -> String {
+    match entry(source) {
+        Some((_, _, advice)) if !advice.is_empty() => format!("{source}: {advice}"),
+        _ => source.to_string(),
+    }
+}
+
+fn database_error(source: &sqlx::Error) -> Option<&PgDatabaseError> {
+    source.as_database_error()?.try_downcast_ref()
+}
+
+fn ends_connection(error: &PgDatabaseError) -> bool {
+    matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+}

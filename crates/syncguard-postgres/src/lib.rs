@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+mod acquire;
+mod backend;
+mod check;
+mod config;
+mod connection;
+mod error;
+mod extend;
+mod interests;
+mod keys;
+mod listener;
+mod lookup;
+mod opening;
+mod operate;
+mod pool;
+mod release;
+mod schema;
+mod sql;
+mod statement;
+mod tables;
+mod wait;
+
+pub use backend::PostgresBackend;
+pub use config::{PostgresConfig, UnsafeSettings};

@@ -1,0 +1,165 @@
+//! Opening connections as they are configured.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{ConnectOptions, postgres::PgConnectOptions};
+
+use crate::{
+    PostgresConfig,
+    backend::Store,
+    config::{Listening, Origin, Pooler},
+    connection::{Connections, Limits},
+    error::Failure,
+    listener::Line,
+    pool::{Pool, Source},
+    sql::{Company, Sql},
+    statement::Sending,
+    tables::Tables,
+    wait::Waiters,
+};
+
+impl PostgresConfig {
+    /// Opens what operations work with. Nothing is known of the tables yet.
+    pub(crate) async fn open(&self) -> Result<Store, Failure> {
+        self.validate()?;
+        let tables = Tables::new(&self.locks, &self.counters)?;
+        let plain = self.plain();
+        let (source, patience, company) = match &self.origin {
+            Origin::Options(_) => {
+                let (pinned, size) = (self.pinned(plain.clone()), self.max_connections);
+                let pool = Arc::new(Pool::new(pinned, size, self.connect_timeout));
+                pool.open_first().await?;
+                (Source::Own(pool), size, Company::Nobody)
+            }
+            Origin::Pool(pool) => {
+                let size = pool.options().get_max_connections();
+                (Source::Callers(pool.clone()), size, Company::Others)
+            }
+        };
+        let line = self.line(&plain).map(|options| Line {
+            options,
+            channel: tables.channel(),
+            patience: self.connect_timeout,
+        });
+        let connections = Connections { source, limits: self.limits(patience), plain };
+        Ok(Store {
+            connections: Arc::new(connections),
+            sql: Sql::new(&tables, company),
+            channel: tables.channel(),
+            tables,
+            lock_timeout: self.lock_timeout.as_millis().to_string(),
+            waiters: Waiters::new(line),
+        })
+    }
+
+    fn limits(&self, connections: u32) -> Limits {
+        Limits {
+            connect_timeout: self.connect_timeout,
+            statement_timeout: self.statement_timeout,
+            sending: match self.pooler {
+                Pooler::None => Sending::Prepared,
+                Pooler::OfTransactions => Sending::Whole,
+            },
+            // Each of them may have to be closed, and the first of the new ones is sound.
+            patience: usize::try_from(connections).unwrap_or(usize::MAX),
+        }
+    }
+
+    /// How a connection is opened that is as the server makes it.
+    fn plain(&self) -> PgConnectOptions {
+        let options = match &self.origin {
+            Origin::Options(options) => options.as_ref().clone(),
+            Origin::Pool(pool) => pool.connect_options().as_ref().clone(),
+        };
+        let options = match options.get_application_name() {
+            Some(_) => options,
+            None => options.application_name("syncguard"),
+        };
+        let options = match self.pooler {
+            Pooler::None => options,
+            // pgbouncer refuses settings that it does not know.
+            Pooler::OfTransactions => options.extra_float_digits(None),
+        };
+        // Statements hold ids, and whoever knows one can release the lock.
+        options.disable_statement_logging()
+    }
+
+    /// Sets for each connection what statements rely on, whatever the role or the database has set.
+    ///
+    /// The last three are for speed: rows are found by an index however small the tables are or look,
+    /// and a statement is planned once.
+    fn pinned(&self, options: PgConnectOptions) -> PgConnectOptions {
+        if self.pooler == Pooler::OfTransactions {
+            return options;
+        }
+        options.options([
+            ("statement_timeout", self.statement_timeout.as_millis().to_string().as_str()),
+            ("lock_timeout", self.lock_timeout.as_millis().to_string().as_str()),
+            ("default_transaction_isolation", "read committed"),
+            ("synchronous_commit", "on"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("jit", "off"),
+        ])
+    }
+
+    /// How the connection is opened that listens.
+    fn line(&self, plain: &PgConnectOptions) -> Option<PgConnectOptions> {
+        match (&self.listening, self.pooler) {
+            (Listening::Nowhere, _) | (Listening::Default, Pooler::OfTransactions) => None,
+            (Listening::Default, Pooler::None) => Some(plain.clone()),
+            (Listening::At(options), _) => Some(options.as_ref().clone()),
+        }
+    }
+
+    fn validate(&self) -> Result<(), Failure> {
+        let least = Duration::from_millis(10);
+        for (rule, holds) in [
+            ("there is to be at least one connection", self.max_connections > 0),
+            (
+                "a timeout is shorter than 10 ms",
+                self.connect_timeout.min(self.statement_timeout).min(self.lock_timeout) >= least,
+            ),
+            (
+                "a timeout is longer than 1 h",
+                self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout)
+                    <= Duration::from_secs(60 * 60),
+            ),
+        ] {
+            if !holds {
+                return Err(Failure::Config(rule.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::PostgresConfig;
+
+    #[test]
+    fn values_that_break_a_rule_are_refused() {
+        let config = || PostgresConfig::from_url("postgres://h/d").unwrap();
+        for bad in [
+            config().max_connections(0),
+            config().connect_timeout(Duration::ZERO),
+            config().statement_timeout(Duration::from_millis(9)),
+            config().lock_timeout(Duration::MAX),
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+        assert!(config().validate().is_ok());
+    }
+
+    #[test]
+    fn a_pooler_of_transactions_is_asked_for_no_settings() {
+        let config = PostgresConfig::from_url("postgres://h/d").unwrap();
+        let asked = config.pinned(config.plain());
+        assert!(asked.get_options().unwrap().contains("statement_timeout=5000"));
+        let config = config.pgbouncer();
+        assert_eq!(config.pinned(config.plain()).get_options(), None);
+    }
+}

@@ -1,0 +1,29 @@
+-- Sets the expiry of a live grant to now plus the ttl.
+--
+-- In:  $1 lock id, $2 ttl in ms, $3 grace in ms, $4 lock timeout in ms, as text
+-- Out: one row: sound; expires_at_ms, NULL if the grant is not live
+--
+-- The advisory lock is that of the key under which the id stands, whatever the caller believes. It
+-- keeps out a client that found the grant over and is about to upsert without looking again.
+WITH turn AS MATERIALIZED (
+    SELECT
+        set_config('lock_timeout', $4, true),
+        set_config('synchronous_commit', 'on', true),
+        pg_advisory_xact_lock(hashtext(locks.key))
+    FROM {locks} AS locks
+    WHERE {sound} AND locks.lock_id = $1
+),
+clock AS MATERIALIZED (
+    -- A row for each of `turn`, so the clock is read after the waiting.
+    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms FROM turn
+),
+extended AS (
+    UPDATE {locks} AS locks
+    SET expires_at_ms = clock.now_ms + $2
+    FROM clock
+    WHERE locks.lock_id = $1 AND locks.expires_at_ms > clock.now_ms - $3
+    RETURNING locks.expires_at_ms
+)
+SELECT
+    {sound} AS sound,
+    (SELECT expires_at_ms FROM extended) AS expires_at_ms

@@ -1,0 +1,30 @@
+-- Ends the live grant of a key, whoever holds it, and tells those who wait. The fence stays.
+--
+-- In:  $1 key as stored, $2 grace in ms, $3 channel, $4 class of the advisory locks of waiters
+-- Out: one row: sound; the lock as it was (key, user_key, lock_id, fence, owner, acquired_at_ms,
+--      expires_at_ms, now_ms), all NULL if the key was free
+WITH released AS (
+    DELETE FROM {locks} AS locks
+    WHERE {sound}
+        AND locks.key = $1
+        AND locks.expires_at_ms
+            > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
+    RETURNING
+        CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key))
+            THEN pg_notify($3, hashtext(locks.key)::text)::text
+        END AS told,
+        locks.key,
+        locks.user_key,
+        locks.lock_id,
+        locks.fence,
+        CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END AS owner,
+        locks.acquired_at_ms,
+        locks.expires_at_ms,
+        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+)
+SELECT
+    {sound} AS sound,
+    set_config('synchronous_commit', 'on', true) AS synchronous_commit,
+    released.*
+FROM (SELECT) AS connection
+LEFT JOIN released ON true

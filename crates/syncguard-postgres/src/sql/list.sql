@@ -1,0 +1,45 @@
+-- Gives live grants in the order of the bytes of their keys as stored.
+--
+-- In:  $1 grace in ms, $2 prefix or NULL if no plain key can begin with it, $3 prefix as it is
+--      escaped, $4 last key of the page before or NULL, $5 most locks to give
+-- Out: rows: sound; the lock (key, user_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms,
+--      now_ms). One row, with all but sound and now_ms NULL, if there is none.
+--
+-- Going by the index of expiries reads what is held, not every key that ever was.
+WITH connection AS MATERIALIZED (
+    SELECT
+        {sound} AS sound,
+        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+),
+page AS (
+    SELECT
+        locks.key,
+        locks.user_key,
+        locks.lock_id,
+        locks.fence,
+        CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END AS owner,
+        locks.acquired_at_ms,
+        locks.expires_at_ms
+    FROM {locks} AS locks
+    WHERE locks.expires_at_ms > (SELECT now_ms FROM connection) - $1
+        AND CASE
+            WHEN locks.key = locks.user_key THEN starts_with(locks.user_key, $2)
+            ELSE starts_with(locks.user_key, $3)
+        END
+        AND ($4::text IS NULL OR locks.key COLLATE "C" > $4::text COLLATE "C")
+    ORDER BY locks.key COLLATE "C"
+    LIMIT $5
+)
+SELECT
+    connection.sound,
+    page.key,
+    page.user_key,
+    page.lock_id,
+    page.fence,
+    page.owner,
+    page.acquired_at_ms,
+    page.expires_at_ms,
+    connection.now_ms
+FROM connection
+LEFT JOIN page ON true
+ORDER BY page.key COLLATE "C"

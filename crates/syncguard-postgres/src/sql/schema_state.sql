@@ -1,0 +1,32 @@
+-- Tells how much of the tables is there.
+--
+-- In:  $1 lock table, quoted, $2 counter table, quoted
+-- Out: one row: sound; locks, counters: whether the tables are there; complete: whether they have all
+--      columns, and the unique indexes by which statements find a row or make one
+SELECT
+    {sound} AS sound,
+    to_regclass($1) IS NOT NULL AS locks,
+    to_regclass($2) IS NOT NULL AS counters,
+    (
+        SELECT count(*) = 11
+        FROM pg_attribute
+        WHERE NOT attisdropped AND (
+            (attrelid = to_regclass($1) AND attname IN (
+                'key', 'lock_id', 'expires_at_ms', 'acquired_at_ms', 'fence', 'user_key',
+                'owner', 'owner_lock_id'
+            ))
+            OR (attrelid = to_regclass($2) AND attname IN ('fence_key', 'fence', 'key_debug'))
+        )
+    ) AND (
+        SELECT count(DISTINCT pg_attribute.attname) = 3
+        FROM pg_index
+        JOIN pg_attribute
+            ON pg_attribute.attrelid = pg_index.indrelid
+            AND pg_attribute.attnum = pg_index.indkey[0]
+        WHERE pg_index.indisunique AND pg_index.indisvalid AND pg_index.indnatts = 1
+            AND pg_index.indpred IS NULL
+            AND (
+                (indrelid = to_regclass($1) AND attname IN ('key', 'lock_id'))
+                OR (indrelid = to_regclass($2) AND attname = 'fence_key')
+            )
+    ) AS complete

@@ -1,0 +1,180 @@
+//! Statements and their values, and how both are sent.
+
+use std::fmt::Write;
+
+use sqlx::{
+    Arguments, AssertSqlSafe, Row, SqlStr,
+    postgres::{PgArguments, PgConnection, PgRow},
+};
+
+use crate::error::Effect;
+
+/// A statement with its values.
+pub(crate) struct Statement {
+    sql: SqlStr,
+    values: Vec<Value>,
+    effect: Effect,
+}
+
+enum Value {
+    Text(Option<String>),
+    Long(i64),
+    Short(i32),
+}
+
+/// How statements are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sending {
+    /// Once to be prepared, and then by name, with the values beside.
+    Prepared,
+    /// Each time as one text with the values in it.
+    ///
+    /// That is how to get through a pooler of transactions. The driver sends a statement that is not to
+    /// stay prepared in two steps as well, each of which is a transaction to the pooler. The second
+    /// may reach another connection of the server, and bind the values to whatever anybody prepared
+    /// there last.
+    Whole,
+}
+
+impl Statement {
+    /// A statement that changes something.
+    pub(crate) fn write(sql: &SqlStr) -> Self {
+        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown }
+    }
+
+    /// A statement that only reads.
+    pub(crate) fn read(sql: &SqlStr) -> Self {
+        Self { effect: Effect::None, ..Self::write(sql) }
+    }
+
+    /// Gives the next parameter a text.
+    pub(crate) fn text(self, text: &str) -> Self {
+        self.text_or_null(Some(text))
+    }
+
+    /// Gives the next parameter a text or NULL.
+    pub(crate) fn text_or_null(self, text: Option<&str>) -> Self {
+        self.value(Value::Text(text.map(str::to_owned)))
+    }
+
+    /// Gives the next parameter an integer of 64 bits.
+    pub(crate) fn integer(self, integer: i64) -> Self {
+        self.value(Value::Long(integer))
+    }
+
+    /// Gives the next parameter an integer of 32 bits.
+    pub(crate) fn short(self, integer: i32) -> Self {
+        self.value(Value::Short(integer))
+    }
+
+    fn value(mut self, value: Value) -> Self {
+        self.values.push(value);
+        self
+    }
+
+    /// Says what the statement may have done if its failure leaves that open.
+    pub(crate) fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Runs to the end: one round trip, or two the first time on a connection where it is prepared.
+    ///
+    /// By `fetch_all` alone. PostgreSQL commits when it has sent the last row, and an error of the
+    /// commit comes behind that. This driver's `fetch_optional` reads on as well, but its stream stops
+    /// with the row if it is dropped there, and takes a grant that was never committed.
+    pub(crate) async fn run(
+        &self,
+        connection: &mut PgConnection,
+        sending: Sending,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        match sending {
+            Sending::Prepared => {
+                sqlx::query_with(self.sql.clone(), self.arguments()).fetch_all(connection).await
+            }
+            // What is put into the text is digits.
+            Sending::Whole => {
+                sqlx::raw_sql(AssertSqlSafe(self.whole())).fetch_all(connection).await
+            }
+        }
+    }
+
+    fn arguments(&self) -> PgArguments {
+        let mut arguments = PgArguments::default();
+        for value in &self.values {
+            // Only types of one's own can refuse to be encoded, never texts and integers.
+            let _ = match value {
+                Value::Text(text) => arguments.add(text.as_deref()),
+                Value::Long(integer) => arguments.add(integer),
+                Value::Short(integer) => arguments.add(integer),
+            };
+        }
+        arguments
+    }
+
+    /// Writes the values in the places of the parameters.
+    fn whole(&self) -> String {
+        let mut whole = self.sql.as_str().to_owned();
+        // From behind: `$1` is the beginning of `$10`.
+        for (index, value) in self.values.iter().enumerate().rev() {
+            whole = whole.replace(&format!("${}", index + 1), &value.literal());
+        }
+        whole
+    }
+}
+
+impl Value {
+    /// Writes a value in characters that mean nothing to SQL, whatever they stand for.
+    fn literal(&self) -> String {
+        match self {
+            Self::Text(None) => "NULL::text".to_owned(),
+            Self::Text(Some(text)) => {
+                let mut digits = String::with_capacity(2 * text.len());
+                for byte in text.bytes() {
+                    // Writing to a string does not fail.
+                    let _ = write!(digits, "{byte:02x}");
+                }
+                format!("convert_from(decode('{digits}', 'hex'), 'UTF8')")
+            }
+            Self::Long(integer) => format!("({integer})::bigint"),
+            Self::Short(integer) => format!("({integer})::integer"),
+        }
+    }
+}
+
+/// Tells whether a statement ran in a transaction of its own.
+///
+/// `pool.begin()` of the driver, cancelled, leaves a connection in the pool that is inside a
+/// transaction of which nobody knows. A grant that is made in there shows to nobody else, and is rolled
+/// back in the end. So each statement on connections that others use answers in a column whether the
+/// transaction began with the statement itself. One that finds otherwise changes nothing. On
+/// connections of our own, where nobody begins a transaction, the column is always true.
+///
+/// To compare `transaction_timestamp()` with `statement_timestamp()` does not always answer that. A
+/// prepared statement takes two messages, the first of which begins the transaction and the second
+/// of which moves the time of the statement on. But the first makes a portal, which `pg_cursors` shows
+/// with the time of that message. A statement that is sent whole takes one message, and shows no
+/// portal. Either way two times are compared that are one reading of the clock if the transaction
+/// began with the statement, and readings for two messages, with a round trip between them, if it
+/// did not.
+pub(crate) fn is_sound(rows: &[PgRow]) -> bool {
+    rows.first().is_some_and(|row| row.try_get("sound").unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::SqlStr;
+
+    use super::Statement;
+
+    #[test]
+    fn whatever_a_text_holds_it_is_digits_in_a_whole_statement() {
+        let sql = SqlStr::from_static("SELECT $1, $2, $3, $4");
+        let statement =
+            Statement::read(&sql).text("'; $4 --").text_or_null(None).integer(-1).short(7);
+        assert_eq!(
+            statement.whole(),
+            "SELECT convert_from(decode('273b202434202d2d', 'hex'), 'UTF8'), NULL::text, \
+             (-1)::bigint, (7)::integer"
+        );
+    }
+}

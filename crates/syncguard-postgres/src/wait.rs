@@ -1,0 +1,133 @@
+//! Waiting for a release, by whichever process.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use syncguard_core::{LockKey, WakeUp};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    backend::Store,
+    error::Failure,
+    interests::{Interests, Seat},
+    keys::StoredKey,
+    listener::{Line, Listener},
+};
+
+/// The first half of the advisory locks that say that somebody waits; the second is the hash of the
+/// key. Locks of two halves are others than those of one number, by which acquires queue.
+pub(crate) const CLASS: i32 = i32::from_be_bytes(*b"SGwt");
+
+/// How often the keys are looked through, and how long until what failed is tried again.
+const ROUND: Duration = Duration::from_secs(2);
+
+/// How long to leave a key alone of which a release is just being committed.
+const COMMIT: Duration = Duration::from_millis(2);
+
+/// Resolves when the key may have become free.
+///
+/// The first poll takes a seat. The key is watched from the moment when the listener has the advisory
+/// lock for it, which is news by itself. **No release after that is missed:** it finds the lock
+/// taken and tells. **None before it is missed either:** one that found nobody waiting holds the
+/// lock itself until it has committed, so the listener gets the lock after that, and the waiter's next
+/// attempt finds the key free. A lost connection loses the locks; they are taken again, and that is
+/// news as well. Peers that do not tell, such as TypeScript's, are left to the caller's schedule.
+pub(crate) async fn released(store: &Store, key: &LockKey) {
+    match StoredKey::of(key) {
+        Ok(stored) if store.waiters.wake_up() == WakeUp::Notified => {
+            store.waiters.news(stored.key).await;
+        }
+        // Without a name there is no lock either; an attempt says so.
+        _ => std::future::pending().await,
+    }
+}
+
+/// All who wait, and the one connection on which they hear of releases.
+pub(crate) struct Waiters {
+    line: Option<Line>,
+    interests: Arc<Interests>,
+    /// The task that listens. It ends with the backend, or when nobody has waited for a while.
+    listener: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl Waiters {
+    pub(crate) fn new(line: Option<Line>) -> Self {
+        Self { line, interests: Arc::default(), listener: Mutex::default() }
+    }
+
+    pub(crate) fn wake_up(&self) -> WakeUp {
+        if self.line.is_some() { WakeUp::Notified } else { WakeUp::None }
+    }
+
+    async fn news(&self, key: String) {
+        let seat = Seat::take(&self.interests, key);
+        let mut news = std::pin::pin!(seat.news.notified());
+        // Heard from here on, before anybody is asked to listen.
+        news.as_mut().enable();
+        self.listen();
+        news.await;
+    }
+
+    /// Tells the listener that a key may be wanted, after starting one if need be: the first, or one
+    /// in the place of what retired or ended with its runtime.
+    fn listen(&self) {
+        let Some(line) = &self.line else { return };
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended = listener.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+        if self.interests.attend() || ended {
+            let listening = listen(line.clone(), self.interests.clone());
+            *listener = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
+        }
+        self.interests.wanted.notify_one();
+    }
+}
+
+/// Listens while there are keys to watch, over as many connections as it takes.
+async fn listen(line: Line, interests: Arc<Interests>) {
+    loop {
+        interests.want_all();
+        match attend(&line, &interests).await {
+            Ok(()) => return,
+            Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
+        }
+        sleep(ROUND).await;
+        interests.sweep();
+        if interests.retire() {
+            return;
+        }
+    }
+}
+
+/// Listens over one connection until it breaks, or until there is nothing left to watch.
+async fn attend(line: &Line, interests: &Interests) -> Result<(), Failure> {
+    let mut listener = Listener::open(line).await?;
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let mut committing = false;
+        let wanted = interests.wanted();
+        if !wanted.is_empty() {
+            for (key, hash, watched) in listener.watch(wanted).await? {
+                match watched {
+                    true => interests.watched(&key, hash),
+                    false => committing = true,
+                }
+            }
+        }
+        tokio::select! {
+            hash = listener.news() => interests.tell(hash?),
+            () = interests.wanted.notified() => {}
+            () = sleep(COMMIT), if committing => {}
+            _ = rounds.tick() => {
+                let swept = interests.sweep();
+                if interests.retire() {
+                    return Ok(());
+                }
+                listener.unwatch(swept).await?;
+            }
+        }
+    }
+}

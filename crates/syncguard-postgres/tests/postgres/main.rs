@@ -1,0 +1,163 @@
+//! The contract suite on a plain server and through pgbouncer; and what is special about PostgreSQL:
+//! its stored formats, its faults, its poolers, its wake-ups.
+
+#![cfg(test)]
+
+mod contract;
+mod network;
+mod poison;
+mod pooler;
+mod queueing;
+mod schema;
+mod server;
+mod settings;
+mod storm;
+mod wakeups;
+mod wire;
+
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, Grant, LockBackend, LockId,
+    LockKey, LockRef, ReleaseOutcome, Ttl,
+};
+use syncguard_postgres::{PostgresBackend, PostgresConfig};
+use syncguard_tests::server::PostgresServer;
+use tokio::sync::Mutex;
+
+/// Long enough never to end within a test.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Gives the server that the tests of this process share which break nothing, or starts one. Some of
+/// them look at all that is going on there, so other processes do not use it.
+async fn shared() -> Arc<PostgresServer> {
+    static IN_USE: Mutex<Weak<PostgresServer>> = Mutex::const_new(Weak::new());
+    let mut in_use = IN_USE.lock().await;
+    if let Some(server) = in_use.upgrade() {
+        return server;
+    }
+    let server = PostgresServer::builder().setting("max_connections", "400").start();
+    let server = Arc::new(server.await.unwrap());
+    *in_use = Arc::downgrade(&server);
+    server
+}
+
+/// Two tables that no other test uses.
+#[derive(Clone, Debug)]
+struct Names {
+    locks: String,
+    counters: String,
+}
+
+impl Names {
+    fn fresh() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // Other processes, before or beside this one, may use the same server.
+        let (process, now) = (std::process::id(), SystemTime::UNIX_EPOCH.elapsed().unwrap());
+        let fresh = format!("{}_{process}_{number}", now.as_millis());
+        Self { locks: format!("locks_{fresh}"), counters: format!("fences_{fresh}") }
+    }
+
+    fn config(&self, url: &str) -> PostgresConfig {
+        config(url).tables(&self.locks, &self.counters)
+    }
+
+    async fn connect(&self, url: &str) -> PostgresBackend {
+        self.config(url).connect().await.unwrap()
+    }
+}
+
+async fn connect(url: &str) -> PostgresBackend {
+    config(url).connect().await.unwrap()
+}
+
+fn config(url: &str) -> PostgresConfig {
+    PostgresConfig::from_url(url).unwrap()
+}
+
+/// A connection of another program.
+struct Foreign(PgConnection);
+
+impl Foreign {
+    async fn open(url: &str) -> Self {
+        let options: PgConnectOptions = url.parse().unwrap();
+        Self(options.connect().await.unwrap())
+    }
+
+    async fn run(&mut self, sql: &str) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut self.0).await.unwrap();
+    }
+
+    async fn number(&mut self, sql: &str) -> i64 {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&mut self.0).await.unwrap().get(0)
+    }
+
+    async fn text(&mut self, sql: &str) -> String {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&mut self.0).await.unwrap().get(0)
+    }
+}
+
+fn key(text: &str) -> LockKey {
+    LockKey::new(text).unwrap()
+}
+
+fn ttl(duration: Duration) -> Ttl {
+    Ttl::new(duration).unwrap()
+}
+
+/// Asks for the key under a fresh id.
+fn ask(text: &str, duration: Duration) -> AcquireRequest {
+    AcquireRequest::new(key(text), LockId::mint().unwrap(), ttl(duration))
+}
+
+fn lock_of(request: &AcquireRequest) -> LockRef {
+    LockRef::new(request.lock_id, request.key.clone())
+}
+
+async fn granted(backend: &PostgresBackend, request: &AcquireRequest) -> Grant {
+    match backend.acquire(request).await.unwrap() {
+        AcquireOutcome::Granted(grant) => grant,
+        AcquireOutcome::Contended { holder } => panic!("contended by {holder:?}"),
+    }
+}
+
+async fn is_contended(backend: &PostgresBackend, text: &str) -> bool {
+    let outcome = backend.acquire(&ask(text, LONG)).await.unwrap();
+    matches!(outcome, AcquireOutcome::Contended { .. })
+}
+
+async fn extended(backend: &PostgresBackend, request: &AcquireRequest) -> bool {
+    let outcome = backend.extend(&lock_of(request), ttl(LONG)).await.unwrap();
+    matches!(outcome, ExtendOutcome::Extended { .. })
+}
+
+async fn released(backend: &PostgresBackend, request: &AcquireRequest) -> bool {
+    backend.release(&lock_of(request)).await.unwrap() == ReleaseOutcome::Released
+}
+
+async fn is_locked(backend: &PostgresBackend, text: &str) -> bool {
+    backend.is_locked(&key(text)).await.unwrap()
+}
+
+fn error_of<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind) -> Error {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error:?}");
+    error
+}
+
+/// Waits for something that comes about by itself.
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let patience = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < patience, "it never came about that {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

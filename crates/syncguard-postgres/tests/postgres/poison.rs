@@ -1,0 +1,175 @@
+//! A pool that others leave in disorder.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use sqlx::{PgPool, Row, postgres::PgPoolOptions};
+use syncguard_postgres::{PostgresBackend, PostgresConfig};
+use syncguard_tests::server::PostgresServer;
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+use crate::{Foreign, LONG, Names, ask, extended, granted, is_locked, released, shared};
+
+/// A pool that others use as well, and a backend on it.
+async fn on_a_pool(
+    server: &PostgresServer,
+    names: &Names,
+    connections: u32,
+) -> (PgPool, PostgresBackend) {
+    let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
+    let pool = pool.connect(&server.url()).await.unwrap();
+    let config = PostgresConfig::from_pool(pool.clone()).tables(&names.locks, &names.counters);
+    let backend = config.connect().await.unwrap();
+    (pool, backend)
+}
+
+#[tokio::test]
+async fn after_500_cancelled_begins_every_grant_shows_on_another_connection() {
+    let (heard, _hearing) = Heard::listen();
+    let (server, names) = (shared().await, Names::fresh());
+    let (pool, backend) = on_a_pool(&server, &names, 4).await;
+    let mut foreign = Foreign::open(&server.url()).await;
+    let mut cancelled = 0_u64;
+    while cancelled < 500 {
+        // From before anything is sent to after it was answered.
+        let patience = Duration::from_micros(cancelled * 7 % 400);
+        if tokio::time::timeout(patience, pool.begin()).await.is_ok() {
+            continue;
+        }
+        cancelled += 1;
+        let request = ask("job", LONG);
+        let fence = granted(&backend, &request).await.fence;
+        let sql = format!("SELECT max(fence)::bigint FROM {}", names.locks);
+        let seen = foreign.number(&sql).await;
+        assert_eq!(u64::try_from(seen).unwrap(), fence.number(), "after {cancelled}");
+        assert!(extended(&backend, &request).await && released(&backend, &request).await);
+        assert_eq!(foreign.number(&format!("SELECT count(*) FROM {}", names.locks)).await, 0);
+    }
+    assert!(heard.warnings() > 0, "no connection was left inside a transaction");
+}
+
+#[tokio::test]
+async fn what_is_read_inside_of_somebodys_transaction_is_not_believed() {
+    let (heard, _hearing) = Heard::listen();
+    let (server, names) = (shared().await, Names::fresh());
+    let (pool, backend) = on_a_pool(&server, &names, 1).await;
+    let elsewhere = names.connect(&server.url()).await;
+    assert!(!is_locked(&backend, "job").await);
+    let stale = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";
+    sqlx::raw_sql(stale).execute(&pool).await.unwrap();
+    granted(&elsewhere, &ask("job", LONG)).await;
+    assert!(is_locked(&backend, "job").await, "the snapshot of the transaction is older");
+    assert_eq!(heard.warnings(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_inside_a_transaction_that_has_failed_is_replaced() {
+    let (heard, _hearing) = Heard::listen();
+    let (server, names) = (shared().await, Names::fresh());
+    let (pool, backend) = on_a_pool(&server, &names, 1).await;
+    sqlx::raw_sql("BEGIN").execute(&pool).await.unwrap();
+    sqlx::raw_sql("SELECT 1 / 0").execute(&pool).await.unwrap_err();
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    assert!(released(&backend, &request).await);
+    assert_eq!(heard.warnings(), 1);
+}
+
+#[tokio::test]
+async fn a_statement_in_somebodys_transaction_changes_nothing_there() {
+    let (server, names) = (shared().await, Names::fresh());
+    let (pool, backend) = on_a_pool(&server, &names, 2).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        open.push(pool.acquire().await.unwrap());
+    }
+    for connection in &mut open {
+        sqlx::raw_sql("BEGIN").execute(&mut **connection).await.unwrap();
+    }
+    drop(open);
+    assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1);
+    assert_eq!(backend.prune(Duration::ZERO).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn no_connection_of_the_backends_own_is_ever_taken_for_one() {
+    let (heard, _hearing) = Heard::listen();
+    let (server, names) = (shared().await, Names::fresh());
+    let config = names.config(&server.url());
+    for backend in
+        [config.clone().connect().await.unwrap(), config.pgbouncer().connect().await.unwrap()]
+    {
+        for _ in 0..300 {
+            let request = ask("job", LONG);
+            granted(&backend, &request).await;
+            assert!(extended(&backend, &request).await && released(&backend, &request).await);
+        }
+    }
+    assert_eq!(heard.warnings(), 0);
+}
+
+/// A backend of its own settings leaves those of the others alone.
+#[tokio::test]
+async fn the_settings_of_a_statement_end_with_it() {
+    let (server, names) = (shared().await, Names::fresh());
+    let (pool, backend) = on_a_pool(&server, &names, 1).await;
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    assert!(extended(&backend, &request).await && released(&backend, &request).await);
+    for (setting, value) in [("synchronous_commit", "on"), ("lock_timeout", "0")] {
+        let show = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("SHOW {setting}")));
+        let shown: String = show.fetch_all(&pool).await.unwrap()[0].get(0);
+        assert_eq!(shown, value, "{setting}");
+    }
+}
+
+/// Counts the warnings about connections inside of transactions.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<usize>>);
+
+impl Heard {
+    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
+        let heard = Self::default();
+        (heard.clone(), tracing::subscriber::set_default(heard))
+    }
+
+    fn warnings(&self) -> usize {
+        *self.0.lock().unwrap()
+    }
+}
+
+impl Subscriber for Heard {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() == Level::WARN
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Visit for Heard {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" && format!("{value:?}").contains("inside a transaction") {
+            *self.0.lock().unwrap() += 1;
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Statements that wait for each other inside the server.
+
+use std::time::Duration;
+
+use syncguard_core::{ErrorKind, LockBackend};
+use syncguard_tests::server::PostgresServer;
+
+use crate::{
+    Foreign, LONG, Names, ask, error_of, eventually, extended, granted, is_locked, released, shared,
+};
+
+/// Takes the advisory lock by which acquires of the key queue.
+async fn hold_turn(server: &PostgresServer, text: &str) -> Foreign {
+    let mut foreign = Foreign::open(&server.url()).await;
+    foreign.run(&format!("BEGIN; SELECT pg_advisory_xact_lock(hashtext('{text}'))")).await;
+    foreign
+}
+
+/// Waits until this many statements queue for an advisory lock.
+async fn queued(server: &PostgresServer, count: i64) {
+    let mut foreign = Foreign::open(&server.url()).await;
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    eventually("statements queue", async || foreign.number(waiting).await >= count).await;
+}
+
+#[tokio::test]
+async fn the_clock_is_read_after_the_waiting() {
+    let (server, names) = (shared().await, Names::fresh());
+    let backend = names.connect(&server.url()).await;
+    let text = format!("job of {}", names.locks);
+    for extend in [false, true] {
+        let held = ask(&text, Duration::from_secs(3));
+        if extend {
+            granted(&backend, &held).await;
+        }
+        let mut turn = hold_turn(&server, &text).await;
+        let asking = tokio::spawn({
+            let (backend, held) = (backend.clone(), held.clone());
+            async move {
+                match extend {
+                    true => assert!(extended(&backend, &held).await),
+                    false => drop(granted(&backend, &held).await),
+                }
+            }
+        });
+        queued(&server, 1).await;
+        tokio::time::sleep(Duration::from_millis(1_200)).await;
+        turn.run("COMMIT").await;
+        asking.await.unwrap();
+        let record = backend.lookup(&held.lock_id.into()).await.unwrap().unwrap();
+        let age = held.ttl.as_duration().saturating_sub(record.remaining());
+        assert!(extend || age < Duration::from_millis(600), "{age:?} of the wait were lost");
+        let left = record.remaining();
+        assert!(!extend || left > Duration::from_secs(50), "{left:?} after a wait");
+        assert!(released(&backend, &held).await);
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_waits_too_long_is_given_up_and_has_changed_nothing() {
+    let (server, names) = (shared().await, Names::fresh());
+    let (short, longer) = (Duration::from_millis(200), Duration::from_millis(400));
+    let text = format!("job of {}", names.locks);
+    let config = || names.config(&server.url());
+    for (config, kind) in [
+        (config().lock_timeout(short).statement_timeout(longer), ErrorKind::ServiceUnavailable),
+        (config().lock_timeout(LONG).statement_timeout(short), ErrorKind::NetworkTimeout),
+        (config().pgbouncer().lock_timeout(short), ErrorKind::ServiceUnavailable),
+    ] {
+        let backend = config.connect().await.unwrap();
+        let mut turn = hold_turn(&server, &text).await;
+        let error = error_of(backend.acquire(&ask(&text, LONG)).await, kind);
+        assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
+        turn.run("COMMIT").await;
+        assert!(!is_locked(&backend, &text).await);
+    }
+    let backend = config().connect().await.unwrap();
+    assert_eq!(granted(&backend, &ask(&text, LONG)).await.fence.number(), 1);
+}
+
+/// What is dropped is not stopped, so it has to be called off.
+#[tokio::test]
+async fn an_acquire_that_was_dropped_while_it_queued_is_refused_once_it_is_abandoned() {
+    let (server, names) = (shared().await, Names::fresh());
+    let backend = names.connect(&server.url()).await;
+    let text = format!("job of {}", names.locks);
+    for abandoned in [false, true] {
+        let mut turn = hold_turn(&server, &text).await;
+        let request = ask(&text, LONG);
+        let asking = tokio::spawn({
+            let (backend, request) = (backend.clone(), request.clone());
+            async move { backend.acquire(&request).await }
+        });
+        queued(&server, 1).await;
+        asking.abort();
+        if abandoned {
+            backend.abandon(request.lock_id, &request.key).await.unwrap();
+        }
+        turn.run("COMMIT").await;
+        if abandoned {
+            // Whoever comes behind it in the queue sees what became of it.
+            drop(hold_turn(&server, &text).await);
+            assert!(!is_locked(&backend, &text).await);
+            error_of(backend.acquire(&request).await, ErrorKind::Aborted);
+        } else {
+            eventually("it is granted all the same", async || is_locked(&backend, &text).await)
+                .await;
+            assert!(released(&backend, &request).await);
+        }
+    }
+    assert_eq!(granted(&backend, &ask(&text, LONG)).await.fence.number(), 2, "one was rolled back");
+}
+
+#[tokio::test]
+async fn an_abandoning_waits_for_a_grant_that_is_being_committed() {
+    let (server, names) = (shared().await, Names::fresh());
+    let backend = names.connect(&server.url()).await;
+    let request = ask("job", LONG);
+    let mut foreign = Foreign::open(&server.url()).await;
+    let id = request.lock_id.as_str();
+    // What an acquire has written and not committed.
+    let row = format!("'job', '{id}', 9000000000000000, 1, '000000000000001', 'job'");
+    foreign.run(&format!("BEGIN; INSERT INTO {} VALUES ({row})", names.locks)).await;
+    let abandoning = tokio::spawn({
+        let (backend, request) = (backend.clone(), request.clone());
+        async move { backend.abandon(request.lock_id, &request.key).await }
+    });
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
+    let mut watcher = Foreign::open(&server.url()).await;
+    eventually("it waits", async || watcher.number(waiting).await > 0).await;
+    assert!(!abandoning.is_finished());
+    foreign.run("COMMIT").await;
+    abandoning.await.unwrap().unwrap();
+    assert!(!is_locked(&backend, "job").await);
+    error_of(backend.acquire(&request).await, ErrorKind::Aborted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn abandonings_and_acquires_of_one_id_never_deadlock_and_leave_no_grant() {
+    let (server, names) = (shared().await, Names::fresh());
+    let backend = names.connect(&server.url()).await;
+    // A key that is free, one whose row has expired, and ids that are abandoned twice at once.
+    for round in 0..200 {
+        let request = ask(&format!("k{}", round % 3), LONG);
+        let (one, two, acquired) = tokio::join!(
+            backend.abandon(request.lock_id, &request.key),
+            backend.abandon(request.lock_id, &request.key),
+            backend.acquire(&request),
+        );
+        one.unwrap();
+        two.unwrap();
+        if let Err(error) = acquired {
+            assert_eq!(error.kind(), ErrorKind::Aborted, "{error:?}");
+        }
+        assert!(!is_locked(&backend, request.key.as_str()).await, "round {round}");
+        let over = format!(
+            "INSERT INTO {} VALUES ('k{}', 'over {round}', 1, 1, '000000000000001', 'k')
+             ON CONFLICT (key) DO NOTHING",
+            names.locks,
+            (round + 1) % 3
+        );
+        Foreign::open(&server.url()).await.run(&over).await;
+    }
+}

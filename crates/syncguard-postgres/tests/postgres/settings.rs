@@ -1,0 +1,158 @@
+//! Settings of a server, a database or a role that would break a promise.
+
+use syncguard_core::{ErrorKind, LockBackend, Severity};
+use syncguard_postgres::{PostgresBackend, PostgresConfig, UnsafeSettings};
+use syncguard_tests::server::PostgresServer;
+
+use crate::{
+    Foreign, LONG, Names, ask, config, connect, error_of, eventually, extended, granted, is_locked,
+    lock_of, released, shared,
+};
+
+async fn findings(backend: &PostgresBackend) -> Vec<(Severity, String)> {
+    let findings = backend.check().await.unwrap();
+    findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
+}
+
+fn warnings(settings: [&str; 2]) -> Vec<(Severity, String)> {
+    settings.map(|setting| (Severity::Warning, setting.to_owned())).into()
+}
+
+/// Takes a lock from many sides until each of them has had it.
+async fn fight(backend: &PostgresBackend) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let backend = backend.clone();
+        tasks.spawn(async move {
+            let mut had = 0;
+            while had < 5 {
+                let request = ask("fought over", LONG);
+                let outcome = backend.acquire(&request).await.unwrap();
+                if matches!(outcome, syncguard_core::AcquireOutcome::Granted(_)) {
+                    had += 1;
+                    assert!(extended(&backend, &request).await);
+                    assert!(released(&backend, &request).await);
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn a_safe_server_is_accepted_by_the_strict_policy() {
+    let server = shared().await;
+    let strict = Names::fresh().config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
+    assert_eq!(findings(&strict.connect().await.unwrap()).await, []);
+}
+
+const LAX_ROLE: &str = "CREATE ROLE lax LOGIN SUPERUSER;
+    ALTER ROLE lax SET default_transaction_isolation = 'repeatable read';
+    ALTER ROLE lax SET synchronous_commit = off";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_role_has_set_is_reported_and_neutralised() {
+    let server = PostgresServer::builder().setting("wal_writer_delay", "10000ms");
+    let server = server.start().await.unwrap();
+    let mut foreign = Foreign::open(&server.url()).await;
+    foreign.run(LAX_ROLE).await;
+    let url = server.url().replace("postgres@", "lax@");
+    let mut lax = Foreign::open(&url).await;
+    assert_eq!(lax.text("SHOW default_transaction_isolation").await, "repeatable read");
+
+    for number in 0..3 {
+        let backend = lax_backend(&url, number).await;
+        let expected =
+            ["default_transaction_isolation = repeatable read", "synchronous_commit = off"];
+        assert_eq!(findings(&backend).await, warnings(expected));
+        fight(&backend).await;
+    }
+    let conflicts = "SELECT xact_rollback FROM pg_stat_database WHERE datname = 'postgres'";
+    assert!(foreign.number(conflicts).await > 0, "the level did bite where it was not changed");
+
+    // What is answered is on disk, although the role does not wait for it.
+    for number in 0..3 {
+        let request = ask(&format!("job {number}"), LONG);
+        granted(&lax_backend(&url, number).await, &request).await;
+        server.kill().unwrap();
+        server.restart().await.unwrap();
+        let after = connect(&url).await;
+        assert!(is_locked(&after, request.key.as_str()).await, "{number}");
+    }
+}
+
+/// Gives each of the ways to connect.
+async fn lax_backend(url: &str, number: usize) -> PostgresBackend {
+    let config = match number {
+        0 => config(url),
+        1 => PostgresConfig::from_pool(sqlx::PgPool::connect(url).await.unwrap()),
+        _ => config(url).pgbouncer(),
+    };
+    config.connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn without_that_a_lax_role_loses_what_it_was_told() {
+    let server = PostgresServer::builder().setting("wal_writer_delay", "10000ms");
+    let server = server.start().await.unwrap();
+    Foreign::open(&server.url()).await.run(&format!("{LAX_ROLE}; CREATE TABLE t (n int)")).await;
+    let url = server.url().replace("postgres@", "lax@");
+    Foreign::open(&url).await.run("INSERT INTO t VALUES (1)").await;
+    server.kill().unwrap();
+    server.restart().await.unwrap();
+    let kept = Foreign::open(&server.url()).await.number("SELECT count(*) FROM t").await;
+    assert_eq!(kept, 0, "the crash took it back");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_write_through_is_refused() {
+    for setting in ["fsync", "full_page_writes"] {
+        let server = PostgresServer::builder().setting(setting, "off").start().await.unwrap();
+        let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
+        let error = error_of(strict.connect().await, ErrorKind::Unsupported);
+        assert!(error.to_string().contains(&format!("{setting} = off")), "{error}");
+        let lenient = connect(&server.url()).await;
+        assert_eq!(findings(&lenient).await, [(Severity::Unsafe, format!("{setting} = off"))]);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_takes_no_writes_is_unavailable() {
+    let server = PostgresServer::start().await.unwrap();
+    let backend = connect(&server.url()).await;
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    let mut foreign = Foreign::open(&server.url()).await;
+    foreign.run("ALTER SYSTEM SET default_transaction_read_only = on").await;
+    foreign.run("SELECT pg_reload_conf()").await;
+    eventually("writes are refused", async || {
+        let refused = backend.extend(&lock_of(&request), request.ttl).await;
+        refused.is_err_and(|error| {
+            assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error:?}");
+            !error.may_have_applied() && error.is_retryable()
+        })
+    })
+    .await;
+    assert!(is_locked(&backend, "job").await, "reading goes on");
+}
+
+#[tokio::test]
+async fn a_full_server_and_wrong_credentials_are_typed() {
+    let server = PostgresServer::builder().setting("max_connections", "5");
+    let server = server.setting("superuser_reserved_connections", "0").start().await.unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..5 {
+        taken.push(Foreign::open(&server.url()).await);
+    }
+    let error = error_of(connect_error(&server.url()).await, ErrorKind::ServiceUnavailable);
+    assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
+    taken.clear();
+    let nobody = server.url().replace("postgres@", "nobody@");
+    error_of(connect_error(&nobody).await, ErrorKind::AuthFailed);
+    let nowhere = format!("{}_not_there", server.url());
+    error_of(connect_error(&nowhere).await, ErrorKind::InvalidArgument);
+}
+
+async fn connect_error(url: &str) -> Result<PostgresBackend, syncguard_core::Error> {
+    config(url).connect().await
+}
