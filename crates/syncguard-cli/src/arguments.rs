@@ -33,6 +33,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     Run(Run),
     Status(Status),
+    Schema(Schema),
     #[command(hide = true)]
     Launch(Launch),
 }
@@ -109,6 +110,33 @@ pub(crate) struct Status {
     json: bool,
 }
 
+/// Show or make the tables of a database
+///
+/// Prints the statements that make the tables, which can be run again and again, for those who keep
+/// migrations. Stores make their tables by themselves where they may.
+#[derive(Debug, Args)]
+pub(crate) struct Schema {
+    #[command(flatten)]
+    pub(crate) store: Store,
+
+    /// Make what is missing, instead of printing
+    #[arg(long)]
+    apply: bool,
+}
+
+/// What is done about a schema.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deed {
+    Print,
+    Apply,
+}
+
+impl Schema {
+    pub(crate) fn deed(&self) -> Deed {
+        if self.apply { Deed::Apply } else { Deed::Print }
+    }
+}
+
 /// How an answer is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
@@ -127,7 +155,8 @@ pub(crate) struct Store {
     /// Where locks are kept [env: SYNCGUARD_STORE] [default: sqlite:STATE/syncguard/locks.db, where
     /// STATE is $XDG_STATE_HOME or ~/.local/state]
     ///
-    /// `redis://HOST` or `rediss://HOST` is a Redis or Valkey server for all hosts that reach it.
+    /// `postgres://HOST/DATABASE` is a PostgreSQL database, `redis://HOST` or `rediss://HOST` a Redis or
+    /// Valkey server, for all hosts that reach it.
     /// `sqlite:PATH` is a file for all processes of this host. `memory:` is this process alone, so it
     /// excludes nobody: use it to try a command line.
     #[arg(long = "store", value_name = "URL")]

@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Lock(Error),
     #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
     NoHome,
+    #[error("only postgres:// stores have a schema; name one with --store")]
+    NoSchema,
     #[error("SYNCGUARD_STORE is not UTF-8")]
     StoreText,
     #[error("the directory of the store, {}, cannot be made", path.display())]
@@ -41,7 +43,7 @@ impl Failure {
                 ErrorKind::Lost => Exit::LOST,
                 _ => Exit::UNAVAILABLE,
             },
-            Self::NoHome | Self::StoreText => Exit::USAGE,
+            Self::NoHome | Self::NoSchema | Self::StoreText => Exit::USAGE,
             Self::Directory { .. } => Exit::UNAVAILABLE,
             Self::Start(_) => Exit::NOT_EXECUTABLE,
             Self::Wait(_) | Self::Signals(_) | Self::Runtime(_) => Exit::SYSTEM,

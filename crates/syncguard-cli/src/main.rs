@@ -11,6 +11,7 @@ mod job;
 mod launch;
 mod report;
 mod run;
+mod schema;
 mod signals;
 mod status;
 mod store;
@@ -39,6 +40,7 @@ fn carry_out(verb: Verb) -> Exit {
     let result = match verb {
         Verb::Launch(arguments) => return launch::launch(&arguments),
         Verb::Run(arguments) => on_this_thread(run::run(&arguments)),
+        Verb::Schema(arguments) => on_this_thread(schema::schema(&arguments)),
         Verb::Status(arguments) => on_this_thread(status::status(&arguments)),
     };
     result.unwrap_or_else(|failure| {

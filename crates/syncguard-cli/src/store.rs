@@ -14,7 +14,8 @@ pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
     }
 }
 
-fn named(store: &Store) -> Result<Option<String>, Failure> {
+/// Gives the store that was named, by `--store` or by the environment.
+pub(crate) fn named(store: &Store) -> Result<Option<String>, Failure> {
     if let Some(url) = &store.url {
         return Ok(Some(url.clone()));
     }

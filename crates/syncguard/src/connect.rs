@@ -4,6 +4,7 @@ use syncguard_core::{DynBackend, Error, ErrorKind, Operation};
 const KNOWN: &[(&str, &[&str])] = &[
     ("memory", &["memory"]),
     ("sqlite", &["sqlite"]),
+    ("postgres", &["postgres", "postgresql"]),
     (
         "redis",
         &[
@@ -31,6 +32,8 @@ const ENABLED: &[&str] = &[
     "memory",
     #[cfg(feature = "sqlite")]
     "sqlite",
+    #[cfg(feature = "postgres")]
+    "postgres",
     #[cfg(feature = "redis")]
     "redis",
 ];
@@ -42,6 +45,7 @@ const ENABLED: &[&str] = &[
 /// | `memory:` | this process, empty at every call | `memory` |
 /// | `sqlite:locks.db`, `sqlite:/var/lib/app/locks.db` | a SQLite file | `sqlite` |
 /// | `sqlite://locks.db`, `sqlite:///var/lib/app/locks.db` | the same files, written as URLs | `sqlite` |
+/// | `postgres://[user[:password]@]host[:port][/database]` | tables in a PostgreSQL database, made where they are missing | `postgres` |
 /// | `redis://[user:password@]host[:port][/database]` | a Redis or Valkey server | `redis` |
 /// | `redis-sentinel://host:port?sentinelServiceName=name[&node=host:port…]` | the primary that the sentinels name | `redis` |
 /// | `redis-cluster://host:port[?node=host:port…]` | a cluster | `redis` |
@@ -84,6 +88,10 @@ pub async fn connect(url: &str) -> Result<DynBackend, Error> {
         Some("sqlite") => {
             let path = name.strip_prefix("//").unwrap_or(name);
             Ok(DynBackend::new(syncguard_sqlite::SqliteBackend::open(path).await?))
+        }
+        #[cfg(feature = "postgres")]
+        Some("postgres") => {
+            Ok(DynBackend::new(syncguard_postgres::PostgresBackend::connect(url).await?))
         }
         #[cfg(feature = "redis")]
         Some("redis") => Ok(DynBackend::new(syncguard_redis::RedisBackend::connect(url).await?)),
@@ -186,10 +194,10 @@ mod tests {
         refusal("sqlite:").await;
     }
 
-    #[cfg(feature = "redis")]
+    #[cfg(all(feature = "redis", feature = "postgres"))]
     #[tokio::test]
-    async fn a_redis_server_that_cannot_be_reached_is_an_error_and_its_password_a_secret() {
-        for scheme in ["redis", "rediss"] {
+    async fn a_server_that_cannot_be_reached_is_an_error_and_its_password_a_secret() {
+        for scheme in ["redis", "rediss", "postgres"] {
             // Nothing listens on the port of the echo service, which only root may open.
             let error = connect(&format!("{scheme}://user:secret@127.0.0.1:7")).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");

@@ -7,6 +7,8 @@ pub use syncguard_core::*;
 
 #[cfg(feature = "memory")]
 pub use syncguard_memory as memory;
+#[cfg(feature = "postgres")]
+pub use syncguard_postgres as postgres;
 #[cfg(feature = "redis")]
 pub use syncguard_redis as redis;
 #[cfg(feature = "sqlite")]

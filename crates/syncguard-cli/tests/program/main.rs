@@ -8,6 +8,7 @@ mod environment;
 mod exclusion;
 mod loss;
 mod pass_through;
+mod postgres;
 mod redis;
 mod refusals;
 mod sandbox;

@@ -1,0 +1,58 @@
+//! Locks in a database.
+
+use std::process::Command;
+
+use syncguard_tests::server::PostgresServer;
+
+use crate::sandbox::{KEY, Running, assert_code, only_line, program, stdout};
+
+fn on(url: &str, verb: &str, rest: &[&str]) -> Command {
+    let mut program = program();
+    program.arg(verb).args(rest).env("SYNCGUARD_STORE", url);
+    program
+}
+
+#[tokio::test]
+async fn two_programs_exclude_each_other_in_a_database() {
+    let server = PostgresServer::start().await.unwrap();
+    let url = server.url();
+    let held = ["--key", KEY, "--owner", "first", "--", "sh", "-c", "echo held; read line; exit 0"];
+    let mut holder = Running::start(&mut on(&url, "run", &held));
+    assert_eq!(holder.line(), "held");
+
+    let shown = on(&url, "status", &["--key", KEY]).output().unwrap();
+    assert!(stdout(&shown).starts_with("held by first under fence 000000000000001"), "{shown:?}");
+    let refused = on(&url, "run", &["--key", KEY, "--no-wait", "--", "true"]).output().unwrap();
+    assert_code(&refused, 75);
+
+    assert_code(&holder.finish(), 0);
+    assert_eq!(stdout(&on(&url, "status", &["--key", KEY]).output().unwrap()), "free");
+}
+
+#[tokio::test]
+async fn a_schema_that_is_printed_is_the_one_that_is_applied() {
+    let (one, other) =
+        (PostgresServer::start().await.unwrap(), PostgresServer::start().await.unwrap());
+    let printed = on(&one.url(), "schema", &[]).output().unwrap();
+    assert_code(&printed, 0);
+    one.command(&["--command", stdout(&printed)]).await.unwrap();
+    for _ in 0..2 {
+        let applied = on(&other.url(), "schema", &["--apply"]).output().unwrap();
+        assert_code(&applied, 0);
+        assert!(applied.stdout.is_empty() && applied.stderr.is_empty(), "{applied:?}");
+    }
+    let columns = "SELECT table_name, column_name, data_type, is_nullable, column_default \
+                   FROM information_schema.columns WHERE table_name LIKE 'syncguard%' ORDER BY 1, 2";
+    let by_hand = one.command(&["--command", columns]).await.unwrap();
+    assert!(by_hand.contains("syncguard_fence_counters"), "{by_hand}");
+    assert_eq!(by_hand, other.command(&["--command", columns]).await.unwrap());
+}
+
+#[test]
+fn a_store_without_tables_has_no_schema() {
+    for url in ["redis://localhost", "memory:", ""] {
+        let output = on(url, "schema", &[]).output().unwrap();
+        assert_code(&output, 64);
+        assert!(only_line(&output).contains("only postgres:// stores"), "{output:?}");
+    }
+}
