@@ -5,6 +5,8 @@
 //! | [`server`], [`find`] | servers that are started for tests, killed, stopped and restarted; where their programs are |
 //! | [`proxy`] | a network that fails on command |
 //! | [`clock`] | a wall clock that jumps on command, for a server |
+//! | [`asking`] | short words by which tests ask something of a backend |
+//! | [`bench`] | what the benchmarks of backends have in common |
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
@@ -12,6 +14,8 @@
 //!
 //! It needs a Unix: processes are stopped and killed by signals.
 
+pub mod asking;
+pub mod bench;
 pub mod clock;
 pub mod contender;
 pub mod find;

@@ -15,7 +15,8 @@ pub mod architecture {}
 pub use backend::{
     AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, DynBackend, ExtendOutcome,
     Fencing, Finding, Grant, Holder, ListRequest, LockBackend, LockInfo, LockPage, LockQuery,
-    LockRecord, LockRef, Mode, NotHeld, PageToken, ReleaseOutcome, Severity, WakeUp,
+    LockRecord, LockRef, Mode, NotHeld, PageToken, ReleaseOutcome, Severity, UnsafeSettings,
+    WakeUp,
 };
 pub use clock::{BootClock, BootInstant, Clock, ManualClock};
 pub use error::{Error, ErrorKind, Operation};

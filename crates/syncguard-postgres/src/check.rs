@@ -1,13 +1,9 @@
 //! Looking for settings that would break a promise.
 
-use std::borrow::Cow;
-
 use sqlx::postgres::PgRow;
-use syncguard_core::{Finding, Severity};
+use syncguard_core::Finding;
 
-use crate::{
-    UnsafeSettings, backend::Store, error::Failure, lookup::value, schema, statement::Statement,
-};
+use crate::{backend::Store, error::Failure, lookup::value, schema, statement::Statement};
 
 /// The first version that this crate is made for, as PostgreSQL writes it: 12.
 const OLDEST: i32 = 120_000;
@@ -21,37 +17,9 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     // A server that is too old may not even take the statement.
     if !schema::is_complete(store).await? {
         let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
-        findings.push(grave("lock tables missing or incomplete", consequence));
+        findings.push(Finding::grave("lock tables missing or incomplete", consequence));
     }
     Ok(findings)
-}
-
-/// Does what is to be done about unsafe settings on connecting.
-pub(crate) async fn enforce(store: &Store, policy: UnsafeSettings) -> Result<(), Failure> {
-    if policy == UnsafeSettings::Ignore {
-        return Ok(());
-    }
-    let findings = match check(store).await {
-        Ok(findings) => findings,
-        Err(failure) if policy == UnsafeSettings::Refuse => return Err(failure),
-        Err(failure) => {
-            tracing::warn!(%failure, "the server's settings could not be looked at");
-            return Ok(());
-        }
-    };
-    let (grave, slight): (Vec<_>, Vec<_>) =
-        findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
-    for finding in slight {
-        tracing::info!(%finding, "a setting of the server weakens a promise");
-    }
-    if policy == UnsafeSettings::Refuse && !grave.is_empty() {
-        let grave: Vec<_> = grave.iter().map(|finding| finding.setting.as_ref()).collect();
-        return Err(Failure::Unsafe(grave.join(", ")));
-    }
-    for finding in grave {
-        tracing::warn!(%finding, "a setting of the server breaks a promise");
-    }
-    Ok(())
 }
 
 /// What a server tells of itself.
@@ -97,24 +65,25 @@ impl Server {
     fn version(&self) -> Option<Finding> {
         let setting = || format!("server_version_num = {}", self.version);
         (self.version < OLDEST)
-            .then(|| grave(setting(), "statements may fail; use PostgreSQL 12 or later"))
+            .then(|| Finding::grave(setting(), "statements may fail; use PostgreSQL 12 or later"))
     }
 
     fn durability(&self) -> Option<Finding> {
         let consequence = "a crash of the machine takes back grants and fences, or the whole \
                            database; set fsync = on";
-        (self.fsync == "off").then(|| grave("fsync = off", consequence))
+        (self.fsync == "off").then(|| Finding::grave("fsync = off", consequence))
     }
 
     fn torn_pages(&self) -> Option<Finding> {
         let consequence = "a crash of the machine can leave pages that are half written, and with \
                            them two holders or a fence that goes back; set full_page_writes = on";
-        (self.full_page_writes == "off").then(|| grave("full_page_writes = off", consequence))
+        (self.full_page_writes == "off")
+            .then(|| Finding::grave("full_page_writes = off", consequence))
     }
 
     fn role(&self) -> Option<Finding> {
         let consequence = "it refuses every write; connect to the primary";
-        self.standby.then(|| grave("standby", consequence))
+        self.standby.then(|| Finding::grave("standby", consequence))
     }
 
     /// Each statement is right at any level; at a stricter one the server undoes those that meet, and
@@ -124,7 +93,10 @@ impl Server {
                            and runs a statement again where it does not; other clients of the lock \
                            tables fail where they meet";
         (self.isolation != "read committed").then(|| {
-            slight(format!("default_transaction_isolation = {}", self.isolation), consequence)
+            Finding::warning(
+                format!("default_transaction_isolation = {}", self.isolation),
+                consequence,
+            )
         })
     }
 
@@ -133,7 +105,8 @@ impl Server {
         let consequence = "this backend waits for the disk all the same; other clients of the lock \
                            tables do not, so a crash of the server takes back their last grants \
                            and fences";
-        (self.synchronous_commit == "off").then(|| slight("synchronous_commit = off", consequence))
+        (self.synchronous_commit == "off")
+            .then(|| Finding::warning("synchronous_commit = off", consequence))
     }
 
     /// A standby that takes over may not have heard of the last grants.
@@ -142,21 +115,12 @@ impl Server {
                            fence; set synchronous_standby_names, and let resources refuse an equal \
                            fence under another lock id";
         (self.standbys > 0 && self.unawaited && !self.standby).then(|| {
-            slight(format!("{} standbys that are not waited for", self.standbys), consequence)
+            Finding::warning(
+                format!("{} standbys that are not waited for", self.standbys),
+                consequence,
+            )
         })
     }
-}
-
-fn grave(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
-    finding(Severity::Unsafe, setting.into(), consequence)
-}
-
-fn slight(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
-    finding(Severity::Warning, setting.into(), consequence)
-}
-
-fn finding(severity: Severity, setting: Cow<'static, str>, consequence: &'static str) -> Finding {
-    Finding { severity, setting, consequence: consequence.into() }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use sqlx::{PgPool, postgres::PgConnectOptions};
-use syncguard_core::{Error, Operation};
+use syncguard_core::{Error, Operation, UnsafeSettings};
 
 use crate::{PostgresBackend, check, error::Failure, schema, tables::Tables};
 
@@ -13,7 +13,8 @@ use crate::{PostgresBackend, check, error::Failure, schema, tables::Tables};
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use syncguard_postgres::{PostgresConfig, UnsafeSettings};
+/// use syncguard_core::UnsafeSettings;
+/// use syncguard_postgres::PostgresConfig;
 ///
 /// # async fn example() -> Result<(), syncguard_core::Error> {
 /// let backend = PostgresConfig::from_url("postgres://app:secret@db.internal/app?sslmode=verify-full")?
@@ -66,18 +67,6 @@ pub(crate) enum Listening {
 pub(crate) enum Missing {
     Create,
     Refuse,
-}
-
-/// Says what [`PostgresConfig::connect`] does about settings of the server that would break a promise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnsafeSettings {
-    /// Fails with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), and names them.
-    Refuse,
-    /// Logs them as a warning.
-    #[default]
-    Warn,
-    /// Does not look.
-    Ignore,
 }
 
 impl PostgresConfig {
@@ -262,7 +251,9 @@ impl PostgresConfig {
                 Missing::Create => schema::set_up(&store).await?,
                 Missing::Refuse => schema::verify(&store).await?,
             }
-            check::enforce(&store, self.unsafe_settings).await?;
+            let refused = |failure: Failure| failure.into_error(Operation::Check);
+            let checking = async { check::check(&store).await.map_err(refused) };
+            self.unsafe_settings.enforce(checking).await?;
             Ok(PostgresBackend::new(store))
         };
         connecting.await.map_err(refused)

@@ -20,8 +20,6 @@ pub(crate) enum Failure {
     FenceLimit,
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    #[error("the server's settings are unsafe: {0}")]
-    Unsafe(String),
     #[error("the lock tables are missing or incomplete: {ADVICE_SCHEMA}")]
     NoTables,
     #[error("no connection within {0:?}")]
@@ -158,7 +156,7 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::None),
+            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit | Self::NoTables => (ErrorKind::Internal, Effect::None),
             // A statement was carried out, and what it says makes no sense.

@@ -22,4 +22,4 @@ mod tables;
 mod wait;
 
 pub use backend::PostgresBackend;
-pub use config::{PostgresConfig, UnsafeSettings};
+pub use config::PostgresConfig;

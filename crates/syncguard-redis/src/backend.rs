@@ -5,11 +5,11 @@ use std::{fmt, sync::Arc};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
     LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    ReleaseOutcome, Ttl, UnsafeSettings,
 };
 
 use crate::{
-    RedisConfig, UnsafeSettings, acquire, check,
+    RedisConfig, acquire, check,
     client::{Client, Settings},
     drift::Drift,
     error::Failure,
@@ -62,7 +62,8 @@ impl RedisBackend {
             options,
             drift: Drift::default(),
         };
-        check::enforce(&store, unsafe_settings).await?;
+        let checking = async { check::check(&store).await.map_err(during(Operation::Check)) };
+        unsafe_settings.enforce(checking).await?;
         Ok(Self(Arc::new(store)))
     }
 }

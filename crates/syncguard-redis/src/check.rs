@@ -1,10 +1,8 @@
 //! Looking for settings that would break a promise.
 
-use std::borrow::Cow;
+use syncguard_core::Finding;
 
-use syncguard_core::{Finding, Severity};
-
-use crate::{UnsafeSettings, backend::Store, client::Reply, error::Failure, layout::Shape};
+use crate::{backend::Store, client::Reply, error::Failure, layout::Shape};
 
 /// Looks at each server.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
@@ -33,34 +31,6 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// Does what is to be done about unsafe settings on connecting.
-pub(crate) async fn enforce(store: &Store, policy: UnsafeSettings) -> Result<(), Failure> {
-    if policy == UnsafeSettings::Ignore {
-        return Ok(());
-    }
-    let findings = match check(store).await {
-        Ok(findings) => findings,
-        Err(failure) if policy == UnsafeSettings::Refuse => return Err(failure),
-        Err(failure) => {
-            tracing::warn!(%failure, "the server's settings could not be looked at");
-            return Ok(());
-        }
-    };
-    let (grave, slight): (Vec<_>, Vec<_>) =
-        findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
-    for finding in slight {
-        tracing::info!(%finding, "a setting of the server weakens a promise");
-    }
-    if policy == UnsafeSettings::Refuse && !grave.is_empty() {
-        let grave: Vec<_> = grave.iter().map(|finding| finding.setting.as_ref()).collect();
-        return Err(Failure::Unsafe(grave.join(", ")));
-    }
-    for finding in grave {
-        tracing::warn!(%finding, "a setting of the server breaks a promise");
-    }
-    Ok(())
-}
-
 /// What a server tells of itself.
 struct Server<'a> {
     info: &'a str,
@@ -84,27 +54,27 @@ impl Server<'_> {
             None => {
                 let consequence =
                     "it could not be read, so grants and fences may not survive a restart";
-                return Some(slight("appendonly", consequence));
+                return Some(Finding::warning("appendonly", consequence));
             }
             Some(0) => {
                 let consequence = "a restart takes back grants and fences: two holders, with fences \
                                    that repeat; set appendonly yes";
-                return Some(grave("appendonly no", consequence));
+                return Some(Finding::grave("appendonly no", consequence));
             }
             Some(_) => {}
         }
         match self.fsync {
             Some("always") => None,
-            Some("everysec") => Some(slight(
+            Some("everysec") => Some(Finding::warning(
                 "appendfsync everysec",
                 "a crash of the server takes back the grants and fences of the last two seconds if its \
                  disk is slow, and a power failure in any case; appendfsync always does not",
             )),
-            Some(other) => Some(grave(
+            Some(other) => Some(Finding::grave(
                 format!("appendfsync {other}"),
                 "a power failure takes back the grants and fences of half a minute",
             )),
-            None => Some(slight(
+            None => Some(Finding::warning(
                 "appendfsync",
                 "it could not be read, so a power failure may take back grants and fences",
             )),
@@ -119,24 +89,25 @@ impl Server<'_> {
         let consequence = "a server that is short of memory drops live locks, whose keys are then \
                            granted again; set maxmemory-policy noeviction";
         Some(match self.number("maxmemory") {
-            Some(0) => {
-                slight(setting, "as soon as somebody sets maxmemory, live locks are dropped")
-            }
-            _ => grave(setting, consequence),
+            Some(0) => Finding::warning(
+                setting,
+                "as soon as somebody sets maxmemory, live locks are dropped",
+            ),
+            _ => Finding::grave(setting, consequence),
         })
     }
 
     fn role(&self) -> Option<Finding> {
         let replica = self.value("role").is_some_and(|role| role != "master");
         let consequence = "it refuses every write; connect to the primary, or through a sentinel";
-        replica.then(|| grave("role replica", consequence))
+        replica.then(|| Finding::grave("role replica", consequence))
     }
 
     fn cluster(&self) -> Option<Finding> {
         let untagged = self.shape == Shape::Plain && self.number("cluster_enabled") == Some(1);
         let consequence = "the names of a lock lie in different slots, so no operation works; use a \
                            redis-cluster:// address";
-        untagged.then(|| grave("cluster-enabled yes with a plain layout", consequence))
+        untagged.then(|| Finding::grave("cluster-enabled yes with a plain layout", consequence))
     }
 
     /// Replication is asynchronous: who takes over may never have heard of the last grants.
@@ -145,8 +116,9 @@ impl Server<'_> {
         let consequence = "a failover can lose the last grants and fences: two holders, with one \
                            fence; let grants wait for replicas, and let resources refuse an equal \
                            fence under another lock id";
-        let finding =
-            || slight(format!("{replicas} replicas that are not waited for"), consequence);
+        let finding = || {
+            Finding::warning(format!("{replicas} replicas that are not waited for"), consequence)
+        };
         (!self.waits_for_replicas).then(finding)
     }
 
@@ -158,18 +130,6 @@ impl Server<'_> {
     fn number(&self, name: &str) -> Option<u64> {
         self.value(name)?.parse().ok()
     }
-}
-
-fn grave(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
-    finding(Severity::Unsafe, setting.into(), consequence)
-}
-
-fn slight(setting: impl Into<Cow<'static, str>>, consequence: &'static str) -> Finding {
-    finding(Severity::Warning, setting.into(), consequence)
-}
-
-fn finding(severity: Severity, setting: Cow<'static, str>, consequence: &'static str) -> Finding {
-    Finding { severity, setting, consequence: consequence.into() }
 }
 
 #[cfg(test)]

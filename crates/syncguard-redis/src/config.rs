@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use fred::types::{Builder, config::Config};
-use syncguard_core::{Error, Operation};
+use syncguard_core::{Error, Operation, UnsafeSettings};
 
 use crate::{
     RedisBackend,
@@ -19,7 +19,8 @@ use crate::{
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use syncguard_redis::{RedisConfig, UnsafeSettings};
+/// use syncguard_core::UnsafeSettings;
+/// use syncguard_redis::RedisConfig;
 ///
 /// # async fn example() -> Result<(), syncguard_core::Error> {
 /// let backend = RedisConfig::from_url("rediss://app:secret@redis.internal:6380/2")?
@@ -39,18 +40,6 @@ pub struct RedisConfig {
     unsafe_settings: UnsafeSettings,
     command_timeout: Duration,
     connect_timeout: Duration,
-}
-
-/// Says what [`RedisConfig::connect`] does about settings of the server that would break a promise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnsafeSettings {
-    /// Fails with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), and names them.
-    Refuse,
-    /// Logs them as a warning.
-    #[default]
-    Warn,
-    /// Does not look.
-    Ignore,
 }
 
 impl RedisConfig {

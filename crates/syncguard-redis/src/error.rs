@@ -24,8 +24,6 @@ pub(crate) enum Failure {
     Unreadable(&'static str),
     #[error("the answer to {0} cannot be read")]
     Garbled(&'static str),
-    #[error("the server's settings are unsafe: {0}")]
-    Unsafe(String),
     #[error("{acknowledged} of {wanted} replicas acknowledged the {what} in time")]
     Replicas { what: &'static str, acknowledged: i64, wanted: u32, effect: Effect },
     #[error("no connection within {0:?}")]
@@ -117,7 +115,7 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::None),
+            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit | Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
             Self::Garbled(_) => (ErrorKind::Internal, Effect::Unknown),

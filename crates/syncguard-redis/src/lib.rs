@@ -19,4 +19,4 @@ mod script;
 mod wait;
 
 pub use backend::RedisBackend;
-pub use config::{RedisConfig, UnsafeSettings};
+pub use config::RedisConfig;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use syncguard_core::{Finding, Severity};
+use syncguard_core::Finding;
 
 use crate::{
     backend::Store,
@@ -26,12 +26,12 @@ async fn journal_mode(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
     let row = writer.row(Statement::new(include_str!("sql/check_journal_mode.sql"))).await?;
     let mode: Option<String> = row.and_then(|row| row.try_get(0).ok());
     let mode = mode.ok_or(Failure::Unreadable("journal mode"))?;
-    Ok((mode != "wal").then(|| Finding {
-        severity: Severity::Warning,
-        setting: format!("journal_mode = {mode}").into(),
-        consequence: "readers and writers stop each other, so operations fail as busy; use a file \
-                      system with shared memory, and no other program that changes the mode"
-            .into(),
+    Ok((mode != "wal").then(|| {
+        Finding::warning(
+            format!("journal_mode = {mode}"),
+            "readers and writers stop each other, so operations fail as busy; use a file \
+                      system with shared memory, and no other program that changes the mode",
+        )
     }))
 }
 
@@ -39,10 +39,11 @@ async fn synchronous(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
     let row = writer.row(Statement::new(include_str!("sql/check_synchronous.sql"))).await?;
     let level: Option<i64> = row.and_then(|row| row.try_get(0).ok());
     let level = level.ok_or(Failure::Unreadable("synchronous setting"))?;
-    Ok((level < FULL).then(|| Finding {
-        severity: Severity::Unsafe,
-        setting: format!("synchronous = {level}").into(),
-        consequence: "a power failure takes back grants, and with them fences".into(),
+    Ok((level < FULL).then(|| {
+        Finding::grave(
+            format!("synchronous = {level}"),
+            "a power failure takes back grants, and with them fences",
+        )
     }))
 }
 
@@ -63,12 +64,12 @@ fn file_system(_: &std::path::Path) -> Option<Finding> {
 /// Judges a file system by its magic number, from `linux/magic.h` and `statfs(2)`.
 #[cfg(target_os = "linux")]
 fn judge(magic: u32) -> Option<Finding> {
-    let remote = |name: &str| Finding {
-        severity: Severity::Unsafe,
-        setting: format!("file system = {name}").into(),
-        consequence: "file locks and shared memory do not reach other hosts, so two of them can \
-                      hold one lock and damage the file; use a local disk"
-            .into(),
+    let remote = |name: &str| {
+        Finding::grave(
+            format!("file system = {name}"),
+            "file locks and shared memory do not reach other hosts, so two of them can \
+                      hold one lock and damage the file; use a local disk",
+        )
     };
     match magic {
         0x6969 => Some(remote("nfs")),
@@ -78,18 +79,15 @@ fn judge(magic: u32) -> Option<Finding> {
         0x0102_1997 => Some(remote("9p")),
         0x00c3_6400 => Some(remote("ceph")),
         0x5346_414f | 0x6b41_4653 => Some(remote("afs")),
-        0x6573_5546 => Some(Finding {
-            severity: Severity::Warning,
-            setting: "file system = fuse".into(),
-            consequence: "whether file locks and shared memory work, and whether other hosts see \
-                          the file, depends on what is behind it; use a local disk"
-                .into(),
-        }),
-        0x0102_1994 => Some(Finding {
-            severity: Severity::Warning,
-            setting: "file system = tmpfs".into(),
-            consequence: "fences begin again at 1 after a reboot; use a disk".into(),
-        }),
+        0x6573_5546 => Some(Finding::warning(
+            "file system = fuse",
+            "whether file locks and shared memory work, and whether other hosts see \
+                          the file, depends on what is behind it; use a local disk",
+        )),
+        0x0102_1994 => Some(Finding::warning(
+            "file system = tmpfs",
+            "fences begin again at 1 after a reboot; use a disk",
+        )),
         _ => None,
     }
 }

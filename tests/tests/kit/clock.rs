@@ -60,7 +60,6 @@ async fn each_clock_moves_its_own_servers_alone() {
 }
 
 #[tokio::test]
-#[ignore = "PostgreSQL is not among the servers that a test run needs"]
 async fn the_clock_of_a_server_that_runs_as_another_user_jumps() {
     let clock = ClockShim::build().await.unwrap();
     let postgres = PostgresServer::builder().envs(clock.env()).start().await.unwrap();

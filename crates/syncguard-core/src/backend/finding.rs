@@ -1,4 +1,6 @@
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, future::Future};
+
+use crate::{Error, ErrorKind, Operation};
 
 /// One setting of the store that would break a promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,81 @@ pub enum Severity {
     Unsafe,
 }
 
+impl Finding {
+    /// Reports a setting that weakens a promise in some fault.
+    pub fn warning(
+        setting: impl Into<Cow<'static, str>>,
+        consequence: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            severity: Severity::Warning,
+            setting: setting.into(),
+            consequence: consequence.into(),
+        }
+    }
+
+    /// Reports a setting with which two holders, or a fence that goes back, are to be expected.
+    pub fn grave(
+        setting: impl Into<Cow<'static, str>>,
+        consequence: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { severity: Severity::Unsafe, ..Self::warning(setting, consequence) }
+    }
+}
+
+/// Says what connecting does about settings of a store that are [unsafe](Severity::Unsafe).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnsafeSettings {
+    /// Fails with [`Unsupported`](ErrorKind::Unsupported), and names them.
+    Refuse,
+    /// Logs them as a warning.
+    #[default]
+    Warn,
+    /// Does not look.
+    Ignore,
+}
+
+impl UnsafeSettings {
+    /// Looks at a store's settings by its `check`, and does what is to be done about them. For
+    /// backends, when they connect.
+    ///
+    /// # Errors
+    ///
+    /// Where unsafe settings are to be refused: [`Unsupported`](ErrorKind::Unsupported) if there are
+    /// any, and the error of `check` if that cannot be told.
+    pub async fn enforce(
+        self,
+        check: impl Future<Output = Result<Vec<Finding>, Error>> + Send,
+    ) -> Result<(), Error> {
+        if self == Self::Ignore {
+            return Ok(());
+        }
+        let findings = match check.await {
+            Ok(findings) => findings,
+            Err(error) if self == Self::Refuse => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "the settings of the store could not be looked at");
+                return Ok(());
+            }
+        };
+        let (grave, slight): (Vec<_>, Vec<_>) =
+            findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
+        for finding in slight {
+            tracing::info!(%finding, "a setting of the store weakens a promise");
+        }
+        if self == Self::Refuse && !grave.is_empty() {
+            let grave: Vec<_> = grave.iter().map(|finding| finding.setting.as_ref()).collect();
+            let detail = format!("the settings of the store are unsafe: {}", grave.join(", "));
+            let error = Error::new(ErrorKind::Unsupported, Operation::Connect);
+            return Err(error.with_detail(detail).not_applied());
+        }
+        for finding in grave {
+            tracing::warn!(%finding, "a setting of the store breaks a promise");
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
@@ -27,5 +104,42 @@ impl fmt::Display for Finding {
             Severity::Unsafe => "unsafe",
         };
         write!(f, "{severity}: {}: {}", self.setting, self.consequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Finding, UnsafeSettings};
+    use crate::{Error, ErrorKind, Operation};
+
+    fn found(findings: &[Finding]) -> impl Future<Output = Result<Vec<Finding>, Error>> + Send {
+        std::future::ready(Ok(findings.to_vec()))
+    }
+
+    fn failed() -> impl Future<Output = Result<Vec<Finding>, Error>> + Send {
+        std::future::ready(Err(Error::new(ErrorKind::ServiceUnavailable, Operation::Check)))
+    }
+
+    #[tokio::test]
+    async fn unsafe_settings_are_refused_by_name_and_others_are_not() {
+        let (grave, slight) = (Finding::grave("fsync off", "…"), Finding::warning("slow", "…"));
+        let refused = UnsafeSettings::Refuse.enforce(found(&[slight.clone(), grave.clone()])).await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains("fsync off") && !error.to_string().contains("slow"));
+        assert!(UnsafeSettings::Refuse.enforce(found(&[slight])).await.is_ok());
+        assert!(UnsafeSettings::Warn.enforce(found(&[grave])).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn settings_that_cannot_be_read_are_refused_where_unsafe_ones_are() {
+        assert!(UnsafeSettings::Refuse.enforce(failed()).await.is_err());
+        assert!(UnsafeSettings::Warn.enforce(failed()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_ignores_settings_does_not_look() {
+        let never = async { panic!("it was looked at") };
+        assert!(UnsafeSettings::Ignore.enforce(never).await.is_ok());
     }
 }

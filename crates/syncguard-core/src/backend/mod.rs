@@ -10,7 +10,7 @@ mod request;
 
 pub use capabilities::{Capabilities, ClockAuthority, Fencing, WakeUp};
 pub use erased::DynBackend;
-pub use finding::{Finding, Severity};
+pub use finding::{Finding, Severity, UnsafeSettings};
 pub use lock_backend::LockBackend;
 pub use outcome::{AcquireOutcome, ExtendOutcome, Grant, Holder, NotHeld, ReleaseOutcome};
 pub use record::{LockInfo, LockPage, LockRecord, PageToken};

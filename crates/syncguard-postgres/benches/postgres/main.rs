@@ -4,19 +4,20 @@
 //! shows a bar and whether it is met. The numbers of a shared machine swing, so what is compared
 //! runs in turns.
 
-#![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod handoff;
 mod pgbench;
 mod raw;
 mod speed;
-mod table;
 mod throughput;
 
-use syncguard_postgres::{PostgresBackend, PostgresConfig, UnsafeSettings};
-use syncguard_tests::server::PostgresServer;
-use table::Table;
+use syncguard_core::{SyncGuard, UnsafeSettings};
+use syncguard_postgres::{PostgresBackend, PostgresConfig};
+use syncguard_tests::{
+    bench::{Table, wait_as_told},
+    server::PostgresServer,
+};
 
 fn main() {
     // One thread for the clients and one for the server: more of them stand in each other's way.
@@ -25,7 +26,9 @@ fn main() {
     // Cargo itself passes `--bench`.
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
-        (Some("waiter"), Some(url)) => runtime.block_on(handoff::wait_as_told(&url)),
+        (Some("waiter"), Some(url)) => runtime.block_on(async {
+            wait_as_told(SyncGuard::new(connect(&url, 4).await)).await;
+        }),
         _ => runtime.block_on(measure_all()),
     }
 }

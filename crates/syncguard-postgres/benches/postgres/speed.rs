@@ -2,12 +2,14 @@ use std::{future::Future, time::Instant};
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::server::PostgresServer;
+use syncguard_tests::{
+    bench::{Bar, Table, median},
+    server::PostgresServer,
+};
 
 use crate::{
     connect, pgbench,
     raw::{Raw, Telling},
-    table::{Bar, Table, median},
 };
 
 const KEY: &str = "bench:alone:00000000";

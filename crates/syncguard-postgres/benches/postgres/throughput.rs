@@ -2,12 +2,12 @@ use std::time::Instant;
 
 use syncguard_core::{AcquireOutcome, LockBackend, LockKey, LockRef};
 use syncguard_postgres::PostgresBackend;
+use syncguard_tests::bench::{Bar, Table, median};
 
 use crate::{
     connect,
     raw::{Raw, Telling},
     speed::request,
-    table::{Bar, Table, median},
 };
 
 const TASKS: usize = 16;

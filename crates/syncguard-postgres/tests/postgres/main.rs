@@ -20,20 +20,13 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
-use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, Grant, LockBackend, LockId,
-    LockKey, LockRef, ReleaseOutcome, Ttl,
-};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_tests::server::PostgresServer;
 use tokio::sync::Mutex;
-
-/// Long enough never to end within a test.
-const LONG: Duration = Duration::from_secs(60);
 
 /// Gives the server that the tests of this process share which break nothing, or starts one. Some of
 /// them look at all that is going on there, so other processes do not use it.
@@ -102,62 +95,5 @@ impl Foreign {
 
     async fn text(&mut self, sql: &str) -> String {
         sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&mut self.0).await.unwrap().get(0)
-    }
-}
-
-fn key(text: &str) -> LockKey {
-    LockKey::new(text).unwrap()
-}
-
-fn ttl(duration: Duration) -> Ttl {
-    Ttl::new(duration).unwrap()
-}
-
-/// Asks for the key under a fresh id.
-fn ask(text: &str, duration: Duration) -> AcquireRequest {
-    AcquireRequest::new(key(text), LockId::mint().unwrap(), ttl(duration))
-}
-
-fn lock_of(request: &AcquireRequest) -> LockRef {
-    LockRef::new(request.lock_id, request.key.clone())
-}
-
-async fn granted(backend: &PostgresBackend, request: &AcquireRequest) -> Grant {
-    match backend.acquire(request).await.unwrap() {
-        AcquireOutcome::Granted(grant) => grant,
-        AcquireOutcome::Contended { holder } => panic!("contended by {holder:?}"),
-    }
-}
-
-async fn is_contended(backend: &PostgresBackend, text: &str) -> bool {
-    let outcome = backend.acquire(&ask(text, LONG)).await.unwrap();
-    matches!(outcome, AcquireOutcome::Contended { .. })
-}
-
-async fn extended(backend: &PostgresBackend, request: &AcquireRequest) -> bool {
-    let outcome = backend.extend(&lock_of(request), ttl(LONG)).await.unwrap();
-    matches!(outcome, ExtendOutcome::Extended { .. })
-}
-
-async fn released(backend: &PostgresBackend, request: &AcquireRequest) -> bool {
-    backend.release(&lock_of(request)).await.unwrap() == ReleaseOutcome::Released
-}
-
-async fn is_locked(backend: &PostgresBackend, text: &str) -> bool {
-    backend.is_locked(&key(text)).await.unwrap()
-}
-
-fn error_of<T: std::fmt::Debug>(result: Result<T, Error>, kind: ErrorKind) -> Error {
-    let error = result.unwrap_err();
-    assert_eq!(error.kind(), kind, "{error:?}");
-    error
-}
-
-/// Waits for something that comes about by itself.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let patience = tokio::time::Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < patience, "it never came about that {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

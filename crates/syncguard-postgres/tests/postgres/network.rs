@@ -5,14 +5,15 @@ use std::{future::Future, pin::pin, task::Poll, time::Duration};
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, SyncGuard, TryAcquire};
 use syncguard_postgres::PostgresBackend;
 use syncguard_tests::{
+    asking::{
+        LONG, ask, error_of, eventually, extended, granted, is_contended, is_locked, key, lock_of,
+        released, ttl,
+    },
     proxy::{Flow, Occurrences, Proxy, Times, containing},
     server::PostgresServer,
 };
 
-use crate::{
-    Foreign, LONG, Names, ask, error_of, eventually, extended, granted, is_locked, key, lock_of,
-    released, shared, ttl,
-};
+use crate::{Foreign, Names, shared};
 
 /// The message by which a client asks for an answer to all that it has sent. Each is a round trip.
 const SYNC: &[u8] = b"S\0\0\0\x04";
@@ -66,7 +67,7 @@ async fn each_operation_is_one_round_trip() {
         for _ in 0..10 {
             let request = ask("job", LONG);
             granted(&backend, &request).await;
-            assert!(crate::is_contended(&backend, "job").await);
+            assert!(is_contended(&backend, "job").await);
             assert!(extended(&backend, &request).await && is_locked(&backend, "job").await);
             assert!(backend.lookup(&request.lock_id.into()).await.unwrap().is_some());
             assert!(released(&backend, &request).await);

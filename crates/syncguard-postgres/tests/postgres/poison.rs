@@ -7,14 +7,17 @@ use std::{
 
 use sqlx::{PgPool, Row, postgres::PgPoolOptions};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::server::PostgresServer;
+use syncguard_tests::{
+    asking::{LONG, ask, extended, granted, is_locked, released},
+    server::PostgresServer,
+};
 use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
 };
 
-use crate::{Foreign, LONG, Names, ask, extended, granted, is_locked, released, shared};
+use crate::{Foreign, Names, shared};
 
 /// A pool that others use as well, and a backend on it.
 async fn on_a_pool(

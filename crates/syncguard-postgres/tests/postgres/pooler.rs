@@ -1,10 +1,13 @@
 //! A pooler that gives out connections for single transactions.
 
+use syncguard_core::UnsafeSettings;
 use syncguard_core::{LockBackend, WakeUp};
-use syncguard_postgres::UnsafeSettings;
-use syncguard_tests::server::PgBouncer;
+use syncguard_tests::{
+    asking::{LONG, ask, granted, is_contended, released},
+    server::PgBouncer,
+};
 
-use crate::{LONG, Names, ask, config, granted, is_contended, released, shared};
+use crate::{Names, config, shared};
 
 /// Two connections of clients, one to the server: what the one prepares, the other one meets.
 #[tokio::test]

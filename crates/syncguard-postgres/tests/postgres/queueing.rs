@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend};
-use syncguard_tests::server::PostgresServer;
-
-use crate::{
-    Foreign, LONG, Names, ask, error_of, eventually, extended, granted, is_locked, released, shared,
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, eventually, extended, granted, is_locked, released},
+    server::PostgresServer,
 };
+
+use crate::{Foreign, Names, shared};
 
 /// Takes the advisory lock by which acquires of the key queue.
 async fn hold_turn(server: &PostgresServer, text: &str) -> Foreign {

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, LockBackend, Severity};
-use syncguard_postgres::UnsafeSettings;
+use syncguard_tests::asking::{LONG, ask, error_of, granted, is_contended, is_locked, released};
 
-use crate::{
-    Foreign, LONG, Names, ask, config, error_of, granted, is_contended, is_locked, released, shared,
-};
+use crate::{Foreign, Names, config, shared};
 
 /// The tables as the TypeScript client makes them.
 const TYPESCRIPT: &str = "

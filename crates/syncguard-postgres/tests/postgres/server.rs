@@ -10,9 +10,12 @@ use std::{
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, SyncGuard};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::server::PostgresServer;
+use syncguard_tests::{
+    asking::{LONG, ask, eventually, granted, is_locked, key, lock_of, released},
+    server::PostgresServer,
+};
 
-use crate::{Foreign, LONG, ask, connect, eventually, granted, is_locked, key, released};
+use crate::{Foreign, connect};
 
 /// Load that goes on until it is dropped, on a lock for each task.
 struct Load {
@@ -35,7 +38,7 @@ impl Load {
                         Ok(AcquireOutcome::Granted(grant)) => {
                             let before = last.fetch_max(grant.fence.number(), Ordering::Relaxed);
                             assert!(grant.fence.number() > before, "{grant:?} after {before}");
-                            if backend.release(&crate::lock_of(&request)).await.is_err() {
+                            if backend.release(&lock_of(&request)).await.is_err() {
                                 call_off(&backend, &request).await;
                             }
                         }

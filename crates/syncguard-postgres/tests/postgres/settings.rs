@@ -1,13 +1,14 @@
 //! Settings of a server, a database or a role that would break a promise.
 
+use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, LockBackend, Severity};
-use syncguard_postgres::{PostgresBackend, PostgresConfig, UnsafeSettings};
-use syncguard_tests::server::PostgresServer;
-
-use crate::{
-    Foreign, LONG, Names, ask, config, connect, error_of, eventually, extended, granted, is_locked,
-    lock_of, released, shared,
+use syncguard_postgres::{PostgresBackend, PostgresConfig};
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, eventually, extended, granted, is_locked, lock_of, released},
+    server::PostgresServer,
 };
+
+use crate::{Foreign, Names, config, connect, shared};
 
 async fn findings(backend: &PostgresBackend) -> Vec<(Severity, String)> {
     let findings = backend.check().await.unwrap();

@@ -12,9 +12,12 @@ use std::{
 use sqlx::Row;
 use syncguard_core::{AcquireOutcome, LockBackend, LockId, ReleaseOutcome};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::server::PostgresServer;
+use syncguard_tests::{
+    asking::{ask, lock_of},
+    server::PostgresServer,
+};
 
-use crate::{Foreign, Names, ask, lock_of, shared};
+use crate::{Foreign, Names, shared};
 
 const KEYS: usize = 4;
 const TASKS: usize = 16;

@@ -11,9 +11,10 @@ use std::{
 use sqlx::postgres::PgListener;
 use syncguard_core::{LockBackend, SyncGuard};
 use syncguard_postgres::PostgresBackend;
+use syncguard_tests::asking::{LONG, ask, eventually, granted, key, released};
 use syncguard_tests::{proxy::Proxy, server::PostgresServer};
 
-use crate::{Foreign, LONG, Names, ask, eventually, granted, key, released, shared};
+use crate::{Foreign, Names, shared};
 
 /// How long a waiter has to be woken. Without a wake-up it would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -8,12 +8,12 @@ use syncguard_core::{
     ReleaseOutcome,
 };
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::server::PostgresServer;
-
-use crate::{
-    Foreign, LONG, Names, ask, error_of, granted, is_contended, is_locked, key, lock_of, released,
-    shared, ttl,
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, granted, is_contended, is_locked, key, lock_of, released, ttl},
+    server::PostgresServer,
 };
+
+use crate::{Foreign, Names, shared};
 
 const ID: &str = "abcdefghijklmnopqrstuv";
 

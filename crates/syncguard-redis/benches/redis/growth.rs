@@ -3,13 +3,15 @@ use std::time::Instant;
 use fred::types::Value;
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, Ttl};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::server::RedisServer;
+use syncguard_tests::{
+    bench::{Bar, Table, median, to_micros},
+    server::RedisServer,
+};
 
 use crate::{
     connect,
     raw::Raw,
-    speed::{KEY, acquire_and_release, to_micros},
-    table::{Bar, Table, median},
+    speed::{KEY, acquire_and_release},
 };
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];

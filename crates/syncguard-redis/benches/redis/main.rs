@@ -4,18 +4,19 @@
 //! whether it is met. The numbers of a shared machine swing, so what is compared runs side by side, in
 //! turns, and the median of the comparisons counts.
 
-#![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod growth;
 mod handoff;
 mod raw;
 mod speed;
-mod table;
 
-use syncguard_redis::{RedisBackend, RedisConfig, UnsafeSettings};
-use syncguard_tests::server::RedisServer;
-use table::Table;
+use syncguard_core::{SyncGuard, UnsafeSettings};
+use syncguard_redis::{RedisBackend, RedisConfig};
+use syncguard_tests::{
+    bench::{Table, wait_as_told},
+    server::RedisServer,
+};
 
 fn main() {
     // One thread for the clients and one for the server: more of them stand in each other's way.
@@ -24,7 +25,9 @@ fn main() {
     // Cargo itself passes `--bench`.
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
-        (Some("waiter"), Some(url)) => runtime.block_on(handoff::wait_as_told(&url)),
+        (Some("waiter"), Some(url)) => runtime.block_on(async {
+            wait_as_told(SyncGuard::new(connect(&url).await)).await;
+        }),
         _ => runtime.block_on(measure_all()),
     }
 }

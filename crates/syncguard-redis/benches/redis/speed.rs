@@ -1,16 +1,12 @@
-use std::{
-    future::Future,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
 use syncguard_redis::RedisBackend;
+use syncguard_tests::bench::{Bar, Table, median, to_micros};
 
 use crate::{
     connect,
     raw::{Raw, Style},
-    table::{Bar, Table, median},
 };
 
 pub(crate) const KEY: &str = "bench:alone:00000000";
@@ -144,8 +140,4 @@ async fn micros(work: impl Future<Output = ()>) -> f64 {
     let start = Instant::now();
     work.await;
     to_micros(start.elapsed())
-}
-
-pub(crate) fn to_micros(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e6
 }

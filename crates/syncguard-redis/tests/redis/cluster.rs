@@ -2,12 +2,15 @@
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockRef, SyncGuard, WakeUp};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::server::RedisCluster;
-
-use crate::{
-    LONG, ask, config, connect, eventually, extended, granted, is_contended, is_locked, key,
-    lock_of, released, safe, ttl,
+use syncguard_tests::{
+    asking::{
+        LONG, ask, eventually, extended, granted, is_contended, is_locked, key, lock_of, released,
+        ttl,
+    },
+    server::RedisCluster,
 };
+
+use crate::{config, connect, safe};
 
 async fn started() -> (RedisCluster, RedisBackend) {
     let cluster = RedisCluster::start_with(safe()).await.unwrap();

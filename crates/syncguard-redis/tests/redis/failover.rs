@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, Severity};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::server::{RedisSentinel, RedisServer};
-
-use crate::{
-    LONG, ask, config, connect, error_of, eventually, extended, granted, is_locked, key, lock_of,
-    released, safe, ttl,
+use syncguard_tests::{
+    asking::{
+        LONG, ask, error_of, eventually, extended, granted, is_locked, key, lock_of, released, ttl,
+    },
+    server::{RedisSentinel, RedisServer},
 };
+
+use crate::{config, connect, safe};
 
 async fn replica_of(primary: &RedisServer) -> RedisServer {
     let builder = safe().setting("replicaof", format!("127.0.0.1 {}", primary.port()));

@@ -4,13 +4,12 @@ use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use syncguard_core::{ErrorKind, LockBackend, SyncGuard, TryAcquire};
 use syncguard_tests::{
+    asking::{LONG, ask, error_of, eventually, extended, granted, is_locked, key, released},
     proxy::{Flow, Occurrences, Proxy, Times, containing},
     server::RedisServer,
 };
 
-use crate::{
-    LONG, ask, config, connect, error_of, eventually, extended, granted, is_locked, released, safe,
-};
+use crate::{config, connect, safe};
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -95,7 +94,7 @@ async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_rec
         tokio::time::sleep(2 * SHORT_TIMEOUT).await;
         proxy.admit().await.unwrap();
         eventually("the client serves again", async || {
-            backend.is_locked(&crate::key("job")).await.is_ok()
+            backend.is_locked(&key("job")).await.is_ok()
         })
         .await;
         tokio::time::sleep(SHORT_TIMEOUT).await;

@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, SyncGuard};
-use syncguard_tests::clock::{ClockShim, Jump};
-
-use crate::{
-    LONG, ask, connect, error_of, eventually, extended, granted, heard::Heard, is_contended,
-    is_locked, lock_of, released, safe, ttl,
+use syncguard_tests::{
+    asking::{
+        LONG, ask, error_of, eventually, extended, granted, is_contended, is_locked, key, lock_of,
+        released, ttl,
+    },
+    clock::{ClockShim, Jump},
 };
+
+use crate::{connect, heard::Heard, safe};
 
 #[tokio::test]
 async fn with_a_log_no_fence_goes_back_over_20_kills() {
@@ -27,7 +30,7 @@ async fn with_a_log_no_fence_goes_back_over_20_kills() {
         server.kill().unwrap();
         server.restart().await.unwrap();
         eventually("the client is connected again", async || {
-            backend.is_locked(&crate::key("job")).await.is_ok()
+            backend.is_locked(&key("job")).await.is_ok()
         })
         .await;
     }

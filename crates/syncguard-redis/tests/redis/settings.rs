@@ -1,10 +1,14 @@
 //! Settings of a server that would break a promise.
 
+use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, Finding, LockBackend, Severity};
-use syncguard_redis::{RedisBackend, UnsafeSettings};
-use syncguard_tests::server::RedisServer;
+use syncguard_redis::RedisBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, eventually, granted, is_locked, key, released},
+    server::RedisServer,
+};
 
-use crate::{LONG, ask, config, connect, error_of, eventually, granted, is_locked, released, safe};
+use crate::{config, connect, safe};
 
 /// What `check` finds grave. A connection with the strict policy must be refused for it.
 async fn refused(server: &RedisServer) -> Vec<Finding> {
@@ -42,7 +46,7 @@ async fn a_server_with_snapshots_alone_takes_fences_back_and_is_refused() {
     server.kill().unwrap();
     server.restart().await.unwrap();
     eventually("the client is connected again", async || {
-        backend.is_locked(&crate::key("job")).await.is_ok()
+        backend.is_locked(&key("job")).await.is_ok()
     })
     .await;
     assert_eq!(fence_of_a_round(&backend).await, 1, "the fence went back");
@@ -57,7 +61,7 @@ async fn new_counters_that_begin_at_the_servers_time_go_on_above_lost_ones() {
     server.kill().unwrap();
     server.restart().await.unwrap();
     eventually("the client is connected again", async || {
-        backend.is_locked(&crate::key("job")).await.is_ok()
+        backend.is_locked(&key("job")).await.is_ok()
     })
     .await;
     assert_eq!(server.command(&["DBSIZE"]).await.unwrap(), "0", "all is lost");

@@ -10,11 +10,12 @@ use std::{
 use syncguard_core::{LockBackend, SyncGuard};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
+    asking::{LONG, ask, eventually, granted, key, released},
     proxy::{Flow, Occurrences, Proxy},
     server::RedisServer,
 };
 
-use crate::{LONG, ask, connect, eventually, granted, heard::Heard, key, released, safe};
+use crate::{connect, heard::Heard, safe};
 
 /// How long a waiter has to be woken. Without a wake-up it would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -8,14 +8,12 @@ use syncguard_core::{
 };
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
+    asking::{LONG, ask, error_of, extended, granted, is_locked, key, lock_of, released, ttl},
     proxy::{Flow, Proxy, RespArrays},
     server::RedisServer,
 };
 
-use crate::{
-    LONG, ask, config, connect, error_of, extended, granted, is_locked, key, lock_of, released,
-    safe, ttl,
-};
+use crate::{config, connect, safe};
 
 const ID: &str = "abcdefghijklmnopqrstuv";
 

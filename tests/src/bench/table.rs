@@ -1,24 +1,26 @@
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
 /// Lines of results, some of them with a bar.
-#[derive(Default)]
-pub(crate) struct Table(Vec<[String; 4]>);
+#[derive(Debug, Default)]
+pub struct Table(Vec<[String; 4]>);
 
 /// What a result has to be.
-#[derive(Clone, Copy)]
-pub(crate) enum Bar {
+#[derive(Clone, Copy, Debug)]
+pub enum Bar {
+    /// No more than this.
     AtMost(f64),
+    /// No less than this.
     AtLeast(f64),
 }
 
 impl Table {
     /// Adds a result that is there to be compared with.
-    pub(crate) fn note(&mut self, what: &str, result: f64, unit: &str) {
+    pub fn note(&mut self, what: &str, result: f64, unit: &str) {
         self.0.push([what.to_owned(), show(result, unit), String::new(), String::new()]);
     }
 
     /// Adds a result that has to meet a bar.
-    pub(crate) fn judge(&mut self, what: &str, result: f64, unit: &str, bar: Bar) {
+    pub fn judge(&mut self, what: &str, result: f64, unit: &str, bar: Bar) {
         let (text, met) = match bar {
             Bar::AtMost(limit) => (format!("≤ {}", show(limit, unit)), result <= limit),
             Bar::AtLeast(limit) => (format!("≥ {}", show(limit, unit)), result >= limit),
@@ -27,7 +29,8 @@ impl Table {
         self.0.push([what.to_owned(), show(result, unit), text, verdict.to_owned()]);
     }
 
-    pub(crate) fn print(&self) {
+    /// Prints all lines.
+    pub fn print(&self) {
         let mut text = String::new();
         for [what, result, bar, verdict] in &self.0 {
             let line = format!("{what:<66} {result:>16}   {bar:<18} {verdict}");
@@ -42,8 +45,15 @@ fn show(number: f64, unit: &str) -> String {
     format!("{number:.digits$} {unit}")
 }
 
-/// Gives the median.
-pub(crate) fn median(mut numbers: Vec<f64>) -> f64 {
+/// Gives the median of some numbers, of which there is at least one.
+#[must_use]
+pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers[numbers.len() / 2]
+}
+
+/// Gives a time in microseconds.
+#[must_use]
+pub fn to_micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
 }
