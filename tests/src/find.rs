@@ -127,6 +127,10 @@ impl Executable {
     pub const MARIADB: Self = Self::of(Store::Mariadb, &["mariadb"], "mariadb-client");
     /// What runs a program as another user, and lets it die with its parent.
     pub const SETPRIV: Self = Self::tool(&["setpriv"], "util-linux");
+    /// What runs JavaScript outside a browser.
+    pub const NODE: Self = Self::tool(&["node", "nodejs"], "nodejs");
+    /// What installs packages for Node.
+    pub const NPM: Self = Self::tool(&["npm"], "npm");
     /// The C compiler.
     pub const CC: Self = Self::tool(&["cc", "gcc", "clang"], "build-essential");
 

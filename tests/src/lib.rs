@@ -9,6 +9,7 @@
 //! | [`bench`] | what the benchmarks of backends have in common |
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
+//! | [`node`] | packages for Node, for tests that run other people's clients |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
 //! | [`resource`] | a resource that checks fences |
 //!
@@ -21,6 +22,7 @@ pub mod contender;
 pub mod find;
 pub mod history;
 mod kept;
+pub mod node;
 pub mod process;
 pub mod proxy;
 pub mod resource;

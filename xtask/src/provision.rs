@@ -3,7 +3,7 @@
 use std::{env, ffi::OsString};
 
 use syncguard_tests::{
-    find::{Missing, Store},
+    find::{Executable, Missing, Store},
     server::Lent,
 };
 
@@ -19,6 +19,10 @@ use crate::{
 // Unoptimised it is built several times faster, and its own speed does not matter here.
 const INSTALL_DENY: &str = "install --locked --debug cargo-deny";
 const SKIPPED: &str = "SYNCGUARD_SKIP";
+/// What SYNCGUARD_SKIP calls [`NODE_PROGRAMS`].
+const NODE: &str = "node";
+/// With these, Google's own client is run against the double of Firestore.
+const NODE_PROGRAMS: [Executable; 2] = [Executable::NODE, Executable::NPM];
 
 /// What may be done about something that is needed and not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,11 +59,13 @@ pub(crate) struct Provision {
 pub(crate) fn provide(needed: &[Store], install: Install) -> Result<Provision, Failure> {
     let skipped = env::var(SKIPPED).unwrap_or_default();
     let needed: Vec<Store> =
-        needed.iter().copied().filter(|store| !names(&skipped, *store)).collect();
+        needed.iter().copied().filter(|store| !names(&skipped, store.name())).collect();
     // Wherever a server comes from, tests that break one start it themselves.
     if install == Install::Missing {
-        apt::install(&missing(&needed))?;
+        let node = if names(&skipped, NODE) { Vec::new() } else { missing_of(&NODE_PROGRAMS) };
+        apt::install(&[missing(&needed), node].concat())?;
     }
+    node(&skipped);
     let engine = if needed.is_empty() { None } else { Engine::find() };
     let (mut addresses, mut containers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     for store in needed {
@@ -115,12 +121,25 @@ fn source<'a>(
 }
 
 pub(crate) fn missing(stores: &[Store]) -> Vec<Missing> {
-    let programs = stores.iter().flat_map(|store| store.programs());
-    programs.filter_map(|program| program.find().err()).collect()
+    stores.iter().flat_map(|store| missing_of(store.programs())).collect()
 }
 
-fn names(list: &str, store: Store) -> bool {
-    list.split(',').any(|name| name.trim() == store.name())
+fn missing_of(programs: &[Executable]) -> Vec<Missing> {
+    programs.iter().filter_map(|program| program.find().err()).collect()
+}
+
+/// Says whether the tests can run Node.
+fn node(skipped: &str) {
+    let what = match missing_of(&NODE_PROGRAMS).first() {
+        _ if names(skipped, NODE) => format!("left out, because {SKIPPED} names it"),
+        Some(missing) => format!("tests that run it will fail, because {missing}"),
+        None => "run by the tests themselves".to_owned(),
+    };
+    say(format_args!("{NODE:<9} {what}"));
+}
+
+fn names(list: &str, what: &str) -> bool {
+    list.split(',').any(|name| name.trim() == what)
 }
 
 fn tell(store: Store, what: impl std::fmt::Display) {
@@ -150,7 +169,7 @@ pub(crate) fn deny(install: Install) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_tests::find::{Executable, Places};
+    use syncguard_tests::find::Places;
 
     use super::*;
 
@@ -179,8 +198,8 @@ mod tests {
 
     #[test]
     fn a_store_is_skipped_by_its_name_alone() {
-        assert!(names("sqlite, redis", Store::Redis));
-        assert!(!names("redis-cluster", Store::Redis));
-        assert!(!names("", Store::Redis));
+        assert!(names("sqlite, redis", Store::Redis.name()));
+        assert!(!names("redis-cluster", Store::Redis.name()));
+        assert!(!names("", Store::Redis.name()));
     }
 }

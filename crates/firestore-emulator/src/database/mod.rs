@@ -1,0 +1,162 @@
+//! All that is stored, and what happens to it.
+//!
+//! **Invariant: what a request reads or writes, it does in one critical section**, after it was granted
+//! its locks in that same section. Nothing can come between the grant and the deed.
+
+mod commit;
+mod reading;
+mod waiting;
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use gcloud_sdk::google::firestore::v1::TransactionOptions;
+use tonic::Status;
+
+pub(crate) use reading::Reading;
+
+use crate::{
+    listen::Watchers,
+    name::{DatabaseName, DocumentName},
+    store::{Documents, Stored},
+    time::{Clock, ClockOffset, Time},
+    transaction::{
+        Concurrency, Doom, Limits, Locks, Mode, Party, Transaction, TransactionId, Transactions,
+        Wanted, expired,
+    },
+};
+
+/// What a server serves. It outlasts the server, so that one can be started again on the same data.
+#[derive(Debug)]
+pub(crate) struct Database {
+    state: Mutex<State>,
+    settings: Settings,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) concurrency: Concurrency,
+    pub(crate) limits: Limits,
+    pub(crate) retention: Duration,
+    pub(crate) clock_offset: ClockOffset,
+}
+
+/// What is there at a moment.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) watchers: Watchers,
+    clock: Clock,
+    documents: Documents,
+    transactions: Transactions,
+    locks: Locks,
+    commits: u64,
+}
+
+impl Database {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let state = State {
+            watchers: Watchers::default(),
+            clock: Clock::new(settings.clock_offset),
+            documents: Documents::default(),
+            transactions: Transactions::default(),
+            locks: Locks::default(),
+            commits: 0,
+        };
+        Self { state: Mutex::new(state), settings }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // What panicked has changed nothing yet: a batch is worked out before it is installed.
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.end_overdue(&self.settings.limits);
+        state
+    }
+
+    pub(crate) fn set_clock_offset(&self, offset: ClockOffset) {
+        self.state().clock.set_offset(offset);
+    }
+
+    /// Ends all transactions, as a server does that goes down.
+    pub(crate) fn end_transactions(&self) {
+        let mut state = self.state();
+        for id in state.transactions.ids() {
+            state.end(id, Doom::Expired);
+        }
+    }
+
+    pub(crate) fn begin(
+        &self,
+        database: DatabaseName,
+        options: Option<TransactionOptions>,
+    ) -> Result<TransactionId, Status> {
+        let wanted = Wanted::parse(options, self.settings.concurrency)?;
+        let mut state = self.state();
+        let (mode, retried) = match wanted {
+            Wanted::ReadOnly { at: Some(time) } => {
+                (Mode::ReadOnly(self.readable(&mut state, time)?), None)
+            }
+            Wanted::ReadOnly { at: None } => (Mode::ReadOnly(state.clock.read()), None),
+            Wanted::ReadWrite { concurrency: Concurrency::Optimistic, retried } => {
+                (Mode::Optimistic(state.clock.read()), retried)
+            }
+            Wanted::ReadWrite { concurrency: Concurrency::Pessimistic, retried } => {
+                (Mode::Pessimistic, retried)
+            }
+        };
+        Ok(state.transactions.begin(database, mode, retried))
+    }
+
+    pub(crate) fn rollback(
+        &self,
+        database: &DatabaseName,
+        id: TransactionId,
+    ) -> Result<(), Status> {
+        let mut state = self.state();
+        state.transactions.using(id, database)?;
+        state.end(id, Doom::Expired);
+        Ok(())
+    }
+
+    /// Refuses times that have not come yet, and those whose versions may be forgotten.
+    fn readable(&self, state: &mut State, time: Time) -> Result<Time, Status> {
+        let now = state.clock.read();
+        if time > now {
+            return Err(Status::invalid_argument("the read time is in the future"));
+        }
+        if time < now.before(self.settings.retention) {
+            return Err(Status::failed_precondition("the requested snapshot is too old"));
+        }
+        Ok(time)
+    }
+}
+
+impl State {
+    /// Reads how a document is, and when that was.
+    pub(crate) fn latest(&mut self, name: &DocumentName) -> (Stored, Time) {
+        (self.documents.read(name, Time::END), self.clock.read())
+    }
+
+    /// Ends a transaction and all that it locks.
+    fn end(&mut self, id: TransactionId, doom: Doom) -> Option<Transaction> {
+        let ended = self.transactions.end(id);
+        self.locks.release(Party::Transaction(id), doom);
+        ended
+    }
+
+    fn end_overdue(&mut self, limits: &Limits) {
+        for id in self.transactions.overdue(limits, &self.locks) {
+            self.end(id, Doom::Expired);
+        }
+    }
+
+    fn using(&mut self, id: TransactionId, of: &DatabaseName) -> Result<&mut Transaction, Status> {
+        self.transactions.using(id, of)
+    }
+
+    /// Finds a transaction after a wait, in which it may have ended.
+    fn still_using(&mut self, id: TransactionId) -> Result<&mut Transaction, Status> {
+        self.transactions.find(id).ok_or_else(expired)
+    }
+}

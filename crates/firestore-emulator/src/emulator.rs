@@ -1,0 +1,186 @@
+//! The handle on a double, and how it is set up.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    Calls, ClockOffset, Concurrency, Fault, Injection,
+    calls::Counter,
+    database::{Database, Settings},
+    faults::Faults,
+    server::Server,
+    service::Shared,
+    transaction::Limits,
+};
+
+/// A double that is running in this process, reached over TCP. It stops when it is dropped.
+///
+/// It serves every database of every project, without credentials.
+///
+/// # Examples
+///
+/// ```
+/// use firestore_emulator::{Concurrency, Emulator, Fault};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> std::io::Result<()> {
+/// let emulator = Emulator::builder().concurrency(Concurrency::Optimistic).start().await?;
+/// println!("FIRESTORE_EMULATOR_HOST={}", emulator.address());
+/// let lost = emulator.inject(Fault::drop_reply().document("payment:42"));
+/// assert_eq!(lost.hits(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[must_use = "a double ends with its handle"]
+pub struct Emulator {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    server: Option<Server>,
+}
+
+impl Emulator {
+    /// Describes one that is pessimistic, on a free port of the loopback interface.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Where it listens. It is the same after a restart.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets something go wrong.
+    pub fn inject(&self, fault: Fault) -> Injection {
+        self.shared.faults.inject(fault)
+    }
+
+    /// How often each method was called so far.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.shared.calls.read()
+    }
+
+    /// Sets the server's clock apart from that of its host.
+    ///
+    /// Times never go back: a clock that is set back stands still, but for the microseconds by which
+    /// commits are told apart, until it has caught up. One that shall be behind is best
+    /// [made so](Builder::clock_offset).
+    pub fn set_clock_offset(&self, offset: ClockOffset) {
+        self.shared.database.set_clock_offset(offset);
+    }
+
+    /// Stops as if the server was killed: connections are cut, transactions are gone, and commits that
+    /// wait for something are not done. The documents stay.
+    pub async fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop().await;
+        }
+        self.shared.database.end_transactions();
+    }
+
+    /// Starts it again on the same address with the same documents, after a [`stop`](Self::stop) if it
+    /// is running.
+    ///
+    /// # Errors
+    ///
+    /// Where somebody else has taken the port meanwhile.
+    pub async fn restart(&mut self) -> io::Result<()> {
+        self.stop().await;
+        let (server, _) = Server::start(self.address, self.shared.clone()).await?;
+        self.server = Some(server);
+        Ok(())
+    }
+}
+
+/// Says how a double is set up.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a builder starts nothing by itself"]
+pub struct Builder {
+    address: SocketAddr,
+    settings: Settings,
+}
+
+impl Builder {
+    /// How long earlier versions can be read unless told otherwise. The service keeps them for an hour;
+    /// a double that is hammered would hold all of that in memory.
+    pub const DEFAULT_RETENTION: Duration = Duration::from_secs(60);
+
+    /// Listens there, instead of on a free port.
+    pub fn listen(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
+    /// Sets what transactions do that read and write and do not say it themselves.
+    pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
+        self.settings.concurrency = concurrency;
+        self
+    }
+
+    /// Sets the server's clock apart from that of its host from the beginning.
+    pub fn clock_offset(mut self, offset: ClockOffset) -> Self {
+        self.settings.clock_offset = offset;
+        self
+    }
+
+    /// Sets for how long a transaction may go unused: 60 s, as on the service.
+    pub fn idle_limit(mut self, limit: Duration) -> Self {
+        self.settings.limits.idle = limit;
+        self
+    }
+
+    /// Sets for how long a transaction may last: 270 s, as on the service.
+    pub fn transaction_limit(mut self, limit: Duration) -> Self {
+        self.settings.limits.total = limit;
+        self
+    }
+
+    /// Sets for how long a request waits for locks before it is aborted: 20 s.
+    pub fn lock_wait(mut self, limit: Duration) -> Self {
+        self.settings.limits.lock_wait = limit;
+        self
+    }
+
+    /// Sets for how long earlier versions can be read.
+    pub fn retention(mut self, retention: Duration) -> Self {
+        self.settings.retention = retention;
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn settings(self) -> Settings {
+        self.settings
+    }
+
+    /// Starts it on the runtime of the caller.
+    ///
+    /// # Errors
+    ///
+    /// Where the address cannot be listened on.
+    pub async fn start(self) -> io::Result<Emulator> {
+        let database = Arc::new(Database::new(self.settings));
+        let (faults, calls) = (Faults::default(), Counter::default());
+        let shared = Arc::new(Shared { database, faults, calls });
+        let (server, address) = Server::start(self.address, shared.clone()).await?;
+        Ok(Emulator { shared, address, server: Some(server) })
+    }
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            settings: Settings {
+                concurrency: Concurrency::Pessimistic,
+                limits: Limits::default(),
+                retention: Self::DEFAULT_RETENTION,
+                clock_offset: ClockOffset::Ahead(Duration::ZERO),
+            },
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Faults on command.
+
+mod injection;
+mod strike;
+
+use std::time::Duration;
+
+use tonic::Code;
+
+pub(crate) use injection::Faults;
+pub use injection::Injection;
+pub(crate) use strike::Strike;
+
+use crate::Rpc;
+
+/// Something that goes wrong, and with which calls.
+///
+/// By itself it hits the next commit, once.
+///
+/// ```
+/// use firestore_emulator::{Fault, Rpc};
+///
+/// let lost = Fault::drop_reply().document("payment:42").times(500);
+/// let slow = Fault::hold().on(Rpc::BatchGetDocuments);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a fault happens when it is injected"]
+pub struct Fault {
+    rpc: Rpc,
+    document: Option<String>,
+    times: usize,
+    pub(crate) deed: Deed,
+}
+
+/// What a fault does to a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Delay(Duration),
+    Hold,
+    Refuse(Code),
+    /// The call is done, and then answered so.
+    Answer(Code),
+    /// The call is done, and the connection is cut.
+    Cut,
+    /// The call is done and never answered.
+    Silence,
+}
+
+impl Deed {
+    /// Tells whether it happens to a call that is done.
+    fn comes_after(self) -> bool {
+        matches!(self, Self::Answer(_) | Self::Cut | Self::Silence)
+    }
+}
+
+impl Fault {
+    /// Lets calls wait for a time before they are looked at.
+    pub fn delay(duration: Duration) -> Self {
+        Self::new(Deed::Delay(duration))
+    }
+
+    /// Lets calls wait before they are looked at, until [`Injection::release`] or the end of the server.
+    pub fn hold() -> Self {
+        Self::new(Deed::Hold)
+    }
+
+    /// Answers with an error instead of doing anything.
+    pub fn refuse(code: Code) -> Self {
+        Self::new(Deed::Refuse(code))
+    }
+
+    /// Does what is asked, whatever comes of it, and then answers with an error.
+    pub fn answer(code: Code) -> Self {
+        Self::new(Deed::Answer(code))
+    }
+
+    /// Does what is asked, and then cuts the connection under all calls that are on it.
+    pub fn drop_reply() -> Self {
+        Self::new(Deed::Cut)
+    }
+
+    /// Does what is asked, and never answers.
+    pub fn silence() -> Self {
+        Self::new(Deed::Silence)
+    }
+
+    /// Hits calls of this method, instead of commits.
+    ///
+    /// A [listening](Rpc::Listen) stream can only be [refused](Self::refuse), delayed or held, before
+    /// it begins.
+    pub fn on(self, rpc: Rpc) -> Self {
+        Self { rpc, ..self }
+    }
+
+    /// Hits only calls that name a document with this id, in whatever collection.
+    pub fn document(self, id: impl Into<String>) -> Self {
+        Self { document: Some(id.into()), ..self }
+    }
+
+    /// Hits so many calls, instead of one.
+    pub fn times(self, times: usize) -> Self {
+        Self { times, ..self }
+    }
+
+    fn new(deed: Deed) -> Self {
+        Self { rpc: Rpc::Commit, document: None, times: 1, deed }
+    }
+
+    fn concerns(&self, rpc: Rpc, documents: &[String]) -> bool {
+        let named = |id: &String| documents.iter().any(|name| name.rsplit('/').next() == Some(id));
+        self.rpc == rpc && self.document.as_ref().is_none_or(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_concerns_its_method_and_its_document_alone() {
+        let fault = Fault::hold().document("a");
+        let documents = ["x/documents/c/b".to_owned(), "x/documents/c/a".to_owned()];
+        assert!(fault.concerns(Rpc::Commit, &documents));
+        assert!(!fault.concerns(Rpc::Commit, &documents[..1]));
+        assert!(!fault.concerns(Rpc::Rollback, &documents));
+        assert!(Fault::hold().concerns(Rpc::Commit, &[]));
+    }
+}

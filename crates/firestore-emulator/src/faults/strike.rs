@@ -1,0 +1,51 @@
+use std::{future::pending, sync::Arc};
+
+use tonic::{Code, Status};
+
+use super::{Deed, injection::Armed};
+use crate::connection::Line;
+
+/// What goes wrong with one call.
+#[derive(Debug)]
+pub(crate) struct Strike(Vec<Arc<Armed>>);
+
+impl Strike {
+    pub(super) fn of(armed: Vec<Arc<Armed>>) -> Self {
+        Self(armed)
+    }
+
+    /// What happens before the call is looked at.
+    pub(crate) async fn before(&self) -> Result<(), Status> {
+        for armed in self.0.iter().filter(|armed| !armed.deed().comes_after()) {
+            armed.hit();
+            match armed.deed() {
+                Deed::Delay(duration) => tokio::time::sleep(duration).await,
+                Deed::Hold => armed.released().await,
+                Deed::Refuse(code) => return Err(failure(code)),
+                Deed::Answer(_) | Deed::Cut | Deed::Silence => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What happens once it is done, instead of the answer.
+    pub(crate) async fn after(&self, line: &Line) -> Result<(), Status> {
+        for armed in self.0.iter().filter(|armed| armed.deed().comes_after()) {
+            armed.hit();
+            match armed.deed() {
+                Deed::Answer(code) => return Err(failure(code)),
+                Deed::Cut => {
+                    line.cut();
+                    pending::<()>().await;
+                }
+                Deed::Silence => pending().await,
+                Deed::Delay(_) | Deed::Hold | Deed::Refuse(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn failure(code: Code) -> Status {
+    Status::new(code, "a fault was injected")
+}

@@ -1,0 +1,189 @@
+//! The names of databases, collections and documents, and what may be one.
+
+use std::{
+    borrow::Borrow,
+    fmt::{self, Display, Formatter},
+    sync::Arc,
+};
+
+use tonic::Status;
+
+/// The longest id of a collection or a document, in bytes.
+const MAX_ID: usize = 1_500;
+
+/// The longest name of a document, in bytes.
+const MAX_NAME: usize = 6 * 1_024;
+
+/// `projects/{project}/databases/{database}`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DatabaseName(Arc<str>);
+
+impl DatabaseName {
+    pub(crate) fn parse(name: &str) -> Result<Self, Status> {
+        let segments: Vec<&str> = name.split('/').collect();
+        match segments[..] {
+            ["projects", project, "databases", database]
+                if !project.is_empty() && !database.is_empty() =>
+            {
+                Ok(Self(name.into()))
+            }
+            _ => Err(invalid("database", name)),
+        }
+    }
+
+    /// Reads the name of a document, which must be one of this database.
+    pub(crate) fn document(&self, name: &str) -> Result<DocumentName, Status> {
+        let document = DocumentName::parse(name)?;
+        if document.database() == *self {
+            return Ok(document);
+        }
+        Err(Status::invalid_argument(format!("{name} is not in the database {}", self.0)))
+    }
+}
+
+/// `{database}/documents/{collection}/{document}`, and so on for documents in other documents.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct DocumentName(Arc<str>);
+
+impl DocumentName {
+    pub(crate) fn parse(name: &str) -> Result<Self, Status> {
+        let (_, path) = split(name).ok_or_else(|| invalid("document", name))?;
+        let ids: Vec<&str> = path.split('/').collect();
+        if !ids.len().is_multiple_of(2) || name.len() > MAX_NAME {
+            return Err(invalid("document", name));
+        }
+        ids.into_iter().try_for_each(check_id)?;
+        Ok(Self(name.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What distinguishes it within its collection.
+    pub(crate) fn id(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    pub(crate) fn database(&self) -> DatabaseName {
+        DatabaseName(split(&self.0).map_or("", |(database, _)| database).into())
+    }
+
+    /// Its path below the database, in segments.
+    pub(crate) fn path(&self) -> impl Iterator<Item = &str> {
+        split(&self.0).map_or("", |(_, path)| path).split('/')
+    }
+}
+
+impl Borrow<str> for DocumentName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for DocumentName {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// The name of a collection, with a slash at its end: what the names of its documents begin with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CollectionName(String);
+
+impl CollectionName {
+    /// Reads a collection below `parent`, which is `{database}/documents` or a document.
+    pub(crate) fn parse(parent: &str, id: &str) -> Result<Self, Status> {
+        match parent.strip_suffix("/documents") {
+            Some(database) if DatabaseName::parse(database).is_ok() => {}
+            _ => drop(DocumentName::parse(parent)?),
+        }
+        check_id(id)?;
+        Ok(Self(format!("{parent}/{id}/")))
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn database(&self) -> DatabaseName {
+        DatabaseName(split(&self.0).map_or("", |(database, _)| database).into())
+    }
+
+    /// Tells whether a document lies in it, and not deeper.
+    pub(crate) fn holds(&self, name: &DocumentName) -> bool {
+        name.as_str().strip_prefix(&self.0).is_some_and(|id| !id.contains('/'))
+    }
+}
+
+/// Splits a name into its database and its path below `documents`.
+fn split(name: &str) -> Option<(&str, &str)> {
+    let (database, path) = name.split_once("/documents/")?;
+    DatabaseName::parse(database).is_ok().then_some((database, path))
+}
+
+/// Refuses what Firestore reserves or cannot store, as its documentation of limits lists it.
+fn check_id(id: &str) -> Result<(), Status> {
+    let reserved = id.len() >= 4 && id.starts_with("__") && id.ends_with("__");
+    if id.is_empty() || id == "." || id == ".." || reserved || id.len() > MAX_ID {
+        return Err(invalid("id", id));
+    }
+    Ok(())
+}
+
+fn invalid(what: &str, name: &str) -> Status {
+    Status::invalid_argument(format!("{name:?} is no valid {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CollectionName, DatabaseName, DocumentName};
+
+    const DATABASE: &str = "projects/p/databases/(default)";
+
+    fn document(path: &str) -> Result<DocumentName, tonic::Status> {
+        DatabaseName::parse(DATABASE).unwrap().document(&format!("{DATABASE}/documents/{path}"))
+    }
+
+    #[test]
+    fn an_id_that_firestore_reserves_is_refused() {
+        for id in ["", ".", "..", "____", "__x__", "a/b"] {
+            assert!(document(&format!("locks/{id}")).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_looks_like_a_reserved_one_is_an_id() {
+        for id in ["...", "__", "___", "__x", "x__", "_x_", "ü", "a:b c"] {
+            assert_eq!(document(&format!("locks/{id}")).unwrap().id(), id);
+        }
+    }
+
+    #[test]
+    fn an_id_has_at_most_1500_bytes() {
+        assert!(document(&format!("locks/{}", "x".repeat(1_500))).is_ok());
+        assert!(document(&format!("locks/{}", "ü".repeat(751))).is_err());
+    }
+
+    #[test]
+    fn the_rules_hold_for_collections_too() {
+        for path in ["__x__/a", "../a", "/a"] {
+            assert!(document(path).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_of_another_database_is_refused() {
+        let name = "projects/p/databases/other/documents/locks/a";
+        assert!(DatabaseName::parse(DATABASE).unwrap().document(name).is_err());
+        assert!(DocumentName::parse(name).is_ok());
+    }
+
+    #[test]
+    fn a_collection_holds_its_own_documents_alone() {
+        let collection = CollectionName::parse(&format!("{DATABASE}/documents"), "locks").unwrap();
+        assert!(collection.holds(&document("locks/a").unwrap()));
+        assert!(!collection.holds(&document("locks/a/notes/b").unwrap()));
+        assert!(!collection.holds(&document("locksmith/a").unwrap()));
+    }
+}

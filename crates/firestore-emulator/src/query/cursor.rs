@@ -1,0 +1,42 @@
+use std::cmp::Ordering;
+
+use gcloud_sdk::google::firestore::v1::{Cursor as Message, Document, Value};
+use tonic::Status;
+
+use super::{order::Sorting, read};
+use crate::{
+    name::DocumentName,
+    value::{compare, reference},
+};
+
+/// A place in the results: the values that are sorted by, as many as are given.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    values: Vec<Value>,
+    /// Whether the place is before a document that has just these values, or behind it.
+    pub(super) before: bool,
+}
+
+impl Cursor {
+    /// The place behind a document, where results are sorted by name.
+    pub(crate) fn behind(name: &DocumentName) -> Self {
+        Self { values: vec![reference(name.as_str())], before: false }
+    }
+
+    pub(super) fn parse(message: Message, sorting: &Sorting) -> Result<Self, Status> {
+        if message.values.len() > sorting.fields().len() {
+            return Err(Status::invalid_argument("a cursor has more values than are sorted by"));
+        }
+        Ok(Self { values: message.values, before: message.before })
+    }
+
+    /// Tells where a document lies, as seen from this place.
+    pub(super) fn compare(&self, document: &Document, sorting: &Sorting) -> Ordering {
+        let places = sorting.fields().zip(&self.values).enumerate();
+        let orderings = places.map(|(at, (path, value))| match read(document, path) {
+            Some(stored) => sorting.direct(at, compare(&stored, value)),
+            None => Ordering::Less,
+        });
+        orderings.fold(Ordering::Equal, Ordering::then)
+    }
+}

@@ -1,0 +1,87 @@
+use std::cmp::Ordering;
+
+use gcloud_sdk::google::firestore::v1::{
+    Document,
+    structured_query::{Direction, Order},
+};
+use tonic::Status;
+
+use super::{filter::Filter, read};
+use crate::{field_path::FieldPath, value::compare};
+
+/// The order of results. The name of the document decides in the end.
+#[derive(Clone, Debug)]
+pub(super) struct Sorting(Vec<(FieldPath, Way)>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Sorting {
+    pub(super) fn by_name() -> Self {
+        let mut sorting = Self(Vec::new());
+        sorting.end_with_name();
+        sorting
+    }
+
+    pub(super) fn parse(orders: &[Order], filter: &Filter) -> Result<Self, Status> {
+        let fields: Result<Vec<_>, Status> = orders.iter().map(parse).collect();
+        let mut sorting = Self(fields?);
+        if sorting.0.is_empty() {
+            sorting.0.extend(filter.ranged().map(|path| (path.clone(), Way::Up)));
+        }
+        sorting.end_with_name();
+        Ok(sorting)
+    }
+
+    pub(super) fn fields(&self) -> impl ExactSizeIterator<Item = &FieldPath> {
+        self.0.iter().map(|(path, _)| path)
+    }
+
+    /// Tells whether a document has every field that is sorted by. One that has not is not found.
+    pub(super) fn accepts(&self, document: &Document) -> bool {
+        self.fields().all(|path| read(document, path).is_some())
+    }
+
+    pub(super) fn compare(&self, left: &Document, right: &Document) -> Ordering {
+        let values = |path| (read(left, path), read(right, path));
+        let orderings = self.0.iter().map(|(path, way)| match values(path) {
+            (Some(left), Some(right)) => way.apply(compare(&left, &right)),
+            _ => Ordering::Equal,
+        });
+        orderings.fold(Ordering::Equal, Ordering::then)
+    }
+
+    /// Turns the order of values of the field at a place into that of the documents.
+    pub(super) fn direct(&self, at: usize, ordering: Ordering) -> Ordering {
+        self.0.get(at).map_or(ordering, |(_, way)| way.apply(ordering))
+    }
+
+    fn end_with_name(&mut self) {
+        if !self.fields().any(FieldPath::is_name) {
+            let way = self.0.last().map_or(Way::Up, |(_, way)| *way);
+            self.0.push((FieldPath::name(), way));
+        }
+    }
+}
+
+impl Way {
+    fn apply(self, ordering: Ordering) -> Ordering {
+        match self {
+            Self::Up => ordering,
+            Self::Down => ordering.reverse(),
+        }
+    }
+}
+
+fn parse(order: &Order) -> Result<(FieldPath, Way), Status> {
+    let path = order.field.as_ref().map_or("", |field| &field.field_path);
+    let way = match Direction::try_from(order.direction) {
+        Ok(Direction::Descending) => Way::Down,
+        Ok(Direction::Ascending | Direction::Unspecified) => Way::Up,
+        Err(_) => return Err(Status::invalid_argument("there is no such direction")),
+    };
+    Ok((FieldPath::parse(path)?, way))
+}

@@ -1,0 +1,199 @@
+//! The documents, with their earlier versions.
+
+mod batch;
+mod mutation;
+mod transform;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    ops::Bound,
+    sync::Arc,
+};
+
+use gcloud_sdk::google::firestore::v1::Document;
+
+pub(crate) use batch::Batch;
+pub(crate) use mutation::Mutation;
+
+use crate::{
+    name::{CollectionName, DocumentName},
+    time::Time,
+};
+
+/// A document as it was from a commit to the next; `None` where it was not there.
+pub(crate) type Stored = Option<Arc<Document>>;
+
+/// All documents of all databases.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    histories: BTreeMap<DocumentName, History>,
+    /// What was deleted, in the order of time, so that it can be forgotten in the end.
+    deleted: VecDeque<(Time, DocumentName)>,
+}
+
+/// The versions of a document, the oldest first.
+#[derive(Debug, Default)]
+struct History(VecDeque<(Time, Stored)>);
+
+impl Documents {
+    /// Reads a document as of a time.
+    pub(crate) fn read(&self, name: &DocumentName, at: Time) -> Stored {
+        self.histories.get(name).and_then(|history| history.at(at))
+    }
+
+    /// Tells whether a document was written, or deleted, after a time.
+    pub(crate) fn is_changed_since(&self, name: &DocumentName, time: Time) -> bool {
+        let last = self.histories.get(name).and_then(|history| history.0.back());
+        last.is_some_and(|(written, _)| *written > time)
+    }
+
+    /// Reads the documents of a collection as of a time, in the order of their ids.
+    pub(crate) fn collection<'a>(
+        &'a self,
+        collection: &'a CollectionName,
+        at: Time,
+    ) -> impl Iterator<Item = (&'a DocumentName, Arc<Document>)> {
+        let from = (Bound::Included(collection.prefix()), Bound::Unbounded);
+        let names = self.histories.range::<str, _>(from);
+        names
+            .take_while(|(name, _)| name.as_str().starts_with(collection.prefix()))
+            .filter(|(name, _)| collection.holds(name))
+            .filter_map(move |(name, history)| Some((name, history.at(at)?)))
+    }
+
+    /// Makes a batch what every later read finds. No version before `horizon` can be asked for any
+    /// more, so what nobody can see is forgotten.
+    pub(crate) fn install(&mut self, batch: &Batch, time: Time, horizon: Time) {
+        for (name, document) in batch.changes() {
+            let history = self.histories.entry(name.clone()).or_default();
+            history.0.push_back((time, document.clone()));
+            history.forget(horizon);
+            if document.is_none() {
+                self.deleted.push_back((time, name.clone()));
+            }
+        }
+        self.forget_deleted(horizon);
+    }
+
+    fn forget_deleted(&mut self, horizon: Time) {
+        while let Some((_, name)) = self.deleted.pop_front_if(|(time, _)| *time < horizon) {
+            if self.histories.get(&name).is_some_and(|history| history.is_over(horizon)) {
+                self.histories.remove(&name);
+            }
+        }
+    }
+}
+
+impl History {
+    fn at(&self, time: Time) -> Stored {
+        let version = self.0.iter().rev().find(|(written, _)| *written <= time);
+        version.and_then(|(_, document)| document.clone())
+    }
+
+    /// Keeps the version that stood at the horizon, and all after it.
+    fn forget(&mut self, horizon: Time) {
+        while self.0.get(1).is_some_and(|(written, _)| *written <= horizon) {
+            self.0.pop_front();
+        }
+    }
+
+    fn is_over(&self, horizon: Time) -> bool {
+        self.0.back().is_none_or(|(deleted, document)| document.is_none() && *deleted < horizon)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gcloud_sdk::google::firestore::v1::{Document, Write, write::Operation};
+
+    use super::*;
+    use crate::{name::DatabaseName, value::integer};
+
+    const DATABASE: &str = "projects/p/databases/(default)";
+
+    fn name(id: &str) -> DocumentName {
+        DocumentName::parse(&format!("{DATABASE}/documents/c/{id}")).unwrap()
+    }
+
+    fn time(micros: i64) -> Time {
+        Time::from_micros(micros)
+    }
+
+    fn write(documents: &mut Documents, operation: Operation, at: i64, horizon: i64) {
+        let write = Write { operation: Some(operation), ..Write::default() };
+        let mutation = Mutation::parse(write, &DatabaseName::parse(DATABASE).unwrap()).unwrap();
+        let batch = Batch::prepare(documents, &[mutation], time(at)).unwrap();
+        documents.install(&batch, time(at), time(horizon));
+    }
+
+    fn set(documents: &mut Documents, id: &str, value: i64, at: i64, horizon: i64) {
+        let fields = [("v".to_owned(), integer(value))].into();
+        let document = Document { name: name(id).to_string(), fields, ..Document::default() };
+        write(documents, Operation::Update(document), at, horizon);
+    }
+
+    fn delete(documents: &mut Documents, id: &str, at: i64, horizon: i64) {
+        write(documents, Operation::Delete(name(id).to_string()), at, horizon);
+    }
+
+    fn value(documents: &Documents, id: &str, at: i64) -> Option<i64> {
+        let document = documents.read(&name(id), time(at))?;
+        (0..100).find(|value| document.fields["v"] == integer(*value))
+    }
+
+    #[test]
+    fn a_read_sees_the_version_of_its_time() {
+        let mut documents = Documents::default();
+        set(&mut documents, "a", 1, 10, 0);
+        set(&mut documents, "a", 2, 20, 0);
+        delete(&mut documents, "a", 30, 0);
+        let seen: Vec<_> = [9, 10, 19, 20, 29, 30].map(|at| value(&documents, "a", at)).into();
+        assert_eq!(seen, [None, Some(1), Some(1), Some(2), Some(2), None]);
+    }
+
+    #[test]
+    fn a_document_that_is_written_anew_keeps_when_it_was_made() {
+        let mut documents = Documents::default();
+        set(&mut documents, "a", 1, 10, 0);
+        set(&mut documents, "a", 2, 20, 0);
+        let document = documents.read(&name("a"), Time::END).unwrap();
+        assert_eq!(document.create_time, Some(time(10).into()));
+        assert_eq!(document.update_time, Some(time(20).into()));
+    }
+
+    #[test]
+    fn versions_before_the_horizon_are_forgotten_but_for_the_one_that_stood_there() {
+        let mut documents = Documents::default();
+        for at in 1..=10 {
+            set(&mut documents, "a", at, at, 5);
+        }
+        assert_eq!(value(&documents, "a", 4), None);
+        assert_eq!(value(&documents, "a", 5), Some(5));
+    }
+
+    #[test]
+    fn what_was_deleted_before_the_horizon_leaves_nothing_behind() {
+        let mut documents = Documents::default();
+        set(&mut documents, "a", 1, 10, 0);
+        delete(&mut documents, "a", 20, 0);
+        set(&mut documents, "b", 1, 30, 25);
+        assert_eq!(documents.histories.len(), 1);
+    }
+
+    #[test]
+    fn a_collection_lists_what_is_in_it_at_a_time() {
+        let mut documents = Documents::default();
+        for (at, id) in [(1, "b"), (2, "a"), (3, "c")] {
+            set(&mut documents, id, at, at, 0);
+        }
+        let collection = CollectionName::parse(&format!("{DATABASE}/documents"), "c").unwrap();
+        let ids = |at| {
+            documents
+                .collection(&collection, time(at))
+                .map(|(name, _)| name.id())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ids(2), ["a", "b"]);
+        assert_eq!(ids(3), ["a", "b", "c"]);
+    }
+}

@@ -1,0 +1,115 @@
+//! Finding a circle of parties that wait for each other, and whom to end.
+
+use super::{Party, TransactionId, locks::Locks};
+
+/// Looks for a circle through `party`, and names the youngest transaction in it.
+///
+/// Every circle has a transaction in it: a party that holds nothing is waited for only by those who
+/// came later, and that alone closes no circle. The youngest is ended, and nobody else, so somebody
+/// in the circle goes on.
+pub(super) fn victim(locks: &Locks, party: Party) -> Option<TransactionId> {
+    let circle = circle(locks, party)?;
+    let transactions = circle.into_iter().filter_map(|party| match party {
+        Party::Transaction(id) => Some(id),
+        Party::Commit(_) => None,
+    });
+    transactions.max()
+}
+
+/// Walks along the waiting until it comes back.
+fn circle(locks: &Locks, start: Party) -> Option<Vec<Party>> {
+    let mut seen = vec![start];
+    let mut path = vec![(start, locks.waits_for(start))];
+    while let Some((_, ahead)) = path.last_mut() {
+        match ahead.pop_first() {
+            Some(next) if next == start => {
+                return Some(path.into_iter().map(|(party, _)| party).collect());
+            }
+            Some(next) if seen.contains(&next) => {}
+            Some(next) => {
+                seen.push(next);
+                path.push((next, locks.waits_for(next)));
+            }
+            None => drop(path.pop()),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{name::DocumentName, transaction::Access};
+
+    fn id(serial: u64) -> TransactionId {
+        TransactionId::first(serial)
+    }
+
+    fn ask(locks: &mut Locks, party: Party, access: Access, document: &str) {
+        let name = format!("projects/p/databases/d/documents/c/{document}");
+        let names = [DocumentName::parse(&name).unwrap()].into();
+        let (ticket, _) = locks.request(party, access, names);
+        if locks.is_free(ticket) == Ok(true) && access == Access::Shared {
+            locks.grant(ticket);
+        }
+    }
+
+    fn read(locks: &mut Locks, serial: u64, document: &str) {
+        ask(locks, Party::Transaction(id(serial)), Access::Shared, document);
+    }
+
+    fn write(locks: &mut Locks, serial: u64, document: &str) {
+        ask(locks, Party::Transaction(id(serial)), Access::Exclusive, document);
+    }
+
+    fn victim_of(locks: &Locks, serial: u64) -> Option<TransactionId> {
+        victim(locks, Party::Transaction(id(serial)))
+    }
+
+    #[test]
+    fn waiting_alone_is_no_deadlock() {
+        let mut locks = Locks::default();
+        read(&mut locks, 1, "a");
+        read(&mut locks, 2, "a");
+        write(&mut locks, 1, "a");
+        assert_eq!(victim_of(&locks, 1), None);
+    }
+
+    #[test]
+    fn of_two_readers_who_both_write_the_younger_is_ended() {
+        let mut locks = Locks::default();
+        read(&mut locks, 1, "a");
+        read(&mut locks, 2, "a");
+        write(&mut locks, 2, "a");
+        write(&mut locks, 1, "a");
+        assert_eq!(victim_of(&locks, 1), Some(id(2)));
+        assert_eq!(victim_of(&locks, 2), Some(id(2)));
+    }
+
+    #[test]
+    fn a_circle_over_several_documents_is_found() {
+        let mut locks = Locks::default();
+        for (serial, document) in [(1, "a"), (2, "b"), (3, "c")] {
+            read(&mut locks, serial, document);
+        }
+        for (serial, document) in [(1, "b"), (2, "c"), (3, "a")] {
+            write(&mut locks, serial, document);
+        }
+        assert_eq!(victim_of(&locks, 3), Some(id(3)));
+    }
+
+    #[test]
+    fn a_circle_that_leads_over_the_queue_costs_a_transaction_and_not_the_commit() {
+        let mut locks = Locks::default();
+        read(&mut locks, 1, "a");
+        read(&mut locks, 2, "b");
+        // 1 waits for 2, the commit waits for 1, and 2 waits behind the commit.
+        write(&mut locks, 1, "b");
+        let name =
+            |id: &str| DocumentName::parse(&format!("projects/p/databases/d/documents/c/{id}"));
+        let names = [name("a").unwrap(), name("c").unwrap()].into();
+        locks.request(Party::Commit(0), Access::Exclusive, names);
+        read(&mut locks, 2, "c");
+        assert_eq!(victim_of(&locks, 2), Some(id(2)));
+    }
+}

@@ -1,0 +1,52 @@
+//! Google's own client for Node, as people run it.
+
+use std::path::Path;
+
+use firestore_emulator::{Concurrency, Emulator};
+use syncguard_tests::node::{Node, printed, unless_skipped};
+
+use super::start_as;
+
+/// What the scripts need, as it is in the repository.
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node");
+
+/// What these tests are called in a report.
+const SUITE: &str = "firestore-emulator";
+
+/// Runs a script to its end, and gives what it printed.
+async fn run(emulator: &Emulator, script: &str, arguments: &[&str]) -> String {
+    let files = Path::new(FILES);
+    let node = Node::install(files, Path::new(env!("CARGO_TARGET_TMPDIR"))).await.unwrap();
+    let mut command = node.command(&files.join(script)).unwrap();
+    command.args(arguments).env("FIRESTORE_EMULATOR_HOST", emulator.address().to_string());
+    printed(script, &command.output().await.unwrap()).unwrap()
+}
+
+async fn count(concurrency: Concurrency) {
+    let (emulator, _client) = start_as(concurrency).await;
+    let printed = run(&emulator, "contention.mjs", &["8", "5"]).await;
+    assert!(printed.contains(r#""count":40,"#), "{printed}");
+}
+
+#[tokio::test]
+async fn eight_clients_for_node_count_exactly_where_reads_lock() {
+    let test = count(Concurrency::Pessimistic);
+    unless_skipped(SUITE, "node_counts_where_reads_lock", test).await.unwrap();
+}
+
+#[tokio::test]
+async fn eight_clients_for_node_count_exactly_where_commits_conflict() {
+    let test = count(Concurrency::Optimistic);
+    unless_skipped(SUITE, "node_counts_where_commits_conflict", test).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_lock_needs_of_a_client_for_node_works() {
+    let test = async {
+        for concurrency in [Concurrency::Pessimistic, Concurrency::Optimistic] {
+            let (emulator, _client) = start_as(concurrency).await;
+            assert_eq!(run(&emulator, "surface.mjs", &[]).await, "ok");
+        }
+    };
+    unless_skipped(SUITE, "node_has_what_a_lock_needs", test).await.unwrap();
+}
