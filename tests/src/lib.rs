@@ -6,7 +6,7 @@
 //! | [`proxy`] | a network that fails on command |
 //! | [`clock`] | a wall clock that jumps on command, for a server |
 //! | [`asking`] | short words by which tests ask something of a backend |
-//! | [`bench`] | what the benchmarks of backends have in common |
+//! | [`mod@bench`] | what the benchmarks of backends have in common |
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
 //! | [`node`] | packages for Node, for tests that run other people's clients |
