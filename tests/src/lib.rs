@@ -8,6 +8,7 @@
 //! | [`asking`] | short words by which tests ask something of a backend |
 //! | [`mod@bench`] | what the benchmarks of backends have in common |
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
+//! | [`heard`] | what is told through `tracing` |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
 //! | [`node`] | packages for Node, for tests that run other people's clients |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
@@ -20,6 +21,7 @@ pub mod bench;
 pub mod clock;
 pub mod contender;
 pub mod find;
+pub mod heard;
 pub mod history;
 mod kept;
 pub mod node;

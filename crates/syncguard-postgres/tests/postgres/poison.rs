@@ -1,23 +1,19 @@
 //! A pool that others leave in disorder.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
 use sqlx::{PgPool, Row, postgres::PgPoolOptions};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_tests::{
     asking::{LONG, ask, extended, granted, is_locked, released},
+    heard::Heard,
     server::PostgresServer,
-};
-use tracing::{
-    Event, Level, Metadata, Subscriber,
-    field::{Field, Visit},
-    span,
 };
 
 use crate::{Foreign, Names, shared};
+
+/// What is said of a connection that somebody has left like that.
+const LEFT_INSIDE: &str = "inside a transaction";
 
 /// A pool that others use as well, and a backend on it.
 async fn on_a_pool(
@@ -34,7 +30,7 @@ async fn on_a_pool(
 
 #[tokio::test]
 async fn after_500_cancelled_begins_every_grant_shows_on_another_connection() {
-    let (heard, _hearing) = Heard::listen();
+    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 4).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -54,12 +50,12 @@ async fn after_500_cancelled_begins_every_grant_shows_on_another_connection() {
         assert!(extended(&backend, &request).await && released(&backend, &request).await);
         assert_eq!(foreign.number(&format!("SELECT count(*) FROM {}", names.locks)).await, 0);
     }
-    assert!(heard.warnings() > 0, "no connection was left inside a transaction");
+    assert!(heard.count() > 0, "no connection was left inside a transaction");
 }
 
 #[tokio::test]
 async fn what_is_read_inside_of_somebodys_transaction_is_not_believed() {
-    let (heard, _hearing) = Heard::listen();
+    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 1).await;
     let elsewhere = names.connect(&server.url()).await;
@@ -68,12 +64,12 @@ async fn what_is_read_inside_of_somebodys_transaction_is_not_believed() {
     sqlx::raw_sql(stale).execute(&pool).await.unwrap();
     granted(&elsewhere, &ask("job", LONG)).await;
     assert!(is_locked(&backend, "job").await, "the snapshot of the transaction is older");
-    assert_eq!(heard.warnings(), 1);
+    assert_eq!(heard.count(), 1);
 }
 
 #[tokio::test]
 async fn a_connection_inside_a_transaction_that_has_failed_is_replaced() {
-    let (heard, _hearing) = Heard::listen();
+    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 1).await;
     sqlx::raw_sql("BEGIN").execute(&pool).await.unwrap();
@@ -81,7 +77,7 @@ async fn a_connection_inside_a_transaction_that_has_failed_is_replaced() {
     let request = ask("job", LONG);
     granted(&backend, &request).await;
     assert!(released(&backend, &request).await);
-    assert_eq!(heard.warnings(), 1);
+    assert_eq!(heard.count(), 1);
 }
 
 #[tokio::test]
@@ -102,7 +98,7 @@ async fn a_statement_in_somebodys_transaction_changes_nothing_there() {
 
 #[tokio::test]
 async fn no_connection_of_the_backends_own_is_ever_taken_for_one() {
-    let (heard, _hearing) = Heard::listen();
+    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let config = names.config(&server.url());
     for backend in
@@ -114,7 +110,7 @@ async fn no_connection_of_the_backends_own_is_ever_taken_for_one() {
             assert!(extended(&backend, &request).await && released(&backend, &request).await);
         }
     }
-    assert_eq!(heard.warnings(), 0);
+    assert_eq!(heard.count(), 0);
 }
 
 /// A backend of its own settings leaves those of the others alone.
@@ -129,50 +125,5 @@ async fn the_settings_of_a_statement_end_with_it() {
         let show = sqlx::raw_sql(sqlx::AssertSqlSafe(format!("SHOW {setting}")));
         let shown: String = show.fetch_all(&pool).await.unwrap()[0].get(0);
         assert_eq!(shown, value, "{setting}");
-    }
-}
-
-/// Counts the warnings about connections inside of transactions.
-#[derive(Clone, Default)]
-struct Heard(Arc<Mutex<usize>>);
-
-impl Heard {
-    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
-        let heard = Self::default();
-        (heard.clone(), tracing::subscriber::set_default(heard))
-    }
-
-    fn warnings(&self) -> usize {
-        *self.0.lock().unwrap()
-    }
-}
-
-impl Subscriber for Heard {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::WARN
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut self.clone());
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-impl Visit for Heard {
-    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-        if field.name() == "message" && format!("{value:?}").contains("inside a transaction") {
-            *self.0.lock().unwrap() += 1;
-        }
     }
 }

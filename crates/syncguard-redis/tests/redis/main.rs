@@ -6,7 +6,6 @@
 mod cluster;
 mod contract;
 mod failover;
-mod heard;
 mod network;
 mod server;
 mod settings;

@@ -9,9 +9,10 @@ use syncguard_tests::{
         released, ttl,
     },
     clock::{ClockShim, Jump},
+    heard::Heard,
 };
 
-use crate::{connect, heard::Heard, safe};
+use crate::{connect, safe};
 
 #[tokio::test]
 async fn with_a_log_no_fence_goes_back_over_20_kills() {

@@ -11,11 +11,12 @@ use syncguard_core::{LockBackend, SyncGuard};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{LONG, ask, eventually, granted, key, released},
+    heard::Heard,
     proxy::{Flow, Occurrences, Proxy},
     server::RedisServer,
 };
 
-use crate::{connect, heard::Heard, safe};
+use crate::{connect, safe};
 
 /// How long a waiter has to be woken. Without a wake-up it would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(20);

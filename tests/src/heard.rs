@@ -1,8 +1,11 @@
 //! What is told through `tracing`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    fmt::Debug,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tracing::{
@@ -12,21 +15,24 @@ use tracing::{
     subscriber::{DefaultGuard, set_default},
 };
 
-/// Counts the events of this thread that have a certain field.
-#[derive(Clone)]
-pub(crate) struct Heard {
-    field: &'static str,
+/// Counts the events of this thread in which a text occurs, as the name of a field or in the message.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    text: &'static str,
     count: Arc<AtomicUsize>,
 }
 
 impl Heard {
     /// Listens until the guard is dropped.
-    pub(crate) fn listen(field: &'static str) -> (Self, DefaultGuard) {
-        let heard = Self { field, count: Arc::default() };
+    #[must_use]
+    pub fn listen(text: &'static str) -> (Self, DefaultGuard) {
+        let heard = Self { text, count: Arc::default() };
         (heard.clone(), set_default(heard))
     }
 
-    pub(crate) fn count(&self) -> usize {
+    /// Gives how many there have been.
+    #[must_use]
+    pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 }
@@ -54,8 +60,9 @@ impl Subscriber for Heard {
 }
 
 impl Visit for Heard {
-    fn record_debug(&mut self, field: &Field, _: &dyn std::fmt::Debug) {
-        if field.name() == self.field {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let in_message = || field.name() == "message" && format!("{value:?}").contains(self.text);
+        if field.name() == self.text || in_message() {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
