@@ -156,7 +156,7 @@ pub(crate) struct Store {
     /// STATE is $XDG_STATE_HOME or ~/.local/state]
     ///
     /// `postgres://HOST/DATABASE` is a PostgreSQL database, `redis://HOST` or `rediss://HOST` a Redis or
-    /// Valkey server, for all hosts that reach it.
+    /// Valkey server, `firestore://PROJECT` a Firestore database, for all hosts that reach it.
     /// `sqlite:PATH` is a file for all processes of this host. `memory:` is this process alone, so it
     /// excludes nobody: use it to try a command line.
     #[arg(long = "store", value_name = "URL")]

@@ -5,6 +5,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("memory", &["memory"]),
     ("sqlite", &["sqlite"]),
     ("postgres", &["postgres", "postgresql"]),
+    ("firestore", &["firestore"]),
     (
         "redis",
         &[
@@ -36,6 +37,8 @@ const ENABLED: &[&str] = &[
     "postgres",
     #[cfg(feature = "redis")]
     "redis",
+    #[cfg(feature = "firestore")]
+    "firestore",
 ];
 
 /// Opens the store that `url` names, for programs that take it from their configuration.
@@ -45,6 +48,7 @@ const ENABLED: &[&str] = &[
 /// | `memory:` | this process, empty at every call | `memory` |
 /// | `sqlite:locks.db`, `sqlite:/var/lib/app/locks.db` | a SQLite file | `sqlite` |
 /// | `sqlite://locks.db`, `sqlite:///var/lib/app/locks.db` | the same files, written as URLs | `sqlite` |
+/// | `firestore://project[/database][?locks=…&fences=…]` | two collections of a Firestore database | `firestore` |
 /// | `postgres://[user[:password]@]host[:port][/database]` | tables in a PostgreSQL database, made where they are missing | `postgres` |
 /// | `redis://[user:password@]host[:port][/database]` | a Redis or Valkey server | `redis` |
 /// | `redis-sentinel://host:port?sentinelServiceName=name[&node=host:port…]` | the primary that the sentinels name | `redis` |
@@ -88,6 +92,10 @@ pub async fn connect(url: &str) -> Result<DynBackend, Error> {
         Some("sqlite") => {
             let path = name.strip_prefix("//").unwrap_or(name);
             Ok(DynBackend::new(syncguard_sqlite::SqliteBackend::open(path).await?))
+        }
+        #[cfg(feature = "firestore")]
+        Some("firestore") => {
+            Ok(DynBackend::new(syncguard_firestore::FirestoreBackend::connect(url)?))
         }
         #[cfg(feature = "postgres")]
         Some("postgres") => {

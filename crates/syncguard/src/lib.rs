@@ -5,6 +5,8 @@ mod connect;
 pub use connect::connect;
 pub use syncguard_core::*;
 
+#[cfg(feature = "firestore")]
+pub use syncguard_firestore as firestore;
 #[cfg(feature = "memory")]
 pub use syncguard_memory as memory;
 #[cfg(feature = "postgres")]

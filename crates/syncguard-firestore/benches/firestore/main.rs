@@ -1,0 +1,59 @@
+//! What the backend costs, beside the floor: the same three calls by hand, over the driver set up as the
+//! backend sets it up, with its credentials and its timeouts. How much of the floor those are is shown by
+//! the same calls over nothing but a channel.
+//!
+//! Run by `cargo bench -p syncguard-firestore`; starts a double of the server on a thread of its own,
+//! reached over TCP. Each line shows a bar and whether it is met. The numbers of a shared machine swing,
+//! so what is compared runs in turns.
+
+#![expect(clippy::print_stdout, reason = "it prints a table")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
+
+mod contention;
+mod raw;
+mod speed;
+mod table;
+
+use std::{net::SocketAddr, sync::mpsc, thread};
+
+use firestore_emulator::Emulator;
+use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
+use table::Table;
+use tokio::runtime::Builder;
+
+const PROJECT: &str = "bench";
+
+fn main() {
+    let server = serve();
+    // One thread for the clients and one for the server: more of them stand in each other's way.
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut table = Table::default();
+        speed::measure(server, &mut table).await;
+        if std::env::var_os("ONLY").is_none() {
+            contention::measure(server, &mut table).await;
+        }
+        table.print();
+    });
+}
+
+/// Starts the double on a thread of its own, which ends with the program.
+fn serve() -> SocketAddr {
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new()
+        .name("double".into())
+        .spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let emulator = Emulator::builder().start().await.unwrap();
+                sender.send(emulator.address()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        })
+        .unwrap();
+    receiver.recv().unwrap()
+}
+
+fn connect(server: SocketAddr) -> FirestoreBackend {
+    FirestoreConfig::new(PROJECT).emulator(server.to_string()).connect().unwrap()
+}

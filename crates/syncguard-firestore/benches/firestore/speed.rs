@@ -1,0 +1,118 @@
+use std::{
+    future::Future,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_firestore::FirestoreBackend;
+
+use crate::{
+    connect,
+    raw::Raw,
+    table::{Bar, Table, median},
+};
+
+const KEY: &str = "bench:alone:00000000";
+
+/// How often each contestant has its turn. The best turn counts: what disturbs a turn only slows it.
+const TURNS: usize = 15;
+
+const TASKS: usize = 64;
+
+/// How many pairs a turn has.
+const PAIRS: usize = 3_200;
+
+/// How many pairs are timed one by one.
+const PAIRS_ALONE: usize = 4_000;
+
+pub(crate) async fn measure(server: SocketAddr, table: &mut Table) {
+    alone(server, table).await;
+    together(server, table).await;
+}
+
+/// One task, no contention: how long a pair takes. All take turns pair by pair, so what disturbs one
+/// disturbs the others.
+async fn alone(server: SocketAddr, table: &mut Table) {
+    let (backend, driver, bare) = (connect(server), Raw::driver(server), Raw::bare(server));
+    let mut times = [(); 3].map(|()| Vec::new());
+    let key = LockKey::new(KEY).unwrap();
+    for _ in 0..PAIRS_ALONE {
+        times[0].push(micros(bare.acquire_and_release(KEY)).await);
+        times[1].push(micros(driver.acquire_and_release(KEY)).await);
+        times[2].push(micros(acquire_and_release(&backend, &key)).await);
+    }
+    let [bare, driver, ours] = times.map(median);
+    table.note("acquire + release, one task, three calls over a channel, p50", bare, "µs");
+    table.note("acquire + release, one task, three calls over the driver, p50", driver, "µs");
+    table.note("acquire + release, one task, p50", ours, "µs");
+    table.judge("  … beside the driver", ours / driver, "×", Bar::AtMost(1.15));
+    table.note("  … beside the channel", ours / bare, "×");
+}
+
+/// 64 tasks, each with a key of its own: how many pairs a second there are.
+async fn together(server: SocketAddr, table: &mut Table) {
+    let (backend, driver, bare) = (connect(server), Raw::driver(server), Raw::bare(server));
+    let mut best = [0.0_f64; 3];
+    for _ in 0..TURNS {
+        let bare = bare.clone();
+        let over_a_channel = move |key: LockKey| {
+            let bare = bare.clone();
+            async move { bare.acquire_and_release(key.as_str()).await }
+        };
+        best[0] = best[0].max(per_second(over_a_channel).await);
+        let driver = driver.clone();
+        let over_the_driver = move |key: LockKey| {
+            let driver = driver.clone();
+            async move { driver.acquire_and_release(key.as_str()).await }
+        };
+        best[1] = best[1].max(per_second(over_the_driver).await);
+        let backend = backend.clone();
+        let work = move |key: LockKey| {
+            let backend = backend.clone();
+            async move { acquire_and_release(&backend, &key).await }
+        };
+        best[2] = best[2].max(per_second(work).await);
+    }
+    let [bare, driver, ours] = best;
+    table.note("64 tasks, three calls over a channel", bare, "pairs/s");
+    table.note("64 tasks, three calls over the driver", driver, "pairs/s");
+    table.note("64 tasks", ours, "pairs/s");
+    table.judge("  … beside the driver", ours / driver, "×", Bar::AtLeast(0.85));
+    table.note("  … beside the channel", ours / bare, "×");
+}
+
+async fn acquire_and_release(backend: &FirestoreBackend, key: &LockKey) {
+    let request = AcquireRequest::new(key.clone(), LockId::mint().unwrap(), Ttl::default());
+    let outcome = backend.acquire(&request).await.unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
+    backend.release(&LockRef::new(request.lock_id, request.key)).await.unwrap();
+}
+
+async fn per_second<F: Future<Output = ()> + Send + 'static>(
+    work: impl Fn(LockKey) -> F + Clone + Send + 'static,
+) -> f64 {
+    let start = Instant::now();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..TASKS {
+        let work = work.clone();
+        tasks.spawn(async move {
+            let key = LockKey::new(&format!("bench:task:{task:09}")).unwrap();
+            for _ in 0..PAIRS / TASKS {
+                work(key.clone()).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    PAIRS as f64 / start.elapsed().as_secs_f64()
+}
+
+async fn micros(work: impl Future<Output = ()>) -> f64 {
+    let start = Instant::now();
+    work.await;
+    to_micros(start.elapsed())
+}
+
+fn to_micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}

@@ -1,0 +1,161 @@
+//! The backend itself: each operation is in the file of its name.
+
+use std::{fmt, sync::Arc};
+
+use crate::{
+    FirestoreConfig,
+    acquire::{self, Names},
+    check,
+    client::{Client, Settings},
+    clock::{Report, ServerClock},
+    detached::Detached,
+    error::Failure,
+    extend,
+    grants::Grants,
+    layout::Layout,
+    lookup, operate, release,
+    wait::{self, Waiters},
+};
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
+    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
+    ReleaseOutcome, Ttl, UnsafeSettings, WakeUp,
+};
+
+/// Keeps locks in Firestore. Cheap to clone; the clones share one connection, which is made when it is
+/// first needed.
+///
+/// It needs a tokio runtime with its timer and its I/O on. The connection is closed when the last clone
+/// is dropped.
+#[derive(Clone)]
+pub struct FirestoreBackend(Arc<Store>);
+
+/// What the operations work with.
+pub(crate) struct Store {
+    pub(crate) client: Arc<Client>,
+    pub(crate) layout: Layout,
+    pub(crate) grants: Grants,
+    pub(crate) unsafe_settings: UnsafeSettings,
+    pub(crate) waiters: Waiters,
+}
+
+impl FirestoreBackend {
+    /// Takes an [address](FirestoreConfig::from_url) with the default settings. Nothing is connected to
+    /// yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`FirestoreConfig::from_url`] and [`FirestoreConfig::connect`].
+    pub fn connect(url: &str) -> Result<Self, Error> {
+        FirestoreConfig::from_url(url)?.connect()
+    }
+
+    pub(crate) fn new(settings: Settings, layout: Layout, unsafe_settings: UnsafeSettings) -> Self {
+        let report = match unsafe_settings {
+            UnsafeSettings::Ignore => Report::Silence,
+            UnsafeSettings::Refuse | UnsafeSettings::Warn => Report::Log,
+        };
+        Self(Arc::new(Store {
+            client: Arc::new(Client::new(settings, ServerClock::new(report))),
+            layout,
+            grants: Grants::default(),
+            unsafe_settings,
+            waiters: Waiters::default(),
+        }))
+    }
+}
+
+impl Store {
+    /// Names the documents of a key.
+    pub(crate) fn names(&self, key: &LockKey) -> Result<Names, Failure> {
+        let lock = self.layout.lock(key)?;
+        Ok(Names { fence: self.layout.fence(&lock), lock })
+    }
+}
+
+// What ends a grant or moves its expiry is detached: once begun, it goes on without its caller. An
+// extend that came too late has to be taken back, which nobody but itself could know.
+//
+// An acquire is not. Dropped between its read and its commit, it leaves nothing behind. A commit that is
+// on its way then may be made or not; its caller knows that of a future that it drops, and calls the id
+// off. What only reads leaves nothing behind in any case.
+//
+// None of them has a task of its own while its caller polls it. One that nobody polls any more holds
+// nothing that others wait for: the connection is kept by a task of the driver, which takes in answers
+// whether or not anybody reads them.
+impl LockBackend for FirestoreBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new().with_wake_up(WakeUp::Notified).with_list()
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+        let outcome = acquire::acquire(&self.0, request).await.map_err(during(Operation::Acquire));
+        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+    }
+
+    async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
+        let (store, asked) = (self.0.clone(), lock.clone());
+        let extend = Detached::new(async move { extend::extend(&store, &asked, ttl).await });
+        let outcome = extend.await.map_err(during(Operation::Extend));
+        outcome.map_err(|error| about(error, lock))
+    }
+
+    async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
+        let (store, asked) = (self.0.clone(), lock.clone());
+        let release = Detached::new(async move { release::release(&store, &asked).await });
+        let outcome = release.await.map_err(during(Operation::Release));
+        outcome.map_err(|error| about(error, lock))
+    }
+
+    async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        let record = lookup::lookup(&self.0, query).await.map_err(during(Operation::Lookup));
+        record.map_err(|error| match query {
+            LockQuery::ByKey(key) => error.with_key(key),
+            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
+        })
+    }
+
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        let (store, asked) = (self.0.clone(), key.clone());
+        let abandon = Detached::new(async move { release::abandon(&store, lock_id, &asked).await });
+        let done = abandon.await.map_err(during(Operation::Abandon));
+        done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
+        operate::list(&self.0, request).await.map_err(during(Operation::List))
+    }
+
+    async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
+        let (store, asked) = (self.0.clone(), key.clone());
+        let end = Detached::new(async move { operate::force_release(&store, &asked).await });
+        let ended = end.await.map_err(during(Operation::ForceRelease));
+        ended.map_err(|error| error.with_key(key))
+    }
+
+    async fn released(&self, key: &LockKey) {
+        wait::released(&self.0, key).await;
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>, Error> {
+        check::check(&self.0).await.map_err(during(Operation::Check))
+    }
+}
+
+impl fmt::Debug for FirestoreBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirestoreBackend").field("layout", &self.0.layout).finish_non_exhaustive()
+    }
+}
+
+fn during(operation: Operation) -> impl FnOnce(Failure) -> Error {
+    move |failure| failure.into_error(operation)
+}
+
+fn about(error: Error, lock: &LockRef) -> Error {
+    let error = error.with_lock_id(lock.lock_id);
+    match &lock.key {
+        Some(key) => error.with_key(key),
+        None => error,
+    }
+}

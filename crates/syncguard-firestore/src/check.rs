@@ -1,0 +1,70 @@
+//! Looking for what would break a promise.
+
+use std::borrow::Cow;
+
+use syncguard_core::{Finding, Severity};
+
+use crate::{
+    backend::Store,
+    client::{Document, Read, Search},
+    clock::Skew,
+    error::Failure,
+    layout::DocumentName,
+    record::{Counter, Stored},
+};
+
+/// How many locks are looked at.
+const SAMPLE: usize = 100;
+
+/// Compares the clocks, and looks whether the locks still have their fence counters.
+///
+/// A TTL policy cannot be seen from here, but what it leaves behind can.
+pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
+    let search = Search { condition: None, order: None, limit: SAMPLE };
+    let Read { found: locks, .. } = store.client.search(search).await?;
+    let names: Vec<_> = locks.iter().map(|lock| store.layout.fence(&lock.name)).collect();
+    let mut behind = 0;
+    if !names.is_empty() {
+        let Read { found, .. } = store.client.read_all(&names.iter().collect::<Vec<_>>()).await?;
+        let counter = |name: &DocumentName| found.iter().find(|counter| counter.name == *name);
+        let pairs = locks.iter().zip(&names).map(|(lock, name)| (lock, counter(name)));
+        behind = pairs.filter(|(lock, counter)| is_behind(lock, *counter)).count();
+    }
+    let clocks = store.client.clock.skew().map(skewed);
+    Ok(clocks.into_iter().chain(lost(behind)).collect())
+}
+
+/// Describes a skew as a setting.
+pub(crate) fn setting(Skew(millis): Skew) -> String {
+    let side = if millis > 0 { "ahead" } else { "behind" };
+    format!("a local wall clock that is {} ms {side}", millis.unsigned_abs())
+}
+
+fn skewed(skew: Skew) -> Finding {
+    let consequence = "a TypeScript client on this host takes live locks for over, or over ones for \
+                       live; locks of this backend are safe; synchronise the clock";
+    Finding {
+        severity: Severity::Warning,
+        setting: setting(skew).into(),
+        consequence: consequence.into(),
+    }
+}
+
+fn is_behind(lock: &Document, counter: Option<&Document>) -> bool {
+    let Ok(lock) = Stored::parse(lock) else {
+        return false;
+    };
+    let last = counter.and_then(|counter| Counter::parse(counter).fence().ok());
+    last.is_none_or(|last| last < lock.fence())
+}
+
+fn lost(behind: usize) -> Option<Finding> {
+    let consequence = "fences go back; no lock of this backend is granted before the counter is \
+                       restored; let no TTL policy and no clean-up delete fence counters";
+    let setting = Cow::Owned(format!("{behind} locks without the fence counter that granted them"));
+    (behind > 0).then(|| Finding {
+        severity: Severity::Unsafe,
+        setting,
+        consequence: consequence.into(),
+    })
+}

@@ -1,0 +1,111 @@
+//! Documents, and the values in them.
+
+use std::collections::HashMap;
+
+pub(crate) use gcloud_sdk::google::firestore::v1::Value;
+use gcloud_sdk::{
+    google::firestore::v1::{Document as Message, MapValue, value::ValueType},
+    prost_types::Timestamp,
+};
+
+use crate::layout::DocumentName;
+
+pub(crate) type Fields = HashMap<String, Value>;
+
+/// When a document was last changed. No two changes of a document have the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version {
+    seconds: i64,
+    nanos: i32,
+}
+
+/// A document as it was read.
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    pub(crate) name: DocumentName,
+    pub(crate) version: Version,
+    fields: Fields,
+}
+
+impl Document {
+    pub(crate) fn text(&self, field: &str) -> Option<&str> {
+        match self.fields.get(field)?.value_type.as_ref()? {
+            ValueType::StringValue(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn integer(&self, field: &str) -> Option<i64> {
+        integer_of(self.fields.get(field)?)
+    }
+
+    pub(crate) fn map(&self, field: &str) -> Option<&Fields> {
+        match self.fields.get(field)?.value_type.as_ref()? {
+            ValueType::MapValue(map) => Some(&map.fields),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a number. JavaScript has but one kind of them, and may write a whole one as floating point.
+#[expect(clippy::cast_possible_truncation, reason = "milliseconds are whole and fit by far")]
+pub(crate) fn integer_of(value: &Value) -> Option<i64> {
+    match value.value_type.as_ref()? {
+        ValueType::IntegerValue(number) => Some(*number),
+        ValueType::DoubleValue(number) => Some(*number as i64),
+        _ => None,
+    }
+}
+
+impl From<Message> for Document {
+    fn from(message: Message) -> Self {
+        Self {
+            name: DocumentName::new(message.name),
+            version: message.update_time.map(Version::from).unwrap_or(Version::NONE),
+            fields: message.fields,
+        }
+    }
+}
+
+impl Version {
+    /// That of no document, so that a condition on it never holds.
+    const NONE: Self = Self { seconds: 0, nanos: 0 };
+
+    #[cfg(test)]
+    pub(crate) fn from_micros(micros: i64) -> Self {
+        Self {
+            seconds: micros.div_euclid(1_000_000),
+            nanos: (micros.rem_euclid(1_000_000) * 1_000) as i32,
+        }
+    }
+}
+
+impl From<Timestamp> for Version {
+    fn from(time: Timestamp) -> Self {
+        Self { seconds: time.seconds, nanos: time.nanos }
+    }
+}
+
+impl From<Version> for Timestamp {
+    fn from(version: Version) -> Self {
+        Self { seconds: version.seconds, nanos: version.nanos }
+    }
+}
+
+/// The microseconds since the Unix epoch. Finer than that the service does not count.
+pub(super) fn micros(time: &Timestamp) -> i64 {
+    time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
+}
+
+pub(crate) fn text(value: &str) -> Value {
+    Value { value_type: Some(ValueType::StringValue(value.to_owned())) }
+}
+
+pub(crate) fn integer(value: i64) -> Value {
+    Value { value_type: Some(ValueType::IntegerValue(value)) }
+}
+
+pub(crate) fn map(values: impl IntoIterator<Item = (String, Value)>) -> Value {
+    let fields = values.into_iter().collect();
+    Value { value_type: Some(ValueType::MapValue(MapValue { fields })) }
+}

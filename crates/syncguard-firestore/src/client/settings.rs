@@ -1,0 +1,108 @@
+//! How the driver is set up.
+
+use std::time::Duration;
+
+use gcloud_sdk::{
+    GoogleAuthHeaders, GoogleAuthMiddleware,
+    google_cloud_auth::credentials::{Credentials, anonymous},
+    tonic::{
+        codegen::http::{HeaderMap, HeaderValue, header::AUTHORIZATION},
+        transport::{Channel, ClientTlsConfig},
+    },
+};
+
+use crate::error::Failure;
+
+const SERVICE: &str = "https://firestore.googleapis.com";
+
+/// What the service's credentials are for.
+const SCOPE: &str = "https://www.googleapis.com/auth/datastore";
+
+/// How often to make sure that a silent connection is still there, and how long its answer may take.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the driver connects, and how long things may take.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) database: String,
+    pub(crate) locks: String,
+    pub(crate) request_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
+}
+
+/// Who is connected to.
+#[derive(Clone)]
+pub(crate) enum Endpoint {
+    /// The service, with these credentials or those of the environment.
+    Service(Option<Credentials>),
+    /// A server without TLS that believes whoever calls itself the owner.
+    Emulator(String),
+}
+
+impl Settings {
+    /// Makes a client. It connects with its first call, and again whenever it must.
+    ///
+    /// The channel comes first: it makes its provider of cryptography that of the process, which the
+    /// credentials may need to sign with.
+    pub(super) async fn client(&self) -> Result<GoogleAuthMiddleware, Failure> {
+        let channel = self.channel()?;
+        let headers = match &self.endpoint {
+            Endpoint::Service(None) => {
+                let found = GoogleAuthHeaders::from_adc_with_scopes(vec![SCOPE.to_owned()]).await;
+                found.map_err(|error| Failure::Credentials(error.to_string()))?
+            }
+            Endpoint::Service(Some(credentials)) => credentials.clone().into(),
+            Endpoint::Emulator(_) => anonymous::Builder::new().build().into(),
+        };
+        let client = GoogleAuthMiddleware::new(channel, headers, Some(self.database.clone()));
+        let mut client = client.map_err(|error| Failure::Config(error.to_string()))?;
+        if let Endpoint::Emulator(_) = self.endpoint {
+            let owner = HeaderValue::from_static("Bearer owner");
+            client.set_additional_headers(HeaderMap::from_iter([(AUTHORIZATION, owner)]));
+        }
+        Ok(client)
+    }
+
+    fn channel(&self) -> Result<Channel, Failure> {
+        let refused = |_| Failure::Config("the address of the server is none".to_owned());
+        let url = match &self.endpoint {
+            Endpoint::Service(_) => SERVICE.to_owned(),
+            Endpoint::Emulator(address) => format!("http://{address}"),
+        };
+        let mut endpoint = Channel::from_shared(url)
+            .map_err(|_| Failure::Config("the address of the server is none".to_owned()))?
+            .connect_timeout(self.connect_timeout)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .tcp_keepalive(Some(KEEP_ALIVE));
+        if let Endpoint::Service(_) = self.endpoint {
+            let tls = ClientTlsConfig::new().with_webpki_roots();
+            endpoint = endpoint.tls_config(tls).map_err(refused)?;
+        }
+        Ok(endpoint.connect_lazy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gcloud_sdk::google_cloud_auth::credentials::anonymous;
+
+    use super::{Endpoint, Settings};
+
+    /// Where two providers of cryptography are compiled in, or none, this panics.
+    #[tokio::test]
+    async fn a_client_with_tls_is_made_without_connecting() {
+        let settings = Settings {
+            endpoint: Endpoint::Service(Some(anonymous::Builder::new().build())),
+            database: "projects/p/databases/(default)".to_owned(),
+            locks: "locks".to_owned(),
+            request_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+        };
+        assert!(settings.client().await.is_ok());
+    }
+}

@@ -1,0 +1,119 @@
+//! The driver's stream of changes, behind the few words that waiting needs.
+
+use gcloud_sdk::{
+    RequestTimeouts,
+    google::firestore::v1::{
+        ListenRequest, ListenResponse, Target,
+        listen_request::TargetChange,
+        listen_response::ResponseType,
+        target::{DocumentsTarget, TargetType},
+        target_change::TargetChangeType,
+    },
+    tonic::{Request, Streaming},
+};
+use tokio::{
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    time::timeout,
+};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use super::{Settings, session::Service};
+use crate::{error::Failure, layout::DocumentName};
+
+/// A stream on which any number of documents is listened to.
+pub(crate) struct Subscription {
+    subscriber: Subscriber,
+    responses: Streaming<ListenResponse>,
+}
+
+/// Adds targets and removes them.
+pub(crate) struct Subscriber {
+    database: String,
+    requests: UnboundedSender<ListenRequest>,
+}
+
+/// What a stream tells.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// All that was there has been told of these targets. No target: of all of them.
+    Current(Vec<i32>),
+    /// The document is gone.
+    Deleted(DocumentName),
+    /// Something about these targets was missed. No target: about all of them.
+    Missed(Vec<i32>),
+    /// Nothing of interest.
+    Other,
+    /// The stream is over, or is not what it was asked for.
+    Ended,
+}
+
+impl Subscription {
+    /// Opens the stream with its first targets: the service may be silent before there is one.
+    pub(super) async fn open(
+        mut service: Service,
+        settings: &Settings,
+        targets: &[(i32, DocumentName)],
+    ) -> Result<Self, Failure> {
+        let (requests, receiver) = unbounded_channel();
+        let subscriber = Subscriber { database: settings.database.clone(), requests };
+        for (id, name) in targets {
+            subscriber.add(*id, name);
+        }
+        let mut request = Request::new(UnboundedReceiverStream::new(receiver));
+        // It is to last, and may be silent for as long as nothing changes.
+        request.extensions_mut().insert(RequestTimeouts::new());
+        let opened = timeout(settings.request_timeout, service.listen(request)).await;
+        let opened = opened.map_err(|_| Failure::Unreadable("the stream of changes"))?;
+        let responses = opened.map_err(|status| Failure::reading(&status))?.into_inner();
+        Ok(Self { subscriber, responses })
+    }
+
+    pub(crate) fn subscriber(&self) -> &Subscriber {
+        &self.subscriber
+    }
+
+    /// Waits for news.
+    pub(crate) async fn news(&mut self) -> News {
+        let Ok(Some(response)) = self.responses.message().await else {
+            return News::Ended;
+        };
+        match response.response_type {
+            Some(ResponseType::TargetChange(change)) => match change.target_change_type() {
+                TargetChangeType::Current => News::Current(change.target_ids),
+                TargetChangeType::Reset => News::Missed(change.target_ids),
+                // Refused, or asked for by us, of which there is nothing to do.
+                TargetChangeType::Remove if change.cause.is_some() => News::Ended,
+                _ => News::Other,
+            },
+            Some(ResponseType::DocumentDelete(deleted)) => {
+                News::Deleted(DocumentName::new(deleted.document))
+            }
+            Some(ResponseType::DocumentRemove(removed)) => {
+                News::Deleted(DocumentName::new(removed.document))
+            }
+            Some(ResponseType::Filter(filter)) => News::Missed(vec![filter.target_id]),
+            _ => News::Other,
+        }
+    }
+}
+
+impl Subscriber {
+    pub(crate) fn add(&self, id: i32, name: &DocumentName) {
+        let documents = vec![name.as_str().to_owned()];
+        let target_type = Some(TargetType::Documents(DocumentsTarget { documents }));
+        let target = Target { target_id: id, target_type, ..Target::default() };
+        self.send(TargetChange::AddTarget(target));
+    }
+
+    pub(crate) fn remove(&self, id: i32) {
+        self.send(TargetChange::RemoveTarget(id));
+    }
+
+    fn send(&self, change: TargetChange) {
+        let database = self.database.clone();
+        let request =
+            ListenRequest { database, target_change: Some(change), ..ListenRequest::default() };
+        // A stream that is over takes no requests; whoever listens to it is told so.
+        drop(self.requests.send(request));
+    }
+}

@@ -1,0 +1,116 @@
+//! Writes and queries.
+
+use gcloud_sdk::google::firestore::v1::{
+    self as api, Cursor, Document as DocumentMessage, DocumentMask, Precondition, StructuredQuery,
+    precondition::ConditionType,
+    structured_query::{
+        CollectionSelector, Direction, FieldFilter, FieldReference, Filter, Order,
+        field_filter::Operator, filter::FilterType,
+    },
+    write::Operation,
+};
+
+use super::{Fields, Search, Version, text};
+use crate::layout::DocumentName;
+
+/// One write of a commit.
+#[derive(Clone, Debug)]
+pub(crate) struct Write(api::Write);
+
+/// How a document must be for the commit to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Expect {
+    Missing,
+    Version(Version),
+    Anything,
+}
+
+impl Expect {
+    /// What was read is still so.
+    pub(crate) fn unchanged(read: Option<Version>) -> Self {
+        read.map_or(Self::Missing, Self::Version)
+    }
+}
+
+impl Write {
+    /// Replaces a document as a whole.
+    pub(crate) fn replace(name: &DocumentName, fields: Fields, expect: Expect) -> Self {
+        Self::of(Operation::Update(message(name, fields)), expect)
+    }
+
+    /// Replaces some fields of a document, and removes those of them that are not given.
+    pub(crate) fn merge(
+        name: &DocumentName,
+        changed: &[&str],
+        fields: Fields,
+        expect: Expect,
+    ) -> Self {
+        let mut write = Self::of(Operation::Update(message(name, fields)), expect);
+        let field_paths = changed.iter().map(|field| (*field).to_owned()).collect();
+        write.0.update_mask = Some(DocumentMask { field_paths });
+        write
+    }
+
+    pub(crate) fn delete(name: &DocumentName, expect: Expect) -> Self {
+        Self::of(Operation::Delete(name.as_str().to_owned()), expect)
+    }
+
+    fn of(operation: Operation, expect: Expect) -> Self {
+        let condition = match expect {
+            Expect::Missing => Some(ConditionType::Exists(false)),
+            Expect::Version(version) => Some(ConditionType::UpdateTime(version.into())),
+            Expect::Anything => None,
+        };
+        let current_document =
+            condition.map(|condition| Precondition { condition_type: Some(condition) });
+        Self(api::Write { current_document, operation: Some(operation), ..api::Write::default() })
+    }
+}
+
+impl From<Write> for api::Write {
+    fn from(write: Write) -> Self {
+        write.0
+    }
+}
+
+fn message(name: &DocumentName, fields: Fields) -> DocumentMessage {
+    DocumentMessage { name: name.as_str().to_owned(), fields, ..DocumentMessage::default() }
+}
+
+/// Looks for documents whose field is this.
+pub(crate) fn field_is(name: &str, value: &str) -> Filter {
+    filter(name, Operator::Equal, value)
+}
+
+/// Looks for documents whose field is this or sorts behind it.
+pub(crate) fn field_above(name: &str, value: &str) -> Filter {
+    filter(name, Operator::GreaterThanOrEqual, value)
+}
+
+fn filter(name: &str, operator: Operator, value: &str) -> Filter {
+    let filter =
+        FieldFilter { field: Some(field(name)), op: operator.into(), value: Some(text(value)) };
+    Filter { filter_type: Some(FilterType::FieldFilter(filter)) }
+}
+
+fn field(name: &str) -> FieldReference {
+    FieldReference { field_path: name.to_owned() }
+}
+
+pub(super) fn query(collection: &str, search: Search<'_>) -> StructuredQuery {
+    let mut query = StructuredQuery {
+        from: vec![CollectionSelector {
+            collection_id: collection.to_owned(),
+            all_descendants: false,
+        }],
+        r#where: search.condition,
+        limit: Some(i32::try_from(search.limit).unwrap_or(i32::MAX)),
+        ..StructuredQuery::default()
+    };
+    if let Some((name, behind)) = search.order {
+        let order = Order { field: Some(field(name)), direction: Direction::Ascending.into() };
+        query.order_by = vec![order];
+        query.start_at = behind.map(|value| Cursor { values: vec![text(value)], before: false });
+    }
+    query
+}

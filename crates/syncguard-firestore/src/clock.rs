@@ -1,0 +1,271 @@
+//! The server's clock, as far as its answers tell.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use syncguard_core::{BootClock, BootInstant, Clock, Timestamp};
+
+/// From which skew of the local wall clock on it is reported.
+pub(crate) const REPORTED: Duration = Duration::from_millis(200);
+
+/// By how much two clocks that keep time may drift apart: half a millisecond in a second, the most by
+/// which a clock is slewed.
+const DRIFT: u32 = 2_000;
+
+/// How well the server's time must be known for an extend that does not ask for it first.
+const PRECISION: Duration = Duration::from_millis(500);
+
+/// Looks at the time that each answer of the server carries.
+///
+/// # What it decides, and what it does not
+///
+/// The server's clock decides when a grant is over; this client's wall clock decides nothing. The boot
+/// clock only says how much time has passed since an answer. It is compared with the server's in
+/// [`now`](Self::now), whose bounds save an extend the question what time it is.
+///
+/// The wall clock is compared with the server's for the sake of others: a TypeScript client on this
+/// host judges by the wall clock whether a lock is over.
+#[derive(Debug)]
+pub(crate) struct ServerClock {
+    report: Report,
+    best: Mutex<Option<Reading>>,
+    skew: Mutex<Option<Skew>>,
+}
+
+/// Whether a skew of the wall clock is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Report {
+    Log,
+    Silence,
+}
+
+/// A moment before something was sent, on both local clocks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sent {
+    boot: BootInstant,
+    wall: i64,
+}
+
+/// The server's clock showed this at some moment between two of the boot clock, in microseconds.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    server: i64,
+    sent: BootInstant,
+    received: BootInstant,
+}
+
+/// What the server's clock shows now at the least and at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) earliest: Timestamp,
+    pub(crate) latest: Timestamp,
+}
+
+/// By how many milliseconds the local wall clock is at least ahead of the server's; negative where it is
+/// behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Skew(pub(crate) i64);
+
+impl Sent {
+    pub(crate) fn now() -> Self {
+        Self { boot: BootClock.now(), wall: wall() }
+    }
+
+    /// The time since then.
+    pub(crate) fn elapsed(self) -> Duration {
+        BootClock.now().since(self.boot)
+    }
+}
+
+impl ServerClock {
+    pub(crate) fn new(report: Report) -> Self {
+        Self { report, best: Mutex::default(), skew: Mutex::default() }
+    }
+
+    /// Takes the time of an answer to what was sent then, in microseconds.
+    pub(crate) fn observe(&self, server: i64, sent: Sent) {
+        let received = Sent::now();
+        self.take(Reading { server, sent: sent.boot, received: received.boot });
+        self.compare(server, sent.wall, received.wall);
+    }
+
+    /// Gives the bounds of the server's present, if they are close enough.
+    pub(crate) fn now(&self) -> Option<Bounds> {
+        let (earliest, latest) = lock(&self.best).as_ref()?.bounds(BootClock.now());
+        let close = latest - earliest <= micros(PRECISION);
+        close.then(|| Bounds { earliest: timestamp(earliest), latest: timestamp(latest) })
+    }
+
+    /// Gives the skew of the wall clock where it is worth a report.
+    pub(crate) fn skew(&self) -> Option<Skew> {
+        *lock(&self.skew)
+    }
+
+    /// Keeps the reading that says most about the present. One that contradicts the last one is kept
+    /// in any case: a clock was set.
+    fn take(&self, reading: Reading) {
+        let mut best = lock(&self.best);
+        let better = best.is_none_or(|best| {
+            let (known, told) = (best.bounds(reading.received), reading.bounds(reading.received));
+            let disjoint = known.1 < told.0 || told.1 < known.0;
+            disjoint || told.1 - told.0 <= known.1 - known.0
+        });
+        if better {
+            *best = Some(reading);
+        }
+    }
+
+    /// Compares the wall clock with the server's, and logs a skew once for each change of it.
+    ///
+    /// A slow answer says little: it counts only where it proves that there is a skew, or that there
+    /// is none.
+    fn compare(&self, server: i64, sent: i64, received: i64) {
+        let (least, most) = ((sent - server) / 1_000, (received - server) / 1_000);
+        let reported = millis(REPORTED);
+        let told = match () {
+            () if least >= reported => Some(Skew(least)),
+            () if most <= -reported => Some(Skew(most)),
+            () if most < reported && least > -reported => None,
+            () => return,
+        };
+        let mut skew = lock(&self.skew);
+        let changed = match (*skew, told) {
+            (Some(Skew(before)), Some(Skew(now))) => {
+                before.saturating_sub(now).saturating_abs() >= reported
+            }
+            (before, now) => before.is_some() != now.is_some(),
+        };
+        if !changed {
+            return;
+        }
+        *skew = told;
+        drop(skew);
+        if self.report == Report::Log {
+            log(told);
+        }
+    }
+}
+
+fn log(skew: Option<Skew>) {
+    match skew {
+        Some(Skew(skew_ms)) => tracing::warn!(
+            skew_ms,
+            "the local wall clock is apart from the server's; locks of this backend are safe, \
+             those of a TypeScript client on this host are not"
+        ),
+        None => tracing::info!("the local wall clock agrees with the server's again"),
+    }
+}
+
+impl Reading {
+    /// What the server's clock shows at the least and at the most, at a moment since this was received.
+    ///
+    /// It was read between sending and receiving, so no less time has passed since than from receiving
+    /// on, and no more than from sending on. The clocks may drift apart meanwhile.
+    fn bounds(self, now: BootInstant) -> (i64, i64) {
+        let (least, most) = (now.since(self.received), now.since(self.sent));
+        let earliest = self.server + micros(least) - micros(least / DRIFT);
+        (earliest, self.server + micros(most) + micros(most / DRIFT))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it is locked.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The local wall clock, in microseconds since the Unix epoch.
+fn wall() -> i64 {
+    match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => micros(since),
+        Err(before) => -micros(before.duration()),
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Makes the timestamp of a document: whole milliseconds, rounded down as everywhere.
+pub(crate) fn timestamp(micros: i64) -> Timestamp {
+    Timestamp::from_unix_millis(micros.div_euclid(1_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use syncguard_core::BootInstant;
+
+    use super::{Reading, Report, ServerClock, Skew, micros};
+
+    fn at(millis: u64) -> BootInstant {
+        BootInstant::from_boot(Duration::from_millis(millis))
+    }
+
+    fn reading(server_ms: i64, sent_ms: u64, received_ms: u64) -> Reading {
+        Reading { server: server_ms * 1_000, sent: at(sent_ms), received: at(received_ms) }
+    }
+
+    fn told(skews: &[(i64, i64)]) -> Vec<Option<i64>> {
+        let clock = ServerClock::new(Report::Silence);
+        let told = skews.iter().map(|(least, most)| {
+            clock.compare(0, least * 1_000, most * 1_000);
+            clock.skew().map(|Skew(skew)| skew)
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn a_skew_is_told_by_what_it_is_at_least() {
+        assert_eq!(told(&[(199, 200)]), [None]);
+        assert_eq!(told(&[(200, 205), (-10, 10), (-300, -250)]), [Some(200), None, Some(-250)]);
+        assert_eq!(told(&[(90_000, 90_001), (90_100, 90_101)]), [Some(90_000); 2]);
+    }
+
+    #[test]
+    fn a_slow_answer_tells_of_no_skew_that_there_need_not_be() {
+        assert_eq!(told(&[(-5_000, 5_000), (100, 400)]), [None; 2]);
+        assert_eq!(told(&[(400, 401), (0, 5_000)]), [Some(400); 2]);
+    }
+
+    #[test]
+    fn the_reading_that_says_most_is_kept_until_it_has_aged() {
+        let clock = ServerClock::new(Report::Silence);
+        clock.take(reading(10_000, 0, 10));
+        clock.take(reading(10_100, 50, 250));
+        assert_eq!(clock.best.lock().unwrap().unwrap().server, 10_000_000);
+        clock.take(reading(10_000_000 + 10_000, 10_000_000, 10_000_100));
+        assert_eq!(clock.best.lock().unwrap().unwrap().server, 10_010_000_000);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_believed() {
+        let clock = ServerClock::new(Report::Silence);
+        clock.take(reading(10_000, 0, 10));
+        clock.take(reading(100_000, 20, 220));
+        assert_eq!(clock.best.lock().unwrap().unwrap().server, 100_000_000);
+    }
+
+    proptest! {
+        #[test]
+        fn the_bounds_hold_the_servers_present(
+            start in 0i64..10_000_000, sent in 0u64..1_000, there in 0u64..500, back in 0u64..500,
+            later in 0u64..10_000_000
+        ) {
+            let read = sent + there;
+            let clock = |boot: u64| start * 1_000 + micros(Duration::from_millis(boot));
+            let (received, now) = (at(read + back), read + back + later);
+            let reading = Reading { server: clock(read), sent: at(sent), received };
+            let (earliest, latest) = reading.bounds(at(now));
+            prop_assert!(earliest <= clock(now) && clock(now) <= latest);
+        }
+    }
+}

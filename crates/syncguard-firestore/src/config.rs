@@ -1,0 +1,287 @@
+//! Where the database is and how it is used.
+
+use std::{fmt, time::Duration};
+
+use gcloud_sdk::google_cloud_auth::credentials::Credentials;
+use syncguard_core::{Error, Operation, UnsafeSettings};
+
+use crate::{
+    FirestoreBackend,
+    client::{Endpoint, Settings},
+    error::Failure,
+    layout::{Layout, is_id},
+};
+
+/// The variable by which all of Google's clients are pointed at an emulator.
+const EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
+
+/// Says which database keeps the locks and how it is used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use syncguard_firestore::FirestoreConfig;
+///
+/// # fn example() -> Result<(), syncguard_core::Error> {
+/// let backend = FirestoreConfig::new("my-project")
+///     .database("billing")
+///     .collections("locks", "fence_counters")
+///     .request_timeout(Duration::from_secs(3))
+///     .connect()?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct FirestoreConfig {
+    project: String,
+    database: String,
+    locks: String,
+    fences: String,
+    emulator: Option<String>,
+    credentials: Option<Credentials>,
+    unsafe_settings: UnsafeSettings,
+    request_timeout: Duration,
+    connect_timeout: Duration,
+}
+
+impl FirestoreConfig {
+    /// The database unless told otherwise: the one that a project has from the beginning.
+    pub const DEFAULT_DATABASE: &'static str = "(default)";
+
+    /// The collection of locks unless told otherwise, that of the TypeScript SyncGuard.
+    pub const DEFAULT_LOCKS: &'static str = "locks";
+
+    /// The collection of fence counters unless told otherwise, that of the TypeScript SyncGuard.
+    pub const DEFAULT_FENCES: &'static str = "fence_counters";
+
+    /// How long a request may take unless told otherwise: 5 seconds.
+    pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// How long connecting may take unless told otherwise: 5 seconds.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// Takes a project's id.
+    pub fn new(project: impl Into<String>) -> Self {
+        Self {
+            project: project.into(),
+            database: Self::DEFAULT_DATABASE.to_owned(),
+            locks: Self::DEFAULT_LOCKS.to_owned(),
+            fences: Self::DEFAULT_FENCES.to_owned(),
+            emulator: None,
+            credentials: None,
+            unsafe_settings: UnsafeSettings::default(),
+            request_timeout: Self::DEFAULT_REQUEST_TIMEOUT,
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+        }
+    }
+
+    /// Takes an address: `firestore://project[/database][?locks=…&fences=…]`, where the last two name
+    /// the collections as they are, without escapes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is none of these.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        let rule = "the address is not firestore://project[/database][?locks=…&fences=…]";
+        let refused = || Failure::Config(rule.to_owned()).into_error(Operation::Connect);
+        let rest = url.strip_prefix("firestore://").ok_or_else(refused)?;
+        let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+        let (project, database) = place.split_once('/').unwrap_or((place, ""));
+        let mut config = Self::new(project);
+        if !database.is_empty() {
+            config.database = database.to_owned();
+        }
+        for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
+            match parameter.split_once('=') {
+                Some(("locks", id)) => config.locks = id.to_owned(),
+                Some(("fences", id)) => config.fences = id.to_owned(),
+                _ => return Err(refused()),
+            }
+        }
+        config.validated().map_err(|failure| failure.into_error(Operation::Connect))?;
+        Ok(config)
+    }
+
+    /// Sets the id of the database.
+    #[must_use]
+    pub fn database(mut self, database: impl Into<String>) -> Self {
+        self.database = database.into();
+        self
+    }
+
+    /// Sets the collections of locks and of fence counters, which must be two. All who share locks need
+    /// the same ones.
+    #[must_use]
+    pub fn collections(mut self, locks: impl Into<String>, fences: impl Into<String>) -> Self {
+        self.locks = locks.into();
+        self.fences = fences.into();
+        self
+    }
+
+    /// Connects to an emulator at `host:port`, without TLS and without credentials.
+    ///
+    /// Unless told so, the variable `FIRESTORE_EMULATOR_HOST` decides, and where it is not set either,
+    /// the service is connected to.
+    #[must_use]
+    pub fn emulator(mut self, address: impl Into<String>) -> Self {
+        self.emulator = Some(address.into());
+        self
+    }
+
+    /// Sets the credentials for the service, instead of the Application Default Credentials of the
+    /// environment.
+    #[must_use]
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
+        self
+    }
+
+    /// Sets what to do while the local wall clock is 200 ms or more apart from the server's: to refuse
+    /// grants with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), to log a warning, once for
+    /// each change, or to keep silent; `check` tells in any case.
+    ///
+    /// That harms no lock of this backend, which judges by the server's clock alone. A TypeScript client
+    /// on the same host judges by the wall clock.
+    #[must_use]
+    pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
+        self.unsafe_settings = unsafe_settings;
+        self
+    }
+
+    /// Sets how long a request may take, the connecting before it included.
+    ///
+    /// An operation makes one to three of them. Keep it below the request timeout of the lock layer
+    /// (10 s by default).
+    #[must_use]
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
+        self
+    }
+
+    /// Sets how long connecting may take.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Makes the backend. The first operation connects.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its rule.
+    pub fn connect(self) -> Result<FirestoreBackend, Error> {
+        self.validated().map_err(|failure| failure.into_error(Operation::Connect))?;
+        let layout = Layout::new(&self.project, &self.database, &self.locks, &self.fences);
+        let emulator = self.emulator.or_else(|| std::env::var(EMULATOR).ok());
+        let emulator = emulator.filter(|address| !address.is_empty());
+        let settings = Settings {
+            endpoint: match emulator {
+                Some(address) => Endpoint::Emulator(address),
+                None => Endpoint::Service(self.credentials),
+            },
+            database: layout.database().to_owned(),
+            locks: self.locks,
+            request_timeout: self.request_timeout,
+            connect_timeout: self.connect_timeout,
+        };
+        Ok(FirestoreBackend::new(settings, layout, self.unsafe_settings))
+    }
+
+    fn validated(&self) -> Result<(), Failure> {
+        for (rule, holds) in [
+            ("the project is empty or has a slash", is_name(&self.project)),
+            ("the database is empty or has a slash", is_name(&self.database)),
+            ("a collection is no id of one", is_id(&self.locks) && is_id(&self.fences)),
+            ("locks and fence counters are in one collection", self.locks != self.fences),
+            (
+                "a timeout is shorter than 10 ms",
+                self.request_timeout.min(self.connect_timeout) >= Duration::from_millis(10),
+            ),
+        ] {
+            if !holds {
+                return Err(Failure::Config(rule.to_owned()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Names become part of a header.
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/')
+}
+
+impl fmt::Debug for FirestoreConfig {
+    /// Leaves the credentials out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FirestoreConfig")
+            .field("project", &self.project)
+            .field("database", &self.database)
+            .field("locks", &self.locks)
+            .field("fences", &self.fences)
+            .field("emulator", &self.emulator)
+            .field("unsafe_settings", &self.unsafe_settings)
+            .field("request_timeout", &self.request_timeout)
+            .field("connect_timeout", &self.connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::FirestoreConfig;
+
+    fn parts(url: &str) -> [String; 4] {
+        let config = FirestoreConfig::from_url(url).unwrap();
+        [config.project, config.database, config.locks, config.fences]
+    }
+
+    #[test]
+    fn an_address_names_the_project_the_database_and_the_collections() {
+        let defaults = ["p", "(default)", "locks", "fence_counters"];
+        assert_eq!(parts("firestore://p"), defaults);
+        assert_eq!(parts("firestore://p/(default)?"), defaults);
+        let all = parts("firestore://example.com:p/jobs?fences=b&locks=a");
+        assert_eq!(all, ["example.com:p", "jobs", "a", "b"]);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for bad in [
+            "",
+            "firestore:",
+            "firestore://",
+            "firestore:///d",
+            "http://p",
+            "firestore://p/d/e",
+            "firestore://p?locks",
+            "firestore://p?table=a",
+            "firestore://p?locks=a&fences=a",
+            "firestore://p?locks=a/b",
+            "firestore://p?locks=",
+            "firestore://p\n",
+        ] {
+            assert!(FirestoreConfig::from_url(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_break_a_rule_are_refused() {
+        let config = || FirestoreConfig::new("p");
+        for bad in [
+            FirestoreConfig::new(""),
+            config().database("a/b"),
+            config().collections("locks", "locks"),
+            config().collections("__x__", "fences"),
+            config().request_timeout(Duration::ZERO),
+            config().connect_timeout(Duration::from_millis(9)),
+        ] {
+            assert!(bad.clone().connect().is_err(), "{bad:?}");
+        }
+        assert!(config().connect().is_ok(), "nothing is connected to yet");
+    }
+}

@@ -1,0 +1,229 @@
+//! What goes wrong, and what the core calls it.
+
+use std::fmt;
+
+use gcloud_sdk::{
+    google_cloud_auth::errors::CredentialsError,
+    tonic::{Code, ConnectError, Status},
+};
+use syncguard_core::{Error, ErrorKind, Operation};
+
+/// Everything that can end an operation without an outcome.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Core(#[from] Error),
+    #[error("{0}")]
+    Config(String),
+    #[error("shared mode")]
+    SharedMode,
+    #[error("the id was abandoned")]
+    Abandoned,
+    #[error("the fence counter is at its limit")]
+    FenceLimit,
+    #[error("{0}, so the next fence could be one that was granted before")]
+    FenceLost(&'static str),
+    #[error("{0} cannot be read")]
+    Unreadable(&'static str),
+    #[error("the settings are unsafe: {0}")]
+    Unsafe(String),
+    #[error("others changed the lock again and again")]
+    Contention,
+    #[error("there are no credentials that work: {0}")]
+    Credentials(String),
+    #[error("{0}")]
+    Refused(Refusal, Effect),
+    /// Something was written, and what was to follow failed.
+    #[error("{0}")]
+    HalfDone(Box<Self>),
+}
+
+/// Whether a request that failed may have changed something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    None,
+    Unknown,
+}
+
+/// What is kept of the status that ended a call.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) code: Code,
+    /// The words of the service, or of the driver with what caused them.
+    words: String,
+}
+
+impl Refusal {
+    fn of(status: &Status) -> Self {
+        let mut words = status.message().to_owned();
+        let mut cause = std::error::Error::source(status);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            if !words.contains(&text) {
+                words = format!("{words}: {text}");
+            }
+            cause = error.source();
+        }
+        // The service names documents, whose ids are keys.
+        if words.is_empty() || words.contains("/documents") {
+            words = status.code().description().to_lowercase();
+        }
+        Self { code: status.code(), words }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.code, self.words)
+    }
+}
+
+impl Failure {
+    /// Sorts the status that ended a call which only reads.
+    pub(crate) fn reading(status: &Status) -> Self {
+        Self::credentials(status)
+            .unwrap_or_else(|| Self::Refused(Refusal::of(status), Effect::None))
+    }
+
+    /// Sorts the status that ended a commit.
+    ///
+    /// By most codes the service says that it did nothing. The others it gives, or the driver makes
+    /// up, without knowing whether the commit was or will be applied; but a commit that found no
+    /// connection was never sent.
+    pub(crate) fn committing(status: &Status) -> Self {
+        let unsent = causes(status).any(|cause| cause.is::<ConnectError>());
+        let effect = match status.code() {
+            Code::DeadlineExceeded
+            | Code::Unavailable
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::Internal
+            | Code::DataLoss
+            | Code::Ok
+                if !unsent =>
+            {
+                Effect::Unknown
+            }
+            _ => Effect::None,
+        };
+        Self::credentials(status).unwrap_or_else(|| Self::Refused(Refusal::of(status), effect))
+    }
+
+    /// Finds out whether a call was not even sent for want of credentials.
+    fn credentials(status: &Status) -> Option<Self> {
+        let cause = causes(status).find(|cause| {
+            cause.is::<gcloud_sdk::error::Error>()
+                || cause.is::<Box<gcloud_sdk::error::Error>>()
+                || cause.is::<CredentialsError>()
+        })?;
+        Some(Self::Credentials(cause.to_string()))
+    }
+
+    /// Makes the core's error.
+    pub(crate) fn into_error(self, operation: Operation) -> Error {
+        let (kind, effect) = self.classify();
+        let detail = self.to_string();
+        if let Self::Core(error) = self {
+            return error;
+        }
+        let error = Error::new(kind, operation).with_detail(detail);
+        let reads = matches!(operation, Operation::Lookup | Operation::List | Operation::Check);
+        match effect {
+            Effect::Unknown if !reads => error,
+            _ => error.not_applied(),
+        }
+    }
+
+    fn classify(&self) -> (ErrorKind, Effect) {
+        match self {
+            Self::Core(error) => (error.kind(), Effect::None),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
+            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::None),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
+            Self::FenceLimit | Self::FenceLost(_) | Self::Unreadable(_) => {
+                (ErrorKind::Internal, Effect::None)
+            }
+            Self::Contention => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Credentials(_) => (ErrorKind::AuthFailed, Effect::None),
+            Self::Refused(refusal, effect) => (classify_code(refusal.code), *effect),
+            Self::HalfDone(failure) => (failure.classify().0, Effect::Unknown),
+        }
+    }
+}
+
+/// Sorts the codes of gRPC. Those that Google's own clients repeat are repeated here.
+fn classify_code(code: Code) -> ErrorKind {
+    match code {
+        Code::Unauthenticated | Code::PermissionDenied => ErrorKind::AuthFailed,
+        Code::ResourceExhausted => ErrorKind::RateLimited,
+        Code::DeadlineExceeded => ErrorKind::NetworkTimeout,
+        Code::Unavailable | Code::Aborted | Code::Cancelled | Code::Unknown | Code::Internal => {
+            ErrorKind::ServiceUnavailable
+        }
+        // There is no such project or database.
+        Code::NotFound => ErrorKind::InvalidArgument,
+        // It is a database in Datastore mode, or one without the index that a query needs.
+        Code::FailedPrecondition | Code::Unimplemented => ErrorKind::Unsupported,
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn causes<'a>(
+    status: &'a Status,
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> + 'a {
+    std::iter::successors(std::error::Error::source(status), |cause| cause.source())
+}
+
+#[cfg(test)]
+mod tests {
+    use gcloud_sdk::tonic::{Code, Status};
+    use syncguard_core::{ErrorKind, Operation};
+
+    use super::Failure;
+
+    fn classified(failure: Failure) -> (ErrorKind, bool) {
+        let error = failure.into_error(Operation::Acquire);
+        (error.kind(), error.may_have_applied())
+    }
+
+    #[test]
+    fn a_commit_without_a_clear_answer_may_have_been_applied() {
+        for (code, kind) in [
+            (Code::DeadlineExceeded, ErrorKind::NetworkTimeout),
+            (Code::Unavailable, ErrorKind::ServiceUnavailable),
+            (Code::Cancelled, ErrorKind::ServiceUnavailable),
+            (Code::Unknown, ErrorKind::ServiceUnavailable),
+            (Code::Internal, ErrorKind::ServiceUnavailable),
+        ] {
+            let status = Status::new(code, "");
+            assert_eq!(classified(Failure::committing(&status)), (kind, true), "{code:?}");
+            assert_eq!(classified(Failure::reading(&status)), (kind, false), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_service_refused_changed_nothing() {
+        for (code, kind) in [
+            (Code::Unauthenticated, ErrorKind::AuthFailed),
+            (Code::PermissionDenied, ErrorKind::AuthFailed),
+            (Code::ResourceExhausted, ErrorKind::RateLimited),
+            (Code::InvalidArgument, ErrorKind::Internal),
+            (Code::NotFound, ErrorKind::InvalidArgument),
+            (Code::FailedPrecondition, ErrorKind::Unsupported),
+        ] {
+            let status = Status::new(code, "");
+            assert_eq!(classified(Failure::committing(&status)), (kind, false), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_document_is_in_no_error() {
+        let words = "No document to update: projects/p/databases/d/documents/locks/jane-doe";
+        for status in [Status::not_found(words), Status::internal(words)] {
+            let error = Failure::committing(&status).into_error(Operation::Release);
+            assert!(!format!("{error} {error:?}").contains("jane"), "{error}");
+        }
+        let error = Failure::reading(&Status::permission_denied("no rights"));
+        assert!(error.to_string().contains("no rights"), "{error}");
+    }
+}

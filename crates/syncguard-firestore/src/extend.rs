@@ -1,0 +1,184 @@
+//! Extending.
+
+use std::time::Duration;
+
+use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
+use tokio::time::sleep;
+
+use crate::{
+    backend::Store,
+    client::{Expect, Write},
+    clock::Sent,
+    error::Failure,
+    grants::Known,
+    layout::DocumentName,
+    lookup::{Found, find},
+    record::{expiry_fields, is_live},
+    retry::pauses,
+};
+
+/// How a commit ended that was to move an expiry.
+enum Moved {
+    /// It tells.
+    Settled(ExtendOutcome),
+    /// Nothing was written: the document was not as it was known.
+    Outdated,
+    /// It was written, but counts from an earlier time than that of the request.
+    TooEarly,
+}
+
+/// Moves the expiry: one round trip where this client knows the grant, and two otherwise, or three if the
+/// key is not the id's.
+pub(crate) async fn extend(
+    store: &Store,
+    lock: &LockRef,
+    ttl: Ttl,
+) -> Result<ExtendOutcome, Failure> {
+    let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
+    let mut written = false;
+    if let Some((known, now)) = at_hand(store, lock.lock_id) {
+        hint = Some(known.document.clone());
+        match move_expiry(store, lock.lock_id, known, now, ttl).await? {
+            Moved::Settled(outcome) => return Ok(outcome),
+            Moved::Outdated => {}
+            Moved::TooEarly => written = true,
+        }
+    }
+    let asked = ask(store, lock.lock_id, hint, ttl).await;
+    asked.map_err(|failure| if written { Failure::HalfDone(failure.into()) } else { failure })
+}
+
+/// Gives what is needed for an extend without a question: the grant, and what time it is at the server.
+///
+/// The latest that it can be is taken for the present, so that the expiry is never too early. A grant
+/// that may be over by then is not extended on trust.
+fn at_hand(store: &Store, id: LockId) -> Option<(Known, Timestamp)> {
+    let now = store.client.clock.now()?.latest;
+    let known = store.grants.find(id)?;
+    is_live(known.expires_at, now).then_some((known, now))
+}
+
+/// Looks, and then moves the expiry.
+async fn ask(
+    store: &Store,
+    id: LockId,
+    hint: Option<DocumentName>,
+    ttl: Ttl,
+) -> Result<ExtendOutcome, Failure> {
+    let mut pauses = pauses();
+    loop {
+        let Some(Found { document, stored, at }) = find(store, id, hint.as_ref()).await? else {
+            store.grants.forget(id);
+            return Ok(ExtendOutcome::NotHeld(NotHeld::NotFound));
+        };
+        if !stored.is_live(at) {
+            return Ok(ExtendOutcome::NotHeld(NotHeld::Expired));
+        }
+        let known = Known { document, version: stored.version, expires_at: stored.expires_at() };
+        if let Moved::Settled(outcome) = move_expiry(store, id, known, at, ttl).await? {
+            return Ok(outcome);
+        }
+        sleep(pauses.next().ok_or(Failure::Contention)?).await;
+    }
+}
+
+/// Moves the expiry of a grant that is in this very version.
+///
+/// # Why it revives nobody
+///
+/// No condition of a commit can speak of the time, so a commit that arrives late may move the expiry of
+/// a grant that is over by then. When it was made is known afterwards, and what the expiry was until
+/// then is known from the version. A grant that was over is taken back. Until that is done the key looks
+/// held, and nobody else can have been granted it: their commit would have changed the version.
+///
+/// # Why it is long enough
+///
+/// `now` is never earlier than the server's clock was when this was asked for, unless that clock was set
+/// meanwhile. The time of the commit shows that: it was made no earlier than asked for, and no later
+/// than that plus the time that the call took.
+async fn move_expiry(
+    store: &Store,
+    id: LockId,
+    known: Known,
+    now: Timestamp,
+    ttl: Ttl,
+) -> Result<Moved, Failure> {
+    let expires_at = now.after(ttl);
+    let write = Write::merge(
+        &known.document,
+        &["expiresAtMs"],
+        expiry_fields(expires_at),
+        Expect::Version(known.version),
+    );
+    let sent = Sent::now();
+    let committed = match store.client.commit(vec![write]).await {
+        Ok(Some(committed)) => committed,
+        Ok(None) => {
+            store.grants.forget(id);
+            return Ok(Moved::Outdated);
+        }
+        Err(failure) => {
+            // The version may be another one by now.
+            store.grants.forget(id);
+            return Err(failure);
+        }
+    };
+    let took = sent.elapsed();
+    let unread = || Failure::HalfDone(Failure::Unreadable("the version of the lock").into());
+    let version = *committed.versions.first().ok_or_else(unread)?;
+    if !is_live(known.expires_at, committed.at) {
+        store.grants.forget(id);
+        take_back(store, &known.document, Expect::Version(version)).await;
+        return Ok(Moved::Settled(ExtendOutcome::NotHeld(NotHeld::Expired)));
+    }
+    store.grants.remember(id, Known { version, expires_at, ..known });
+    if is_too_early(now, committed.at, took) {
+        return Ok(Moved::TooEarly);
+    }
+    Ok(Moved::Settled(ExtendOutcome::Extended { expires_at }))
+}
+
+/// Tells whether the server's clock already showed more than `now` when a commit was asked for.
+fn is_too_early(now: Timestamp, committed: Timestamp, took: Duration) -> bool {
+    // Timestamps are rounded down, which takes a millisecond at the most.
+    let rounding = Duration::from_millis(1);
+    committed.since(now) > took + rounding
+}
+
+/// Ends a grant that was over and was revived.
+///
+/// Somebody else may have ended it, and that is as well. Where the server does not answer any more,
+/// nobody holds the key until the ttl is over.
+async fn take_back(store: &Store, document: &DocumentName, revived: Expect) {
+    let mut pauses = pauses();
+    loop {
+        let deleted = store.client.commit(vec![Write::delete(document, revived)]).await;
+        let (failure, pause) = match (deleted, pauses.next()) {
+            (Ok(_), _) => return,
+            (Err(failure), pause) => (failure, pause),
+        };
+        let Some(pause) = pause else {
+            tracing::warn!(%failure, "a lock that was extended too late could not be taken back");
+            return;
+        };
+        sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use syncguard_core::Timestamp;
+
+    use super::is_too_early;
+
+    #[test]
+    fn an_expiry_counts_from_too_early_only_where_the_commit_proves_it() {
+        let at = Timestamp::from_unix_millis;
+        let took = Duration::from_millis(30);
+        assert!(!is_too_early(at(1_000), at(990), took), "the clock was thought to be ahead");
+        assert!(!is_too_early(at(1_000), at(1_031), took), "it took that long");
+        assert!(is_too_early(at(1_000), at(1_032), took), "it had been later all along");
+    }
+}

@@ -1,0 +1,112 @@
+//! What this client knows of the grants that it made itself.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use syncguard_core::{LockId, Timestamp};
+
+use crate::{client::Version, layout::DocumentName};
+
+/// How many grants are remembered. One that was forgotten costs a round trip more.
+const LIMIT: usize = 10_000;
+
+/// A grant as it was last written.
+///
+/// **Invariant:** `expires_at` is what the document says in this very version. A version is never
+/// written twice, so whoever changes the document on the condition of its version knows what the
+/// expiry was until then.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) document: DocumentName,
+    pub(crate) version: Version,
+    pub(crate) expires_at: Timestamp,
+}
+
+/// The grants, up to so many.
+///
+/// They are hints: every write that rests on one has the version as its condition, so one that is out
+/// of date misleads nobody.
+#[derive(Debug, Default)]
+pub(crate) struct Grants(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    known: HashMap<LockId, Known>,
+    /// The ids in the order in which they came, among them some that are forgotten.
+    order: VecDeque<LockId>,
+}
+
+impl Grants {
+    pub(crate) fn find(&self, id: LockId) -> Option<Known> {
+        self.lock().known.get(&id).cloned()
+    }
+
+    /// Remembers a grant, unless a later version of it is known: replies overtake each other.
+    pub(crate) fn remember(&self, id: LockId, grant: Known) {
+        let mut inner = self.lock();
+        match inner.known.get_mut(&id) {
+            Some(known) if known.version >= grant.version => return,
+            Some(known) => {
+                *known = grant;
+                return;
+            }
+            None => {}
+        }
+        inner.known.insert(id, grant);
+        inner.order.push_back(id);
+        if inner.order.len() > LIMIT
+            && let Some(oldest) = inner.order.pop_front()
+        {
+            inner.known.remove(&oldest);
+        }
+    }
+
+    pub(crate) fn forget(&self, id: LockId) {
+        self.lock().known.remove(&id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it is locked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::{LockId, Timestamp};
+
+    use super::{Grants, Known, LIMIT};
+    use crate::{client::Version, layout::DocumentName};
+
+    fn known(version: i64) -> Known {
+        let expires_at = Timestamp::from_unix_millis(version);
+        let document = DocumentName::new("d".to_owned());
+        Known { document, version: Version::from_micros(version), expires_at }
+    }
+
+    #[test]
+    fn a_version_that_is_told_late_does_not_replace_a_later_one() {
+        let (grants, id) = (Grants::default(), LockId::mint().unwrap());
+        for (told, expected) in [(1, 1), (3, 3), (2, 3)] {
+            grants.remember(id, known(told));
+            assert_eq!(grants.find(id).unwrap().version, Version::from_micros(expected));
+        }
+        grants.forget(id);
+        assert!(grants.find(id).is_none());
+    }
+
+    #[test]
+    fn the_oldest_grants_are_forgotten_when_there_are_too_many() {
+        let grants = Grants::default();
+        let ids: Vec<_> = (0..LIMIT + 10).map(|_| LockId::mint().unwrap()).collect();
+        for id in &ids {
+            grants.remember(*id, known(1));
+        }
+        assert!(ids[..10].iter().all(|id| grants.find(*id).is_none()));
+        assert!(ids[10..].iter().all(|id| grants.find(*id).is_some()));
+        assert_eq!(grants.lock().known.len(), LIMIT);
+        assert_eq!(grants.lock().order.len(), LIMIT);
+    }
+}

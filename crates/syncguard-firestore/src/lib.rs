@@ -1,0 +1,23 @@
+#![doc = include_str!("../README.md")]
+
+mod acquire;
+mod backend;
+mod check;
+mod client;
+mod clock;
+mod config;
+mod detached;
+mod error;
+mod extend;
+mod grants;
+mod layout;
+mod lookup;
+mod operate;
+mod record;
+mod release;
+mod retry;
+mod targets;
+mod wait;
+
+pub use backend::FirestoreBackend;
+pub use config::FirestoreConfig;

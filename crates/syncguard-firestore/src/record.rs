@@ -1,0 +1,247 @@
+//! What the documents say.
+
+use std::collections::BTreeMap;
+
+use syncguard_core::{
+    AcquireRequest, Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner,
+    Timestamp,
+};
+
+use crate::{
+    client::{Document, Fields, Value, Version, integer, integer_of, map, text},
+    error::Failure,
+};
+
+/// How long an abandoned id stays refused, in milliseconds: an hour. No request lives that long.
+const MARK_MS: i64 = 60 * 60 * 1_000;
+
+/// How many abandoned ids a counter keeps, the youngest of them. They take some 40 bytes each, and
+/// every acquire of the key reads them.
+const MARKS: usize = 256;
+
+/// The document of a lock, by whomever it was written.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    lock_id: String,
+    expires_at: Timestamp,
+    acquired_at: Timestamp,
+    key: String,
+    fence: Fence,
+    owner: Option<String>,
+    pub(crate) version: Version,
+}
+
+/// The document of a fence counter.
+#[derive(Clone, Debug)]
+pub(crate) struct Counter {
+    /// The fence of the last grant, unless the document is none of a counter.
+    fence: Option<Fence>,
+    pub(crate) marks: Marks,
+    pub(crate) version: Version,
+}
+
+/// The ids that were abandoned, and when, in Unix milliseconds of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marks(BTreeMap<String, i64>);
+
+impl Stored {
+    pub(crate) fn parse(document: &Document) -> Result<Self, Failure> {
+        let field = |name| document.text(name).map(str::to_owned);
+        let time = |name| document.integer(name).map(Timestamp::from_unix_millis);
+        let parsed = || {
+            Some(Self {
+                lock_id: field("lockId")?,
+                expires_at: time("expiresAtMs")?,
+                acquired_at: time("acquiredAtMs")?,
+                key: field("key")?,
+                fence: field("fence")?.parse().ok()?,
+                // TypeScript's grant replaces the document and its extend keeps the field, so a label
+                // is always that of the holder.
+                owner: field("owner"),
+                version: document.version,
+            })
+        };
+        parsed().ok_or(Failure::Unreadable("the document of the lock"))
+    }
+
+    pub(crate) fn is_of(&self, id: LockId) -> bool {
+        self.lock_id == id.as_str()
+    }
+
+    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
+        is_live(self.expires_at, now)
+    }
+
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
+    pub(crate) fn fence(&self) -> Fence {
+        self.fence
+    }
+
+    pub(crate) fn grant(&self) -> Grant {
+        Grant { fence: self.fence, expires_at: self.expires_at }
+    }
+
+    pub(crate) fn holder(&self, now: Timestamp) -> Holder {
+        Holder::new(self.grant(), self.owner(), now, Capabilities::GRACE)
+    }
+
+    pub(crate) fn into_record(self, observed_at: Timestamp) -> Result<LockRecord, Failure> {
+        let unreadable = |what| move |_| Failure::Unreadable(what);
+        Ok(LockRecord {
+            key: LockKey::new(&self.key).map_err(unreadable("the key of the lock"))?,
+            lock_id: self.lock_id.parse().map_err(unreadable("the id of the lock"))?,
+            fence: self.fence,
+            owner: self.owner(),
+            acquired_at: self.acquired_at,
+            expires_at: self.expires_at,
+            observed_at,
+        })
+    }
+
+    fn owner(&self) -> Option<Owner> {
+        Owner::new(self.owner.as_deref()?).ok()
+    }
+}
+
+/// Tells whether a grant is live: the rule of every SyncGuard.
+pub(crate) fn is_live(expires_at: Timestamp, now: Timestamp) -> bool {
+    expires_at.is_live(now, Capabilities::GRACE)
+}
+
+impl Counter {
+    pub(crate) fn parse(document: &Document) -> Self {
+        Self {
+            fence: document.text("fence").and_then(|fence| fence.parse().ok()),
+            marks: Marks::parse(document),
+            version: document.version,
+        }
+    }
+
+    pub(crate) fn fence(&self) -> Result<Fence, Failure> {
+        self.fence.ok_or(Failure::Unreadable("the fence counter"))
+    }
+}
+
+impl Marks {
+    fn parse(document: &Document) -> Self {
+        let marks = document.map("abandoned").into_iter().flatten();
+        Self(marks.filter_map(|(id, at)| Some((id.clone(), integer_of(at)?))).collect())
+    }
+
+    pub(crate) fn has(&self, id: LockId) -> bool {
+        self.0.contains_key(id.as_str())
+    }
+
+    /// Adds an id, and drops what is older than an hour or too many.
+    ///
+    /// Where the id is there already, its time moves on even within a millisecond: a write that changes
+    /// nothing would leave the version of the document as it is, and with it the conditions that rest
+    /// on that.
+    pub(crate) fn add(&mut self, id: LockId, now: Timestamp) {
+        let before = self.0.get(id.as_str()).copied().unwrap_or(i64::MIN);
+        let at = now.unix_millis().max(before.saturating_add(1));
+        self.0.insert(id.as_str().to_owned(), at);
+        self.prune(now);
+        while self.0.len() > MARKS {
+            let oldest = self.0.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone());
+            self.0.remove(&oldest.unwrap_or_default());
+        }
+    }
+
+    /// Drops what is older than an hour.
+    pub(crate) fn prune(&mut self, now: Timestamp) {
+        self.0.retain(|_, at| at.saturating_add(MARK_MS) > now.unix_millis());
+    }
+
+    fn into_value(self) -> Value {
+        map(self.0.into_iter().map(|(id, at)| (id, integer(at))))
+    }
+}
+
+/// The fields of a lock that is granted now.
+pub(crate) fn lock_fields(request: &AcquireRequest, grant: Grant, now: Timestamp) -> Fields {
+    let mut fields: Fields = [
+        ("lockId", text(request.lock_id.as_str())),
+        ("expiresAtMs", integer(grant.expires_at.unix_millis())),
+        ("acquiredAtMs", integer(now.unix_millis())),
+        ("key", text(request.key.as_str())),
+        ("fence", text(&grant.fence.to_string())),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    if let Some(owner) = &request.owner {
+        fields.insert("owner".to_owned(), text(owner.as_str()));
+    }
+    fields
+}
+
+/// The fields of a lock that an extend changes.
+pub(crate) fn expiry_fields(expires_at: Timestamp) -> Fields {
+    [("expiresAtMs".to_owned(), integer(expires_at.unix_millis()))].into()
+}
+
+/// The fields of a fence counter.
+pub(crate) fn counter_fields(key: &LockKey, fence: Fence, marks: Marks) -> Fields {
+    let mut fields: Fields = [
+        ("fence".to_owned(), text(&fence.to_string())),
+        ("keyDebug".to_owned(), text(key.as_str())),
+    ]
+    .into();
+    fields.extend(mark_fields(marks));
+    fields
+}
+
+/// The fields of a fence counter that an abandon changes.
+pub(crate) fn mark_fields(marks: Marks) -> Fields {
+    let marks = (!marks.0.is_empty()).then(|| ("abandoned".to_owned(), marks.into_value()));
+    marks.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::{LockId, Timestamp};
+
+    use super::{MARK_MS, MARKS, Marks};
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_unix_millis(millis)
+    }
+
+    fn id() -> LockId {
+        LockId::mint().unwrap()
+    }
+
+    #[test]
+    fn marking_an_id_again_changes_something_even_within_a_millisecond() {
+        let (mut marks, id) = (Marks::default(), id());
+        marks.add(id, at(7));
+        let before = marks.clone();
+        marks.add(id, at(7));
+        assert_ne!(marks, before);
+        assert!(marks.has(id));
+    }
+
+    #[test]
+    fn marks_are_kept_for_an_hour_and_no_longer() {
+        let (mut marks, old, young) = (Marks::default(), id(), id());
+        marks.add(old, at(0));
+        marks.add(young, at(MARK_MS - 1));
+        assert!(marks.has(old));
+        marks.prune(at(MARK_MS));
+        assert!(!marks.has(old) && marks.has(young));
+    }
+
+    #[test]
+    fn of_too_many_marks_the_youngest_are_kept() {
+        let mut marks = Marks::default();
+        let ids: Vec<_> = (0..MARKS + 2).map(|_| id()).collect();
+        for (now, id) in (0..).zip(&ids) {
+            marks.add(*id, at(now));
+        }
+        assert_eq!(marks.0.len(), MARKS);
+        assert!(!marks.has(ids[1]) && marks.has(ids[2]) && marks.has(ids[MARKS + 1]));
+    }
+}

@@ -1,0 +1,105 @@
+//! Commits that are made though nobody hears of it, and such as are refused.
+
+use std::time::Duration;
+
+use firestore_emulator::{Emulator, Fault, Rpc};
+use gcloud_sdk::tonic::Code;
+use syncguard_core::{
+    ErrorKind, LockBackend, LockGuard, NotHeld, ReleaseOutcome, Shutdown, SyncGuard, TryAcquire,
+};
+
+use crate::{
+    LONG, ask, config, connect, error_of, extended, granted, is_locked, lock_of, raw::Raw, start,
+    ttl,
+};
+
+/// Long enough for everything in the background to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Takes a lock whose first commit is made and not answered.
+async fn acquire_unheard(
+    locks: &SyncGuard,
+    emulator: &Emulator,
+    key: &str,
+    lost: Fault,
+) -> LockGuard {
+    let lost = emulator.inject(lost.document(key));
+    let attempt = locks.lock(key).ttl(LONG).try_acquire().await;
+    let TryAcquire::Acquired(guard) = attempt.unwrap() else { panic!("contended by its own lock") };
+    assert_eq!(lost.hits(), 1, "the reply was lost");
+    guard
+}
+
+/// Loses the reply to each of so many grants, and makes sure that nothing but them comes of it.
+async fn grants_without_a_reply(rounds: u64, clients: u64, lost: fn() -> Fault) {
+    let emulator = start().await;
+    let mut tasks = tokio::task::JoinSet::new();
+    let emulator = std::sync::Arc::new(emulator);
+    for client in 0..clients {
+        let emulator = emulator.clone();
+        tasks.spawn(async move {
+            let (locks, key) = (SyncGuard::new(connect(&emulator)), format!("k{client}"));
+            for round in 1..=rounds / clients {
+                let guard = acquire_unheard(&locks, &emulator, &key, lost()).await;
+                assert_eq!(guard.fence().unwrap().number(), round, "one fence for each grant");
+                guard.release().await.unwrap();
+            }
+            assert_eq!(locks.shutdown(PATIENCE).await, Shutdown::Drained);
+        });
+    }
+    tasks.join_all().await;
+    let raw = Raw::connect(&emulator);
+    assert_eq!(raw.ids("locks").await, Vec::<String>::new(), "nothing is left behind");
+    assert_eq!(raw.ids("fence_counters").await.len() as u64, clients);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_grants_whose_connection_is_cut_are_recognised_and_leave_nothing() {
+    grants_without_a_reply(500, 4, Fault::drop_reply).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grants_that_are_answered_with_an_error_are_recognised_and_leave_nothing() {
+    grants_without_a_reply(100, 2, || Fault::answer(Code::DeadlineExceeded)).await;
+    grants_without_a_reply(100, 2, || Fault::answer(Code::Unavailable)).await;
+    grants_without_a_reply(20, 2, || Fault::answer(Code::Internal)).await;
+}
+
+#[tokio::test]
+async fn an_extend_or_a_release_without_an_answer_may_have_been_made_and_can_be_repeated() {
+    let emulator = start().await;
+    let backend = connect(&emulator);
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown] {
+        let lost = emulator.inject(Fault::answer(code).document("job"));
+        let error = backend.extend(&lock_of(&request), ttl(LONG)).await.unwrap_err();
+        assert!(lost.hits() == 1 && error.may_have_applied() && error.is_retryable(), "{error:?}");
+        assert!(extended(&backend, &request).await);
+    }
+    let lost = emulator.inject(Fault::answer(Code::Unavailable).document("job"));
+    let error = backend.release(&lock_of(&request)).await.unwrap_err();
+    assert!(lost.hits() == 1 && error.may_have_applied(), "{error:?}");
+    let outcome = backend.release(&lock_of(&request)).await.unwrap();
+    assert_eq!(outcome, ReleaseOutcome::NotHeld(NotHeld::NotFound), "it had been made");
+}
+
+#[tokio::test]
+async fn what_the_service_refuses_was_not_made() {
+    let emulator = start().await;
+    let backend = config(&emulator).connect().unwrap();
+    for (code, kind) in [
+        (Code::PermissionDenied, ErrorKind::AuthFailed),
+        (Code::Unauthenticated, ErrorKind::AuthFailed),
+        (Code::ResourceExhausted, ErrorKind::RateLimited),
+        (Code::InvalidArgument, ErrorKind::Internal),
+    ] {
+        let refused = emulator.inject(Fault::refuse(code).document("job"));
+        let error = error_of(backend.acquire(&ask("job", LONG)).await, kind);
+        assert!(refused.hits() == 1 && !error.may_have_applied(), "{error:?}");
+        let unread = emulator.inject(Fault::refuse(code).on(Rpc::BatchGetDocuments));
+        let error = error_of(backend.acquire(&ask("job", LONG)).await, kind);
+        assert!(unread.hits() == 1 && !error.may_have_applied(), "{error:?}");
+    }
+    assert!(!is_locked(&backend, "job").await);
+}

@@ -1,0 +1,84 @@
+//! Fence counters that are deleted or go back.
+
+use syncguard_core::{ErrorKind, LockBackend, Severity};
+
+use crate::{
+    LONG, ask, connect, error_of, granted, is_locked, key,
+    raw::{Raw, record, text},
+    released, start,
+};
+
+const COUNTER: &str = "fence_counters/fence:job";
+
+#[tokio::test]
+async fn a_counter_that_is_deleted_beside_its_lock_is_missed_and_no_fence_goes_back() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    for _ in 0..3 {
+        let request = ask("job", LONG);
+        granted(&backend, &request).await;
+        assert!(released(&backend, &request).await);
+    }
+    // Its holder dies, so that the lock stays on record when it is over.
+    let expired = ask("job", std::time::Duration::from_millis(1));
+    assert_eq!(granted(&backend, &expired).await.fence.number(), 4);
+    crate::eventually("it is over", async || !is_locked(&backend, "job").await).await;
+    let counter = raw.read(COUNTER).await.unwrap();
+    let older = record([("fence", text("000000000000003")), ("keyDebug", text("job"))]);
+    for damaged in [None, Some(older)] {
+        match damaged.clone() {
+            None => raw.delete(COUNTER).await,
+            Some(older) => raw.set(COUNTER, older).await.unwrap(),
+        }
+        let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Internal);
+        assert!(!error.may_have_applied() && error.to_string().contains("fence"), "{error}");
+        assert_eq!(raw.read(COUNTER).await, damaged, "nothing was written");
+        let findings = backend.check().await.unwrap();
+        let lost = findings.iter().find(|finding| finding.severity == Severity::Unsafe).unwrap();
+        assert!(lost.setting.contains("1 locks"), "{lost}");
+    }
+    raw.set(COUNTER, counter).await.unwrap();
+    assert_eq!(backend.check().await.unwrap(), []);
+    assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 5);
+}
+
+/// The limit of what can be noticed, and why nobody may delete counters.
+#[tokio::test]
+async fn a_counter_that_is_deleted_when_its_lock_is_gone_begins_anew() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    assert!(released(&backend, &request).await);
+    raw.delete(COUNTER).await;
+    assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1);
+}
+
+#[tokio::test]
+async fn a_call_off_makes_a_missing_counter_that_goes_on_from_the_lock_beside_it() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    for _ in 0..2 {
+        let request = ask("job", LONG);
+        granted(&backend, &request).await;
+        assert!(released(&backend, &request).await);
+    }
+    let held = ask("job", LONG);
+    assert_eq!(granted(&backend, &held).await.fence.number(), 3);
+    raw.delete(COUNTER).await;
+    backend.abandon(ask("job", LONG).lock_id, &key("job")).await.unwrap();
+    assert!(released(&backend, &held).await);
+    assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 4);
+}
+
+#[tokio::test]
+async fn what_is_no_counter_refuses_before_anything_is_stored() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    for garbage in ["", "7", "-00000000000007", "nonsense", "1e5"] {
+        raw.set(COUNTER, record([("fence", text(garbage))])).await.unwrap();
+        let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Internal);
+        assert!(!error.may_have_applied() && !is_locked(&backend, "job").await, "{garbage}");
+        assert_eq!(raw.read(COUNTER).await.unwrap()["fence"], text(garbage));
+    }
+}

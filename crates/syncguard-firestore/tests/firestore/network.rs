@@ -1,0 +1,156 @@
+//! A server that cannot be reached, and one that does not answer.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
+
+use firestore_emulator::{Emulator, Fault, Rpc};
+use syncguard_core::{ErrorKind, LockBackend};
+use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
+use syncguard_tests::proxy::Proxy;
+
+use crate::{
+    LONG, PROJECT, ask, config, connect, error_of, eventually, extended, granted, is_locked,
+    lock_of, released, start,
+};
+
+const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
+
+fn hasty(emulator: &Emulator) -> FirestoreBackend {
+    config(emulator).request_timeout(SHORT_TIMEOUT).connect().unwrap()
+}
+
+/// Gives an address at which nobody listens.
+async fn dead() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_was_not_asked() {
+    let address = dead().await;
+    let backend = FirestoreConfig::new(PROJECT).emulator(address).connect().unwrap();
+    for _ in 0..3 {
+        let error = backend.acquire(&ask("job", LONG)).await;
+        let error = error_of(error, ErrorKind::ServiceUnavailable);
+        assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
+    }
+    let error = backend.release(&lock_of(&ask("job", LONG))).await;
+    assert!(!error_of(error, ErrorKind::ServiceUnavailable).may_have_applied());
+}
+
+#[tokio::test]
+async fn a_release_that_finds_no_connection_was_not_sent() {
+    let mut emulator = start().await;
+    let backend = connect(&emulator);
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    emulator.stop().await;
+    eventually("the driver has noticed", async || {
+        let error = backend.extend(&lock_of(&request), crate::ttl(LONG)).await.unwrap_err();
+        error.kind() == ErrorKind::ServiceUnavailable && !error.may_have_applied()
+    })
+    .await;
+    emulator.restart().await.unwrap();
+    eventually("the client serves again", async || backend.is_locked(&request.key).await.is_ok())
+        .await;
+    assert!(released(&backend, &request).await);
+}
+
+#[tokio::test]
+async fn a_request_without_an_answer_ends_in_time() {
+    let emulator = start().await;
+    let backend = hasty(&emulator);
+    let silence = emulator.inject(Fault::silence().on(Rpc::BatchGetDocuments));
+    let started = tokio::time::Instant::now();
+    let error = backend.acquire(&ask("job", LONG)).await;
+    let error = error_of(error, ErrorKind::NetworkTimeout);
+    assert!(!error.may_have_applied(), "it only read: {error:?}");
+    assert!(started.elapsed() < 10 * SHORT_TIMEOUT, "{:?}", started.elapsed());
+    assert_eq!(silence.hits(), 1);
+    let silence = emulator.inject(Fault::silence());
+    let request = ask("job", LONG);
+    let error = error_of(backend.acquire(&request).await, ErrorKind::NetworkTimeout);
+    assert!(silence.hits() == 1 && error.may_have_applied(), "{error:?}");
+    assert!(is_locked(&backend, "job").await, "it was granted all the same");
+    assert_eq!(granted(&backend, &request).await.fence.number(), 1, "asking again tells");
+}
+
+#[tokio::test]
+async fn a_network_that_swallows_everything_is_got_over() {
+    let emulator = start().await;
+    let proxy = Proxy::start(emulator.address()).await.unwrap();
+    let through = config(&emulator).emulator(proxy.address().to_string());
+    let backend = through.request_timeout(SHORT_TIMEOUT).connect().unwrap();
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    proxy.black_hole(syncguard_tests::proxy::Flow::Replies);
+    let error = backend.extend(&lock_of(&request), crate::ttl(LONG)).await;
+    let error = error_of(error, ErrorKind::NetworkTimeout);
+    assert!(proxy.counts().swallowed > 0 && error.may_have_applied(), "{error:?}");
+    proxy.heal().await.unwrap();
+    proxy.cut_all().await;
+    eventually("the client serves again", async || {
+        backend.extend(&lock_of(&request), crate::ttl(LONG)).await.is_ok()
+    })
+    .await;
+    assert!(released(&backend, &request).await);
+}
+
+/// In its caller's task, it would keep its place on the connection.
+#[tokio::test]
+async fn futures_that_nobody_polls_any_more_stand_in_nobodys_way() {
+    let emulator = start().await;
+    let backend = connect(&emulator);
+    granted(&backend, &ask("job", LONG)).await;
+    let requests: Vec<_> = (0..200).map(|_| ask("job", LONG)).collect();
+    let mut left_alone = Vec::new();
+    for request in &requests {
+        let mut acquire = Box::pin(backend.acquire(request));
+        let pending = poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx).is_pending())).await;
+        assert!(pending, "it is on its way");
+        left_alone.push(acquire);
+    }
+    let other = ask("other", LONG);
+    let through = async {
+        granted(&backend, &other).await;
+        assert!(extended(&backend, &other).await && released(&backend, &other).await);
+    };
+    tokio::time::timeout(Duration::from_secs(20), through).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_acquire_that_is_dropped_before_its_commit_never_commits() {
+    let emulator = start().await;
+    let backend = connect(&emulator);
+    let request = ask("job", LONG);
+    let slow = emulator.inject(Fault::hold().on(Rpc::BatchGetDocuments));
+    {
+        let mut acquire = pin!(backend.acquire(&request));
+        tokio::select! {
+            _ = &mut acquire => panic!("its read is held"),
+            () = slow.happened(1) => {}
+        }
+    }
+    slow.release();
+    tokio::time::sleep(SHORT_TIMEOUT).await;
+    assert_eq!(emulator.calls().of(Rpc::Commit), 0);
+    assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1);
+}
+
+/// The tasks behind the connection end with the runtime that it was made on.
+#[test]
+fn a_backend_outlives_the_runtime_that_it_was_first_used_on() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let emulator = second.block_on(start());
+    let backend = connect(&emulator);
+    let request = ask("job", LONG);
+    first.block_on(granted(&backend, &request));
+    drop(first);
+    assert!(second.block_on(extended(&backend, &request)));
+    assert!(second.block_on(released(&backend, &request)));
+}

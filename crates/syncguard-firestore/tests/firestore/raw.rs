@@ -1,0 +1,117 @@
+//! The documents, seen and changed by hand.
+
+use std::collections::BTreeMap;
+
+use firestore_emulator::Emulator;
+use gcloud_sdk::{
+    google::firestore::v1::{
+        BatchGetDocumentsRequest, CommitRequest, Document, ListDocumentsRequest, MapValue, Value,
+        Write, batch_get_documents_response::Result as Found, firestore_client::FirestoreClient,
+        value::ValueType, write::Operation,
+    },
+    tonic::{Status, transport::Channel},
+};
+
+use crate::PROJECT;
+
+/// A client without any of the backend in it.
+#[derive(Clone)]
+pub(crate) struct Raw(FirestoreClient<Channel>);
+
+pub(crate) type Fields = BTreeMap<String, ValueType>;
+
+fn database() -> String {
+    format!("projects/{PROJECT}/databases/(default)")
+}
+
+fn name(path: &str) -> String {
+    format!("{}/documents/{path}", database())
+}
+
+impl Raw {
+    pub(crate) fn connect(emulator: &Emulator) -> Self {
+        let endpoint = Channel::from_shared(format!("http://{}", emulator.address())).unwrap();
+        Self(FirestoreClient::new(endpoint.connect_lazy()))
+    }
+
+    /// Reads a document by its path, such as `locks/job`.
+    pub(crate) async fn read(&self, path: &str) -> Option<Fields> {
+        let request = BatchGetDocumentsRequest {
+            database: database(),
+            documents: vec![name(path)],
+            ..BatchGetDocumentsRequest::default()
+        };
+        let mut client = self.0.clone();
+        let mut stream = client.batch_get_documents(request).await.unwrap().into_inner();
+        match stream.message().await.unwrap().unwrap().result {
+            Some(Found::Found(document)) => Some(fields(document)),
+            _ => None,
+        }
+    }
+
+    /// Replaces a document.
+    pub(crate) async fn set(&self, path: &str, fields: Fields) -> Result<(), Status> {
+        let value = |value_type| Value { value_type: Some(value_type) };
+        let fields = fields.into_iter().map(|(name, field)| (name, value(field))).collect();
+        let document = Document { name: name(path), fields, ..Document::default() };
+        self.write(Operation::Update(document)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) {
+        self.write(Operation::Delete(name(path))).await.unwrap();
+    }
+
+    /// Gives the ids of all documents in a collection.
+    pub(crate) async fn ids(&self, collection: &str) -> Vec<String> {
+        let request = ListDocumentsRequest {
+            parent: format!("{}/documents", database()),
+            collection_id: collection.to_owned(),
+            page_size: 10_000,
+            ..ListDocumentsRequest::default()
+        };
+        let listed = self.0.clone().list_documents(request).await.unwrap().into_inner();
+        let id = |document: Document| document.name.rsplit('/').next().unwrap().to_owned();
+        listed.documents.into_iter().map(id).collect()
+    }
+
+    async fn write(&self, operation: Operation) -> Result<(), Status> {
+        let writes = vec![Write { operation: Some(operation), ..Write::default() }];
+        let request = CommitRequest { database: database(), writes, ..CommitRequest::default() };
+        self.0.clone().commit(request).await.map(drop)
+    }
+}
+
+fn fields(document: Document) -> Fields {
+    let value = |value: Value| value.value_type.unwrap();
+    document.fields.into_iter().map(|(name, field)| (name, value(field))).collect()
+}
+
+pub(crate) fn text(value: &str) -> ValueType {
+    ValueType::StringValue(value.to_owned())
+}
+
+pub(crate) fn integer(value: i64) -> ValueType {
+    ValueType::IntegerValue(value)
+}
+
+pub(crate) fn double(value: f64) -> ValueType {
+    ValueType::DoubleValue(value)
+}
+
+/// A map of marks with one id.
+pub(crate) fn marked(id: &str, at: i64) -> ValueType {
+    let at = Value { value_type: Some(integer(at)) };
+    ValueType::MapValue(MapValue { fields: [(id.to_owned(), at)].into() })
+}
+
+/// The ids in a map of marks.
+pub(crate) fn marks(fields: &Fields) -> Vec<String> {
+    match fields.get("abandoned") {
+        Some(ValueType::MapValue(MapValue { fields })) => fields.keys().cloned().collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub(crate) fn record<const N: usize>(fields: [(&str, ValueType); N]) -> Fields {
+    fields.map(|(name, value)| (name.to_owned(), value)).into()
+}

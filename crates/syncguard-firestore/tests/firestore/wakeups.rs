@@ -1,0 +1,144 @@
+//! Waiters that are woken by the end of a lock.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
+
+use firestore_emulator::{Emulator, Fault, Rpc};
+use gcloud_sdk::tonic::Code;
+use syncguard_core::{LockBackend, SyncGuard};
+use syncguard_firestore::FirestoreBackend;
+use syncguard_tests::proxy::Proxy;
+
+use crate::{LONG, ask, config, connect, extended, granted, key, raw::Raw, released, start};
+
+/// How long a waiter has to be woken. Without a wake-up it would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn started() -> (Emulator, Proxy, FirestoreBackend) {
+    let emulator = start().await;
+    let proxy = Proxy::start(emulator.address()).await.unwrap();
+    let mine = config(&emulator).emulator(proxy.address().to_string()).connect().unwrap();
+    (emulator, proxy, mine)
+}
+
+/// Polls once, which subscribes, and tells whether there is no news yet.
+async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
+    poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await
+}
+
+/// Waits until the document is listened to and that is told.
+async fn subscribed(backend: &FirestoreBackend, text: &str) {
+    tokio::time::timeout(PATIENCE, backend.released(&key(text))).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
+    let (emulator, _proxy, mine) = started().await;
+    let theirs = connect(&emulator);
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    subscribed(&mine, "job").await;
+    let job = key("job");
+    let mut news = pin!(mine.released(&job));
+    for _ in 0..20 {
+        assert!(waits(&mut news).await, "nothing was released");
+        assert!(extended(&theirs, &request).await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(released(&theirs, &request).await);
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_ends_a_lock_in_whatever_way_wakes() {
+    let (emulator, _proxy, mine) = started().await;
+    let (theirs, raw) = (connect(&emulator), Raw::connect(&emulator));
+    subscribed(&mine, "job").await;
+    let job = key("job");
+    for way in ["by force", "by calling off", "by hand, as another client does"] {
+        let request = ask("job", LONG);
+        granted(&theirs, &request).await;
+        let mut news = pin!(mine.released(&job));
+        assert!(waits(&mut news).await);
+        match way {
+            "by force" => assert!(theirs.force_release(&job).await.unwrap().is_some()),
+            "by calling off" => theirs.abandon(request.lock_id, &job).await.unwrap(),
+            _ => raw.delete("locks/job").await,
+        }
+        tokio::time::timeout(PATIENCE, news).await.expect(way);
+    }
+}
+
+#[tokio::test]
+async fn all_waiters_of_a_client_share_one_connection_and_one_stream() {
+    let (emulator, proxy, mine) = started().await;
+    granted(&mine, &ask("even", LONG)).await;
+    let before = proxy.counts().connections;
+    let mut waiters = tokio::task::JoinSet::new();
+    for waiter in 0..50 {
+        let mine = mine.clone();
+        let text = if waiter % 2 == 0 { "even" } else { "odd" };
+        waiters.spawn(async move { subscribed(&mine, text).await });
+    }
+    waiters.join_all().await;
+    // A key that nobody waited on when the stream was opened.
+    subscribed(&mine, "later").await;
+    assert_eq!(proxy.counts().connections, before, "the one that is there");
+    assert_eq!(emulator.calls().of(Rpc::Listen), 1, "one for all keys");
+}
+
+#[tokio::test]
+async fn waiters_are_woken_by_a_new_stream_and_listen_on_it() {
+    let (emulator, proxy, mine) = started().await;
+    subscribed(&mine, "job").await;
+    let job = key("job");
+    let mut news = pin!(mine.released(&job));
+    assert!(waits(&mut news).await);
+    assert!(proxy.cut_all().await > 0, "the stream is gone");
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    assert!(emulator.calls().of(Rpc::Listen) > 1);
+    let theirs = connect(&emulator);
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    let mut news = pin!(mine.released(&job));
+    assert!(waits(&mut news).await);
+    assert!(released(&theirs, &request).await);
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_waiter_without_a_stream_follows_its_schedule() {
+    let emulator = start().await;
+    let (mine, theirs) = (connect(&emulator), connect(&emulator));
+    let refused = Fault::refuse(Code::PermissionDenied).on(Rpc::Listen).times(1_000);
+    let refused = emulator.inject(refused);
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    let locks = SyncGuard::new(mine);
+    let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
+    refused.happened(2).await;
+    assert!(released(&theirs, &request).await);
+    let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
+    assert_eq!(guard.fence().unwrap().number(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_ends_some_time_after_its_last_waiter_and_begins_again() {
+    let (emulator, _proxy, mine) = started().await;
+    let theirs = connect(&emulator);
+    subscribed(&mine, "job").await;
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    subscribed(&mine, "job").await;
+    assert_eq!(emulator.calls().of(Rpc::Listen), 2, "the first one was given up");
+    let job = key("job");
+    let mut news = pin!(mine.released(&job));
+    assert!(waits(&mut news).await);
+    assert!(released(&theirs, &request).await);
+    tokio::time::timeout(PATIENCE, news).await.unwrap();
+}
