@@ -22,7 +22,14 @@ pub(crate) struct Names {
     pub(crate) fence: DocumentName,
 }
 
-/// How a key stands that can be granted.
+/// How a key stands.
+enum Standing {
+    Free(Free),
+    /// It is the answer.
+    Settled(AcquireOutcome),
+}
+
+/// A key that can be granted.
 struct Free {
     now: Timestamp,
     fence: Fence,
@@ -60,8 +67,8 @@ pub(crate) async fn acquire(
     loop {
         let read = store.client.read([&names.lock, &names.fence]).await?;
         let free = match standing(store, request, &names, read)? {
-            Ok(free) => free,
-            Err(outcome) => return Ok(outcome),
+            Standing::Free(free) => free,
+            Standing::Settled(outcome) => return Ok(outcome),
         };
         let grant = Grant { fence: free.fence, expires_at: free.now.after(request.ttl) };
         let written = grant_of(request, &names, free, grant);
@@ -77,13 +84,12 @@ pub(crate) async fn acquire(
     }
 }
 
-/// Looks how the key stands: free, or not.
 fn standing(
     store: &Store,
     request: &AcquireRequest,
     names: &Names,
     read: Read<[Option<Document>; 2]>,
-) -> Result<Result<Free, AcquireOutcome>, Failure> {
+) -> Result<Standing, Failure> {
     let Read { at: now, found: [lock, counter] } = read;
     let counter = counter.as_ref().map(Counter::parse);
     if counter.as_ref().is_some_and(|counter| counter.marks.has(request.lock_id)) {
@@ -93,7 +99,7 @@ fn standing(
     if let Some(stored) = &lock
         && let Some(outcome) = taken(store, request, names, stored, now)
     {
-        return Ok(Err(outcome));
+        return Ok(Standing::Settled(outcome));
     }
     let fence = next_fence(lock.as_ref(), counter.as_ref())?;
     refuse_unsafe(store)?;
@@ -101,7 +107,7 @@ fn standing(
     let mut marks = counter.map(|counter| counter.marks).unwrap_or_default();
     marks.prune(now);
     let (lock, counter) = (Expect::unchanged(versions.0), Expect::unchanged(versions.1));
-    Ok(Ok(Free { now, fence, marks, lock, counter }))
+    Ok(Standing::Free(Free { now, fence, marks, lock, counter }))
 }
 
 /// Tells whether somebody has the key, the caller itself included.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use gcloud_sdk::{
-    google_cloud_auth::errors::CredentialsError,
+    error::{Error as DriverError, ErrorKind as DriverKind},
     tonic::{Code, ConnectError, Status},
 };
 use syncguard_core::{Error, ErrorKind, Operation};
@@ -30,7 +30,9 @@ pub(crate) enum Failure {
     #[error("others changed the lock again and again")]
     Contention,
     #[error("there are no credentials that work: {0}")]
-    Credentials(String),
+    NoCredentials(String),
+    #[error("the credentials cannot be had for now: {0}")]
+    NoCredentialsYet(String),
     #[error("{0}")]
     Refused(Refusal, Effect),
     /// Something was written, and what was to follow failed.
@@ -111,12 +113,20 @@ impl Failure {
 
     /// Finds out whether a call was not even sent for want of credentials.
     fn credentials(status: &Status) -> Option<Self> {
-        let cause = causes(status).find(|cause| {
-            cause.is::<gcloud_sdk::error::Error>()
-                || cause.is::<Box<gcloud_sdk::error::Error>>()
-                || cause.is::<CredentialsError>()
-        })?;
-        Some(Self::Credentials(cause.to_string()))
+        causes(status).find_map(|cause| {
+            let boxed = cause.downcast_ref::<Box<DriverError>>().map(Box::as_ref);
+            boxed.or_else(|| cause.downcast_ref::<DriverError>()).map(Self::unauthenticated)
+        })
+    }
+
+    /// Sorts what the driver reports of credentials.
+    pub(crate) fn unauthenticated(error: &DriverError) -> Self {
+        match error.kind() {
+            DriverKind::Credentials(cause) if cause.is_transient() => {
+                Self::NoCredentialsYet(error.to_string())
+            }
+            _ => Self::NoCredentials(error.to_string()),
+        }
     }
 
     /// Makes the core's error.
@@ -144,7 +154,8 @@ impl Failure {
                 (ErrorKind::Internal, Effect::None)
             }
             Self::Contention => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::Credentials(_) => (ErrorKind::AuthFailed, Effect::None),
+            Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::None),
+            Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::None),
             Self::Refused(refusal, effect) => (classify_code(refusal.code), *effect),
             Self::HalfDone(failure) => (failure.classify().0, Effect::Unknown),
         }

@@ -19,12 +19,12 @@ use crate::{
 
 /// How a commit ended that was to move an expiry.
 enum Moved {
-    /// It tells.
-    Settled(ExtendOutcome),
+    /// It was made at this time.
+    Made { at: Timestamp },
+    /// The grant was over by then.
+    Over,
     /// Nothing was written: the document was not as it was known.
     Outdated,
-    /// It was written, but counts from an earlier time than that of the request.
-    TooEarly,
 }
 
 /// Moves the expiry: one round trip where this client knows the grant, and two otherwise, or three if the
@@ -35,30 +35,47 @@ pub(crate) async fn extend(
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
-    let mut written = false;
+    let (asked, mut written) = (Sent::now(), false);
     if let Some((known, now)) = at_hand(store, lock.lock_id) {
         hint = Some(known.document.clone());
         match move_expiry(store, lock.lock_id, known, now, ttl).await? {
-            Moved::Settled(outcome) => return Ok(outcome),
+            Moved::Made { at } if is_too_early(now, at, asked.elapsed()) => written = true,
+            Moved::Made { .. } => return Ok(extended(now, ttl)),
+            Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
             Moved::Outdated => {}
-            Moved::TooEarly => written = true,
         }
     }
-    let asked = ask(store, lock.lock_id, hint, ttl).await;
-    asked.map_err(|failure| if written { Failure::HalfDone(failure.into()) } else { failure })
+    let moved = ask(store, lock.lock_id, hint, ttl).await;
+    moved.map_err(|failure| if written { Failure::HalfDone(failure.into()) } else { failure })
+}
+
+fn extended(now: Timestamp, ttl: Ttl) -> ExtendOutcome {
+    ExtendOutcome::Extended { expires_at: now.after(ttl) }
 }
 
 /// Gives what is needed for an extend without a question: the grant, and what time it is at the server.
 ///
-/// The latest that it can be is taken for the present, so that the expiry is never too early. A grant
-/// that may be over by then is not extended on trust.
+/// The latest that it can be is taken for the present, so the expiry is never too early, unless the
+/// server's clock was set since it was read. [`is_too_early`] finds that out, and then the time is asked
+/// for. A grant that may be over by then is not extended on trust.
 fn at_hand(store: &Store, id: LockId) -> Option<(Known, Timestamp)> {
     let now = store.client.clock.now()?.latest;
     let known = store.grants.find(id)?;
     is_live(known.expires_at, now).then_some((known, now))
 }
 
+/// Tells whether the server's clock showed more than `now` when an extend was asked for that took so long.
+///
+/// Its commit was made no later than asked for plus the time that it took.
+fn is_too_early(now: Timestamp, committed: Timestamp, took: Duration) -> bool {
+    // Timestamps are rounded down, which takes a millisecond at the most.
+    let rounding = Duration::from_millis(1);
+    committed.since(now) > took + rounding
+}
+
 /// Looks, and then moves the expiry.
+///
+/// The time of the read is no earlier than that of the request, so a ttl after it is long enough.
 async fn ask(
     store: &Store,
     id: LockId,
@@ -75,8 +92,10 @@ async fn ask(
             return Ok(ExtendOutcome::NotHeld(NotHeld::Expired));
         }
         let known = Known { document, version: stored.version, expires_at: stored.expires_at() };
-        if let Moved::Settled(outcome) = move_expiry(store, id, known, at, ttl).await? {
-            return Ok(outcome);
+        match move_expiry(store, id, known, at, ttl).await? {
+            Moved::Made { .. } => return Ok(extended(at, ttl)),
+            Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
+            Moved::Outdated => {}
         }
         sleep(pauses.next().ok_or(Failure::Contention)?).await;
     }
@@ -89,13 +108,8 @@ async fn ask(
 /// No condition of a commit can speak of the time, so a commit that arrives late may move the expiry of
 /// a grant that is over by then. When it was made is known afterwards, and what the expiry was until
 /// then is known from the version. A grant that was over is taken back. Until that is done the key looks
-/// held, and nobody else can have been granted it: their commit would have changed the version.
-///
-/// # Why it is long enough
-///
-/// `now` is never earlier than the server's clock was when this was asked for, unless that clock was set
-/// meanwhile. The time of the commit shows that: it was made no earlier than asked for, and no later
-/// than that plus the time that the call took.
+/// held, and nobody else can have been granted it: their commit would have changed the version. Where the
+/// answer is lost as well, the caller is told that it does not know, and ends the lock when it gives up.
 async fn move_expiry(
     store: &Store,
     id: LockId,
@@ -110,7 +124,6 @@ async fn move_expiry(
         expiry_fields(expires_at),
         Expect::Version(known.version),
     );
-    let sent = Sent::now();
     let committed = match store.client.commit(vec![write]).await {
         Ok(Some(committed)) => committed,
         Ok(None) => {
@@ -123,26 +136,15 @@ async fn move_expiry(
             return Err(failure);
         }
     };
-    let took = sent.elapsed();
     let unread = || Failure::HalfDone(Failure::Unreadable("the version of the lock").into());
     let version = *committed.versions.first().ok_or_else(unread)?;
     if !is_live(known.expires_at, committed.at) {
         store.grants.forget(id);
         take_back(store, &known.document, Expect::Version(version)).await;
-        return Ok(Moved::Settled(ExtendOutcome::NotHeld(NotHeld::Expired)));
+        return Ok(Moved::Over);
     }
     store.grants.remember(id, Known { version, expires_at, ..known });
-    if is_too_early(now, committed.at, took) {
-        return Ok(Moved::TooEarly);
-    }
-    Ok(Moved::Settled(ExtendOutcome::Extended { expires_at }))
-}
-
-/// Tells whether the server's clock already showed more than `now` when a commit was asked for.
-fn is_too_early(now: Timestamp, committed: Timestamp, took: Duration) -> bool {
-    // Timestamps are rounded down, which takes a millisecond at the most.
-    let rounding = Duration::from_millis(1);
-    committed.since(now) > took + rounding
+    Ok(Moved::Made { at: committed.at })
 }
 
 /// Ends a grant that was over and was revived.

@@ -51,7 +51,7 @@ impl Settings {
         let headers = match &self.endpoint {
             Endpoint::Service(None) => {
                 let found = GoogleAuthHeaders::from_adc_with_scopes(vec![SCOPE.to_owned()]).await;
-                found.map_err(|error| Failure::Credentials(error.to_string()))?
+                found.map_err(|error| Failure::unauthenticated(&error))?
             }
             Endpoint::Service(Some(credentials)) => credentials.clone().into(),
             Endpoint::Emulator(_) => anonymous::Builder::new().build().into(),
@@ -89,20 +89,70 @@ impl Settings {
 mod tests {
     use std::time::Duration;
 
-    use gcloud_sdk::google_cloud_auth::credentials::anonymous;
+    use gcloud_sdk::{
+        google_cloud_auth::{
+            credentials::{CacheableResource, Credentials, CredentialsProvider, anonymous},
+            errors::CredentialsError,
+        },
+        tonic::codegen::http::{Extensions, HeaderMap},
+    };
+    use syncguard_core::{ErrorKind, Operation};
 
     use super::{Endpoint, Settings};
+    use crate::{
+        client::{Client, Search, Write},
+        clock::{Report, ServerClock},
+    };
 
-    /// Where two providers of cryptography are compiled in, or none, this panics.
-    #[tokio::test]
-    async fn a_client_with_tls_is_made_without_connecting() {
-        let settings = Settings {
-            endpoint: Endpoint::Service(Some(anonymous::Builder::new().build())),
+    fn settings(credentials: Credentials) -> Settings {
+        Settings {
+            endpoint: Endpoint::Service(Some(credentials)),
             database: "projects/p/databases/(default)".to_owned(),
             locks: "locks".to_owned(),
             request_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
-        };
-        assert!(settings.client().await.is_ok());
+        }
+    }
+
+    /// Where two providers of cryptography are compiled in, or none, this panics.
+    #[tokio::test]
+    async fn a_client_with_tls_is_made_without_connecting() {
+        assert!(settings(anonymous::Builder::new().build()).client().await.is_ok());
+    }
+
+    #[derive(Debug)]
+    struct Failing {
+        transient: bool,
+    }
+
+    impl CredentialsProvider for Failing {
+        async fn headers(
+            &self,
+            _: Extensions,
+        ) -> Result<CacheableResource<HeaderMap>, CredentialsError> {
+            Err(CredentialsError::from_msg(self.transient, "no token"))
+        }
+
+        async fn universe_domain(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[tokio::test]
+    async fn without_credentials_nothing_is_sent_and_the_error_says_why() {
+        for (transient, kind) in
+            [(false, ErrorKind::AuthFailed), (true, ErrorKind::ServiceUnavailable)]
+        {
+            let settings = settings(Credentials::from(Failing { transient }));
+            let client = Client::new(settings, ServerClock::new(Report::Silence));
+            let search = Search { condition: None, order: None, limit: 1 };
+            let reading = client.search(search).await.map(drop).unwrap_err();
+            let committing = client.commit(Vec::<Write>::new()).await.map(drop).unwrap_err();
+            for failure in [reading, committing] {
+                let error = failure.into_error(Operation::Acquire);
+                assert_eq!((error.kind(), error.may_have_applied()), (kind, false), "{error:?}");
+                assert!(error.to_string().contains("credentials"), "{error}");
+            }
+        }
     }
 }
