@@ -22,6 +22,8 @@ const ROUNDS: usize = 4;
 /// does, it queues for the key's advisory lock and writes, on conditions that are tested on the
 /// latest versions of the rows. If they do not hold, the key has changed hands while it queued, and
 /// asking again tells who has it now.
+///
+/// Where the key was seen held a moment ago, only its first part is sent at first.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -30,47 +32,58 @@ pub(crate) async fn acquire(
         return Err(Failure::SharedMode);
     }
     let key = StoredKey::of(&request.key)?;
+    let outcome = attempt(store, request, &key).await?;
+    match &outcome {
+        AcquireOutcome::Contended { holder: Some(Holder { free_in: Some(free_in), .. }) } => {
+            store.sightings.note(&key.key, *free_in);
+        }
+        _ => store.sightings.forget(&key.key),
+    }
+    Ok(outcome)
+}
+
+async fn attempt(
+    store: &Store,
+    request: &AcquireRequest,
+    key: &StoredKey,
+) -> Result<AcquireOutcome, Failure> {
+    if store.sightings.is_held(&key.key) {
+        let row = store.connections.row(look(store, request, key)).await?;
+        if let Some(outcome) = standing(&row, request)? {
+            return Ok(outcome);
+        }
+    }
     for _ in 0..ROUNDS {
-        match store.connections.row(statement(store, request, &key)).await {
-            Ok(row) => {
-                if let Some(outcome) = outcome(&row, request)? {
-                    return Ok(outcome);
-                }
-            }
-            Err(failure) => return Err(refusal(failure)),
+        let row = store.connections.row(statement(store, request, key)).await.map_err(refusal)?;
+        if let Some(outcome) = standing(&row, request)? {
+            return Ok(outcome);
+        }
+        if let Some(fence) = fence(&row, "granted_fence")? {
+            let grant = Grant { fence, expires_at: timestamp(&row, "granted_expires_at_ms")? };
+            return Ok(AcquireOutcome::Granted(grant));
         }
     }
     Ok(AcquireOutcome::Contended { holder: None })
+}
+
+fn look(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
+    Statement::read(&store.sql.stand)
+        .text(&key.key)
+        .text(request.lock_id.as_str())
+        .integer(GRACE_MS)
 }
 
 fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
     Statement::write(&store.sql.acquire)
         .text(&key.key)
         .text(request.lock_id.as_str())
+        .integer(GRACE_MS)
         .integer(request.ttl.as_millis())
         .text(&key.fence_key)
         .text(&key.user_key)
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
-        .integer(GRACE_MS)
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
         .text(&store.lock_timeout)
-}
-
-/// Reads what the statement found, or made. `None` if the key changed hands meanwhile.
-fn outcome(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
-    if value(row, "refused")? {
-        return Err(Failure::Abandoned);
-    }
-    if text(row, "held_lock_id").is_some() {
-        return held(row, request).map(Some);
-    }
-    match fence(row, "fence")? {
-        Some(fence) => {
-            let grant = Grant { fence, expires_at: timestamp(row, "expires_at_ms")? };
-            Ok(Some(AcquireOutcome::Granted(grant)))
-        }
-        None => Ok(None),
-    }
 }
 
 /// Tells what a violated constraint means. Either way the statement was undone as a whole.
@@ -84,18 +97,24 @@ fn refusal(failure: Failure) -> Failure {
     }
 }
 
-/// Reads the row that stands in the way, which may be the id's own.
-fn held(row: &PgRow, request: &AcquireRequest) -> Result<AcquireOutcome, Failure> {
-    let fence = fence(row, "held_fence")?.ok_or(Failure::Unreadable("fence"))?;
-    let grant = Grant { fence, expires_at: timestamp(row, "held_expires_at_ms")? };
+/// Reads what stands in the way, which may be the id's own grant.
+fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+    if value(row, "refused")? {
+        return Err(Failure::Abandoned);
+    }
+    let Some(lock_id) = text(row, "lock_id") else {
+        return Ok(None);
+    };
+    let fence = fence(row, "fence")?.ok_or(Failure::Unreadable("fence"))?;
+    let grant = Grant { fence, expires_at: timestamp(row, "expires_at_ms")? };
     let now = timestamp(row, "now_ms")?;
-    let holder = if text(row, "held_lock_id") != Some(request.lock_id.as_str()) {
-        Some(Holder::new(grant, owner(row, "held_owner"), now, Capabilities::GRACE))
+    let holder = if lock_id != request.lock_id.as_str() {
+        Some(Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE))
     } else if grant.expires_at.is_live(now, Capabilities::GRACE) {
-        return Ok(AcquireOutcome::Granted(grant));
+        return Ok(Some(AcquireOutcome::Granted(grant)));
     } else {
         // An id names one grant at the most, and this one has had it.
         None
     };
-    Ok(AcquireOutcome::Contended { holder })
+    Ok(Some(AcquireOutcome::Contended { holder }))
 }

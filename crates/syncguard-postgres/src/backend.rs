@@ -10,7 +10,7 @@ use syncguard_core::{
 
 use crate::{
     PostgresConfig, acquire, check, connection::Connections, error::Failure, extend, lookup,
-    operate, release, schema, sql::Sql, tables::Tables, wait, wait::Waiters,
+    operate, release, schema, sightings::Sightings, sql::Sql, tables::Tables, wait, wait::Waiters,
 };
 
 /// Keeps locks in PostgreSQL. Cheap to clone; the clones share their connections, and another one
@@ -30,6 +30,7 @@ pub(crate) struct Store {
     /// In milliseconds, as statements take it.
     pub(crate) lock_timeout: String,
     pub(crate) waiters: Waiters,
+    pub(crate) sightings: Sightings,
 }
 
 impl PostgresBackend {
@@ -96,7 +97,7 @@ impl LockBackend for PostgresBackend {
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        let outcome = release::release(&self.0, lock.lock_id).await;
+        let outcome = release::release(&self.0, lock).await;
         outcome.map_err(during(Operation::Release)).map_err(|error| about(error, lock))
     }
 

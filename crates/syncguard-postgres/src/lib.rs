@@ -16,6 +16,7 @@ mod operate;
 mod pool;
 mod release;
 mod schema;
+mod sightings;
 mod sql;
 mod statement;
 mod tables;

@@ -12,6 +12,7 @@ use crate::{
     error::Failure,
     listener::Line,
     pool::{Pool, Source},
+    sightings::Sightings,
     sql::{Company, Sql},
     statement::Sending,
     tables::Tables,
@@ -49,6 +50,7 @@ impl PostgresConfig {
             tables,
             lock_timeout: self.lock_timeout.as_millis().to_string(),
             waiters: Waiters::new(line),
+            sightings: Sightings::default(),
         })
     }
 

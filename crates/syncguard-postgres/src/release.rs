@@ -1,6 +1,6 @@
 //! Releasing and abandoning.
 
-use syncguard_core::{LockId, LockKey, NotHeld, ReleaseOutcome};
+use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
 
 use crate::{
     backend::Store,
@@ -20,13 +20,16 @@ const ROUNDS: usize = 4;
 /// its ttl: what the holder gave up early it then has until the end, and nobody else has it
 /// meanwhile. The fence never goes back, because a grant does wait, and takes along what was committed
 /// before it.
-pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOutcome, Failure> {
+pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
     let statement = Statement::write(&store.sql.release)
-        .text(lock_id.as_str())
+        .text(lock.lock_id.as_str())
         .integer(GRACE_MS)
         .text(&store.channel)
         .short(CLASS);
     let row = store.connections.row(statement).await?;
+    if let Some(Ok(stored)) = lock.key.as_ref().map(StoredKey::of) {
+        store.sightings.forget(&stored.key);
+    }
     Ok(match value(&row, "released")? {
         true => ReleaseOutcome::Released,
         false => ReleaseOutcome::NotHeld(NotHeld::Unknown),

@@ -16,6 +16,7 @@ pub(crate) enum Company {
 /// Each statement as it is sent.
 pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
+    pub(crate) stand: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) release: SqlStr,
     pub(crate) abandon: SqlStr,
@@ -35,12 +36,14 @@ impl Sql {
             Company::Others => without_comments(include_str!("sql/sound.sql")),
         };
         let statement = |text: &str| {
-            let sent = without_comments(&tables.fill(text)).replace("{sound}", &sound);
+            let text = text.replace("{stand}", include_str!("sql/stand.sql"));
+            let sent = without_comments(&tables.fill(&text)).replace("{sound}", &sound);
             // Nothing has been filled in but names that were found to be plain, and text of ours.
             AssertSqlSafe(Arc::<str>::from(sent)).into_sql_str()
         };
         Self {
             acquire: statement(include_str!("sql/acquire.sql")),
+            stand: statement(include_str!("sql/stand.sql")),
             extend: statement(include_str!("sql/extend.sql")),
             release: statement(include_str!("sql/release.sql")),
             abandon: statement(include_str!("sql/abandon.sql")),

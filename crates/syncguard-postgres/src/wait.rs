@@ -38,7 +38,8 @@ const COMMIT: Duration = Duration::from_millis(2);
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match StoredKey::of(key) {
         Ok(stored) if store.waiters.wake_up() == WakeUp::Notified => {
-            store.waiters.news(stored.key).await;
+            store.waiters.news(stored.key.clone()).await;
+            store.sightings.forget(&stored.key);
         }
         // Without a name there is no lock either; an attempt says so.
         _ => std::future::pending().await,

@@ -15,12 +15,12 @@ mod throughput;
 use syncguard_core::{SyncGuard, UnsafeSettings};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_tests::{
-    bench::{Table, wait_as_told},
+    bench::{Table, apart, wait_as_told},
     server::PostgresServer,
 };
 
 fn main() {
-    // One thread for the clients and one for the server: more of them stand in each other's way.
+    // One processor for the clients and the others for the server.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap();
     // Cargo itself passes `--bench`.
@@ -36,6 +36,7 @@ fn main() {
 async fn measure_all() {
     let server = PostgresServer::builder().setting("shared_buffers", "256MB");
     let server = server.start().await.unwrap();
+    apart(server.pid().unwrap());
     let mut table = Table::default();
     speed::measure(&server, &mut table).await;
     throughput::measure(&server.url(), &mut table).await;

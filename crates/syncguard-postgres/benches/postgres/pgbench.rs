@@ -21,7 +21,7 @@ pub(crate) fn acquire_and_release(server: &PostgresServer, key: &str, pairs: usi
     ];
     let acquire = with_names(
         include_str!("../../src/sql/acquire.sql"),
-        &["key", "id", "ttl", "fence_key", "key", "owner", "grace", "top", "patience"],
+        &["key", "id", "grace", "ttl", "fence_key", "key", "owner", "top", "patience"],
     );
     let release =
         with_names(include_str!("../../src/sql/release.sql"), &["id", "grace", "channel", "class"]);

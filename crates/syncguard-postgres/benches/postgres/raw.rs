@@ -22,6 +22,7 @@ pub(crate) const CLASS: i32 = i32::from_be_bytes(*b"SGwt");
 
 /// Gives a statement of the backend as it sends it.
 pub(crate) fn statement(text: &str) -> String {
+    let text = text.replace("{stand}", include_str!("../../src/sql/stand.sql"));
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
     text.replace("{locks}", "\"syncguard_locks\"")
@@ -72,15 +73,15 @@ impl Raw {
         let query = sqlx::query(self.acquire.clone())
             .bind(key)
             .bind(id.as_str())
+            .bind(1_000_i64)
             .bind(30_000_i64)
             .bind(format!("fence:{key}"))
             .bind(key)
             .bind(None::<&str>)
-            .bind(1_000_i64)
             .bind(900_000_000_000_000_i64)
             .bind("4000");
         let rows = query.fetch_all(&mut self.connection).await.unwrap();
-        rows[0].get::<Option<&str>, _>("fence").is_some()
+        rows[0].get::<Option<&str>, _>("granted_fence").is_some()
     }
 
     /// Does what the TypeScript client does, with everything prepared: eight round trips and five.

@@ -80,6 +80,51 @@ async fn each_operation_is_one_round_trip() {
     }
 }
 
+/// Who has seen a key held looks before it asks again. That must cost nobody anything who hears of the
+/// release, and keep nobody from a key that was given up in silence.
+#[tokio::test]
+async fn a_key_that_was_seen_held_is_looked_at_first_until_its_release_is_heard_of() {
+    let network = Network::up().await;
+    let config = network.names.config(&network.url()).max_connections(1);
+    let backend = config.listen_url(&network.server.url()).unwrap().connect().await.unwrap();
+    let peer = network.past_the_proxy().await;
+    // Gives the round trips of an acquire after somebody has released what this client saw held.
+    let trips = async |holder: &PostgresBackend, hears: bool| {
+        let (held, next) = (ask("job", LONG), ask("job", LONG));
+        granted(holder, &held).await;
+        let mut news = pin!(backend.released(&held.key));
+        if hears {
+            news.as_mut().await;
+            assert!(
+                is_contended(&backend, "job").await,
+                "the key is watched, and that was the news"
+            );
+            news.set(backend.released(&held.key));
+            assert!(
+                std::future::poll_fn(|context| Poll::Ready(
+                    news.as_mut().poll(context).is_pending()
+                ))
+                .await
+            );
+        }
+        assert!(is_contended(&backend, "job").await && is_contended(&backend, "job").await);
+        assert!(released(holder, &held).await);
+        if hears {
+            news.await;
+        }
+        let tally = network.proxy.tally(Flow::Requests, || Occurrences::of(SYNC));
+        granted(&backend, &next).await;
+        let trips = tally.total();
+        assert!(released(&backend, &next).await);
+        trips
+    };
+    // The first time, each statement is prepared.
+    trips(&peer, false).await;
+    assert_eq!(trips(&peer, false).await, 2);
+    assert_eq!(trips(&backend, false).await, 1);
+    assert_eq!(trips(&peer, true).await, 1);
+}
+
 /// A driver that sends a statement again whose answer was lost grants twice, and one that sees its own
 /// lock as somebody else's never gets it.
 #[tokio::test]

@@ -225,6 +225,7 @@ fn without_turns(names: &Names) -> String {
     assert_eq!(acquire.matches(lock).count(), 1);
     acquire
         .replace(lock, "NULL")
+        .replace("{stand}", include_str!("../../src/sql/stand.sql"))
         .replace("{sound}", "true")
         .replace("{locks}", &names.locks)
         .replace("{counters}", &names.counters)
@@ -240,21 +241,21 @@ async fn ours_without_turns(url: String, names: Names, journal: Arc<Journal>) {
         let query = sqlx::query(sqlx::AssertSqlSafe(acquire.as_str()))
             .bind(&text)
             .bind(id.as_str())
+            .bind(1_000_i64)
             .bind(20_i64)
             .bind(format!("fence:{text}"))
             .bind(&text)
             .bind(None::<String>)
-            .bind(1_000_i64)
             .bind(900_000_000_000_000_i64)
             .bind("4000");
         let row = query.fetch_one(&mut foreign.0).await.unwrap();
-        let Some(fence) = row.get::<Option<String>, _>("fence") else { continue };
+        let Some(fence) = row.get::<Option<String>, _>("granted_fence") else { continue };
         let entered = server_micros(&mut foreign).await;
         let left = server_micros(&mut foreign).await;
         let gone = format!("DELETE FROM {} WHERE lock_id = '{}'", names.locks, id.as_str());
         let deleted = sqlx::query(sqlx::AssertSqlSafe(gone)).execute(&mut foreign.0).await.unwrap();
         let robbed = deleted.rows_affected() == 0;
-        let (fence, over) = (fence.parse().unwrap(), over(row.get("expires_at_ms")));
+        let (fence, over) = (fence.parse().unwrap(), over(row.get("granted_expires_at_ms")));
         journal.record(&text, Hold { entered, left, over, fence, robbed });
     }
 }
