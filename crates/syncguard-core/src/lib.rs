@@ -15,14 +15,14 @@ pub mod architecture {}
 pub use backend::{
     AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, DynBackend, ExtendOutcome,
     Fencing, Finding, Grant, Holder, ListRequest, LockBackend, LockInfo, LockPage, LockQuery,
-    LockRecord, LockRef, Mode, NotHeld, PageToken, ReleaseOutcome, Severity, UnsafeSettings,
-    WakeUp,
+    LockRecord, LockRef, Mode, NotHeld, NullBackend, PageToken, ReleaseOutcome, Severity,
+    UnsafeSettings, WakeUp,
 };
 pub use clock::{BootClock, BootInstant, Clock, ManualClock};
 pub use error::{Error, ErrorKind, Operation};
 pub use lock::{
-    Growth, Jitter, Lease, LockBuilder, LockGuard, Loss, Renew, Retry, Run, Shutdown, SyncGuard,
-    SyncGuardBuilder, TryAcquire,
+    Claim, Growth, Jitter, Lease, LockBuilder, LockGuard, Loss, Once, Renew, Retry, Run, Shutdown,
+    SyncGuard, SyncGuardBuilder, Throttle, TryAcquire,
 };
 pub use value::{
     DisplayHash, DurationExt, Fence, KeyLayout, LockId, LockKey, Owner, Timestamp, Ttl,

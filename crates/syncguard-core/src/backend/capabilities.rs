@@ -4,6 +4,9 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
+    /// Whether a key that is held is kept from others. A backend that does not coordinate at all,
+    /// such as [`NullBackend`](crate::NullBackend), says no.
+    pub exclusive: bool,
     /// How long fences keep increasing.
     pub fencing: Fencing,
     /// Whose clock decides when a grant is over.
@@ -26,6 +29,7 @@ impl Capabilities {
     /// beyond what is required.
     pub const fn new() -> Self {
         Self {
+            exclusive: true,
             fencing: Fencing::Durable,
             clock: ClockAuthority::Store,
             grace: Self::GRACE,
@@ -33,6 +37,13 @@ impl Capabilities {
             wake_up: WakeUp::None,
             list: false,
         }
+    }
+
+    /// States that nothing is kept from anybody.
+    #[must_use]
+    pub const fn without_exclusion(mut self) -> Self {
+        self.exclusive = false;
+        self
     }
 
     /// Sets how long fences keep increasing.

@@ -155,3 +155,49 @@ pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);
 }
+
+/// All that was asked for through a scope ends with its token, and nothing beside it.
+pub async fn a_cancelled_scope_ends_its_locks_and_its_waits<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let (outer, inner) = (CancellationToken::new(), CancellationToken::new());
+    let scope = locks.child(outer.clone()).child(inner.clone());
+    let beside = held(&locks.child(inner.clone()), "beside", LONG).await;
+    let aside = held(&locks, "aside", LONG).await;
+    let held = held(&scope, "held", LONG).await;
+    let wait = tokio::spawn(scope.lock("aside").wait(LONG).acquire());
+    let run = scope.lock("work").run(async |_| {
+        outer.cancel();
+        std::future::pending::<()>().await;
+    });
+    error_of(run.await, ErrorKind::Aborted);
+    error_of(wait.await.expect("no panic"), ErrorKind::Aborted);
+    held.lost().await;
+    assert_eq!(held.loss(), Some(crate::Loss::Cancelled));
+    error_of(held.fence(), ErrorKind::Lost);
+    error_of(scope.lock("late").try_acquire().await, ErrorKind::Aborted);
+    assert!(aside.is_valid() && beside.is_valid());
+    drop(held);
+    inner.cancel();
+    beside.lost().await;
+    drop(beside);
+    drained(&locks).await;
+    for key in ["held", "work", "late", "beside"] {
+        assert!(!is_locked(&a, key).await, "{key}");
+    }
+}
+
+/// Whoever works under a lock may not have noticed that its scope is over.
+pub async fn a_guard_of_a_cancelled_scope_keeps_its_key_until_it_is_dropped<H: Harness>(h: H) {
+    let a = h.client().await;
+    let locks = SyncGuard::new(h.client().await);
+    let token = CancellationToken::new();
+    let guard = held(&locks.child(token.clone()), "k", LONG).await;
+    token.cancel();
+    guard.lost().await;
+    drained(&locks).await;
+    contended(&a, &ask("k", LONG)).await;
+    drop(guard);
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}

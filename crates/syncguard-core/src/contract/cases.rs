@@ -117,6 +117,8 @@ macro_rules! __contract_cases {
                 a_cancelled_token_ends_the_wait_and_the_work
                 a_token_cancelled_beforehand_sends_nothing
                 a_token_ends_an_attempt_that_is_on_its_way
+                a_cancelled_scope_ends_its_locks_and_its_waits
+                a_guard_of_a_cancelled_scope_keeps_its_key_until_it_is_dropped
             }
             failure {
                 a_lost_reply_is_asked_for_again_and_gives_the_same_grant
@@ -155,6 +157,16 @@ macro_rules! __contract_cases {
                 a_panic_in_the_work_releases_the_lock
                 a_hung_job_is_cut_off_by_max_hold
                 a_failed_release_keeps_the_result
+            }
+            patterns {
+                once_is_the_first_until_its_ttl_is_over
+                a_claim_that_is_given_back_can_be_made_again
+                a_throttle_lets_one_pass_in_its_time
+                a_job_that_ends_early_leaves_its_key_taken_for_min_hold
+                a_guard_dropped_early_leaves_its_key_taken_for_min_hold
+                a_lock_held_for_min_hold_is_released_at_once
+                a_doubtful_grant_is_called_off_after_min_hold
+                a_min_hold_beyond_the_ttl_is_refused
             }
             waiting {
                 a_waiter_gets_the_lock_when_it_is_released

@@ -65,6 +65,7 @@ pub mod lookup;
 pub mod operators;
 pub mod ownership;
 pub mod parallel;
+pub mod patterns;
 pub mod running;
 pub mod waiting;
 

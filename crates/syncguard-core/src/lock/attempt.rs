@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 
 use super::{
     builder::Terms,
-    cleanup::{Action, Cleanup},
+    cleanup::{Action, Cleanup, Ending},
     detached::Detached,
     guard::LockGuard,
     lease::Lease,
@@ -55,8 +55,8 @@ async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<A
     match answer {
         Ok(AcquireOutcome::Granted(grant)) => {
             doubt.settle();
-            let ending = if lost { Action::Abandon } else { Action::Release };
-            let guard = guard(&shared, terms, &request, &runtime, grant, sent, ending);
+            let action = if lost { Action::Abandon } else { Action::Release };
+            let guard = guard(&shared, terms, &request, &runtime, grant, sent, action);
             accept(guard, shared.grace).map(Attempted::Granted)
         }
         // Nothing is granted now, but a first request that was lost may still be on its way; the
@@ -89,15 +89,18 @@ fn guard(
     runtime: &Handle,
     grant: Grant,
     sent: BootInstant,
-    ending: Action,
+    action: Action,
 ) -> LockGuard {
     if grant.fence > Fence::WARNING {
         tracing::warn!(key = %terms.key, fence = %grant.fence, "the fence counter nears its limit");
     }
     // From the first send on: where the first answer was lost, the stored grant may be that old.
     let validity = Validity::granted(sent, terms.ttl, terms.max_hold);
+    // From the answer on: the grant was made before that.
+    let keep_until = terms.min_hold.map(|min_hold| shared.clock.now() + min_hold);
+    let ending = Ending { action, keep_until };
     let lease = Lease::new(shared.clone(), runtime.clone(), request, grant, validity, ending);
-    LockGuard::new(lease, terms.renew.unwrap_or_default())
+    LockGuard::new(lease, terms.renew.unwrap_or_default(), &terms.scope)
 }
 
 /// Refuses a grant that arrives after its own deadline; dropping the guard gives it back.
@@ -146,7 +149,7 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if self.open {
             let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
-            let cleanup = Cleanup { key, lock_id, ttl, action: Action::Abandon };
+            let cleanup = Cleanup { key, lock_id, ttl, ending: Action::Abandon.into() };
             self.shared.clean_up(self.runtime, cleanup);
         }
     }

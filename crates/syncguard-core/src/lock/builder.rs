@@ -1,4 +1,4 @@
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,9 +8,12 @@ use super::{
     guard::{LockGuard, TryAcquire},
     renewal::Renew,
     retry::Retry,
+    scope::Scope,
     shared::Shared,
 };
-use crate::{Error, ErrorKind, Holder, LockKey, Mode, Operation, Owner, Ttl};
+use crate::{
+    Error, ErrorKind, Holder, LockKey, Mode, Operation, Owner, Ttl, value::invalid::Invalid,
+};
 
 /// How long a wait lasts unless told otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
@@ -26,6 +29,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// | [`wait`](Self::wait) | 5 s |
 /// | [`retry`](Self::retry) | 10 retries, 100 ms doubling up to 2 s, equal jitter |
 /// | [`renew`](Self::renew) | every third of the ttl in `run` and `try_run`, never otherwise |
+/// | [`min_hold`](Self::min_hold) | none |
 /// | [`max_hold`](Self::max_hold) | none |
 /// | [`owner`](Self::owner) | that of the [`SyncGuard`](crate::SyncGuard), `host:pid` |
 /// | [`mode`](Self::mode) | [`Mode::Exclusive`] |
@@ -35,7 +39,8 @@ pub struct LockBuilder {
     terms: Result<Terms, Error>,
     wait: Option<Duration>,
     retry: Option<Retry>,
-    token: Option<CancellationToken>,
+    /// What ends the wait, and in `run` the work.
+    calls_off: Scope,
 }
 
 /// What is asked of the store, and of the guard that comes of it.
@@ -46,11 +51,29 @@ pub(crate) struct Terms {
     pub(crate) mode: Mode,
     pub(crate) owner: Owner,
     pub(crate) renew: Option<Renew>,
+    pub(crate) min_hold: Option<Duration>,
     pub(crate) max_hold: Option<Duration>,
+    /// What ends the lock itself.
+    pub(crate) scope: Scope,
+}
+
+impl Terms {
+    /// Checks what only the settings together tell.
+    fn checked(self) -> Result<Self, Error> {
+        let limits = [("ttl", Some(self.ttl.as_duration())), ("max_hold", self.max_hold)];
+        for (limit, value) in limits {
+            if let (Some(min_hold), Some(value)) = (self.min_hold, value)
+                && min_hold > value
+            {
+                return Err(Invalid::LongMinHold { min_hold, limit, value }.into());
+            }
+        }
+        Ok(self)
+    }
 }
 
 impl LockBuilder {
-    pub(crate) fn new(shared: Arc<Shared>, key: Result<LockKey, Error>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, scope: &Scope, key: Result<LockKey, Error>) -> Self {
         let owner = shared.owner.clone();
         let terms = key.map(|key| Terms {
             key,
@@ -58,9 +81,11 @@ impl LockBuilder {
             mode: Mode::default(),
             owner,
             renew: None,
+            min_hold: None,
             max_hold: None,
+            scope: scope.clone(),
         });
-        Self { shared, terms, wait: None, retry: None, token: None }
+        Self { shared, terms, wait: None, retry: None, calls_off: scope.clone() }
     }
 
     /// Sets how long the grant lasts unless it is extended: a [`Ttl`], a [`Duration`] or text such
@@ -88,6 +113,17 @@ impl LockBuilder {
         self.set(Ok::<_, Error>(renew), |terms, renew| terms.renew = Some(renew))
     }
 
+    /// Sets how long the key stays taken at the least, from the grant on: a lock that is given back
+    /// before that stays with the store until then. So a job that ends quickly is not run again by
+    /// a machine whose schedule, or clock, is a little behind.
+    ///
+    /// It holds for a release and for a drop, and at most for the ttl, which must not be shorter: a
+    /// process that dies early leaves the key taken for that long as well. The store's grace comes
+    /// on top.
+    pub fn min_hold(self, min_hold: Duration) -> Self {
+        self.set(Ok::<_, Error>(min_hold), |terms, least| terms.min_hold = Some(least))
+    }
+
     /// Sets how long the lock is held at the most, whatever the renewals. A lock that is held for
     /// that long counts as [lost](crate::Loss::MaxHold), so that a hung job does not keep it for
     /// ever.
@@ -106,9 +142,10 @@ impl LockBuilder {
     }
 
     /// Gives up, with [`Aborted`](ErrorKind::Aborted), as soon as `token` is cancelled: the wait,
-    /// and in `run` the work. A guard is not bound to it.
+    /// and in `run` the work. A guard is not bound to it; one of a
+    /// [`child`](crate::SyncGuard::child) is.
     pub fn cancel_on(self, token: CancellationToken) -> Self {
-        Self { token: Some(token), ..self }
+        Self { calls_off: self.calls_off.with(token), ..self }
     }
 
     /// Asks for the lock once.
@@ -125,12 +162,12 @@ impl LockBuilder {
     /// Dropped, it leaves nothing behind: a grant that was made or is made later is released in the
     /// background.
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
-        let Self { shared, terms, token, .. } = self;
-        let terms = terms?;
+        let Self { shared, terms, calls_off, .. } = self;
+        let terms = terms?.checked()?;
         let attempt = shared.attempt(&terms, &shared.runtime(Operation::Acquire)?);
         let attempted = tokio::select! {
             biased;
-            () = cancelled(token.as_ref()) => return Err(aborted(&terms.key)),
+            () = calls_off.ended() => return Err(aborted(&terms.key)),
             attempted = attempt => attempted?,
         };
         Ok(match attempted {
@@ -158,8 +195,8 @@ impl LockBuilder {
         if self.wait == Some(Duration::ZERO) {
             return self.acquire_at_once().await;
         }
-        let Self { shared, terms, wait, retry, token } = self;
-        let terms = terms?;
+        let Self { shared, terms, wait, retry, calls_off } = self;
+        let terms = terms?.checked()?;
         let runtime = shared.runtime(Operation::Acquire)?;
         let retry = retry.unwrap_or_else(|| match wait {
             Some(_) => Retry::default().unlimited(),
@@ -168,7 +205,7 @@ impl LockBuilder {
         let mut acquisition = Acquisition::new(&shared, &terms, runtime);
         tokio::select! {
             biased;
-            () = cancelled(token.as_ref()) => return Err(aborted(&terms.key)),
+            () = calls_off.ended() => return Err(aborted(&terms.key)),
             // Before the attempts, which could use up the task's budget each time it is polled.
             () = tokio::time::sleep(wait.unwrap_or(DEFAULT_WAIT)) => {}
             result = acquisition.run(&retry) => return result,
@@ -192,8 +229,8 @@ impl LockBuilder {
         })
     }
 
-    pub(crate) fn token(&self) -> Option<CancellationToken> {
-        self.token.clone()
+    pub(crate) fn calls_off(&self) -> Scope {
+        self.calls_off.clone()
     }
 
     /// Applies a setting; the first value that breaks its rule is the one that is reported.
@@ -207,14 +244,6 @@ impl LockBuilder {
             Ok(terms)
         });
         Self { terms, ..self }
-    }
-}
-
-/// Resolves when `token` is cancelled, never without one.
-pub(crate) async fn cancelled(token: Option<&CancellationToken>) {
-    match token {
-        Some(token) => token.cancelled().await,
-        None => pending().await,
     }
 }
 

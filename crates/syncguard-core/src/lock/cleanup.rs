@@ -8,8 +8,11 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{Retry, shared::Shared};
-use crate::{BootInstant, Error, ErrorKind, LockBackend, LockId, LockKey, LockRef, Operation, Ttl};
+use super::{Retry, lease::STRETCH, shared::Shared};
+use crate::{
+    BootInstant, Error, ErrorKind, ExtendOutcome, LockBackend, LockId, LockKey, LockRef, Operation,
+    ReleaseOutcome, Ttl,
+};
 
 /// How long beyond the ttl a clean-up is still tried. After that the grant, if there was one, is
 /// over by itself.
@@ -21,16 +24,30 @@ pub(crate) struct Cleanup {
     pub(crate) key: LockKey,
     pub(crate) lock_id: LockId,
     pub(crate) ttl: Ttl,
-    pub(crate) action: Action,
+    pub(crate) ending: Ending,
 }
 
-/// How to end the grant.
+/// How to end a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) action: Action,
+    /// Until when the key stays taken all the same.
+    pub(crate) keep_until: Option<BootInstant>,
+}
+
+/// What is done to end a grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// It is known to exist.
     Release,
-    /// Nobody knows whether it exists, or will.
+    /// Nobody knows whether it exists, or will: its first acquire may still be on its way.
     Abandon,
+}
+
+impl From<Action> for Ending {
+    fn from(action: Action) -> Self {
+        Self { action, keep_until: None }
+    }
 }
 
 impl Shared {
@@ -40,6 +57,29 @@ impl Shared {
         let until = self.clock.now() + cleanup.ttl.as_duration() + BEYOND_TTL;
         let task = Task { shared: self.clone(), cleanup, finished: false };
         self.tasks.spawn_on(task.run(until), runtime);
+    }
+
+    /// Ends a grant at once, or lets it run out by itself at `keep_until`.
+    ///
+    /// Nothing is lost if that fails: the ttl is never shorter than what is left to keep, so the
+    /// grant ends later than it should, and not before.
+    pub(crate) async fn give_back(
+        &self,
+        lock: &LockRef,
+        keep_until: Option<BootInstant>,
+    ) -> Result<ReleaseOutcome, Error> {
+        let left = keep_until.map(|until| until.since(self.clock.now()));
+        let left = left.filter(|left| !left.is_zero()).map(Ttl::covering);
+        let Some(left) = left else {
+            let request = self.backend.release(lock);
+            return self.bounded(Operation::Release, self.request_timeout, request).await;
+        };
+        let request = self.backend.extend(lock, left);
+        let answer = self.bounded(Operation::Release, self.request_timeout, request).await;
+        answer.map(|outcome| match outcome {
+            ExtendOutcome::Extended { .. } => ReleaseOutcome::Released,
+            ExtendOutcome::NotHeld(reason) => ReleaseOutcome::NotHeld(reason),
+        })
     }
 
     pub(crate) fn report(&self, error: &Error) {
@@ -62,6 +102,7 @@ struct Task {
 
 impl Task {
     async fn run(mut self, until: BootInstant) {
+        self.keep().await;
         let retry = Retry::exponential(Duration::from_millis(50)).unlimited();
         for delay in retry.schedule() {
             let Err(error) = self.attempt().await else {
@@ -77,22 +118,40 @@ impl Task {
         self.shared.queues.freed(&self.cleanup.key);
     }
 
+    /// Waits until a grant may be called off, which cannot be put off to a time as a release can.
+    async fn keep(&self) {
+        let Ending { action: Action::Abandon, keep_until: Some(until) } = self.cleanup.ending
+        else {
+            return;
+        };
+        // By the boot clock, in stretches: a timer stands still while the machine sleeps.
+        loop {
+            let left = until.since(self.shared.clock.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::time::sleep(left.min(STRETCH)).await;
+        }
+    }
+
     async fn attempt(&self) -> Result<(), Error> {
-        let Cleanup { key, lock_id, action, .. } = &self.cleanup;
-        let lock = LockRef::new(*lock_id, key.clone());
-        let backend = &self.shared.backend;
-        let request = async {
-            match action {
-                Action::Release => backend.release(&lock).await.map(drop),
-                Action::Abandon => backend.abandon(*lock_id, key).await,
+        let Cleanup { key, lock_id, ending, .. } = &self.cleanup;
+        let shared = &self.shared;
+        let answer = match ending.action {
+            Action::Release => {
+                let lock = LockRef::new(*lock_id, key.clone());
+                shared.give_back(&lock, ending.keep_until).await.map(drop)
+            }
+            Action::Abandon => {
+                let request = shared.backend.abandon(*lock_id, key);
+                shared.bounded(Operation::Abandon, shared.request_timeout, request).await
             }
         };
-        let answer = self.shared.bounded(self.operation(), self.shared.request_timeout, request);
-        answer.await.map_err(|error| error.with_key(key).with_lock_id(*lock_id))
+        answer.map_err(|error| error.with_key(key).with_lock_id(*lock_id))
     }
 
     fn operation(&self) -> Operation {
-        match self.cleanup.action {
+        match self.cleanup.ending.action {
             Action::Release => Operation::Release,
             Action::Abandon => Operation::Abandon,
         }

@@ -3,9 +3,10 @@ use std::{fmt, ops::Deref};
 use super::{
     lease::Lease,
     renewal::{self, Renew},
+    scope::Scope,
     validity::{End, Loss},
 };
-use crate::{Error, Holder, LockBackend, Operation, ReleaseOutcome};
+use crate::{Error, Holder, ReleaseOutcome};
 
 /// Holds a lock; dropping it releases the lock in the background.
 ///
@@ -42,8 +43,9 @@ impl TryAcquire {
 }
 
 impl LockGuard {
-    pub(crate) fn new(lease: Lease, renew: Renew) -> Self {
+    pub(crate) fn new(lease: Lease, renew: Renew, scope: &Scope) -> Self {
         renewal::start(&lease, renew);
+        scope.bind(&lease);
         Self { lease, armed: true }
     }
 
@@ -52,7 +54,9 @@ impl LockGuard {
         self.lease.clone()
     }
 
-    /// Releases the lock and waits until the store has answered.
+    /// Releases the lock and waits until the store has answered. Before
+    /// [`min_hold`](crate::LockBuilder::min_hold) is over, it lets the lock run out at that time
+    /// instead.
     ///
     /// [`NotHeld`](ReleaseOutcome::NotHeld) tells that the lock had run out or been taken away
     /// before; nobody else's lock was touched.
@@ -66,31 +70,36 @@ impl LockGuard {
     ///
     /// Dropped, it goes on in the background.
     pub async fn release(self) -> Result<ReleaseOutcome, Error> {
-        let lease = self.disarm();
-        let (shared, runtime) = (lease.shared().clone(), lease.runtime().clone());
-        shared.detached(&runtime, release(lease)).await
+        self.disarm().give_back().await
     }
 
     /// Keeps the lock until its ttl is over, and gives up renewing it. For rate limits and for
     /// doing something once.
     pub fn keep(self) {
-        self.disarm();
+        self.disarm().end_with(End::Given);
     }
 
-    /// Ends the lease here and takes the duty to release from the drop.
-    fn disarm(mut self) -> Lease {
+    /// Takes the duty to release from the drop.
+    pub(crate) fn disarm(mut self) -> Lease {
         self.armed = false;
-        self.lease.end_with(End::Given);
         self.lease.clone()
+    }
+}
+
+impl Lease {
+    /// Ends the lease here and at the store.
+    pub(crate) async fn give_back(self) -> Result<ReleaseOutcome, Error> {
+        self.end_with(End::Given);
+        let (shared, runtime) = (self.shared().clone(), self.runtime().clone());
+        shared.detached(&runtime, release(self)).await
     }
 }
 
 async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
     let mut owed = Owed { lease, open: true };
     let lease = owed.lease.clone();
-    let (shared, lock) = (lease.shared(), lease.lock_ref());
-    let request = shared.backend.release(&lock);
-    let answer = shared.bounded(Operation::Release, shared.request_timeout, request).await;
+    let shared = lease.shared();
+    let answer = shared.give_back(&lease.lock_ref(), lease.keep_until()).await;
     if answer.is_ok() {
         // An acquire that is still on its way would be granted after the release: call it off too.
         owed.open = lease.is_in_doubt();

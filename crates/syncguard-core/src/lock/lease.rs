@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    cleanup::{Action, Cleanup},
+    cleanup::{Action, Cleanup, Ending},
     shared::Shared,
     validity::{End, Loss, Validity},
 };
@@ -46,8 +46,7 @@ struct Inner {
     ended: CancellationToken,
     /// Tells those who count on the deadline or the ttl that it has moved.
     moved: Notify,
-    /// How to end the grant: by calling it off where its first acquire may still be on its way.
-    ending: Action,
+    ending: Ending,
     /// One extend at a time: two on their way could overtake each other and shorten the lease.
     extending: tokio::sync::Mutex<()>,
 }
@@ -64,7 +63,7 @@ impl Lease {
         request: &AcquireRequest,
         grant: Grant,
         validity: Validity,
-        ending: Action,
+        ending: Ending,
     ) -> Self {
         Self(Arc::new(Inner {
             shared,
@@ -229,7 +228,12 @@ impl Lease {
 
     /// Tells whether an acquire under the id may still be on its way.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.0.ending == Action::Abandon
+        self.0.ending.action == Action::Abandon
+    }
+
+    /// Returns until when the key stays taken though the lock is given back.
+    pub(crate) fn keep_until(&self) -> Option<BootInstant> {
+        self.0.ending.keep_until
     }
 
     pub(crate) fn now(&self) -> BootInstant {
@@ -257,7 +261,7 @@ impl Lease {
     pub(crate) fn release_later(&self) {
         let (key, lock_id, ttl) =
             (self.key().clone(), self.lock_id(), self.state().validity.longest());
-        let cleanup = Cleanup { key, lock_id, ttl, action: self.0.ending };
+        let cleanup = Cleanup { key, lock_id, ttl, ending: self.0.ending };
         self.0.shared.clean_up(self.runtime(), cleanup);
     }
 

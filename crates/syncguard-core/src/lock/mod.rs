@@ -3,6 +3,7 @@
 mod acquisition;
 mod attempt;
 mod builder;
+mod claim;
 mod cleanup;
 mod detached;
 mod guard;
@@ -11,11 +12,13 @@ mod queue;
 mod renewal;
 mod retry;
 mod run;
+mod scope;
 mod shared;
 mod sync_guard;
 mod validity;
 
 pub use builder::LockBuilder;
+pub use claim::{Claim, Once, Throttle};
 pub use guard::{LockGuard, TryAcquire};
 pub use lease::Lease;
 pub use renewal::Renew;

@@ -1,9 +1,10 @@
 use std::ops::AsyncFnOnce;
 
 use super::{
-    builder::{LockBuilder, cancelled},
+    builder::LockBuilder,
     guard::{LockGuard, TryAcquire},
     lease::Lease,
+    scope::Scope,
 };
 use crate::{Error, ErrorKind, Holder, Operation};
 
@@ -50,9 +51,9 @@ impl LockBuilder {
     /// ```
     pub async fn run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<T, Error> {
         let this = self.renewing();
-        let token = this.token();
+        let calls_off = this.calls_off();
         let guard = this.acquire().await?;
-        guard.run(work, cancelled(token.as_ref())).await
+        guard.run(work, calls_off).await
     }
 
     /// Runs `work` under the lock if it is to be had at once, and leaves it otherwise.
@@ -68,11 +69,9 @@ impl LockBuilder {
     /// As [`run`](Self::run).
     pub async fn try_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Run<T>, Error> {
         let this = self.renewing();
-        let token = this.token();
+        let calls_off = this.calls_off();
         match this.try_acquire().await? {
-            TryAcquire::Acquired(guard) => {
-                guard.run(work, cancelled(token.as_ref())).await.map(Run::Ran)
-            }
+            TryAcquire::Acquired(guard) => guard.run(work, calls_off).await.map(Run::Ran),
             TryAcquire::Contended(holder) => Ok(Run::Skipped(holder)),
         }
     }
@@ -82,15 +81,16 @@ impl LockGuard {
     async fn run<T>(
         self,
         work: impl AsyncFnOnce(Lease) -> T,
-        cancelled: impl Future<Output = ()>,
+        calls_off: Scope,
     ) -> Result<T, Error> {
         let value = tokio::select! {
             biased;
-            () = self.lost() => return Err(self.lost_error()),
-            () = cancelled => {
+            // Before the loss, which the end of a scope is as well.
+            () = calls_off.ended() => {
                 let error = Error::new(ErrorKind::Aborted, Operation::Hold);
                 return Err(error.with_key(self.key()).with_lock_id(self.lock_id()));
             }
+            () = self.lost() => return Err(self.lost_error()),
             value = work(self.lease()) => value,
         };
         // Work that blocked its thread may have run past the deadline without being polled; its

@@ -1,9 +1,9 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{builder::LockBuilder, queue::Queues, shared::Shared};
+use super::{builder::LockBuilder, queue::Queues, scope::Scope, shared::Shared};
 use crate::{
     BootClock, Capabilities, Clock, DynBackend, Error, Finding, ListRequest, LockBackend, LockId,
     LockInfo, LockKey, LockPage, LockQuery, LockRecord, Owner,
@@ -29,7 +29,10 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// }
 /// ```
 #[derive(Clone)]
-pub struct SyncGuard(Arc<Shared>);
+pub struct SyncGuard {
+    pub(super) shared: Arc<Shared>,
+    scope: Scope,
+}
 
 impl SyncGuard {
     /// Locks over `backend` with the default settings.
@@ -56,7 +59,37 @@ impl SyncGuard {
     ///
     /// A key that breaks its rule is reported when the lock is asked for.
     pub fn lock(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LockBuilder {
-        LockBuilder::new(self.0.clone(), key.try_into().map_err(Into::into))
+        LockBuilder::new(self.shared.clone(), &self.scope, key.try_into().map_err(Into::into))
+    }
+
+    /// Gives the same locks as a scope of their own: when `token` is cancelled, all that were asked
+    /// for through the scope end, and all that are waited for are given up.
+    ///
+    /// A wait, or `run` with its work, ends with [`Aborted`](crate::ErrorKind::Aborted). A guard
+    /// counts as [lost](crate::Loss::Cancelled) and is renewed no more; the key is free as soon as
+    /// the guard is dropped, or when its ttl is over. It is not free before that, because whoever
+    /// works under the lock may not have noticed yet.
+    ///
+    /// The child of a child ends with either token. What [`keep`](crate::LockGuard::keep) has left
+    /// at the store stays there.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, SyncGuard};
+    /// # async fn example(locks: SyncGuard) -> Result<(), Error> {
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// let request = CancellationToken::new();
+    /// let scope = locks.child(request.clone());
+    /// let guard = scope.lock("cart:17").acquire().await?;
+    /// request.cancel();
+    /// guard.lost().await;
+    /// # Ok(()) }
+    /// ```
+    #[must_use = "the locks of the parent are not bound to the token"]
+    pub fn child(&self, token: CancellationToken) -> Self {
+        Self { shared: self.shared.clone(), scope: self.scope.clone().with(token) }
     }
 
     /// Shows who holds `key`, `None` where nobody does. For diagnosis: the answer is old when it
@@ -90,7 +123,7 @@ impl SyncGuard {
     ///
     /// As [`lookup`](Self::lookup).
     pub async fn lookup_raw(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        self.0.backend.lookup(query).await
+        self.shared.backend.lookup(query).await
     }
 
     /// Tells whether anybody holds `key`.
@@ -102,7 +135,7 @@ impl SyncGuard {
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<bool, Error> {
-        self.0.backend.is_locked(&key.try_into().map_err(Into::into)?).await
+        self.shared.backend.is_locked(&key.try_into().map_err(Into::into)?).await
     }
 
     /// Tells whether `lock_id` holds a lock.
@@ -121,7 +154,7 @@ impl SyncGuard {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) where the [`capabilities`](Self::capabilities)
     /// have no `list`; otherwise as [`lookup`](Self::lookup).
     pub async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        self.0.backend.list(request).await
+        self.shared.backend.list(request).await
     }
 
     /// Takes the lock on `key` away from whoever holds it and shows what it was. For operators: the
@@ -135,14 +168,14 @@ impl SyncGuard {
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<Option<LockInfo>, Error> {
         let key = key.try_into().map_err(Into::into)?;
-        let record = self.0.backend.force_release(&key).await?;
-        self.0.queues.freed(&key);
+        let record = self.shared.backend.force_release(&key).await?;
+        self.shared.queues.freed(&key);
         Ok(record.as_ref().map(LockInfo::from))
     }
 
     /// Says what the backend can do.
     pub fn capabilities(&self) -> Capabilities {
-        self.0.backend.capabilities()
+        self.shared.backend.capabilities()
     }
 
     /// Looks at the store's own settings and reports those that would break a promise.
@@ -151,12 +184,12 @@ impl SyncGuard {
     ///
     /// Why the store did not answer.
     pub async fn check(&self) -> Result<Vec<Finding>, Error> {
-        self.0.backend.check().await
+        self.shared.backend.check().await
     }
 
     /// Returns the backend, for what only backends do.
     pub fn backend(&self) -> &DynBackend {
-        &self.0.backend
+        &self.shared.backend
     }
 
     /// Waits until every release that goes on in the background is done, for `timeout` at the most.
@@ -168,7 +201,7 @@ impl SyncGuard {
     ///
     /// Cancel safe: the background goes on whether or not anybody waits.
     pub fn shutdown(&self, timeout: Duration) -> impl Future<Output = Shutdown> + Send + use<> {
-        let tasks = self.0.tasks.clone();
+        let tasks = self.shared.tasks.clone();
         async move {
             // A tracker counts as done when it is closed and empty; closed, it still takes tasks.
             tasks.close();
@@ -183,8 +216,8 @@ impl SyncGuard {
 impl fmt::Debug for SyncGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SyncGuard")
-            .field("backend", &self.0.backend)
-            .field("owner", &self.0.owner)
+            .field("backend", &self.shared.backend)
+            .field("owner", &self.shared.owner)
             .finish_non_exhaustive()
     }
 }
@@ -246,7 +279,7 @@ impl SyncGuardBuilder {
 
     /// Finishes the description.
     pub fn build(self) -> SyncGuard {
-        SyncGuard(Arc::new(self.0))
+        SyncGuard { shared: Arc::new(self.0), scope: Scope::default() }
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Loss {
     NotHeld,
     /// The lock was held for as long as `max_hold` allows.
     MaxHold,
+    /// The [scope](crate::SyncGuard::child) of the lock was cancelled.
+    Cancelled,
 }
 
 impl fmt::Display for Loss {
@@ -31,6 +33,7 @@ impl fmt::Display for Loss {
             Self::Expired => "its deadline passed before it was extended",
             Self::NotHeld => "the store holds it under this id no more",
             Self::MaxHold => "it was held for as long as max_hold allows",
+            Self::Cancelled => "its scope was cancelled",
         })
     }
 }

@@ -23,6 +23,10 @@ pub(crate) enum Invalid {
     LongTtl(Duration),
     #[error("ttl {text:?} is no duration such as 30s, 10m or 1h30m: {reason}")]
     TtlText { text: String, reason: humantime::DurationError },
+    #[error(
+        "min_hold {min_hold:?} is longer than the {limit} of {value:?}, which ends the lock before"
+    )]
+    LongMinHold { min_hold: Duration, limit: &'static str, value: Duration },
     #[error("owner label is empty; it takes 1 to 255 bytes of UTF-8")]
     EmptyOwner,
     #[error("owner label has {0} bytes; the limit is 255")]

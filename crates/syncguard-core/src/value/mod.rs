@@ -2,7 +2,7 @@
 
 mod fence;
 mod hash;
-mod invalid;
+pub(crate) mod invalid;
 mod key;
 mod layout;
 mod lock_id;

@@ -45,6 +45,14 @@ impl Ttl {
         Ok(Self(duration))
     }
 
+    /// Returns the shortest ttl that lasts for `duration`, or the longest there is.
+    pub(crate) fn covering(duration: Duration) -> Self {
+        const MILLI: Duration = Duration::from_millis(1);
+        let millis = duration.as_nanos().div_ceil(MILLI.as_nanos());
+        let millis = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
+        Self(millis.clamp(MILLI, Self::MAX_DURATION))
+    }
+
     /// Returns the duration.
     pub fn as_duration(self) -> Duration {
         self.0
