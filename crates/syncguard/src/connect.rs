@@ -1,7 +1,8 @@
-use syncguard_core::{DynBackend, Error, ErrorKind, Operation};
+use syncguard_core::{DynBackend, Error, ErrorKind, NullBackend, Operation};
 
-/// The features of the backends, each with the schemes of its URLs.
+/// The features of the backends, each with the schemes of its URLs. The null backend is always there.
 const KNOWN: &[(&str, &[&str])] = &[
+    ("null", &["null"]),
     ("memory", &["memory"]),
     ("sqlite", &["sqlite"]),
     ("postgres", &["postgres", "postgresql"]),
@@ -28,7 +29,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 ];
 
 /// The features that are enabled.
-const ENABLED: &[&str] = &[
+pub(crate) const ENABLED: &[&str] = &[
+    "null",
     #[cfg(feature = "memory")]
     "memory",
     #[cfg(feature = "sqlite")]
@@ -45,6 +47,7 @@ const ENABLED: &[&str] = &[
 ///
 /// | URL | Store | Feature |
 /// | --- | --- | --- |
+/// | `null:` | none: [every lock is granted](NullBackend) | |
 /// | `memory:` | this process, empty at every call | `memory` |
 /// | `sqlite:locks.db`, `sqlite:/var/lib/app/locks.db` | a SQLite file | `sqlite` |
 /// | `sqlite://locks.db`, `sqlite:///var/lib/app/locks.db` | the same files, written as URLs | `sqlite` |
@@ -83,6 +86,10 @@ pub async fn connect(url: &str) -> Result<DynBackend, Error> {
         return Err(invalid(format!("the store URL begins with no scheme ({})", compiled())));
     };
     match feature_of(scheme) {
+        Some("null") => match name {
+            "" | "//" => Ok(DynBackend::new(NullBackend::default())),
+            _ => Err(invalid("the store null: takes no name".to_owned())),
+        },
         #[cfg(feature = "memory")]
         Some("memory") => match name {
             "" | "//" => Ok(DynBackend::new(syncguard_memory::MemoryBackend::new())),
@@ -103,7 +110,7 @@ pub async fn connect(url: &str) -> Result<DynBackend, Error> {
         }
         #[cfg(feature = "redis")]
         Some("redis") => Ok(DynBackend::new(syncguard_redis::RedisBackend::connect(url).await?)),
-        feature => Err(invalid(not_compiled(scheme, feature))),
+        feature => Err(invalid(unknown(scheme, feature))),
     }
 }
 
@@ -111,7 +118,22 @@ fn feature_of(scheme: &str) -> Option<&'static str> {
     KNOWN.iter().find(|(_, schemes)| schemes.contains(&scheme)).map(|(feature, _)| *feature)
 }
 
-fn not_compiled(scheme: &str, feature: Option<&str>) -> String {
+/// Says that a driver of a configuration is not compiled in.
+#[cfg(not(all(
+    feature = "memory",
+    feature = "sqlite",
+    feature = "firestore",
+    feature = "postgres",
+    feature = "redis"
+)))]
+pub(crate) fn not_compiled(feature: &str) -> Error {
+    invalid(format!(
+        "the driver {feature:?} needs the feature {feature:?} of the crate syncguard ({})",
+        compiled()
+    ))
+}
+
+fn unknown(scheme: &str, feature: Option<&str>) -> String {
     let compiled = compiled();
     if let Some(feature) = feature {
         return format!(
@@ -140,7 +162,7 @@ fn invalid(detail: String) -> Error {
 #[cfg(test)]
 mod tests {
     use super::connect;
-    use crate::ErrorKind;
+    use crate::{ErrorKind, LockBackend};
 
     async fn refusal(url: &str) -> String {
         let error = connect(url).await.unwrap_err();
@@ -178,11 +200,13 @@ mod tests {
 
     #[cfg(feature = "memory")]
     #[tokio::test]
-    async fn memory_takes_no_name() {
-        for url in ["memory:", "memory://"] {
-            assert!(connect(url).await.is_ok(), "{url}");
+    async fn memory_and_null_take_no_name() {
+        for url in ["memory:", "memory://", "null:", "null://"] {
+            let exclusive = connect(url).await.unwrap().capabilities().exclusive;
+            assert_eq!(exclusive, url.starts_with("memory"), "{url}");
         }
         refusal("memory:locks").await;
+        refusal("null:locks").await;
     }
 
     #[cfg(feature = "sqlite")]

@@ -1,8 +1,12 @@
 #![doc = include_str!("../README.md")]
 
+pub mod config;
 mod connect;
+mod registry;
 
+pub use config::Config;
 pub use connect::connect;
+pub use registry::Registry;
 pub use syncguard_core::*;
 
 #[cfg(feature = "firestore")]

@@ -45,7 +45,8 @@ impl Finding {
 }
 
 /// Says what connecting does about settings of a store that are [unsafe](Severity::Unsafe).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum UnsafeSettings {
     /// Fails with [`Unsupported`](ErrorKind::Unsupported), and names them.
     Refuse,

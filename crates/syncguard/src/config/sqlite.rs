@@ -1,0 +1,30 @@
+use std::{path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+/// A SQLite file; see [`SqliteConfig`](https://docs.rs/syncguard-sqlite) for the defaults.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SqliteStore {
+    /// Where the file is.
+    pub path: PathBuf,
+    /// How long to wait for other processes that write.
+    #[serde(default, with = "humantime_serde")]
+    pub busy_timeout: Option<Duration>,
+    /// Whether a file that is missing is an error.
+    #[serde(default)]
+    pub existing_only: bool,
+}
+
+#[cfg(feature = "sqlite")]
+impl SqliteStore {
+    pub(super) async fn connect(&self) -> Result<crate::DynBackend, crate::Error> {
+        use syncguard_sqlite::SqliteConfig;
+
+        let config = SqliteConfig::new(&self.path);
+        let config = super::set(config, self.busy_timeout, SqliteConfig::busy_timeout);
+        let config = if self.existing_only { config.existing_only() } else { config };
+        config.connect().await.map(crate::DynBackend::new)
+    }
+}

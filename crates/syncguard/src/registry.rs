@@ -1,0 +1,212 @@
+use std::{collections::BTreeMap, fmt, ops::Deref, time::Duration};
+
+use syncguard_core::{Error, ErrorKind, Operation, Shutdown, SyncGuard};
+
+use crate::Config;
+
+/// The stores of a service by name, one of which is used where none is named.
+///
+/// It dereferences to the default store, so that it is used as a [`SyncGuard`]; [`on`](Self::on)
+/// gives another one for one call, and leaves the default as it is. Cheap to clone; the clones share
+/// the stores.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(feature = "memory")]
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), syncguard::Error> {
+/// use syncguard::{Registry, SyncGuard, memory::MemoryBackend};
+///
+/// let locks = Registry::new("jobs", SyncGuard::new(MemoryBackend::new()))
+///     .with("audit", SyncGuard::new(MemoryBackend::new()));
+///
+/// let job = locks.lock("nightly-report").acquire().await?;
+/// let audit = locks.on("audit")?.lock("nightly-report").acquire().await?;
+/// assert!(locks.on("payments").is_err());
+/// # Ok(())
+/// # }
+/// # #[cfg(not(feature = "memory"))]
+/// # fn main() {}
+/// ```
+#[derive(Clone)]
+pub struct Registry {
+    default: SyncGuard,
+    stores: BTreeMap<String, SyncGuard>,
+}
+
+impl Registry {
+    /// Begins with the default store and its name.
+    pub fn new(name: impl Into<String>, default: SyncGuard) -> Self {
+        let stores = BTreeMap::from([(name.into(), default.clone())]);
+        Self { default, stores }
+    }
+
+    /// Adds a store, in the place of one that had the name before. The default stays what it was.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, locks: SyncGuard) -> Self {
+        self.stores.insert(name.into(), locks);
+        self
+    }
+
+    /// Opens all stores of a configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the default is none of the stores;
+    /// otherwise why one of them could not be opened, and which.
+    pub async fn connect(config: &Config) -> Result<Self, Error> {
+        let mut stores = BTreeMap::new();
+        for (name, driver) in &config.stores {
+            let backend = driver.connect().await.map_err(|error| of_store(name, error))?;
+            let mut locks = SyncGuard::builder(backend);
+            if let Some(owner) = &config.owner {
+                locks = locks.owner(owner.clone());
+            }
+            if let Some(timeout) = config.request_timeout {
+                locks = locks.request_timeout(timeout);
+            }
+            stores.insert(name.clone(), locks.build());
+        }
+        let default = found(&stores, &config.default)?.clone();
+        Ok(Self { default, stores })
+    }
+
+    /// Gives the store of a name.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument), with the names that there are, where it is none
+    /// of them.
+    pub fn on(&self, name: &str) -> Result<&SyncGuard, Error> {
+        found(&self.stores, name)
+    }
+
+    /// Gives the names of all stores, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.stores.keys().map(String::as_str)
+    }
+
+    /// Waits until every release that goes on in the background is done, in all stores, for `timeout`
+    /// at the most. Otherwise as [`SyncGuard::shutdown`].
+    pub async fn shutdown(&self, timeout: Duration) -> Shutdown {
+        let deadline = tokio::time::Instant::now() + timeout;
+        let mut left = 0;
+        for locks in self.stores.values() {
+            let timeout = deadline.saturating_duration_since(tokio::time::Instant::now());
+            if let Shutdown::TimedOut { pending } = locks.shutdown(timeout).await {
+                left += pending;
+            }
+        }
+        match left {
+            0 => Shutdown::Drained,
+            pending => Shutdown::TimedOut { pending },
+        }
+    }
+}
+
+impl Deref for Registry {
+    type Target = SyncGuard;
+
+    fn deref(&self) -> &SyncGuard {
+        &self.default
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("stores", &self.stores).finish_non_exhaustive()
+    }
+}
+
+fn found<'a>(stores: &'a BTreeMap<String, SyncGuard>, name: &str) -> Result<&'a SyncGuard, Error> {
+    stores.get(name).ok_or_else(|| {
+        let names: Vec<_> = stores.keys().map(String::as_str).collect();
+        let detail = match names.as_slice() {
+            [] => format!("there is no store {name:?}, nor any other"),
+            names => format!("there is no store {name:?}; there are: {}", names.join(", ")),
+        };
+        Error::new(ErrorKind::InvalidArgument, Operation::Connect).with_detail(detail)
+    })
+}
+
+/// Says which store an error is about.
+fn of_store(name: &str, error: Error) -> Error {
+    Error::new(error.kind(), Operation::Connect)
+        .with_detail(format!("the store {name:?}"))
+        .with_source(error)
+        .not_applied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Registry;
+    use crate::{Config, ErrorKind, NullBackend, Shutdown, SyncGuard};
+
+    fn null() -> SyncGuard {
+        SyncGuard::new(NullBackend::default())
+    }
+
+    fn config(text: &str) -> Config {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_beside_those_that_there_are() {
+        let registry = Registry::new("jobs", null()).with("audit", null());
+        let refused = registry.on("payments").unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+        assert!(refused.to_string().contains("\"payments\"; there are: audit, jobs"), "{refused}");
+        assert_eq!(registry.names().collect::<Vec<_>>(), ["audit", "jobs"]);
+    }
+
+    #[tokio::test]
+    async fn a_configuration_without_its_default_is_refused() {
+        for stores in ["{}", r#"{ "other": { "driver": "null" } }"#] {
+            let text = format!(r#"{{ "default": "jobs", "stores": {stores} }}"#);
+            let refused = Registry::connect(&config(&text)).await.unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::InvalidArgument, "{refused}");
+        }
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_store_that_cannot_be_opened_is_named() {
+        let text = r#"{ "default": "a", "stores": {
+            "a": { "driver": "null" },
+            "b": { "driver": "sqlite", "path": "/nowhere/locks.db" }
+        } }"#;
+        let error = Registry::connect(&config(text)).await.unwrap_err();
+        assert!(error.to_string().contains("the store \"b\""), "{error}");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+
+    #[cfg(all(feature = "sqlite", feature = "memory"))]
+    #[tokio::test]
+    async fn each_store_has_locks_of_its_own_and_the_default_is_used_where_none_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("locks.db");
+        let text = serde_json::json!({
+            "default": "jobs", "owner": "billing", "request_timeout": "3s",
+            "stores": {
+                "jobs": { "driver": "memory" },
+                "audit": { "driver": "sqlite", "path": path },
+            },
+        });
+        let locks = Registry::connect(&config(&text.to_string())).await.unwrap();
+        let job = locks.lock("key").acquire().await.unwrap();
+        assert!(!locks.on("audit").unwrap().is_locked("key").await.unwrap());
+        let audit = locks.on("audit").unwrap().lock("key").acquire().await.unwrap();
+        for name in ["jobs", "audit"] {
+            let held = locks.on(name).unwrap().lookup("key").await.unwrap().unwrap();
+            assert_eq!(held.owner.unwrap().as_str(), "billing");
+        }
+        job.release().await.unwrap();
+        assert!(!locks.is_locked("key").await.unwrap(), "of the default store");
+        drop(audit);
+        assert_eq!(locks.shutdown(Duration::from_secs(5)).await, Shutdown::Drained);
+        assert!(!locks.on("audit").unwrap().is_locked("key").await.unwrap());
+    }
+}
