@@ -94,6 +94,26 @@ async fn a_row_of_typescript_is_honoured() {
 }
 
 #[tokio::test]
+async fn an_owner_survives_extends_in_both_languages() {
+    let mut tables = Tables::set_up().await;
+    let request = ask("job", LONG).with_owner(Owner::new("ci-7").ok());
+    granted(&tables.backend, &request).await;
+    // What the TypeScript client's transaction does with the row.
+    let (expires, id) = (tables.now_ms().await + 80_000, request.lock_id);
+    let extend =
+        format!("UPDATE {{locks}} SET expires_at_ms = {expires} WHERE lock_id = '{}'", id.as_str());
+    tables.run(&extend).await;
+    let backend = tables.backend.clone();
+    let found = backend.lookup(&key("job").into()).await.unwrap().unwrap();
+    assert_eq!((found.expires_at.unix_millis(), found.owner), (expires, request.owner.clone()));
+    let moved = backend.extend(&id.into(), ttl(LONG)).await.unwrap();
+    assert!(matches!(moved, ExtendOutcome::Extended { .. }));
+    let outcome = backend.acquire(&ask("job", LONG)).await.unwrap();
+    let AcquireOutcome::Contended { holder: Some(holder) } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(holder.owner, request.owner);
+}
+
+#[tokio::test]
 async fn an_owner_that_an_upsert_of_typescript_leaves_behind_is_not_believed() {
     let mut tables = Tables::set_up().await;
     let named = ask("job", LONG).with_owner(Owner::new("former").ok());

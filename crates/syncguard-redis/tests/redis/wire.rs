@@ -105,6 +105,27 @@ async fn an_extend_keeps_members_that_it_does_not_know() {
 }
 
 #[tokio::test]
+async fn an_owner_survives_extends_in_both_languages() {
+    // What the TypeScript client's script does with the record.
+    const EXTEND: &str = "local record = cjson.decode(redis.call('GET', KEYS[1])) \
+        record.expiresAtMs = tonumber(ARGV[1]) \
+        return redis.call('SET', KEYS[1], cjson.encode(record), 'PX', 90000)";
+    let (server, backend) = started().await;
+    let request = ask("job", LONG).with_owner(Owner::new("ci-7 \"é\"").ok());
+    granted(&backend, &request).await;
+    let expires = now_ms(&server).await + 80_000;
+    let arguments = ["EVAL", EXTEND, "1", "syncguard:job", &expires.to_string()];
+    server.command(&arguments).await.unwrap();
+    let found = backend.lookup(&key("job").into()).await.unwrap().unwrap();
+    assert_eq!((found.expires_at.unix_millis(), found.owner), (expires, request.owner.clone()));
+    assert!(extended(&backend, &request).await);
+    let outcome = backend.acquire(&ask("job", LONG)).await.unwrap();
+    let AcquireOutcome::Contended { holder: Some(holder) } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(holder.owner, request.owner);
+    assert!(released(&backend, &request).await);
+}
+
+#[tokio::test]
 async fn what_this_backend_writes_reads_as_the_formats_say() {
     let (server, backend) = started().await;
     let text = "a\"b\\c\u{0}d\",\"fence\":\"9é";
