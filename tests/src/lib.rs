@@ -13,6 +13,7 @@
 //! | [`node`] | packages for Node, for tests that run other people's clients |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
 //! | [`resource`] | a resource that checks fences |
+//! | [`traced`] | spans and events as a subscriber sees them |
 //!
 //! It needs a Unix: processes are stopped and killed by signals.
 
@@ -29,3 +30,4 @@ pub mod process;
 pub mod proxy;
 pub mod resource;
 pub mod server;
+pub mod traced;

@@ -71,6 +71,23 @@ impl ErrorKind {
         }
     }
 
+    /// Returns its name as it is written here, which stays as it is. For logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AcquisitionTimeout => "AcquisitionTimeout",
+            Self::ServiceUnavailable => "ServiceUnavailable",
+            Self::AuthFailed => "AuthFailed",
+            Self::InvalidArgument => "InvalidArgument",
+            Self::RateLimited => "RateLimited",
+            Self::NetworkTimeout => "NetworkTimeout",
+            Self::Aborted => "Aborted",
+            Self::Internal => "Internal",
+            Self::Lost => "Lost",
+            Self::Ambiguous => "Ambiguous",
+            Self::Unsupported => "Unsupported",
+        }
+    }
+
     fn describe(self) -> &'static str {
         match self {
             Self::AcquisitionTimeout => "the lock is held by another",
@@ -106,6 +123,8 @@ pub enum Operation {
     Abandon,
     /// Looking a lock up.
     Lookup,
+    /// Asking whether a key is locked.
+    IsLocked,
     /// Listing locks.
     List,
     /// Releasing a lock on an operator's word.
@@ -116,9 +135,10 @@ pub enum Operation {
     Hold,
 }
 
-impl fmt::Display for Operation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Operation {
+    /// Returns its name in errors, logs and metrics, which stays as it is.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Validate => "validate",
             Self::Connect => "connect",
             Self::Acquire => "acquire",
@@ -126,11 +146,18 @@ impl fmt::Display for Operation {
             Self::Release => "release",
             Self::Abandon => "abandon",
             Self::Lookup => "lookup",
+            Self::IsLocked => "is locked",
             Self::List => "list",
             Self::ForceRelease => "force release",
             Self::Check => "check",
             Self::Hold => "hold",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -302,6 +329,25 @@ mod tests {
 
     use super::{Error, ErrorKind, Operation};
     use crate::LockKey;
+
+    #[test]
+    fn a_kind_is_named_as_it_is_written() {
+        for kind in [
+            ErrorKind::AcquisitionTimeout,
+            ErrorKind::ServiceUnavailable,
+            ErrorKind::AuthFailed,
+            ErrorKind::InvalidArgument,
+            ErrorKind::RateLimited,
+            ErrorKind::NetworkTimeout,
+            ErrorKind::Aborted,
+            ErrorKind::Internal,
+            ErrorKind::Lost,
+            ErrorKind::Ambiguous,
+            ErrorKind::Unsupported,
+        ] {
+            assert_eq!(kind.as_str(), format!("{kind:?}"));
+        }
+    }
 
     #[test]
     fn display_names_operation_hash_kind_and_detail_in_one_line() {

@@ -6,6 +6,8 @@ mod error;
 mod lock;
 mod value;
 
+pub mod telemetry;
+
 #[cfg(feature = "contract")]
 pub mod contract;
 

@@ -1,8 +1,9 @@
-//! The contract suite on the in-process backend.
+//! The contract suite on the in-process backend, bare and observed.
 
 use syncguard_core::{
     Fence, LockKey,
     contract::{Harness, Hook, Profile},
+    telemetry::Observed,
 };
 use syncguard_memory::MemoryBackend;
 
@@ -30,3 +31,33 @@ impl Harness for Memory {
 }
 
 syncguard_core::contract_tests!(Memory);
+
+/// An observer in between changes nothing.
+struct Watched(Observed<MemoryBackend>);
+
+impl Harness for Watched {
+    type Backend = Observed<MemoryBackend>;
+
+    fn profile() -> Profile {
+        Profile::in_process("memory, observed")
+    }
+
+    async fn start() -> Self {
+        Self(Observed::new(MemoryBackend::new(), |_| ()))
+    }
+
+    async fn client(&self) -> Observed<MemoryBackend> {
+        self.0.clone()
+    }
+
+    async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
+        self.0.backend().seed_fence(key, fence);
+        Hook::Done
+    }
+}
+
+mod observed {
+    use super::Watched;
+
+    syncguard_core::contract_tests!(Watched);
+}

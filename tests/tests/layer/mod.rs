@@ -6,11 +6,13 @@ mod cleaning;
 mod extremes;
 mod fencing;
 mod losing;
+mod observing;
 mod queueing;
 mod renewing;
 mod starving;
 mod store;
 mod suspending;
+mod telling;
 mod time;
 mod waiting;
 

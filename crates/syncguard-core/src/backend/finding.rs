@@ -76,14 +76,14 @@ impl UnsafeSettings {
             Ok(findings) => findings,
             Err(error) if self == Self::Refuse => return Err(error),
             Err(error) => {
-                tracing::warn!(%error, "the settings of the store could not be looked at");
+                tracing::warn!(target: "syncguard", %error, "the settings of the store could not be looked at");
                 return Ok(());
             }
         };
         let (grave, slight): (Vec<_>, Vec<_>) =
             findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
         for finding in slight {
-            tracing::info!(%finding, "a setting of the store weakens a promise");
+            tracing::info!(target: "syncguard", %finding, "a setting of the store weakens a promise");
         }
         if self == Self::Refuse && !grave.is_empty() {
             let grave: Vec<_> = grave.iter().map(|finding| finding.setting.as_ref()).collect();
@@ -92,7 +92,7 @@ impl UnsafeSettings {
             return Err(error.with_detail(detail).not_applied());
         }
         for finding in grave {
-            tracing::warn!(%finding, "a setting of the store breaks a promise");
+            tracing::warn!(target: "syncguard", %finding, "a setting of the store breaks a promise");
         }
         Ok(())
     }

@@ -50,6 +50,16 @@ pub enum Mode {
     Shared,
 }
 
+impl Mode {
+    /// Returns its name in logs and metrics, which stays as it is.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exclusive => "exclusive",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// Points at a grant: by its id, and by its key where that is known.
 #[derive(Clone, Debug)]
 pub struct LockRef {

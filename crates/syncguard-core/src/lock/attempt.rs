@@ -92,7 +92,11 @@ fn guard(
     action: Action,
 ) -> LockGuard {
     if grant.fence > Fence::WARNING {
-        tracing::warn!(key = %terms.key, fence = %grant.fence, "the fence counter nears its limit");
+        tracing::warn!(
+            target: "syncguard",
+            { syncguard.key.hash = %terms.key, syncguard.fence = %grant.fence },
+            "the fence counter nears its limit"
+        );
     }
     // From the first send on: where the first answer was lost, the stored grant may be that old.
     let validity = Validity::granted(sent, terms.ttl, terms.max_hold);

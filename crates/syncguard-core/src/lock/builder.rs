@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +12,9 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    Error, ErrorKind, Holder, LockKey, Mode, Operation, Owner, Ttl, value::invalid::Invalid,
+    Error, ErrorKind, Holder, LockKey, Mode, Operation, Owner, Ttl,
+    telemetry::{self, Ongoing},
+    value::invalid::Invalid,
 };
 
 /// How long a wait lasts unless told otherwise.
@@ -162,6 +164,12 @@ impl LockBuilder {
     /// Dropped, it leaves nothing behind: a grant that was made or is made later is released in the
     /// background.
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
+        let acquiring = self.acquiring();
+        let result = acquiring.within(pin!(self.ask_once())).await;
+        acquiring.end(result)
+    }
+
+    async fn ask_once(self) -> Result<TryAcquire, Error> {
         let Self { shared, terms, calls_off, .. } = self;
         let terms = terms?.checked()?;
         let attempt = shared.attempt(&terms, &shared.runtime(Operation::Acquire)?);
@@ -192,6 +200,12 @@ impl LockBuilder {
     ///
     /// As [`try_acquire`](Self::try_acquire); the place in the queue is lost.
     pub async fn acquire(self) -> Result<LockGuard, Error> {
+        let acquiring = self.acquiring();
+        let result = acquiring.within(pin!(self.wait_for_it())).await;
+        acquiring.end(result)
+    }
+
+    async fn wait_for_it(self) -> Result<LockGuard, Error> {
         if self.wait == Some(Duration::ZERO) {
             return self.acquire_at_once().await;
         }
@@ -216,10 +230,20 @@ impl LockBuilder {
     async fn acquire_at_once(self) -> Result<LockGuard, Error> {
         let terms = self.terms?;
         let key = terms.key.clone();
-        match (Self { terms: Ok(terms), ..self }).try_acquire().await? {
+        match (Self { terms: Ok(terms), ..self }).ask_once().await? {
             TryAcquire::Acquired(guard) => Ok(guard),
             TryAcquire::Contended(holder) => Err(contended(&key, holder)),
         }
+    }
+
+    fn acquiring(&self) -> Ongoing {
+        let mode = self.terms.as_ref().map_or_else(|_| Mode::default(), |terms| terms.mode);
+        telemetry::acquiring(&self.shared.clock, self.key(), mode)
+    }
+
+    /// Returns the key, if it keeps its rule.
+    pub(crate) fn key(&self) -> Option<&LockKey> {
+        self.terms.as_ref().ok().map(|terms| &terms.key)
     }
 
     /// Renews unless told otherwise.

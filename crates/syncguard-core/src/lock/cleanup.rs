@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::{Retry, lease::STRETCH, shared::Shared};
 use crate::{
     BootInstant, Error, ErrorKind, ExtendOutcome, LockBackend, LockId, LockKey, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    ReleaseOutcome, Ttl, telemetry,
 };
 
 /// How long beyond the ttl a clean-up is still tried. After that the grant, if there was one, is
@@ -50,13 +50,25 @@ impl From<Action> for Ending {
     }
 }
 
+impl Action {
+    fn operation(self) -> Operation {
+        match self {
+            Self::Release => Operation::Release,
+            Self::Abandon => Operation::Abandon,
+        }
+    }
+}
+
 impl Shared {
     /// Hands a grant over to a background task. Never blocks and needs no runtime around it; where
     /// `runtime` is gone, the failure is reported and the ttl does the rest.
     pub(crate) fn clean_up(self: &Arc<Self>, runtime: &Handle, cleanup: Cleanup) {
         let until = self.clock.now() + cleanup.ttl.as_duration() + BEYOND_TTL;
+        let Cleanup { key, lock_id, ending, .. } = &cleanup;
+        let ongoing = telemetry::cleaning_up(key, *lock_id, ending.action.operation());
         let task = Task { shared: self.clone(), cleanup, finished: false };
-        self.tasks.spawn_on(task.run(until), runtime);
+        let task = ongoing.within(task.run(until));
+        self.tasks.spawn_on(async move { drop(ongoing.end(task.await)) }, runtime);
     }
 
     /// Ends a grant at once, or lets it run out by itself at `keep_until`.
@@ -83,11 +95,11 @@ impl Shared {
     }
 
     pub(crate) fn report(&self, error: &Error) {
-        tracing::warn!(%error, "a lock could not be released; its ttl will end it");
+        telemetry::release_failed(error);
         if let Some(callback) = &self.on_release_error {
             // A callback that panics must not take the clean-up of other locks with it.
             if catch_unwind(AssertUnwindSafe(|| callback(error))).is_err() {
-                tracing::error!("on_release_error panicked");
+                tracing::error!(target: "syncguard", "on_release_error panicked");
             }
         }
     }
@@ -101,21 +113,25 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, until: BootInstant) {
+    async fn run(mut self, until: BootInstant) -> Result<(), Error> {
         self.keep().await;
-        let retry = Retry::exponential(Duration::from_millis(50)).unlimited();
-        for delay in retry.schedule() {
-            let Err(error) = self.attempt().await else {
-                break;
-            };
-            if !error.is_retryable() || self.shared.clock.now() >= until {
-                self.shared.report(&error);
-                break;
-            }
-            tokio::time::sleep(delay).await;
-        }
+        let ended = self.attempts(until).await;
+        let _ = ended.as_ref().inspect_err(|error| self.shared.report(error));
         self.finished = true;
         self.shared.queues.freed(&self.cleanup.key);
+        ended
+    }
+
+    async fn attempts(&self, until: BootInstant) -> Result<(), Error> {
+        let mut schedule = Retry::exponential(Duration::from_millis(50)).unlimited().schedule();
+        loop {
+            let answer = self.attempt().await;
+            let may_pass = |error: &Error| error.is_retryable() && self.shared.clock.now() < until;
+            match (answer, schedule.next()) {
+                (Err(error), Some(delay)) if may_pass(&error) => tokio::time::sleep(delay).await,
+                (answer, _) => return answer,
+            }
+        }
     }
 
     /// Waits until a grant may be called off, which cannot be put off to a time as a release can.
@@ -149,19 +165,12 @@ impl Task {
         };
         answer.map_err(|error| error.with_key(key).with_lock_id(*lock_id))
     }
-
-    fn operation(&self) -> Operation {
-        match self.cleanup.ending.action {
-            Action::Release => Operation::Release,
-            Action::Abandon => Operation::Abandon,
-        }
-    }
 }
 
 impl Drop for Task {
     fn drop(&mut self) {
         if !self.finished {
-            let error = Error::new(ErrorKind::Aborted, self.operation())
+            let error = Error::new(ErrorKind::Aborted, self.cleanup.ending.action.operation())
                 .with_key(&self.cleanup.key)
                 .with_lock_id(self.cleanup.lock_id)
                 .with_detail(

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument, Span, level_filters::LevelFilter};
 
 /// A future that its caller can stop waiting for but cannot stop.
 ///
@@ -17,6 +18,8 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct Detached<T: Send + 'static> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     started: bool,
+    /// The span in which it was first polled, for what it does after its caller has gone.
+    span: Span,
     runtime: Handle,
     tasks: TaskTracker,
 }
@@ -27,7 +30,8 @@ impl<T: Send + 'static> Detached<T> {
         runtime: Handle,
         tasks: TaskTracker,
     ) -> Self {
-        Self { future: Some(Box::pin(future)), started: false, runtime, tasks }
+        let (future, span) = (Some(Box::pin(future) as _), Span::none());
+        Self { future, started: false, span, runtime, tasks }
     }
 }
 
@@ -40,7 +44,13 @@ impl<T: Send + 'static> Future for Detached<T> {
         let Some(mut future) = this.future.take() else {
             return Poll::Pending;
         };
-        this.started = true;
+        if !this.started {
+            this.started = true;
+            // One look at a number where nobody listens; asking for the span is more.
+            if LevelFilter::current() != LevelFilter::OFF {
+                this.span = Span::current();
+            }
+        }
         // Its timers belong to the runtime to which it may move, not to that of its caller.
         let _entered = this.runtime.enter();
         let polled = future.as_mut().poll(context);
@@ -54,7 +64,9 @@ impl<T: Send + 'static> Future for Detached<T> {
 impl<T: Send + 'static> Drop for Detached<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take().filter(|_| self.started) {
-            self.tasks.spawn_on(async move { drop(future.await) }, &self.runtime);
+            let span = std::mem::replace(&mut self.span, Span::none());
+            let rest = async move { drop(future.await) };
+            self.tasks.spawn_on(rest.instrument(span), &self.runtime);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     scope::Scope,
     validity::{End, Loss},
 };
-use crate::{Error, Holder, ReleaseOutcome};
+use crate::{Error, Holder, ReleaseOutcome, telemetry};
 
 /// Holds a lock; dropping it releases the lock in the background.
 ///
@@ -91,7 +91,9 @@ impl Lease {
     pub(crate) async fn give_back(self) -> Result<ReleaseOutcome, Error> {
         self.end_with(End::Given);
         let (shared, runtime) = (self.shared().clone(), self.runtime().clone());
-        shared.detached(&runtime, release(self)).await
+        let releasing = telemetry::releasing(&self);
+        let result = releasing.within(shared.detached(&runtime, release(self))).await;
+        releasing.end(result)
     }
 }
 

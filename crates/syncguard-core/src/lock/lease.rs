@@ -1,6 +1,9 @@
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -10,6 +13,7 @@ use tokio::{
     task::JoinError,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
     cleanup::{Action, Cleanup, Ending},
@@ -19,6 +23,7 @@ use super::{
 use crate::{
     AcquireRequest, BootInstant, Error, ErrorKind, ExtendOutcome, Fence, Grant, LockBackend,
     LockId, LockKey, LockRef, Operation, Timestamp, Ttl,
+    telemetry::{self, Stopwatch},
 };
 
 /// How long the wait for a loss sleeps at a stretch. Timers stand still while the machine sleeps
@@ -43,6 +48,9 @@ struct Inner {
     lock_id: LockId,
     fence: Fence,
     state: Mutex<State>,
+    held: Stopwatch,
+    /// Whether it was told that the lease is over.
+    announced: AtomicBool,
     ended: CancellationToken,
     /// Tells those who count on the deadline or the ttl that it has moved.
     moved: Notify,
@@ -66,12 +74,14 @@ impl Lease {
         ending: Ending,
     ) -> Self {
         Self(Arc::new(Inner {
+            held: Stopwatch::start(&shared.clock),
             shared,
             runtime,
             key: request.key.clone(),
             lock_id: request.lock_id,
             fence: grant.fence,
             state: Mutex::new(State { validity, expires_at: grant.expires_at }),
+            announced: AtomicBool::new(false),
             ended: CancellationToken::new(),
             moved: Notify::new(),
             ending,
@@ -87,6 +97,11 @@ impl Lease {
     /// current must not be given to anybody by mistake.
     pub fn fence(&self) -> Result<Fence, Error> {
         self.held().map(|_| self.0.fence).ok_or_else(|| self.lost_error())
+    }
+
+    /// Returns the fence of the grant, held or not. For telling what it was.
+    pub(crate) fn granted_fence(&self) -> Fence {
+        self.0.fence
     }
 
     /// Returns the key.
@@ -160,9 +175,16 @@ impl Lease {
     /// Dropped, it goes on in the background.
     pub async fn extend(&self, ttl: impl TryInto<Ttl, Error: Into<Error>>) -> Result<(), Error> {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        // In a task of its own: one that its caller leaves unpolled must not block the renewals.
+        let extending = telemetry::extending(self);
+        let result = extending.within(self.extend_apart(ttl)).await;
+        extending.end(result)
+    }
+
+    /// Extends in a task of its own: one that its caller leaves unpolled must not block the renewals.
+    async fn extend_apart(&self, ttl: Ttl) -> Result<(), Error> {
         let lease = self.clone();
-        let task = self.0.runtime.spawn(async move { lease.extend_once(ttl).await });
+        let extend = async move { lease.extend_once(ttl).await };
+        let task = self.0.runtime.spawn(extend.in_current_span());
         tokio::select! {
             biased;
             ended = task => ended.unwrap_or_else(|ended| Err(self.extend_ended(ended))),
@@ -288,13 +310,15 @@ impl Lease {
 
     /// Wakes whoever waits for the end, once.
     fn announce(&self, end: End) {
-        if self.0.ended.is_cancelled() {
+        if self.0.announced.swap(true, Ordering::Relaxed) {
             return;
         }
         self.0.ended.cancel();
-        if let End::Lost(loss) = end {
-            tracing::warn!(key = %self.key(), lock_id = %self.lock_id(), %loss, "lock lost");
-        }
+        let loss = match end {
+            End::Lost(loss) => Some(loss),
+            End::Given => None,
+        };
+        telemetry::ended(self, &self.0.held, loss);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

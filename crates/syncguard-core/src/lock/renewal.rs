@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::lease::{Lease, STRETCH};
-use crate::ErrorKind;
+use crate::{Error, ErrorKind, telemetry};
 
 /// Says whether a lock is extended while its guard lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,11 +66,21 @@ async fn renewals(lease: &Lease, renew: Renew) {
 /// Extends the lease once; where the store does not answer, tries until the lease is lost, which
 /// ends the task around this.
 async fn renew_once(lease: &Lease) {
-    while let Err(error) = lease.extend_once(lease.ttl()).await {
+    while let Err(error) = extend(lease).await {
         if error.kind() == ErrorKind::Lost {
             return;
         }
-        tracing::debug!(key = %lease.key(), %error, "a renewal failed and is tried again");
+        tracing::debug!(
+            target: "syncguard",
+            { syncguard.key.hash = %lease.key(), %error },
+            "a renewal failed and is tried again"
+        );
         tokio::time::sleep((lease.pace() / 10).min(PAUSE)).await;
     }
+}
+
+async fn extend(lease: &Lease) -> Result<(), Error> {
+    let renewing = telemetry::renewing(lease);
+    let result = renewing.within(lease.extend_once(lease.ttl())).await;
+    renewing.end(result)
 }

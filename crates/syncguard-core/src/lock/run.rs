@@ -6,7 +6,10 @@ use super::{
     lease::Lease,
     scope::Scope,
 };
-use crate::{Error, ErrorKind, Holder, Operation};
+use crate::{
+    Error, ErrorKind, Holder, Operation,
+    telemetry::{self, Done},
+};
 
 /// How a call that runs its work or leaves it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,10 +53,16 @@ impl LockBuilder {
     /// # Ok(()) }
     /// ```
     pub async fn run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<T, Error> {
+        let running = telemetry::running(self.key());
+        let done = running.within(self.wait_and_run(work)).await;
+        running.end(done).map(|Done(value)| value)
+    }
+
+    async fn wait_and_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Done<T>, Error> {
         let this = self.renewing();
         let calls_off = this.calls_off();
         let guard = this.acquire().await?;
-        guard.run(work, calls_off).await
+        guard.run(work, calls_off).await.map(Done)
     }
 
     /// Runs `work` under the lock if it is to be had at once, and leaves it otherwise.
@@ -68,6 +77,12 @@ impl LockBuilder {
     ///
     /// As [`run`](Self::run).
     pub async fn try_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Run<T>, Error> {
+        let running = telemetry::running(self.key());
+        let result = running.within(self.try_and_run(work)).await;
+        running.end(result)
+    }
+
+    async fn try_and_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Run<T>, Error> {
         let this = self.renewing();
         let calls_off = this.calls_off();
         match this.try_acquire().await? {

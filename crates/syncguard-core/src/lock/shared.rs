@@ -1,10 +1,13 @@
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use super::{detached::Detached, queue::Queues};
-use crate::{Clock, DynBackend, Error, ErrorKind, Operation, Owner};
+use crate::{
+    Clock, DynBackend, Error, ErrorKind, Operation, Owner,
+    telemetry::{self, Judged},
+};
 
 pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
 
@@ -32,14 +35,16 @@ impl Shared {
     }
 
     /// Bounds one request. What is cut off may have applied.
-    pub(crate) async fn bounded<T>(
+    pub(crate) async fn bounded<T: Judged>(
         &self,
         operation: Operation,
         limit: Duration,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let late = |_| Error::new(ErrorKind::NetworkTimeout, operation);
-        tokio::time::timeout(limit, request).await.unwrap_or_else(|cut| Err(late(cut)))
+        let requesting = telemetry::requesting(operation);
+        let answer = requesting.within(pin!(tokio::time::timeout(limit, request))).await;
+        requesting.end(answer.unwrap_or_else(|cut| Err(late(cut))))
     }
 
     /// Makes a future that runs to its end even if its caller goes away.
