@@ -20,6 +20,10 @@ pub use syncguard_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use syncguard_sqlite as sqlite;
 
+#[cfg(all(doc, feature = "memory"))]
+#[doc = include_str!("../FEATURES.md")]
+pub mod features {}
+
 // The examples of the project's front page are compiled and run with the others.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
