@@ -19,11 +19,13 @@ pub enum Store {
     Postgres,
     /// MariaDB.
     Mariadb,
+    /// An emulator of Firestore: Google's in a container, or else the double of this workspace.
+    Firestore,
 }
 
 impl Store {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Redis, Self::Postgres, Self::Mariadb];
+    pub const ALL: [Self; 4] = [Self::Redis, Self::Postgres, Self::Mariadb, Self::Firestore];
 
     /// Its name in messages, and of its file in `compose/`.
     #[must_use]
@@ -32,6 +34,7 @@ impl Store {
             Self::Redis => "redis",
             Self::Postgres => "postgres",
             Self::Mariadb => "mariadb",
+            Self::Firestore => "firestore",
         }
     }
 
@@ -42,6 +45,7 @@ impl Store {
             Self::Redis => "REDIS_URL",
             Self::Postgres => "POSTGRES_URL",
             Self::Mariadb => "MYSQL_URL",
+            Self::Firestore => "FIRESTORE_EMULATOR_HOST",
         }
     }
 
@@ -50,7 +54,7 @@ impl Store {
     pub const fn is_slow_to_start(self) -> bool {
         match self {
             Self::Redis => false,
-            Self::Postgres | Self::Mariadb => true,
+            Self::Postgres | Self::Mariadb | Self::Firestore => true,
         }
     }
 
@@ -61,6 +65,7 @@ impl Store {
             Self::Redis => 6379,
             Self::Postgres => 5432,
             Self::Mariadb => 3306,
+            Self::Firestore => 8080,
         }
     }
 
@@ -72,10 +77,11 @@ impl Store {
             Self::Redis => format!("redis://{address}"),
             Self::Postgres => format!("postgres://postgres@{address}/postgres"),
             Self::Mariadb => format!("mysql://root@{address}/test"),
+            Self::Firestore => address.to_string(),
         }
     }
 
-    /// Everything that is run to start such a server and to look into it.
+    /// Everything that is run to start such a server and to look into it, and has to be installed.
     #[must_use]
     pub const fn programs(self) -> &'static [Executable] {
         match self {
@@ -86,6 +92,8 @@ impl Store {
             Self::Mariadb => {
                 &[Executable::MARIADB_INSTALL_DB, Executable::MARIADBD, Executable::MARIADB]
             }
+            // Cargo builds it.
+            Self::Firestore => &[],
         }
     }
 

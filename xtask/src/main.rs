@@ -31,7 +31,8 @@ enum Task {
     ///
     /// A server is that of REDIS_URL; or else one in a container, where a Docker engine is there; or
     /// else one that the tests start by programs on PATH. Tests that break a server always start
-    /// their own.
+    /// their own. Firestore is that of FIRESTORE_EMULATOR_HOST, or else Google's emulator in a
+    /// container, or else the double of this workspace, which cargo builds.
     ///
     /// The contract suite leaves out the backends that SYNCGUARD_SKIP names, and lists their
     /// cases as skipped

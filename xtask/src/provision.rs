@@ -80,7 +80,7 @@ pub(crate) fn provide(needed: &[Store], install: Install) -> Result<Provision, F
             }
             Source::Programs if store.is_slow_to_start() => {
                 let server = wait(Lent::start(store))?;
-                tell(store, format_args!("started for this run, at {}", server.url()));
+                tell(store, format_args!("{}, at {}", started(store), server.url()));
                 addresses.push((store.variable().to_owned(), server.url().into()));
                 servers.push(server);
             }
@@ -126,6 +126,14 @@ pub(crate) fn missing(stores: &[Store]) -> Vec<Missing> {
 
 fn missing_of(programs: &[Executable]) -> Vec<Missing> {
     programs.iter().filter_map(|program| program.find().err()).collect()
+}
+
+/// Says what this task has started.
+fn started(store: Store) -> &'static str {
+    match store {
+        Store::Firestore => "the double in crates/firestore-emulator, started for this run",
+        _ => "started for this run",
+    }
 }
 
 /// Says whether the tests can run Node.
@@ -187,6 +195,19 @@ mod tests {
             assert!(matches!(found, Source::Container(_)));
         }
         assert!(matches!(source(None, None, &[]).unwrap(), Source::Programs));
+    }
+
+    #[test]
+    fn the_double_of_firestore_stands_in_where_there_is_no_other_emulator() {
+        let missing = missing(&[Store::Firestore]);
+        assert_eq!(missing, [], "nothing has to be installed");
+        let engine = Engine::at("docker");
+        let found = source(Some("127.0.0.1:8080"), Some(&engine), &missing).unwrap();
+        assert!(matches!(found, Source::Environment));
+        let found = source(None, Some(&engine), &missing).unwrap();
+        assert!(matches!(found, Source::Container(_)));
+        assert!(matches!(source(None, None, &missing).unwrap(), Source::Programs));
+        assert!(started(Store::Firestore).contains("double"));
     }
 
     #[test]

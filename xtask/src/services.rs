@@ -43,7 +43,7 @@ pub(crate) enum Task {
 
 #[derive(Debug, Args)]
 pub(crate) struct Stores {
-    /// redis, postgres, mariadb; without a name, those that the tests need, or that are running
+    /// redis, postgres, mariadb, firestore; without a name, those that the tests need, or that are running
     #[arg(value_parser = store)]
     names: Vec<Store>,
 }
@@ -132,5 +132,5 @@ where
 
 fn store(name: &str) -> Result<Store, String> {
     let found = Store::ALL.into_iter().find(|store| store.name() == name);
-    found.ok_or_else(|| "there are redis, postgres and mariadb".to_owned())
+    found.ok_or_else(|| "there are redis, postgres, mariadb and firestore".to_owned())
 }

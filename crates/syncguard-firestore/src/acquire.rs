@@ -173,7 +173,7 @@ fn grant_of(request: &AcquireRequest, names: &Names, free: Free, grant: Grant) -
     let counter = counter_fields(&request.key, grant.fence, free.marks);
     vec![
         Write::replace(&names.lock, lock, free.lock),
-        Write::merge(&names.fence, &["fence", "keyDebug", "abandoned"], counter, free.counter),
+        Write::replace(&names.fence, counter, free.counter),
     ]
 }
 

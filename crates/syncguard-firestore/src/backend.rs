@@ -73,12 +73,12 @@ impl Store {
     }
 }
 
-// What ends a grant or moves its expiry is detached: once begun, it goes on without its caller. An
-// extend that came too late has to be taken back, which nobody but itself could know.
+// An extend is detached: once begun, it goes on without its caller. One that came too late has to be taken
+// back, which nobody but itself could know.
 //
-// An acquire is not. Dropped between its read and its commit, it leaves nothing behind. A commit that is
-// on its way then may be made or not; its caller knows that of a future that it drops, and calls the id
-// off. What only reads leaves nothing behind in any case.
+// Nothing else is. Each writes in one commit at the most that is made, and dropped before or behind that
+// it leaves nothing half done. A commit that is on its way then may be made or not; its caller knows that
+// of a future that it drops.
 //
 // None of them has a task of its own while its caller polls it. One that nobody polls any more holds
 // nothing that others wait for: the connection is kept by a task of the driver, which takes in answers
@@ -101,9 +101,7 @@ impl LockBackend for FirestoreBackend {
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        let (store, asked) = (self.0.clone(), lock.clone());
-        let release = Detached::new(async move { release::release(&store, &asked).await });
-        let outcome = release.await.map_err(during(Operation::Release));
+        let outcome = release::release(&self.0, lock).await.map_err(during(Operation::Release));
         outcome.map_err(|error| about(error, lock))
     }
 
@@ -116,9 +114,8 @@ impl LockBackend for FirestoreBackend {
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        let (store, asked) = (self.0.clone(), key.clone());
-        let abandon = Detached::new(async move { release::abandon(&store, lock_id, &asked).await });
-        let done = abandon.await.map_err(during(Operation::Abandon));
+        let done = release::abandon(&self.0, lock_id, key).await;
+        let done = done.map_err(during(Operation::Abandon));
         done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
     }
 
@@ -127,9 +124,8 @@ impl LockBackend for FirestoreBackend {
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        let (store, asked) = (self.0.clone(), key.clone());
-        let end = Detached::new(async move { operate::force_release(&store, &asked).await });
-        let ended = end.await.map_err(during(Operation::ForceRelease));
+        let ended = operate::force_release(&self.0, key).await;
+        let ended = ended.map_err(during(Operation::ForceRelease));
         ended.map_err(|error| error.with_key(key))
     }
 

@@ -10,7 +10,6 @@ mod write;
 use std::future::Future;
 
 use gcloud_sdk::{
-    RequestTimeouts,
     google::firestore::v1::{
         self as api, BatchGetDocumentsRequest, CommitRequest, RunQueryRequest, StructuredQuery,
         batch_get_documents_response::Result as Found, run_query_request::QueryType,
@@ -34,7 +33,7 @@ pub(crate) use self::{
 };
 use crate::{
     clock::{Sent, ServerClock, timestamp},
-    error::Failure,
+    error::{Failure, Refusal},
     layout::DocumentName,
     retry::pauses,
 };
@@ -99,15 +98,15 @@ impl Client {
         &self,
         names: &[&DocumentName],
     ) -> Result<Read<Vec<Document>>, Failure> {
-        let service = self.service().await?;
-        let (sent, responses) = repeated(|| {
-            let mut service = service.clone();
+        let (sent, responses) = repeated(|| async {
+            let mut service = self.service().await?;
             let request = self.request(BatchGetDocumentsRequest {
                 database: self.settings.database.clone(),
                 documents: names.iter().map(|name| name.as_str().to_owned()).collect(),
                 ..BatchGetDocumentsRequest::default()
             });
-            async move { collect(service.batch_get_documents(request).await?).await }
+            let read = async { collect(service.batch_get_documents(request).await?).await };
+            self.bounded(read).await.map_err(|status| Failure::reading(&status))
         })
         .await?;
         let time = responses.iter().filter_map(|response| response.read_time.as_ref());
@@ -121,16 +120,17 @@ impl Client {
 
     /// Finds locks.
     pub(crate) async fn search(&self, search: Search<'_>) -> Result<Read<Vec<Document>>, Failure> {
-        let service = self.service().await?;
         let query: StructuredQuery = query(&self.settings.locks, search);
         let message = RunQueryRequest {
             parent: format!("{}/documents", self.settings.database),
             query_type: Some(QueryType::StructuredQuery(query)),
             ..RunQueryRequest::default()
         };
-        let (sent, responses) = repeated(|| {
-            let (mut service, request) = (service.clone(), self.request(message.clone()));
-            async move { collect(service.run_query(request).await?).await }
+        let (sent, responses) = repeated(|| async {
+            let mut service = self.service().await?;
+            let request = self.request(message.clone());
+            let found = async { collect(service.run_query(request).await?).await };
+            self.bounded(found).await.map_err(|status| Failure::reading(&status))
         })
         .await?;
         let time = responses.iter().filter_map(|response| response.read_time.as_ref());
@@ -149,7 +149,7 @@ impl Client {
             ..CommitRequest::default()
         });
         let sent = Sent::now();
-        let response = match service.commit(request).await {
+        let response = match self.bounded(service.commit(request)).await {
             Ok(response) => response.into_inner(),
             // Which code tells of a condition that does not hold is not documented for each case.
             Err(status) if is_conflict(status.code()) => return Ok(None),
@@ -175,12 +175,27 @@ impl Client {
         self.sessions.service(&self.settings).await
     }
 
-    /// Bounds a request. By itself the driver waits for an answer for ever.
+    /// Tells the server how long its answer is waited for.
     fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        let timeouts = RequestTimeouts::new().with_total(self.settings.request_timeout);
-        request.extensions_mut().insert(timeouts);
+        request.set_timeout(self.settings.request_timeout);
         request
+    }
+
+    /// Ends a call in time, with its token, its connecting and all of its answers. By itself the driver
+    /// waits for ever.
+    ///
+    /// The driver's own limits do the same with three timers for each call, and cost the more the more
+    /// calls there are.
+    async fn bounded<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        tokio::select! {
+            // What the server is told ends the call as well, a little later and with another code.
+            biased;
+            () = sleep(self.settings.request_timeout) => {
+                Err(Status::deadline_exceeded("there was no answer in time"))
+            }
+            done = call => done,
+        }
     }
 
     fn observe(&self, time: Option<i64>, sent: Sent) -> Result<Timestamp, Failure> {
@@ -200,24 +215,29 @@ fn is_conflict(code: Code) -> bool {
 /// The first call after a cut may still meet the connection that is going down.
 async fn repeated<T, F>(mut call: impl FnMut() -> F) -> Result<(Sent, T), Failure>
 where
-    F: Future<Output = Result<T, Status>>,
+    F: Future<Output = Result<T, Failure>>,
 {
     let mut pauses = pauses().take(REPEATS);
     loop {
         let sent = Sent::now();
-        match (call().await, pauses.next()) {
-            (Ok(read), _) => return Ok((sent, read)),
-            (Err(status), Some(pause)) if is_broken(status.code()) => {
-                tracing::debug!(code = ?status.code(), "a read is repeated");
-                sleep(pause).await;
-            }
-            (Err(status), _) => return Err(Failure::reading(&status)),
-        }
+        let failure = match call().await {
+            Ok(read) => return Ok((sent, read)),
+            Err(failure) => failure,
+        };
+        let Some(pause) = pauses.next().filter(|_| is_broken(&failure)) else {
+            return Err(failure);
+        };
+        tracing::debug!(%failure, "a read is repeated");
+        sleep(pause).await;
     }
 }
 
-fn is_broken(code: Code) -> bool {
-    matches!(code, Code::Unavailable | Code::Cancelled | Code::Unknown | Code::Internal)
+fn is_broken(failure: &Failure) -> bool {
+    use Code::{Cancelled, Internal, Unavailable, Unknown};
+    matches!(
+        failure,
+        Failure::Refused(Refusal { code: Unavailable | Cancelled | Unknown | Internal, .. }, _)
+    )
 }
 
 async fn collect<T>(response: Response<Streaming<T>>) -> Result<Vec<T>, Status> {

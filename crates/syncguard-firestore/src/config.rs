@@ -15,6 +15,9 @@ use crate::{
 /// The variable by which all of Google's clients are pointed at an emulator.
 const EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
 
+/// The longest timeout. The mark of an id that was called off has to outlive every request.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// Says which database keeps the locks and how it is used.
 ///
 /// # Examples
@@ -152,7 +155,7 @@ impl FirestoreConfig {
     /// Sets how long a request may take, the connecting before it included.
     ///
     /// An operation makes one to three of them. Keep it below the request timeout of the lock layer
-    /// (10 s by default).
+    /// (10 s by default); more than 10 minutes are refused.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
@@ -186,19 +189,20 @@ impl FirestoreConfig {
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
         };
+        settings.validated().map_err(|failure| failure.into_error(Operation::Connect))?;
         Ok(FirestoreBackend::new(settings, layout, self.unsafe_settings))
     }
 
     fn validated(&self) -> Result<(), Failure> {
+        let shortest = self.request_timeout.min(self.connect_timeout);
+        let longest = self.request_timeout.max(self.connect_timeout);
         for (rule, holds) in [
             ("the project is empty or has a slash", is_name(&self.project)),
             ("the database is empty or has a slash", is_name(&self.database)),
             ("a collection is no id of one", is_id(&self.locks) && is_id(&self.fences)),
             ("locks and fence counters are in one collection", self.locks != self.fences),
-            (
-                "a timeout is shorter than 10 ms",
-                self.request_timeout.min(self.connect_timeout) >= Duration::from_millis(10),
-            ),
+            ("a timeout is shorter than 10 ms", shortest >= Duration::from_millis(10)),
+            ("a timeout is longer than 10 minutes", longest <= LONGEST_TIMEOUT),
         ] {
             if !holds {
                 return Err(Failure::Config(rule.to_owned()));
@@ -279,6 +283,9 @@ mod tests {
             config().collections("__x__", "fences"),
             config().request_timeout(Duration::ZERO),
             config().connect_timeout(Duration::from_millis(9)),
+            config().request_timeout(Duration::MAX),
+            config().emulator("http://127.0.0.1:8080"),
+            config().emulator("not an address"),
         ] {
             assert!(bad.clone().connect().is_err(), "{bad:?}");
         }

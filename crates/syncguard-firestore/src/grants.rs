@@ -63,8 +63,13 @@ impl Grants {
         }
     }
 
+    /// Forgets a grant, and gives it.
+    pub(crate) fn take(&self, id: LockId) -> Option<Known> {
+        self.lock().known.remove(&id)
+    }
+
     pub(crate) fn forget(&self, id: LockId) {
-        self.lock().known.remove(&id);
+        drop(self.take(id));
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -44,8 +44,9 @@ pub(crate) async fn force_release(
             return Ok(None);
         };
         let delete = Write::delete(&name, Expect::Version(stored.version));
+        let record = stored.into_record(at)?;
         if store.client.commit(vec![delete]).await?.is_some() {
-            return stored.into_record(at).map(Some);
+            return Ok(Some(record));
         }
         sleep(pauses.next().ok_or(Failure::Contention)?).await;
     }

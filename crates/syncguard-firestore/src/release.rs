@@ -22,9 +22,8 @@ use crate::{
 pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
     let id = lock.lock_id;
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
-    if let Some(known) = store.grants.find(id) {
-        // Whatever comes of it, that version is not known to be there afterwards.
-        store.grants.forget(id);
+    // Whatever comes of it, the version that is known is not known to be there afterwards.
+    if let Some(known) = store.grants.take(id) {
         let delete = Write::delete(&known.document, Expect::Version(known.version));
         if let Some(committed) = store.client.commit(vec![delete]).await? {
             return Ok(ended(is_live(known.expires_at, committed.at)));

@@ -18,6 +18,13 @@ const LONGEST: Duration = Duration::from_millis(320);
 ///
 /// The name for that is "full jitter", from Marc Brooker, "Exponential Backoff And Jitter" (2015).
 pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
+    // Most operations pause not once: nothing is made before the first pause.
+    let mut delays = None;
+    std::iter::from_fn(move || delays.get_or_insert_with(delays_from_now).next_backoff())
+        .take(ROUNDS)
+}
+
+fn delays_from_now() -> ExponentialBackoff {
     // `backoff` draws from current * (1 ± factor): the centre of the range and all of its half-width.
     let mut delays = ExponentialBackoff {
         initial_interval: FIRST / 2,
@@ -28,7 +35,7 @@ pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
         ..ExponentialBackoff::default()
     };
     delays.reset();
-    std::iter::from_fn(move || delays.next_backoff()).take(ROUNDS)
+    delays
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ use crate::{
 /// How often targets are looked through.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// How long until a stream that could not be opened, or has ended, is opened again: from the first
-/// attempt on twice as long each time, up to a limit.
+/// How long until a stream that has ended is opened again, and how long at the most where streams tell
+/// nothing: twice as long each time up to that.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -38,8 +38,9 @@ pub(crate) async fn released(store: &Store, key: &LockKey) {
     let mut news = std::pin::pin!(seat.news.notified());
     // Heard from here on, before anybody is asked to listen.
     news.as_mut().enable();
+    store.waiters.listen(&store.client);
     if seat.is_first() {
-        store.waiters.listen(&store.client);
+        store.waiters.targets.wanted.notify_one();
     }
     news.await;
 }
@@ -53,15 +54,13 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Tells the listener that a document is wanted, after starting one if need be: its runtime may
-    /// have ended.
+    /// Starts the listener if there is none any more: its runtime may have ended.
     fn listen(&self, client: &Arc<Client>) {
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             let listening = listen(client.clone(), self.targets.clone());
             *listener = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
         }
-        self.targets.wanted.notify_one();
     }
 }
 
@@ -73,32 +72,37 @@ async fn listen(client: Arc<Client>, targets: Arc<Targets>) {
             targets.wanted.notified().await;
         }
         targets.want_all();
-        match client.listen(&targets.take_wanted()).await {
-            Ok(stream) => {
-                pause = FIRST_PAUSE;
-                attend(stream, &targets).await;
-            }
+        let worked = match client.listen(&targets.take_wanted()).await {
+            Ok(stream) => attend(stream, &targets).await,
             Err(failure) => {
                 tracing::debug!(%failure, "releases cannot be listened for");
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                false
             }
-        }
+        };
+        pause = if worked { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         sleep(pause).await;
+        // Where no stream is to be had, nobody else forgets what nobody waits on.
+        targets.sweep();
     }
 }
 
-/// Keeps the targets of a stream until it ends, or until nobody waits any more.
-async fn attend(mut stream: Subscription, targets: &Targets) {
+/// Keeps the targets of a stream until it ends, or until nobody waits any more. Tells whether the stream
+/// told anything: one can be opened and then refused.
+async fn attend(mut stream: Subscription, targets: &Targets) -> bool {
+    let mut worked = false;
     let mut rounds = interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             news = stream.news() => match news {
-                News::Current(ids) => targets.confirm(&ids),
+                News::Current(ids) => {
+                    worked = true;
+                    targets.confirm(&ids);
+                }
                 News::Deleted(name) => targets.tell(&name),
                 News::Missed(ids) => targets.tell_of(&ids),
                 News::Other => {}
-                News::Ended => return,
+                News::Ended => return worked,
             },
             () = targets.wanted.notified() => {}
             _ = rounds.tick() => {
@@ -106,12 +110,48 @@ async fn attend(mut stream: Subscription, targets: &Targets) {
                     stream.subscriber().remove(id);
                 }
                 if targets.is_empty() {
-                    return;
+                    return worked;
                 }
             }
         }
         for (id, name) in targets.take_wanted() {
             stream.subscriber().add(id, &name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::{Seat, Waiters};
+    use crate::{
+        client::{Client, Endpoint, Settings},
+        clock::{Report, ServerClock},
+        layout::DocumentName,
+    };
+
+    /// Nobody listens there.
+    fn unreachable() -> Arc<Client> {
+        let settings = Settings {
+            endpoint: Endpoint::Emulator("127.0.0.1:1".to_owned()),
+            database: "projects/p/databases/(default)".to_owned(),
+            locks: "locks".to_owned(),
+            request_timeout: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+        };
+        Arc::new(Client::new(settings, ServerClock::new(Report::Silence)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_on_any_more_is_forgotten_though_no_stream_can_be_had() {
+        let (waiters, client) = (Waiters::default(), unreachable());
+        let seat = Seat::take(&waiters.targets, DocumentName::new("a".to_owned()));
+        waiters.listen(&client);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(!waiters.targets.is_empty(), "somebody waits");
+        drop(seat);
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(waiters.targets.is_empty());
     }
 }

@@ -1,6 +1,7 @@
 use std::{
     fs, io,
     iter::once,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -9,7 +10,8 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::{
-    Mariadb, Postgres, Program, Redis, ServerError, Shared, place::free_ports, procfs::Stat,
+    Mariadb, Postgres, Program, Redis, ServerError, Shared, account::Lifetime, double,
+    place::free_ports, process::Process, procfs::Stat,
 };
 use crate::find::Store;
 
@@ -41,6 +43,7 @@ impl Lasting {
             Store::Redis => Self::start_program::<Redis>(directory, port).await,
             Store::Postgres => Self::start_program::<Postgres>(directory, port).await,
             Store::Mariadb => Self::start_program::<Mariadb>(directory, port).await,
+            Store::Firestore => Self::start_double(directory, port).await,
         }
     }
 
@@ -105,15 +108,38 @@ impl Lasting {
     async fn start_program<P: Program>(directory: &Path, port: u16) -> Result<Self, ServerError> {
         let builder = Shared::<P>::builder().ports(once(port).chain(free_ports().take(5)));
         let (process, place) = builder.start_lasting(directory).await?;
-        // From here on a failure still kills it, so that none runs that nobody finds again.
+        Self::leave(process, directory, P::STORE, P::STORE.url(place.address()))
+    }
+
+    /// The double keeps its documents in memory: they end with it.
+    async fn start_double(directory: &Path, port: u16) -> Result<Self, ServerError> {
+        fs::create_dir_all(directory).map_err(ServerError::cannot("make a directory"))?;
+        let at = |port| {
+            double::start((Ipv4Addr::LOCALHOST, port).into(), Lifetime::Unbounded, directory)
+        };
+        let (process, address) = match at(port).await {
+            // Somebody else may have the port.
+            Err(ServerError::Ended { .. }) => at(0).await?,
+            started => started?,
+        };
+        Self::leave(process, directory, Store::Firestore, Store::Firestore.url(address))
+    }
+
+    /// Records a server and lets it go on. A failure still kills it, so that none runs that nobody finds
+    /// again.
+    fn leave(
+        process: Process,
+        directory: &Path,
+        store: Store,
+        url: String,
+    ) -> Result<Self, ServerError> {
         let none = || io::Error::other("this system does not tell processes apart");
         let cannot = || ServerError::cannot("record a server");
         let stat = Stat::of(process.id()).ok_or_else(none).map_err(cannot())?;
-        let url = P::STORE.url(place.address());
         let text = format!("{} {} {url}\n", stat.pid, stat.started);
         fs::write(record(directory), text).map_err(cannot())?;
         process.leave();
-        Ok(Self { directory: directory.to_owned(), process: stat, end: P::END, url })
+        Ok(Self { directory: directory.to_owned(), process: stat, end: end(store), url })
     }
 }
 
@@ -133,5 +159,6 @@ const fn end(store: Store) -> Signal {
         Store::Redis => Redis::END,
         Store::Postgres => Postgres::END,
         Store::Mariadb => Mariadb::END,
+        Store::Firestore => Signal::INT,
     }
 }

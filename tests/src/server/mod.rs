@@ -16,6 +16,7 @@ mod builder;
 mod call;
 mod cluster;
 mod directory;
+mod double;
 mod error;
 mod handle;
 mod lasting;

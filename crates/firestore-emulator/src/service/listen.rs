@@ -20,11 +20,22 @@ impl StreamingService<ListenRequest> for Listen {
     fn call(&mut self, requests: Request<Streaming<ListenRequest>>) -> Self::Future {
         let call = self.0.clone();
         Box::pin(async move {
-            call.strike(&[]).before().await?;
+            let strike = call.strike(&[]);
+            strike.before().await?;
             let (sender, receiver) = mpsc::channel(BACKLOG);
             let watch = Watch::open(call.shared.database.clone());
             let stream = Stream { requests: requests.into_inner(), watch, sender };
-            tokio::spawn(async move { call.stop.run_until_cancelled(stream.serve()).await });
+            let serve = async move {
+                // What is done here is that the stream is open.
+                tokio::select! {
+                    struck = strike.after(&call.line) => match struck {
+                        Ok(()) => stream.serve().await,
+                        Err(status) => drop(stream.sender.send(Err(status)).await),
+                    },
+                    () = stream.sender.closed() => {}
+                }
+            };
+            tokio::spawn(async move { call.stop.run_until_cancelled(serve).await });
             Ok(Response::new(ReceiverStream::new(receiver)))
         })
     }

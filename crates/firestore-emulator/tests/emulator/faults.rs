@@ -1,9 +1,8 @@
 //! Faults on command, each of which is shown to have happened.
 
-use std::time::Duration;
-
 use firestore_emulator::{Fault, Rpc};
 use gcloud_sdk::google::firestore::v1::{Write, precondition::ConditionType};
+use syncguard_tests::asking::eventually;
 use tokio::{task::JoinHandle, time::Instant};
 use tonic::{Code, Status};
 
@@ -12,12 +11,8 @@ use super::{
 };
 
 /// Waits for a document to come about, whose commit nobody waits for.
-async fn eventually(client: &Client, id: &str, n: i64) {
-    let patience = Instant::now() + Duration::from_secs(20);
-    while value(client, id).await != Some(n) {
-        assert!(Instant::now() < patience, "{id} never became {n}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+async fn written(client: &Client, id: &str, n: i64) {
+    eventually("it is written", async || value(client, id).await == Some(n)).await;
 }
 
 fn committing(client: &Client, write: Write) -> JoinHandle<Result<(), Status>> {
@@ -57,7 +52,7 @@ async fn a_commit_is_done_and_its_connection_cut() {
     assert!(matches!(code, Code::Unavailable | Code::Cancelled | Code::Unknown), "{code:?}");
     assert_eq!(lost.hits(), 1);
     assert_eq!(value(&connect(&emulator), "a").await, Some(1));
-    eventually(&client, "a", 1).await;
+    written(&client, "a", 1).await;
 }
 
 #[tokio::test]
@@ -80,7 +75,7 @@ async fn a_commit_that_is_held_lands_when_it_is_released_though_its_caller_has_g
     assert!(call.await.unwrap_err().is_cancelled());
     assert_eq!(value(&client, "a").await, None);
     held.release();
-    eventually(&client, "a", 1).await;
+    written(&client, "a", 1).await;
 }
 
 #[tokio::test]

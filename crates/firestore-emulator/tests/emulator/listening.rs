@@ -1,5 +1,6 @@
 //! Streams that tell of changes.
 
+use firestore_emulator::{Fault, Rpc};
 use gcloud_sdk::google::firestore::v1::{
     ListenRequest, ListenResponse, Target,
     listen_request::TargetChange as Change,
@@ -11,7 +12,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::{A_WHILE, Client, DATABASE, commit, delete, name, number, set, start};
+use super::{A_WHILE, Client, DATABASE, commit, connect, delete, name, number, set, start};
 
 /// One stream, and what came on it in a short form.
 struct Listener {
@@ -139,4 +140,26 @@ async fn a_listener_on_what_is_no_document_is_refused() {
     let mut listener = Listener::open(&client).await;
     listener.add(1, &["__x__"]).await;
     assert_eq!(listener.next().await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_stream_fails_after_it_was_opened_or_says_nothing_or_is_cut_on_command() {
+    let (emulator, _) = start().await;
+    let failed = emulator.inject(Fault::answer(Code::PermissionDenied).on(Rpc::Listen));
+    let mut listener = Listener::open(&connect(&emulator)).await;
+    assert_eq!(listener.next().await.unwrap_err().code(), Code::PermissionDenied);
+    let silent = emulator.inject(Fault::silence().on(Rpc::Listen));
+    let mut listener = Listener::open(&connect(&emulator)).await;
+    listener.add(1, &["a"]).await;
+    assert!(tokio::time::timeout(A_WHILE, listener.next()).await.is_err());
+    let cut = emulator.inject(Fault::drop_reply().on(Rpc::Listen));
+    let (requests, receiver) = channel(16);
+    let opened = connect(&emulator).listen(ReceiverStream::new(receiver)).await;
+    let ended = match opened {
+        Ok(stream) => stream.into_inner().message().await.is_err(),
+        Err(_) => true,
+    };
+    drop(requests);
+    assert!(ended);
+    assert_eq!([failed.hits(), silent.hits(), cut.hits()], [1; 3]);
 }

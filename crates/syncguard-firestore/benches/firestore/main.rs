@@ -1,24 +1,22 @@
-//! What the backend costs, beside the floor: the same three calls by hand, over the driver set up as the
-//! backend sets it up, with its credentials and its timeouts. How much of the floor those are is shown by
-//! the same calls over nothing but a channel.
+//! What the backend costs, beside two floors: the same three calls by hand over the driver, which is the
+//! plainest that a program can do with the service; and over nothing but a channel, which knows no
+//! credentials and so serves an emulator alone. The bars are for the first. Neither has timeouts.
 //!
 //! Run by `cargo bench -p syncguard-firestore`; starts a double of the server on a thread of its own,
 //! reached over TCP. Each line shows a bar and whether it is met. The numbers of a shared machine swing,
 //! so what is compared runs in turns.
 
-#![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod contention;
 mod raw;
 mod speed;
-mod table;
 
 use std::{net::SocketAddr, sync::mpsc, thread};
 
 use firestore_emulator::Emulator;
 use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
-use table::Table;
+use syncguard_tests::bench::Table;
 use tokio::runtime::Builder;
 
 const PROJECT: &str = "bench";
@@ -30,9 +28,7 @@ fn main() {
     runtime.block_on(async {
         let mut table = Table::default();
         speed::measure(server, &mut table).await;
-        if std::env::var_os("ONLY").is_none() {
-            contention::measure(server, &mut table).await;
-        }
+        contention::measure(server, &mut table).await;
         table.print();
     });
 }

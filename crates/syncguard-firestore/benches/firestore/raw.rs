@@ -1,7 +1,7 @@
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use gcloud_sdk::{
-    GoogleAuthHeaders, GoogleAuthMiddleware, RequestTimeouts,
+    GoogleAuthHeaders, GoogleAuthMiddleware,
     google::firestore::v1::{
         BatchGetDocumentsRequest, CommitRequest, Document, Precondition, Value, Write,
         batch_get_documents_response::Result as Found, firestore_client::FirestoreClient,
@@ -9,7 +9,6 @@ use gcloud_sdk::{
     },
     google_cloud_auth::credentials::anonymous,
     tonic::{
-        Request,
         body::Body as RequestBody,
         client::GrpcService,
         codegen::{
@@ -21,14 +20,11 @@ use gcloud_sdk::{
 };
 use syncguard_core::LockId;
 
-const TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The calls by hand.
 #[derive(Clone)]
 pub(crate) struct Raw<S> {
     client: FirestoreClient<S>,
     database: String,
-    timeouts: RequestTimeouts,
 }
 
 fn channel(server: SocketAddr) -> Channel {
@@ -42,22 +38,19 @@ fn database() -> String {
 impl Raw<Channel> {
     /// Nothing but a channel, which knows neither credentials nor timeouts.
     pub(crate) fn bare(server: SocketAddr) -> Self {
-        let client = FirestoreClient::new(channel(server));
-        Self { client, database: database(), timeouts: RequestTimeouts::new() }
+        Self { client: FirestoreClient::new(channel(server)), database: database() }
     }
 }
 
 impl Raw<GoogleAuthMiddleware> {
-    /// The driver, set up as the backend sets it up.
+    /// The driver, as its own client sets it up: with credentials, and without timeouts.
     pub(crate) fn driver(server: SocketAddr) -> Self {
         let headers = GoogleAuthHeaders::from(anonymous::Builder::new().build());
         let mut service =
             GoogleAuthMiddleware::new(channel(server), headers, Some(database())).unwrap();
         let owner = HeaderValue::from_static("Bearer owner");
         service.set_additional_headers(HeaderMap::from_iter([(AUTHORIZATION, owner)]));
-        let client = FirestoreClient::new(service);
-        let timeouts = RequestTimeouts::new().with_total(TIMEOUT);
-        Self { client, database: database(), timeouts }
+        Self { client: FirestoreClient::new(service), database: database() }
     }
 }
 
@@ -68,12 +61,6 @@ where
     S::ResponseBody: Body<Data = Bytes> + Send + 'static,
     <S::ResponseBody as Body>::Error: Into<StdError> + Send,
 {
-    fn request<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
-        request.extensions_mut().insert(self.timeouts);
-        request
-    }
-
     /// Acquires and releases by hand: the three calls with all that they have to say.
     pub(crate) async fn acquire_and_release(&self, key: &str) {
         let id = LockId::mint().unwrap();
@@ -115,8 +102,7 @@ where
             ..BatchGetDocumentsRequest::default()
         };
         let mut client = self.client.clone();
-        let mut stream =
-            client.batch_get_documents(self.request(request)).await.unwrap().into_inner();
+        let mut stream = client.batch_get_documents(request).await.unwrap().into_inner();
         let (mut now, mut found) = (0, None);
         while let Some(response) = stream.message().await.unwrap() {
             let time = response.read_time.unwrap();
@@ -132,8 +118,7 @@ where
     async fn commit(&self, writes: Vec<Write>) -> Option<gcloud_sdk::prost_types::Timestamp> {
         let database = self.database.clone();
         let request = CommitRequest { database, writes, ..CommitRequest::default() };
-        let response =
-            self.client.clone().commit(self.request(request)).await.unwrap().into_inner();
+        let response = self.client.clone().commit(request).await.unwrap().into_inner();
         response.write_results[0].update_time
     }
 }

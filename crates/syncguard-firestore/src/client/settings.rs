@@ -6,7 +6,7 @@ use gcloud_sdk::{
     GoogleAuthHeaders, GoogleAuthMiddleware,
     google_cloud_auth::credentials::{Credentials, anonymous},
     tonic::{
-        codegen::http::{HeaderMap, HeaderValue, header::AUTHORIZATION},
+        codegen::http::{HeaderMap, HeaderValue, header::AUTHORIZATION, uri::Authority},
         transport::{Channel, ClientTlsConfig},
     },
 };
@@ -42,6 +42,16 @@ pub(crate) enum Endpoint {
 }
 
 impl Settings {
+    /// Looks at what only the driver can judge.
+    pub(crate) fn validated(&self) -> Result<(), Failure> {
+        match &self.endpoint {
+            Endpoint::Emulator(address) if address.parse::<Authority>().is_err() => {
+                Err(Failure::Config("the address of the emulator is not host:port".to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes a client. It connects with its first call, and again whenever it must.
     ///
     /// The channel comes first: it makes its provider of cryptography that of the process, which the
@@ -66,20 +76,20 @@ impl Settings {
     }
 
     fn channel(&self) -> Result<Channel, Failure> {
-        let refused = |_| Failure::Config("the address of the server is none".to_owned());
+        let refused = || Failure::Config("the address of the server is none".to_owned());
         let url = match &self.endpoint {
             Endpoint::Service(_) => SERVICE.to_owned(),
             Endpoint::Emulator(address) => format!("http://{address}"),
         };
         let mut endpoint = Channel::from_shared(url)
-            .map_err(|_| Failure::Config("the address of the server is none".to_owned()))?
+            .map_err(|_| refused())?
             .connect_timeout(self.connect_timeout)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .tcp_keepalive(Some(KEEP_ALIVE));
         if let Endpoint::Service(_) = self.endpoint {
             let tls = ClientTlsConfig::new().with_webpki_roots();
-            endpoint = endpoint.tls_config(tls).map_err(refused)?;
+            endpoint = endpoint.tls_config(tls).map_err(|_| refused())?;
         }
         Ok(endpoint.connect_lazy())
     }

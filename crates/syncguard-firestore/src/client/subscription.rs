@@ -1,7 +1,6 @@
 //! The driver's stream of changes, behind the few words that waiting needs.
 
 use gcloud_sdk::{
-    RequestTimeouts,
     google::firestore::v1::{
         ListenRequest, ListenResponse, Target,
         listen_request::TargetChange,
@@ -59,9 +58,8 @@ impl Subscription {
         for (id, name) in targets {
             subscriber.add(*id, name);
         }
-        let mut request = Request::new(UnboundedReceiverStream::new(receiver));
-        // It is to last, and may be silent for as long as nothing changes.
-        request.extensions_mut().insert(RequestTimeouts::new());
+        let request = Request::new(UnboundedReceiverStream::new(receiver));
+        // Only the beginning is bounded: it is to last, and may be silent for as long as nothing changes.
         let opened = timeout(settings.request_timeout, service.listen(request)).await;
         let opened = opened.map_err(|_| Failure::Unreadable("the stream of changes"))?;
         let responses = opened.map_err(|status| Failure::reading(&status))?.into_inner();

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use firestore_emulator::{Concurrency, Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{AcquireOutcome, LockBackend, Shutdown, SyncGuard};
+use syncguard_tests::asking::{LONG, ask, granted, is_locked};
 
-use crate::{LONG, ask, connect, granted, is_locked, start, start_as};
+use crate::{connect, start, start_as};
 
 /// Sixteen tasks that take one lock in turns. Gives the fences in the order of the holds.
 async fn sixteen_in_turns(emulator: &Emulator, clients: usize) -> Vec<u64> {

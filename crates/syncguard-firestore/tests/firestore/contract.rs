@@ -1,66 +1,103 @@
 //! The contract suite.
 
+use std::net::SocketAddr;
+
 use firestore_emulator::{Concurrency, Emulator};
 use syncguard_core::{
-    Fence, LockKey,
-    contract::{Harness, Hook, Profile},
+    Fence, LockId, LockKey,
+    contract::{Harness, Hook, Profile, lifecycle, run},
 };
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::proxy::Proxy;
+use syncguard_tests::{find::Store, proxy::Proxy};
 use tokio::sync::Mutex;
 
 use crate::{
-    config,
+    config_at,
     raw::{Raw, record, text},
     start_as,
 };
 
 mod pessimistic {
-    syncguard_core::contract_tests!(super::super::Double<{ super::super::LOCKS }>);
+    syncguard_core::contract_tests!(super::super::Site<{ super::super::GIVEN }>);
 }
 
 mod optimistic {
-    syncguard_core::contract_tests!(super::super::Double<{ super::super::CONFLICTS }>);
+    syncguard_core::contract_tests!(super::super::Site<{ super::super::CONFLICTS }>);
 }
 
-const LOCKS: bool = false;
-const CONFLICTS: bool = true;
+#[test]
+fn a_server_of_its_own_keeps_locks_and_fences_over_a_restart() {
+    let case = lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart;
+    run::<Site<LOCKS>, _, _>(RESTART, case);
+}
 
-/// One server for each case, behind a proxy, that lets transactions lock or conflict.
-struct Double<const OPTIMISTIC: bool> {
-    emulator: Mutex<Emulator>,
+/// The server of the environment, or else a double of the case's own whose transactions lock.
+const GIVEN: u8 = 0;
+/// A double of the case's own whose transactions lock.
+const LOCKS: u8 = 1;
+/// A double of the case's own whose transactions conflict.
+const CONFLICTS: u8 = 2;
+
+const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
+
+/// Two collections that no other case uses, on a server behind a proxy.
+struct Site<const KIND: u8> {
+    /// The double, where the server is one of the case's own.
+    own: Option<Mutex<Emulator>>,
+    server: SocketAddr,
     proxy: Proxy,
+    locks: String,
+    fences: String,
 }
 
-impl<const OPTIMISTIC: bool> Harness for Double<OPTIMISTIC> {
+/// Where the server is that whoever runs the tests has given.
+async fn given() -> Option<SocketAddr> {
+    let address = Store::Firestore.address()?;
+    let mut found = tokio::net::lookup_host(&address).await.unwrap();
+    Some(found.next().unwrap_or_else(|| panic!("there is no {address}")))
+}
+
+impl<const KIND: u8> Harness for Site<KIND> {
     type Backend = FirestoreBackend;
 
     fn profile() -> Profile {
-        Profile::network(if OPTIMISTIC { "firestore-optimistic" } else { "firestore" })
+        let profile =
+            Profile::network(if KIND == CONFLICTS { "firestore-optimistic" } else { "firestore" });
+        if KIND != GIVEN || Store::Firestore.address().is_none() {
+            return profile;
+        }
+        profile.without(RESTART, "it breaks the server that was given; run on one of its own")
     }
 
     async fn start() -> Self {
-        let concurrency =
-            if OPTIMISTIC { Concurrency::Optimistic } else { Concurrency::Pessimistic };
-        let emulator = start_as(concurrency).await;
-        let proxy = Proxy::start(emulator.address()).await.unwrap();
-        Self { emulator: Mutex::new(emulator), proxy }
+        let concurrency = match KIND {
+            CONFLICTS => Concurrency::Optimistic,
+            _ => Concurrency::Pessimistic,
+        };
+        let given = if KIND == GIVEN { given().await } else { None };
+        let own = if given.is_some() { None } else { Some(start_as(concurrency).await) };
+        let server = given.or_else(|| own.as_ref().map(Emulator::address)).unwrap();
+        let proxy = Proxy::start(server).await.unwrap();
+        let [locks, fences] =
+            ["locks", "fences"].map(|name| format!("{name}_{}", LockId::mint().unwrap().as_str()));
+        Self { own: own.map(Mutex::new), server, proxy, locks, fences }
     }
 
     async fn client(&self) -> FirestoreBackend {
-        let emulator = self.emulator.lock().await;
-        config(&emulator).emulator(self.proxy.address().to_string()).connect().unwrap()
+        let config = config_at(self.proxy.address());
+        config.collections(&self.locks, &self.fences).connect().unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
-        let raw = Raw::connect(&*self.emulator.lock().await);
-        let counter = format!("fence_counters/fence:{}", key.as_str());
-        raw.set(&counter, record([("fence", text(&fence.to_string()))])).await.unwrap();
+        let counter = format!("{}/fence:{}", self.fences, key.as_str());
+        let fields = record([("fence", text(&fence.to_string()))]);
+        Raw::at(self.server).set(&counter, fields).await.unwrap();
         Hook::Done
     }
 
     async fn restart(&self) -> Hook {
-        self.emulator.lock().await.restart().await.unwrap();
+        let Some(own) = &self.own else { panic!("others use it as well") };
+        own.lock().await.restart().await.unwrap();
         Hook::Done
     }
 

@@ -7,11 +7,9 @@ use gcloud_sdk::tonic::Code;
 use syncguard_core::{
     ErrorKind, LockBackend, LockGuard, NotHeld, ReleaseOutcome, Shutdown, SyncGuard, TryAcquire,
 };
+use syncguard_tests::asking::{LONG, ask, error_of, extended, granted, is_locked, lock_of, ttl};
 
-use crate::{
-    LONG, ask, config, connect, error_of, extended, granted, is_locked, lock_of, raw::Raw, start,
-    ttl,
-};
+use crate::{config, connect, raw::Raw, start};
 
 /// Long enough for everything in the background to end.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,11 +1,12 @@
 //! Fence counters that are deleted or go back.
 
 use syncguard_core::{ErrorKind, LockBackend, Severity};
+use syncguard_tests::asking::{LONG, ask, error_of, eventually, granted, is_locked, key, released};
 
 use crate::{
-    LONG, ask, connect, error_of, granted, is_locked, key,
+    connect,
     raw::{Raw, record, text},
-    released, start,
+    start,
 };
 
 const COUNTER: &str = "fence_counters/fence:job";
@@ -22,7 +23,7 @@ async fn a_counter_that_is_deleted_beside_its_lock_is_missed_and_no_fence_goes_b
     // Its holder dies, so that the lock stays on record when it is over.
     let expired = ask("job", std::time::Duration::from_millis(1));
     assert_eq!(granted(&backend, &expired).await.fence.number(), 4);
-    crate::eventually("it is over", async || !is_locked(&backend, "job").await).await;
+    eventually("it is over", async || !is_locked(&backend, "job").await).await;
     let counter = raw.read(COUNTER).await.unwrap();
     let older = record([("fence", text("000000000000003")), ("keyDebug", text("job"))]);
     for damaged in [None, Some(older)] {

@@ -9,12 +9,12 @@ use syncguard_core::{
     ReleaseOutcome,
 };
 use syncguard_firestore::FirestoreBackend;
+use syncguard_tests::asking::{
+    LONG, ask, error_of, eventually, granted, is_locked, lock_of, released, ttl,
+};
 use tokio::task::JoinHandle;
 
-use crate::{
-    LONG, ask, connect, error_of, eventually, granted, is_locked, lock_of, raw, raw::Raw, released,
-    start, start_as, ttl,
-};
+use crate::{connect, raw, raw::Raw, start, start_as};
 
 /// Sends an acquire whose commit arrives and is held.
 async fn held_on_its_way(

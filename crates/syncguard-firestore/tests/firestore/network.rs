@@ -10,12 +10,14 @@ use std::{
 use firestore_emulator::{Emulator, Fault, Rpc};
 use syncguard_core::{ErrorKind, LockBackend};
 use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
-use syncguard_tests::proxy::Proxy;
-
-use crate::{
-    LONG, PROJECT, ask, config, connect, error_of, eventually, extended, granted, is_locked,
-    lock_of, released, start,
+use syncguard_tests::{
+    asking::{
+        LONG, ask, error_of, eventually, extended, granted, is_locked, lock_of, released, ttl,
+    },
+    proxy::Proxy,
 };
+
+use crate::{PROJECT, config, config_at, connect, start};
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -50,7 +52,7 @@ async fn a_release_that_finds_no_connection_was_not_sent() {
     granted(&backend, &request).await;
     emulator.stop().await;
     eventually("the driver has noticed", async || {
-        let error = backend.extend(&lock_of(&request), crate::ttl(LONG)).await.unwrap_err();
+        let error = backend.extend(&lock_of(&request), ttl(LONG)).await.unwrap_err();
         error.kind() == ErrorKind::ServiceUnavailable && !error.may_have_applied()
     })
     .await;
@@ -83,18 +85,18 @@ async fn a_request_without_an_answer_ends_in_time() {
 async fn a_network_that_swallows_everything_is_got_over() {
     let emulator = start().await;
     let proxy = Proxy::start(emulator.address()).await.unwrap();
-    let through = config(&emulator).emulator(proxy.address().to_string());
+    let through = config_at(proxy.address());
     let backend = through.request_timeout(SHORT_TIMEOUT).connect().unwrap();
     let request = ask("job", LONG);
     granted(&backend, &request).await;
     proxy.black_hole(syncguard_tests::proxy::Flow::Replies);
-    let error = backend.extend(&lock_of(&request), crate::ttl(LONG)).await;
+    let error = backend.extend(&lock_of(&request), ttl(LONG)).await;
     let error = error_of(error, ErrorKind::NetworkTimeout);
     assert!(proxy.counts().swallowed > 0 && error.may_have_applied(), "{error:?}");
     proxy.heal().await.unwrap();
     proxy.cut_all().await;
     eventually("the client serves again", async || {
-        backend.extend(&lock_of(&request), crate::ttl(LONG)).await.is_ok()
+        backend.extend(&lock_of(&request), ttl(LONG)).await.is_ok()
     })
     .await;
     assert!(released(&backend, &request).await);

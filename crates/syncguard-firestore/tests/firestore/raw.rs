@@ -1,6 +1,6 @@
 //! The documents, seen and changed by hand.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use firestore_emulator::Emulator;
 use gcloud_sdk::{
@@ -30,7 +30,11 @@ fn name(path: &str) -> String {
 
 impl Raw {
     pub(crate) fn connect(emulator: &Emulator) -> Self {
-        let endpoint = Channel::from_shared(format!("http://{}", emulator.address())).unwrap();
+        Self::at(emulator.address())
+    }
+
+    pub(crate) fn at(server: SocketAddr) -> Self {
+        let endpoint = Channel::from_shared(format!("http://{server}")).unwrap();
         Self(FirestoreClient::new(endpoint.connect_lazy()))
     }
 

@@ -8,22 +8,21 @@ use std::{
 };
 
 use firestore_emulator::{ClockOffset, Emulator, Rpc};
-use syncguard_core::UnsafeSettings;
 use syncguard_core::{
     AcquireOutcome, BootClock, Clock, ErrorKind, ExtendOutcome, LockBackend, NotHeld,
-    ReleaseOutcome, Renew, Severity, SyncGuard,
+    ReleaseOutcome, Renew, Severity, SyncGuard, UnsafeSettings,
 };
 use syncguard_firestore::FirestoreConfig;
 use syncguard_tests::{
+    asking::{
+        LONG, ask, error_of, eventually, extended, granted, is_locked, key, lock_of, released, ttl,
+    },
     clock::{ClockShim, Jump},
     history::{Event, Incarnation, Journal, Record},
 };
 use tokio::process::Command;
 
-use crate::{
-    LONG, PROJECT, ask, config, connect, error_of, eventually, extended, granted, is_locked, key,
-    lock_of, released, start, ttl,
-};
+use crate::{PROJECT, config, connect, start};
 
 const JOURNAL: &str = "SYNCGUARD_TEST_JOURNAL";
 const PROCESS: &str = "SYNCGUARD_TEST_PROCESS";

@@ -11,9 +11,12 @@ use std::{
 use firestore_emulator::{Concurrency, Emulator};
 use serde_json::Value;
 use syncguard_core::{LockGuard, ReleaseOutcome, Shutdown, SyncGuard};
-use syncguard_tests::node::{Node, printed, unless_skipped};
+use syncguard_tests::{
+    asking::LONG,
+    node::{Node, printed, unless_skipped},
+};
 
-use crate::{LONG, connect, start_as};
+use crate::{connect, start_as};
 
 /// Where the packages are named that the script needs: those of the double's tests.
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../firestore-emulator/tests/node");
@@ -27,7 +30,7 @@ const SECONDS: &str = "SYNCGUARD_STORM_SECONDS";
 const DEFAULT_SECONDS: u64 = 12;
 
 /// How often each side must have had a lock for the storm to say anything.
-const LEAST: u64 = 10;
+const LEAST: u64 = 5;
 
 fn length() -> Duration {
     let seconds = env::var(SECONDS).ok().map(|text| text.parse().unwrap());
@@ -62,7 +65,8 @@ async fn contend(locks: SyncGuard, directory: PathBuf, task: u64, end: Instant) 
         stay(&guard, &directory, key, round).await;
         assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::Released);
         grants += 1;
-        tokio::time::sleep(Duration::from_millis(10 + round % 30)).await;
+        // Long enough for those to have their turn who make more round trips.
+        tokio::time::sleep(Duration::from_millis(100 + round % 300)).await;
     }
     grants
 }

@@ -2,8 +2,9 @@
 
 use firestore_emulator::{Calls, Emulator, Rpc};
 use syncguard_core::{AcquireOutcome, LockBackend, LockRef};
+use syncguard_tests::asking::{LONG, ask, extended, granted, lock_of, released};
 
-use crate::{LONG, ask, connect, extended, granted, lock_of, released, start};
+use crate::{connect, start};
 
 /// Counts what an operation asks for, by method.
 async fn counted(emulator: &Emulator, operation: impl Future<Output = ()>) -> [u64; 4] {

@@ -11,9 +11,12 @@ use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{LockBackend, SyncGuard};
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::proxy::Proxy;
+use syncguard_tests::{
+    asking::{LONG, ask, extended, granted, key, released},
+    proxy::Proxy,
+};
 
-use crate::{LONG, ask, config, connect, extended, granted, key, raw::Raw, released, start};
+use crate::{config_at, connect, raw::Raw, start};
 
 /// How long a waiter has to be woken. Without a wake-up it would wait for ever.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn started() -> (Emulator, Proxy, FirestoreBackend) {
     let emulator = start().await;
     let proxy = Proxy::start(emulator.address()).await.unwrap();
-    let mine = config(&emulator).emulator(proxy.address().to_string()).connect().unwrap();
+    let mine = config_at(proxy.address()).connect().unwrap();
     (emulator, proxy, mine)
 }
 
@@ -110,20 +113,47 @@ async fn waiters_are_woken_by_a_new_stream_and_listen_on_it() {
     tokio::time::timeout(PATIENCE, news).await.unwrap();
 }
 
+/// A stream may be refused, or opened and then refused, or opened and then silent.
 #[tokio::test]
 async fn a_waiter_without_a_stream_follows_its_schedule() {
+    let refused = Code::PermissionDenied;
+    for fault in [Fault::refuse(refused), Fault::answer(refused), Fault::silence()] {
+        let emulator = start().await;
+        let (mine, theirs) = (connect(&emulator), connect(&emulator));
+        let fault = emulator.inject(fault.on(Rpc::Listen).times(1_000));
+        let request = ask("job", LONG);
+        granted(&theirs, &request).await;
+        let locks = SyncGuard::new(mine);
+        let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
+        fault.happened(1).await;
+        assert!(released(&theirs, &request).await);
+        let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
+        assert_eq!(guard.fence().unwrap().number(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_opened_in_vain_is_opened_less_and_less_often() {
     let emulator = start().await;
-    let (mine, theirs) = (connect(&emulator), connect(&emulator));
-    let refused = Fault::refuse(Code::PermissionDenied).on(Rpc::Listen).times(1_000);
+    let mine = connect(&emulator);
+    let refused = Fault::answer(Code::PermissionDenied).on(Rpc::Listen).times(1_000);
     let refused = emulator.inject(refused);
-    let request = ask("job", LONG);
-    granted(&theirs, &request).await;
-    let locks = SyncGuard::new(mine);
-    let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
-    refused.happened(2).await;
-    assert!(released(&theirs, &request).await);
-    let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
-    assert_eq!(guard.fence().unwrap().number(), 2);
+    let job = key("job");
+    let news = tokio::time::timeout(Duration::from_secs(3), mine.released(&job)).await;
+    assert!(news.is_err(), "there was nothing to hear");
+    assert!((2..15).contains(&refused.hits()), "{} attempts", refused.hits());
+}
+
+/// The task that listens ends with the runtime that it was begun on.
+#[test]
+fn a_waiter_is_woken_after_the_runtime_has_ended_on_which_another_one_waited() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let emulator = second.block_on(start());
+    let mine = connect(&emulator);
+    first.block_on(subscribed(&mine, "job"));
+    drop(first);
+    second.block_on(subscribed(&mine, "job"));
 }
 
 #[tokio::test]

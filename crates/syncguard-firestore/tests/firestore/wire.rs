@@ -4,11 +4,14 @@ use gcloud_sdk::tonic::Code;
 use syncguard_core::{
     AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockRef, Owner, ReleaseOutcome,
 };
+use syncguard_tests::asking::{
+    LONG, ask, error_of, extended, granted, is_locked, key, lock_of, released, ttl,
+};
 
 use crate::{
-    LONG, ask, connect, error_of, extended, granted, is_locked, key, lock_of,
+    connect,
     raw::{Fields, Raw, double, integer, marked, marks, record, text},
-    released, start, ttl,
+    start,
 };
 
 const ID: &str = "abcdefghijklmnopqrstuv";
@@ -171,4 +174,16 @@ async fn a_key_that_the_service_takes_for_no_id_is_stored_under_its_hash() {
         assert_eq!(counter["fence"], text("000000000000001"));
         assert!(released(&backend, &request).await && !is_locked(&backend, plain).await);
     }
+}
+
+#[tokio::test]
+async fn a_lock_that_cannot_be_told_of_is_not_ended_by_force() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    let mut strange = typescripts(now_ms() + 30_000);
+    strange.insert("lockId".to_owned(), text("none of ours"));
+    raw.set("locks/job", strange.clone()).await.unwrap();
+    let error = error_of(backend.force_release(&key("job")).await, ErrorKind::Internal);
+    assert!(!error.may_have_applied(), "{error:?}");
+    assert_eq!(raw.read("locks/job").await.unwrap(), strange);
 }
