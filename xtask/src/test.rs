@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The servers that the tests need. The memory and SQLite backends run inside the test process.
-pub(crate) const SERVERS: &[Store] = &[Store::Redis, Store::Postgres, Store::Firestore];
+pub(crate) const SERVERS: &[Store] = &Store::ALL;
 const REPORT_PATH: &str = "SYNCGUARD_CONTRACT_REPORT";
 // Many contract cases wait for real time to pass, so more of them may run than there are cores.
 const THREADS: &str = "8";

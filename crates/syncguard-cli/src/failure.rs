@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     Lock(Error),
     #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
     NoHome,
-    #[error("only postgres:// stores have a schema; name one with --store")]
+    #[error("only postgres:// and mysql:// stores have a schema; name one with --store")]
     NoSchema,
     #[error("SYNCGUARD_STORE is not UTF-8")]
     StoreText,

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use syncguard::postgres::PostgresConfig;
+use syncguard::{Error, mysql::MysqlConfig, postgres::PostgresConfig};
 
 use crate::{
     arguments::{Deed, Schema},
@@ -11,16 +11,19 @@ use crate::{
     store,
 };
 
+/// A store that has tables.
+enum Tables {
+    Mysql(MysqlConfig),
+    Postgres(PostgresConfig),
+}
+
 /// Prints the statements that make the tables of a store, or makes them.
 pub(crate) async fn schema(arguments: &Schema) -> Result<Exit, Failure> {
     let url = store::named(&arguments.store)?.unwrap_or_default();
-    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(Failure::NoSchema);
-    }
-    let config = PostgresConfig::from_url(&url)?;
+    let tables = Tables::of(&url)?;
     match arguments.deed() {
-        Deed::Apply => config.setup_schema().await?,
-        Deed::Print => match print(&config.schema_sql()?) {
+        Deed::Apply => tables.make().await?,
+        Deed::Print => match print(&tables.text()?) {
             // A reader that went away early wants no more.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 return Err(Failure::Output(error));
@@ -29,6 +32,32 @@ pub(crate) async fn schema(arguments: &Schema) -> Result<Exit, Failure> {
         },
     }
     Ok(Exit::SUCCESS)
+}
+
+impl Tables {
+    fn of(url: &str) -> Result<Self, Failure> {
+        match url.split_once("://") {
+            Some(("postgres" | "postgresql", _)) => {
+                Ok(Self::Postgres(PostgresConfig::from_url(url)?))
+            }
+            Some(("mysql" | "mariadb", _)) => Ok(Self::Mysql(MysqlConfig::from_url(url)?)),
+            _ => Err(Failure::NoSchema),
+        }
+    }
+
+    fn text(&self) -> Result<String, Error> {
+        match self {
+            Self::Mysql(config) => config.schema_sql(),
+            Self::Postgres(config) => config.schema_sql(),
+        }
+    }
+
+    async fn make(&self) -> Result<(), Error> {
+        match self {
+            Self::Mysql(config) => config.setup_schema().await,
+            Self::Postgres(config) => config.setup_schema().await,
+        }
+    }
 }
 
 fn print(text: &str) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! The stores of a service, as it keeps them in a configuration file of its own.
 
 mod firestore;
+mod mysql;
 mod postgres;
 mod redis;
 mod secret;
@@ -12,7 +13,11 @@ use serde::Deserialize;
 use syncguard_core::{DynBackend, Error, NullBackend, Owner};
 
 pub use self::{
-    firestore::FirestoreStore, postgres::PostgresStore, redis::RedisStore, secret::SecretUrl,
+    firestore::{FirestoreCollections, FirestoreStore},
+    mysql::MysqlStore,
+    postgres::{PostgresStore, PostgresTables},
+    redis::{RedisStore, Replicas},
+    secret::SecretUrl,
     sqlite::SqliteStore,
 };
 
@@ -30,6 +35,7 @@ pub use self::{
 /// | `sqlite` | those of [`SqliteStore`] | `sqlite` |
 /// | `redis` | those of [`RedisStore`] | `redis` |
 /// | `postgres` | those of [`PostgresStore`] | `postgres` |
+/// | `mysql` | those of [`MysqlStore`] | `mysql` |
 /// | `firestore` | those of [`FirestoreStore`] | `firestore` |
 ///
 /// # Examples
@@ -85,6 +91,8 @@ pub enum Driver {
     Redis(RedisStore),
     /// Locks in a PostgreSQL database.
     Postgres(PostgresStore),
+    /// Locks in a MySQL or MariaDB database.
+    Mysql(MysqlStore),
     /// Locks in a Firestore database.
     Firestore(FirestoreStore),
 }
@@ -107,6 +115,8 @@ impl Driver {
             Self::Redis(store) => store.connect().await,
             #[cfg(feature = "postgres")]
             Self::Postgres(store) => store.connect().await,
+            #[cfg(feature = "mysql")]
+            Self::Mysql(store) => store.connect().await,
             #[cfg(feature = "firestore")]
             Self::Firestore(store) => store.connect(),
             #[cfg(not(feature = "memory"))]
@@ -117,6 +127,8 @@ impl Driver {
             Self::Redis(_) => Err(crate::connect::not_compiled("redis")),
             #[cfg(not(feature = "postgres"))]
             Self::Postgres(_) => Err(crate::connect::not_compiled("postgres")),
+            #[cfg(not(feature = "mysql"))]
+            Self::Mysql(_) => Err(crate::connect::not_compiled("mysql")),
             #[cfg(not(feature = "firestore"))]
             Self::Firestore(_) => Err(crate::connect::not_compiled("firestore")),
         }
@@ -164,6 +176,11 @@ mod tests {
                 "listen_url": "postgres://u:secret@localhost:2/db", "unsafe_settings": settings,
             }),
             json!({
+                "driver": "mysql", "url": "mysql://u:secret@localhost:1/db", "table": "l",
+                "existing_table_only": true, "max_connections": 3, "connect_timeout": "200ms",
+                "statement_timeout": "3s", "lock_timeout": "2s", "unsafe_settings": settings,
+            }),
+            json!({
                 "driver": "firestore", "project": "project-1", "database": "db",
                 "collections": { "locks": "l", "fences": "f" }, "emulator": "localhost:1",
                 "request_timeout": "1s", "connect_timeout": "2s", "unsafe_settings": settings,
@@ -206,7 +223,9 @@ mod tests {
     #[test]
     fn a_driver_that_is_unknown_is_refused_beside_those_that_are_known() {
         let refused = read(&json!({ "driver": "pigeon" })).unwrap_err().to_string();
-        for known in ["pigeon", "null", "memory", "sqlite", "redis", "postgres", "firestore"] {
+        for known in
+            ["pigeon", "null", "memory", "sqlite", "redis", "postgres", "mysql", "firestore"]
+        {
             assert!(refused.contains(known), "{refused}");
         }
     }

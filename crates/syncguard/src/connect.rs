@@ -6,6 +6,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("memory", &["memory"]),
     ("sqlite", &["sqlite"]),
     ("postgres", &["postgres", "postgresql"]),
+    ("mysql", &["mysql", "mariadb"]),
     ("firestore", &["firestore"]),
     (
         "redis",
@@ -37,6 +38,8 @@ pub(crate) const ENABLED: &[&str] = &[
     "sqlite",
     #[cfg(feature = "postgres")]
     "postgres",
+    #[cfg(feature = "mysql")]
+    "mysql",
     #[cfg(feature = "redis")]
     "redis",
     #[cfg(feature = "firestore")]
@@ -52,6 +55,7 @@ pub(crate) const ENABLED: &[&str] = &[
 /// | `sqlite:locks.db`, `sqlite:/var/lib/app/locks.db` | a SQLite file | `sqlite` |
 /// | `sqlite://locks.db`, `sqlite:///var/lib/app/locks.db` | the same files, written as URLs | `sqlite` |
 /// | `firestore://project[/database][?locks=…&fences=…]` | two collections of a Firestore database | `firestore` |
+/// | `mysql://[user[:password]@]host[:port]/database` | a table in a MySQL database, made where it is missing | `mysql` |
 /// | `postgres://[user[:password]@]host[:port][/database]` | tables in a PostgreSQL database, made where they are missing | `postgres` |
 /// | `redis://[user:password@]host[:port][/database]` | a Redis or Valkey server | `redis` |
 /// | `redis-sentinel://host:port?sentinelServiceName=name[&node=host:port…]` | the primary that the sentinels name | `redis` |
@@ -60,7 +64,7 @@ pub(crate) const ENABLED: &[&str] = &[
 ///
 /// What follows `sqlite:` or `sqlite://` is a path as it stands: nothing is decoded and there are no
 /// query parameters. The file is created where it is missing, its directory is not. `rediss` in place
-/// of `redis` speaks TLS, and `valkey` means the same as `redis`. For options, build the backend by its own constructor.
+/// of `redis` speaks TLS, and `valkey` means the same as `redis`, as `mariadb` does as `mysql`. For options, build the backend by its own constructor.
 ///
 /// # Errors
 ///
@@ -104,6 +108,8 @@ pub async fn connect(url: &str) -> Result<DynBackend, Error> {
         Some("firestore") => {
             Ok(DynBackend::new(syncguard_firestore::FirestoreBackend::connect(url)?))
         }
+        #[cfg(feature = "mysql")]
+        Some("mysql") => Ok(DynBackend::new(syncguard_mysql::MysqlBackend::connect(url).await?)),
         #[cfg(feature = "postgres")]
         Some("postgres") => {
             Ok(DynBackend::new(syncguard_postgres::PostgresBackend::connect(url).await?))
@@ -124,6 +130,7 @@ fn feature_of(scheme: &str) -> Option<&'static str> {
     feature = "sqlite",
     feature = "firestore",
     feature = "postgres",
+    feature = "mysql",
     feature = "redis"
 )))]
 pub(crate) fn not_compiled(feature: &str) -> Error {
@@ -226,12 +233,15 @@ mod tests {
         refusal("sqlite:").await;
     }
 
-    #[cfg(all(feature = "redis", feature = "postgres"))]
+    #[cfg(all(feature = "redis", feature = "postgres", feature = "mysql"))]
     #[tokio::test]
     async fn a_server_that_cannot_be_reached_is_an_error_and_its_password_a_secret() {
-        for scheme in ["redis", "rediss", "postgres"] {
+        for (scheme, database) in
+            [("redis", ""), ("rediss", ""), ("postgres", ""), ("mysql", "/d"), ("mariadb", "/d")]
+        {
             // Nothing listens on the port of the echo service, which only root may open.
-            let error = connect(&format!("{scheme}://user:secret@127.0.0.1:7")).await.unwrap_err();
+            let url = format!("{scheme}://user:secret@127.0.0.1:7{database}");
+            let error = connect(&url).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }

@@ -13,6 +13,8 @@ pub use syncguard_core::*;
 pub use syncguard_firestore as firestore;
 #[cfg(feature = "memory")]
 pub use syncguard_memory as memory;
+#[cfg(feature = "mysql")]
+pub use syncguard_mysql as mysql;
 #[cfg(feature = "postgres")]
 pub use syncguard_postgres as postgres;
 #[cfg(feature = "redis")]

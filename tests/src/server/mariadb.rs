@@ -28,6 +28,7 @@ impl Program for Mariadb {
     const SERVER: Executable = Executable::MARIADBD;
     const CLIENT: Executable = Executable::MARIADB;
     const USERS: &'static [&'static str] = &["mysql", "nobody"];
+    const SHARED: &'static [(&'static str, &'static str)] = &[("max-connections", "400")];
 
     async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
         static LAYOUT: Kept<Layout> = Kept::new();

@@ -8,7 +8,6 @@ async fn ask(mariadb: &MariadbServer, sql: &str) -> String {
 }
 
 #[tokio::test]
-#[ignore = "MariaDB is not among the servers that a test run needs"]
 async fn a_started_server_answers_under_its_settings() {
     let mariadb = MariadbServer::builder().setting("innodb-flush-log-at-trx-commit", "2");
     let mariadb = mariadb.start().await.unwrap();
@@ -19,7 +18,6 @@ async fn a_started_server_answers_under_its_settings() {
 }
 
 #[tokio::test]
-#[ignore = "MariaDB is not among the servers that a test run needs"]
 async fn what_was_committed_outlives_a_kill() {
     let mariadb = MariadbServer::start().await.unwrap();
     ask(&mariadb, "CREATE TABLE a (n INT) ENGINE=InnoDB; INSERT INTO a VALUES (1)").await;
@@ -31,7 +29,6 @@ async fn what_was_committed_outlives_a_kill() {
 }
 
 #[tokio::test]
-#[ignore = "MariaDB is not among the servers that a test run needs"]
 async fn a_paused_server_does_not_greet_until_it_is_resumed() {
     let mariadb = MariadbServer::start().await.unwrap();
     mariadb.pause().unwrap();

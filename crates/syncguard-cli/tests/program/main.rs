@@ -7,6 +7,7 @@ mod death;
 mod environment;
 mod exclusion;
 mod loss;
+mod mysql;
 mod pass_through;
 mod postgres;
 mod redis;

@@ -53,6 +53,6 @@ fn a_store_without_tables_has_no_schema() {
     for url in ["redis://localhost", "memory:", ""] {
         let output = on(url, "schema", &[]).output().unwrap();
         assert_code(&output, 64);
-        assert!(only_line(&output).contains("only postgres:// stores"), "{output:?}");
+        assert!(only_line(&output).contains("only postgres:// and mysql:// stores"), "{output:?}");
     }
 }

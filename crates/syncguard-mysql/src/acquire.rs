@@ -1,0 +1,86 @@
+//! Granting.
+
+use sqlx::mysql::MySqlRow;
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
+};
+
+use crate::{
+    backend::Store,
+    error::Failure,
+    lookup::{GRACE_MS, bytes, fence, owner, timestamp, value},
+    statement::Statement,
+};
+
+/// How often to ask for a key that changes hands between the statement that would grant it and the one
+/// that reads who has it.
+const ROUNDS: usize = 4;
+
+/// Grants the key, or says who has it: one round trip.
+///
+/// **Invariant:** all that is known of a key stands in one row, and one UPDATE of that row makes a
+/// grant: the id, the expiry and the counted-up fence, on the condition that the row's last grant is
+/// over. The server locks the row before it tests the condition, on the latest version of the row and
+/// by a clock that is read then. So of contenders who come at once, whatever their isolation level,
+/// the first has the key, and each of the others finds that out when its turn comes; and of the many
+/// who find a key that is over, one takes it. The UPDATE is a transaction by itself, which is
+/// committed or undone with its statement, whoever has gone away meanwhile.
+///
+/// The two statements around it are transactions of their own, so no transaction can be left open in
+/// the middle of the three. The one before makes a row that nobody holds; the one behind reads. What
+/// it reads is told by the id: where the row has ours and is live, the grant is ours, now made or
+/// long since.
+pub(crate) async fn acquire(
+    store: &Store,
+    request: &AcquireRequest,
+) -> Result<AcquireOutcome, Failure> {
+    if request.mode == Mode::Shared {
+        return Err(Failure::SharedMode);
+    }
+    for _ in 0..ROUNDS {
+        match store.connections.row(statement(store, request)).await {
+            Ok(row) => {
+                if let Some(outcome) = outcome(&row, request)? {
+                    return Ok(outcome);
+                }
+            }
+            // The UPDATE alone can violate an index: that of the ids.
+            Err(failure) if failure.is_duplicate() => return Err(Failure::Abandoned),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(AcquireOutcome::Contended { holder: None })
+}
+
+fn statement(store: &Store, request: &AcquireRequest) -> Statement {
+    Statement::write(&store.sql.acquire)
+        .text(request.key.as_str())
+        .text(request.lock_id.as_str())
+        .integer(request.ttl.as_millis())
+        .text_or_null(request.owner.as_ref().map(Owner::as_str))
+        .integer(GRACE_MS)
+        .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
+}
+
+/// Reads how the row stands. `None` if the key was held and has become free since.
+fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+    if value::<i64>(row, "refused")? != 0 {
+        return Err(Failure::Abandoned);
+    }
+    let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
+    let own = bytes(row, "lock_id") == Some(request.lock_id.as_str().as_bytes());
+    if !expires_at.is_live(now, Capabilities::GRACE) {
+        if value::<u64>(row, "fence")? >= Fence::LIMIT.number() {
+            return Err(Failure::FenceLimit);
+        }
+        // An id names one grant at the most, and this one has had it.
+        return Ok(own.then_some(AcquireOutcome::Contended { holder: None }));
+    }
+    let grant = Grant { fence: fence(row)?, expires_at };
+    Ok(Some(if own {
+        AcquireOutcome::Granted(grant)
+    } else {
+        let holder = Holder::new(grant, owner(row), now, Capabilities::GRACE);
+        AcquireOutcome::Contended { holder: Some(holder) }
+    }))
+}

@@ -1,0 +1,147 @@
+//! The backend itself: each operation is in the file of its name.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
+    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
+    ReleaseOutcome, Ttl,
+};
+
+use crate::{
+    MysqlConfig, acquire, check, connection::Connections, error::Failure, extend, lookup, operate,
+    release, schema, sql::Sql, table::Table,
+};
+
+/// Keeps locks in MySQL or MariaDB. Cheap to clone; the clones share their connections.
+///
+/// It needs a tokio runtime with its timer and its I/O on. Its connections are closed when the last clone
+/// is dropped.
+#[derive(Clone)]
+pub struct MysqlBackend(Arc<Store>);
+
+/// What the operations work with.
+pub(crate) struct Store {
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) sql: Sql,
+    pub(crate) table: Table,
+}
+
+impl MysqlBackend {
+    /// Connects to an [address](MysqlConfig::from_url) with the default settings. The table is made
+    /// where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`MysqlConfig::from_url`] and [`MysqlConfig::connect`].
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        MysqlConfig::from_url(url)?.connect().await
+    }
+
+    pub(crate) fn new(store: Store) -> Self {
+        Self(Arc::new(store))
+    }
+
+    /// Makes the table where it is missing. Any number of clients may do so at once, and do it again.
+    ///
+    /// [`MysqlConfig::connect`] does so by itself unless it is told not to.
+    ///
+    /// # Errors
+    ///
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the user may not make tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there is a table of this name that is
+    ///   not as it should be.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    ///   be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// The table is made as a whole or not at all.
+    pub async fn setup_schema(&self) -> Result<(), Error> {
+        schema::set_up(&self.0).await.map_err(during(Operation::Connect))
+    }
+
+    /// Clears away what is left of grants that have been over for `older_than`, at least for the grace,
+    /// and gives the number of rows. The rows of keys stay for ever, with their fences; what abandoned
+    /// ids leave is deleted after an hour at the earliest.
+    ///
+    /// Only space is at stake, and how much `list` reads: a grant that is over is taken over by the next
+    /// grant of its key.
+    ///
+    /// # Errors
+    ///
+    /// As an operation that finds the server out of reach. What was cleared away before stays so.
+    pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
+        operate::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
+    }
+}
+
+impl LockBackend for MysqlBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::new().with_list()
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+        let outcome = acquire::acquire(&self.0, request).await.map_err(during(Operation::Acquire));
+        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+    }
+
+    async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
+        let outcome = extend::extend(&self.0, lock.lock_id, ttl).await;
+        outcome.map_err(during(Operation::Extend)).map_err(|error| about(error, lock))
+    }
+
+    async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
+        let outcome = release::release(&self.0, lock.lock_id).await;
+        outcome.map_err(during(Operation::Release)).map_err(|error| about(error, lock))
+    }
+
+    async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        let record = lookup::lookup(&self.0, query).await.map_err(during(Operation::Lookup));
+        record.map_err(|error| match query {
+            LockQuery::ByKey(key) => error.with_key(key),
+            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
+        })
+    }
+
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        let done = release::abandon(&self.0, lock_id).await;
+        let done = done.map_err(during(Operation::Abandon));
+        done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+    }
+
+    async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
+        operate::list(&self.0, request).await.map_err(during(Operation::List))
+    }
+
+    async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
+        let ended = operate::force_release(&self.0, key).await;
+        let ended = ended.map_err(during(Operation::ForceRelease));
+        ended.map_err(|error| error.with_key(key))
+    }
+
+    async fn check(&self) -> Result<Vec<Finding>, Error> {
+        check::check(&self.0).await.map_err(during(Operation::Check))
+    }
+}
+
+impl fmt::Debug for MysqlBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlBackend")
+            .field("table", &self.0.table)
+            .field("statement_timeout", &self.0.connections.statement_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn during(operation: Operation) -> impl FnOnce(Failure) -> Error {
+    move |failure| failure.into_error(operation)
+}
+
+fn about(error: Error, lock: &LockRef) -> Error {
+    let error = error.with_lock_id(lock.lock_id);
+    match &lock.key {
+        Some(key) => error.with_key(key),
+        None => error,
+    }
+}

@@ -1,0 +1,176 @@
+//! Looking for settings that would break a promise.
+
+use std::collections::BTreeMap;
+
+use syncguard_core::Finding;
+
+use crate::{backend::Store, error::Failure, lookup::text, schema, statement::Statement};
+
+/// The first versions that this crate is made for.
+const OLDEST_MYSQL: (u64, u64) = (8, 0);
+const OLDEST_MARIADB: (u64, u64) = (10, 6);
+
+/// Looks at the settings of the server.
+pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
+    let rows = store.connections.run(Statement::read(&store.sql.check)).await?.rows;
+    let named =
+        rows.iter().filter_map(|row| Some((text(row, "Variable_name")?, text(row, "Value")?)));
+    let server = Server(named.map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
+    let mut findings = server.findings();
+    if !schema::is_complete(store).await? {
+        let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
+        findings.push(Finding::grave("lock table missing or incomplete", consequence));
+    }
+    Ok(findings)
+}
+
+/// What a server tells of itself.
+#[derive(Clone, Debug)]
+struct Server(BTreeMap<String, String>);
+
+impl Server {
+    fn findings(&self) -> Vec<Finding> {
+        let findings = [
+            self.version(),
+            self.flush(),
+            self.torn_pages(),
+            self.binary_log(),
+            self.binary_log_format(),
+            self.role(),
+            self.clock(),
+            self.cluster(),
+        ];
+        findings.into_iter().flatten().collect()
+    }
+
+    /// Gives a setting that has one of these values, in the server's own words.
+    fn found(&self, name: &str, values: &[&str]) -> Option<String> {
+        let value = self.0.get(name)?;
+        values.contains(&value.as_str()).then(|| format!("{name} = {value}"))
+    }
+
+    fn version(&self) -> Option<Finding> {
+        let version = self.0.get("version")?;
+        let mut numbers = version.split(['.', '-']).map_while(|number| number.parse().ok());
+        let version_of = (numbers.next()?, numbers.next()?);
+        let oldest = if version.contains("MariaDB") { OLDEST_MARIADB } else { OLDEST_MYSQL };
+        let consequence = "statements may fail; use MySQL 8 or MariaDB 10.6 or later";
+        (version_of < oldest).then(|| Finding::grave(format!("version = {version}"), consequence))
+    }
+
+    fn flush(&self) -> Option<Finding> {
+        let consequence = "a crash takes back grants and fences: two holders, with one fence; set \
+                           innodb_flush_log_at_trx_commit = 1";
+        let setting = self.found("innodb_flush_log_at_trx_commit", &["0", "2"])?;
+        Some(Finding::grave(setting, consequence))
+    }
+
+    fn torn_pages(&self) -> Option<Finding> {
+        let consequence = "a crash of the machine can leave pages that are half written, and with \
+                           them no table at all; set innodb_doublewrite = ON";
+        let setting = self.found("innodb_doublewrite", &["OFF", "DETECT_ONLY"])?;
+        Some(Finding::grave(setting, consequence))
+    }
+
+    /// With a binary log, recovery takes back what is not in it.
+    fn binary_log(&self) -> Option<Finding> {
+        self.found("log_bin", &["ON", "1"])?;
+        let every = self.0.get("sync_binlog").filter(|every| *every != "1")?;
+        let consequence = "a crash of the machine takes back grants and fences: two holders, with \
+                           one fence; set sync_binlog = 1";
+        Some(Finding::grave(format!("sync_binlog = {every}"), consequence))
+    }
+
+    fn binary_log_format(&self) -> Option<Finding> {
+        self.found("log_bin", &["ON", "1"])?;
+        let consequence = "every write fails; set binlog_format = ROW or MIXED";
+        Some(Finding::grave(self.found("binlog_format", &["STATEMENT"])?, consequence))
+    }
+
+    fn role(&self) -> Option<Finding> {
+        let names = ["read_only", "super_read_only", "innodb_read_only"];
+        let setting = names.into_iter().find_map(|name| self.found(name, &["ON", "1"]))?;
+        Some(Finding::grave(setting, "it refuses every write; connect to the primary"))
+    }
+
+    /// What decides whether a grant is over is then read before the wait for its row: never too late,
+    /// so nobody is granted what somebody holds.
+    fn clock(&self) -> Option<Finding> {
+        let consequence = "a statement that waits takes the time from before its wait: a grant may \
+                           end early, and one that is just over may be extended";
+        Some(Finding::warning(self.found("sysdate_is_now", &["ON"])?, consequence))
+    }
+
+    fn cluster(&self) -> Option<Finding> {
+        let consequence = "a node may not yet know the last grants of another; let all clients use \
+                           one node at a time";
+        Some(Finding::warning(self.found("wsrep_on", &["ON", "1"])?, consequence))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::Severity;
+
+    use super::Server;
+
+    fn server(settings: &[(&str, &str)]) -> Server {
+        let safe = [
+            ("version", "10.11.4-MariaDB-1"),
+            ("innodb_flush_log_at_trx_commit", "1"),
+            ("innodb_doublewrite", "ON"),
+            ("log_bin", "ON"),
+            ("sync_binlog", "1"),
+            ("binlog_format", "MIXED"),
+            ("read_only", "OFF"),
+            ("sysdate_is_now", "OFF"),
+            ("wsrep_on", "OFF"),
+        ];
+        let settings = safe.iter().chain(settings);
+        Server(settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    fn judged(settings: &[(&str, &str)]) -> Vec<(Severity, String)> {
+        let findings = server(settings).findings();
+        findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
+    }
+
+    #[test]
+    fn a_server_that_loses_nothing_has_no_finding() {
+        for settings in [
+            &[("version", "8.0.36")][..],
+            &[("version", "8.4.0-commercial"), ("innodb_doublewrite", "DETECT_AND_RECOVER")],
+            &[("version", "10.6.0-MariaDB")],
+            &[("innodb_flush_log_at_trx_commit", "3")],
+            &[("log_bin", "OFF"), ("sync_binlog", "0"), ("binlog_format", "STATEMENT")],
+        ] {
+            assert_eq!(judged(settings), [], "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn each_setting_that_breaks_a_promise_is_found() {
+        for (name, value) in [
+            ("version", "5.7.44"),
+            ("version", "10.5.23-MariaDB"),
+            ("innodb_flush_log_at_trx_commit", "0"),
+            ("innodb_flush_log_at_trx_commit", "2"),
+            ("innodb_doublewrite", "OFF"),
+            ("sync_binlog", "0"),
+            ("sync_binlog", "1000"),
+            ("binlog_format", "STATEMENT"),
+            ("read_only", "ON"),
+            ("super_read_only", "ON"),
+        ] {
+            let found = (Severity::Unsafe, format!("{name} = {value}"));
+            assert_eq!(judged(&[(name, value)]), [found]);
+        }
+    }
+
+    #[test]
+    fn what_weakens_a_promise_is_a_warning() {
+        for name in ["sysdate_is_now", "wsrep_on"] {
+            assert_eq!(judged(&[(name, "ON")]), [(Severity::Warning, format!("{name} = ON"))]);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Where the server is and how it is used.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use sqlx::mysql::MySqlConnectOptions;
+use syncguard_core::{Error, Operation, UnsafeSettings};
+
+use crate::{MysqlBackend, check, error::Failure, schema, table::Table};
+
+/// Says which database keeps the locks and how it is used.
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use syncguard_core::UnsafeSettings;
+/// use syncguard_mysql::MysqlConfig;
+///
+/// # async fn example() -> Result<(), syncguard_core::Error> {
+/// let backend = MysqlConfig::from_url("mysql://app:secret@db.internal/app?ssl-mode=VERIFY_IDENTITY")?
+///     .table("billing_locks")
+///     .statement_timeout(Duration::from_secs(2))
+///     .unsafe_settings(UnsafeSettings::Refuse)
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct MysqlConfig {
+    pub(crate) options: Box<MySqlConnectOptions>,
+    pub(crate) table: String,
+    pub(crate) max_connections: u32,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) statement_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) missing: Missing,
+    pub(crate) unsafe_settings: UnsafeSettings,
+}
+
+/// Says what to do where there is no table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Create,
+    Refuse,
+}
+
+impl MysqlConfig {
+    /// The table unless told otherwise.
+    pub const DEFAULT_TABLE: &'static str = "syncguard_locks";
+
+    /// How many connections there are at the most unless told otherwise: 10.
+    pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
+
+    /// How long it may take to get a connection unless told otherwise: 4 seconds.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
+
+    /// How long a statement may run unless told otherwise: 5 seconds.
+    pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// How long a statement may wait for a lock of the server unless told otherwise: 4 seconds.
+    pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
+
+    /// Takes an address: `mysql://[user[:password]@]host[:port]/database[?ssl-mode=…]`, or the same with
+    /// `mariadb`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address. The
+    /// text does not repeat it, since it may hold a password.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        parse(url).map(Self::from_options).map_err(refused)
+    }
+
+    /// Takes a driver's options with the caller's own addresses, credentials and TLS. They must name a
+    /// database.
+    ///
+    /// What the guarantees rest on is set for each connection whatever the options say: the character
+    /// set, the time zone, the modes, the isolation level and the timeouts.
+    pub fn from_options(options: MySqlConnectOptions) -> Self {
+        Self {
+            options: Box::new(options),
+            table: Self::DEFAULT_TABLE.to_owned(),
+            max_connections: Self::DEFAULT_MAX_CONNECTIONS,
+            connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
+            statement_timeout: Self::DEFAULT_STATEMENT_TIMEOUT,
+            lock_timeout: Self::DEFAULT_LOCK_TIMEOUT,
+            missing: Missing::Create,
+            unsafe_settings: UnsafeSettings::default(),
+        }
+    }
+
+    /// Names the table, in the database of the address: 1 to 64 letters, digits and underscores of
+    /// ASCII, not beginning with a digit. All who share locks need the same name.
+    #[must_use]
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.table = name.into();
+        self
+    }
+
+    /// Refuses to make the table. Connecting then fails where it is missing or incomplete.
+    #[must_use]
+    pub fn existing_table_only(mut self) -> Self {
+        self.missing = Missing::Refuse;
+        self
+    }
+
+    /// Sets how many connections there are at the most.
+    ///
+    /// Each does one operation at a time; what comes meanwhile queues.
+    #[must_use]
+    pub fn max_connections(mut self, count: u32) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// Sets how long it may take to get a connection. An operation whose time runs out has changed
+    /// nothing.
+    ///
+    /// Keep the sum of this and the statement timeout below the request timeout of the lock layer
+    /// (10 s by default).
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a statement may run. MariaDB gives up one that takes longer; MySQL does so only
+    /// with one that waits for a lock. Half a second later, the answer is not waited for any more
+    /// either.
+    #[must_use]
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.statement_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a statement may wait for a lock of the server, in whole seconds: for another
+    /// acquire of the same key to be committed, say. It never waits for the holder of a lock.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Sets what to do about unsafe settings of the server.
+    #[must_use]
+    pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
+        self.unsafe_settings = unsafe_settings;
+        self
+    }
+
+    /// Connects, makes the table where it is missing, and looks at the server's settings.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
+    ///   rule, and for a database that is not named or not there.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
+    ///   user may not make the table.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the table is missing or incomplete
+    ///   and is not to be made, or a connection does not keep what is set for it.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
+    ///   is to be [refused](UnsafeSettings::Refuse).
+    pub async fn connect(self) -> Result<MysqlBackend, Error> {
+        let connecting = async {
+            let store = self.open().await?;
+            match self.missing {
+                Missing::Create => schema::set_up(&store).await?,
+                Missing::Refuse => schema::verify(&store).await?,
+            }
+            let refused = |failure: Failure| failure.into_error(Operation::Check);
+            let checking = async { check::check(&store).await.map_err(refused) };
+            self.unsafe_settings.enforce(checking).await?;
+            Ok(MysqlBackend::new(store))
+        };
+        connecting.await.map_err(refused)
+    }
+
+    /// Connects, makes the table where it is missing, and disconnects. For those who give the service
+    /// itself a user that may not.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
+    pub async fn setup_schema(&self) -> Result<(), Error> {
+        let making = async { schema::set_up(&self.open().await?).await };
+        making.await.map_err(refused)
+    }
+
+    /// Gives the statement that makes the table, for those who keep their own migrations. It can be run
+    /// again and again.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where the name of the table
+    /// breaks its rule.
+    pub fn schema_sql(&self) -> Result<String, Error> {
+        let table = Table::new(&self.table).map_err(refused)?;
+        Ok(schema::text(&table))
+    }
+}
+
+/// The driver takes any scheme.
+fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
+    let rule = "the address is no mysql:// or mariadb:// address";
+    let refused = || Failure::Config(rule.to_owned());
+    if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
+        return Err(refused());
+    }
+    MySqlConnectOptions::from_str(url).map_err(|_| refused())
+}
+
+fn refused(failure: Failure) -> Error {
+    failure.into_error(Operation::Connect)
+}
+
+impl fmt::Debug for MysqlConfig {
+    /// Leaves the address out: it may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlConfig")
+            .field("table", &self.table)
+            .field("max_connections", &self.max_connections)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
+            .field("missing", &self.missing)
+            .field("unsafe_settings", &self.unsafe_settings)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::ErrorKind;
+
+    use super::MysqlConfig;
+
+    #[test]
+    fn what_is_no_address_is_refused_without_being_repeated() {
+        for bad in ["", "localhost", "postgres://u:secret@h", "mysql://u:secret@h:port"] {
+            let error = MysqlConfig::from_url(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_shows_in_no_log() {
+        for scheme in ["mysql", "mariadb"] {
+            let config = MysqlConfig::from_url(&format!("{scheme}://u:secret@h/d")).unwrap();
+            assert!(!format!("{config:?}").contains("secret"));
+        }
+    }
+}

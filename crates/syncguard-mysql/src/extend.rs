@@ -1,0 +1,27 @@
+//! Extending.
+
+use syncguard_core::{ExtendOutcome, LockId, NotHeld, Timestamp, Ttl};
+
+use crate::{backend::Store, error::Failure, lookup::GRACE_MS, statement::Statement};
+
+/// Sets the expiry of a live grant to now plus `ttl`.
+///
+/// The id leads to the row in the one statement; a hint would save nothing. The new expiry comes
+/// back beside the number of rows, in the place of the id of a row that was inserted.
+pub(crate) async fn extend(
+    store: &Store,
+    lock_id: LockId,
+    ttl: Ttl,
+) -> Result<ExtendOutcome, Failure> {
+    let statement = Statement::write(&store.sql.extend)
+        .text(lock_id.as_str())
+        .integer(ttl.as_millis())
+        .integer(GRACE_MS);
+    let answer = store.connections.run(statement).await?;
+    if answer.changed == 0 {
+        return Ok(ExtendOutcome::NotHeld(NotHeld::Unknown));
+    }
+    let expires_at =
+        i64::try_from(answer.last_insert_id).map_err(|_| Failure::Unreadable("expires_at_ms"))?;
+    Ok(ExtendOutcome::Extended { expires_at: Timestamp::from_unix_millis(expires_at) })
+}

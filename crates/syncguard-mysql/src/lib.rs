@@ -1,0 +1,21 @@
+#![doc = include_str!("../README.md")]
+
+mod acquire;
+mod backend;
+mod check;
+mod config;
+mod connection;
+mod error;
+mod extend;
+mod lookup;
+mod opening;
+mod operate;
+mod pool;
+mod release;
+mod schema;
+mod sql;
+mod statement;
+mod table;
+
+pub use backend::MysqlBackend;
+pub use config::MysqlConfig;

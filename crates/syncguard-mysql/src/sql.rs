@@ -1,0 +1,78 @@
+//! The statements, with the name of the table in them.
+
+use std::sync::Arc;
+
+use crate::table::Table;
+
+/// Each statement, or statements that are sent together, but for the values.
+pub(crate) struct Sql {
+    pub(crate) acquire: Arc<str>,
+    pub(crate) extend: Arc<str>,
+    pub(crate) release: Arc<str>,
+    pub(crate) abandon: Arc<str>,
+    pub(crate) lookup_by_key: Arc<str>,
+    pub(crate) lookup_by_id: Arc<str>,
+    pub(crate) list: Arc<str>,
+    pub(crate) prune: Arc<str>,
+    pub(crate) schema: Arc<str>,
+    pub(crate) schema_state: Arc<str>,
+    pub(crate) check: Arc<str>,
+}
+
+impl Sql {
+    pub(crate) fn new(table: &Table) -> Self {
+        let statement = |text: &str| Arc::from(sent(&table.fill(text)));
+        Self {
+            acquire: statement(include_str!("sql/acquire.sql")),
+            extend: statement(include_str!("sql/extend.sql")),
+            release: statement(include_str!("sql/release.sql")),
+            abandon: statement(include_str!("sql/abandon.sql")),
+            lookup_by_key: statement(include_str!("sql/lookup_by_key.sql")),
+            lookup_by_id: statement(include_str!("sql/lookup_by_id.sql")),
+            list: statement(include_str!("sql/list.sql")),
+            prune: statement(include_str!("sql/prune.sql")),
+            schema: statement(include_str!("sql/schema.sql")),
+            schema_state: statement(include_str!("sql/schema_state.sql")),
+            check: statement(include_str!("sql/check.sql")),
+        }
+    }
+}
+
+/// The statements that a connection begins with.
+pub(crate) fn settings() -> Arc<str> {
+    Arc::from(sent(include_str!("sql/settings.sql")))
+}
+
+/// Puts the reading of the clock in, and leaves out what the server need not read.
+fn sent(text: &str) -> String {
+    let now = without_comments(include_str!("sql/now.sql"));
+    without_comments(text).replace("{now}", &now)
+}
+
+fn without_comments(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sql, settings};
+    use crate::table::Table;
+
+    #[test]
+    fn no_statement_has_a_gap_or_a_comment() {
+        let sql = Sql::new(&Table::new("locks").unwrap());
+        let Sql { acquire, extend, release, abandon, lookup_by_key, .. } = &sql;
+        let Sql { lookup_by_id, list, prune, schema, schema_state, check, .. } = &sql;
+        for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id] {
+            assert!(text.contains("SYSDATE(3)"), "{text}");
+        }
+        let settings = settings();
+        for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id]
+            .into_iter()
+            .chain([list, prune, schema, schema_state, check, &settings])
+        {
+            assert!(!text.contains(['{', '}']) && !text.contains("--"), "{text}");
+        }
+    }
+}

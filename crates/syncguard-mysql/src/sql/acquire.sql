@@ -1,0 +1,44 @@
+-- Grants a key that nobody holds, and reads how its row stands then. Three statements that are sent
+-- together; each is a transaction by itself.
+--
+-- In:  $1 key, $2 lock id, $3 ttl in ms, $4 owner or NULL, $5 grace in ms, $6 fence limit
+-- Out: one row: refused, if the id stands with another key or was abandoned; lock_id, fence, owner,
+--      expires_at_ms; now_ms.
+--      An error: that the id is not unique, if it was abandoned or stands with another key.
+
+-- A key that was never locked gets a row that nobody holds. Of several who come at once, one makes
+-- it, and the others wait for that.
+INSERT IGNORE INTO {locks} (lock_key, fence, acquired_at_ms, expires_at_ms)
+SELECT $1, 0, 0, 0
+FROM DUAL
+WHERE NOT EXISTS (SELECT * FROM {locks} WHERE lock_key = $1);
+
+-- All that matters. The row is locked before the condition is tested on its latest version, so of
+-- several who come at once, the first is granted the key and the others find it held. The clock is
+-- read behind that wait. Where the key is held, nothing is written.
+--
+-- Assignments are made from left to right: `acquired_at_ms` is the new one where it is read.
+UPDATE {locks}
+SET
+    fence = fence + 1,
+    lock_id = $2,
+    owner = $4,
+    acquired_at_ms = {now},
+    expires_at_ms = acquired_at_ms + $3
+WHERE lock_key = $1
+    AND expires_at_ms <= {now} - $5
+    AND NOT lock_id <=> $2
+    AND fence < $6;
+
+-- The id tells whose grant it is, whether it was just made or long ago.
+SELECT
+    EXISTS (
+        SELECT * FROM {locks} AS named WHERE named.lock_id = $2 AND named.lock_key <> $1
+    ) AS refused,
+    locks.lock_id,
+    locks.fence,
+    locks.owner,
+    locks.expires_at_ms,
+    {now} AS now_ms
+FROM {locks} AS locks
+WHERE locks.lock_key = $1

@@ -1,0 +1,34 @@
+-- Tells how much of the table is there.
+--
+-- In:  $1 name of the table
+-- Out: one row: complete, if it has all columns, keys and ids are bytes, a unique index is on each of
+--      these two alone, and it is a table of InnoDB
+SELECT
+    (
+        SELECT COUNT(*) = 6 AND SUM(
+            DATA_TYPE = 'varbinary'
+                AND CHARACTER_MAXIMUM_LENGTH >= IF(COLUMN_NAME = 'lock_key', 512, 22)
+        ) = 2
+        FROM information_schema.COLUMNS
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1 AND COLUMN_NAME IN (
+            'lock_key', 'fence', 'lock_id', 'owner', 'acquired_at_ms', 'expires_at_ms'
+        )
+    ) AND (
+        SELECT COUNT(DISTINCT COLUMN_NAME) = 2
+        FROM information_schema.STATISTICS AS one
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1 AND NON_UNIQUE = 0
+            AND SUB_PART IS NULL
+            AND COLUMN_NAME IN ('lock_key', 'lock_id')
+            AND NOT EXISTS (
+                SELECT *
+                FROM information_schema.STATISTICS AS other
+                WHERE other.TABLE_SCHEMA = one.TABLE_SCHEMA
+                    AND other.TABLE_NAME = one.TABLE_NAME
+                    AND other.INDEX_NAME = one.INDEX_NAME
+                    AND other.SEQ_IN_INDEX > 1
+            )
+    ) AND (
+        SELECT COUNT(*) = 1
+        FROM information_schema.TABLES
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1 AND ENGINE = 'InnoDB'
+    ) AS complete

@@ -1,0 +1,23 @@
+-- Sets for a connection what statements rely on, whatever the server or `init_connect` has set, and
+-- reads it back.
+--
+-- In:  $1 how long to wait for locks in s, $2 how long a statement may run in s, which MariaDB alone
+--      knows
+-- Out: rows: Variable_name, Value
+SET NAMES utf8mb4;
+SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
+SET SESSION
+    autocommit = 1,
+    sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION',
+    sql_safe_updates = 0,
+    time_zone = '+00:00',
+    -- Without it the server may skip the unique index by which abandoned ids are refused.
+    unique_checks = 1,
+    innodb_lock_wait_timeout = $1,
+    lock_wait_timeout = $1,
+    -- Longer than any connection is kept.
+    wait_timeout = 3600
+    /*M! , max_statement_time = $2 */;
+SHOW SESSION VARIABLES WHERE Variable_name IN (
+    'autocommit', 'sql_mode', 'time_zone', 'unique_checks', 'tx_isolation', 'transaction_isolation'
+)

@@ -1,0 +1,144 @@
+//! Statements and their values, and how both are sent.
+
+use std::{fmt::Write, sync::Arc};
+
+use sqlx::{
+    AssertSqlSafe, Either, Executor,
+    mysql::{MySqlConnection, MySqlRow},
+};
+use tokio_stream::StreamExt;
+
+use crate::error::{Effect, Failure};
+
+/// One statement or several with their values, which are sent as one text.
+///
+/// The driver can prepare a statement, but not several at once, and an acquire takes more than one. So
+/// that it takes one round trip all the same, the values are written into the text.
+pub(crate) struct Statement {
+    sql: Arc<str>,
+    /// In characters that mean nothing to SQL, whatever they stand for.
+    values: Vec<String>,
+    effect: Effect,
+}
+
+/// What the server says to a statement, or to several at once.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) rows: Vec<MySqlRow>,
+    /// How many rows were found by the conditions of what changes them, and made.
+    pub(crate) changed: u64,
+    /// The last value that was given to `LAST_INSERT_ID()`, or 0.
+    pub(crate) last_insert_id: u64,
+}
+
+impl Statement {
+    /// A statement that changes something.
+    pub(crate) fn write(sql: &Arc<str>) -> Self {
+        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown }
+    }
+
+    /// A statement that only reads.
+    pub(crate) fn read(sql: &Arc<str>) -> Self {
+        Self { effect: Effect::None, ..Self::write(sql) }
+    }
+
+    /// Gives the next parameter a text.
+    pub(crate) fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Gives the next parameter a text or NULL.
+    pub(crate) fn text_or_null(self, text: Option<&str>) -> Self {
+        match text {
+            Some(text) => self.text(text),
+            None => self.value("NULL".to_owned()),
+        }
+    }
+
+    /// Gives the next parameter a string of bytes.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
+        let mut literal = String::with_capacity(2 * bytes.len() + 3);
+        literal.push_str("X'");
+        for byte in bytes {
+            // Writing to a string does not fail.
+            let _ = write!(literal, "{byte:02X}");
+        }
+        literal.push('\'');
+        self.value(literal)
+    }
+
+    /// Gives the next parameter an integer.
+    pub(crate) fn integer(self, integer: i64) -> Self {
+        self.value(integer.to_string())
+    }
+
+    /// Gives the next parameter a number of this crate's own that is written out already.
+    pub(crate) fn digits(self, digits: &str) -> Self {
+        self.value(digits.to_owned())
+    }
+
+    fn value(mut self, value: String) -> Self {
+        self.values.push(value);
+        self
+    }
+
+    /// Says what the statement may have done if its failure leaves that open.
+    pub(crate) fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Runs to the end: one round trip.
+    ///
+    /// To the end, because a driver's future that stops at the first row leaves the rest of the answer
+    /// in the connection, and with it the error of a statement further on.
+    ///
+    /// Of statements that are sent together, the server runs none behind one that fails, which is
+    /// itself undone. So if none before it has changed anything, nothing was changed at all.
+    pub(crate) async fn run(&self, connection: &mut MySqlConnection) -> Result<Answer, Failure> {
+        let mut answer = Answer::default();
+        // What is put into the text is digits.
+        let mut results = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(self.whole())));
+        while let Some(result) = results.next().await {
+            match result {
+                Ok(Either::Left(done)) => {
+                    answer.changed += done.rows_affected();
+                    answer.last_insert_id = done.last_insert_id();
+                }
+                Ok(Either::Right(row)) => answer.rows.push(row),
+                Err(source) => return Err(Failure::driver(source, self.effect, answer.changed)),
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Writes the values in the places of the parameters, which have one digit.
+    fn whole(&self) -> String {
+        let mut parts = self.sql.split('$');
+        let mut whole = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (number, rest) = part.split_at(1);
+            let number: usize = number.parse().unwrap_or_default();
+            if let Some(value) = self.values.get(number.wrapping_sub(1)) {
+                whole.push_str(value);
+            }
+            whole.push_str(rest);
+        }
+        whole
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Statement;
+
+    #[test]
+    fn whatever_a_text_holds_it_is_digits_in_a_statement() {
+        let sql = Arc::from("SELECT $1, $2, $3, $4, $1");
+        let statement = Statement::read(&sql);
+        let statement = statement.text("'; $4 --").text_or_null(None).integer(-1).bytes(&[0xff]);
+        let value = "X'273B202434202D2D'";
+        assert_eq!(statement.whole(), format!("SELECT {value}, NULL, -1, X'FF', {value}"));
+    }
+}

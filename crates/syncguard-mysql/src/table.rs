@@ -1,0 +1,64 @@
+//! The name of the table, and the only place where a name gets into a statement.
+
+use crate::error::Failure;
+
+/// The longest name that MySQL takes, in bytes of ASCII.
+const LONGEST: usize = 64;
+
+/// A table, by a name that was found to be plain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Table(String);
+
+impl Table {
+    /// Takes letters, digits and underscores of ASCII, not beginning with a digit. What needs no
+    /// escape cannot escape.
+    pub(crate) fn new(name: &str) -> Result<Self, Failure> {
+        if is_plain(name) {
+            return Ok(Self(name.to_owned()));
+        }
+        let rule = format!(
+            "a table name takes 1 to {LONGEST} letters, digits and underscores of ASCII, and does \
+             not begin with a digit"
+        );
+        Err(Failure::Config(rule))
+    }
+
+    /// Fills the name into the text of a statement, quoted.
+    pub(crate) fn fill(&self, text: &str) -> String {
+        text.replace("{locks}", &format!("`{}`", self.0))
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.0
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (1..=LONGEST).contains(&name.len())
+        && name.chars().all(plain)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LONGEST, Table};
+
+    #[test]
+    fn names_that_could_leave_their_quotes_or_are_too_long_are_refused() {
+        let long = "x".repeat(LONGEST + 1);
+        for bad in ["", "a b", "a`b", "a;b", "a.b", "1a", "é", "a\0b", "--", "{locks}", "$1", &long]
+        {
+            assert!(Table::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_plain_name_is_filled_in_with_quotes() {
+        let longest = "x".repeat(LONGEST);
+        for name in ["Order", "_1", longest.as_str()] {
+            let table = Table::new(name).unwrap();
+            assert_eq!(table.fill("FROM {locks};"), format!("FROM `{name}`;"));
+        }
+    }
+}

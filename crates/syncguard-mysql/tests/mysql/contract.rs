@@ -1,0 +1,123 @@
+//! The contract suite.
+
+use std::net::SocketAddr;
+
+use syncguard_core::{
+    Fence, LockKey,
+    contract::{Harness, Hook, Profile, lifecycle, run},
+};
+use syncguard_mysql::{MysqlBackend, MysqlConfig};
+use syncguard_tests::{
+    proxy::Proxy,
+    server::{Mariadb, MariadbServer, Program, Shared},
+};
+
+use crate::{Foreign, Name};
+
+mod plain {
+    syncguard_core::contract_tests!(super::super::Plain<{ super::super::SHARED }>);
+}
+
+#[test]
+fn a_server_of_its_own_keeps_locks_and_fences_over_a_restart() {
+    let case = lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart;
+    run::<Plain<OWN>, _, _>(RESTART, case);
+}
+
+const SHARED: bool = false;
+const OWN: bool = true;
+
+const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
+
+/// A table on a server that the cases share unless they break it, behind a proxy.
+struct Plain<const OWNED: bool> {
+    server: Site,
+    proxy: Proxy,
+    name: Name,
+}
+
+/// Where the server is.
+enum Site {
+    Own(MariadbServer),
+    Shared(Shared<Mariadb>),
+}
+
+impl Site {
+    fn url(&self) -> String {
+        match self {
+            Self::Own(server) => server.url(),
+            Self::Shared(server) => server.url().to_owned(),
+        }
+    }
+
+    fn url_through(&self, address: SocketAddr) -> String {
+        match self {
+            Self::Own(server) => server.url_through(address),
+            Self::Shared(server) => server.url_through(address),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Own(server) => server.address(),
+            Self::Shared(server) => server.address().unwrap(),
+        }
+    }
+
+    async fn restart(&self) {
+        match self {
+            Self::Own(server) => server.restart().await.unwrap(),
+            Self::Shared(_) => panic!("others use it as well"),
+        }
+    }
+}
+
+impl<const OWNED: bool> Plain<OWNED> {
+    fn config(&self) -> MysqlConfig {
+        self.name.config(&self.server.url_through(self.proxy.address()))
+    }
+}
+
+impl<const OWNED: bool> Harness for Plain<OWNED> {
+    type Backend = MysqlBackend;
+
+    fn profile() -> Profile {
+        let why = "it breaks the server that the cases share; run on one of its own";
+        let profile = Profile::network("mysql");
+        if OWNED { profile } else { profile.without(RESTART, why) }
+    }
+
+    async fn start() -> Self {
+        let server = match OWNED {
+            true => Site::Own(MariadbServer::start().await.unwrap()),
+            false => Site::Shared(Mariadb::shared().await.unwrap()),
+        };
+        let proxy = Proxy::start(server.address()).await.unwrap();
+        Self { server, proxy, name: Name::fresh() }
+    }
+
+    async fn client(&self) -> MysqlBackend {
+        self.config().connect().await.unwrap()
+    }
+
+    async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
+        self.client().await;
+        let (key, fence) = (key.as_str(), fence.number());
+        let seed = self.name.fill(&format!(
+            "INSERT INTO {{locks}} (lock_key, fence, acquired_at_ms, expires_at_ms)
+             VALUES ('{key}', {fence}, 0, 0)"
+        ));
+        Foreign::open(&self.server.url()).await.run(&seed).await;
+        Hook::Done
+    }
+
+    async fn restart(&self) -> Hook {
+        self.server.restart().await;
+        Hook::Done
+    }
+
+    async fn sever(&self) -> Hook {
+        assert!(self.proxy.cut_all().await > 0);
+        Hook::Done
+    }
+}

@@ -1,0 +1,76 @@
+//! Futures that are dropped in the middle, and what they leave in a connection.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, mysql::MySqlPoolOptions};
+use syncguard_core::LockBackend;
+use syncguard_tests::asking::{LONG, ask, eventually, extended, granted, lock_of, released, ttl};
+
+use crate::{Foreign, Name, shared};
+
+/// From before anything is sent to after it was answered.
+fn patience(number: u64) -> Duration {
+    Duration::from_micros(number * 7 % 700)
+}
+
+/// Why a pool that others use as well is not offered: the statement is answered, and shows to nobody.
+#[tokio::test]
+async fn a_pool_of_the_driver_gives_out_connections_inside_of_a_transaction() {
+    let (server, name) = (shared().await, Name::fresh());
+    let pool = MySqlPoolOptions::new().max_connections(1).test_before_acquire(false);
+    let pool = pool.connect(server.url()).await.unwrap();
+    let mut foreign = Foreign::open(server.url()).await;
+    foreign.run(&name.fill("CREATE TABLE {locks} (n INT) ENGINE = InnoDB")).await;
+    let mut swallowed = 0;
+    for number in 0..500 {
+        drop(tokio::time::timeout(patience(number), pool.begin()).await);
+        let insert = AssertSqlSafe(name.fill("INSERT INTO {locks} VALUES (1)"));
+        let written = sqlx::raw_sql(insert).execute(&pool).await.unwrap().rows_affected();
+        let seen = foreign.number(&name.fill("SELECT COUNT(*) FROM {locks}")).await;
+        swallowed += u64::from(written == 1 && seen == 0);
+        if swallowed > 0 {
+            break;
+        }
+        foreign.run(&name.fill("DELETE FROM {locks}")).await;
+    }
+    assert!(swallowed > 0, "no connection was left inside a transaction");
+}
+
+#[tokio::test]
+async fn after_500_dropped_operations_every_grant_shows_on_another_connection() {
+    let (server, name) = (shared().await, Name::fresh());
+    let backend = name.config(server.url()).max_connections(2).connect().await.unwrap();
+    let mut foreign = Foreign::open(server.url()).await;
+    let mut dropped = 0;
+    for number in 0.. {
+        if dropped == 500 {
+            break;
+        }
+        let request = ask("dropped", LONG);
+        let operation = async {
+            match number % 3 {
+                0 => drop(backend.acquire(&request).await),
+                1 => drop(backend.extend(&lock_of(&request), ttl(LONG)).await),
+                _ => drop(backend.release(&lock_of(&request)).await),
+            }
+        };
+        let answered = tokio::time::timeout(patience(number), operation).await.is_ok();
+        backend.abandon(request.lock_id, &request.key).await.unwrap();
+        if answered {
+            continue;
+        }
+        dropped += 1;
+        let request = ask("job", LONG);
+        let fence = granted(&backend, &request).await.fence;
+        let sql = name.fill("SELECT CAST(fence AS SIGNED) FROM {locks} WHERE lock_key = 'job'");
+        let seen = foreign.number(&sql).await;
+        assert_eq!(u64::try_from(seen).unwrap(), fence.number(), "after {dropped}");
+        assert!(extended(&backend, &request).await && released(&backend, &request).await);
+    }
+    let open = "SELECT COUNT(*) FROM information_schema.INNODB_TRX
+        JOIN information_schema.PROCESSLIST ON trx_mysql_thread_id = ID WHERE COMMAND = 'Sleep'";
+    let held = name.fill("SELECT COUNT(*) FROM {locks} WHERE expires_at_ms > 0");
+    assert_eq!(foreign.number(&held).await, 0, "nothing is left behind");
+    // Others may have one for a while.
+    eventually("no transaction is open", async || foreign.number(open).await == 0).await;
+}
