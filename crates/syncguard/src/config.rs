@@ -136,7 +136,13 @@ impl Driver {
 }
 
 /// Applies a setting where there is one.
-#[cfg(any(feature = "sqlite", feature = "redis", feature = "postgres", feature = "firestore"))]
+#[cfg(any(
+    feature = "sqlite",
+    feature = "redis",
+    feature = "postgres",
+    feature = "mysql",
+    feature = "firestore"
+))]
 fn set<C, V>(config: C, value: Option<V>, apply: impl FnOnce(C, V) -> C) -> C {
     match value {
         Some(value) => apply(config, value),

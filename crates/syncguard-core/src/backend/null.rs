@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Fencing, Grant, LockBackend,
-    LockQuery, LockRecord, LockRef, ReleaseOutcome,
+    AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Fencing, Finding, Grant,
+    LockBackend, LockQuery, LockRecord, LockRef, ReleaseOutcome,
 };
 use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl};
 
@@ -17,7 +17,8 @@ use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl}
 /// off where only one process runs. Cheap to clone; the clones count their fences together.
 ///
 /// Every request is answered, without I/O: an acquire with a grant under a fence that was not given
-/// before by this backend, an extend and a release with success, a lookup with nothing. Once the
+/// before by this backend, an extend and a release with success, a lookup with nothing, a check with
+/// the finding that nothing is coordinated. Once the
 /// fences are used up an acquire is an error, as with any other backend. The fences begin again
 /// with the process: check none of them at a resource that outlives it.
 ///
@@ -79,6 +80,10 @@ impl LockBackend for NullBackend {
     async fn abandon(&self, _lock_id: LockId, _key: &LockKey) -> Result<(), Error> {
         Ok(())
     }
+
+    async fn check(&self) -> Result<Vec<Finding>, Error> {
+        Ok(vec![Finding::grave("null backend", "every lock is granted to everybody")])
+    }
 }
 
 fn now() -> Timestamp {
@@ -113,8 +118,9 @@ mod tests {
 
     #[tokio::test]
     async fn it_says_that_it_coordinates_nothing() {
-        let capabilities = SyncGuard::new(NullBackend::default()).capabilities();
-        assert!(!capabilities.exclusive);
+        let locks = SyncGuard::new(NullBackend::default());
+        assert!(!locks.capabilities().exclusive);
+        assert_eq!(locks.check().await.unwrap()[0].severity, crate::Severity::Unsafe);
         assert!(crate::Capabilities::new().exclusive, "others do");
     }
 
