@@ -9,7 +9,7 @@ use crate::{
     backend::Store,
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
     keys::StoredKey,
-    lookup::{GRACE_MS, fence, owner, text, timestamp, value},
+    lookup::{GRACE_MS, fence, owner, text, timestamp},
     statement::Statement,
 };
 
@@ -99,9 +99,6 @@ fn refusal(failure: Failure) -> Failure {
 
 /// Reads what stands in the way, which may be the id's own grant.
 fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
-    if value(row, "refused")? {
-        return Err(Failure::Abandoned);
-    }
     let Some(lock_id) = text(row, "lock_id") else {
         return Ok(None);
     };

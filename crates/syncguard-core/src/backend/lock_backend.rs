@@ -61,7 +61,7 @@ pub trait LockBackend: Send + Sync + 'static {
     /// reply was lost finds out, so it must hold over restarts of either side.
     ///
     /// On contention nothing is written. An id that was [abandoned](Self::abandon) is refused with
-    /// [`Aborted`](ErrorKind::Aborted).
+    /// [`Aborted`](ErrorKind::Aborted), or finds the key contended where somebody else has it.
     fn acquire(
         &self,
         request: &AcquireRequest,

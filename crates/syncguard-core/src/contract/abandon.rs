@@ -1,7 +1,7 @@
 //! Calling off a grant of which nobody knows whether it exists.
 
 use super::{Harness, steps::*};
-use crate::{ErrorKind, LockBackend};
+use crate::{AcquireOutcome, ErrorKind, LockBackend};
 
 /// Abandoned after its grant, the key is free.
 pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
@@ -11,7 +11,11 @@ pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
     a.abandon(request.lock_id, &request.key).await.expect("answers");
     assert!(!is_locked(&b, "k").await);
     error_of(a.acquire(&request).await, ErrorKind::Aborted);
-    assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);
+    let next = ask("k", LONG);
+    assert_eq!(granted(&b, &next).await.fence.number(), 2);
+    let late = a.acquire(&request).await;
+    assert!(!matches!(late, Ok(AcquireOutcome::Granted(_))), "somebody else has the key: {late:?}");
+    released(&b, next.lock_id.into()).await;
     error_of(a.acquire(&request).await, ErrorKind::Aborted);
 }
 

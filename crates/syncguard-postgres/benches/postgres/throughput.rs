@@ -13,8 +13,8 @@ use crate::{
 const TASKS: usize = 16;
 
 /// How many pairs a turn has, and how many turns there are.
-const PAIRS: usize = 4_800;
-const TURNS: usize = 16;
+const PAIRS: usize = 2_400;
+const TURNS: usize = 40;
 
 /// Sixteen connections, each with keys of its own, synchronous commit on.
 pub(crate) async fn measure(url: &str, table: &mut Table) {

@@ -5,7 +5,7 @@
 -- Out: one row: that of `stand`; the grant (granted_fence, granted_expires_at_ms), if it was made. If
 --      neither stands in the way nor was made, the key changed hands meanwhile.
 --      An error: that the counter would be NULL, if it is none or stands at its limit; that the id is
---      not unique, if it was abandoned meanwhile.
+--      not unique, if it was abandoned or stands with another key.
 --
 -- A statement sees the database as it was when it began, and `turn` may wait. So what `stand` finds
 -- only saves a write: that nobody holds the key is decided by the WHERE of the last upsert, which
@@ -21,7 +21,7 @@ turn AS MATERIALIZED (
         set_config('synchronous_commit', 'on', true),
         pg_advisory_xact_lock(hashtext($1))
     FROM stand
-    WHERE stand.sound AND NOT stand.refused AND stand.lock_id IS NULL
+    WHERE stand.sound AND stand.lock_id IS NULL
 ),
 counted AS (
     -- The clock is read after the waiting, in RETURNING. A counter that cannot be counted up would

@@ -1,13 +1,10 @@
 -- Reads what stands in the way of a grant: the first part of `acquire`, or all that is sent.
 --
 -- In:  $1 key as stored, $2 lock id, $3 grace in ms
--- Out: one row: sound; refused, if the id stands with another key or was abandoned; the row that
---      stands in the way (lock_id, fence, expires_at_ms, owner), if it is live or the id's own; now_ms
+-- Out: one row: sound; the row that stands in the way (lock_id, fence, expires_at_ms, owner), if it is
+--      live or the id's own; now_ms
 SELECT
     {sound} AS sound,
-    EXISTS (
-        SELECT FROM {locks} AS named WHERE named.lock_id = $2 AND named.key <> $1
-    ) AS refused,
     held.lock_id,
     held.fence,
     held.expires_at_ms,
