@@ -8,6 +8,7 @@
 
 mod growth;
 mod handoff;
+mod layer;
 mod raw;
 mod speed;
 
@@ -36,6 +37,7 @@ async fn measure_all() {
     let server = RedisServer::builder().setting("save", "").start().await.unwrap();
     let mut table = Table::default();
     speed::measure(&server.url(), &mut table).await;
+    layer::measure(&server.url(), &mut table).await;
     handoff::measure(&server.url(), &mut table).await;
     growth::measure(&server, &mut table).await;
     table.print();
