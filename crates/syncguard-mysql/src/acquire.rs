@@ -40,9 +40,12 @@ pub(crate) async fn acquire(
     for _ in 0..ROUNDS {
         match store.connections.row(statement(store, request)).await {
             Ok(row) => {
-                if let Some(outcome) = outcome(&row, request)? {
-                    return Ok(outcome);
+                let Some(outcome) = outcome(&row, request)? else { continue };
+                if matches!(outcome, AcquireOutcome::Granted(_)) && value::<i64>(&row, "made")? == 0
+                {
+                    harden(store).await?;
                 }
+                return Ok(outcome);
             }
             // The UPDATE alone can violate an index: that of the ids.
             Err(failure) if failure.is_duplicate() => return Err(Failure::Abandoned),
@@ -50,6 +53,15 @@ pub(crate) async fn acquire(
         }
     }
     Ok(AcquireOutcome::Contended { holder: None })
+}
+
+/// Makes sure that a grant that was made by another request is on the disk.
+///
+/// The server shows a commit to others before it is on the disk, and only the connection that made it
+/// waits for that. Whoever asks again while that connection still waits would be told of a grant that a
+/// crash takes back, after which its fence is given to somebody else.
+async fn harden(store: &Store) -> Result<(), Failure> {
+    store.connections.run(Statement::write(&store.sql.harden)).await.map(drop)
 }
 
 fn statement(store: &Store, request: &AcquireRequest) -> Statement {

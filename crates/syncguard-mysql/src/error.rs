@@ -68,6 +68,8 @@ const NUMBERS: &[(&[u16], ErrorKind, &str)] = &[
     (&[1969, 3024], ErrorKind::NetworkTimeout, ""),
     // Full: connections, disk, memory, locks.
     (&[1040, 1203, 1226, 1021, 1114, 1037, 1041, 1135, 1206], ErrorKind::ServiceUnavailable, ""),
+    // A node of a cluster that is not ready, or a change of its primary.
+    (&[1047, 3100, 3101], ErrorKind::ServiceUnavailable, ""),
     // It waited for too long, was undone to get out of a conflict, or was stopped by an operator.
     (&[WAITED_TOO_LONG, DEADLOCK, 1317], ErrorKind::ServiceUnavailable, ""),
 ];

@@ -7,6 +7,7 @@ use crate::table::Table;
 /// Each statement, or statements that are sent together, but for the values.
 pub(crate) struct Sql {
     pub(crate) acquire: Arc<str>,
+    pub(crate) harden: Arc<str>,
     pub(crate) extend: Arc<str>,
     pub(crate) release: Arc<str>,
     pub(crate) abandon: Arc<str>,
@@ -24,6 +25,7 @@ impl Sql {
         let statement = |text: &str| Arc::from(sent(&table.fill(text)));
         Self {
             acquire: statement(include_str!("sql/acquire.sql")),
+            harden: statement(include_str!("sql/harden.sql")),
             extend: statement(include_str!("sql/extend.sql")),
             release: statement(include_str!("sql/release.sql")),
             abandon: statement(include_str!("sql/abandon.sql")),
@@ -62,7 +64,7 @@ mod tests {
     #[test]
     fn no_statement_has_a_gap_or_a_comment() {
         let sql = Sql::new(&Table::new("locks").unwrap());
-        let Sql { acquire, extend, release, abandon, lookup_by_key, .. } = &sql;
+        let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;
         let Sql { lookup_by_id, list, prune, schema, schema_state, check, .. } = &sql;
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id] {
             assert!(text.contains("SYSDATE(3)"), "{text}");
@@ -70,7 +72,7 @@ mod tests {
         let settings = settings();
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id]
             .into_iter()
-            .chain([list, prune, schema, schema_state, check, &settings])
+            .chain([harden, list, prune, schema, schema_state, check, &settings])
         {
             assert!(!text.contains(['{', '}']) && !text.contains("--"), "{text}");
         }

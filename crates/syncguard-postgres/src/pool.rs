@@ -118,7 +118,12 @@ impl Pool {
     fn newest(&self) -> Option<Own> {
         let here = Handle::current().id();
         let mut idle = self.idle();
-        std::iter::from_fn(|| idle.pop()).map(|idle| idle.own).find(|own| own.runtime == here)
+        let usable = |idle: &Idle| {
+            idle.own.runtime == here
+                && idle.since.elapsed() < IDLE
+                && idle.own.opened.elapsed() < LIFE
+        };
+        std::iter::from_fn(|| idle.pop()).find(usable).map(|idle| idle.own)
     }
 
     /// Opens a connection, also to a server that only just starts.

@@ -86,7 +86,10 @@ pub(crate) const ENABLED: &[&str] = &[
 /// # fn main() {}
 /// ```
 pub async fn connect(url: &str) -> Result<DynBackend, Error> {
-    let Some((scheme, name)) = url.split_once(':') else {
+    let plain = |scheme: &str| {
+        scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-'))
+    };
+    let Some((scheme, name)) = url.split_once(':').filter(|(scheme, _)| plain(scheme)) else {
         return Err(invalid(format!("the store URL begins with no scheme ({})", compiled())));
     };
     match feature_of(scheme) {
@@ -200,8 +203,9 @@ mod tests {
 
     #[tokio::test]
     async fn text_that_is_no_url_is_refused_and_not_repeated() {
-        for bad in ["", "locks.db"] {
-            assert!(!refusal(bad).await.contains("locks.db"));
+        for bad in ["", "locks.db", "secret@cache:6379"] {
+            let refusal = refusal(bad).await;
+            assert!(!refusal.contains("locks.db") && !refusal.contains("cache"), "{refusal}");
         }
     }
 

@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, fmt, ops::Deref, time::Duration};
 
 use syncguard_core::{Error, ErrorKind, Operation, Shutdown, SyncGuard};
+use tokio::time::Instant;
 
 use crate::Config;
 
@@ -32,20 +33,26 @@ use crate::Config;
 #[derive(Clone)]
 pub struct Registry {
     default: SyncGuard,
+    default_name: String,
     stores: BTreeMap<String, SyncGuard>,
 }
 
 impl Registry {
     /// Begins with the default store and its name.
     pub fn new(name: impl Into<String>, default: SyncGuard) -> Self {
-        let stores = BTreeMap::from([(name.into(), default.clone())]);
-        Self { default, stores }
+        let default_name = name.into();
+        let stores = BTreeMap::from([(default_name.clone(), default.clone())]);
+        Self { default, default_name, stores }
     }
 
-    /// Adds a store, in the place of one that had the name before. The default stays what it was.
+    /// Adds a store, in the place of one that had the name before, be it the default.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, locks: SyncGuard) -> Self {
-        self.stores.insert(name.into(), locks);
+        let name = name.into();
+        if name == self.default_name {
+            self.default = locks.clone();
+        }
+        self.stores.insert(name, locks);
         self
     }
 
@@ -56,6 +63,7 @@ impl Registry {
     /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the default is none of the stores;
     /// otherwise why one of them could not be opened, and which.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
+        found(&config.stores, &config.default)?;
         let mut stores = BTreeMap::new();
         for (name, driver) in &config.stores {
             let backend = driver.connect().await.map_err(|error| of_store(name, error))?;
@@ -69,7 +77,7 @@ impl Registry {
             stores.insert(name.clone(), locks.build());
         }
         let default = found(&stores, &config.default)?.clone();
-        Ok(Self { default, stores })
+        Ok(Self { default, default_name: config.default.clone(), stores })
     }
 
     /// Gives the store of a name.
@@ -90,10 +98,11 @@ impl Registry {
     /// Waits until every release that goes on in the background is done, in all stores, for `timeout`
     /// at the most. Otherwise as [`SyncGuard::shutdown`].
     pub async fn shutdown(&self, timeout: Duration) -> Shutdown {
-        let deadline = tokio::time::Instant::now() + timeout;
+        let deadline = Instant::now().checked_add(timeout);
         let mut left = 0;
         for locks in self.stores.values() {
-            let timeout = deadline.saturating_duration_since(tokio::time::Instant::now());
+            let rest = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+            let timeout = deadline.map_or(timeout, rest);
             if let Shutdown::TimedOut { pending } = locks.shutdown(timeout).await {
                 left += pending;
             }
@@ -119,7 +128,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-fn found<'a>(stores: &'a BTreeMap<String, SyncGuard>, name: &str) -> Result<&'a SyncGuard, Error> {
+fn found<'a, T>(stores: &'a BTreeMap<String, T>, name: &str) -> Result<&'a T, Error> {
     stores.get(name).ok_or_else(|| {
         let names: Vec<_> = stores.keys().map(String::as_str).collect();
         let detail = match names.as_slice() {
@@ -160,6 +169,15 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
         assert!(refused.to_string().contains("\"payments\"; there are: audit, jobs"), "{refused}");
         assert_eq!(registry.names().collect::<Vec<_>>(), ["audit", "jobs"]);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_takes_the_name_of_the_default_is_the_default() {
+        let registry = Registry::new("jobs", null())
+            .with("jobs", SyncGuard::builder(NullBackend::default()).build());
+        let first = registry.lock("key").acquire().await.unwrap();
+        let second = registry.on("jobs").unwrap().lock("key").acquire().await.unwrap();
+        assert!(first.fence().unwrap() < second.fence().unwrap(), "they are one store");
     }
 
     #[tokio::test]
@@ -206,7 +224,7 @@ mod tests {
         job.release().await.unwrap();
         assert!(!locks.is_locked("key").await.unwrap(), "of the default store");
         drop(audit);
-        assert_eq!(locks.shutdown(Duration::from_secs(5)).await, Shutdown::Drained);
+        assert_eq!(locks.shutdown(Duration::MAX).await, Shutdown::Drained);
         assert!(!locks.on("audit").unwrap().is_locked("key").await.unwrap());
     }
 }

@@ -25,6 +25,7 @@ struct Notes {
     most_at_once: HashMap<Operation, usize>,
     delays: HashMap<Operation, Duration>,
     subscriptions: usize,
+    early: usize,
 }
 
 impl<B> Watched<B> {
@@ -52,6 +53,11 @@ impl<B> Watched<B> {
     /// Returns how many futures that wait for a release there are.
     pub(super) fn subscriptions(&self) -> usize {
         self.notes().subscriptions
+    }
+
+    /// Lets so many of the next subscriptions resolve at their first poll.
+    pub(super) fn resolve_at_once(&self, subscriptions: usize) {
+        self.notes().early = subscriptions;
     }
 
     /// Lets the requests of a kind take so long to reach the store.
@@ -144,6 +150,10 @@ impl<B: LockBackend> LockBackend for Watched<B> {
 
     async fn released(&self, key: &LockKey) {
         let _subscription = Subscription::begin(self.notes.clone());
-        self.inner.released(key).await;
+        let early = self.notes().early.checked_sub(1);
+        match early {
+            Some(left) => self.notes().early = left,
+            None => self.inner.released(key).await,
+        }
     }
 }

@@ -65,7 +65,7 @@ async fn run_that_is_lost(locks: &SyncGuard, world: &World) {
 async fn wait_in_vain(locks: &SyncGuard, world: &World) {
     let other = world.hold_elsewhere(KEY, secs(60)).await;
     error_of(locks.lock(KEY).wait(secs(1)).acquire().await, ErrorKind::AcquisitionTimeout);
-    locks.lock(KEY).try_run(async |_| ()).await.unwrap();
+    let _ = locks.lock(KEY).try_run(async |_| ()).await.unwrap();
     world.release_elsewhere(&other).await;
     let shared = locks.lock(KEY).mode(Mode::Shared).try_acquire().await;
     error_of(shared, ErrorKind::Unsupported);

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, Jitter, LockGuard, Operation, Renew, Retry, SyncGuard};
+use syncguard_core::{
+    ErrorKind, Jitter, LockBackend, LockGuard, Operation, Renew, Retry, SyncGuard,
+};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
@@ -165,4 +167,18 @@ async fn the_longest_wait_and_the_longest_delay_are_waited_for() {
     sleep(secs(60)).await;
     world.release_elsewhere(&lock).await;
     waiter.await.unwrap().release().await.unwrap();
+}
+
+/// Where many fight for a key, a release may be told at the very moment of subscribing, and the next one
+/// as well.
+#[tokio::test(start_paused = true)]
+async fn subscriptions_that_resolve_at_once_lose_no_release() {
+    let world = World::new();
+    let held = world.hold_elsewhere("k", LONG).await;
+    world.store.resolve_at_once(4);
+    let waiter = wait_patiently(&world);
+    sleep(secs(1)).await;
+    world.others.release(&held).await.unwrap();
+    let _ = waiter.await.unwrap();
+    assert_at(world.clock.elapsed(), secs(1));
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Fencing, Finding, Grant,
-    LockBackend, LockQuery, LockRecord, LockRef, ReleaseOutcome,
+    AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, ExtendOutcome, Fencing, Finding,
+    Grant, LockBackend, LockQuery, LockRecord, LockRef, ReleaseOutcome,
 };
 use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl};
 
@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl}
 /// [capabilities](Capabilities::exclusive) say: for tests of code that locks, and for switching locks
 /// off where only one process runs. Cheap to clone; the clones count their fences together.
 ///
-/// Every request is answered, without I/O: an acquire with a grant under a fence that was not given
+/// What every backend has to answer is answered, without I/O: an acquire with a grant under a fence that was not given
 /// before by this backend, an extend and a release with success, a lookup with nothing, a check with
 /// the finding that nothing is coordinated. Once the
 /// fences are used up an acquire is an error, as with any other backend. The fences begin again
@@ -48,6 +48,7 @@ impl LockBackend for NullBackend {
         Capabilities::new()
             .without_exclusion()
             .with_fencing(Fencing::Process)
+            .with_clock(ClockAuthority::Client)
             .with_grace(std::time::Duration::ZERO)
             .with_shared()
     }

@@ -167,6 +167,7 @@ macro_rules! __contract_cases {
                 a_lock_held_for_min_hold_is_released_at_once
                 a_doubtful_grant_is_called_off_after_min_hold
                 a_min_hold_beyond_the_ttl_is_refused
+                a_grant_that_nobody_received_is_not_kept_for_min_hold
             }
             waiting {
                 a_waiter_gets_the_lock_when_it_is_released

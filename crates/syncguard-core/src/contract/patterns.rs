@@ -113,3 +113,17 @@ pub async fn a_min_hold_beyond_the_ttl_is_refused<H: Harness>(h: H) {
     error_of(lock().ttl(LONG).max_hold(SHORT).acquire().await, ErrorKind::InvalidArgument);
     assert!(!is_locked(&a, "k").await);
 }
+
+/// A grant that nobody received is not kept: nothing was done under it.
+pub async fn a_grant_that_nobody_received_is_not_kept_for_min_hold<H: Harness>(h: H) {
+    let a = h.client().await;
+    let faulty = Faulty::new(h.client().await);
+    let locks = SyncGuard::new(faulty.clone());
+    let gate = super::Gate::new();
+    faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
+    let lock = locks.lock("k").ttl(LONG).min_hold(LONG).wait(SHORT);
+    error_of(lock.acquire().await, ErrorKind::Ambiguous);
+    gate.open();
+    drained(&locks).await;
+    assert!(!is_locked(&a, "k").await);
+}

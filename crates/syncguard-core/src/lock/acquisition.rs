@@ -71,7 +71,8 @@ impl<'a> Acquisition<'a> {
                 Ok(Attempted::Granted(guard)) => return Ok(guard),
                 Ok(Attempted::Contended(holder)) => {
                     self.refusal = Some(Refusal::Contended(holder));
-                    if !head.is_subscribed() && self.subscribe(head).await {
+                    if !head.is_subscribed() {
+                        self.subscribe(head).await;
                         continue;
                     }
                 }
@@ -99,9 +100,8 @@ impl<'a> Acquisition<'a> {
         }
     }
 
-    async fn subscribe(&self, head: &mut Head) -> bool {
+    async fn subscribe(&self, head: &mut Head) {
         head.subscribe(&self.shared.backend, &self.terms.key).await;
-        head.is_subscribed()
     }
 
     /// Tells when the holder's grant is over for others too, as far as its last answer says.

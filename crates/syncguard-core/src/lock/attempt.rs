@@ -4,7 +4,7 @@ use tokio::runtime::Handle;
 
 use super::{
     builder::Terms,
-    cleanup::{Action, Cleanup, Ending},
+    cleanup::{Action, Cleanup},
     detached::Detached,
     guard::LockGuard,
     lease::Lease,
@@ -100,10 +100,7 @@ fn guard(
     }
     // From the first send on: where the first answer was lost, the stored grant may be that old.
     let validity = Validity::granted(sent, terms.ttl, terms.max_hold);
-    // From the answer on: the grant was made before that.
-    let keep_until = terms.min_hold.map(|min_hold| shared.clock.now() + min_hold);
-    let ending = Ending { action, keep_until };
-    let lease = Lease::new(shared.clone(), runtime.clone(), request, grant, validity, ending);
+    let lease = Lease::new(shared.clone(), runtime.clone(), request, grant, validity, action);
     LockGuard::new(lease, terms.renew.unwrap_or_default(), &terms.scope)
 }
 
@@ -153,7 +150,7 @@ impl Drop for Doubt<'_> {
     fn drop(&mut self) {
         if self.open {
             let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
-            let cleanup = Cleanup { key, lock_id, ttl, ending: Action::Abandon.into() };
+            let cleanup = Cleanup { key, lock_id, ttl, action: Action::Abandon, keep_until: None };
             self.shared.clean_up(self.runtime, cleanup);
         }
     }

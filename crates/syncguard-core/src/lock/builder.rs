@@ -60,6 +60,15 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
+    /// Lets `min_hold` begin: the guard has reached its user. One that reaches nobody is released at
+    /// once, because nothing was done under it.
+    fn received(&self, guard: LockGuard) -> LockGuard {
+        if let Some(min_hold) = self.min_hold {
+            guard.keep_for(min_hold);
+        }
+        guard
+    }
+
     /// Checks what only the settings together tell.
     fn checked(self) -> Result<Self, Error> {
         let limits = [("ttl", Some(self.ttl.as_duration())), ("max_hold", self.max_hold)];
@@ -179,7 +188,7 @@ impl LockBuilder {
             attempted = attempt => attempted?,
         };
         Ok(match attempted {
-            Attempted::Granted(guard) => TryAcquire::Acquired(guard),
+            Attempted::Granted(guard) => TryAcquire::Acquired(terms.received(guard)),
             Attempted::Contended(holder) => TryAcquire::Contended(holder),
         })
     }
@@ -222,7 +231,7 @@ impl LockBuilder {
             () = calls_off.ended() => return Err(aborted(&terms.key)),
             // Before the attempts, which could use up the task's budget each time it is polled.
             () = tokio::time::sleep(wait.unwrap_or(DEFAULT_WAIT)) => {}
-            result = acquisition.run(&retry) => return result,
+            result = acquisition.run(&retry) => return result.map(|guard| terms.received(guard)),
         }
         Err(acquisition.given_up())
     }

@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use super::{guard::TryAcquire, lease::Lease, sync_guard::SyncGuard};
+use super::{guard::TryAcquire, lease::Lease, sync_guard::SyncGuard, validity::End};
 use crate::{Error, Fence, Holder, LockKey, ReleaseOutcome, Ttl};
 
 /// Says whether something is done for the first time.
 #[derive(Debug)]
+#[must_use = "it tells whether to go on"]
 pub enum Once {
     /// Nobody has done it within the ttl: it is the caller's to do.
     First(Claim),
@@ -14,6 +15,7 @@ pub enum Once {
 
 /// Says whether something may be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it tells whether to go on"]
 pub enum Throttle {
     /// It may, and has been counted.
     Passed,
@@ -72,11 +74,12 @@ impl SyncGuard {
         })
     }
 
-    /// Lets one caller pass in the time of `per`, counted from when it passes: a rate limit of one
-    /// for each key.
+    /// Lets one caller pass in the time of `per`, counted from when the store lets it: a rate limit of
+    /// one for each key.
     ///
     /// The next one passes when `per` is over. On a store with a grace (see
-    /// [`capabilities`](Self::capabilities)) that takes at least the grace and half of `per`.
+    /// [`capabilities`](Self::capabilities)) that takes at least the grace and half of `per`. A `per` of
+    /// less than several round trips to the store is answered with errors: the answers come too late.
     ///
     /// # Errors
     ///
@@ -125,7 +128,7 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`Lost`](crate::ErrorKind::Lost) once the ttl is over.
+    /// [`Lost`](crate::ErrorKind::Lost) once the ttl is over, or the scope was cancelled.
     pub fn fence(&self) -> Result<Fence, Error> {
         self.0.fence()
     }
@@ -141,6 +144,13 @@ impl Claim {
     ///
     /// Dropped, it goes on in the background.
     pub async fn give_back(self) -> Result<ReleaseOutcome, Error> {
-        self.0.give_back().await
+        self.0.clone().give_back().await
+    }
+}
+
+impl Drop for Claim {
+    /// Ends the lease here: nobody is told that it ran out at the store, which is as it should be.
+    fn drop(&mut self) {
+        self.0.end_with(End::Given);
     }
 }

@@ -24,12 +24,6 @@ pub(crate) struct Cleanup {
     pub(crate) key: LockKey,
     pub(crate) lock_id: LockId,
     pub(crate) ttl: Ttl,
-    pub(crate) ending: Ending,
-}
-
-/// How to end a grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
     pub(crate) action: Action,
     /// Until when the key stays taken all the same.
     pub(crate) keep_until: Option<BootInstant>,
@@ -42,12 +36,6 @@ pub(crate) enum Action {
     Release,
     /// Nobody knows whether it exists, or will: its first acquire may still be on its way.
     Abandon,
-}
-
-impl From<Action> for Ending {
-    fn from(action: Action) -> Self {
-        Self { action, keep_until: None }
-    }
 }
 
 impl Action {
@@ -64,8 +52,8 @@ impl Shared {
     /// `runtime` is gone, the failure is reported and the ttl does the rest.
     pub(crate) fn clean_up(self: &Arc<Self>, runtime: &Handle, cleanup: Cleanup) {
         let until = self.clock.now() + cleanup.ttl.as_duration() + BEYOND_TTL;
-        let Cleanup { key, lock_id, ending, .. } = &cleanup;
-        let ongoing = telemetry::cleaning_up(key, *lock_id, ending.action.operation());
+        let Cleanup { key, lock_id, action, .. } = &cleanup;
+        let ongoing = telemetry::cleaning_up(key, *lock_id, action.operation());
         let task = Task { shared: self.clone(), cleanup, finished: false };
         let task = ongoing.within(task.run(until));
         self.tasks.spawn_on(async move { drop(ongoing.end(task.await)) }, runtime);
@@ -73,8 +61,9 @@ impl Shared {
 
     /// Ends a grant at once, or lets it run out by itself at `keep_until`.
     ///
-    /// Nothing is lost if that fails: the ttl is never shorter than what is left to keep, so the
-    /// grant ends later than it should, and not before.
+    /// If that fails, the grant ends with its ttl: later than it should, unless an extend has made the
+    /// ttl shorter than what is left to keep. An extend without an answer that arrives afterwards
+    /// counts instead.
     pub(crate) async fn give_back(
         &self,
         lock: &LockRef,
@@ -136,8 +125,7 @@ impl Task {
 
     /// Waits until a grant may be called off, which cannot be put off to a time as a release can.
     async fn keep(&self) {
-        let Ending { action: Action::Abandon, keep_until: Some(until) } = self.cleanup.ending
-        else {
+        let Cleanup { action: Action::Abandon, keep_until: Some(until), .. } = self.cleanup else {
             return;
         };
         // By the boot clock, in stretches: a timer stands still while the machine sleeps.
@@ -151,12 +139,12 @@ impl Task {
     }
 
     async fn attempt(&self) -> Result<(), Error> {
-        let Cleanup { key, lock_id, ending, .. } = &self.cleanup;
+        let Cleanup { key, lock_id, action, keep_until, .. } = &self.cleanup;
         let shared = &self.shared;
-        let answer = match ending.action {
+        let answer = match action {
             Action::Release => {
                 let lock = LockRef::new(*lock_id, key.clone());
-                shared.give_back(&lock, ending.keep_until).await.map(drop)
+                shared.give_back(&lock, *keep_until).await.map(drop)
             }
             Action::Abandon => {
                 let request = shared.backend.abandon(*lock_id, key);
@@ -170,7 +158,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         if !self.finished {
-            let error = Error::new(ErrorKind::Aborted, self.cleanup.ending.action.operation())
+            let error = Error::new(ErrorKind::Aborted, self.cleanup.action.operation())
                 .with_key(&self.cleanup.key)
                 .with_lock_id(self.cleanup.lock_id)
                 .with_detail(

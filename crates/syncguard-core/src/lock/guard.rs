@@ -100,6 +100,10 @@ impl Lease {
 async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
     let mut owed = Owed { lease, open: true };
     let lease = owed.lease.clone();
+    if lease.keep_until().is_some() {
+        // An extend that overtook this one would have the last word on when the key is free.
+        lease.extends_settled().await;
+    }
     let shared = lease.shared();
     let answer = shared.give_back(&lease.lock_ref(), lease.keep_until()).await;
     if answer.is_ok() {

@@ -1,7 +1,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
-    cleanup::{Action, Cleanup, Ending},
+    cleanup::{Action, Cleanup},
     shared::Shared,
     validity::{End, Loss, Validity},
 };
@@ -54,7 +54,10 @@ struct Inner {
     ended: CancellationToken,
     /// Tells those who count on the deadline or the ttl that it has moved.
     moved: Notify,
-    ending: Ending,
+    /// How to end the grant: by calling it off where its first acquire may still be on its way.
+    action: Action,
+    /// Until when the key stays taken though the lock is given back, once it has reached its user.
+    keep_until: OnceLock<BootInstant>,
     /// One extend at a time: two on their way could overtake each other and shorten the lease.
     extending: tokio::sync::Mutex<()>,
 }
@@ -71,7 +74,7 @@ impl Lease {
         request: &AcquireRequest,
         grant: Grant,
         validity: Validity,
-        ending: Ending,
+        action: Action,
     ) -> Self {
         Self(Arc::new(Inner {
             held: Stopwatch::start(&shared.clock),
@@ -84,7 +87,8 @@ impl Lease {
             announced: AtomicBool::new(false),
             ended: CancellationToken::new(),
             moved: Notify::new(),
-            ending,
+            action,
+            keep_until: OnceLock::new(),
             extending: tokio::sync::Mutex::new(()),
         }))
     }
@@ -229,6 +233,11 @@ impl Lease {
         self.fence().map(drop)
     }
 
+    /// Waits until no extend is on its way, as far as one is still waited for.
+    pub(crate) async fn extends_settled(&self) {
+        drop(self.0.extending.lock().await);
+    }
+
     /// Returns the ttl that renewals ask for.
     pub(crate) fn ttl(&self) -> Ttl {
         self.state().validity.ttl()
@@ -243,19 +252,26 @@ impl Lease {
     pub(crate) fn end_with(&self, end: End) {
         // By the clock first: a lease that ran out unnoticed was lost, not given back.
         if self.end().is_none() {
-            self.state().validity.end(end);
-            self.announce(end);
+            let ended = self.state().validity.end(end);
+            self.announce(ended);
         }
     }
 
     /// Tells whether an acquire under the id may still be on its way.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.0.ending.action == Action::Abandon
+        self.0.action == Action::Abandon
+    }
+
+    /// Keeps the key taken for `min_hold` from now on, whenever the lock is given back. The grant was
+    /// made before now.
+    pub(crate) fn keep_for(&self, min_hold: Duration) {
+        // It reaches its user once.
+        let _ = self.0.keep_until.set(self.now() + min_hold);
     }
 
     /// Returns until when the key stays taken though the lock is given back.
     pub(crate) fn keep_until(&self) -> Option<BootInstant> {
-        self.0.ending.keep_until
+        self.0.keep_until.get().copied()
     }
 
     pub(crate) fn now(&self) -> BootInstant {
@@ -283,7 +299,8 @@ impl Lease {
     pub(crate) fn release_later(&self) {
         let (key, lock_id, ttl) =
             (self.key().clone(), self.lock_id(), self.state().validity.longest());
-        let cleanup = Cleanup { key, lock_id, ttl, ending: self.0.ending };
+        let cleanup =
+            Cleanup { key, lock_id, ttl, action: self.0.action, keep_until: self.keep_until() };
         self.0.shared.clean_up(self.runtime(), cleanup);
     }
 

@@ -101,9 +101,13 @@ impl Head {
     pub(crate) async fn subscribe(&mut self, backend: &DynBackend, key: &LockKey) {
         let (backend, key) = (backend.clone(), key.clone());
         let mut released: Released = Box::pin(async move { backend.released(&key).await });
-        let up = poll_fn(|context| Poll::Ready(released.as_mut().poll(context).is_pending())).await;
-        // One that resolves at its first poll watches nothing; the schedule takes its place.
-        self.released = up.then_some(released);
+        let first = poll_fn(|context| Poll::Ready(released.as_mut().poll(context))).await;
+        // One that resolves at its first poll is news like any other: where many fight for a key, one
+        // release may follow the other that closely.
+        self.released = Some(match first {
+            Poll::Pending => released,
+            Poll::Ready(()) => Box::pin(std::future::ready(())),
+        });
         self.spent = None;
     }
 

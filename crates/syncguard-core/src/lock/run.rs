@@ -5,6 +5,7 @@ use super::{
     guard::{LockGuard, TryAcquire},
     lease::Lease,
     scope::Scope,
+    validity::Loss,
 };
 use crate::{
     Error, ErrorKind, Holder, Operation,
@@ -13,6 +14,7 @@ use crate::{
 
 /// How a call that runs its work or leaves it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "it tells whether the work ran"]
 pub enum Run<T> {
     /// The work ran and returned this.
     Ran(T),
@@ -101,20 +103,25 @@ impl LockGuard {
         let value = tokio::select! {
             biased;
             // Before the loss, which the end of a scope is as well.
-            () = calls_off.ended() => {
-                let error = Error::new(ErrorKind::Aborted, Operation::Hold);
-                return Err(error.with_key(self.key()).with_lock_id(self.lock_id()));
-            }
+            () = calls_off.ended() => return Err(self.called_off()),
             () = self.lost() => return Err(self.lost_error()),
             value = work(self.lease()) => value,
         };
         // Work that blocked its thread may have run past the deadline without being polled; its
         // result was not made under the lock.
         if !self.is_valid() {
-            return Err(self.lost_error());
+            return Err(match self.loss() {
+                Some(Loss::Cancelled) => self.called_off(),
+                _ => self.lost_error(),
+            });
         }
         // A failure here is tried again, and in the end reported, by the background task.
         let _ = self.release().await;
         Ok(value)
+    }
+
+    fn called_off(&self) -> Error {
+        let error = Error::new(ErrorKind::Aborted, Operation::Hold);
+        error.with_key(self.key()).with_lock_id(self.lock_id())
     }
 }

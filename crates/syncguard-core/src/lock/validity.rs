@@ -97,9 +97,9 @@ impl Validity {
         }
     }
 
-    /// Ends the lease, unless it has ended before.
-    pub(crate) fn end(&mut self, end: End) {
-        self.end.get_or_insert(end);
+    /// Ends the lease, unless it has ended before. Gives how it ended.
+    pub(crate) fn end(&mut self, end: End) -> End {
+        *self.end.get_or_insert(end)
     }
 
     /// Notes that an extend is about to be sent. One is on its way at a time.

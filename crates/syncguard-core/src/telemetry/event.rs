@@ -25,8 +25,8 @@ pub struct Event {
     /// The lock id itself, only [on request](crate::telemetry::ObservedBuilder::reveal). Whoever
     /// knows it can release the lock.
     pub lock_id: Option<LockId>,
-    /// How many events before this one were lost because the observer was too slow, counted since
-    /// the last one that it was told.
+    /// How many events were lost because the observer was too slow, since it was told the one before:
+    /// they may also have come after this one.
     pub missed: u64,
 }
 

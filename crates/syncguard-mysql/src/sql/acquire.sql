@@ -2,8 +2,8 @@
 -- together; each is a transaction by itself.
 --
 -- In:  $1 key, $2 lock id, $3 ttl in ms, $4 owner or NULL, $5 grace in ms, $6 fence limit
--- Out: one row: refused, if the id stands with another key or was abandoned; lock_id, fence, owner,
---      expires_at_ms; now_ms.
+-- Out: one row: made, the number of grants that were made just now; refused, if the id stands with
+--      another key or was abandoned; lock_id, fence, owner, expires_at_ms; now_ms.
 --      An error: that the id is not unique, if it was abandoned or stands with another key.
 
 -- A key that was never locked gets a row that nobody holds. Of several who come at once, one makes
@@ -32,6 +32,7 @@ WHERE lock_key = $1
 
 -- The id tells whose grant it is, whether it was just made or long ago.
 SELECT
+    ROW_COUNT() AS made,
     EXISTS (
         SELECT * FROM {locks} AS named WHERE named.lock_id = $2 AND named.lock_key <> $1
     ) AS refused,

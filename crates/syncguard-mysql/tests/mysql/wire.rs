@@ -93,6 +93,22 @@ async fn a_contended_attempt_writes_nothing() {
     .await;
 }
 
+/// The server shows a commit before it is on the disk, so whoever is told of a grant that another request
+/// made has to wait for a write of his own.
+#[tokio::test]
+async fn asking_again_writes_so_that_the_grant_is_on_the_disk() {
+    let mut table = Table::set_up().await;
+    let request = ask("job", LONG);
+    let grant = granted(&table.backend, &request).await;
+    assert_eq!(table.rows("SELECT * FROM {locks}").await.len(), 1);
+    for time in 1..=2 {
+        assert_eq!(granted(&table.backend, &request).await, grant);
+        let rows = table.rows("SELECT * FROM {locks} WHERE lock_key = X'FF'").await;
+        assert_eq!(rows[0].get::<i64, _>("acquired_at_ms"), time);
+    }
+    assert_eq!(table.backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 1);
+}
+
 #[tokio::test]
 async fn an_id_whose_own_grant_has_expired_is_not_granted_again() {
     let mut table = Table::set_up().await;
