@@ -38,6 +38,10 @@ pub struct Holder {
     /// How long until the key can be granted to somebody else unless the holder extends: the time
     /// to the expiry and what is left of the grace. A waiter asks again then.
     pub free_in: Option<Duration>,
+    /// Whether the holder's client releases without notifying waiters, although the backend's own
+    /// releases do. A waiter then polls at a short, steady interval instead of relying on a
+    /// notification.
+    pub silent: bool,
 }
 
 impl Holder {
@@ -48,7 +52,15 @@ impl Holder {
             owner,
             remaining: Some(grant.expires_at.since(now)),
             free_in: Some(grant.expires_at.later_by(grace).since(now)),
+            silent: false,
         }
+    }
+
+    /// States that the holder's client does not notify waiters when it releases, as the TypeScript
+    /// client does not.
+    #[must_use]
+    pub fn silent(self) -> Self {
+        Self { silent: true, ..self }
     }
 }
 
