@@ -22,6 +22,7 @@ pub use claim::{Claim, Once, Throttle};
 pub use guard::{LockGuard, TryAcquire};
 pub use lease::Lease;
 pub use renewal::Renew;
+pub(crate) use retry::Schedule;
 pub use retry::{Growth, Jitter, Retry};
 pub use run::Run;
 pub use sync_guard::{Shutdown, SyncGuard, SyncGuardBuilder};
