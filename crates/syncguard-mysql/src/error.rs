@@ -1,9 +1,10 @@
 //! All that can go wrong here, and what it means to a caller.
 
-use std::time::Duration;
-
 use sqlx::mysql::MySqlDatabaseError;
-use syncguard_core::{Error, ErrorKind, Fence, Operation};
+use syncguard_core::{
+    Error, ErrorKind, Fence, Operation,
+    pool::{Interrupted, LeaseError},
+};
 
 /// Says what went wrong, in this crate's terms.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +27,12 @@ pub(crate) enum Failure {
     NoTable,
     #[error("a connection does not keep its {0}: is there a proxy in between?")]
     Unpinned(String),
-    #[error("no connection within {0:?}")]
-    Unconnected(Duration),
+    #[error(transparent)]
+    Unleased(#[from] LeaseError<Self>),
+    #[error("there is no tokio runtime to open connections on")]
+    NoRuntime,
+    #[error("the runtime on which the backend was opened has been shut down")]
+    RuntimeEnded,
     #[error("the server could not be connected to: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
     #[error("no answer in time")]
@@ -82,8 +87,8 @@ const DEADLOCK: u16 = 1213;
 
 const DUPLICATE: u16 = 1062;
 
-/// The server is full.
-const PASSING: [u16; 2] = [1040, 1203];
+/// The server is full, or going down.
+const PASSING: [u16; 3] = [1040, 1203, 1053];
 
 /// The server gives up the connection: it shuts down, somebody or something ended the connection, or it
 /// failed in the middle of a commit.
@@ -102,6 +107,15 @@ impl Failure {
                 Self::Driver(source, Effect::None)
             }
             _ => Self::Driver(source, effect),
+        }
+    }
+
+    /// Says of a statement with an effect that its task ended before it replied.
+    pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
+        match interrupted {
+            Interrupted::NotStarted => Self::RuntimeEnded,
+            Interrupted::NotSent => Self::CutOff(Effect::None),
+            Interrupted::Sent => Self::CutOff(effect),
         }
     }
 
@@ -154,6 +168,7 @@ impl Failure {
             Self::Connecting(source) | Self::Driver(source, _) => {
                 Error::new(kind, operation).with_source(source)
             }
+            Self::Unleased(unleased) => Error::new(kind, operation).with_source(unleased),
             _ => Error::new(kind, operation),
         };
         let error = error.with_detail(detail);
@@ -169,12 +184,17 @@ impl Failure {
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
             Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
-            Self::FenceLimit | Self::NoTable | Self::Unpinned(_) => {
-                (ErrorKind::Internal, Effect::None)
-            }
+            Self::FenceLimit
+            | Self::NoTable
+            | Self::Unpinned(_)
+            | Self::NoRuntime
+            | Self::RuntimeEnded => (ErrorKind::Internal, Effect::None),
             // A statement was carried out, and what it says makes no sense.
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
-            Self::Unconnected(_) => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Unleased(unleased) => {
+                let kind = unleased.cause().map(|cause| cause.classify().0);
+                (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
+            }
             Self::Unmarked => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),

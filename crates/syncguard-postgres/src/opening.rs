@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
+use syncguard_core::pool::{self, MIN_SIZE, Pool};
+use tokio::runtime::Handle;
 
 use crate::{
     PostgresConfig,
@@ -11,7 +13,7 @@ use crate::{
     connection::{Connections, Limits},
     error::Failure,
     listener::Line,
-    pool::{Pool, Source},
+    pool::{Server, Source, Turns},
     sightings::Sightings,
     sql::{Company, Sql},
     statement::Sending,
@@ -19,22 +21,39 @@ use crate::{
     wait::Waiters,
 };
 
+/// How long one attempt to open a connection may take at least, whatever its waiters are ready to
+/// wait: one that is given up half-way has cost the server as much as one that succeeds.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// Begins at once to look after the other side of a connection that says nothing, and keeps its entry
+/// in a NAT or load balancer alive. The driver cannot set this on our side.
+const KEEPALIVE: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
+
 impl PostgresConfig {
     /// Opens what operations work with. Nothing is known of the tables yet.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
         self.validate()?;
         let tables = Tables::new(&self.locks, &self.counters)?;
+        let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
         let plain = self.plain();
         let (source, patience, company) = match &self.origin {
             Origin::Options(_) => {
-                let (pinned, size) = (self.pinned(plain.clone()), self.max_connections);
-                let pool = Arc::new(Pool::new(pinned, size, self.connect_timeout));
+                let is_direct = self.pooler == Pooler::None;
+                let server = Server { options: self.pinned(plain.clone()), is_direct };
+                let limits = self.pool_limits(self.max_connections);
+                let pool = Pool::new(server, limits, runtime.clone());
                 pool.open_first().await?;
-                (Source::Own(pool), size, Company::Nobody)
+                (Source::Own(pool), self.max_connections, Company::Nobody)
             }
             Origin::Pool(pool) => {
                 let size = pool.options().get_max_connections();
-                (Source::Callers(pool.clone()), size, Company::Others)
+                let turns = Pool::new(Turns, self.pool_limits(size), runtime.clone());
+                let (pool, limit) = (pool.clone(), self.connect_timeout);
+                (Source::Callers { pool, turns, limit }, size, Company::Others)
             }
         };
         let line = self.line(&plain).map(|options| Line {
@@ -42,7 +61,7 @@ impl PostgresConfig {
             channel: tables.channel(),
             patience: self.connect_timeout,
         });
-        let connections = Connections { source, limits: self.limits(patience), plain };
+        let connections = Connections { source, limits: self.limits(patience), plain, runtime };
         Ok(Store {
             connections: Arc::new(connections),
             sql: Sql::new(&tables, company),
@@ -52,6 +71,14 @@ impl PostgresConfig {
             waiters: Waiters::new(line),
             sightings: Sightings::default(),
         })
+    }
+
+    fn pool_limits(&self, size: u32) -> pool::Limits {
+        pool::Limits {
+            size: usize::try_from(size).unwrap_or(usize::MAX),
+            wait: self.connect_timeout,
+            open: self.connect_timeout.max(OPENING),
+        }
     }
 
     fn limits(&self, connections: u32) -> Limits {
@@ -94,7 +121,7 @@ impl PostgresConfig {
         if self.pooler == Pooler::OfTransactions {
             return options;
         }
-        options.options([
+        options.options(KEEPALIVE).options([
             ("statement_timeout", self.statement_timeout.as_millis().to_string().as_str()),
             ("lock_timeout", self.lock_timeout.as_millis().to_string().as_str()),
             ("default_transaction_isolation", "read committed"),
@@ -117,7 +144,10 @@ impl PostgresConfig {
     fn validate(&self) -> Result<(), Failure> {
         let least = Duration::from_millis(10);
         for (rule, holds) in [
-            ("there is to be at least one connection", self.max_connections > 0),
+            (
+                "max_connections must be at least 2: one connection is kept for extends and releases",
+                self.max_connections as usize >= MIN_SIZE,
+            ),
             (
                 "a timeout is shorter than 10 ms",
                 self.connect_timeout.min(self.statement_timeout).min(self.lock_timeout) >= least,
@@ -147,6 +177,7 @@ mod tests {
         let config = || PostgresConfig::from_url("postgres://h/d").unwrap();
         for bad in [
             config().max_connections(0),
+            config().max_connections(1),
             config().connect_timeout(Duration::ZERO),
             config().statement_timeout(Duration::from_millis(9)),
             config().lock_timeout(Duration::MAX),

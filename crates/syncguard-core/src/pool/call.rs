@@ -1,8 +1,6 @@
 use std::future::Future;
 
-use tokio::sync::oneshot;
-
-use super::{Manager, Pool};
+use tokio::{runtime::Handle, sync::oneshot};
 
 /// How far an operation had come when its task ended without a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,31 +20,32 @@ pub struct Reply<T> {
     progress: Interrupted,
 }
 
-impl<M: Manager> Pool<M> {
-    /// Runs an operation in a task of its own, on the runtime of the pool, and returns its reply.
-    ///
-    /// In the caller's own task, a future that is left alone after its first poll would keep a
-    /// connection from everyone else, and one that is dropped would leave a connection in the middle of
-    /// an answer. And a connection is driven by the runtime that it was opened on, whichever runtime
-    /// the caller is on.
-    ///
-    /// # Errors
-    ///
-    /// [`Interrupted`] where the task ended first: with its runtime, or because it panicked.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future stops nothing. The operation learns of it by [`Reply::caller_gone`].
-    pub async fn call<T, F>(&self, operation: impl FnOnce(Reply<T>) -> F) -> Result<T, Interrupted>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let (caller, reply) = oneshot::channel();
-        let caller = Some(caller);
-        self.runtime().spawn(operation(Reply { caller, progress: Interrupted::NotStarted }));
-        // Every reply is sent, by its drop at the latest.
-        reply.await.unwrap_or(Err(Interrupted::Sent))
-    }
+/// Runs an operation in a task of its own, on the runtime of a pool, and returns its reply.
+///
+/// In the caller's own task, a future that is left alone after its first poll would keep a
+/// connection from everyone else, and one that is dropped would leave a connection in the middle of
+/// an answer. And a connection is driven by the runtime that it was opened on, whichever runtime the
+/// caller is on, if it is on one at all.
+///
+/// # Errors
+///
+/// [`Interrupted`] where the task ended first: with its runtime, or because it panicked.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops nothing. The operation learns of it by [`Reply::caller_gone`].
+pub async fn call<T, F>(
+    runtime: &Handle,
+    operation: impl FnOnce(Reply<T>) -> F,
+) -> Result<T, Interrupted>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (caller, reply) = oneshot::channel();
+    let caller = Some(caller);
+    runtime.spawn(operation(Reply { caller, progress: Interrupted::NotStarted }));
+    // Every reply is sent, by its drop at the latest.
+    reply.await.unwrap_or(Err(Interrupted::Sent))
 }
 
 impl<T> Reply<T> {

@@ -17,7 +17,7 @@
 //! - **A place is free when the server says so.** A connection whose answer never came is ended at the
 //!   server before its place goes to another one; see [`Lease::abandon`].
 //! - **One runtime.** Connections, and the tasks that use them, live on the runtime that the pool was
-//!   given. [`Pool::call`] runs an operation there, whichever runtime its caller is on.
+//!   given. [`call()`] runs an operation there, whichever runtime its caller is on.
 //!
 //! # Examples
 //!
@@ -78,7 +78,7 @@ use tokio::{
 };
 
 pub use self::{
-    call::{Interrupted, Reply},
+    call::{Interrupted, Reply, call},
     lease::{Lease, LeaseError},
 };
 use self::{opening::Opener, state::State};
@@ -214,7 +214,7 @@ impl<M: Manager> Pool<M> {
 
     /// Leases a connection.
     ///
-    /// Must be called on the runtime of the pool, as [`call`](Self::call) does.
+    /// Must be called on the runtime of the pool, as [`call()`] does.
     ///
     /// # Errors
     ///
@@ -254,11 +254,6 @@ impl<M: Manager> Pool<M> {
     /// Lets connections that are idle now be pinged before they are leased, after another one broke.
     pub fn suspect_idle(&self) {
         self.0.state().suspect_idle();
-    }
-
-    /// Returns the runtime on which the connections live.
-    pub fn runtime(&self) -> &Handle {
-        &self.0.runtime
     }
 }
 

@@ -420,23 +420,23 @@ async fn a_session_that_cannot_be_ended_keeps_its_place_for_a_bounded_time() {
 fn where_the_runtime_of_the_pool_has_ended_a_call_says_so_and_was_not_sent() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (home, other) = (runtime(), runtime());
-    let pool = home.block_on(async { pool(2).0 });
-    let call = |pool: Pool<ToServer>| async move {
+    let (pool, at) = (home.block_on(async { pool(2).0 }), home.handle().clone());
+    let call = |pool: Pool<ToServer>, at: Handle| async move {
         let leasing = pool.clone();
         let work = |mut reply: super::Reply<()>| async move {
             reply.started();
             leasing.lease(Priority::Acquire).await.unwrap().give_back();
             reply.send(());
         };
-        pool.call(work).await
+        super::call(&at, work).await
     };
-    let waiting = other.spawn(call(pool.clone()));
+    let waiting = other.spawn(call(pool.clone(), at.clone()));
     other.block_on(yield_now());
     // It is driven by its own runtime alone.
     home.block_on(settled());
     assert_eq!(other.block_on(waiting).unwrap(), Ok(()));
     drop(home);
-    assert_eq!(other.block_on(call(pool)), Err(Interrupted::NotStarted));
+    assert_eq!(other.block_on(call(pool, at)), Err(Interrupted::NotStarted));
 }
 
 /// With real threads: however waiters come and go, each connection comes back.

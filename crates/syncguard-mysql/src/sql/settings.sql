@@ -15,8 +15,8 @@ SET SESSION
     unique_checks = 1,
     innodb_lock_wait_timeout = $1,
     lock_wait_timeout = $1,
-    -- Longer than any connection is kept.
-    wait_timeout = 3600
+    -- Longer than a connection is kept idle, and short enough for those that a NAT has forgotten.
+    wait_timeout = 120
     /*M! , max_statement_time = $2 */;
 SHOW SESSION VARIABLES WHERE Variable_name IN (
     'autocommit', 'sql_mode', 'time_zone', 'unique_checks', 'tx_isolation', 'transaction_isolation'
