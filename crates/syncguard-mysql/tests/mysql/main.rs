@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod connections;
 mod contract;
 mod network;
 mod poison;
