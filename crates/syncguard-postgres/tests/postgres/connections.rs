@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
     time::Duration,
@@ -65,7 +65,7 @@ async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
         let backend = config.connect().await.unwrap();
         foreign.run("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await;
         foreign.run("SELECT pg_reload_conf()").await;
-        let (most, unknown) = hang(&backend, &server).await;
+        let Hung { most, unknown, unchanged } = hang(&backend, &server).await;
         assert!(unknown >= 2, "{unknown} outcomes are unknown");
         // One that listens, and one that ends sessions.
         assert!(most <= i64::from(SIZE) + 2, "{most} sessions");
@@ -75,25 +75,43 @@ async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
             backend.acquire(&ask("after", LONG)).await.is_ok()
         })
         .await;
+        for key in unchanged {
+            assert!(!is_locked(&backend, &key).await, "what was not applied shows: {key}");
+        }
         drop(backend);
         eventually("it is disconnected", async || sessions(&mut foreign).await <= i64::from(SIZE))
             .await;
     }
 }
 
-/// Acquires from all sides until commits have hung over and over. Gives the highest number of sessions,
-/// and how many outcomes are unknown.
-async fn hang(backend: &PostgresBackend, server: &PostgresServer) -> (i64, usize) {
+/// What was seen while commits hung.
+struct Hung {
+    /// The highest number of sessions.
+    most: i64,
+    /// How many outcomes are unknown.
+    unknown: usize,
+    /// The keys of which it was said that nothing was applied.
+    unchanged: Vec<String>,
+}
+
+/// Acquires from all sides until commits have hung over and over.
+async fn hang(backend: &PostgresBackend, server: &PostgresServer) -> Hung {
     let unknown = Arc::new(AtomicUsize::new(0));
+    let unchanged = Arc::new(Mutex::new(Vec::new()));
     let mut tasks = JoinSet::new();
     for task in 0..20 {
-        let (backend, unknown) = (backend.clone(), unknown.clone());
+        let (backend, unknown, unchanged) = (backend.clone(), unknown.clone(), unchanged.clone());
         tasks.spawn(async move {
             for round in 0.. {
-                let request = ask(&format!("job {task} {round}"), LONG);
-                if let Err(error) = backend.acquire(&request).await {
-                    unknown.fetch_add(usize::from(error.may_have_applied()), SeqCst);
+                let key = format!("job {task} {round}");
+                match backend.acquire(&ask(&key, LONG)).await {
+                    Err(error) if error.may_have_applied() => {
+                        unknown.fetch_add(1, SeqCst);
+                    }
+                    Err(_) => unchanged.lock().unwrap().push(key),
+                    Ok(_) => {}
                 }
+                sleep(Duration::from_millis(5)).await;
             }
         });
     }
@@ -106,7 +124,8 @@ async fn hang(backend: &PostgresBackend, server: &PostgresServer) -> (i64, usize
         sleep(Duration::from_millis(10)).await;
     }
     tasks.shutdown().await;
-    (most, unknown.load(SeqCst))
+    let unchanged = std::mem::take(&mut *unchanged.lock().unwrap());
+    Hung { most, unknown: unknown.load(SeqCst), unchanged }
 }
 
 /// Counts the sessions of clients other than this one and that of the test.
