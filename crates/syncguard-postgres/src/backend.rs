@@ -16,8 +16,22 @@ use crate::{
 /// Keeps locks in PostgreSQL. Cheap to clone; the clones share their connections, and another one
 /// while anybody waits for a release.
 ///
-/// It needs a tokio runtime with its timer and its I/O on. Its own connections are closed when the last
-/// clone is dropped.
+/// # Runtimes
+///
+/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and its I/O
+/// enabled: connections live on it, and statements run on it, whichever runtime calls. Once that runtime
+/// has been shut down, every operation fails at once with
+/// [`Internal`](syncguard_core::ErrorKind::Internal), and nothing is applied. A `current_thread` runtime
+/// that no one drives does not answer; open the backend on a runtime that is always driven.
+///
+/// # Order
+///
+/// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
+/// connection is never used. An acquire that would wait for a connection for longer than the
+/// [connect timeout](PostgresConfig::connect_timeout) is refused at once with
+/// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
+///
+/// Its own connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct PostgresBackend(Arc<Store>);
 

@@ -117,7 +117,7 @@ impl PostgresConfig {
     ///   comes back; and one more unless the pool was made with `test_before_acquire(false)`.
     /// - Operations queue for a connection behind whatever else the pool is used for. A job that
     ///   holds a connection of the pool while it waits for a lock can keep the holder from
-    ///   releasing it.
+    ///   releasing it. Among the operations of the backend, extends go first.
     /// - No statement timeout is set by the server; `lock_timeout` is, in each statement that waits.
     /// - Where a caller's `begin` was cancelled, a connection may be inside a transaction that nobody
     ///   ends. Each statement finds that out, changes nothing, closes the connection and is run on
@@ -159,18 +159,20 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets how many connections there are at the most, not counting the one that listens. For a
-    /// caller's pool, that pool decides.
+    /// Sets how many connections there are at most: at least 2, because one is kept for extends and
+    /// releases. For a caller's pool, that pool decides; one of a single connection keeps none.
     ///
-    /// Each does one operation at a time; what comes meanwhile queues.
+    /// Each does one operation at a time; what comes meanwhile queues. The connection that listens is not
+    /// counted, nor is one that ends sessions whose answer did not come.
     #[must_use]
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Sets how long it may take to get a connection. An operation whose time runs out has changed
-    /// nothing.
+    /// Sets how long an operation may wait for a connection. One whose time runs out has changed
+    /// nothing. An acquire that would wait for longer is refused at once; an extend waits for as long as
+    /// its caller does.
     ///
     /// Keep the sum of this and the statement timeout below the request timeout of the lock layer
     /// (10 s by default).
@@ -181,7 +183,9 @@ impl PostgresConfig {
     }
 
     /// Sets how long a statement may run. The server gives up one that takes longer, which then has
-    /// changed nothing; half a second later, the answer is not waited for any more either.
+    /// changed nothing. A commit that waits for a standby it does not give up: half a second later the
+    /// outcome is unknown, and the session is ended from another connection. In a pooler or a caller's
+    /// pool, where sessions cannot be told apart, the connection stays in use for up to 90 s more.
     #[must_use]
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;

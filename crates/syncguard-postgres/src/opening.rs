@@ -61,14 +61,15 @@ impl PostgresConfig {
             channel: tables.channel(),
             patience: self.connect_timeout,
         });
-        let connections = Connections { source, limits: self.limits(patience), plain, runtime };
+        let connections =
+            Connections { source, limits: self.limits(patience), plain, runtime: runtime.clone() };
         Ok(Store {
             connections: Arc::new(connections),
             sql: Sql::new(&tables, company),
             channel: tables.channel(),
             tables,
             lock_timeout: self.lock_timeout.as_millis().to_string(),
-            waiters: Waiters::new(line),
+            waiters: Waiters::new(line, runtime),
             sightings: Sightings::default(),
         })
     }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use syncguard_core::{LockKey, WakeUp};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    runtime::Handle,
+    time::{MissedTickBehavior, interval, sleep},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
@@ -52,11 +55,13 @@ pub(crate) struct Waiters {
     interests: Arc<Interests>,
     /// The task that listens. It ends with the backend, or when nobody has waited for a while.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// The runtime on which the backend was opened. The listener lives there, whoever waits.
+    runtime: Handle,
 }
 
 impl Waiters {
-    pub(crate) fn new(line: Option<Line>) -> Self {
-        Self { line, interests: Arc::default(), listener: Mutex::default() }
+    pub(crate) fn new(line: Option<Line>, runtime: Handle) -> Self {
+        Self { line, interests: Arc::default(), listener: Mutex::default(), runtime }
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
@@ -73,14 +78,14 @@ impl Waiters {
     }
 
     /// Tells the listener that a key may be wanted, after starting one if need be: the first, or one
-    /// in the place of what retired or ended with its runtime.
+    /// in the place of what has retired.
     fn listen(&self) {
         let Some(line) = &self.line else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = listener.as_ref().is_none_or(AbortOnDropHandle::is_finished);
         if self.interests.attend() || ended {
             let listening = listen(line.clone(), self.interests.clone());
-            *listener = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
+            *listener = Some(AbortOnDropHandle::new(self.runtime.spawn(listening)));
         }
         self.interests.wanted.notify_one();
     }

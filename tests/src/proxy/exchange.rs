@@ -32,7 +32,8 @@ async fn try_exchange(
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let usage = Usage::begins();
-    let requests = Pump::new(Flow::Requests, controls, &usage, &mut to_server).run(&mut from_client);
+    let requests =
+        Pump::new(Flow::Requests, controls, &usage, &mut to_server).run(&mut from_client);
     let replies = Pump::new(Flow::Replies, controls, &usage, &mut to_client);
     let mut replies = Box::pin(replies.run(&mut from_server));
     let end = tokio::select! {
