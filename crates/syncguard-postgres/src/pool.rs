@@ -8,7 +8,7 @@ use std::{
 use sqlx::{
     ConnectOptions, Connection, PgPool, Postgres, Row, SqlStr,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgConnection},
+    postgres::{PgConnectOptions, PgConnection, PgRow},
 };
 use syncguard_core::pool::{Lease, LeaseError, Manager, Pool, Priority};
 use tokio::time::{sleep, timeout};
@@ -161,7 +161,7 @@ impl Manager for Server {
     async fn open(&self) -> Result<Own, Failure> {
         let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
         let session = match self.is_direct {
-            true => Some(Session::of(&mut connection).await.map_err(Failure::Connecting)?),
+            true => Session::of(&mut connection).await.map_err(Failure::Connecting)?,
             false => None,
         };
         Ok(Own { connection, session })
@@ -196,10 +196,13 @@ impl Manager for Server {
 }
 
 impl Session {
-    async fn of(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    /// Names the session of a connection, if the server shows it.
+    async fn of(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
         let sql = SqlStr::from_static(include_str!("sql/session.sql"));
-        let row = sqlx::raw_sql(sql).fetch_one(connection).await?;
-        Ok(Self { pid: row.try_get("pid")?, started: row.try_get("started")? })
+        let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;
+        let session =
+            |row: &PgRow| Ok(Self { pid: row.try_get("pid")?, started: row.try_get("started")? });
+        rows.first().map(session).transpose()
     }
 
     /// Ends these, and gives the numbers of those that were still there.
