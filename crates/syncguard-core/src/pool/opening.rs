@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use super::{Inner, LeaseError, Manager};
+use super::{Inner, LeaseError, Manager, state::State};
 use crate::{Jitter, Retry, lock::Schedule};
 
 /// The first pause after an attempt that failed, and the longest. Short, because a lock waits, and
@@ -35,9 +35,13 @@ impl<M: Manager> Opener<M> {
                 Ok(Err(error)) => self.failed(Some(Arc::new(error))),
                 Err(_) => self.failed(None),
             }
-            let Some(pause) = self.pause() else { return };
+            let pause = self.pool.state().pause();
+            // One goes on alone while opening fails.
+            if self.ends_where(|state| !state.is_only_opener()) {
+                return;
+            }
             sleep(pause).await;
-            if !self.pool.state().anyone_waits() {
+            if self.ends_where(|state| !state.anyone_waits()) {
                 return;
             }
         }
@@ -75,12 +79,19 @@ impl<M: Manager> Opener<M> {
         }
     }
 
-    /// Returns how long to pause. `None` for all but one opener, which goes on alone while opening
-    /// fails.
-    fn pause(&mut self) -> Option<Duration> {
+    /// Ends where a condition holds.
+    ///
+    /// The condition is tested and the opener taken out of the count under one lock. Otherwise two that
+    /// fail together would each leave it to the other one, and a waiter that comes just then would
+    /// count on one that is about to end; either would wait for ever.
+    fn ends_where(&mut self, condition: impl FnOnce(&State<M>) -> bool) -> bool {
         let mut state = self.pool.state();
-        let pause = state.pause();
-        state.is_only_opener().then_some(pause)
+        let ends = condition(&state);
+        if ends {
+            state.opener_ended();
+            self.counted = false;
+        }
+        ends
     }
 }
 

@@ -44,6 +44,7 @@ enum Opens {
     Fails,
     Refuses,
     WhenAdmitted,
+    EveryFourth,
 }
 
 impl Server {
@@ -60,7 +61,7 @@ impl Manager for ToServer {
     type Session = usize;
 
     async fn open(&self) -> Result<usize, &'static str> {
-        self.0.begun.fetch_add(1, SeqCst);
+        let begun = self.0.begun.fetch_add(1, SeqCst);
         let opens = *self.0.state.lock().unwrap();
         match opens {
             Opens::AtOnce => {}
@@ -68,6 +69,8 @@ impl Manager for ToServer {
             Opens::After(time) => sleep(time).await,
             Opens::Fails => return Err("starting"),
             Opens::Refuses => return Err("wrong password"),
+            Opens::EveryFourth if begun % 4 > 0 => return Err("starting"),
+            Opens::EveryFourth => {}
             Opens::WhenAdmitted => self.0.admits.notified().await,
         }
         Ok(self.0.opened.fetch_add(1, SeqCst))
@@ -437,6 +440,29 @@ fn where_the_runtime_of_the_pool_has_ended_a_call_says_so_and_was_not_sent() {
     assert_eq!(other.block_on(waiting).unwrap(), Ok(()));
     drop(home);
     assert_eq!(other.block_on(call(pool, at)), Err(Interrupted::NotStarted));
+}
+
+/// With real threads: openers that fail at the same time, and waiters that come just then.
+#[test]
+fn openers_that_fail_leave_no_one_waiting() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
+    runtime.unwrap().block_on(async {
+        let (pool, server) = pool(4);
+        server.opens(Opens::EveryFourth);
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let pool = pool.clone();
+            tasks.spawn(async move {
+                for _ in 0..8 {
+                    // Touched and dropped, so that the next one has to be opened.
+                    pool.lease(Priority::Extend).await.unwrap().connection();
+                }
+            });
+        }
+        tasks.join_all().await;
+        assert!(server.begun.load(SeqCst) > server.opened.load(SeqCst), "opening failed");
+    });
 }
 
 /// With real threads: however waiters come and go, each connection comes back.
