@@ -74,6 +74,7 @@ impl<M: Manager> Lease<M> {
     }
 
     /// Returns the connection.
+    #[expect(clippy::expect_used, reason = "what takes the connection consumes the lease")]
     pub fn connection(&mut self) -> &mut M::Connection {
         self.untouched = false;
         let handover = self.handover.as_mut().expect("it is taken by what consumes the lease");

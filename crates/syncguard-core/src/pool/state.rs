@@ -33,8 +33,9 @@ pub(super) struct State<M: Manager> {
     pub(super) pauses: Option<Schedule>,
     /// Why the last attempt to open failed.
     pub(super) cause: Option<Arc<M::Error>>,
-    /// How long leases take: a moving average.
+    /// How long leases take: a moving average, and the last one.
     held: Duration,
+    last_held: Duration,
     pub(super) ending: Vec<Ending<M::Session>>,
     pub(super) is_ending: bool,
 }
@@ -76,6 +77,7 @@ impl<M: Manager> State<M> {
             pauses: None,
             cause: None,
             held: Duration::ZERO,
+            last_held: Duration::ZERO,
             ending: Vec::new(),
             is_ending: false,
         }
@@ -100,12 +102,13 @@ impl<M: Manager> State<M> {
 
     /// Estimates how long a newcomer would wait behind all that wait now.
     ///
-    /// Zero where nobody waits. So whatever was measured, a stall included, someone is admitted, and
-    /// what that one measures counts.
+    /// By the shorter of the average and the last lease: after a stall, the first that is quick again
+    /// ends the refusals, and one slow statement begins none. Zero where nobody waits, so that whatever
+    /// was measured, someone is admitted to measure again.
     pub(super) fn expected_wait(&self) -> Duration {
         let ahead: usize = self.queues.iter().map(BTreeMap::len).sum();
         let rounds = if ahead == 0 { 0 } else { (ahead + 1).div_ceil(self.size - 1) };
-        self.held.saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
+        self.held.min(self.last_held).saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
     }
 
     pub(super) fn ticket(&mut self) -> u64 {
@@ -195,6 +198,7 @@ impl<M: Manager> State<M> {
 
     /// Notes how long a lease took.
     pub(super) fn measure(&mut self, held: Duration) {
+        self.last_held = held;
         self.held =
             if self.held.is_zero() { held } else { self.held - self.held / WEIGHT + held / WEIGHT };
     }
