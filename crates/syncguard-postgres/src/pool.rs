@@ -35,10 +35,6 @@ pub(crate) enum Source {
 }
 
 /// A connection that is in use. Dropped, it is closed.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one of them lives at a time, on the stack of a task"
-)]
 pub(crate) enum Leased {
     Own(Lease<Server>),
     Callers { connection: PoolConnection<Postgres>, turn: Lease<Turns> },

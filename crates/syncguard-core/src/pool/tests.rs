@@ -69,7 +69,7 @@ impl Manager for ToServer {
             Opens::After(time) => sleep(time).await,
             Opens::Fails => return Err("starting"),
             Opens::Refuses => return Err("wrong password"),
-            Opens::EveryFourth if begun % 4 > 0 => return Err("starting"),
+            Opens::EveryFourth if !begun.is_multiple_of(4) => return Err("starting"),
             Opens::EveryFourth => {}
             Opens::WhenAdmitted => self.0.admits.notified().await,
         }
