@@ -1,5 +1,7 @@
 //! Granting.
 
+use std::mem::replace;
+
 use sqlx::postgres::PgRow;
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
@@ -9,21 +11,25 @@ use crate::{
     backend::Store,
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
     keys::StoredKey,
-    lookup::{GRACE_MS, fence, owner, text, timestamp},
+    lookup::{GRACE_MS, fence, owner, text, timestamp, value},
     statement::Statement,
 };
 
-/// How often to ask for a key that was free when the statement began and taken when its turn came.
-const ROUNDS: usize = 4;
+/// How often to queue for a key about which other clients keep deciding.
+const MAX_TURNS: usize = 3;
 
-/// Grants the key, or says who has it: one statement, which is a transaction by itself.
+/// Grants the key, or returns who holds it: one statement, which is a transaction by itself.
 ///
-/// The statement reads what stands first, so that contenders neither write nor queue. Where nothing
-/// does, it queues for the key's advisory lock and writes, on conditions that are tested on the
-/// latest versions of the rows. If they do not hold, the key has changed hands while it queued, and
-/// asking again tells who has it now.
+/// The statement first reads who holds the key, so that contenders neither write nor wait. If no one
+/// does, it tries the key's advisory lock, and writes the grant if it gets it. If it does not, another
+/// client is deciding who gets the key. Then the same statement is sent again behind one that waits
+/// for the advisory lock, in one text: it has a snapshot of its own, taken after the waiting, so it
+/// finds the other client's grant. Who comes too late writes nothing, and no fence is lost.
 ///
-/// Where the key was seen held a moment ago, only its first part is sent at first.
+/// The queue of the advisory lock is what keeps a client from starving beside TypeScript clients,
+/// which queue there for each attempt, even at a key that is held.
+///
+/// Where the key was seen held a moment ago, only the first part of the statement is sent at first.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -53,8 +59,11 @@ async fn attempt(
             return Ok(outcome);
         }
     }
-    for _ in 0..ROUNDS {
-        let row = store.connections.row(statement(store, request, key)).await.map_err(refusal)?;
+    let mut statement = Statement::write(&store.sql.acquire);
+    for _ in 0..=MAX_TURNS {
+        let statement = replace(&mut statement, Statement::several(&store.sql.acquire_in_turn));
+        let row = store.connections.row(with_values(statement, request, key)).await;
+        let row = row.map_err(refusal)?;
         if let Some(outcome) = standing(&row, request)? {
             return Ok(outcome);
         }
@@ -73,17 +82,16 @@ fn look(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
         .integer(GRACE_MS)
 }
 
-fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
-    Statement::write(&store.sql.acquire)
+fn with_values(statement: Statement, request: &AcquireRequest, key: &StoredKey) -> Statement {
+    statement
         .text(&key.key)
         .text(request.lock_id.as_str())
         .integer(GRACE_MS)
         .integer(request.ttl.as_millis())
         .text(&key.fence_key)
         .text(&key.user_key)
-        .text_or_null(request.owner.as_ref().map(Owner::as_str))
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
-        .text(&store.lock_timeout)
+        .text_or_null(request.owner.as_ref().map(Owner::as_str))
 }
 
 /// Tells what a violated constraint means. Either way the statement was undone as a whole.
@@ -106,7 +114,8 @@ fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutco
     let grant = Grant { fence, expires_at: timestamp(row, "expires_at_ms")? };
     let now = timestamp(row, "now_ms")?;
     let holder = if lock_id != request.lock_id.as_str() {
-        Some(Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE))
+        let holder = Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE);
+        Some(if value(row, "notifies")? { holder } else { holder.silent() })
     } else if grant.expires_at.is_live(now, Capabilities::GRACE) {
         return Ok(Some(AcquireOutcome::Granted(grant)));
     } else {

@@ -9,8 +9,15 @@ use syncguard_core::{
 };
 
 use crate::{
-    PostgresConfig, acquire, check, connection::Connections, error::Failure, extend, lookup,
-    operate, release, schema, sightings::Sightings, sql::Sql, tables::Tables, wait, wait::Waiters,
+    PostgresConfig, acquire, check,
+    connection::Connections,
+    error::Failure,
+    extend, lookup, operate, release, schema,
+    sightings::Sightings,
+    sql::{Columns, Sql, Surroundings},
+    tables::Tables,
+    wait,
+    wait::Waiters,
 };
 
 /// Keeps locks in PostgreSQL. Cheap to clone; the clones share their connections, and another one
@@ -27,10 +34,17 @@ pub(crate) struct Store {
     pub(crate) sql: Sql,
     pub(crate) tables: Tables,
     pub(crate) channel: String,
-    /// In milliseconds, as statements take it.
-    pub(crate) lock_timeout: String,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) schema: schema::Texts,
     pub(crate) waiters: Waiters,
     pub(crate) sightings: Sightings,
+}
+
+impl Store {
+    /// Uses the columns that the lock table has.
+    pub(crate) fn adapt(&mut self, columns: Columns) {
+        self.sql = Sql::new(&self.tables, &self.surroundings, columns);
+    }
 }
 
 impl PostgresBackend {

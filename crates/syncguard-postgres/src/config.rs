@@ -246,11 +246,12 @@ impl PostgresConfig {
     ///   is to be [refused](UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<PostgresBackend, Error> {
         let connecting = async {
-            let store = self.open().await?;
-            match self.missing {
-                Missing::Create => schema::set_up(&store).await?,
+            let mut store = self.open().await?;
+            let columns = match self.missing {
+                Missing::Create => schema::create_missing(&store).await?,
                 Missing::Refuse => schema::verify(&store).await?,
-            }
+            };
+            store.adapt(columns);
             let refused = |failure: Failure| failure.into_error(Operation::Check);
             let checking = async { check::check(&store).await.map_err(refused) };
             self.unsafe_settings.enforce(checking).await?;
@@ -279,7 +280,8 @@ impl PostgresConfig {
     /// break their rule.
     pub fn schema_sql(&self) -> Result<String, Error> {
         let tables = Tables::new(&self.locks, &self.counters).map_err(refused)?;
-        Ok(schema::text(&tables))
+        let texts = schema::Texts::new(&tables, self.lock_timeout, self.statement_timeout);
+        Ok(texts.everything())
     }
 }
 

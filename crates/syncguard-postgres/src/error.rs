@@ -80,8 +80,9 @@ const STATES: &[(&str, ErrorKind, &str)] = &[
 /// Serialisation failures and deadlocks: the server undid the statement, and it may be run again.
 const CONFLICTS: [&str; 2] = ["40001", "40P01"];
 
-/// The transaction had failed before the statement came.
-const IN_FAILED_TRANSACTION: &str = "25P02";
+/// The statement came inside a transaction that had failed, or that had read something before the
+/// preamble set its isolation level.
+const INSIDE_TRANSACTION: [&str; 2] = ["25P02", "25001"];
 
 /// Starting, and full.
 const PASSING: [&str; 2] = ["57P03", "53300"];
@@ -96,7 +97,7 @@ impl Failure {
     /// up the connection says nothing of what came before.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect) -> Self {
         match database_error(&source) {
-            Some(error) if error.code() == IN_FAILED_TRANSACTION => Self::Unsound,
+            Some(error) if INSIDE_TRANSACTION.contains(&error.code()) => Self::Unsound,
             Some(error) if !ends_connection(error) => Self::Driver(source, Effect::None),
             _ => Self::Driver(source, effect),
         }

@@ -16,8 +16,7 @@ pub(crate) async fn extend(
     let statement = Statement::write(&store.sql.extend)
         .text(lock_id.as_str())
         .integer(ttl.as_millis())
-        .integer(GRACE_MS)
-        .text(&store.lock_timeout);
+        .integer(GRACE_MS);
     let row = store.connections.row(statement).await?;
     let expires_at: Option<i64> =
         row.try_get("expires_at_ms").map_err(|_| Failure::Unreadable("expires_at_ms"))?;

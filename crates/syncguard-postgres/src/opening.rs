@@ -12,8 +12,9 @@ use crate::{
     error::Failure,
     listener::Line,
     pool::{Pool, Source},
+    schema::Texts,
     sightings::Sightings,
-    sql::{Company, Sql},
+    sql::{Columns, Company, Preamble, Sql, Surroundings},
     statement::Sending,
     tables::Tables,
     wait::Waiters,
@@ -25,16 +26,16 @@ impl PostgresConfig {
         self.validate()?;
         let tables = Tables::new(&self.locks, &self.counters)?;
         let plain = self.plain();
-        let (source, patience, company) = match &self.origin {
+        let (source, patience, company, sending) = match &self.origin {
             Origin::Options(_) => {
                 let (pinned, size) = (self.pinned(plain.clone()), self.max_connections);
                 let pool = Arc::new(Pool::new(pinned, size, self.connect_timeout));
                 pool.open_first().await?;
-                (Source::Own(pool), size, Company::Nobody)
+                (Source::Own(pool), size, Company::Nobody, self.sending())
             }
             Origin::Pool(pool) => {
                 let size = pool.options().get_max_connections();
-                (Source::Callers(pool.clone()), size, Company::Others)
+                (Source::Callers(pool.clone()), size, Company::Others, Sending::Whole)
             }
         };
         let line = self.line(&plain).map(|options| Line {
@@ -42,29 +43,44 @@ impl PostgresConfig {
             channel: tables.channel(),
             patience: self.connect_timeout,
         });
-        let connections = Connections { source, limits: self.limits(patience), plain };
+        let connections = Connections { source, limits: self.limits(patience, sending), plain };
+        let surroundings = Surroundings { company, preamble: self.preamble(sending) };
         Ok(Store {
             connections: Arc::new(connections),
-            sql: Sql::new(&tables, company),
+            sql: Sql::new(&tables, &surroundings, Columns::All),
+            surroundings,
+            schema: Texts::new(&tables, self.lock_timeout, self.statement_timeout),
             channel: tables.channel(),
             tables,
-            lock_timeout: self.lock_timeout.as_millis().to_string(),
             waiters: Waiters::new(line),
             sightings: Sightings::default(),
         })
     }
 
-    fn limits(&self, connections: u32) -> Limits {
+    fn limits(&self, connections: u32, sending: Sending) -> Limits {
         Limits {
             connect_timeout: self.connect_timeout,
             statement_timeout: self.statement_timeout,
-            sending: match self.pooler {
-                Pooler::None => Sending::Prepared,
-                Pooler::OfTransactions => Sending::Whole,
-            },
+            sending,
             // Each of them may have to be closed, and the first of the new ones is sound.
             patience: usize::try_from(connections).unwrap_or(usize::MAX),
         }
+    }
+
+    /// How statements are sent on connections of the backend's own.
+    fn sending(&self) -> Sending {
+        match self.pooler {
+            Pooler::None => Sending::Prepared,
+            Pooler::OfTransactions => Sending::Whole,
+        }
+    }
+
+    /// Sets for each transaction what `pinned` cannot set for the session.
+    fn preamble(&self, sending: Sending) -> Option<Preamble> {
+        (sending == Sending::Whole).then(|| Preamble {
+            lock_timeout: self.lock_timeout.as_millis(),
+            statement_timeout: self.statement_timeout.as_millis(),
+        })
     }
 
     /// How a connection is opened that is as the server makes it.

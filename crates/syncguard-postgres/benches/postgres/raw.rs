@@ -28,6 +28,14 @@ pub(crate) fn statement(text: &str) -> String {
     text.replace("{locks}", "\"syncguard_locks\"")
         .replace("{counters}", "\"syncguard_fence_counters\"")
         .replace("{sound}", "true")
+        .replace("{owner}", "CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END")
+        .replace("{notifies}", "coalesce(locks.owner_lock_id = locks.lock_id, false)")
+        .replace("{owner_columns}", ", owner, owner_lock_id")
+        .replace("{owner_values}", ", $8, $2")
+        .replace(
+            "{owner_updates}",
+            ", owner = excluded.owner, owner_lock_id = excluded.owner_lock_id",
+        )
 }
 
 /// The driver by itself, on one connection that is set up as the backend sets it up.
@@ -77,9 +85,8 @@ impl Raw {
             .bind(30_000_i64)
             .bind(format!("fence:{key}"))
             .bind(key)
-            .bind(None::<&str>)
             .bind(900_000_000_000_000_i64)
-            .bind("4000");
+            .bind(None::<&str>);
         let rows = query.fetch_all(&mut self.connection).await.unwrap();
         rows[0].get::<Option<&str>, _>("granted_fence").is_some()
     }

@@ -22,9 +22,7 @@ WITH marked AS (
         key = excluded.key,
         expires_at_ms = excluded.expires_at_ms,
         acquired_at_ms = excluded.acquired_at_ms,
-        user_key = excluded.user_key,
-        owner = NULL,
-        owner_lock_id = NULL
+        user_key = excluded.user_key{owner_cleared}
     RETURNING
         CASE WHEN NOT pg_try_advisory_xact_lock($5, hashtext($3))
             THEN pg_notify($4, hashtext($3)::text)::text
@@ -32,5 +30,4 @@ WITH marked AS (
 )
 SELECT
     {sound} AS sound,
-    set_config('synchronous_commit', 'on', true) AS synchronous_commit,
     EXISTS (SELECT FROM marked) AS marked

@@ -17,14 +17,13 @@ WITH released AS (
         locks.user_key,
         locks.lock_id,
         locks.fence,
-        CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END AS owner,
+        {owner} AS owner,
         locks.acquired_at_ms,
         locks.expires_at_ms,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 )
 SELECT
     {sound} AS sound,
-    set_config('synchronous_commit', 'on', true) AS synchronous_commit,
     released.*
 FROM (SELECT) AS connection
 LEFT JOIN released ON true

@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod contract;
+mod losers;
 mod network;
 mod poison;
 mod pooler;

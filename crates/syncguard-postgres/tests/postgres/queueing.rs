@@ -11,14 +11,14 @@ use syncguard_tests::{
 use crate::{Foreign, Names, shared};
 
 /// Takes the advisory lock by which acquires of the key queue.
-async fn hold_turn(server: &PostgresServer, text: &str) -> Foreign {
+pub(crate) async fn hold_turn(server: &PostgresServer, text: &str) -> Foreign {
     let mut foreign = Foreign::open(&server.url()).await;
     foreign.run(&format!("BEGIN; SELECT pg_advisory_xact_lock(hashtext('{text}'))")).await;
     foreign
 }
 
 /// Waits until this many statements queue for an advisory lock.
-async fn queued(server: &PostgresServer, count: i64) {
+pub(crate) async fn queued(server: &PostgresServer, count: i64) {
     let mut foreign = Foreign::open(&server.url()).await;
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     eventually("statements queue", async || foreign.number(waiting).await >= count).await;
