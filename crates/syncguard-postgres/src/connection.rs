@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions, postgres::PgRow};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backoff::pause,
     error::{Effect, Failure},
     pool::{Leased, Source},
     statement::{Sending, Statement, is_sound},
@@ -78,7 +79,10 @@ impl Connections {
             };
             match self.run_on(leased, statement).await {
                 Err(Failure::Unsound) if unsound < self.limits.patience => unsound += 1,
-                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS => conflicts += 1,
+                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    sleep(pause(conflicts)).await;
+                }
                 // A connection may have been lost long ago without anybody noticing.
                 Err(failure)
                     if failure.is_broken()

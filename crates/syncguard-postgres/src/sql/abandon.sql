@@ -24,7 +24,7 @@ WITH marked AS (
         acquired_at_ms = excluded.acquired_at_ms,
         user_key = excluded.user_key{owner_cleared}
     RETURNING
-        CASE WHEN NOT pg_try_advisory_xact_lock($5, hashtext($3))
+        CASE WHEN NOT pg_try_advisory_xact_lock($5, hashtext($3) & 255)
             THEN pg_notify($4, hashtext($3)::text)::text
         END
 )

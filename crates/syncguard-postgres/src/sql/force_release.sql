@@ -10,7 +10,7 @@ WITH released AS (
         AND locks.expires_at_ms
             > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
     RETURNING
-        CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key))
+        CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key) & 255)
             THEN pg_notify($3, hashtext(locks.key)::text)::text
         END AS told,
         locks.key,

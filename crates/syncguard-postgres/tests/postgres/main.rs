@@ -11,6 +11,7 @@ mod pooler;
 mod queueing;
 mod schema;
 mod server;
+mod sessions;
 mod settings;
 mod storm;
 mod wakeups;
