@@ -4,8 +4,10 @@
 #![cfg(test)]
 
 mod contract;
+mod hostile;
 mod losers;
 mod network;
+mod not_applied;
 mod poison;
 mod pooler;
 mod queueing;
@@ -14,6 +16,7 @@ mod server;
 mod sessions;
 mod settings;
 mod storm;
+mod typescript;
 mod wakeups;
 mod wire;
 
