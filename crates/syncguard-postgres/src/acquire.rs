@@ -1,7 +1,5 @@
 //! Granting.
 
-use std::mem::replace;
-
 use sqlx::postgres::PgRow;
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
@@ -15,19 +13,27 @@ use crate::{
     statement::Statement,
 };
 
-/// How often to queue for a key about which other clients keep deciding.
-const MAX_TURNS: usize = 3;
+/// What the attempts do about the advisory lock of the key, one after the other, while other clients keep
+/// deciding who gets it.
+///
+/// The last but one waits in the queue of the advisory lock. That is what keeps a client from starving
+/// beside TypeScript clients, which queue there for each attempt, even at a key that is held.
+const ATTEMPTS: [Turn; 4] = [Turn::Try, Turn::Try, Turn::Wait, Turn::Try];
+
+/// Whether an attempt waits for the advisory lock of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Try = 0,
+    Wait = 1,
+}
 
 /// Grants the key, or returns who holds it: one statement, which is a transaction by itself.
 ///
 /// The statement first reads who holds the key, so that contenders neither write nor wait. If no one
 /// does, it tries the key's advisory lock, and writes the grant if it gets it. If it does not, another
-/// client is deciding who gets the key. Then the same statement is sent again behind one that waits
-/// for the advisory lock, in one text: it has a snapshot of its own, taken after the waiting, so it
-/// finds the other client's grant. Who comes too late writes nothing, and no fence is lost.
-///
-/// The queue of the advisory lock is what keeps a client from starving beside TypeScript clients,
-/// which queue there for each attempt, even at a key that is held.
+/// client is deciding who gets the key. Then a statement that writes nothing waits for the decision,
+/// and the next attempt finds the other client's grant. Who comes too late writes nothing, and no fence
+/// is lost.
 ///
 /// Where the key was seen held a moment ago, only the first part of the statement is sent at first.
 pub(crate) async fn acquire(
@@ -59,10 +65,11 @@ async fn attempt(
             return Ok(outcome);
         }
     }
-    let mut statement = Statement::write(&store.sql.acquire);
-    for _ in 0..=MAX_TURNS {
-        let statement = replace(&mut statement, Statement::several(&store.sql.acquire_in_turn));
-        let row = store.connections.row(with_values(statement, request, key)).await;
+    for (number, turn) in ATTEMPTS.into_iter().enumerate() {
+        if number == 1 {
+            store.connections.row(Statement::read(&store.sql.turn).text(&key.key)).await?;
+        }
+        let row = store.connections.row(statement(store, request, key, turn)).await;
         let row = row.map_err(refusal)?;
         if let Some(outcome) = standing(&row, request)? {
             return Ok(outcome);
@@ -82,8 +89,8 @@ fn look(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
         .integer(GRACE_MS)
 }
 
-fn with_values(statement: Statement, request: &AcquireRequest, key: &StoredKey) -> Statement {
-    statement
+fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey, turn: Turn) -> Statement {
+    Statement::write(&store.sql.acquire)
         .text(&key.key)
         .text(request.lock_id.as_str())
         .integer(GRACE_MS)
@@ -92,6 +99,7 @@ fn with_values(statement: Statement, request: &AcquireRequest, key: &StoredKey) 
         .text(&key.user_key)
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
+        .short(turn as i32)
 }
 
 /// Tells what a violated constraint means. Either way the statement was undone as a whole.

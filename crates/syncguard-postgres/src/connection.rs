@@ -42,8 +42,7 @@ pub(crate) struct Connections {
 impl Connections {
     /// Runs a statement that gives one row.
     pub(crate) async fn row(self: &Arc<Self>, statement: Statement) -> Result<PgRow, Failure> {
-        // Of a text of several statements, the last one answers.
-        let row = self.rows(statement).await?.pop();
+        let row = self.rows(statement).await?.into_iter().next();
         row.ok_or(Failure::Unreadable("answer"))
     }
 

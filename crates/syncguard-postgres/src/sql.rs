@@ -39,8 +39,7 @@ pub(crate) enum Columns {
 /// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
-    /// Waits for the turn of the key and then acquires: two statements in one text.
-    pub(crate) acquire_in_turn: SqlStr,
+    pub(crate) turn: SqlStr,
     pub(crate) stand: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) release: SqlStr,
@@ -65,11 +64,9 @@ impl Sql {
             text.replace("{sound}", surroundings.company.sound())
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
-        let acquire = include_str!("sql/acquire.sql");
-        let (turn, granting) = (plain(include_str!("sql/turn.sql")), plain(acquire));
         Self {
-            acquire: statement(acquire),
-            acquire_in_turn: sent(format!("{preamble}{turn};\n{granting}")),
+            acquire: statement(include_str!("sql/acquire.sql")),
+            turn: statement(include_str!("sql/turn.sql")),
             stand: statement(include_str!("sql/stand.sql")),
             extend: statement(include_str!("sql/extend.sql")),
             release: statement(include_str!("sql/release.sql")),
@@ -153,7 +150,7 @@ mod tests {
                 let sql = Sql::new(&Tables::new("a", "b").unwrap(), &surroundings, columns);
                 for text in [
                     &sql.acquire,
-                    &sql.acquire_in_turn,
+                    &sql.turn,
                     &sql.stand,
                     &sql.release,
                     &sql.abandon,

@@ -14,14 +14,6 @@ pub(crate) struct Statement {
     sql: SqlStr,
     values: Vec<Value>,
     effect: Effect,
-    parts: Parts,
-}
-
-/// How many statements a text has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parts {
-    One,
-    Several,
 }
 
 enum Value {
@@ -47,13 +39,7 @@ pub(crate) enum Sending {
 impl Statement {
     /// A statement that changes something.
     pub(crate) fn write(sql: &SqlStr) -> Self {
-        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown, parts: Parts::One }
-    }
-
-    /// A text of several statements that change something. It is always sent whole, and the server
-    /// runs it as one transaction, in which each statement has a snapshot of its own.
-    pub(crate) fn several(sql: &SqlStr) -> Self {
-        Self { parts: Parts::Several, ..Self::write(sql) }
+        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown }
     }
 
     /// A statement that only reads.
@@ -101,12 +87,12 @@ impl Statement {
         connection: &mut PgConnection,
         sending: Sending,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
-        match (sending, self.parts) {
-            (Sending::Prepared, Parts::One) => {
+        match sending {
+            Sending::Prepared => {
                 sqlx::query_with(self.sql.clone(), self.arguments()).fetch_all(connection).await
             }
             // What is put into the text is digits.
-            (Sending::Whole, _) | (_, Parts::Several) => {
+            Sending::Whole => {
                 sqlx::raw_sql(AssertSqlSafe(self.whole())).fetch_all(connection).await
             }
         }

@@ -1,8 +1,8 @@
--- Waits for the advisory lock of a key. Sent in front of `acquire`, in one text: the server runs both in
--- one transaction, and takes a snapshot of its own for each.
+-- Waits until no other client is deciding who gets a key, and writes nothing. Whoever waits shares the
+-- advisory lock, so that all are let go at once.
 --
 -- In:  $1 key as stored
 -- Out: one row: sound
 SELECT
     {sound} AS sound,
-    CASE WHEN {sound} THEN pg_advisory_xact_lock(hashtext($1))::text END AS turn
+    CASE WHEN {sound} THEN pg_advisory_xact_lock_shared(hashtext($1))::text END AS turn

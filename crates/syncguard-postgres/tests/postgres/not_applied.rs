@@ -13,7 +13,7 @@ use syncguard_tests::{
 
 use crate::{
     Foreign, Names,
-    queueing::{hold_turn, queued},
+    queueing::{blocked, hold_counter},
     shared,
 };
 
@@ -185,24 +185,25 @@ async fn an_acquire_whose_session_is_ended_after_the_commit_may_have_been_applie
 }
 
 #[tokio::test]
-async fn an_acquire_that_is_cancelled_or_ended_while_it_waits_stores_nothing() {
+async fn an_acquire_that_is_cancelled_or_ended_while_it_writes_stores_nothing() {
     for (function, certain) in [("pg_terminate_backend", false), ("pg_cancel_backend", true)] {
         let mut scene = Scene::set().await;
         let backend = scene.backend().await;
         let text = format!("job of {}", scene.names.locks);
         let request = ask(&text, LONG);
-        let turn = hold_turn(&scene.server, &text).await;
+        let counter = hold_counter(&scene.server, &scene.names, &text).await;
         let asking = tokio::spawn({
             let (backend, request) = (backend.clone(), request.clone());
             async move { acquire(&backend, &request).await }
         });
-        queued(&scene.server, 1).await;
+        blocked(&scene.server).await;
         let waiting = format!(
-            "SELECT count({function}(pid)) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+            "SELECT count({function}(pid)) FROM pg_locks
+             WHERE locktype = 'transactionid' AND NOT granted"
         );
         assert_eq!(scene.foreign.number(&waiting).await, 1, "{function}");
         let error = asking.await.unwrap();
-        drop(turn);
+        drop(counter);
         assert_eq!(!error.may_have_applied(), certain, "{function}: {error:?}");
         assert!(!scene.is_stored(&request).await, "{function}");
     }

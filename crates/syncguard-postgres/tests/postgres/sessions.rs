@@ -52,9 +52,9 @@ async fn unrelated_keys_never_fail_on_a_serializable_pool() {
     assert_eq!(passed, TASKS * ROUNDS);
 }
 
-/// At a stricter level than read committed, the statement behind the wait has the snapshot of the wait.
+/// At a stricter level than read committed, the loser of a race would fail.
 #[tokio::test]
-async fn each_statement_of_a_text_has_a_snapshot_of_its_own_whatever_the_level() {
+async fn the_loser_of_a_race_is_contended_whatever_the_level_of_the_session() {
     let (server, names) = (shared().await, Names::fresh());
     for level in ["repeatable read", "serializable"] {
         let pool = pool_at(&server, level).await;

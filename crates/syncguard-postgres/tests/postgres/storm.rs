@@ -23,6 +23,9 @@ const KEYS: usize = 4;
 const TASKS: usize = 16;
 const TTL: Duration = Duration::from_millis(20);
 const GRANTS: usize = 20_000;
+/// What a machine that is busy with other things must reach. Without the advisory lock, the first lock
+/// is stolen within some hundred grants.
+const FEWEST_GRANTS: usize = 4_000;
 /// How long a contender leaves a key alone that somebody else has.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -215,13 +218,13 @@ async fn both_clients_exclude_each_other() {
     let flaws = journal.flaws();
     assert!(flaws.is_empty(), "{} flaws, such as {:?}", flaws.len(), flaws.first());
     let count = journal.count.load(Ordering::Relaxed);
-    assert!(count >= GRANTS, "only {count} grants");
+    assert!(count >= FEWEST_GRANTS, "only {count} grants");
 }
 
 /// The acquire of this backend, but for its advisory lock.
 fn without_turns(names: &Names) -> String {
     let acquire = include_str!("../../src/sql/acquire.sql");
-    let lock = "pg_try_advisory_xact_lock(hashtext($1))";
+    let lock = "pg_advisory_xact_lock(hashtext($1))::text IS NOT NULL";
     assert_eq!(acquire.matches(lock).count(), 1);
     acquire
         .replace(lock, "true")
@@ -250,7 +253,9 @@ async fn ours_without_turns(url: String, names: Names, journal: Arc<Journal>) {
             .bind(20_i64)
             .bind(format!("fence:{text}"))
             .bind(&text)
-            .bind(900_000_000_000_000_i64);
+            .bind(900_000_000_000_000_i64)
+            .bind(None::<String>)
+            .bind(1_i32);
         let row = query.fetch_one(&mut foreign.0).await.unwrap();
         let Some(fence) = row.get::<Option<String>, _>("granted_fence") else { continue };
         let entered = server_micros(&mut foreign).await;
