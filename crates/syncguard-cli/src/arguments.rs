@@ -114,6 +114,9 @@ pub(crate) struct Status {
 ///
 /// Prints the statements that make the tables, which can be run again and again, for those who keep
 /// migrations. Stores make their tables by themselves where they may.
+///
+/// On PostgreSQL it also adds the columns that the tables of a TypeScript client lack. Each connection
+/// of such a client that runs meanwhile then fails one acquire and one release.
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
     #[command(flatten)]

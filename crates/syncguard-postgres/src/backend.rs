@@ -62,9 +62,13 @@ impl PostgresBackend {
         Self(Arc::new(store))
     }
 
-    /// Makes what is missing of the tables. Any number of clients may do so at once, and do it again.
+    /// Creates what is missing of the tables, and adds the columns that the tables of a TypeScript client
+    /// lack. Any number of clients may do so at once, and any number of times.
     ///
-    /// [`PostgresConfig::connect`] does so by itself unless it is told not to.
+    /// [`PostgresConfig::connect`] creates missing tables by itself, but never changes one that exists.
+    /// Columns that are added are used by backends that connect afterwards. Adding them fails one acquire
+    /// and one release on each connection of a running TypeScript client ("cached plan must not change
+    /// result type"); Rust clients go on.
     ///
     /// # Errors
     ///
@@ -72,11 +76,13 @@ impl PostgresBackend {
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there are tables of these names that
     ///   are not as they should be.
     /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
-    ///   be reached.
+    ///   be reached, and where a table that has to be changed is in use for longer than a second, or the
+    ///   lock timeout if that is shorter. The step never waits longer, because everyone who comes to use
+    ///   the table waits behind it.
     ///
     /// # Cancel safety
     ///
-    /// The tables are made as a whole or not at all.
+    /// Either everything is changed or nothing.
     pub async fn setup_schema(&self) -> Result<(), Error> {
         schema::set_up(&self.0).await.map_err(during(Operation::Connect))
     }

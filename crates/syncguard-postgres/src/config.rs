@@ -118,10 +118,12 @@ impl PostgresConfig {
     /// - Operations queue for a connection behind whatever else the pool is used for. A job that
     ///   holds a connection of the pool while it waits for a lock can keep the holder from
     ///   releasing it.
-    /// - No statement timeout is set by the server; `lock_timeout` is, in each statement that waits.
-    /// - Where a caller's `begin` was cancelled, a connection may be inside a transaction that nobody
-    ///   ends. Each statement finds that out, changes nothing, closes the connection and is run on
-    ///   another one; a warning says so.
+    /// - The timeouts, read committed and synchronous commit are set for each transaction, in the text
+    ///   of the statement, whatever the sessions of the pool have set. So statements are not prepared,
+    ///   and the server plans each of them anew: some hundred microseconds.
+    /// - Where a caller's `begin` was cancelled, a connection may be inside a transaction that no one
+    ///   ends. Each statement detects that, changes nothing, closes the connection and is run on
+    ///   another one, and a warning is logged.
     ///
     /// Waiters listen on a connection of their own, opened by the pool's options and not counted by it.
     pub fn from_pool(pool: PgPool) -> Self {
@@ -152,7 +154,7 @@ impl PostgresConfig {
         self
     }
 
-    /// Refuses to make the tables. Connecting then fails where they are missing or incomplete.
+    /// Does not create the tables. Connecting then fails where they are missing or incomplete.
     #[must_use]
     pub fn existing_tables_only(mut self) -> Self {
         self.missing = Missing::Refuse;
@@ -230,7 +232,9 @@ impl PostgresConfig {
         self
     }
 
-    /// Connects, makes the tables where they are missing, and looks at the server's settings.
+    /// Connects, creates the tables that do not exist, and looks at the server's settings. A table that
+    /// exists is left as it is: on the tables of a TypeScript client no owner is stored until
+    /// [`setup_schema`](Self::setup_schema) has added the columns.
     ///
     /// # Errors
     ///
@@ -260,8 +264,11 @@ impl PostgresConfig {
         connecting.await.map_err(refused)
     }
 
-    /// Connects, makes what is missing of the tables, and disconnects. For those who give the service
-    /// itself a role that may not.
+    /// Connects, creates what is missing of the tables, adds the columns that the tables of a TypeScript
+    /// client lack, and disconnects. For services whose own role may not, and for operators.
+    ///
+    /// Adding columns fails one acquire and one release on each connection of a running TypeScript
+    /// client ("cached plan must not change result type").
     ///
     /// # Errors
     ///
@@ -271,8 +278,8 @@ impl PostgresConfig {
         making.await.map_err(refused)
     }
 
-    /// Gives the statements that make the tables, for those who keep their own migrations. They can be
-    /// run again and again, as one transaction.
+    /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own
+    /// migrations. They can be run any number of times, as one transaction.
     ///
     /// # Errors
     ///

@@ -8,6 +8,11 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     table.judge("release to entry in another process, mean", mean, "µs", Bar::AtMost(2_000.0));
     table.note("release to entry in another process, p50", median(times), "µs");
+    convoys(url, table).await;
+}
+
+/// Many that come at once and hold the key one after the other.
+pub(crate) async fn convoys(url: &str, table: &mut Table) {
     let mut clients = Vec::new();
     for _ in 0..16 {
         clients.push(SyncGuard::new(connect(url, 4).await));

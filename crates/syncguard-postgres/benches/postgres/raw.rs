@@ -95,19 +95,33 @@ impl Raw {
     /// Does what the TypeScript client does, with everything prepared: eight round trips and five.
     pub(crate) async fn as_typescript(&mut self, key: &str) {
         let id = LockId::mint().unwrap();
-        let (id, fence_key) = (id.as_str(), format!("fence:{key}"));
+        assert!(self.typescript_acquire(key, id).await);
+        self.typescript_release(id).await;
+    }
+
+    /// Asks for a key as the TypeScript client does, and returns whether it was granted.
+    pub(crate) async fn typescript_acquire(&mut self, key: &str, id: LockId) -> bool {
+        let fence_key = format!("fence:{key}");
         self.plain("BEGIN").await;
         let now = self.number(include_str!("sql/typescript_now.sql"), &[]).await;
         self.run(include_str!("sql/typescript_turn.sql"), &[key]).await;
-        assert_eq!(self.run(include_str!("sql/typescript_read.sql"), &[key]).await, 0);
+        if self.run(include_str!("sql/typescript_read.sql"), &[key]).await > 0 {
+            self.plain("ROLLBACK").await;
+            return false;
+        }
         self.run(include_str!("sql/typescript_counter.sql"), &[&fence_key, key]).await;
         let count = include_str!("sql/typescript_count.sql");
         let fence = format!("{:015}", self.number(count, &[&fence_key]).await);
         let upsert = sqlx::query(include_str!("sql/typescript_upsert.sql"));
-        let upsert = upsert.bind(key).bind(id).bind(now + 30_000).bind(now).bind(fence);
+        let upsert = upsert.bind(key).bind(id.as_str()).bind(now + 30_000).bind(now).bind(fence);
         self.connection.execute(upsert).await.unwrap();
         self.plain("COMMIT").await;
+        true
+    }
 
+    /// Releases as the TypeScript client does.
+    pub(crate) async fn typescript_release(&mut self, id: LockId) {
+        let id = id.as_str();
         self.plain("BEGIN").await;
         self.number(include_str!("sql/typescript_now.sql"), &[]).await;
         assert_eq!(self.run(include_str!("sql/typescript_find.sql"), &[id]).await, 1);
