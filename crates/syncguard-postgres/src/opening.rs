@@ -77,7 +77,7 @@ impl PostgresConfig {
 
     /// Sets for each transaction what `pinned` cannot set for the session.
     fn preamble(&self, sending: Sending) -> Option<Preamble> {
-        (sending == Sending::Whole).then(|| Preamble {
+        (sending == Sending::Whole).then_some(Preamble {
             lock_timeout: self.lock_timeout.as_millis(),
             statement_timeout: self.statement_timeout.as_millis(),
         })
