@@ -253,8 +253,8 @@ async fn keys_of_one_bucket_share_a_lock_and_each_is_woken_by_its_own_release_al
          AND mode = 'ShareLock' AND objid = {bucket}::oid"
     );
     assert_eq!(Foreign::open(&scene.server.url()).await.number(&locks).await, 1);
-    for released_key in 0..keys.len() {
-        let request = ask(&texts[released_key], LONG);
+    for (released_key, text) in texts.iter().enumerate() {
+        let request = ask(text, LONG);
         granted(&scene.theirs, &request).await;
         let mut all: Vec<_> = keys.iter().map(|key| Box::pin(scene.mine.released(key))).collect();
         for news in &mut all {
