@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use syncguard_core::{AcquireOutcome, LockBackend, SyncGuard};
+use syncguard_core::{AcquireOutcome, LockBackend, LockId, SyncGuard};
 use syncguard_tests::asking::{LONG, ask, granted};
 
 use crate::{
     Foreign, Names,
     queueing::{hold_turn, queued},
     shared,
+    storm::{acquire_by, acquire_text},
 };
 
 const CLIENTS: usize = 16;
 const GRANTS: usize = 480;
 
-/// A grant that is rolled back or abandoned loses its fence.
+/// How many fences may be lost: a grant that is rolled back or abandoned loses one.
 const SPARE: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -67,4 +68,24 @@ async fn an_attempt_that_waited_for_another_clients_grant_writes_nothing() {
         WHERE {locks}.xmax <> 0 OR {counters}.xmax <> 0"
     );
     assert_eq!(watcher.number(&rewritten).await, 0, "no row was even locked");
+}
+
+/// The statement itself, where it waits for the advisory lock: its snapshot is from before the wait.
+#[tokio::test]
+async fn a_statement_whose_snapshot_is_old_counts_no_fence() {
+    let (server, names) = (shared().await, Names::fresh());
+    names.config(&server.url()).setup_schema().await.unwrap();
+    let text = format!("job of {}", names.locks);
+    let mut winner = hold_turn(&server, &text).await;
+    let late = tokio::spawn({
+        let (acquire, text, mut foreign) =
+            (acquire_text(&names), text.clone(), Foreign::open(&server.url()).await);
+        async move { acquire_by(&mut foreign, &acquire, &text, LockId::mint().unwrap()).await }
+    });
+    queued(&server, 1).await;
+    // It grants the key and releases it again, so that no row stands in the way.
+    let counters = &names.counters;
+    winner.run(&format!("INSERT INTO {counters} VALUES ('fence:{text}', 1); COMMIT")).await;
+    assert_eq!(late.await.unwrap(), None, "it cannot know whether the key is free");
+    assert_eq!(winner.number(&format!("SELECT fence FROM {counters}")).await, 1);
 }

@@ -126,7 +126,7 @@ async fn each_operation_works_on_the_six_columns_but_for_the_owner() {
 #[tokio::test]
 async fn a_schema_step_that_would_wait_for_a_reader_gives_up_and_leaves_no_request() {
     let mut scene = Scene::set().await;
-    let config = scene.names.config(&scene.server.url()).lock_timeout(Duration::from_millis(300));
+    let config = scene.names.config(&scene.server.url());
     let mut reader = Foreign::open(&scene.server.url()).await;
     reader.run(&with_names("BEGIN; SELECT * FROM {locks}", &scene.names)).await;
     let error = error_of(config.setup_schema().await, ErrorKind::ServiceUnavailable);
@@ -150,7 +150,7 @@ async fn a_schema_step_that_would_wait_for_a_reader_gives_up_and_leaves_no_reque
 #[tokio::test]
 async fn the_text_for_migrations_gives_up_as_well() {
     let mut scene = Scene::set().await;
-    let config = scene.names.config(&scene.server.url()).lock_timeout(Duration::from_millis(300));
+    let config = scene.names.config(&scene.server.url());
     let text = config.schema_sql().unwrap();
     let mut reader = Foreign::open(&scene.server.url()).await;
     reader.run(&with_names("BEGIN; SELECT * FROM {locks}", &scene.names)).await;
