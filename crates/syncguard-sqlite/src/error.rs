@@ -17,9 +17,14 @@ pub(crate) enum Failure {
     NoTurn,
     #[error("{0}")]
     Driver(#[source] sqlx::Error, Effect),
-    /// A task of ours ended before its statement: the runtime is shutting down.
-    #[error("the statement was cut off")]
-    CutOff(Effect),
+    #[error("the backend's thread could not be started: {0}")]
+    NoWorker(#[source] std::io::Error),
+    /// The request panicked, or the backend's thread ended before it.
+    #[error("the backend's thread did not finish the request")]
+    CutOff,
+    /// No caller sees it.
+    #[error("the caller went away before the request was begun")]
+    CallerLeft,
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
     #[error("the id was abandoned")]
@@ -88,6 +93,7 @@ impl Failure {
         };
         match self {
             Self::Driver(source, _) => error.with_source(source),
+            Self::NoWorker(source) => error.with_source(source),
             _ => error,
         }
     }
@@ -97,7 +103,9 @@ impl Failure {
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
             Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
+            Self::NoWorker(_) => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::CutOff => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::CallerLeft => (ErrorKind::Aborted, Effect::None),
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::FenceLimit => (ErrorKind::Internal, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
