@@ -3,9 +3,7 @@
 use sqlx::Row;
 use syncguard_core::Finding;
 
-use crate::{
-    connection::Lane, error::Failure, statement::Statement, store::Store, worker::Ticket,
-};
+use crate::{connection::Lane, error::Failure, statement::Statement, store::Store, worker::Ticket};
 
 /// The value of `PRAGMA synchronous` from which on a commit survives a power failure.
 const FULL: i64 = 2;
@@ -19,7 +17,8 @@ pub(crate) async fn check(store: &Store, ticket: &Ticket) -> Result<Vec<Finding>
 }
 
 async fn journal_mode(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, Failure> {
-    let row = writer.row(Statement::new(include_str!("sql/check_journal_mode.sql")), ticket).await?;
+    let row =
+        writer.row(Statement::new(include_str!("sql/check_journal_mode.sql")), ticket).await?;
     let mode: Option<String> = row.and_then(|row| row.try_get(0).ok());
     let mode = mode.ok_or(Failure::Unreadable("journal mode"))?;
     Ok((mode != "wal").then(|| {

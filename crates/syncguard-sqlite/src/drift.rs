@@ -34,7 +34,8 @@ impl Drift {
     pub(crate) fn observe(&self) {
         let boot = BootClock.now().since_boot();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let millis = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let millis =
+            |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         if let Some(jump) = self.jump(millis(wall).saturating_sub(millis(boot))) {
             tracing::warn!(
                 jump_ms = jump,

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
 
-use crate::{
-    error::Failure, lookup::GRACE_MS, statement::Statement, store::Store, worker::Ticket,
-};
+use crate::{error::Failure, lookup::GRACE_MS, statement::Statement, store::Store, worker::Ticket};
 
 /// How long an abandoned id stays refused.
 ///

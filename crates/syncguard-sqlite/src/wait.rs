@@ -117,3 +117,45 @@ async fn data_version(store: &Store, ticket: &Ticket) -> Result<(i64, u64), Fail
     let version = rows.first().and_then(|row| row.try_get(0).ok());
     Ok((version.ok_or(Failure::Unreadable("data version"))?, connection))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{pin::pin, sync::Arc, time::Duration};
+
+    use syncguard_core::{AcquireRequest, LockId, LockKey, Ttl};
+    use tokio::{runtime::Handle, time::timeout};
+
+    use super::released;
+    use crate::{
+        SqliteConfig, acquire::acquire, config::Target, store::Store, turn::Rank, worker::Ticket,
+    };
+
+    const MANY_LOOKS: Duration = Duration::from_millis(100);
+
+    #[tokio::test]
+    async fn the_watcher_ends_with_its_last_waiter() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = SqliteConfig::new(directory.path().join("locks.db"));
+        let store = Store::open(Target::try_from(config).unwrap()).await.unwrap();
+        let (store, ticket) = (Arc::new(store), Ticket::new(Rank::Other));
+        let key = LockKey::new("key").unwrap();
+        let id = LockId::mint().unwrap();
+        let request = AcquireRequest::new(key.clone(), id, Ttl::default());
+        let _ = acquire(&store, &ticket, &request).await.unwrap();
+        let alive = || Handle::current().metrics().num_alive_tasks();
+        assert_eq!(alive(), 0);
+        {
+            let mut one = pin!(released(&store, &ticket, &key));
+            let mut other = pin!(released(&store, &ticket, &key));
+            assert!(timeout(MANY_LOOKS, one.as_mut()).await.is_err());
+            assert!(timeout(MANY_LOOKS, other.as_mut()).await.is_err());
+            assert_eq!(alive(), 1, "one watcher serves all");
+        }
+        let gone = async {
+            while alive() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(5), gone).await.expect("the watcher outlives its waiters");
+    }
+}

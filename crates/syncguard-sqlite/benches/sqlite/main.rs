@@ -22,7 +22,9 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["waiter", path] => wait(path.as_ref()),
         // Cargo itself passes `--bench`.
-        ["pair", ..] => println!("{:.1} {:.1}", pair::least(current_thread), pair::least(multi_thread)),
+        ["pair", ..] => {
+            println!("{:.1} {:.1}", pair::least(current_thread), pair::least(multi_thread))
+        }
         _ => measure_all(),
     }
 }
