@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 mod acquire;
+#[cfg(test)]
+mod applied;
 mod backend;
 mod check;
 mod config;
