@@ -7,13 +7,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    conflict::Conflicts,
     error::{Effect, Failure},
     pool::{Leased, Pool},
     statement::{Answer, Statement},
 };
-
-/// How often a statement that the server undid by itself, to get out of a conflict, is run again.
-const CONFLICTS: usize = 8;
 
 /// How long an answer may take beyond the time after which the server gives a statement up.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
@@ -52,15 +50,19 @@ impl Connections {
         statement: &Statement,
         caller: &CancellationToken,
     ) -> Result<Answer, Failure> {
-        let (mut conflicts, mut repeats) = (0, 0);
+        let (mut conflicts, mut repeats) = (Conflicts::default(), 0);
         loop {
             let leased = tokio::select! {
                 biased;
                 () = caller.cancelled() => return Err(Failure::CutOff(Effect::None)),
-                leased = self.pool.lease() => leased?,
+                leased = self.pool.lease() => {
+                    leased.map_err(|failure| conflicts.settle(failure))?
+                }
             };
             match self.run_on(leased, statement).await {
-                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS => conflicts += 1,
+                Err(failure) if conflicts.may_run_again(&failure) => {
+                    conflicts.pause(&failure).await;
+                }
                 // A connection may have been lost long ago without anybody noticing.
                 Err(failure)
                     if failure.is_broken()
@@ -69,7 +71,7 @@ impl Connections {
                 {
                     repeats += 1;
                 }
-                outcome => return outcome,
+                outcome => return outcome.map_err(|failure| conflicts.settle(failure)),
             }
         }
     }

@@ -3,7 +3,10 @@
 use std::{
     convert::Infallible,
     future::pending,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::atomic::{AtomicBool, Ordering},
+    task::{Context, Poll, Waker},
     thread,
 };
 
@@ -50,6 +53,10 @@ impl Worker {
 
     /// Carries out a request on the worker's thread.
     ///
+    /// The caller polls it once, which puts it into its queue or on its way to SQLite without waiting
+    /// for the worker to wake up. From then on the worker polls it: what it holds by now, such as a
+    /// turn, must not depend on the caller.
+    ///
     /// # Cancel safety
     ///
     /// A caller who drops the future takes the request out of the queue. One that was begun is
@@ -63,11 +70,31 @@ impl Worker {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
+        if self.requests.is_closed() {
+            return Err(Failure::CutOff);
+        }
         let ticket = Ticket::new(rank);
         let _left_on_drop = ticket.left.clone().drop_guard();
-        let task = self.requests.spawn_on(request(ticket), &self.runtime);
-        // It fails where the request panicked, or the thread ended before it.
-        task.await.unwrap_or(Err(Failure::CutOff))
+        let mut request = Box::pin(request(ticket));
+        match self.poll_once(request.as_mut()) {
+            Ok(Poll::Ready(outcome)) => outcome,
+            Ok(Poll::Pending) => {
+                let task = self.requests.spawn_on(request, &self.runtime);
+                // It fails where the request panicked, or the thread ended before it.
+                task.await.unwrap_or(Err(Failure::CutOff))
+            }
+            Err(panicked) => Err(panicked),
+        }
+    }
+
+    /// Polls a request with the timers of the worker. A panic is an error, as it is in the worker.
+    fn poll_once<F: Future>(&self, request: Pin<&mut F>) -> Result<Poll<F::Output>, Failure> {
+        let _timers = self.runtime.enter();
+        // The worker polls it again and leaves a waker of its own.
+        let mut context = Context::from_waker(Waker::noop());
+        let poll = AssertUnwindSafe(|| request.poll(&mut context));
+        // After a panic the request is dropped, and no one looks at what it left.
+        catch_unwind(poll).map_err(|_| Failure::CutOff)
     }
 }
 
@@ -108,23 +135,28 @@ mod tests {
     use std::time::Duration;
 
     use syncguard_core::{ErrorKind, Operation};
-    use tokio::{sync::oneshot, time::timeout};
+    use tokio::{sync::oneshot, task::yield_now, time::timeout};
 
     use super::Worker;
     use crate::{error::Failure, turn::Rank};
 
-    fn planted() -> Result<(), Failure> {
+    /// Panics when it is polled for so many times.
+    async fn planted(polls: u32) -> Result<(), Failure> {
+        for _ in 1..polls {
+            yield_now().await;
+        }
         panic!("a planted panic")
     }
 
     #[tokio::test]
     async fn a_request_that_panics_is_a_typed_error_and_the_next_one_is_served() {
         let worker = Worker::start().unwrap();
-        let failure = worker.call(Rank::Other, |_| async { planted() }).await;
-        let failure = failure.unwrap_err();
-        let error = failure.into_error(Operation::Acquire, "locks.db".as_ref());
-        assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
-        assert!(error.may_have_applied(), "the request may have written before it panicked");
+        for polls in 1..4 {
+            let failure = worker.call(Rank::Other, |_| planted(polls)).await.unwrap_err();
+            let error = failure.into_error(Operation::Acquire, "locks.db".as_ref());
+            assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+            assert!(error.may_have_applied(), "the request may have written before it panicked");
+        }
         assert_eq!(worker.call(Rank::Other, |_| async { Ok(1) }).await.unwrap(), 1);
     }
 
@@ -135,7 +167,11 @@ mod tests {
         let refused = async {
             loop {
                 // Until the thread has noticed, it still serves.
-                if let Err(failure) = worker.call(Rank::Other, |_| async { Ok(()) }).await {
+                let request = worker.call(Rank::Other, |_| async {
+                    yield_now().await;
+                    Ok(())
+                });
+                if let Err(failure) = request.await {
                     break failure;
                 }
             }

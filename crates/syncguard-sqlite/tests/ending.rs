@@ -11,7 +11,7 @@ use tokio::{task::yield_now, time::timeout};
 /// Returns the names of the threads of this process that belong to a backend or to its driver. The
 /// kernel keeps 15 characters.
 fn threads() -> Vec<String> {
-    let names = fs::read_dir("/proc/self/task").unwrap();
+    let names = fs::read_dir("/proc/self/task").into_iter().flatten();
     let names = names.filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok());
     let ours = |name: &String| name.starts_with("syncguard-") || name.starts_with("sqlx-sqlite");
     names.filter(ours).collect()

@@ -3,12 +3,15 @@
 
 #![cfg(test)]
 
+mod applied;
+mod bounded;
 mod contract;
 mod network;
 mod poison;
 mod schema;
 mod server;
 mod settings;
+mod snapshot;
 mod storm;
 mod wire;
 

@@ -1,0 +1,88 @@
+//! An error which says "not applied" is true: each is raised after the grant was stored.
+
+use syncguard_core::{AcquireRequest, Error, LockBackend};
+use syncguard_mysql::MysqlBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, granted},
+    server::MariadbServer,
+};
+
+use crate::{Foreign, connect};
+
+/// Puts a view in the place of the table. From the moment at which its connection stores a grant,
+/// whatever reads the view fails with a number that the test chooses.
+const PLANT: &str = "
+    RENAME TABLE syncguard_locks TO base;
+    CREATE TABLE fault (number INT NOT NULL);
+    CREATE TRIGGER stored AFTER UPDATE ON base FOR EACH ROW
+        SET @stored = IF(NEW.lock_id IS NOT NULL, 1, @stored);
+    CREATE FUNCTION passes() RETURNS INT NOT DETERMINISTIC READS SQL DATA BEGIN
+        DECLARE chosen INT DEFAULT (SELECT MAX(number) FROM fault);
+        IF @stored = 1 THEN
+            SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = chosen, MESSAGE_TEXT = 'planted';
+        END IF;
+        RETURN 1;
+    END;
+    CREATE VIEW syncguard_locks AS SELECT * FROM base WHERE passes() = 1";
+
+/// Those that the backend tells apart, and some that it does not.
+const NUMBERS: [u16; 33] = [
+    1020, 1021, 1037, 1040, 1041, 1044, 1045, 1046, 1047, 1049, 1053, 1054, 1062, 1064, 1114, 1135,
+    1142, 1146, 1180, 1203, 1205, 1206, 1213, 1226, 1290, 1317, 1665, 1792, 1836, 1927, 1969, 3024,
+    3100,
+];
+
+async fn stored(foreign: &mut Foreign, request: &AcquireRequest) -> bool {
+    let id = request.lock_id.as_str();
+    foreign.number(&format!("SELECT COUNT(*) FROM base WHERE lock_id = '{id}'")).await == 1
+}
+
+async fn failed(backend: &MysqlBackend, request: &AcquireRequest) -> Error {
+    backend.acquire(request).await.expect_err("the fault did not strike")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_behind_the_commit_of_a_grant_never_says_that_nothing_was_applied() {
+    let server = MariadbServer::start().await.unwrap();
+    // It makes the table.
+    connect(&server.url()).await;
+    let mut foreign = Foreign::open(&server.url()).await;
+    // A connection that is open already does not look at the table again.
+    for number in NUMBERS {
+        let backend = connect(&server.url()).await;
+        granted(&backend, &ask(&format!("warm {number}"), LONG)).await;
+        foreign.run(PLANT).await;
+        foreign.run(&format!("INSERT INTO fault VALUES ({number})")).await;
+        let request = ask(&format!("key {number}"), LONG);
+        let error = failed(&backend, &request).await;
+        assert!(stored(&mut foreign, &request).await, "{number} struck before the grant");
+        assert!(error.may_have_applied(), "{number}: {error:?}");
+        foreign.run("DROP VIEW syncguard_locks; DROP FUNCTION passes; DROP TRIGGER stored").await;
+        foreign.run("DROP TABLE fault; RENAME TABLE base TO syncguard_locks").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_in_the_statement_that_grants_leaves_nothing_where_it_says_so() {
+    let server = MariadbServer::start().await.unwrap();
+    let backend = connect(&server.url()).await;
+    let mut foreign = Foreign::open(&server.url()).await;
+    let mut unapplied = 0;
+    for number in NUMBERS {
+        foreign.run("DROP TRIGGER IF EXISTS planted").await;
+        let trigger = format!(
+            "CREATE TRIGGER planted AFTER UPDATE ON syncguard_locks FOR EACH ROW
+             SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'planted'"
+        );
+        foreign.run(&trigger).await;
+        let request = ask(&format!("key {number}"), LONG);
+        let error = failed(&backend, &request).await;
+        let id = request.lock_id.as_str();
+        let rows = format!("SELECT COUNT(*) FROM syncguard_locks WHERE lock_id = '{id}'");
+        let stored = foreign.number(&rows).await == 1;
+        assert!(error.may_have_applied() || !stored, "{number}: {error:?}");
+        unapplied += u32::from(!error.may_have_applied());
+    }
+    // The first statement of an acquire makes a row without a holder, which counts as a change.
+    assert!(unapplied <= 1, "{unapplied}");
+}
