@@ -1,4 +1,5 @@
-//! An error which says "not applied" is true: each is raised after the grant was stored.
+//! An error which says "not applied" is true: each is raised by the statement that grants, and by the one
+//! behind it, when the grant is stored.
 
 use syncguard_core::{AcquireRequest, Error, LockBackend};
 use syncguard_mysql::MysqlBackend;
@@ -47,15 +48,15 @@ async fn an_error_behind_the_commit_of_a_grant_never_says_that_nothing_was_appli
     // It makes the table.
     connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
-    // A connection that is open already does not look at the table again.
-    for number in NUMBERS {
+    // What reads raises no violation of a unique index; behind a grant, it cannot come.
+    for number in NUMBERS.into_iter().filter(|number| *number != 1062) {
         let backend = connect(&server.url()).await;
         granted(&backend, &ask(&format!("warm {number}"), LONG)).await;
         foreign.run(PLANT).await;
         foreign.run(&format!("INSERT INTO fault VALUES ({number})")).await;
         let request = ask(&format!("key {number}"), LONG);
         let error = failed(&backend, &request).await;
-        assert!(stored(&mut foreign, &request).await, "{number} struck before the grant");
+        assert!(stored(&mut foreign, &request).await, "{number} struck too early: {error:?}");
         assert!(error.may_have_applied(), "{number}: {error:?}");
         foreign.run("DROP VIEW syncguard_locks; DROP FUNCTION passes; DROP TRIGGER stored").await;
         foreign.run("DROP TABLE fault; RENAME TABLE base TO syncguard_locks").await;

@@ -1,6 +1,6 @@
 //! Statements that meet a lock of someone else's: they give up by themselves and leave nothing waiting.
 
-use std::{pin::pin, time::Duration};
+use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend};
 use syncguard_mysql::MysqlBackend;
@@ -80,18 +80,17 @@ async fn connecting_passes_by_a_transaction_that_has_read_the_table_complete_or_
     let mut watch = Foreign::open(&server.url()).await;
     let schema = config(&server.url()).schema_sql().unwrap();
     let reader = read(&server, &schema).await;
-    for _ in 0..3 {
+    for number in 0..3 {
         let backend = connect(&server.url()).await;
         backend.setup_schema().await.unwrap();
-        granted(&backend, &ask("job", Duration::from_millis(10))).await;
+        granted(&backend, &ask(&format!("job {number}"), LONG)).await;
     }
     drop(reader);
     watch.run("DROP TABLE syncguard_locks").await;
     let altered = schema.replace("owner VARCHAR(255)", "holder VARCHAR(255)");
     let _reader = read(&server, &altered).await;
     for _ in 0..3 {
-        let mut connecting = pin!(config(&server.url()).connect());
-        error_of(connecting.as_mut().await, ErrorKind::Internal);
+        error_of(config(&server.url()).connect().await, ErrorKind::Internal);
     }
     assert_eq!(watch.number(BUSY).await, 0);
     let columns = "SELECT COUNT(*) FROM information_schema.COLUMNS
