@@ -1,17 +1,20 @@
 //! An error which says "not applied" is true: each is raised by the statement that grants, and by the one
 //! behind it, when the grant is stored.
 
+use std::time::Duration;
+
 use syncguard_core::{AcquireRequest, Error, LockBackend};
 use syncguard_mysql::MysqlBackend;
 use syncguard_tests::{
-    asking::{LONG, ask, granted},
+    asking::{LONG, ask, eventually, granted},
+    proxy::Proxy,
     server::MariadbServer,
 };
 
-use crate::{Foreign, connect};
+use crate::{Foreign, config, connect};
 
 /// Puts a view in the place of the table. From the moment at which its connection stores a grant,
-/// whatever reads the view fails with a number that the test chooses.
+/// whatever reads the view fails with a number that the test chooses, or stands still where that is 0.
 const PLANT: &str = "
     RENAME TABLE syncguard_locks TO base;
     CREATE TABLE fault (number INT NOT NULL);
@@ -19,6 +22,9 @@ const PLANT: &str = "
         SET @stored = IF(NEW.lock_id IS NOT NULL, 1, @stored);
     CREATE FUNCTION passes() RETURNS INT NOT DETERMINISTIC READS SQL DATA BEGIN
         DECLARE chosen INT DEFAULT (SELECT MAX(number) FROM fault);
+        IF @stored = 1 AND chosen = 0 THEN
+            RETURN SLEEP(60) + 1;
+        END IF;
         IF @stored = 1 THEN
             SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = chosen, MESSAGE_TEXT = 'planted';
         END IF;
@@ -58,6 +64,52 @@ async fn an_error_behind_the_commit_of_a_grant_never_says_that_nothing_was_appli
         let error = failed(&backend, &request).await;
         assert!(stored(&mut foreign, &request).await, "{number} struck too early: {error:?}");
         assert!(error.may_have_applied(), "{number}: {error:?}");
+        foreign.run("DROP VIEW syncguard_locks; DROP FUNCTION passes; DROP TRIGGER stored").await;
+        foreign.run("DROP TABLE fault; RENAME TABLE base TO syncguard_locks").await;
+    }
+}
+
+/// What ends a statement that stands still behind a grant.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    KillQuery,
+    KillConnection,
+    /// The limit of the server.
+    StatementTimeout,
+    Proxy,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_whose_answer_is_cut_off_may_have_applied() {
+    let server = MariadbServer::start().await.unwrap();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    connect(&server.url()).await;
+    let mut foreign = Foreign::open(&server.url()).await;
+    for end in [End::KillQuery, End::KillConnection, End::StatementTimeout, End::Proxy] {
+        let limit = Duration::from_secs(if matches!(end, End::StatementTimeout) { 1 } else { 30 });
+        let config = config(&server.url_through(proxy.address())).statement_timeout(limit);
+        let backend = config.connect().await.unwrap();
+        foreign.run(PLANT).await;
+        foreign.run("INSERT INTO fault VALUES (0)").await;
+        let request = ask(&format!("key {end:?}"), LONG);
+        let asking = tokio::spawn({
+            let (backend, request) = (backend.clone(), request.clone());
+            async move { failed(&backend, &request).await }
+        });
+        eventually("the grant is stored", async || stored(&mut foreign, &request).await).await;
+        let asleep = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
+        match end {
+            End::KillQuery => {
+                let id = foreign.number(asleep).await;
+                foreign.run(&format!("KILL QUERY {id}")).await;
+            }
+            End::KillConnection => assert_eq!(foreign.kill(asleep).await, 1),
+            End::StatementTimeout => {}
+            End::Proxy => assert!(proxy.cut_all().await > 0),
+        }
+        let error = asking.await.unwrap();
+        assert!(error.may_have_applied(), "{end:?}: {error:?}");
+        foreign.kill(asleep).await;
         foreign.run("DROP VIEW syncguard_locks; DROP FUNCTION passes; DROP TRIGGER stored").await;
         foreign.run("DROP TABLE fault; RENAME TABLE base TO syncguard_locks").await;
     }

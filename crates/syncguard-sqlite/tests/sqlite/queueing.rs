@@ -1,9 +1,10 @@
 //! The order in which requests to a backend are served.
 
-use std::{future::poll_fn, pin::Pin, task::Poll};
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, Error, LockBackend};
 use syncguard_sqlite::SqliteBackend;
+use tokio::time::timeout;
 
 use crate::{Foreign, Scratch, grant_of, granted, key, request, ttl};
 
@@ -90,6 +91,29 @@ async fn a_caller_who_leaves_the_queue_changes_nothing_and_what_was_begun_is_fin
     granted(&backend, &request("last")).await;
     assert_eq!(stored(&mut foreign).await, ["begun", "last"]);
     assert!(backend.is_locked(&begun.key).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_abandoning_that_has_left_its_mark_ends_the_grant_though_its_caller_left() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let held = request("held");
+    granted(&backend, &held).await;
+    let mut foreign = scratch.foreign().await;
+    foreign.block_writers().await;
+    let mut abandoning = Box::pin(backend.abandon(held.lock_id, &held.key));
+    assert!(is_pending(&mut abandoning).await);
+    settle(&backend).await;
+    drop(abandoning);
+    foreign.let_writers_go().await;
+    let is_over = async {
+        while backend.is_locked(&held.key).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), is_over).await.expect("it stopped half-way");
+    let marks = foreign.texts("SELECT lock_id FROM syncguard_abandoned").await;
+    assert_eq!(marks, [held.lock_id.as_str()]);
 }
 
 async fn stored(foreign: &mut Foreign) -> Vec<String> {
