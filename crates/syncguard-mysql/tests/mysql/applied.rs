@@ -6,7 +6,7 @@ use std::time::Duration;
 use syncguard_core::{AcquireRequest, Error, LockBackend};
 use syncguard_mysql::MysqlBackend;
 use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted},
+    asking::{LONG, ask, eventually, granted, released},
     proxy::Proxy,
     server::MariadbServer,
 };
@@ -123,6 +123,10 @@ async fn an_error_in_the_statement_that_grants_leaves_nothing_where_it_says_so()
     let mut unapplied = 0;
     for number in NUMBERS {
         foreign.run("DROP TRIGGER IF EXISTS planted").await;
+        // A key that was never locked would first get its row, which is a change.
+        let before = ask(&format!("key {number}"), LONG);
+        granted(&backend, &before).await;
+        assert!(released(&backend, &before).await);
         let trigger = format!(
             "CREATE TRIGGER planted AFTER UPDATE ON syncguard_locks FOR EACH ROW
              SIGNAL SQLSTATE '45000' SET MYSQL_ERRNO = {number}, MESSAGE_TEXT = 'planted'"
@@ -136,6 +140,5 @@ async fn an_error_in_the_statement_that_grants_leaves_nothing_where_it_says_so()
         assert!(error.may_have_applied() || !stored, "{number}: {error:?}");
         unapplied += u32::from(!error.may_have_applied());
     }
-    // The first statement of an acquire makes a row without a holder, which counts as a change.
-    assert!(unapplied <= 1, "{unapplied}");
+    assert!(unapplied > 20, "only {unapplied} were called unapplied");
 }

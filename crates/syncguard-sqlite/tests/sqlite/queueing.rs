@@ -72,8 +72,11 @@ async fn extends_overtake_releases_and_both_overtake_acquires() {
     }
     let _ = (releasing.await.unwrap(), abandoning.await.unwrap(), extending.await.unwrap());
     let order = foreign.texts("SELECT what FROM log ORDER BY n").await;
-    assert_eq!(order[..3], ["extend", "release", "abandon"], "{order:?}");
-    assert_eq!(order[3..], ["acquire"; 5]);
+    // An attempt of the first acquire may have been under way when the database became free.
+    let under_way = usize::from(order[0] == "acquire");
+    let (first, rest) = order[under_way..].split_at(3);
+    assert_eq!(first, ["extend", "release", "abandon"], "{order:?}");
+    assert_eq!(rest.len() + under_way, 5, "{order:?}");
 }
 
 #[tokio::test]
