@@ -101,7 +101,7 @@ async fn a_grant_of_typescript_is_honoured_under_every_key_that_it_accepts() {
         let id = ID.parse().unwrap();
         let found = backend.lookup(&syncguard_core::LockQuery::ById(id)).await.unwrap();
         assert_eq!(found.unwrap().key.as_str(), key);
-        assert_eq!(listed(&backend, 100).await, [&key]);
+        assert_eq!(listed(&backend, 100).await, std::slice::from_ref(&key));
         let outcome = backend.release(&LockRef::from(id)).await.unwrap();
         assert_eq!(outcome, ReleaseOutcome::Released, "{key:?}");
         assert_eq!(granted(&backend, &ask(&key, LONG)).await.fence.number(), 6);
