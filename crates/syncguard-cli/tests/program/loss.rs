@@ -67,7 +67,7 @@ async fn what_the_command_started_is_killed_too() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("stubborn.sh"), STUBBORN).unwrap();
     let script = "sh stubborn.sh & wait";
-    let mut running = Running::start(&mut sandbox.run(&["--ttl", "1s"], script));
+    let mut running = Running::start(&mut sandbox.run(&["--ttl", "3s"], script));
     let grandchild = running.line();
     sandbox.locks().await.force_release(KEY).await.unwrap().unwrap();
     assert_code(&running.ended(), 76);
@@ -77,7 +77,7 @@ async fn what_the_command_started_is_killed_too() {
 #[tokio::test]
 async fn a_command_that_minds_term_may_tidy_up() {
     let sandbox = Sandbox::new();
-    let mut running = Running::start(&mut sandbox.run(&["--ttl", "10s"], TIDY));
+    let mut running = Running::start(&mut sandbox.run(&["--ttl", "30s"], TIDY));
     assert_eq!(running.line(), "ready");
     sandbox.locks().await.force_release(KEY).await.unwrap().unwrap();
     assert_code(&running.ended(), 76);
