@@ -10,6 +10,7 @@
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
 //! | [`heard`] | what is told through `tracing` |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
+//! | [`hostile`] | keys that a naming scheme may trip over |
 //! | [`node`] | packages for Node, for tests that run other people's clients |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
 //! | [`resource`] | a resource that checks fences |
@@ -24,6 +25,7 @@ pub mod contender;
 pub mod find;
 pub mod heard;
 pub mod history;
+pub mod hostile;
 mod kept;
 pub mod node;
 pub mod process;

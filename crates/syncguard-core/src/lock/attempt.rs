@@ -55,6 +55,10 @@ async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<A
     match answer {
         Ok(AcquireOutcome::Granted(grant)) => {
             doubt.settle();
+            if !lost {
+                // Asked again, the store answers with a grant that it made before.
+                shared.answered(grant.expires_at, terms.ttl, sent);
+            }
             let action = if lost { Action::Abandon } else { Action::Release };
             let guard = guard(&shared, terms, &request, &runtime, grant, sent, action);
             accept(guard, shared.grace).map(Attempted::Granted)

@@ -215,6 +215,7 @@ impl Lease {
         let request = self.0.shared.backend.extend(&lock, ttl);
         match self.0.shared.bounded(Operation::Extend, limit, request).await {
             Ok(ExtendOutcome::Extended { expires_at }) => {
+                self.0.shared.answered(expires_at, ttl, sent);
                 let mut state = self.state();
                 state.expires_at = expires_at;
                 state.validity.extended(sent, ttl, self.0.shared.clock.now());
@@ -316,12 +317,12 @@ impl Lease {
 
     /// Returns the time left, `None` where the lock is not held.
     fn held(&self) -> Option<Duration> {
-        let remaining = self.state().validity.remaining(self.0.shared.clock.now());
+        let remaining = self.judged().validity.remaining(self.0.shared.clock.now());
         remaining.inspect_err(|end| self.announce(*end)).ok()
     }
 
     fn end(&self) -> Option<End> {
-        let end = self.state().validity.end_by(self.0.shared.clock.now());
+        let end = self.judged().validity.end_by(self.0.shared.clock.now());
         end.inspect(|end| self.announce(*end))
     }
 
@@ -336,6 +337,14 @@ impl Lease {
             End::Given => None,
         };
         telemetry::ended(self, &self.0.held, loss);
+    }
+
+    /// Returns the state with what the store's clock says of it.
+    fn judged(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        let over = self.0.shared.store_clock.over(state.expires_at);
+        state.validity.over_at_the_store(over);
+        state
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

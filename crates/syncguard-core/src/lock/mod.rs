@@ -14,6 +14,7 @@ mod retry;
 mod run;
 mod scope;
 mod shared;
+mod store_clock;
 mod sync_guard;
 mod validity;
 

@@ -3,9 +3,9 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::{detached::Detached, queue::Queues};
+use super::{detached::Detached, queue::Queues, store_clock::StoreClock};
 use crate::{
-    Clock, DynBackend, Error, ErrorKind, Operation, Owner,
+    BootInstant, Clock, DynBackend, Error, ErrorKind, Operation, Owner, Timestamp, Ttl,
     telemetry::{self, Judged},
 };
 
@@ -15,6 +15,7 @@ pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) backend: DynBackend,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store_clock: StoreClock,
     pub(crate) queues: Queues,
     /// Everything that must still reach the store though nobody waits for it.
     pub(crate) tasks: TaskTracker,
@@ -45,6 +46,11 @@ impl Shared {
         let requesting = telemetry::requesting(operation);
         let answer = requesting.within(pin!(tokio::time::timeout(limit, request))).await;
         requesting.end(answer.unwrap_or_else(|cut| Err(late(cut))))
+    }
+
+    /// Takes what an answer tells of the store's clock.
+    pub(crate) fn answered(&self, expires_at: Timestamp, ttl: Ttl, sent: BootInstant) {
+        self.store_clock.answered(expires_at, ttl, sent, self.clock.now());
     }
 
     /// Makes a future that runs to its end even if its caller goes away.

@@ -3,7 +3,9 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{builder::LockBuilder, queue::Queues, scope::Scope, shared::Shared};
+use super::{
+    builder::LockBuilder, queue::Queues, scope::Scope, shared::Shared, store_clock::StoreClock,
+};
 use crate::{
     BootClock, Capabilities, Clock, DynBackend, Error, Finding, ListRequest, LockBackend, LockId,
     LockInfo, LockKey, LockPage, LockQuery, LockRecord, Owner,
@@ -42,10 +44,12 @@ impl SyncGuard {
 
     /// Starts to describe a `SyncGuard`.
     pub fn builder(backend: impl LockBackend) -> SyncGuardBuilder {
+        let capabilities = backend.capabilities();
         SyncGuardBuilder(Shared {
-            grace: backend.capabilities().grace,
+            grace: capabilities.grace,
             backend: DynBackend::new(backend),
             clock: Arc::new(BootClock),
+            store_clock: StoreClock::new(capabilities.clock),
             queues: Queues::default(),
             tasks: TaskTracker::new(),
             owner: Owner::of_process(),
