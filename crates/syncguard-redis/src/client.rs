@@ -5,6 +5,7 @@ mod detached;
 mod gather;
 mod link;
 mod reply;
+mod send;
 mod settings;
 mod subscription;
 mod words;
@@ -141,7 +142,7 @@ impl Client {
         };
         match self.idle() {
             Some(link) => {
-                let send = gather::send(self.0.clone(), link, vec![call]);
+                let send = send::send(self.0.clone(), link, vec![call]);
                 Detached::new(send, self.0.home.clone()).await;
             }
             None => self.0.submit(call),
@@ -260,7 +261,7 @@ impl Core {
         name: &'static str,
         words: Vec<Value>,
     ) -> Result<Reply, Failure> {
-        let mut resends = gather::RESENDS;
+        let mut resends = send::RESENDS;
         loop {
             let link = self.link().await.map_err(|unopened| unopened.failure())?;
             let answer = match &node {
