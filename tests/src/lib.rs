@@ -30,4 +30,5 @@ pub mod process;
 pub mod proxy;
 pub mod resource;
 pub mod server;
+mod subscriber;
 pub mod traced;
