@@ -1,20 +1,25 @@
 //! The lock API: what is written once, above every backend.
 
 mod acquisition;
+mod alarm;
 mod attempt;
 mod builder;
 mod claim;
 mod cleanup;
 mod detached;
+mod fairness;
 mod guard;
 mod lease;
+mod line;
 mod queue;
 mod renewal;
 mod retry;
 mod run;
+mod runtime;
 mod scope;
 mod shared;
 mod sync_guard;
+mod timer;
 mod validity;
 
 pub use builder::LockBuilder;
