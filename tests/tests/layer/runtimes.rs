@@ -8,7 +8,7 @@ use std::{
 };
 
 use syncguard_core::{
-    Error, ErrorKind, LockBackend, LockGuard, Operation, ReleaseOutcome, Renew, SyncGuard,
+    Error, ErrorKind, LockBackend, LockGuard, Operation, ReleaseOutcome, Renew, Retry, SyncGuard,
     SyncGuardBuilder,
 };
 use syncguard_memory::MemoryBackend;
@@ -190,12 +190,13 @@ fn with_a_configured_runtime_locks_are_used_outside_every_runtime() {
     store.delay(Operation::Acquire, millis(5));
     store.delay(Operation::Release, millis(5));
     let locks = SyncGuard::builder(store.clone()).runtime(background.handle().clone()).build();
-    let guard = drive(locks.lock("k").ttl(millis(500)).acquire()).unwrap();
-    let refused = drive(locks.lock("k").wait(millis(20)).acquire());
+    let guard = drive(locks.lock("k").acquire()).unwrap();
+    let refused =
+        drive(locks.lock("k").retry(Retry::fixed(millis(1)).limit(3)).wait(secs(60)).acquire());
     error_of(refused, ErrorKind::AcquisitionTimeout);
     let number = drive(locks.lock("other").run(async |lease| lease.fence().unwrap().number()));
     assert_eq!(number.unwrap(), 1);
-    drive(guard.extend(millis(400))).unwrap();
+    drive(guard.extend(secs(2))).unwrap();
     drive(guard.lost());
     assert!(!guard.is_valid());
     drop(guard);
