@@ -12,8 +12,10 @@ use tracing::{
     Event, Metadata, Subscriber,
     field::{Field, Visit},
     span,
-    subscriber::{DefaultGuard, set_default},
+    subscriber::DefaultGuard,
 };
+
+use crate::subscriber;
 
 /// Counts the events of this thread in which a text occurs, as the name of a field or in the message.
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ impl Heard {
     #[must_use]
     pub fn listen(text: &'static str) -> (Self, DefaultGuard) {
         let heard = Self { text, count: Arc::default() };
-        (heard.clone(), set_default(heard))
+        (heard.clone(), subscriber::listen(heard))
     }
 
     /// Gives how many there have been.

@@ -9,6 +9,7 @@
 //! | [`mod@bench`] | what the benchmarks of backends have in common |
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
 //! | [`heard`] | what is told through `tracing` |
+//! | [`hostile`] | keys that a store could take for something else |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
 //! | [`node`] | packages for Node, for tests that run other people's clients |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
@@ -24,10 +25,12 @@ pub mod contender;
 pub mod find;
 pub mod heard;
 pub mod history;
+pub mod hostile;
 mod kept;
 pub mod node;
 pub mod process;
 pub mod proxy;
 pub mod resource;
 pub mod server;
+mod subscriber;
 pub mod traced;

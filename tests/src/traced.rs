@@ -10,9 +10,11 @@ use tracing::{
     Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
-    subscriber::{DefaultGuard, set_default},
+    subscriber::DefaultGuard,
 };
 use tracing_core::span::Current;
+
+use crate::subscriber::listen;
 
 /// Keeps what is traced on this thread.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +44,7 @@ impl Trace {
     #[must_use]
     pub fn begin() -> (Self, DefaultGuard) {
         let trace = Self::default();
-        (trace.clone(), set_default(trace))
+        (trace.clone(), listen(trace))
     }
 
     /// Returns the spans so far, in the order in which they began.

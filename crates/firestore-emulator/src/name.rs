@@ -14,6 +14,9 @@ const MAX_ID: usize = 1_500;
 /// The longest name of a document, in bytes.
 const MAX_NAME: usize = 6 * 1_024;
 
+/// How deep collections may be nested below the outermost one.
+const MAX_DEPTH: usize = 100;
+
 /// `projects/{project}/databases/{database}`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DatabaseName(Arc<str>);
@@ -49,10 +52,14 @@ impl DocumentName {
     pub(crate) fn parse(name: &str) -> Result<Self, Status> {
         let (_, path) = split(name).ok_or_else(|| invalid("document", name))?;
         let ids: Vec<&str> = path.split('/').collect();
-        if !ids.len().is_multiple_of(2) || name.len() > MAX_NAME {
+        let (pairs, odd) = ids.as_chunks();
+        if !odd.is_empty() || pairs.len() > MAX_DEPTH + 1 || name.len() > MAX_NAME {
             return Err(invalid("document", name));
         }
-        ids.into_iter().try_for_each(check_id)?;
+        for [collection, document] in pairs {
+            check_id(collection)?;
+            check_document_id(document)?;
+        }
         Ok(Self(name.into()))
     }
 
@@ -94,10 +101,7 @@ pub(crate) struct CollectionName(String);
 impl CollectionName {
     /// Reads a collection below `parent`, which is `{database}/documents` or a document.
     pub(crate) fn parse(parent: &str, id: &str) -> Result<Self, Status> {
-        match parent.strip_suffix("/documents") {
-            Some(database) if DatabaseName::parse(database).is_ok() => {}
-            _ => drop(DocumentName::parse(parent)?),
-        }
+        check_parent(parent)?;
         check_id(id)?;
         Ok(Self(format!("{parent}/{id}/")))
     }
@@ -116,6 +120,32 @@ impl CollectionName {
     }
 }
 
+/// What collections can lie in, with a slash at its end: the root of a database, or a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ParentName(String);
+
+impl ParentName {
+    pub(crate) fn parse(parent: &str) -> Result<Self, Status> {
+        check_parent(parent)?;
+        Ok(Self(format!("{parent}/")))
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn database(&self) -> DatabaseName {
+        DatabaseName(split(&self.0).map_or("", |(database, _)| database).into())
+    }
+}
+
+fn check_parent(parent: &str) -> Result<(), Status> {
+    match parent.strip_suffix("/documents") {
+        Some(database) if DatabaseName::parse(database).is_ok() => Ok(()),
+        _ => DocumentName::parse(parent).map(drop),
+    }
+}
+
 /// Splits a name into its database and its path below `documents`.
 fn split(name: &str) -> Option<(&str, &str)> {
     let (database, path) = name.split_once("/documents/")?;
@@ -129,6 +159,18 @@ fn check_id(id: &str) -> Result<(), Status> {
         return Err(invalid("id", id));
     }
     Ok(())
+}
+
+/// As [`check_id`], but for ids such as `__id7__`: what the service stores as a number is written so.
+fn check_document_id(id: &str) -> Result<(), Status> {
+    if numeric_id(id).is_some() { Ok(()) } else { check_id(id) }
+}
+
+/// Returns the number that an id of a document stands for, if it is written in the one way there is.
+pub(crate) fn numeric_id(id: &str) -> Option<i64> {
+    let digits = id.strip_prefix("__id")?.strip_suffix("__")?;
+    let number: i64 = digits.parse().ok()?;
+    (number.to_string() == digits).then_some(number)
 }
 
 fn invalid(what: &str, name: &str) -> Status {
@@ -157,6 +199,23 @@ mod tests {
         for id in ["...", "__", "___", "__x", "x__", "_x_", "ü", "a:b c"] {
             assert_eq!(document(&format!("locks/{id}")).unwrap().id(), id);
         }
+    }
+
+    #[test]
+    fn a_number_is_an_id_of_a_document_and_of_no_collection() {
+        for id in ["__id7__", "__id-2__", "__id9223372036854775807__"] {
+            assert_eq!(document(&format!("locks/{id}")).unwrap().id(), id);
+            assert!(document(&format!("{id}/a")).is_err(), "{id:?}");
+        }
+        for id in ["__id__", "__id07__", "__id+7__", "__id7x__", "__id9223372036854775808__"] {
+            assert!(document(&format!("locks/{id}")).is_err(), "{id:?}");
+        }
+    }
+
+    #[test]
+    fn collections_are_nested_to_a_limit() {
+        assert!(document(&format!("locks/a{}", "/b/c".repeat(100))).is_ok());
+        assert!(document(&format!("locks/a{}", "/b/c".repeat(101))).is_err());
     }
 
     #[test]

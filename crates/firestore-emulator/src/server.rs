@@ -15,6 +15,10 @@ use crate::{
     service::{Firestore, Shared},
 };
 
+/// How many calls may be open on one connection. The service announces as many; a client keeps back
+/// what exceeds them.
+const MAX_STREAMS: u32 = 100;
+
 /// A server that is running. It stops when this is dropped, and all connections with it.
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -48,7 +52,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
     let connection = |stream: io::Result<TcpStream>| Ok(Connection::new(stream?, &stop));
     let incoming = incoming.map(connection).map(|it: io::Result<Connection>| it);
     let service = Firestore::new(shared, stop.clone());
-    let server = tonic::transport::Server::builder();
+    let server = tonic::transport::Server::builder().max_concurrent_streams(MAX_STREAMS);
     let served = server.serve_with_incoming_shutdown(service, incoming, stop.cancelled());
     // A connection that fails is its own matter: the server itself does not fail.
     drop(served.await);

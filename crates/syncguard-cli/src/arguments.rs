@@ -13,10 +13,11 @@ Examples:
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  that of the command, or 128 + n where signal n ended it
+  that of the command; if a signal ended it, the same signal ends syncguard
+  128 + n, as a shell shows it: the signal n ended the command, or came before it started
   64   the arguments make no sense; nothing was done
   69   the store cannot be used
-  75   somebody else has the lock; the command was not run
+  75   another holder has the lock; the command was not run
   76   the lock was lost while the command ran; the command was ended
   126  the command cannot be executed
   127  the command was not found";
@@ -42,12 +43,16 @@ pub(crate) enum Verb {
 ///
 /// Waits for the lock, starts the command, renews the lock for as long as the command runs, and
 /// releases it. The command finds the key in SYNCGUARD_KEY, the fence (15 digits) in SYNCGUARD_FENCE
-/// and the lock id in SYNCGUARD_LOCK_ID.
+/// and the lock id in SYNCGUARD_LOCK_ID. It inherits SYNCGUARD_STORE too, password included, unless
+/// --hide-store is given.
 ///
-/// INT, TERM, HUP and QUIT are passed on to the command and all that it started. If the lock is lost,
-/// they are sent TERM, and KILL soon after: 2.5 % of the ttl later, or 25 ms if that is longer. If
-/// syncguard itself is killed, the kernel kills the command too (on Linux, and only the command, not
-/// what it started).
+/// Signals are passed on to the command and all that it started: INT, TERM, HUP, QUIT, USR1, USR2,
+/// ALRM, VTALRM, PROF, IO, XCPU, PWR, WINCH, CONT and TSTP. If the lock is lost, they are sent TERM,
+/// and KILL soon after: 2.5 % of the ttl later, or 25 ms if that is longer. If syncguard itself is
+/// killed, the kernel kills the command too (on Linux, and only the command, not what it started).
+///
+/// syncguard ends within a second of the command. If the store does not answer by then, the lock is
+/// left to its ttl, and a warning says so.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Run {
@@ -64,7 +69,7 @@ pub(crate) struct Run {
     #[arg(value_parser = humantime::parse_duration)]
     wait: Duration,
 
-    /// Give up at once if somebody else has the lock
+    /// Give up at once if another holder has the lock
     #[arg(long)]
     no_wait: bool,
 
@@ -75,6 +80,14 @@ pub(crate) struct Run {
     /// End the command if it has held the lock for this long [default: no limit]
     #[arg(long, value_name = "DURATION", value_parser = positive_duration)]
     pub(crate) max_hold: Option<Duration>,
+
+    /// Remove SYNCGUARD_STORE from the environment of the command
+    ///
+    /// The URL of the store may have a password, which a command may log with the rest of its
+    /// environment. This is no protection against a command that looks for it: it runs as the same
+    /// user, who can read the environment of syncguard.
+    #[arg(long)]
+    pub(crate) hide_store: bool,
 
     #[command(flatten)]
     pub(crate) store: Store,
@@ -114,6 +127,9 @@ pub(crate) struct Status {
 ///
 /// Prints the statements that make the tables, which can be run again and again, for those who keep
 /// migrations. Stores make their tables by themselves where they may.
+///
+/// On PostgreSQL it also adds the columns that the tables of a TypeScript client lack. Each connection
+/// of such a client that runs meanwhile then fails one acquire and one release.
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
     #[command(flatten)]
@@ -159,7 +175,7 @@ pub(crate) struct Store {
     /// MariaDB, `redis://HOST` or `rediss://HOST` a Redis or Valkey server, `firestore://PROJECT` a
     /// Firestore database, for all hosts that reach it.
     /// `sqlite:PATH` is a file for all processes of this host. `memory:` is this process alone, so it
-    /// excludes nobody: use it to try a command line.
+    /// excludes no other process: use it to try a command line.
     #[arg(long = "store", value_name = "URL")]
     pub(crate) url: Option<String>,
 }
@@ -195,7 +211,7 @@ impl Launch {
 fn positive_duration(text: &str) -> Result<Duration, String> {
     let duration = humantime::parse_duration(text).map_err(|refused| refused.to_string())?;
     if duration.is_zero() {
-        return Err("it must be longer than nothing".to_owned());
+        return Err("it must be greater than zero".to_owned());
     }
     Ok(duration)
 }

@@ -17,10 +17,7 @@ use rustix::{
         Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
     },
 };
-use tokio::{
-    signal::unix,
-    time::{sleep, timeout},
-};
+use tokio::{signal::unix, time::sleep};
 
 use crate::{arguments::Ground, signals::listen};
 
@@ -41,12 +38,13 @@ pub(crate) enum Change {
 }
 
 impl Child {
-    /// Starts `command` by way of [`launch`](crate::launch).
+    /// Starts `command` by way of [`launch`](crate::launch), with these variables set, or removed
+    /// where they have no value.
     ///
     /// To be called on the main thread: the kernel ends the child with the thread that started it.
     pub(crate) fn start(
         command: &[OsString],
-        variables: [(&str, &OsStr); 3],
+        variables: &[(&str, Option<&OsStr>)],
         ground: Ground,
     ) -> io::Result<Self> {
         // Listened for first, so that a child that ends at once is heard of; and unblocked, should
@@ -58,7 +56,13 @@ impl Child {
         if ground == Ground::Foreground {
             launch.arg("--foreground");
         }
-        let process = launch.arg("--").args(command).envs(variables).process_group(0).spawn()?;
+        for (name, value) in variables {
+            match value {
+                Some(value) => launch.env(name, value),
+                None => launch.env_remove(name),
+            };
+        }
+        let process = launch.arg("--").args(command).process_group(0).spawn()?;
         let group = Pid::from_child(&process);
         Ok(Self { process, group, changes })
     }
@@ -99,19 +103,16 @@ impl Child {
         }
     }
 
-    /// Ends the whole group: asks for it by TERM, and by KILL does it when `grace` is over.
-    pub(crate) async fn end(&mut self, grace: Duration) -> io::Result<()> {
-        if !grace.is_zero() {
-            self.signal(Signal::TERM);
-            let _ = timeout(grace, self.gone()).await;
-        }
+    /// Kills the whole group, and waits for the command's end.
+    pub(crate) async fn kill(&mut self) -> io::Result<()> {
         self.signal(Signal::KILL);
         while !matches!(self.changed().await?, Change::Ended(_)) {}
         Ok(())
     }
 
-    /// Waits until nobody is left in the group. No event tells of grandchildren, so it looks.
-    async fn gone(&mut self) {
+    /// Waits until no process is left in the group. No event reports the end of grandchildren, so
+    /// it polls.
+    pub(crate) async fn gone(&mut self) {
         while !matches!(self.process.try_wait(), Ok(Some(_)))
             || test_kill_process_group(self.group).is_ok()
         {

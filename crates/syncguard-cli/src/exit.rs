@@ -5,32 +5,68 @@ use std::{
     process::{ExitCode, ExitStatus},
 };
 
-/// An exit code. Those that are not the command's own are from `sysexits.h` where they mean the
-/// same there, and from POSIX shells (126, 127, 128 + n).
+use rustix::process::{Signal, kill_current_process_group};
+use signal_hook::low_level::emulate_default_handler;
+
+/// How the program ends. Codes that are not the command's own are from `sysexits.h` where they mean
+/// the same there, and from POSIX shells (126, 127).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Exit(u8);
+pub(crate) enum Exit {
+    /// With this code.
+    Code(u8),
+    /// By the signal of this number.
+    Signal(i32),
+    /// By a signal that the keyboard sent to the command alone, because the command had the
+    /// terminal. The rest of the shell's job is sent it before: a shell script ends at Ctrl-C only
+    /// if it gets the signal itself.
+    JobSignal(i32),
+}
 
 impl Exit {
-    pub(crate) const SUCCESS: Self = Self(0);
+    pub(crate) const SUCCESS: Self = Self::Code(0);
     /// `EX_USAGE`: nothing was done, because what was asked makes no sense.
-    pub(crate) const USAGE: Self = Self(64);
+    pub(crate) const USAGE: Self = Self::Code(64);
     /// `EX_UNAVAILABLE`: the store cannot be used.
-    pub(crate) const UNAVAILABLE: Self = Self(69);
+    pub(crate) const UNAVAILABLE: Self = Self::Code(69);
     /// `EX_OSERR`: the operating system refused something it should not.
-    pub(crate) const SYSTEM: Self = Self(71);
+    pub(crate) const SYSTEM: Self = Self::Code(71);
     /// `EX_IOERR`: the answer could not be written.
-    pub(crate) const OUTPUT: Self = Self(74);
-    /// `EX_TEMPFAIL`: somebody else has the lock.
-    pub(crate) const CONTENDED: Self = Self(75);
+    pub(crate) const OUTPUT: Self = Self::Code(74);
+    /// `EX_TEMPFAIL`: another holder has the lock.
+    pub(crate) const CONTENDED: Self = Self::Code(75);
     /// The lock was lost while the command ran. It lies beside [`CONTENDED`](Self::CONTENDED), and
     /// apart from it: then the command did not run, here it did and may have overlapped another.
-    pub(crate) const LOST: Self = Self(76);
-    pub(crate) const NOT_EXECUTABLE: Self = Self(126);
-    pub(crate) const NOT_FOUND: Self = Self(127);
+    pub(crate) const LOST: Self = Self::Code(76);
+    pub(crate) const NOT_EXECUTABLE: Self = Self::Code(126);
+    pub(crate) const NOT_FOUND: Self = Self::Code(127);
 
-    /// Ends as a shell does whose command was ended by a signal.
-    pub(crate) fn signalled(number: i32) -> Self {
-        Self(u8::try_from(number).map_or(u8::MAX, |number| number.saturating_add(128)))
+    /// Ends the process by a signal; for a code, returns what `main` has to return.
+    ///
+    /// A shell stops a loop, and a supervisor tells a stop from a failure, by the signal that ended
+    /// a process. An exit code of 128 + n does not say that.
+    pub(crate) fn end(self) -> ExitCode {
+        let number = match self {
+            Self::Code(code) => return code.into(),
+            Self::Signal(number) => number,
+            Self::JobSignal(number) => {
+                if let Some(signal) = Signal::from_named_raw(number) {
+                    let _ = kill_current_process_group(signal);
+                }
+                number
+            }
+        };
+        // The command's core dump is the one that somebody may want; that of this process would
+        // show the store's password.
+        forbid_core_dump();
+        // Returns for a signal that ends no process, and for one that it does not know.
+        let _ = emulate_default_handler(number);
+        u8::try_from(number).map_or(u8::MAX, |number| number.saturating_add(128)).into()
+    }
+}
+
+impl From<Signal> for Exit {
+    fn from(signal: Signal) -> Self {
+        Self::Signal(signal.as_raw())
     }
 }
 
@@ -38,15 +74,24 @@ impl From<ExitStatus> for Exit {
     fn from(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {
             // The kernel keeps eight bits of a code.
-            (Some(code), _) => Self(u8::try_from(code).unwrap_or(u8::MAX)),
-            (None, Some(signal)) => Self::signalled(signal),
+            (Some(code), _) => Self::Code(u8::try_from(code).unwrap_or(u8::MAX)),
+            (None, Some(signal)) => Self::Signal(signal),
             (None, None) => Self::SYSTEM,
         }
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.0)
-    }
+#[cfg(target_os = "linux")]
+fn forbid_core_dump() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn forbid_core_dump() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let _ = setrlimit(Resource::Core, none);
 }

@@ -4,13 +4,13 @@ use std::{io, path::PathBuf};
 
 use syncguard::{Error, ErrorKind, Holder};
 
-use crate::exit::Exit;
+use crate::{exit::Exit, shown};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("not run: the lock is {0}")]
+    #[error("not run: the lock is {}", shown::holder(.0))]
     Held(Holder),
-    #[error("not run: the lock was not to be had in time")]
+    #[error("not run: timed out waiting for the lock")]
     OutOfTime,
     #[error(transparent)]
     Lock(Error),
@@ -53,8 +53,8 @@ impl Failure {
 }
 
 impl From<Error> for Failure {
-    /// Tells contention, which has words of its own: the hash of the key, which an error carries,
-    /// says nothing to somebody who has just typed the key.
+    /// Gives contention words of its own: the hash of the key, which an error carries, means nothing
+    /// to a person who has just typed the key.
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::AcquisitionTimeout => {

@@ -7,7 +7,10 @@ use std::{
 
 use rustix::process::{Pid, Signal, getpgrp, kill_current_process_group};
 
-use crate::{arguments::Ground, child::Child, terminal::Terminal};
+use crate::{arguments::Ground, child::Child, exit::Exit, terminal::Terminal};
+
+/// The signals by which the keyboard ends the foreground.
+const KEYBOARD: [Signal; 2] = [Signal::INT, Signal::QUIT];
 
 /// The part of the command in the shell's job, of which the shell knows only this process.
 ///
@@ -73,10 +76,19 @@ impl Job {
         command.signal(Signal::CONT);
     }
 
-    /// Takes the terminal back from a command that has ended.
-    pub(crate) fn finish(&self, command: &Child) {
-        if let Some(terminal) = self.terminal.as_ref().filter(|tty| tty.is_with(command.group())) {
-            terminal.give_to(self.ours);
+    /// Takes the terminal back from a command that has ended; returns how the program ends then.
+    pub(crate) fn finish(&self, command: &Child, exit: Exit) -> Exit {
+        let Some(terminal) = self.terminal.as_ref().filter(|tty| tty.is_with(command.group()))
+        else {
+            return exit;
+        };
+        terminal.give_to(self.ours);
+        match exit {
+            // What the keyboard sends reaches the foreground alone.
+            Exit::Signal(signal) if KEYBOARD.iter().any(|key| key.as_raw() == signal) => {
+                Exit::JobSignal(signal)
+            }
+            exit => exit,
         }
     }
 

@@ -12,6 +12,7 @@ mod launch;
 mod report;
 mod run;
 mod schema;
+mod shown;
 mod signals;
 mod status;
 mod store;
@@ -33,7 +34,8 @@ fn main() -> ExitCode {
         Ok(arguments) => carry_out(arguments.verb),
         Err(refusal) => report::refused(&refusal),
     };
-    exit.into()
+    report::flush();
+    exit.end()
 }
 
 fn carry_out(verb: Verb) -> Exit {
@@ -53,5 +55,9 @@ fn carry_out(verb: Verb) -> Exit {
 /// with the thread that started it.
 fn on_this_thread(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(Failure::Runtime)?.block_on(work)
+    let runtime = runtime.map_err(Failure::Runtime)?;
+    let result = runtime.block_on(work);
+    // Dropped, it would wait for a name that is still being resolved.
+    runtime.shutdown_background();
+    result
 }

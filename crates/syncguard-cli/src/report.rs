@@ -1,19 +1,73 @@
-//! What the program says on stderr: one line for each thing.
+//! What the program says on stderr: one line for each thing, and never at the cost of waiting.
 
 use std::{
     error::Error,
     fmt,
     io::{self, Write},
+    sync::{
+        OnceLock,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
 };
 
 use clap::error::ErrorKind;
+use nix::sys::signal::{SigSet, Signal::SIGTTOU};
 
-use crate::exit::Exit;
+use crate::{exit::Exit, shown};
+
+/// How many lines may wait for a reader of stderr. More are dropped.
+const MAX_PENDING_LINES: usize = 16;
+
+/// How long the end of the program waits for a reader of stderr.
+const FLUSH_LIMIT: Duration = Duration::from_millis(200);
+
+/// What writes to stderr, `None` where the system has no thread for it.
+static WRITER: OnceLock<Option<SyncSender<Message>>> = OnceLock::new();
+
+enum Message {
+    Line(String),
+    /// Answered when all lines before it are written.
+    Flush(SyncSender<()>),
+}
 
 /// Says something. Whoever closed stderr does not want to know.
+///
+/// Never blocks: stderr may be a pipe that is full, or a terminal that was halted, while a command
+/// has to be ended. A thread writes; [`flush`] waits for it.
 pub(crate) fn say(words: impl fmt::Display) {
-    let line = one_line(&format!("syncguard: {words}"));
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let line = shown::line(&format!("syncguard: {words}"));
+    if let Some(writer) = WRITER.get_or_init(start_writer) {
+        let _ = writer.try_send(Message::Line(line + "\n"));
+    }
+}
+
+/// Waits until everything is written that was said, but not for long.
+pub(crate) fn flush() {
+    let Some(Some(writer)) = WRITER.get() else { return };
+    let (written, flushed) = sync_channel(1);
+    if writer.try_send(Message::Flush(written)).is_ok() {
+        let _ = flushed.recv_timeout(FLUSH_LIMIT);
+    }
+}
+
+fn start_writer() -> Option<SyncSender<Message>> {
+    let (messages, pending) = sync_channel(MAX_PENDING_LINES);
+    let thread = thread::Builder::new().name("stderr".to_owned());
+    thread.spawn(move || write_all(&pending)).ok().map(|_| messages)
+}
+
+fn write_all(pending: &Receiver<Message>) {
+    // A terminal under `stty tostop` stops a process that writes from the background, where this
+    // one is while its command has the terminal. Blocked, the signal is not sent.
+    let _ = SigSet::from(SIGTTOU).thread_block();
+    for message in pending {
+        match message {
+            Message::Line(line) => drop(io::stderr().write_all(line.as_bytes())),
+            Message::Flush(written) => drop(written.try_send(())),
+        }
+    }
 }
 
 /// Says what failed and what that came from.
@@ -51,20 +105,4 @@ pub(crate) fn refused(refusal: &clap::Error) -> Exit {
     let reason = text.split("\n\n").next().unwrap_or_default();
     say(format_args!("{}; see --help", reason.trim_start_matches("error: ")));
     Exit::USAGE
-}
-
-/// Makes one line of whatever a file name or a server put into a message.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_control() || c.is_whitespace());
-    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::one_line;
-
-    #[test]
-    fn nothing_breaks_the_line_or_steers_the_terminal() {
-        assert_eq!(one_line("a\n  b\u{1b}[2J\tc\n"), "a b [2J c");
-    }
 }

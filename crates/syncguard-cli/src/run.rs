@@ -1,84 +1,155 @@
 //! Running a command under a lock.
 
-use std::{fmt, time::Duration};
-
-use syncguard::{
-    DynBackend, ErrorKind, LockBackend, LockBuilder, Loss, ReleaseOutcome, Renew, Severity,
-    Shutdown, SyncGuard,
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
+
+use rustix::process::Signal;
+use syncguard::{
+    DynBackend, Error, ErrorKind, LockBackend, LockBuilder, LockGuard, Loss, ReleaseOutcome, Renew,
+    Severity, Shutdown, SyncGuard,
+};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     arguments::Run,
     exit::Exit,
     failure::Failure,
     report::{chain, say},
+    shown,
     signals::Signals,
     store,
-    supervise::{End, OVERLAPPED, say_lost, supervise},
+    supervise::{OVERLAPPED, say_lost, supervise},
 };
 
-/// How long releases may go on after the command has ended.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long releases may go on after the command has ended. With what
+/// [`report::flush`](crate::report::flush) waits for, it stays below a second.
+const CLEAN_UP_LIMIT: Duration = Duration::from_millis(700);
 
 /// Waits for the lock, runs the command under it, and releases it.
+///
+/// **Invariant:** every `await` of this program that asks the store stands in a `select!` with the
+/// signals, or ends at [`CLEAN_UP_LIMIT`].
 pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
     let backend = tokio::select! {
         biased;
-        signal = signals.next() => return Ok(Exit::signalled(signal.as_raw())),
-        backend = store::open(&arguments.store) => backend?,
+        signal = signals.terminating() => return Ok(signal.into()),
+        backend = open(arguments) => backend?,
     };
-    say_unsafe(&backend).await;
-    let locks = SyncGuard::builder(backend)
-        .on_release_error(|error| {
-            // What is cut off at the end of the program is told there.
-            if error.kind() != ErrorKind::Aborted {
-                say_left(chain(error));
-            }
-        })
-        .build();
-    let exit = run_locked(&locks, arguments, &mut signals).await;
-    if let Shutdown::TimedOut { .. } = locks.shutdown(DRAIN).await {
-        say_left("the store does not answer");
-    }
-    exit
-}
-
-async fn run_locked(
-    locks: &SyncGuard,
-    arguments: &Run,
-    signals: &mut Signals,
-) -> Result<Exit, Failure> {
-    let guard = tokio::select! {
+    let failed = Arc::new(OnceLock::new());
+    let locks = SyncGuard::builder(backend).on_release_error(keep_reason(failed.clone())).build();
+    let acquired = tokio::select! {
         biased;
-        signal = signals.next() => return Ok(Exit::signalled(signal.as_raw())),
-        guard = describe(locks, arguments).acquire() => guard?,
-    };
-    let End::Exited(exit) = supervise(arguments, &guard, signals).await? else {
-        return Ok(Exit::LOST);
-    };
-    match guard.release().await {
-        Ok(ReleaseOutcome::NotHeld(_)) => {
-            say_lost(Some(Loss::NotHeld), OVERLAPPED);
-            Ok(Exit::LOST)
+        signal = signals.terminating() => Err(Ok(signal.into())),
+        guard = describe(&locks, arguments).acquire() => {
+            guard.map_err(|error| Err(Failure::from(error)))
         }
-        // Without an answer the release goes on in the background, which reports its failure.
-        Ok(ReleaseOutcome::Released) | Err(_) => Ok(exit),
+    };
+    let (result, guard) = match acquired {
+        Ok(guard) => (supervise(arguments, &guard, &mut signals).await, Some(guard)),
+        Err(result) => (result, None),
+    };
+    let left = time_left(&locks, arguments, guard.as_ref());
+    // What the store or the clock has ended is not released, but cleaned up by the drop.
+    let guard = guard.filter(|_| !matches!(result, Ok(Exit::LOST)));
+    let cleaned = clean_up(&locks, guard, &mut signals).await;
+    if let Some(reason) = cleaned.pending.or_else(|| failed.get().cloned()) {
+        let left = shown::duration(left);
+        say(format_args!("warning: the lock is left to its ttl, free in about {left}: {reason}"));
+    }
+    if cleaned.was_lost {
+        say_lost(Some(Loss::NotHeld), OVERLAPPED);
+        return Ok(Exit::LOST);
+    }
+    match (result, cleaned.signal) {
+        (Ok(exit @ Exit::Code(_)), Some(signal)) if exit != Exit::LOST => Ok(signal.into()),
+        (result, _) => result,
     }
 }
 
-/// Says which settings of the store break a promise. Where that cannot be found out, the lock is as good
-/// as it was.
-async fn say_unsafe(backend: &DynBackend) {
+/// Opens the store, and says which of its settings break a promise. Where that cannot be found out,
+/// the lock is as good as it was.
+async fn open(arguments: &Run) -> Result<DynBackend, Failure> {
+    let backend = store::open(&arguments.store).await?;
     let findings = backend.check().await.unwrap_or_default();
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
         say(format_args!("warning: {}: {}", finding.setting, finding.consequence));
     }
+    Ok(backend)
 }
 
-/// Says that the lock was not released, and why.
-fn say_left(reason: impl fmt::Display) {
-    say(format_args!("warning: the lock is left to its ttl: {reason}"));
+/// Keeps why a release failed for good, but for one that the end of the program cuts off.
+fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync + 'static {
+    move |error| {
+        if error.kind() != ErrorKind::Aborted {
+            let _ = reason.set(chain(error));
+        }
+    }
+}
+
+/// Returns how long the key stays taken if nothing releases it: until the last known expiry, where
+/// the lock is held, and for its whole ttl otherwise, because a request may be in flight.
+fn time_left(locks: &SyncGuard, arguments: &Run, guard: Option<&LockGuard>) -> Duration {
+    let ttl = arguments.ttl;
+    let remaining = guard.filter(|guard| guard.is_valid()).map(|guard| guard.remaining());
+    let expiry = remaining.map_or(ttl.as_duration(), |remaining| remaining + ttl.margin());
+    expiry + locks.capabilities().grace
+}
+
+/// What became of the locks at the end.
+#[derive(Debug)]
+struct CleanedUp {
+    /// The store did not have the lock any more.
+    was_lost: bool,
+    /// Why a release is still pending.
+    pending: Option<String>,
+    /// What arrived meanwhile.
+    signal: Option<Signal>,
+}
+
+/// Releases what is held, in the time that there is for it.
+async fn clean_up(locks: &SyncGuard, guard: Option<LockGuard>, signals: &mut Signals) -> CleanedUp {
+    let deadline = Instant::now() + CLEAN_UP_LIMIT;
+    let mut signal = None;
+    let released = match guard {
+        Some(guard) => within(deadline, guard.release(), signals, &mut signal).await,
+        None => None,
+    };
+    let (was_lost, refused) = match released {
+        Some(Ok(outcome)) => (matches!(outcome, ReleaseOutcome::NotHeld(_)), None),
+        Some(Err(error)) => (false, Some(chain(&error))),
+        None => (false, None),
+    };
+    // A release without an answer goes on in the background.
+    let drained = within(deadline, locks.shutdown(CLEAN_UP_LIMIT), signals, &mut signal).await;
+    let pending = match drained {
+        Some(Shutdown::Drained) => None,
+        _ => Some(refused.unwrap_or_else(|| "the store does not answer".to_owned())),
+    };
+    CleanedUp { was_lost, pending, signal }
+}
+
+/// Waits for `work`, but not beyond `deadline`, and keeps the signal that arrives meanwhile.
+///
+/// A signal does not cut the wait short. It decides how the program ends, which is soon enough; and
+/// one that is sent twice, as `timeout` does, leaves no lock behind.
+async fn within<T>(
+    deadline: Instant,
+    work: impl Future<Output = T>,
+    signals: &mut Signals,
+    arrived: &mut Option<Signal>,
+) -> Option<T> {
+    let work = timeout_at(deadline, work);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            signal = signals.ending() => *arrived = Some(signal),
+            done = &mut work => return done.ok(),
+        }
+    }
 }
 
 /// Describes the lock as the arguments do.

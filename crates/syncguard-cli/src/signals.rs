@@ -1,14 +1,32 @@
-//! The signals that ask the program to end.
+//! The signals that are sent to the program.
 
 use std::{future::poll_fn, io, task::Poll};
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-/// Those that are passed on to the command.
+/// Those that ask a program to end.
 const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
-/// Catches the signals that ask the program to end.
+/// Those that a program may give a meaning of its own. But for `WINCH`, they end one that does not.
+///
+/// Missing are the signals by which the kernel reports a fault of this very process, those that
+/// stop and continue a job, and real-time signals, which rustix does not name.
+const OTHERS: &[Signal] = &[
+    Signal::USR1,
+    Signal::USR2,
+    Signal::ALARM,
+    Signal::VTALARM,
+    Signal::PROF,
+    Signal::IO,
+    Signal::XCPU,
+    Signal::WINCH,
+    #[cfg(target_os = "linux")]
+    Signal::POWER,
+];
+
+/// Catches the signals that concern the command, so that none ends this process and leaves the
+/// command, or the lock, behind.
 ///
 /// One that was ignored when the program started stays ignored, here and in the command: so it is
 /// with `nohup`, and with the background jobs of a shell script.
@@ -17,7 +35,7 @@ pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
-        Self::of(&ENDING)
+        Self::of(&[&ENDING, OTHERS].concat())
     }
 
     /// Catches `signals`, but for those that are ignored.
@@ -28,7 +46,26 @@ impl Signals {
         streams.collect::<io::Result<_>>().map(Self)
     }
 
-    /// Waits for the next signal. One that comes while nobody waits is kept.
+    /// Waits for the next signal that ends a program by default.
+    pub(crate) async fn terminating(&mut self) -> Signal {
+        self.next_of(|signal| signal != Signal::WINCH).await
+    }
+
+    /// Waits for the next signal that asks a program to end.
+    pub(crate) async fn ending(&mut self) -> Signal {
+        self.next_of(|signal| ENDING.contains(&signal)).await
+    }
+
+    async fn next_of(&mut self, matches: impl Fn(Signal) -> bool) -> Signal {
+        loop {
+            let signal = self.next().await;
+            if matches(signal) {
+                return signal;
+            }
+        }
+    }
+
+    /// Waits for the next signal. One that arrives while no one waits is kept.
     pub(crate) async fn next(&mut self) -> Signal {
         poll_fn(|context| {
             let arrived = self.0.iter_mut().find_map(|(signal, stream)| {

@@ -12,7 +12,7 @@ use crate::{
     arguments::{Form, Status},
     exit::Exit,
     failure::Failure,
-    store,
+    shown, store,
 };
 
 /// Prints who holds the lock.
@@ -31,8 +31,8 @@ fn write(arguments: &Status, record: Option<&LockRecord>, grace: Duration) -> io
     match arguments.form() {
         Form::Words => writeln!(out, "{}", words(record, grace))?,
         Form::Json => {
-            serde_json::to_writer(&mut out, &Answer::new(&arguments.key, record))?;
-            writeln!(out)?;
+            let answer = serde_json::to_string(&Answer::new(&arguments.key, record))?;
+            writeln!(out, "{}", shown::json(&answer))?;
         }
     }
     out.flush()
@@ -42,8 +42,8 @@ fn words(record: Option<&LockRecord>, grace: Duration) -> String {
     let Some(record) = record else {
         return "free".to_owned();
     };
-    let holder = record.holder(grace);
-    let age = humantime::format_duration(record.observed_at.since(record.acquired_at));
+    let holder = shown::holder(&record.holder(grace));
+    let age = shown::duration(record.observed_at.since(record.acquired_at));
     format!("{holder}, acquired {age} ago")
 }
 

@@ -6,6 +6,9 @@ use syncguard::{DynBackend, sqlite::SqliteBackend};
 
 use crate::{arguments::Store, failure::Failure};
 
+/// The variable that names the store.
+pub(crate) const VARIABLE: &str = "SYNCGUARD_STORE";
+
 /// Opens the store that was named, by `--store` or by the environment, or else the user's own.
 pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
     match named(store)? {
@@ -14,14 +17,14 @@ pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
     }
 }
 
-/// Gives the store that was named, by `--store` or by the environment.
+/// Returns the store that was named, by `--store` or by the environment.
 pub(crate) fn named(store: &Store) -> Result<Option<String>, Failure> {
     if let Some(url) = &store.url {
         return Ok(Some(url.clone()));
     }
     // Set but empty counts as not set, as is the custom for variables. An empty --store does not:
     // `--store "$TYPO"` must not lock in another place than meant.
-    let variable = env::var_os("SYNCGUARD_STORE").filter(|url| !url.is_empty());
+    let variable = env::var_os(VARIABLE).filter(|url| !url.is_empty());
     variable.map(|url| url.into_string().map_err(|_| Failure::StoreText)).transpose()
 }
 

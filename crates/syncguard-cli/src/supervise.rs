@@ -1,9 +1,10 @@
 //! Looking after a command for as long as it runs under its lock.
 
-use std::ffi::OsStr;
+use std::{ffi::OsStr, time::Duration};
 
 use rustix::process::Signal;
 use syncguard::{LockGuard, Loss};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     arguments::Run,
@@ -13,35 +14,26 @@ use crate::{
     job::{Job, Next},
     report::say,
     signals::Signals,
+    store,
     watch::Watch,
 };
 
 /// What a loss means that was noticed only when the command had ended.
 pub(crate) const OVERLAPPED: &str = "the command may have overlapped another";
 
-/// How a command came to its end.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// By itself, under the lock to the last.
-    Exited(Exit),
-    /// The lock was lost before. That has been said.
-    Lost,
-}
-
-/// Runs the command until it ends or the lock is lost; then it is ended.
+/// Runs the command until it ends or the lock is lost; then it is ended. The loss is reported.
 pub(crate) async fn supervise(
     arguments: &Run,
     guard: &LockGuard,
     signals: &mut Signals,
-) -> Result<End, Failure> {
+) -> Result<Exit, Failure> {
     let mut command = Command::start(arguments, guard)?;
-    let end = loop {
-        if let Some(end) = command.next(signals).await? {
-            break end;
+    let exit = loop {
+        if let Some(exit) = command.next(signals).await? {
+            break exit;
         }
     };
-    command.job.finish(&command.child);
-    Ok(end)
+    Ok(command.job.finish(&command.child, exit))
 }
 
 /// A running command and what bears upon it.
@@ -58,26 +50,28 @@ impl<'a> Command<'a> {
     fn start(arguments: &Run, guard: &'a LockGuard) -> Result<Self, Failure> {
         let fence = guard.fence()?.to_string();
         let lock_id = guard.lock_id();
-        let variables = [
-            ("SYNCGUARD_KEY", OsStr::new(arguments.key.as_str())),
-            ("SYNCGUARD_FENCE", OsStr::new(&fence)),
-            ("SYNCGUARD_LOCK_ID", OsStr::new(lock_id.as_str())),
+        let mut variables = vec![
+            ("SYNCGUARD_KEY", Some(OsStr::new(arguments.key.as_str()))),
+            ("SYNCGUARD_FENCE", Some(OsStr::new(&fence))),
+            ("SYNCGUARD_LOCK_ID", Some(OsStr::new(lock_id.as_str()))),
         ];
+        if arguments.hide_store {
+            variables.push((store::VARIABLE, None));
+        }
         let watch = Watch::new(guard.lease(), arguments.ttl);
         let controls = Signals::of(&[Signal::TSTP, Signal::CONT]).map_err(Failure::Signals)?;
         let mut job = Job::new();
-        let child = Child::start(&arguments.command, variables, job.ground());
+        let child = Child::start(&arguments.command, &variables, job.ground());
         Ok(Self { guard, watch, controls, job, child: child.map_err(Failure::Start)? })
     }
 
     /// Deals with the next thing that happens; a loss comes before everything else.
-    async fn next(&mut self, signals: &mut Signals) -> Result<Option<End>, Failure> {
+    async fn next(&mut self, signals: &mut Signals) -> Result<Option<Exit>, Failure> {
         tokio::select! {
             biased;
             grace = self.watch.lost() => {
-                say_lost(self.guard.loss(), "ending the command");
-                self.child.end(grace).await.map_err(Failure::Wait)?;
-                return Ok(Some(End::Lost));
+                self.end(grace, signals).await?;
+                return Ok(Some(Exit::LOST));
             }
             change = self.child.changed() => match change.map_err(Failure::Wait)? {
                 Change::Ended(status) => return Ok(Some(self.ended(status.into()))),
@@ -92,13 +86,32 @@ impl<'a> Command<'a> {
         Ok(None)
     }
 
+    /// Ends the command, which has lost its lock: by TERM, and when `grace` is over by KILL.
+    ///
+    /// **Invariant:** the command is sent its signal before anything is said, and no message is
+    /// waited for. From here on each moment may be one in which another holder has the lock.
+    async fn end(&mut self, grace: Duration, signals: &mut Signals) -> Result<(), Failure> {
+        let deadline = Instant::now() + grace;
+        self.child.signal(if grace.is_zero() { Signal::KILL } else { Signal::TERM });
+        say_lost(self.guard.loss(), "ending the command");
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(deadline) => break,
+                () = self.child.gone() => return Ok(()),
+                signal = signals.next() => self.child.signal(signal),
+            }
+        }
+        self.child.kill().await.map_err(Failure::Wait)
+    }
+
     /// Judges an end by the clock: this process may have stood still when the lock was lost.
-    fn ended(&self, exit: Exit) -> End {
+    fn ended(&self, exit: Exit) -> Exit {
         if self.guard.is_valid() {
-            return End::Exited(exit);
+            return exit;
         }
         say_lost(self.guard.loss(), OVERLAPPED);
-        End::Lost
+        Exit::LOST
     }
 
     async fn stopped(&mut self, signal: Signal) {

@@ -29,7 +29,8 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The lock was still held by somebody else when the wait or the retries were used up.
+    /// The wait or the retries were used up before the lock was granted: another holder had it, or
+    /// other waiters of this process were ahead in the queue. [`Error::holder`] names the holder.
     AcquisitionTimeout,
     /// The store cannot be reached or cannot serve: down, starting, read-only, out of memory.
     ServiceUnavailable,
@@ -90,7 +91,7 @@ impl ErrorKind {
 
     fn describe(self) -> &'static str {
         match self {
-            Self::AcquisitionTimeout => "the lock is held by another",
+            Self::AcquisitionTimeout => "timed out waiting for the lock",
             Self::ServiceUnavailable => "the store is unavailable",
             Self::AuthFailed => "the store refuses access",
             Self::InvalidArgument => "invalid argument",

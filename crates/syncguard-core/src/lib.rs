@@ -6,6 +6,7 @@ mod error;
 mod lock;
 mod value;
 
+pub mod pool;
 pub mod telemetry;
 
 #[cfg(feature = "contract")]

@@ -1,19 +1,17 @@
 //! Granting.
 
-use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Fence, Grant, Mode, Timestamp, UnsafeSettings,
-};
-use tokio::time::sleep;
-
 use crate::{
     backend::Store,
     check,
-    client::{Committed, Document, Expect, Read, Write},
+    client::{Call, Committed, Document, Expect, Lane, Read, Write},
     error::Failure,
     grants::Known,
     layout::DocumentName,
     record::{Counter, Marks, Stored, counter_fields, lock_fields},
-    retry::pauses,
+    retry::rounds,
+};
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Fence, Grant, Mode, Timestamp, UnsafeSettings,
 };
 
 /// The documents of a key.
@@ -63,24 +61,77 @@ pub(crate) async fn acquire(
         return Err(Failure::SharedMode);
     }
     let names = store.names(&request.key)?;
-    let mut pauses = pauses();
+    let call = store.client.call(Lane::Common);
+    let in_time = call.leaving(store.client.time_to_look());
+    let mut rounds = rounds(in_time.deadline);
     loop {
-        let read = store.client.read([&names.lock, &names.fence]).await?;
-        let free = match standing(store, request, &names, read)? {
+        let free = match look(store, request, &names, call).await? {
             Standing::Free(free) => free,
             Standing::Settled(outcome) => return Ok(outcome),
         };
         let grant = Grant { fence: free.fence, expires_at: free.now.after(request.ttl) };
         let written = grant_of(request, &names, free, grant);
-        if let Some(committed) = store.client.commit(written).await? {
-            remember(store, request, names.lock, grant, &committed);
-            return Ok(AcquireOutcome::Granted(grant));
+        match store.client.commit(in_time, written).await {
+            Ok(Some(committed)) => {
+                remember(store, request, names.lock, grant, &committed);
+                return Ok(AcquireOutcome::Granted(grant));
+            }
+            // Another client was faster. The next look shows which.
+            Ok(None) => {
+                if rounds.next().await.is_none() {
+                    return refused(look(store, request, &names, call).await);
+                }
+            }
+            Err(failure) if failure.was_sent() => {
+                let looked = look(store, request, &names, call).await;
+                return resolve(failure, looked);
+            }
+            Err(failure) => return Err(failure),
         }
-        // Somebody was faster. The next look tells who.
-        match pauses.next() {
-            Some(pause) => sleep(pause).await,
-            None => return Ok(AcquireOutcome::Contended { holder: None }),
+    }
+}
+
+/// Reads how the key stands: one round trip.
+async fn look(
+    store: &Store,
+    request: &AcquireRequest,
+    names: &Names,
+    call: Call,
+) -> Result<Standing, Failure> {
+    let read = store.client.read(call, [&names.lock, &names.fence]).await?;
+    standing(store, request, names, read)
+}
+
+/// The outcome where every commit met another client's, and there is no time for more.
+///
+/// No commit was applied, whatever the last look found: others are at the key, whether one of them holds
+/// it or not.
+fn refused(looked: Result<Standing, Failure>) -> Result<AcquireOutcome, Failure> {
+    match looked {
+        Ok(Standing::Settled(outcome)) => Ok(outcome),
+        // It was not read.
+        Ok(Standing::Free(_)) | Err(Failure::Refused(..)) => {
+            Ok(AcquireOutcome::Contended { holder: None })
         }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What is known of a commit that was sent and failed, from a look at the key afterwards.
+///
+/// - The id holds the key: the commit was applied.
+/// - Another id holds it. The key was free when it was read before the commit, and what has changed since
+///   is a condition of that commit. So it is not applied any more; and had it been applied, its grant
+///   was over before the other was made.
+/// - The id was abandoned, so it holds nothing, now or in the future.
+/// - No one holds it. A commit that was answered with a refusal was not applied. Any other may still be
+///   in flight, for instance behind a transaction that another client keeps open.
+fn resolve(failure: Failure, looked: Result<Standing, Failure>) -> Result<AcquireOutcome, Failure> {
+    match looked {
+        Ok(Standing::Settled(outcome)) => Ok(outcome),
+        Ok(Standing::Free(_)) if failure.is_refusal() => Err(failure),
+        Err(Failure::Abandoned) => Err(Failure::Abandoned),
+        Ok(Standing::Free(_)) | Err(_) => Err(Failure::HalfDone(failure.into())),
     }
 }
 

@@ -13,7 +13,10 @@ use crate::{
     extend,
     grants::Grants,
     layout::Layout,
-    lookup, operate, release,
+    lookup,
+    nested::Scans,
+    operate, release,
+    runtimes::PerRuntime,
     wait::{self, Waiters},
 };
 use syncguard_core::{
@@ -22,11 +25,16 @@ use syncguard_core::{
     ReleaseOutcome, Ttl, UnsafeSettings, WakeUp,
 };
 
-/// Keeps locks in Firestore. Cheap to clone; the clones share one connection, which is made when it is
-/// first needed.
+/// Keeps locks in Firestore. Cheap to clone; the clones share their connections, each of which is made
+/// when it is first needed and closed when the last clone is dropped.
 ///
-/// It needs a tokio runtime with its timer and its I/O on. The connection is closed when the last clone
-/// is dropped.
+/// # Runtimes
+///
+/// It can be used from any tokio runtime with its timer and its I/O on, and from several at once. Each
+/// runtime has a connection and a listener of its own, whose tasks run there. So a runtime that has
+/// ended, or that no one drives any more, affects only its own callers, and whichever runtime has a guard
+/// can release it. Outside a runtime every operation is refused with
+/// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
 #[derive(Clone)]
 pub struct FirestoreBackend(Arc<Store>);
 
@@ -36,7 +44,8 @@ pub(crate) struct Store {
     pub(crate) layout: Layout,
     pub(crate) grants: Grants,
     pub(crate) unsafe_settings: UnsafeSettings,
-    pub(crate) waiters: Waiters,
+    pub(crate) scans: PerRuntime<Scans>,
+    pub(crate) waiters: PerRuntime<Waiters>,
 }
 
 impl FirestoreBackend {
@@ -60,7 +69,8 @@ impl FirestoreBackend {
             layout,
             grants: Grants::default(),
             unsafe_settings,
-            waiters: Waiters::default(),
+            scans: PerRuntime::default(),
+            waiters: PerRuntime::default(),
         }))
     }
 }
@@ -76,7 +86,7 @@ impl Store {
 // An extend is detached: once begun, it goes on without its caller. One that came too late has to be taken
 // back, which nobody but itself could know.
 //
-// Nothing else is. Each writes in one commit at the most that is made, and dropped before or behind that
+// Nothing else is. Each writes in at most one commit that is made, and dropped before or behind that
 // it leaves nothing half done. A commit that is on its way then may be made or not; its caller knows that
 // of a future that it drops.
 //

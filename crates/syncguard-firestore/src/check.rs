@@ -6,7 +6,7 @@ use syncguard_core::{Finding, Severity};
 
 use crate::{
     backend::Store,
-    client::{Document, Read, Search},
+    client::{Document, Lane, Read, Search},
     clock::Skew,
     error::Failure,
     layout::DocumentName,
@@ -21,11 +21,13 @@ const SAMPLE: usize = 100;
 /// A TTL policy cannot be seen from here, but what it leaves behind can.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let search = Search { condition: None, order: None, limit: SAMPLE };
-    let Read { found: locks, .. } = store.client.search(search).await?;
+    let call = store.client.call(Lane::Common);
+    let Read { found: locks, .. } = store.client.search(call, search).await?;
     let names: Vec<_> = locks.iter().map(|lock| store.layout.fence(&lock.name)).collect();
     let mut behind = 0;
     if !names.is_empty() {
-        let Read { found, .. } = store.client.read_all(&names.iter().collect::<Vec<_>>()).await?;
+        let names: Vec<_> = names.iter().collect();
+        let Read { found, .. } = store.client.read_all(call, &names).await?;
         let counter = |name: &DocumentName| found.iter().find(|counter| counter.name == *name);
         let pairs = locks.iter().zip(&names).map(|(lock, name)| (lock, counter(name)));
         behind = pairs.filter(|(lock, counter)| is_behind(lock, *counter)).count();

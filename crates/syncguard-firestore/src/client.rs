@@ -7,7 +7,7 @@ mod settings;
 mod subscription;
 mod write;
 
-use std::future::Future;
+use std::{future::Future, sync::Arc, time::Duration};
 
 use gcloud_sdk::{
     google::firestore::v1::{
@@ -18,34 +18,51 @@ use gcloud_sdk::{
 };
 
 use syncguard_core::Timestamp;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use self::{
     document::micros,
-    session::{Service, Sessions},
-    write::query,
+    session::{InFlight, Service, Session},
+    write::{descendants, query},
 };
 pub(crate) use self::{
     document::{Document, Fields, Value, Version, integer, integer_of, map, text},
+    session::Lane,
     settings::{Endpoint, Settings},
     subscription::{News, Subscription},
     write::{Expect, Write, field_above, field_is},
 };
 use crate::{
     clock::{Sent, ServerClock, timestamp},
-    error::{Failure, Refusal},
+    error::{Failure, Refusal, late},
     layout::DocumentName,
-    retry::pauses,
+    retry::{Deadline, pauses},
+    runtimes::PerRuntime,
 };
 
 /// How often a read is repeated whose connection broke.
 const REPEATS: usize = 2;
 
-/// One multiplexed connection, made when it is first needed, and anew where its runtime has ended.
+/// The connections to the server, which belong to the runtimes of the callers, and what is known of its
+/// clock.
 pub(crate) struct Client {
-    settings: Settings,
-    sessions: Sessions,
+    settings: Arc<Settings>,
+    sessions: PerRuntime<Session>,
     pub(crate) clock: ServerClock,
+}
+
+/// What the requests of an operation have in common.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Call {
+    lane: Lane,
+    pub(crate) deadline: Deadline,
+}
+
+impl Call {
+    /// Leaves some of the time for what comes afterwards.
+    pub(crate) fn leaving(self, time: Duration) -> Self {
+        Self { deadline: self.deadline.earlier(time), ..self }
+    }
 }
 
 /// What was read, and when by the server's clock.
@@ -74,15 +91,26 @@ pub(crate) struct Search<'a> {
 
 impl Client {
     pub(crate) fn new(settings: Settings, clock: ServerClock) -> Self {
-        Self { settings, sessions: Sessions::default(), clock }
+        Self { settings: Arc::new(settings), sessions: PerRuntime::default(), clock }
+    }
+
+    /// Begins an operation, whose requests all end within the request timeout.
+    pub(crate) fn call(&self, lane: Lane) -> Call {
+        Call { lane, deadline: Deadline::after(self.settings.request_timeout) }
+    }
+
+    /// How much of an operation's time is kept for a look at what became of its commit.
+    pub(crate) fn time_to_look(&self) -> Duration {
+        self.settings.request_timeout / 4
     }
 
     /// Reads documents, all as of one time: one round trip.
     pub(crate) async fn read<const N: usize>(
         &self,
+        call: Call,
         names: [&DocumentName; N],
     ) -> Result<Read<[Option<Document>; N]>, Failure> {
-        let Read { at, mut found } = self.read_all(&names).await?;
+        let Read { at, mut found } = self.read_all(call, &names).await?;
         let mut take = |name: &DocumentName| {
             let index = found.iter().position(|document: &Document| document.name == *name)?;
             Some(found.swap_remove(index))
@@ -96,17 +124,19 @@ impl Client {
     /// time of a later one, so the latest is that of all.
     pub(crate) async fn read_all(
         &self,
+        call: Call,
         names: &[&DocumentName],
     ) -> Result<Read<Vec<Document>>, Failure> {
         let (sent, responses) = repeated(|| async {
-            let mut service = self.service().await?;
-            let request = self.request(BatchGetDocumentsRequest {
+            let (mut service, _in_flight) = self.service(call).await?;
+            let message = BatchGetDocumentsRequest {
                 database: self.settings.database.clone(),
                 documents: names.iter().map(|name| name.as_str().to_owned()).collect(),
                 ..BatchGetDocumentsRequest::default()
-            });
+            };
+            let request = request(call, message);
             let read = async { collect(service.batch_get_documents(request).await?).await };
-            self.bounded(read).await.map_err(|status| Failure::reading(&status))
+            bounded(call, read).await.map_err(|status| Failure::reading(&status))
         })
         .await?;
         let time = responses.iter().filter_map(|response| response.read_time.as_ref());
@@ -118,19 +148,41 @@ impl Client {
         Ok(Read { at, found: found.collect() })
     }
 
-    /// Finds locks.
-    pub(crate) async fn search(&self, search: Search<'_>) -> Result<Read<Vec<Document>>, Failure> {
-        let query: StructuredQuery = query(&self.settings.locks, search);
+    /// Finds locks directly in their collection.
+    pub(crate) async fn search(
+        &self,
+        call: Call,
+        search: Search<'_>,
+    ) -> Result<Read<Vec<Document>>, Failure> {
+        self.run(call, query(&self.settings.locks, search)).await
+    }
+
+    /// Reads a page of all that lies in the collection of locks, at any depth, in the order of names.
+    pub(crate) async fn descendants(
+        &self,
+        call: Call,
+        after: Option<&DocumentName>,
+        limit: usize,
+    ) -> Result<Read<Vec<Document>>, Failure> {
+        let Settings { database, locks, .. } = &*self.settings;
+        self.run(call, descendants(database, locks, after, limit)).await
+    }
+
+    async fn run(
+        &self,
+        call: Call,
+        query: StructuredQuery,
+    ) -> Result<Read<Vec<Document>>, Failure> {
         let message = RunQueryRequest {
             parent: format!("{}/documents", self.settings.database),
             query_type: Some(QueryType::StructuredQuery(query)),
             ..RunQueryRequest::default()
         };
         let (sent, responses) = repeated(|| async {
-            let mut service = self.service().await?;
-            let request = self.request(message.clone());
+            let (mut service, _in_flight) = self.service(call).await?;
+            let request = request(call, message.clone());
             let found = async { collect(service.run_query(request).await?).await };
-            self.bounded(found).await.map_err(|status| Failure::reading(&status))
+            bounded(call, found).await.map_err(|status| Failure::reading(&status))
         })
         .await?;
         let time = responses.iter().filter_map(|response| response.read_time.as_ref());
@@ -141,15 +193,23 @@ impl Client {
 
     /// Writes all or nothing: one round trip. `None` where nothing was written because something was
     /// not as expected, or others wrote at the same time.
-    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<Option<Committed>, Failure> {
-        let mut service = self.service().await?;
-        let request = self.request(CommitRequest {
+    pub(crate) async fn commit(
+        &self,
+        call: Call,
+        writes: Vec<Write>,
+    ) -> Result<Option<Committed>, Failure> {
+        let (mut service, _in_flight) = self.service(call).await?;
+        let message = CommitRequest {
             database: self.settings.database.clone(),
             writes: writes.into_iter().map(Into::into).collect(),
             ..CommitRequest::default()
-        });
+        };
+        if call.deadline.left().is_zero() {
+            return Err(Failure::late());
+        }
+        let request = request(call, message);
         let sent = Sent::now();
-        let response = match self.bounded(service.commit(request)).await {
+        let response = match bounded(call, service.commit(request)).await {
             Ok(response) => response.into_inner(),
             // Which code tells of a condition that does not hold is not documented for each case.
             Err(status) if is_conflict(status.code()) => return Ok(None),
@@ -167,41 +227,47 @@ impl Client {
         &self,
         targets: &[(i32, DocumentName)],
     ) -> Result<Subscription, Failure> {
-        let service = self.service().await?;
+        let (service, _in_flight) = self.service(self.call(Lane::Common)).await?;
         Subscription::open(service, &self.settings, targets).await
     }
 
-    async fn service(&self) -> Result<Service, Failure> {
-        self.sessions.service(&self.settings).await
-    }
-
-    /// Tells the server how long its answer is waited for.
-    fn request<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.settings.request_timeout);
-        request
-    }
-
-    /// Ends a call in time, with its token, its connecting and all of its answers. By itself the driver
-    /// waits for ever.
-    ///
-    /// The driver's own limits do the same with three timers for each call, and cost the more the more
-    /// calls there are.
-    async fn bounded<T>(&self, call: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
-        tokio::select! {
-            // What the server is told ends the call as well, a little later and with another code.
-            biased;
-            () = sleep(self.settings.request_timeout) => {
-                Err(Status::deadline_exceeded("there was no answer in time"))
-            }
-            done = call => done,
-        }
+    /// Returns the connection for a call, and what to keep until its end.
+    async fn service(&self, call: Call) -> Result<(Service, InFlight), Failure> {
+        let session = self.sessions.here()?;
+        let service = session.service(call.lane, &self.settings);
+        // Only credentials can take long.
+        let late = || Failure::NoCredentialsYet("they did not come in time".to_owned());
+        tokio::time::timeout(call.deadline.left(), service).await.unwrap_or_else(|_| Err(late()))
     }
 
     fn observe(&self, time: Option<i64>, sent: Sent) -> Result<Timestamp, Failure> {
         let time = time.ok_or(Failure::Unreadable("the server's time"))?;
         self.clock.observe(time, sent);
         Ok(timestamp(time))
+    }
+}
+
+/// Tells the server how long its answer is waited for.
+fn request<M>(call: Call, message: M) -> Request<M> {
+    let mut request = Request::new(message);
+    request.set_timeout(call.deadline.left());
+    request
+}
+
+/// Ends a request at the deadline, with its token, its connecting and all of its answers. By itself the
+/// driver waits for ever.
+///
+/// The driver's own limits do the same with three timers for each request, and cost the more the more
+/// requests there are.
+async fn bounded<T>(
+    call: Call,
+    request: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    tokio::select! {
+        // The limit that the server knows ends the request as well, a little later and with another code.
+        biased;
+        () = sleep_until(call.deadline.instant()) => Err(late()),
+        done = request => done,
     }
 }
 

@@ -58,7 +58,7 @@ impl FirestoreConfig {
     /// The collection of fence counters unless told otherwise, that of the TypeScript SyncGuard.
     pub const DEFAULT_FENCES: &'static str = "fence_counters";
 
-    /// How long a request may take unless told otherwise: 5 seconds.
+    /// How long an operation may take by default: 5 seconds.
     pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// How long connecting may take unless told otherwise: 5 seconds.
@@ -152,10 +152,10 @@ impl FirestoreConfig {
         self
     }
 
-    /// Sets how long a request may take, the connecting before it included.
+    /// Sets how long an operation may take, with all its requests and repetitions, connecting included.
     ///
-    /// An operation makes one to three of them. Keep it below the request timeout of the lock layer
-    /// (10 s by default); more than 10 minutes are refused.
+    /// The last quarter of an acquire is kept for a look at what became of its commit. Keep the timeout
+    /// below the request timeout of the lock layer (10 s by default); more than 10 minutes are refused.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;

@@ -33,6 +33,8 @@ pub(crate) enum Failure {
     NoCredentials(String),
     #[error("the credentials cannot be had for now: {0}")]
     NoCredentialsYet(String),
+    #[error("there is no tokio runtime to run on")]
+    NoRuntime,
     #[error("{0}")]
     Refused(Refusal, Effect),
     /// Something was written, and what was to follow failed.
@@ -43,7 +45,10 @@ pub(crate) enum Failure {
 /// Whether a request that failed may have changed something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    None,
+    /// It only read, or was never sent.
+    Unsent,
+    /// The service answered that it refuses it.
+    Refused,
     Unknown,
 }
 
@@ -81,34 +86,58 @@ impl fmt::Display for Refusal {
 }
 
 impl Failure {
+    /// The deadline came before anything was sent.
+    pub(crate) fn late() -> Self {
+        Self::reading(&late())
+    }
+
     /// Sorts the status that ended a call which only reads.
     pub(crate) fn reading(status: &Status) -> Self {
         Self::credentials(status)
-            .unwrap_or_else(|| Self::Refused(Refusal::of(status), Effect::None))
+            .unwrap_or_else(|| Self::Refused(Refusal::of(status), Effect::Unsent))
     }
 
     /// Sorts the status that ended a commit.
     ///
-    /// By most codes the service says that it did nothing. The others it gives, or the driver makes
-    /// up, without knowing whether the commit was or will be applied; but a commit that found no
-    /// connection was never sent.
+    /// A commit that found no connection was never sent. One that the service itself refused changed
+    /// nothing. That takes a code by which it refuses, and an answer: the driver makes up the same codes
+    /// for a connection that broke, such as `RESOURCE_EXHAUSTED` for one that the server closed because
+    /// of too many requests, and then the status has a cause. The driver also makes up
+    /// `UNIMPLEMENTED` and `OUT_OF_RANGE` for answers that it cannot decode. Everything else says
+    /// nothing of whether the commit was or will be applied.
     pub(crate) fn committing(status: &Status) -> Self {
-        let unsent = causes(status).any(|cause| cause.is::<ConnectError>());
+        let answered = std::error::Error::source(status).is_none();
         let effect = match status.code() {
-            Code::DeadlineExceeded
-            | Code::Unavailable
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::Internal
-            | Code::DataLoss
-            | Code::Ok
-                if !unsent =>
+            _ if causes(status).any(|cause| cause.is::<ConnectError>()) => Effect::Unsent,
+            Code::PermissionDenied
+            | Code::Unauthenticated
+            | Code::ResourceExhausted
+            | Code::InvalidArgument
+            | Code::Aborted
+            | Code::AlreadyExists
+            | Code::FailedPrecondition
+            | Code::NotFound
+                if answered =>
             {
-                Effect::Unknown
+                Effect::Refused
             }
-            _ => Effect::None,
+            _ => Effect::Unknown,
         };
         Self::credentials(status).unwrap_or_else(|| Self::Refused(Refusal::of(status), effect))
+    }
+
+    /// Whether a commit that failed so was sent, and may have been applied as far as can be told from here.
+    pub(crate) fn was_sent(&self) -> bool {
+        match self {
+            Self::Refused(_, effect) => *effect != Effect::Unsent,
+            Self::HalfDone(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the service answered that it refuses the commit.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(_, Effect::Refused))
     }
 
     /// Finds out whether a call was not even sent for want of credentials.
@@ -136,30 +165,40 @@ impl Failure {
         if let Self::Core(error) = self {
             return error;
         }
-        let error = Error::new(kind, operation).with_detail(detail);
         let reads = matches!(operation, Operation::Lookup | Operation::List | Operation::Check);
-        match effect {
+        let error = Error::new(kind, operation);
+        let error = match effect {
+            // A kind by which a store says that it did nothing would say more than is known.
+            Effect::Unknown if !reads && !error.may_have_applied() => {
+                Error::new(ErrorKind::ServiceUnavailable, operation)
+            }
             Effect::Unknown if !reads => error,
             _ => error.not_applied(),
-        }
+        };
+        error.with_detail(detail)
     }
 
     fn classify(&self) -> (ErrorKind, Effect) {
         match self {
-            Self::Core(error) => (error.kind(), Effect::None),
-            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::None),
-            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
+            Self::Core(error) => (error.kind(), Effect::Unsent),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::Unsent),
+            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::Unsent),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::Unsent),
             Self::FenceLimit | Self::FenceLost(_) | Self::Unreadable(_) => {
-                (ErrorKind::Internal, Effect::None)
+                (ErrorKind::Internal, Effect::Unsent)
             }
-            Self::Contention => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::None),
-            Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Contention | Self::NoRuntime => (ErrorKind::ServiceUnavailable, Effect::Unsent),
+            Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::Unsent),
+            Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::Unsent),
             Self::Refused(refusal, effect) => (classify_code(refusal.code), *effect),
             Self::HalfDone(failure) => (failure.classify().0, Effect::Unknown),
         }
     }
+}
+
+/// The status of a request that was not answered by its deadline.
+pub(crate) fn late() -> Status {
+    Status::deadline_exceeded("there was no answer in time")
 }
 
 /// Sorts the codes of gRPC. Those that Google's own clients repeat are repeated here.
@@ -224,6 +263,17 @@ mod tests {
         ] {
             let status = Status::new(code, "");
             assert_eq!(classified(Failure::committing(&status)), (kind, false), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_driver_made_of_a_broken_connection_says_nothing_of_the_commit() {
+        for code in [Code::ResourceExhausted, Code::PermissionDenied, Code::Unavailable] {
+            let mut status = Status::new(code, "");
+            status.set_source(std::sync::Arc::new(std::io::Error::other("the connection broke")));
+            let failure = Failure::committing(&status);
+            assert!(!failure.is_refusal());
+            assert_eq!(classified(failure), (ErrorKind::ServiceUnavailable, true), "{code:?}");
         }
     }
 

@@ -7,14 +7,14 @@ use tokio::time::sleep;
 
 use crate::{
     backend::Store,
-    client::{Expect, Write},
+    client::{Call, Expect, Lane, Write},
     clock::Sent,
     error::Failure,
     grants::Known,
     layout::DocumentName,
     lookup::{Found, find},
     record::{expiry_fields, is_live},
-    retry::pauses,
+    retry::{pauses, rounds},
 };
 
 /// How a commit ended that was to move an expiry.
@@ -36,16 +36,17 @@ pub(crate) async fn extend(
 ) -> Result<ExtendOutcome, Failure> {
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
     let (asked, mut written) = (Sent::now(), false);
+    let call = store.client.call(Lane::Extend);
     if let Some((known, now)) = at_hand(store, lock.lock_id) {
         hint = Some(known.document.clone());
-        match move_expiry(store, lock.lock_id, known, now, ttl).await? {
+        match move_expiry(store, call, lock.lock_id, known, now, ttl).await? {
             Moved::Made { at } if is_too_early(now, at, asked.elapsed()) => written = true,
             Moved::Made { .. } => return Ok(extended(now, ttl)),
             Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
             Moved::Outdated => {}
         }
     }
-    let moved = ask(store, lock.lock_id, hint, ttl).await;
+    let moved = ask(store, call, lock.lock_id, hint, ttl).await;
     moved.map_err(|failure| if written { Failure::HalfDone(failure.into()) } else { failure })
 }
 
@@ -78,13 +79,15 @@ fn is_too_early(now: Timestamp, committed: Timestamp, took: Duration) -> bool {
 /// The time of the read is no earlier than that of the request, so a ttl after it is long enough.
 async fn ask(
     store: &Store,
+    call: Call,
     id: LockId,
     hint: Option<DocumentName>,
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
-    let mut pauses = pauses();
+    let mut rounds = rounds(call.deadline);
     loop {
-        let Some(Found { document, stored, at }) = find(store, id, hint.as_ref()).await? else {
+        let Some(Found { document, stored, at }) = find(store, call, id, hint.as_ref()).await?
+        else {
             store.grants.forget(id);
             return Ok(ExtendOutcome::NotHeld(NotHeld::NotFound));
         };
@@ -92,12 +95,12 @@ async fn ask(
             return Ok(ExtendOutcome::NotHeld(NotHeld::Expired));
         }
         let known = Known { document, version: stored.version, expires_at: stored.expires_at() };
-        match move_expiry(store, id, known, at, ttl).await? {
+        match move_expiry(store, call, id, known, at, ttl).await? {
             Moved::Made { .. } => return Ok(extended(at, ttl)),
             Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
             Moved::Outdated => {}
         }
-        sleep(pauses.next().ok_or(Failure::Contention)?).await;
+        rounds.next().await.ok_or(Failure::Contention)?;
     }
 }
 
@@ -112,6 +115,7 @@ async fn ask(
 /// answer is lost as well, the caller is told that it does not know, and ends the lock when it gives up.
 async fn move_expiry(
     store: &Store,
+    call: Call,
     id: LockId,
     known: Known,
     now: Timestamp,
@@ -124,7 +128,7 @@ async fn move_expiry(
         expiry_fields(expires_at),
         Expect::Version(known.version),
     );
-    let committed = match store.client.commit(vec![write]).await {
+    let committed = match store.client.commit(call, vec![write]).await {
         Ok(Some(committed)) => committed,
         Ok(None) => {
             store.grants.forget(id);
@@ -133,7 +137,13 @@ async fn move_expiry(
         Err(failure) => {
             // The version may be another one by now.
             store.grants.forget(id);
-            return Err(failure);
+            // The holder counts with the shorter of two expiries until it knows which one is stored, so
+            // not even a refusal is relied upon.
+            return Err(if failure.was_sent() {
+                Failure::HalfDone(failure.into())
+            } else {
+                failure
+            });
         }
     };
     let unread = || Failure::HalfDone(Failure::Unreadable("the version of the lock").into());
@@ -154,7 +164,9 @@ async fn move_expiry(
 async fn take_back(store: &Store, document: &DocumentName, revived: Expect) {
     let mut pauses = pauses();
     loop {
-        let deleted = store.client.commit(vec![Write::delete(document, revived)]).await;
+        // Each attempt has the time of an operation: the extend has used up its own.
+        let call = store.client.call(Lane::Extend);
+        let deleted = store.client.commit(call, vec![Write::delete(document, revived)]).await;
         let (failure, pause) = match (deleted, pauses.next()) {
             (Ok(_), _) => return,
             (Err(failure), pause) => (failure, pause),

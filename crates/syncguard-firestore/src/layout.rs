@@ -9,11 +9,15 @@ use crate::error::Failure;
 /// The longest id of a document, in bytes.
 const MAX_ID: usize = 1_500;
 
+/// How deep collections may be nested below the outermost one.
+const MAX_DEPTH: usize = 100;
+
 /// Where the documents are.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     keys: KeyLayout,
     database: String,
+    /// What the names of locks and those of counters begin with, up to the slash behind the collection.
     locks: String,
     fences: String,
 }
@@ -26,11 +30,13 @@ pub(crate) struct DocumentName(String);
 
 impl Layout {
     pub(crate) fn new(project: &str, database: &str, locks: &str, fences: &str) -> Self {
+        let database = format!("projects/{project}/databases/{database}");
+        let root = |collection: &str| format!("{database}/documents/{collection}/");
         Self {
             keys: KeyLayout::new("", MAX_ID, 0),
-            database: format!("projects/{project}/databases/{database}"),
-            locks: locks.to_owned(),
-            fences: fences.to_owned(),
+            locks: root(locks),
+            fences: root(fences),
+            database,
         }
     }
 
@@ -41,24 +47,27 @@ impl Layout {
 
     /// Names the lock of a key.
     ///
-    /// A key that is no id of a document has the hashed form as its id. The TypeScript SyncGuard fails
-    /// on such keys, so nobody else uses the plain one.
+    /// A key that the TypeScript SyncGuard accepts names the same document here and there, which may lie
+    /// below others: see [`path`]. Every other key is stored under its hash, where no one else looks.
     pub(crate) fn lock(&self, key: &LockKey) -> Result<DocumentName, Failure> {
-        let id = self.keys.lock_name(key)?;
-        let id = if is_id(&id) { id } else { self.keys.hashed_lock_name(key)? };
-        Ok(self.document(&self.locks, &id))
+        let name = self.keys.lock_name(key)?;
+        let hashed = || self.keys.hashed_lock_name(key);
+        let path = path(&name).map_or_else(hashed, |path| Ok(path.to_owned()))?;
+        Ok(DocumentName(format!("{}{path}", self.locks)))
     }
 
-    /// Names the fence counter of a lock: its id is derived from that of the lock.
+    /// Names the fence counter of a lock: its path is that of the lock, behind `fence:`.
     ///
-    /// A key has 512 bytes at the most, so the id always fits, and what begins with `fence:` is always
-    /// an id.
+    /// A key has at most 512 bytes, so its first segment always fits, and what begins with `fence:` is
+    /// always an id.
     pub(crate) fn fence(&self, lock: &DocumentName) -> DocumentName {
-        self.document(&self.fences, &format!("fence:{}", lock.id()))
+        let path = lock.0.strip_prefix(&self.locks).unwrap_or_default();
+        DocumentName(format!("{}fence:{path}", self.fences))
     }
 
-    fn document(&self, collection: &str, id: &str) -> DocumentName {
-        DocumentName(format!("{}/documents/{collection}/{id}", self.database))
+    /// Whether a lock lies below another document, where no query over the collection finds it.
+    pub(crate) fn is_nested(&self, lock: &DocumentName) -> bool {
+        lock.0.strip_prefix(&self.locks).is_some_and(|path| path.contains('/'))
     }
 }
 
@@ -70,11 +79,6 @@ impl DocumentName {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// What distinguishes it within its collection.
-    fn id(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or_default()
-    }
 }
 
 impl fmt::Debug for DocumentName {
@@ -83,8 +87,36 @@ impl fmt::Debug for DocumentName {
     }
 }
 
-/// Tells whether the service takes a text as the id of a document or a collection, as its documentation
-/// of limits has it.
+/// Returns the path that a key names for the TypeScript SyncGuard, below the collection of locks; `None`
+/// where that client or the service refuses the key.
+///
+/// That client passes the key to `collection("locks").doc(key)`, and the counter's name to
+/// `collection("fence_counters").doc("fence:" + key)`. Google's client for Node refuses `//`, splits at
+/// slashes, drops empty segments, and needs an odd number of them. So a slash at the end is dropped: `a/`
+/// is the document `a`, and both keys are one lock. One at the beginning would be dropped as well, but it
+/// is inside the counter's name, which then has a segment more: one of the two numbers is even.
+fn path(key: &str) -> Option<&str> {
+    let path = key.strip_suffix('/').unwrap_or(key);
+    let segments: Vec<_> = path.split('/').collect();
+    let (document, below) = segments.split_first()?;
+    let (below, odd) = below.as_chunks();
+    let accepted = odd.is_empty()
+        && below.len() <= MAX_DEPTH
+        && is_document_id(document)
+        && below.iter().all(|[collection, document]| is_id(collection) && is_document_id(document));
+    accepted.then_some(path)
+}
+
+/// Whether the service accepts a text as the id of a document: besides what [`is_id`] allows, numbers
+/// such as `__id7__`, as databases that came from Datastore have them.
+fn is_document_id(text: &str) -> bool {
+    let digits = text.strip_prefix("__id").and_then(|text| text.strip_suffix("__"));
+    let number = |digits: &str| digits.parse::<i64>().is_ok_and(|n| n.to_string() == digits);
+    is_id(text) || digits.is_some_and(number)
+}
+
+/// Tells whether the service takes a text as the id of a collection, as its documentation of limits has
+/// it.
 pub(crate) fn is_id(text: &str) -> bool {
     let reserved = text.len() >= 4 && text.starts_with("__") && text.ends_with("__");
     !(text.is_empty()
@@ -118,25 +150,72 @@ mod tests {
         assert_eq!(fence.as_str(), format!("{root}/fence_counters/fence:payment:42"));
     }
 
+    /// The path of a lock below its collection.
+    fn path_of(text: &str) -> String {
+        let lock = layout().lock(&key(text)).unwrap();
+        lock.as_str().split_once("/locks/").unwrap().1.to_owned()
+    }
+
     #[test]
-    fn the_counters_id_is_that_of_the_common_derivation_up_to_the_longest_key() {
-        for text in ["k", "fence:k", "a:b", &"x".repeat(512), &"é".repeat(256)] {
+    fn the_counters_path_is_that_of_the_common_derivation_up_to_the_longest_key() {
+        for text in ["k", "fence:k", "a:b", "a/b/c", &"x".repeat(512), &"é".repeat(256)] {
             let expected = KeyLayout::new("", 1_500, 0).fence_name(&key(text)).unwrap();
-            let lock = layout().lock(&key(text)).unwrap();
-            assert_eq!(layout().fence(&lock).id(), expected);
+            let counter = layout().fence(&layout().lock(&key(text)).unwrap());
+            assert_eq!(counter.as_str().split_once("/fence_counters/").unwrap().1, expected);
         }
     }
 
     #[test]
-    fn a_key_that_is_no_id_is_stored_under_its_hash() {
+    fn a_key_that_typescript_cannot_use_is_stored_under_its_hash() {
         let mut names = std::collections::HashSet::new();
-        for text in ["a/b", "/", "//", ".", "..", "__x__", "____", "a/__b__"] {
-            let lock = layout().lock(&key(text)).unwrap();
-            assert_eq!(lock.id().len(), 22, "{text:?}");
-            assert!(is_id(lock.id()) && names.insert(lock));
+        let deep = format!("a{}", "/b/c".repeat(101));
+        for text in [
+            "a/b",
+            "/",
+            "//",
+            ".",
+            "..",
+            "__x__",
+            "____",
+            "a/__b__",
+            "/a",
+            "/a/b",
+            "/a/b/c",
+            "a//",
+            "a//b",
+            "a//b/c",
+            "./b/c",
+            "a/./c",
+            "a/b/..",
+            "a/__id7__/c",
+            "__id07__",
+            &deep,
+        ] {
+            let path = path_of(text);
+            assert_eq!(path.len(), 22, "{text:?}");
+            assert!(is_id(&path) && names.insert(path));
         }
-        for text in ["...", "__", "___", "__x", "x__", "nul\0", "a b"] {
-            assert_eq!(layout().lock(&key(text)).unwrap().id(), text);
+    }
+
+    #[test]
+    fn a_key_that_typescript_accepts_is_the_path_that_it_is_there() {
+        let deep = format!("a{}", "/b/c".repeat(100));
+        for text in [
+            "...",
+            "__",
+            "___",
+            "__x",
+            "x__",
+            "nul\0",
+            "a b",
+            "a/b/c",
+            "tenant/42/invoice",
+            "__id7__",
+            "a/b/__id-2__",
+            &deep,
+        ] {
+            assert_eq!(path_of(text), text);
+            assert_eq!(path_of(&format!("{text}/")), text, "the slash at the end is dropped");
         }
     }
 

@@ -12,10 +12,12 @@ mod extend;
 mod grants;
 mod layout;
 mod lookup;
+mod nested;
 mod operate;
 mod record;
 mod release;
 mod retry;
+mod runtimes;
 mod targets;
 mod wait;
 

@@ -1,17 +1,16 @@
 //! Releasing and calling off.
 
 use syncguard_core::{Fence, LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
-use tokio::time::sleep;
 
 use crate::{
     acquire::Names,
     backend::Store,
-    client::{Document, Expect, Read, Write},
+    client::{Call, Document, Expect, Lane, Read, Write},
     error::Failure,
     layout::DocumentName,
     lookup::{Found, find},
     record::{Counter, Stored, counter_fields, is_live, mark_fields},
-    retry::pauses,
+    retry::rounds,
 };
 
 /// Ends the grant: one round trip where this client knows it, and two otherwise, or three if the key is not
@@ -20,38 +19,40 @@ use crate::{
 /// The lock is deleted on the condition of its version, so of all who try one succeeds, and nobody
 /// else's lock is touched. Whether the grant was still live then is judged by the time of the commit.
 pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
-    let id = lock.lock_id;
+    let (id, call) = (lock.lock_id, store.client.call(Lane::Release));
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
     // Whatever comes of it, the version that is known is not known to be there afterwards.
     if let Some(known) = store.grants.take(id) {
         let delete = Write::delete(&known.document, Expect::Version(known.version));
-        if let Some(committed) = store.client.commit(vec![delete]).await? {
+        if let Some(committed) = store.client.commit(call, vec![delete]).await? {
             return Ok(ended(is_live(known.expires_at, committed.at)));
         }
         hint = Some(known.document);
     }
-    ask(store, id, hint).await
+    ask(store, call, id, hint).await
 }
 
 /// Looks, and then ends the grant.
 async fn ask(
     store: &Store,
+    call: Call,
     id: LockId,
     hint: Option<DocumentName>,
 ) -> Result<ReleaseOutcome, Failure> {
-    let mut pauses = pauses();
+    let mut rounds = rounds(call.deadline);
     loop {
-        let Some(Found { document, stored, at }) = find(store, id, hint.as_ref()).await? else {
+        let Some(Found { document, stored, at }) = find(store, call, id, hint.as_ref()).await?
+        else {
             return Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound));
         };
         if !stored.is_live(at) {
             return Ok(ended(false));
         }
         let delete = Write::delete(&document, Expect::Version(stored.version));
-        if let Some(committed) = store.client.commit(vec![delete]).await? {
+        if let Some(committed) = store.client.commit(call, vec![delete]).await? {
             return Ok(ended(is_live(stored.expires_at(), committed.at)));
         }
-        sleep(pauses.next().ok_or(Failure::Contention)?).await;
+        rounds.next().await.ok_or(Failure::Contention)?;
     }
 }
 
@@ -80,14 +81,15 @@ fn ended(live: bool) -> ReleaseOutcome {
 /// otherwise go through. It begins where the lock beside it stands, so that no fence goes back.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let names = store.names(key)?;
-    let mut pauses = pauses();
+    let call = store.client.call(Lane::Release);
+    let mut rounds = rounds(call.deadline);
     loop {
-        let read = store.client.read([&names.lock, &names.fence]).await?;
-        if store.client.commit(called_off(&names, id, key, read)).await?.is_some() {
+        let read = store.client.read(call, [&names.lock, &names.fence]).await?;
+        if store.client.commit(call, called_off(&names, id, key, read)).await?.is_some() {
             store.grants.forget(id);
             return Ok(());
         }
-        sleep(pauses.next().ok_or(Failure::Contention)?).await;
+        rounds.next().await.ok_or(Failure::Contention)?;
     }
 }
 

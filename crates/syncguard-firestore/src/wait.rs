@@ -30,22 +30,22 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// through, so that it has is news by itself; so is a new stream after a broken one. Where there is no
 /// stream to be had this never resolves, and the caller's schedule takes over.
 pub(crate) async fn released(store: &Store, key: &LockKey) {
-    let Ok(name) = store.layout.lock(key) else {
-        // Without a name there is no lock either; an attempt says so.
+    let (Ok(name), Ok(waiters)) = (store.layout.lock(key), store.waiters.here()) else {
+        // Without a name or a runtime there is no lock either; an attempt reports that.
         return std::future::pending().await;
     };
-    let seat = Seat::take(&store.waiters.targets, name);
+    let seat = Seat::take(&waiters.targets, name);
     let mut news = std::pin::pin!(seat.news.notified());
     // Heard from here on, before anybody is asked to listen.
     news.as_mut().enable();
-    store.waiters.listen(&store.client);
+    waiters.listen(&store.client);
     if seat.is_first() {
-        store.waiters.targets.wanted.notify_one();
+        waiters.targets.wanted.notify_one();
     }
     news.await;
 }
 
-/// All who wait, and the one stream on which their documents are listened to.
+/// All waiters of a runtime, and the one stream on which their documents are listened to.
 #[derive(Default)]
 pub(crate) struct Waiters {
     targets: Arc<Targets>,
@@ -54,7 +54,7 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Starts the listener if there is none any more: its runtime may have ended.
+    /// Starts the listener, unless it runs.
     fn listen(&self, client: &Arc<Client>) {
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {

@@ -7,7 +7,9 @@ impl MemoryBackend {
         let mut slots = self.lock();
         match slots.held_by(lock_id, self.now()).map(|(key, _)| key) {
             Ok(key) => {
-                slots.vacate(&key);
+                let woken = slots.vacate(&key);
+                drop(slots);
+                woken.wake();
                 ReleaseOutcome::Released
             }
             Err(why) => ReleaseOutcome::NotHeld(why),
@@ -20,7 +22,9 @@ impl MemoryBackend {
         let now = self.now();
         slots.abandon(lock_id, now);
         if let Ok(key) = slots.held_by(lock_id, now).map(|(key, _)| key) {
-            slots.vacate(&key);
+            let woken = slots.vacate(&key);
+            drop(slots);
+            woken.wake();
         }
     }
 
@@ -29,7 +33,9 @@ impl MemoryBackend {
         let now = self.now();
         let slot = slots.by_key.get(key)?;
         let record = slot.record(key, slot.live(now)?, now);
-        slots.vacate(key);
+        let woken = slots.vacate(key);
+        drop(slots);
+        woken.wake();
         Some(record)
     }
 }

@@ -7,7 +7,7 @@ use syncguard_core::{
     Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, NotHeld, Owner, Timestamp,
 };
 
-use crate::wait::Waiters;
+use crate::wait::{Waiters, Woken};
 
 /// How long the mark of an abandoned id is kept. An acquire that is still on its way waits in this
 /// very process for its first poll; no task is left unpolled for that long.
@@ -89,12 +89,12 @@ impl Slots {
         }
     }
 
-    /// Empties a slot and tells those who wait for its key.
-    pub(crate) fn vacate(&mut self, key: &LockKey) -> Option<Held> {
-        let held = self.by_key.get_mut(key)?.held.take()?;
+    /// Empties a slot. Returns those who wait for its key.
+    pub(crate) fn vacate(&mut self, key: &LockKey) -> Woken {
+        let held = self.by_key.get_mut(key).and_then(|slot| slot.held.take());
+        let Some(held) = held else { return Woken::default() };
         self.by_id.remove(&held.lock_id);
-        self.waiters.notify(key);
-        Some(held)
+        self.waiters.of(key)
     }
 
     /// Marks an id so that nothing is granted under it any more.

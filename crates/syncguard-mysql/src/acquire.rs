@@ -43,7 +43,8 @@ pub(crate) async fn acquire(
                 let Some(outcome) = outcome(&row, request)? else { continue };
                 if matches!(outcome, AcquireOutcome::Granted(_)) && value::<i64>(&row, "made")? == 0
                 {
-                    harden(store).await?;
+                    // The grant stands, whatever becomes of this.
+                    harden(store).await.map_err(Failure::doubtful)?;
                 }
                 return Ok(outcome);
             }

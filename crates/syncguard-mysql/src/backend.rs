@@ -15,8 +15,22 @@ use crate::{
 
 /// Keeps locks in MySQL or MariaDB. Cheap to clone; the clones share their connections.
 ///
-/// It needs a tokio runtime with its timer and its I/O on. Its connections are closed when the last clone
-/// is dropped.
+/// # Runtimes
+///
+/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and its I/O
+/// enabled: connections live on it, and statements run on it, whichever runtime calls. Once that runtime
+/// has been shut down, every operation fails at once with
+/// [`Internal`](syncguard_core::ErrorKind::Internal), and nothing is applied. A `current_thread` runtime
+/// that no one drives does not answer; open the backend on a runtime that is always driven.
+///
+/// # Order
+///
+/// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
+/// connection is never used. An acquire that would wait for a connection for longer than the
+/// [connect timeout](MysqlConfig::connect_timeout) is refused at once with
+/// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
+///
+/// Its connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct MysqlBackend(Arc<Store>);
 

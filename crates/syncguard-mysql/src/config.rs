@@ -105,17 +105,20 @@ impl MysqlConfig {
         self
     }
 
-    /// Sets how many connections there are at the most.
+    /// Sets how many connections there are at most: at least 2, because one is kept for extends and
+    /// releases.
     ///
-    /// Each does one operation at a time; what comes meanwhile queues.
+    /// Each does one operation at a time; what comes meanwhile queues. One that ends sessions whose answer
+    /// did not come is not counted.
     #[must_use]
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Sets how long it may take to get a connection. An operation whose time runs out has changed
-    /// nothing.
+    /// Sets how long an operation may wait for a connection. One whose time runs out has changed
+    /// nothing. An acquire that would wait for longer is refused at once; an extend waits for as long as
+    /// its caller does.
     ///
     /// Keep the sum of this and the statement timeout below the request timeout of the lock layer
     /// (10 s by default).
@@ -126,8 +129,8 @@ impl MysqlConfig {
     }
 
     /// Sets how long a statement may run. MariaDB gives up one that takes longer; MySQL does so only
-    /// with one that waits for a lock. Half a second later, the answer is not waited for any more
-    /// either.
+    /// with one that waits for a lock. Half a second later, the outcome is unknown, and the session is
+    /// ended from another connection.
     #[must_use]
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;

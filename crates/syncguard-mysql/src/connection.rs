@@ -1,66 +1,90 @@
 //! Running statements.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use sqlx::mysql::MySqlRow;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use syncguard_core::pool::{Lease, MAX_ENDING, Pool, Priority, Reply, call};
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
+    conflict::Conflicts,
     error::{Effect, Failure},
-    pool::{Leased, Pool},
+    pool::Server,
     statement::{Answer, Statement},
 };
-
-/// How often a statement that the server undid by itself, to get out of a conflict, is run again.
-const CONFLICTS: usize = 8;
 
 /// How long an answer may take beyond the time after which the server gives a statement up.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 
 /// All connections of a backend.
 pub(crate) struct Connections {
-    pub(crate) pool: Arc<Pool>,
+    pub(crate) pool: Pool<Server>,
     /// How long a statement may run.
     pub(crate) statement_timeout: Duration,
+    /// The runtime on which the backend was opened. Connections live on it, and statements run on it.
+    pub(crate) runtime: Handle,
 }
 
 impl Connections {
-    /// Runs a statement that gives one row.
+    /// Runs a statement that gives one row, behind all that keeps or gives back a lock.
     pub(crate) async fn row(self: &Arc<Self>, statement: Statement) -> Result<MySqlRow, Failure> {
-        let row = self.run(statement).await?.rows.into_iter().next();
+        self.row_for(Priority::Acquire, statement).await
+    }
+
+    /// Runs a statement that gives one row.
+    pub(crate) async fn row_for(
+        self: &Arc<Self>,
+        priority: Priority,
+        statement: Statement,
+    ) -> Result<MySqlRow, Failure> {
+        let row = self.run_for(priority, statement).await?.rows.into_iter().next();
         row.ok_or(Failure::Unreadable("answer"))
     }
 
-    /// Runs a statement in a transaction of its own, and gives its answer.
-    ///
-    /// It runs in a task of its own. In the caller's, a future that is left alone after its first
-    /// poll would keep the connection from everybody else, and one that is dropped would leave it in
-    /// the middle of an answer. Dropping the future gives up its place in the queue for a connection;
-    /// a statement that was sent is carried to its end, and its connection given back.
+    /// Runs a statement, behind all that keeps or gives back a lock, and gives its answer.
     pub(crate) async fn run(self: &Arc<Self>, statement: Statement) -> Result<Answer, Failure> {
-        let effect = statement.effect();
-        let caller = CancellationToken::new();
-        let _gone = caller.clone().drop_guard();
-        let connections = self.clone();
-        let task = tokio::spawn(async move { connections.repeat(&statement, &caller).await });
-        task.await.unwrap_or(Err(Failure::CutOff(effect)))
+        self.run_for(Priority::Acquire, statement).await
     }
 
-    async fn repeat(
-        &self,
-        statement: &Statement,
-        caller: &CancellationToken,
+    /// Runs a statement in a transaction of its own, in a task of its own, and gives its answer.
+    ///
+    /// Dropping the future gives up its place in the queue for a connection; a statement that was sent
+    /// is carried to its end, and its connection given back.
+    pub(crate) async fn run_for(
+        self: &Arc<Self>,
+        priority: Priority,
+        statement: Statement,
     ) -> Result<Answer, Failure> {
-        let (mut conflicts, mut repeats) = (0, 0);
+        let (connections, effect) = (self.clone(), statement.effect());
+        let running =
+            |reply| async move { connections.run_to_end(priority, &statement, reply).await };
+        let reply = call(&self.runtime, running).await;
+        reply.unwrap_or_else(|interrupted| Err(Failure::interrupted(interrupted, effect)))
+    }
+
+    async fn run_to_end(
+        &self,
+        priority: Priority,
+        statement: &Statement,
+        mut reply: Reply<Result<Answer, Failure>>,
+    ) {
+        reply.started();
+        let (mut conflicts, mut repeats) = (Conflicts::default(), 0);
         loop {
             let leased = tokio::select! {
                 biased;
-                () = caller.cancelled() => return Err(Failure::CutOff(Effect::None)),
-                leased = self.pool.lease() => leased?,
+                () = reply.caller_gone() => return,
+                leased = self.pool.lease(priority) => leased,
             };
-            match self.run_on(leased, statement).await {
-                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS => conflicts += 1,
+            let leased = match leased {
+                Ok(leased) => leased,
+                Err(error) => return reply.send(Err(conflicts.settle(error.into()))),
+            };
+            reply.sending();
+            match self.run_on(leased, statement, &mut reply).await {
+                Err(failure) if conflicts.may_run_again(&failure) => {
+                    conflicts.pause(&failure).await;
+                }
                 // A connection may have been lost long ago without anybody noticing.
                 Err(failure)
                     if failure.is_broken()
@@ -69,20 +93,52 @@ impl Connections {
                 {
                     repeats += 1;
                 }
-                outcome => return outcome,
+                outcome => {
+                    return reply.send(outcome.map_err(|failure| conflicts.settle(failure)));
+                }
             }
         }
     }
 
-    async fn run_on(&self, mut leased: Leased, statement: &Statement) -> Result<Answer, Failure> {
-        let running = statement.run(leased.connection());
-        let answer = timeout(self.statement_timeout + ON_THE_WAY, running).await;
-        let answer = answer.unwrap_or(Err(Failure::TimedOut(statement.effect())));
+    async fn run_on(
+        &self,
+        mut leased: Lease<Server>,
+        statement: &Statement,
+        reply: &mut Reply<Result<Answer, Failure>>,
+    ) -> Result<Answer, Failure> {
+        let Some(answer) = self.answer(&mut leased, statement, reply).await else {
+            leased.abandon();
+            self.pool.suspect_idle();
+            return Err(Failure::TimedOut(statement.effect()));
+        };
         if answer.as_ref().is_err_and(Failure::is_broken) {
-            // It is dropped. The others probably broke as well.
-            self.pool.drop_idle();
+            drop(leased);
+            self.pool.suspect_idle();
         } else {
             leased.give_back();
+        }
+        answer
+    }
+
+    /// Waits for the answer to a statement, for as long as it may take.
+    ///
+    /// MySQL gives up no statement that writes, and neither server a commit that waits. So the session
+    /// is then ended from another connection. Where it could not be named, to close the connection would
+    /// not end it: the caller is answered, and the connection keeps its place while the answer may still
+    /// come.
+    async fn answer(
+        &self,
+        leased: &mut Lease<Server>,
+        statement: &Statement,
+        reply: &mut Reply<Result<Answer, Failure>>,
+    ) -> Option<Result<Answer, Failure>> {
+        let own = leased.connection();
+        let has_session = own.session.is_some();
+        let mut answering = pin!(statement.run(&mut own.connection));
+        let answer = timeout(self.statement_timeout + ON_THE_WAY, &mut answering).await.ok();
+        if answer.is_none() && !has_session {
+            reply.send(Err(Failure::TimedOut(statement.effect())));
+            let _ = timeout(MAX_ENDING, answering).await;
         }
         answer
     }

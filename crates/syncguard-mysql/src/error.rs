@@ -1,9 +1,10 @@
 //! All that can go wrong here, and what it means to a caller.
 
-use std::time::Duration;
-
 use sqlx::mysql::MySqlDatabaseError;
-use syncguard_core::{Error, ErrorKind, Fence, Operation};
+use syncguard_core::{
+    Error, ErrorKind, Fence, Operation,
+    pool::{Interrupted, LeaseError},
+};
 
 /// Says what went wrong, in this crate's terms.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +27,12 @@ pub(crate) enum Failure {
     NoTable,
     #[error("a connection does not keep its {0}: is there a proxy in between?")]
     Unpinned(String),
-    #[error("no connection within {0:?}")]
-    Unconnected(Duration),
+    #[error(transparent)]
+    Unleased(#[from] LeaseError<Self>),
+    #[error("there is no tokio runtime to open connections on")]
+    NoRuntime,
+    #[error("the runtime on which the backend was opened has been shut down")]
+    RuntimeEnded,
     #[error("the server could not be connected to: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
     #[error("no answer in time")]
@@ -37,6 +42,9 @@ pub(crate) enum Failure {
     CutOff(Effect),
     #[error("{}", explain(.0))]
     Driver(#[source] sqlx::Error, Effect),
+    /// A failure by itself certain to have changed nothing, after one that may have.
+    #[error("{0}")]
+    Doubtful(Box<Self>),
 }
 
 /// Says what a statement that failed may have changed.
@@ -54,24 +62,40 @@ const ADVICE_BINLOG: &str = "set binlog_format = ROW or MIXED";
 
 /// The errors of the server that are told apart, by their numbers, from
 /// <https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html> and
-/// <https://mariadb.com/kb/en/mariadb-error-codes/>: what each is to a caller, and what to do where
-/// the server's own words leave one guessing. What is not here is `Internal`.
-const NUMBERS: &[(&[u16], ErrorKind, &str)] = &[
+/// <https://mariadb.com/kb/en/mariadb-error-codes/>: what each is to a caller, whether the statement is
+/// certain to have changed nothing, and what to do where the server's own words leave one guessing.
+/// What is not here is `Internal`, and may have changed something.
+///
+/// The server reports those of `Effect::None` before it begins to commit: it refuses the statement, or
+/// undoes it. A statement that is stopped from outside, or that a hook of the replication refuses, is
+/// undone as well where that happens before its commit; the number does not say whether it did.
+const NUMBERS: &[Entry] = &[
     // The user, the password, the host, the rights.
-    (&[1045, 1130, 1251, 1275, 1524, 1698], ErrorKind::AuthFailed, ""),
-    (&[1044, 1142, 1143, 1227], ErrorKind::AuthFailed, ADVICE_RIGHTS),
-    (&[1046, 1049], ErrorKind::InvalidArgument, ""),
-    (&[1054, 1146], ErrorKind::Internal, ADVICE_SCHEMA),
-    (&[1290, 1792, 1836], ErrorKind::ServiceUnavailable, ADVICE_PRIMARY),
-    (&[1665], ErrorKind::Internal, ADVICE_BINLOG),
+    (&[1045, 1130, 1251, 1275, 1524, 1698], ErrorKind::AuthFailed, Effect::None, ""),
+    (&[1044, 1142, 1143, 1227], ErrorKind::AuthFailed, Effect::None, ADVICE_RIGHTS),
+    (&[1046, 1049], ErrorKind::InvalidArgument, Effect::None, ""),
+    (&[1054, 1146], ErrorKind::Internal, Effect::None, ADVICE_SCHEMA),
+    (&[1290, 1792, 1836], ErrorKind::ServiceUnavailable, Effect::None, ADVICE_PRIMARY),
+    (&[1665], ErrorKind::Internal, Effect::None, ADVICE_BINLOG),
+    (&[DUPLICATE], ErrorKind::Internal, Effect::None, ""),
     // It ran for too long: MariaDB, MySQL.
-    (&[1969, 3024], ErrorKind::NetworkTimeout, ""),
-    // Full: connections, disk, memory, locks.
-    (&[1040, 1203, 1226, 1021, 1114, 1037, 1041, 1135, 1206], ErrorKind::ServiceUnavailable, ""),
+    (&[1969, 3024], ErrorKind::NetworkTimeout, Effect::Unknown, ""),
+    // Full: connections, memory, locks, tables.
+    (
+        &[1040, 1203, 1226, 1114, 1037, 1041, 1135, 1206],
+        ErrorKind::ServiceUnavailable,
+        Effect::None,
+        "",
+    ),
+    // The disk.
+    (&[1021], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
     // A node of a cluster that is not ready, or a change of its primary.
-    (&[1047, 3100, 3101], ErrorKind::ServiceUnavailable, ""),
-    // It waited for too long, was undone to get out of a conflict, or was stopped by an operator.
-    (&[WAITED_TOO_LONG, DEADLOCK, 1317], ErrorKind::ServiceUnavailable, ""),
+    (&[1047], ErrorKind::ServiceUnavailable, Effect::None, ""),
+    (&[3100, 3101], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
+    // It waited for too long, or was undone to get out of a conflict.
+    (&[WAITED_TOO_LONG, DEADLOCK, CHANGED], ErrorKind::ServiceUnavailable, Effect::None, ""),
+    // An operator stopped it.
+    (&[1317], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
 ];
 
 /// The server waited too long for a lock, and undid the statement.
@@ -80,10 +104,14 @@ const WAITED_TOO_LONG: u16 = 1205;
 /// Statements waited for each other. The server undid this one, and it may be run again.
 const DEADLOCK: u16 = 1213;
 
+/// With snapshot isolation, the row was changed while the statement waited for it. MariaDB undid the
+/// statement, and it may be run again.
+const CHANGED: u16 = 1020;
+
 const DUPLICATE: u16 = 1062;
 
-/// The server is full.
-const PASSING: [u16; 2] = [1040, 1203];
+/// The server is full, or going down.
+const PASSING: [u16; 3] = [1040, 1203, 1053];
 
 /// The server gives up the connection: it shuts down, somebody or something ended the connection, or it
 /// failed in the middle of a commit.
@@ -94,15 +122,32 @@ impl Failure {
     /// Sorts what the driver reports of a statement that could do `effect` at all, after `changed`
     /// rows were changed by those that it was sent with.
     ///
-    /// An error by which the server gives up a statement alone also undoes it. One by which it gives
-    /// up the connection says nothing of what came before.
+    /// An error says of its own statement alone whether that changed anything.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect, changed: u64) -> Self {
-        match number(&source) {
-            Some(number) if !ENDS_CONNECTION.contains(&number) && changed == 0 => {
-                Self::Driver(source, Effect::None)
-            }
-            _ => Self::Driver(source, effect),
+        let undone = entry(&source).is_some_and(|entry| entry.2 == Effect::None);
+        let effect = if undone && changed == 0 { Effect::None } else { effect };
+        Self::Driver(source, effect)
+    }
+
+    /// Says of a failure that an attempt before it may have changed something.
+    pub(crate) fn doubtful(self) -> Self {
+        match self.effect() {
+            Effect::None => Self::Doubtful(Box::new(self)),
+            Effect::Unknown => self,
         }
+    }
+
+    /// Says of a statement with an effect that its task ended before it replied.
+    pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
+        match interrupted {
+            Interrupted::NotStarted => Self::RuntimeEnded,
+            Interrupted::NotSent => Self::CutOff(Effect::None),
+            Interrupted::Sent => Self::CutOff(effect),
+        }
+    }
+
+    pub(crate) fn effect(&self) -> Effect {
+        self.classify().1
     }
 
     /// Says of a failure that it came before anything was asked of the connection.
@@ -124,14 +169,22 @@ impl Failure {
         }
     }
 
-    /// Tells whether the server undid the statement to get out of a conflict.
+    /// Returns whether the server undid the statement to get out of a conflict.
+    ///
+    /// One that waited too long for a lock is none: it is not run again, because its wait was the
+    /// limit.
     pub(crate) fn is_conflict(&self) -> bool {
-        matches!(self, Self::Driver(source, _) if number(source) == Some(DEADLOCK))
+        matches!(self, Self::Driver(source, _)
+            if [Some(DEADLOCK), Some(CHANGED)].contains(&number(source)))
     }
 
-    /// Tells whether a unique index refused the statement.
+    /// Returns whether a unique index refused the statement.
     pub(crate) fn is_duplicate(&self) -> bool {
-        matches!(self, Self::Driver(source, _) if number(source) == Some(DUPLICATE))
+        match self {
+            Self::Driver(source, _) => number(source) == Some(DUPLICATE),
+            Self::Doubtful(failure) => failure.is_duplicate(),
+            _ => false,
+        }
     }
 
     /// Tells whether connecting may succeed a moment later.
@@ -149,17 +202,28 @@ impl Failure {
     pub(crate) fn into_error(self, operation: Operation) -> Error {
         let (kind, effect) = self.classify();
         let detail = self.to_string();
-        let error = match self {
-            Self::Core(error) => return error,
-            Self::Connecting(source) | Self::Driver(source, _) => {
-                Error::new(kind, operation).with_source(source)
-            }
-            _ => Error::new(kind, operation),
+        let error = Error::new(kind, operation);
+        let error = match (error.may_have_applied(), effect) {
+            (_, Effect::None) => error.not_applied(),
+            (true, Effect::Unknown) => error,
+            // The kind would say that nothing was applied.
+            (false, Effect::Unknown) => Error::new(ErrorKind::ServiceUnavailable, operation),
         };
-        let error = error.with_detail(detail);
-        match effect {
-            Effect::None => error.not_applied(),
-            Effect::Unknown => error,
+        match self {
+            Self::Core(error) => error,
+            failure => match failure.into_source() {
+                Some(source) => error.with_detail(detail).with_source(source),
+                None => error.with_detail(detail),
+            },
+        }
+    }
+
+    fn into_source(self) -> Option<Box<dyn std::error::Error + Send + Sync>> {
+        match self {
+            Self::Connecting(source) | Self::Driver(source, _) => Some(source.into()),
+            Self::Unleased(unleased) => Some(unleased.into()),
+            Self::Doubtful(failure) => failure.into_source(),
+            _ => None,
         }
     }
 
@@ -169,17 +233,23 @@ impl Failure {
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
             Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
-            Self::FenceLimit | Self::NoTable | Self::Unpinned(_) => {
-                (ErrorKind::Internal, Effect::None)
-            }
+            Self::FenceLimit
+            | Self::NoTable
+            | Self::Unpinned(_)
+            | Self::NoRuntime
+            | Self::RuntimeEnded => (ErrorKind::Internal, Effect::None),
             // A statement was carried out, and what it says makes no sense.
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
-            Self::Unconnected(_) => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Unleased(unleased) => {
+                let kind = unleased.cause().map(|cause| cause.classify().0);
+                (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
+            }
             Self::Unmarked => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
             Self::Connecting(source) => (kind(source), Effect::None),
             Self::Driver(source, effect) => (kind(source), *effect),
+            Self::Doubtful(failure) => (failure.classify().0, Effect::Unknown),
         }
     }
 }
@@ -199,7 +269,9 @@ fn kind(source: &sqlx::Error) -> ErrorKind {
     }
 }
 
-fn entry(source: &sqlx::Error) -> Option<&'static (&'static [u16], ErrorKind, &'static str)> {
+type Entry = (&'static [u16], ErrorKind, Effect, &'static str);
+
+fn entry(source: &sqlx::Error) -> Option<&'static Entry> {
     let number = number(source)?;
     NUMBERS.iter().find(|(numbers, ..)| numbers.contains(&number))
 }
@@ -207,7 +279,7 @@ fn entry(source: &sqlx::Error) -> Option<&'static (&'static [u16], ErrorKind, &'
 /// Gives the driver's words, which are the server's, and advice.
 fn explain(source: &sqlx::Error) -> String {
     match entry(source) {
-        Some((_, _, advice)) if !advice.is_empty() => format!("{source}: {advice}"),
+        Some((.., advice)) if !advice.is_empty() => format!("{source}: {advice}"),
         _ => source.to_string(),
     }
 }

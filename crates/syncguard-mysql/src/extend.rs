@@ -1,6 +1,6 @@
 //! Extending.
 
-use syncguard_core::{ExtendOutcome, LockId, NotHeld, Timestamp, Ttl};
+use syncguard_core::{ExtendOutcome, LockId, NotHeld, Timestamp, Ttl, pool::Priority};
 
 use crate::{backend::Store, error::Failure, lookup::GRACE_MS, statement::Statement};
 
@@ -17,7 +17,7 @@ pub(crate) async fn extend(
         .text(lock_id.as_str())
         .integer(ttl.as_millis())
         .integer(GRACE_MS);
-    let answer = store.connections.run(statement).await?;
+    let answer = store.connections.run_for(Priority::Extend, statement).await?;
     if answer.changed == 0 {
         return Ok(ExtendOutcome::NotHeld(NotHeld::Unknown));
     }

@@ -4,6 +4,7 @@ mod acquire;
 mod backend;
 mod check;
 mod config;
+mod conflict;
 mod connection;
 mod error;
 mod extend;

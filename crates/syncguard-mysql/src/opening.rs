@@ -6,6 +6,8 @@ use sqlx::{
     ConnectOptions,
     mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow},
 };
+use syncguard_core::pool::{Limits, MIN_SIZE, Pool};
+use tokio::runtime::Handle;
 
 use crate::{
     MysqlConfig,
@@ -13,15 +15,16 @@ use crate::{
     connection::Connections,
     error::Failure,
     lookup::text,
-    pool::Pool,
+    pool::Server,
     sql::{Sql, settings},
     statement::Statement,
     table::Table,
 };
 
 /// What a connection must say of itself, in the words of MySQL 8 and of MariaDB.
-const PINNED: [(&str, &str); 6] = [
+const PINNED: [(&str, &str); 7] = [
     ("autocommit", "ON"),
+    ("innodb_snapshot_isolation", "OFF"),
     ("sql_mode", "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"),
     ("time_zone", "+00:00"),
     ("transaction_isolation", "READ-COMMITTED"),
@@ -29,16 +32,27 @@ const PINNED: [(&str, &str); 6] = [
     ("unique_checks", "ON"),
 ];
 
+/// How long one attempt to open a connection may take at least, whatever its waiters are ready to
+/// wait: one that is given up half-way has cost the server as much as one that succeeds.
+const OPENING: Duration = Duration::from_secs(5);
+
 impl MysqlConfig {
     /// Opens what operations work with. Nothing is known of the table yet.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
         self.validate()?;
         let table = Table::new(&self.table)?;
         let settings = Settings::new(self.lock_timeout, self.statement_timeout);
-        let pool = Pool::new(self.plain(), settings, self.max_connections, self.connect_timeout);
+        let limits = Limits {
+            size: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+            wait: self.connect_timeout,
+            open: self.connect_timeout.max(OPENING),
+        };
+        let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
+        let server = Server { options: self.plain(), settings };
+        let pool = Pool::new(server, limits, runtime.clone());
         pool.open_first().await?;
         let statement_timeout = self.statement_timeout;
-        let connections = Connections { pool: Arc::new(pool), statement_timeout };
+        let connections = Connections { pool, statement_timeout, runtime };
         Ok(Store { connections: Arc::new(connections), sql: Sql::new(&table), table })
     }
 
@@ -54,7 +68,10 @@ impl MysqlConfig {
         let longest = self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout);
         for (rule, holds) in [
             ("the address names no database", self.options.get_database().is_some()),
-            ("there is to be at least one connection", self.max_connections > 0),
+            (
+                "max_connections must be at least 2: one connection is kept for extends and releases",
+                self.max_connections as usize >= MIN_SIZE,
+            ),
             (
                 "a timeout is shorter than 10 ms",
                 self.connect_timeout.min(self.statement_timeout) >= Duration::from_millis(10),
@@ -92,8 +109,9 @@ impl Settings {
         let answer = setting.digits(&self.statement_timeout).run(connection).await;
         let answer = answer.map_err(Failure::in_opening)?;
         match answer.rows.iter().find(|row| !is_pinned(row)) {
-            // One of the two names of the isolation level, or both.
-            None if answer.rows.len() >= PINNED.len() - 1 => Ok(()),
+            // The isolation level has one of its two names, or both, and not every server knows
+            // snapshot isolation.
+            None if answer.rows.len() >= PINNED.len() - 2 => Ok(()),
             None => Err(Failure::Unreadable("settings")),
             Some(row) => Err(Failure::Unpinned(name_of(row).to_owned())),
         }
@@ -121,6 +139,7 @@ mod tests {
         for bad in [
             MysqlConfig::from_url("mysql://h").unwrap(),
             config().max_connections(0),
+            config().max_connections(1),
             config().connect_timeout(Duration::ZERO),
             config().statement_timeout(Duration::from_millis(9)),
             config().lock_timeout(Duration::from_millis(1_500)),

@@ -1,163 +1,108 @@
-//! The connections of a backend.
+//! How connections are opened, tested, and ended at the server; the pool itself is the core's.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
-    ConnectOptions,
+    ConnectOptions, Connection,
     mysql::{MySqlConnectOptions, MySqlConnection},
 };
-use tokio::{
-    runtime::{Handle, Id},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout_at},
+use syncguard_core::pool::Manager;
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    error::Failure,
+    lookup::{text, value},
+    opening::Settings,
+    sql::sessions,
+    statement::Statement,
 };
 
-use crate::{error::Failure, opening::Settings};
+/// How long to be polite to a connection that is given up.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long to wait before connecting again to a server that is starting or full.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long to wait for sessions to end before that is tried over another connection, and how often to
+/// look.
+const ENDING: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(10);
 
-/// How long an unused connection is kept, and how long any. The first spares the server, the second
-/// lets clients find their way after it has moved.
-const IDLE: Duration = Duration::from_secs(10 * 60);
-const LIFE: Duration = Duration::from_secs(30 * 60);
-
-/// A stack of connections that nobody else uses.
-///
-/// The driver's own pool sends a message over each connection that comes back and waits for the
-/// answer, so that each operation costs two round trips. It does so because callers may leave a
-/// connection in any state, such as inside a transaction. Statements of this crate begin none and run
-/// to their end or lose their connection, so that what comes back is as it was.
-pub(crate) struct Pool {
-    options: MySqlConnectOptions,
-    settings: Settings,
-    connect_timeout: Duration,
-    turns: Arc<Semaphore>,
-    /// The one that was used last is on top, so that those that are too many grow old.
-    idle: Mutex<Vec<Idle>>,
+/// The server, and how connections to it begin.
+pub(crate) struct Server {
+    pub(crate) options: MySqlConnectOptions,
+    pub(crate) settings: Settings,
 }
 
-struct Idle {
-    own: Own,
-    since: Instant,
+/// A connection of our own.
+pub(crate) struct Own {
+    pub(crate) connection: MySqlConnection,
+    /// None where the server does not show it.
+    pub(crate) session: Option<Session>,
 }
 
-struct Own {
-    connection: MySqlConnection,
-    opened: Instant,
-    /// A connection ends with the runtime that it was opened on.
-    runtime: Id,
+/// A session of the server. Its number may mean something else at another server behind the same
+/// address, so our end of the connection goes with it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    id: i64,
+    host: String,
 }
 
-/// A connection that is in use. It is closed unless it is given back.
-pub(crate) struct Leased {
-    own: Own,
-    pool: Arc<Pool>,
-    turn: OwnedSemaphorePermit,
-}
+impl Manager for Server {
+    type Connection = Own;
+    type Error = Failure;
+    type Session = Session;
 
-impl Pool {
-    pub(crate) fn new(
-        options: MySqlConnectOptions,
-        settings: Settings,
-        size: u32,
-        connect_timeout: Duration,
-    ) -> Self {
-        let size = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
-        let turns = Arc::new(Semaphore::new(size));
-        Self { options, settings, connect_timeout, turns, idle: Mutex::default() }
+    async fn open(&self) -> Result<Own, Failure> {
+        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
+        self.settings.pin(&mut connection).await?;
+        let sessions = Session::all(&mut connection, "CONNECTION_ID()").await?;
+        Ok(Own { connection, session: sessions.into_iter().next() })
     }
 
-    /// Opens the first connection, without any patience for a server that is not there.
-    pub(crate) async fn open_first(&self) -> Result<(), Failure> {
-        let own = self.open_once(Instant::now() + self.connect_timeout).await?;
-        self.take_back(own);
-        Ok(())
+    async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
+        own.connection.ping().await.map_err(Failure::Connecting)
     }
 
-    /// Gives a connection. If it fails, nothing was sent.
-    pub(crate) async fn lease(self: &Arc<Self>) -> Result<Leased, Failure> {
-        let deadline = Instant::now() + self.connect_timeout;
-        let Ok(Ok(turn)) = timeout_at(deadline, self.turns.clone().acquire_owned()).await else {
-            return Err(Failure::Unconnected(self.connect_timeout));
-        };
-        let own = match self.newest() {
-            Some(own) => own,
-            None => self.open(deadline).await?,
-        };
-        Ok(Leased { own, pool: self.clone(), turn })
+    fn is_transient(&self, failure: &Failure) -> bool {
+        failure.passes()
     }
 
-    /// Drops what is not in use.
-    pub(crate) fn drop_idle(&self) {
-        self.idle().clear();
+    fn session(&self, own: &Own) -> Option<Session> {
+        own.session.clone()
     }
 
-    fn newest(&self) -> Option<Own> {
-        let here = Handle::current().id();
-        let mut idle = self.idle();
-        let usable = |idle: &Idle| {
-            idle.own.runtime == here
-                && idle.since.elapsed() < IDLE
-                && idle.own.opened.elapsed() < LIFE
-        };
-        std::iter::from_fn(|| idle.pop()).find(usable).map(|idle| idle.own)
-    }
-
-    /// Opens a connection, also to a server that only just starts.
-    async fn open(&self, deadline: Instant) -> Result<Own, Failure> {
+    async fn end(&self, ending: &[Session]) -> Result<Vec<bool>, Failure> {
+        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
+        let looking = Instant::now();
         loop {
-            match self.open_once(deadline).await {
-                Err(failure) if failure.passes() && Instant::now() + PAUSE < deadline => {
-                    sleep(PAUSE).await;
-                }
-                opened => return opened,
+            let mut alive = Session::all(&mut connection, "ID").await?;
+            alive.retain(|session| ending.contains(session));
+            if alive.is_empty() || looking.elapsed() > ENDING {
+                // Closed by the system at the latest.
+                let _ = timeout(FAREWELL, connection.close()).await;
+                return Ok(ending.iter().map(|session| !alive.contains(session)).collect());
             }
+            for session in alive {
+                let kill = Statement::read(&Arc::from("KILL CONNECTION $1")).integer(session.id);
+                // It may have ended by itself.
+                let _ = kill.run(&mut connection).await;
+            }
+            sleep(LOOK).await;
         }
-    }
-
-    async fn open_once(&self, deadline: Instant) -> Result<Own, Failure> {
-        let opening = async {
-            let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
-            self.settings.pin(&mut connection).await?;
-            Ok::<_, Failure>(connection)
-        };
-        let connection = match timeout_at(deadline, opening).await {
-            Ok(opened) => opened?,
-            Err(_) => return Err(Failure::Unconnected(self.connect_timeout)),
-        };
-        Ok(Own { connection, opened: Instant::now(), runtime: Handle::current().id() })
-    }
-
-    fn take_back(&self, own: Own) {
-        let now = Instant::now();
-        let mut idle = self.idle();
-        if now.duration_since(own.opened) < LIFE {
-            idle.push(Idle { own, since: now });
-        }
-        if idle.first().is_some_and(|oldest| now.duration_since(oldest.since) > IDLE) {
-            idle.remove(0);
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        // Nothing panics while it is locked.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Leased {
-    pub(crate) fn connection(&mut self) -> &mut MySqlConnection {
-        &mut self.own.connection
-    }
-
-    /// Gives back a connection that is as it was.
-    pub(crate) fn give_back(self) {
-        self.pool.take_back(self.own);
-        // Whoever takes the turn over finds the connection.
-        drop(self.turn);
+impl Session {
+    /// Gives the sessions of this user whose number is the same as what `id` stands for.
+    async fn all(connection: &mut MySqlConnection, id: &str) -> Result<Vec<Self>, Failure> {
+        let answer = Statement::read(&sessions()).digits(id).run(connection).await;
+        let rows = answer.map_err(Failure::in_opening)?.rows;
+        let session = |row| {
+            let host = text(row, "host").unwrap_or_default().to_owned();
+            Ok(Self { id: value(row, "id")?, host })
+        };
+        rows.iter().map(session).collect()
     }
 }

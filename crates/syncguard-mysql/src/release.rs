@@ -1,6 +1,6 @@
 //! Releasing and abandoning.
 
-use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
+use syncguard_core::{LockId, NotHeld, ReleaseOutcome, pool::Priority};
 
 use crate::{
     backend::Store,
@@ -19,7 +19,7 @@ const MARK: u8 = 0xff;
 /// Ends a live grant.
 pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOutcome, Failure> {
     let statement = Statement::write(&store.sql.release).text(lock_id.as_str()).integer(GRACE_MS);
-    Ok(match store.connections.run(statement).await?.changed {
+    Ok(match store.connections.run_for(Priority::Release, statement).await?.changed {
         0 => ReleaseOutcome::NotHeld(NotHeld::Unknown),
         _ => ReleaseOutcome::Released,
     })
@@ -49,7 +49,9 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId) -> Result<(), Failur
     mark.extend_from_slice(lock_id.as_str().as_bytes());
     for _ in 0..ROUNDS {
         let statement = Statement::write(&store.sql.abandon).text(lock_id.as_str()).bytes(&mark);
-        if value::<i64>(&store.connections.row(statement).await?, "marked")? != 0 {
+        if value::<i64>(&store.connections.row_for(Priority::Release, statement).await?, "marked")?
+            != 0
+        {
             return Ok(());
         }
     }

@@ -7,15 +7,28 @@ pub(crate) fn text(table: &Table) -> String {
     table.fill(include_str!("sql/schema.sql"))
 }
 
+/// How much of the table is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Missing,
+    Incomplete,
+    Complete,
+}
+
 /// Makes the table where it is missing.
 ///
-/// It looks first: who may not make tables need not where there is nothing to make.
+/// It looks first: who may not make tables need not where there is nothing to make. A table that
+/// exists is never altered, and no statement is sent that would wait for those who use it. To make
+/// one waits for no longer than the lock timeout, after which the server withdraws the request.
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
-    if is_complete(store).await? {
-        return Ok(());
+    match state(store).await? {
+        State::Complete => Ok(()),
+        State::Incomplete => Err(Failure::NoTable),
+        State::Missing => {
+            store.connections.run(Statement::write(&store.sql.schema)).await?;
+            verify(store).await
+        }
     }
-    store.connections.run(Statement::write(&store.sql.schema)).await?;
-    verify(store).await
 }
 
 /// Fails where the table is missing, or is not as it should be.
@@ -24,6 +37,15 @@ pub(crate) async fn verify(store: &Store) -> Result<(), Failure> {
 }
 
 pub(crate) async fn is_complete(store: &Store) -> Result<bool, Failure> {
+    Ok(state(store).await? == State::Complete)
+}
+
+async fn state(store: &Store) -> Result<State, Failure> {
     let statement = Statement::read(&store.sql.schema_state).text(store.table.name());
-    Ok(value::<i64>(&store.connections.row(statement).await?, "complete")? != 0)
+    let row = store.connections.row(statement).await?;
+    Ok(match (value::<i64>(&row, "present")?, value::<i64>(&row, "complete")?) {
+        (0, _) => State::Missing,
+        (_, 0) => State::Incomplete,
+        _ => State::Complete,
+    })
 }

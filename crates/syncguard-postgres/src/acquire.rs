@@ -9,21 +9,33 @@ use crate::{
     backend::Store,
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
     keys::StoredKey,
-    lookup::{GRACE_MS, fence, owner, text, timestamp},
+    lookup::{GRACE_MS, fence, owner, text, timestamp, value},
     statement::Statement,
 };
 
-/// How often to ask for a key that was free when the statement began and taken when its turn came.
-const ROUNDS: usize = 4;
+/// What the attempts do about the advisory lock of the key, one after the other, while other clients keep
+/// deciding who gets it.
+///
+/// The last but one waits in the queue of the advisory lock. That is what keeps a client from starving
+/// beside TypeScript clients, which queue there for each attempt, even at a key that is held.
+const ATTEMPTS: [Turn; 4] = [Turn::Try, Turn::Try, Turn::Wait, Turn::Try];
 
-/// Grants the key, or says who has it: one statement, which is a transaction by itself.
+/// Whether an attempt waits for the advisory lock of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Try = 0,
+    Wait = 1,
+}
+
+/// Grants the key, or returns who holds it: one statement, which is a transaction by itself.
 ///
-/// The statement reads what stands first, so that contenders neither write nor queue. Where nothing
-/// does, it queues for the key's advisory lock and writes, on conditions that are tested on the
-/// latest versions of the rows. If they do not hold, the key has changed hands while it queued, and
-/// asking again tells who has it now.
+/// The statement first reads who holds the key, so that contenders neither write nor wait. If no one
+/// does, it tries the key's advisory lock, and writes the grant if it gets it. If it does not, another
+/// client is deciding who gets the key. Then a statement that writes nothing waits for the decision,
+/// and the next attempt finds the other client's grant. Who comes too late writes nothing, and no fence
+/// is lost.
 ///
-/// Where the key was seen held a moment ago, only its first part is sent at first.
+/// Where the key was seen held a moment ago, only the first part of the statement is sent at first.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -53,8 +65,12 @@ async fn attempt(
             return Ok(outcome);
         }
     }
-    for _ in 0..ROUNDS {
-        let row = store.connections.row(statement(store, request, key)).await.map_err(refusal)?;
+    for (number, turn) in ATTEMPTS.into_iter().enumerate() {
+        if number == 1 {
+            store.connections.row(Statement::read(&store.sql.turn).text(&key.key)).await?;
+        }
+        let row = store.connections.row(statement(store, request, key, turn)).await;
+        let row = row.map_err(refusal)?;
         if let Some(outcome) = standing(&row, request)? {
             return Ok(outcome);
         }
@@ -73,7 +89,7 @@ fn look(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
         .integer(GRACE_MS)
 }
 
-fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
+fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey, turn: Turn) -> Statement {
     Statement::write(&store.sql.acquire)
         .text(&key.key)
         .text(request.lock_id.as_str())
@@ -81,9 +97,9 @@ fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statem
         .integer(request.ttl.as_millis())
         .text(&key.fence_key)
         .text(&key.user_key)
-        .text_or_null(request.owner.as_ref().map(Owner::as_str))
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
-        .text(&store.lock_timeout)
+        .text_or_null(request.owner.as_ref().map(Owner::as_str))
+        .short(turn as i32)
 }
 
 /// Tells what a violated constraint means. Either way the statement was undone as a whole.
@@ -106,7 +122,8 @@ fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutco
     let grant = Grant { fence, expires_at: timestamp(row, "expires_at_ms")? };
     let now = timestamp(row, "now_ms")?;
     let holder = if lock_id != request.lock_id.as_str() {
-        Some(Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE))
+        let holder = Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE);
+        Some(if value(row, "notifies")? { holder } else { holder.silent() })
     } else if grant.expires_at.is_live(now, Capabilities::GRACE) {
         return Ok(Some(AcquireOutcome::Granted(grant)));
     } else {

@@ -9,15 +9,36 @@ use syncguard_core::{
 };
 
 use crate::{
-    PostgresConfig, acquire, check, connection::Connections, error::Failure, extend, lookup,
-    operate, release, schema, sightings::Sightings, sql::Sql, tables::Tables, wait, wait::Waiters,
+    PostgresConfig, acquire, check,
+    connection::Connections,
+    error::Failure,
+    extend, lookup, operate, release, schema,
+    sightings::Sightings,
+    sql::{Columns, Sql, Surroundings},
+    tables::Tables,
+    wait,
+    wait::Waiters,
 };
 
 /// Keeps locks in PostgreSQL. Cheap to clone; the clones share their connections, and another one
 /// while anybody waits for a release.
 ///
-/// It needs a tokio runtime with its timer and its I/O on. Its own connections are closed when the last
-/// clone is dropped.
+/// # Runtimes
+///
+/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and its I/O
+/// enabled: connections live on it, and statements run on it, whichever runtime calls. Once that runtime
+/// has been shut down, every operation fails at once with
+/// [`Internal`](syncguard_core::ErrorKind::Internal), and nothing is applied. A `current_thread` runtime
+/// that no one drives does not answer; open the backend on a runtime that is always driven.
+///
+/// # Order
+///
+/// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
+/// connection is never used. An acquire that would wait for a connection for longer than the
+/// [connect timeout](PostgresConfig::connect_timeout) is refused at once with
+/// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
+///
+/// Its own connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct PostgresBackend(Arc<Store>);
 
@@ -27,10 +48,17 @@ pub(crate) struct Store {
     pub(crate) sql: Sql,
     pub(crate) tables: Tables,
     pub(crate) channel: String,
-    /// In milliseconds, as statements take it.
-    pub(crate) lock_timeout: String,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) schema: schema::Texts,
     pub(crate) waiters: Waiters,
     pub(crate) sightings: Sightings,
+}
+
+impl Store {
+    /// Uses the columns that the lock table has.
+    pub(crate) fn adapt(&mut self, columns: Columns) {
+        self.sql = Sql::new(&self.tables, &self.surroundings, columns);
+    }
 }
 
 impl PostgresBackend {
@@ -48,9 +76,13 @@ impl PostgresBackend {
         Self(Arc::new(store))
     }
 
-    /// Makes what is missing of the tables. Any number of clients may do so at once, and do it again.
+    /// Creates what is missing of the tables, and adds the columns that the tables of a TypeScript client
+    /// lack. Any number of clients may do so at once, and any number of times.
     ///
-    /// [`PostgresConfig::connect`] does so by itself unless it is told not to.
+    /// [`PostgresConfig::connect`] creates missing tables by itself, but never changes one that exists.
+    /// Columns that are added are used by backends that connect afterwards. Adding them fails one acquire
+    /// and one release on each connection of a running TypeScript client ("cached plan must not change
+    /// result type"); Rust clients go on.
     ///
     /// # Errors
     ///
@@ -58,11 +90,13 @@ impl PostgresBackend {
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there are tables of these names that
     ///   are not as they should be.
     /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
-    ///   be reached.
+    ///   be reached, and where a table that has to be changed is in use for longer than a second, or the
+    ///   lock timeout if that is shorter. The step never waits longer, because everyone who comes to use
+    ///   the table waits behind it.
     ///
     /// # Cancel safety
     ///
-    /// The tables are made as a whole or not at all.
+    /// Either everything is changed or nothing.
     pub async fn setup_schema(&self) -> Result<(), Error> {
         schema::set_up(&self.0).await.map_err(during(Operation::Connect))
     }

@@ -3,10 +3,17 @@
 use sqlx::postgres::PgRow;
 use syncguard_core::Finding;
 
-use crate::{backend::Store, error::Failure, lookup::value, schema, statement::Statement};
+use crate::{
+    backend::Store, error::Failure, lookup::value, schema, sql::Columns, statement::Statement,
+};
 
 /// The first version that this crate is made for, as PostgreSQL writes it: 12.
 const OLDEST: i32 = 120_000;
+
+const WITHOUT_OWNER: &str = "no owner is stored, and waiters poll at a short interval, because \
+                             grants of this library cannot be told from those of clients that \
+                             notify no one; run `syncguard schema --apply` or setup_schema and \
+                             connect again";
 
 /// Looks at the settings as the server makes them by itself, not as this backend asks for them: other
 /// clients of the same tables live by those.
@@ -15,9 +22,12 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let server = Server::read(&row)?;
     let mut findings = server.findings();
     // A server that is too old may not even take the statement.
-    if !schema::is_complete(store).await? {
+    let state = schema::State::read(store).await?;
+    if !state.usable {
         let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
         findings.push(Finding::grave("lock tables missing or incomplete", consequence));
+    } else if store.sql.columns == Columns::TypeScripts {
+        findings.push(Finding::warning("lock table without owner columns", WITHOUT_OWNER));
     }
     Ok(findings)
 }

@@ -117,11 +117,13 @@ impl PostgresConfig {
     ///   comes back; and one more unless the pool was made with `test_before_acquire(false)`.
     /// - Operations queue for a connection behind whatever else the pool is used for. A job that
     ///   holds a connection of the pool while it waits for a lock can keep the holder from
-    ///   releasing it.
-    /// - No statement timeout is set by the server; `lock_timeout` is, in each statement that waits.
-    /// - Where a caller's `begin` was cancelled, a connection may be inside a transaction that nobody
-    ///   ends. Each statement finds that out, changes nothing, closes the connection and is run on
-    ///   another one; a warning says so.
+    ///   releasing it. Among the operations of the backend, extends go first.
+    /// - The timeouts, read committed and synchronous commit are set for each transaction, in the text
+    ///   of the statement, whatever the sessions of the pool have set. So statements are not prepared,
+    ///   and the server plans each of them anew: some hundred microseconds.
+    /// - Where a caller's `begin` was cancelled, a connection may be inside a transaction that no one
+    ///   ends. Each statement detects that, changes nothing, closes the connection and is run on
+    ///   another one, and a warning is logged.
     ///
     /// Waiters listen on a connection of their own, opened by the pool's options and not counted by it.
     pub fn from_pool(pool: PgPool) -> Self {
@@ -152,25 +154,27 @@ impl PostgresConfig {
         self
     }
 
-    /// Refuses to make the tables. Connecting then fails where they are missing or incomplete.
+    /// Does not create the tables. Connecting then fails where they are missing or incomplete.
     #[must_use]
     pub fn existing_tables_only(mut self) -> Self {
         self.missing = Missing::Refuse;
         self
     }
 
-    /// Sets how many connections there are at the most, not counting the one that listens. For a
-    /// caller's pool, that pool decides.
+    /// Sets how many connections there are at most: at least 2, because one is kept for extends and
+    /// releases. For a caller's pool, that pool decides; one of a single connection keeps none.
     ///
-    /// Each does one operation at a time; what comes meanwhile queues.
+    /// Each does one operation at a time; what comes meanwhile queues. The connection that listens is not
+    /// counted, nor is one that ends sessions whose answer did not come.
     #[must_use]
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Sets how long it may take to get a connection. An operation whose time runs out has changed
-    /// nothing.
+    /// Sets how long an operation may wait for a connection. One whose time runs out has changed
+    /// nothing. An acquire that would wait for longer is refused at once; an extend waits for as long as
+    /// its caller does.
     ///
     /// Keep the sum of this and the statement timeout below the request timeout of the lock layer
     /// (10 s by default).
@@ -181,7 +185,9 @@ impl PostgresConfig {
     }
 
     /// Sets how long a statement may run. The server gives up one that takes longer, which then has
-    /// changed nothing; half a second later, the answer is not waited for any more either.
+    /// changed nothing. A commit that waits for a standby it does not give up: half a second later the
+    /// outcome is unknown, and the session is ended from another connection. In a pooler or a caller's
+    /// pool, where sessions cannot be told apart, the connection stays in use for up to 90 s more.
     #[must_use]
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
@@ -230,7 +236,9 @@ impl PostgresConfig {
         self
     }
 
-    /// Connects, makes the tables where they are missing, and looks at the server's settings.
+    /// Connects, creates the tables that do not exist, and looks at the server's settings. A table that
+    /// exists is left as it is: on the tables of a TypeScript client no owner is stored until
+    /// [`setup_schema`](Self::setup_schema) has added the columns.
     ///
     /// # Errors
     ///
@@ -246,11 +254,12 @@ impl PostgresConfig {
     ///   is to be [refused](UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<PostgresBackend, Error> {
         let connecting = async {
-            let store = self.open().await?;
-            match self.missing {
-                Missing::Create => schema::set_up(&store).await?,
+            let mut store = self.open().await?;
+            let columns = match self.missing {
+                Missing::Create => schema::create_missing(&store).await?,
                 Missing::Refuse => schema::verify(&store).await?,
-            }
+            };
+            store.adapt(columns);
             let refused = |failure: Failure| failure.into_error(Operation::Check);
             let checking = async { check::check(&store).await.map_err(refused) };
             self.unsafe_settings.enforce(checking).await?;
@@ -259,8 +268,11 @@ impl PostgresConfig {
         connecting.await.map_err(refused)
     }
 
-    /// Connects, makes what is missing of the tables, and disconnects. For those who give the service
-    /// itself a role that may not.
+    /// Connects, creates what is missing of the tables, adds the columns that the tables of a TypeScript
+    /// client lack, and disconnects. For services whose own role may not, and for operators.
+    ///
+    /// Adding columns fails one acquire and one release on each connection of a running TypeScript
+    /// client ("cached plan must not change result type").
     ///
     /// # Errors
     ///
@@ -270,8 +282,8 @@ impl PostgresConfig {
         making.await.map_err(refused)
     }
 
-    /// Gives the statements that make the tables, for those who keep their own migrations. They can be
-    /// run again and again, as one transaction.
+    /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own
+    /// migrations. They can be run any number of times, as one transaction.
     ///
     /// # Errors
     ///
@@ -279,7 +291,8 @@ impl PostgresConfig {
     /// break their rule.
     pub fn schema_sql(&self) -> Result<String, Error> {
         let tables = Tables::new(&self.locks, &self.counters).map_err(refused)?;
-        Ok(schema::text(&tables))
+        let texts = schema::Texts::new(&tables, self.lock_timeout, self.statement_timeout);
+        Ok(texts.everything())
     }
 }
 

@@ -1,12 +1,16 @@
 //! Running statements.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions, postgres::PgRow};
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use syncguard_core::pool::{MAX_ENDING, Priority, Reply, call};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 use crate::{
+    backoff::pause,
     error::{Effect, Failure},
     pool::{Leased, Source},
     statement::{Sending, Statement, is_sound},
@@ -36,48 +40,65 @@ pub(crate) struct Connections {
     pub(crate) limits: Limits,
     /// By which a connection is opened that is as the server makes it.
     pub(crate) plain: PgConnectOptions,
+    /// The runtime on which the backend was opened. Connections live on it, and statements run on it.
+    pub(crate) runtime: Handle,
 }
 
+type Rows = Result<Vec<PgRow>, Failure>;
+
 impl Connections {
-    /// Runs a statement that gives one row.
+    /// Runs a statement that gives one row, behind all that keeps or gives back a lock.
     pub(crate) async fn row(self: &Arc<Self>, statement: Statement) -> Result<PgRow, Failure> {
-        let row = self.rows(statement).await?.into_iter().next();
+        self.row_for(Priority::Acquire, statement).await
+    }
+
+    /// Runs a statement that gives one row.
+    pub(crate) async fn row_for(
+        self: &Arc<Self>,
+        priority: Priority,
+        statement: Statement,
+    ) -> Result<PgRow, Failure> {
+        let row = self.run(priority, statement).await?.into_iter().next();
         row.ok_or(Failure::Unreadable("answer"))
     }
 
-    /// Runs a statement in a transaction of its own, and gives its rows.
-    ///
-    /// It runs in a task of its own. In the caller's, a future that is left alone after its first
-    /// poll would keep the connection from everybody else, and one that is dropped would leave it in
-    /// the middle of an answer. Dropping the future gives up its place in the queue for a connection;
-    /// a statement that was sent is carried to its end, and its connection given back.
-    pub(crate) async fn rows(
-        self: &Arc<Self>,
-        statement: Statement,
-    ) -> Result<Vec<PgRow>, Failure> {
-        let effect = statement.effect();
-        let caller = CancellationToken::new();
-        let _gone = caller.clone().drop_guard();
-        let connections = self.clone();
-        let task = tokio::spawn(async move { connections.run(&statement, &caller).await });
-        task.await.unwrap_or(Err(Failure::CutOff(effect)))
+    /// Runs a statement, behind all that keeps or gives back a lock, and gives its rows.
+    pub(crate) async fn rows(self: &Arc<Self>, statement: Statement) -> Rows {
+        self.run(Priority::Acquire, statement).await
     }
 
-    async fn run(
-        &self,
-        statement: &Statement,
-        caller: &CancellationToken,
-    ) -> Result<Vec<PgRow>, Failure> {
+    /// Runs a statement in a transaction of its own, in a task of its own.
+    ///
+    /// Dropping the future gives up its place in the queue for a connection; a statement that was sent
+    /// is carried to its end, and its connection given back.
+    async fn run(self: &Arc<Self>, priority: Priority, statement: Statement) -> Rows {
+        let (connections, effect) = (self.clone(), statement.effect());
+        let running =
+            |reply| async move { connections.run_to_end(priority, &statement, reply).await };
+        let reply = call(&self.runtime, running).await;
+        reply.unwrap_or_else(|interrupted| Err(Failure::interrupted(interrupted, effect)))
+    }
+
+    async fn run_to_end(&self, priority: Priority, statement: &Statement, mut reply: Reply<Rows>) {
+        reply.started();
         let (mut unsound, mut conflicts, mut repeats) = (0, 0, 0);
         loop {
             let leased = tokio::select! {
                 biased;
-                () = caller.cancelled() => return Err(Failure::CutOff(Effect::None)),
-                leased = self.source.lease(self.limits.connect_timeout) => leased?,
+                () = reply.caller_gone() => return,
+                leased = self.source.lease(priority) => leased,
             };
-            match self.run_on(leased, statement).await {
+            let leased = match leased {
+                Ok(leased) => leased,
+                Err(failure) => return reply.send(Err(failure)),
+            };
+            reply.sending();
+            match self.run_on(leased, statement, &mut reply).await {
                 Err(Failure::Unsound) if unsound < self.limits.patience => unsound += 1,
-                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS => conflicts += 1,
+                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS => {
+                    conflicts += 1;
+                    sleep(pause(conflicts)).await;
+                }
                 // A connection may have been lost long ago without anybody noticing.
                 Err(failure)
                     if failure.is_broken()
@@ -86,7 +107,7 @@ impl Connections {
                 {
                     repeats += 1;
                 }
-                outcome => return outcome,
+                outcome => return reply.send(outcome),
             }
         }
     }
@@ -95,12 +116,11 @@ impl Connections {
         &self,
         mut leased: Leased,
         statement: &Statement,
-    ) -> Result<Vec<PgRow>, Failure> {
-        let Limits { statement_timeout, sending, .. } = self.limits;
-        let answering = statement.run(leased.connection(), sending);
-        let Ok(answer) = timeout(statement_timeout + ON_THE_WAY, answering).await else {
-            leased.discard();
-            self.source.drop_idle();
+        reply: &mut Reply<Rows>,
+    ) -> Rows {
+        let Some(answer) = self.answer(&mut leased, statement, reply).await else {
+            leased.abandon();
+            self.source.suspect_idle();
             return Err(Failure::TimedOut(statement.effect()));
         };
         match answer.map_err(|source| Failure::driver(source, statement.effect())) {
@@ -118,7 +138,7 @@ impl Connections {
             }
             Err(failure) if failure.is_broken() => {
                 leased.discard();
-                self.source.drop_idle();
+                self.source.suspect_idle();
                 Err(failure)
             }
             Err(failure) => {
@@ -128,36 +148,80 @@ impl Connections {
         }
     }
 
+    /// Waits for the answer to a statement, for as long as it may take.
+    ///
+    /// The server gives up a statement by itself, but not a commit that waits for a standby. Where its
+    /// session is ours, it is then ended from another connection. Where it is a pooler's, or that of
+    /// the caller's pool, it is not known, and to close the connection would not end it. So the caller
+    /// is answered, and the connection keeps its place while the answer may still come.
+    async fn answer(
+        &self,
+        leased: &mut Leased,
+        statement: &Statement,
+        reply: &mut Reply<Rows>,
+    ) -> Option<Result<Vec<PgRow>, sqlx::Error>> {
+        let Limits { statement_timeout, sending, .. } = self.limits;
+        let has_session = leased.has_session();
+        let mut answering = pin!(statement.run(leased.connection(), sending));
+        let answer = timeout(statement_timeout + ON_THE_WAY, &mut answering).await.ok();
+        if answer.is_none() && !has_session {
+            reply.send(Err(Failure::TimedOut(statement.effect())));
+            let _ = timeout(MAX_ENDING, answering).await;
+        }
+        answer
+    }
+
+    /// Runs what needs a connection of its own, on the runtime of the backend.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let running = |mut reply: Reply<_>| async move {
+            reply.started();
+            reply.send(work.await);
+        };
+        let reply = call(&self.runtime, running).await;
+        reply.unwrap_or_else(|interrupted| Err(Failure::interrupted(interrupted, Effect::None)))
+    }
+
     /// Runs a statement that gives one row, on a connection as others of this role get it. Where the
     /// connections are the caller's, they are what others get.
     pub(crate) async fn plain_row(
         self: &Arc<Self>,
         statement: Statement,
     ) -> Result<PgRow, Failure> {
-        if let Source::Callers(_) = self.source {
+        if let Source::Callers { .. } = self.source {
             return self.row(statement).await;
         }
-        let mut connection = self.open_plain().await?;
-        let answering = statement.run(&mut connection, Sending::Whole);
-        let answer = timeout(self.limits.statement_timeout, answering).await;
-        let answer = answer.map_err(|_| Failure::TimedOut(statement.effect()))?;
-        let rows = answer.map_err(|source| Failure::driver(source, statement.effect()))?;
-        // It is closed in any case.
-        let _ = timeout(ON_THE_WAY, connection.close()).await;
-        rows.into_iter().next().ok_or(Failure::Unreadable("answer"))
+        let connections = self.clone();
+        let asking = async move {
+            let mut connection = connections.open_plain().await?;
+            let answering = statement.run(&mut connection, Sending::Whole);
+            let answer = timeout(connections.limits.statement_timeout, answering).await;
+            let answer = answer.map_err(|_| Failure::TimedOut(statement.effect()))?;
+            let rows = answer.map_err(|source| Failure::driver(source, statement.effect()))?;
+            // It is closed in any case.
+            let _ = timeout(ON_THE_WAY, connection.close()).await;
+            rows.into_iter().next().ok_or(Failure::Unreadable("answer"))
+        };
+        self.apart(asking).await
     }
 
     /// Runs a text of several statements as one transaction, on a connection of its own.
-    pub(crate) async fn run_text(&self, text: String) -> Result<(), Failure> {
-        let mut connection = self.open_plain().await?;
-        let running = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection);
-        match timeout(self.limits.statement_timeout, running).await {
-            Ok(done) => done.map_err(|source| Failure::driver(source, Effect::None))?,
-            Err(_) => return Err(Failure::TimedOut(Effect::None)),
+    pub(crate) async fn run_text(self: &Arc<Self>, text: String) -> Result<(), Failure> {
+        let connections = self.clone();
+        let running = async move {
+            let mut connection = connections.open_plain().await?;
+            let running = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection);
+            match timeout(connections.limits.statement_timeout, running).await {
+                Ok(done) => done.map_err(|source| Failure::driver(source, Effect::None))?,
+                Err(_) => return Err(Failure::TimedOut(Effect::None)),
+            };
+            // It is closed in any case.
+            let _ = timeout(ON_THE_WAY, connection.close()).await;
+            Ok(())
         };
-        // It is closed in any case.
-        let _ = timeout(ON_THE_WAY, connection.close()).await;
-        Ok(())
+        self.apart(running).await
     }
 
     /// Opens a connection that asks for no settings.

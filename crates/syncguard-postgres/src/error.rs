@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use syncguard_core::{Error, ErrorKind, Fence, Operation};
+use syncguard_core::{
+    Error, ErrorKind, Fence, Operation,
+    pool::{Interrupted, LeaseError},
+};
 
 /// Says what went wrong, in this crate's terms.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,12 @@ pub(crate) enum Failure {
     NoTables,
     #[error("no connection within {0:?}")]
     Unconnected(Duration),
+    #[error(transparent)]
+    Unleased(#[from] LeaseError<Self>),
+    #[error("there is no tokio runtime to open connections on")]
+    NoRuntime,
+    #[error("the runtime on which the backend was opened has been shut down")]
+    RuntimeEnded,
     #[error("the server could not be connected to: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
     #[error("every connection was inside a transaction that nobody ended")]
@@ -80,11 +89,12 @@ const STATES: &[(&str, ErrorKind, &str)] = &[
 /// Serialisation failures and deadlocks: the server undid the statement, and it may be run again.
 const CONFLICTS: [&str; 2] = ["40001", "40P01"];
 
-/// The transaction had failed before the statement came.
-const IN_FAILED_TRANSACTION: &str = "25P02";
+/// The statement came inside a transaction that had failed, or that had read something before the
+/// preamble set its isolation level.
+const INSIDE_TRANSACTION: [&str; 2] = ["25P02", "25001"];
 
-/// Starting, and full.
-const PASSING: [&str; 2] = ["57P03", "53300"];
+/// Starting, or going down, or full.
+const PASSING: [&str; 4] = ["57P01", "57P02", "57P03", "53300"];
 
 pub(crate) const UNIQUE_VIOLATION: &str = "23505";
 pub(crate) const NOT_NULL_VIOLATION: &str = "23502";
@@ -96,9 +106,18 @@ impl Failure {
     /// up the connection says nothing of what came before.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect) -> Self {
         match database_error(&source) {
-            Some(error) if error.code() == IN_FAILED_TRANSACTION => Self::Unsound,
+            Some(error) if INSIDE_TRANSACTION.contains(&error.code()) => Self::Unsound,
             Some(error) if !ends_connection(error) => Self::Driver(source, Effect::None),
             _ => Self::Driver(source, effect),
+        }
+    }
+
+    /// Says of a statement with an effect that its task ended before it replied.
+    pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
+        match interrupted {
+            Interrupted::NotStarted => Self::RuntimeEnded,
+            Interrupted::NotSent => Self::CutOff(Effect::None),
+            Interrupted::Sent => Self::CutOff(effect),
         }
     }
 
@@ -143,6 +162,7 @@ impl Failure {
             Self::Connecting(source) | Self::Driver(source, _) => {
                 Error::new(kind, operation).with_source(source)
             }
+            Self::Unleased(unleased) => Error::new(kind, operation).with_source(unleased),
             _ => Error::new(kind, operation),
         };
         let error = error.with_detail(detail);
@@ -158,10 +178,16 @@ impl Failure {
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
             Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
-            Self::FenceLimit | Self::NoTables => (ErrorKind::Internal, Effect::None),
+            Self::FenceLimit | Self::NoTables | Self::NoRuntime | Self::RuntimeEnded => {
+                (ErrorKind::Internal, Effect::None)
+            }
             // A statement was carried out, and what it says makes no sense.
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unconnected(_) | Self::Unsound => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Unleased(unleased) => {
+                let kind = unleased.cause().map(|cause| cause.classify().0);
+                (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
+            }
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
             Self::Connecting(source) => (kind(source), Effect::None),

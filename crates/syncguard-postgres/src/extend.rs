@@ -1,7 +1,7 @@
 //! Extending.
 
 use sqlx::Row;
-use syncguard_core::{ExtendOutcome, LockId, NotHeld, Timestamp, Ttl};
+use syncguard_core::{ExtendOutcome, LockId, NotHeld, Timestamp, Ttl, pool::Priority};
 
 use crate::{backend::Store, error::Failure, lookup::GRACE_MS, statement::Statement};
 
@@ -16,9 +16,8 @@ pub(crate) async fn extend(
     let statement = Statement::write(&store.sql.extend)
         .text(lock_id.as_str())
         .integer(ttl.as_millis())
-        .integer(GRACE_MS)
-        .text(&store.lock_timeout);
-    let row = store.connections.row(statement).await?;
+        .integer(GRACE_MS);
+    let row = store.connections.row_for(Priority::Extend, statement).await?;
     let expires_at: Option<i64> =
         row.try_get("expires_at_ms").map_err(|_| Failure::Unreadable("expires_at_ms"))?;
     Ok(match expires_at.map(Timestamp::from_unix_millis) {

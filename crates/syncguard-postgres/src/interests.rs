@@ -1,7 +1,8 @@
-//! The keys that somebody waits for.
+//! The keys that tasks wait for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet, hash_map::Entry},
+    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,9 +11,9 @@ use tokio::{sync::Notify, time::Instant};
 
 /// How long a key is watched when nobody waits for it any more. Who waits for a lock that is fought
 /// over comes back in no time.
-const LINGER: Duration = Duration::from_secs(10);
+pub(crate) const LINGER: Duration = Duration::from_secs(10);
 
-/// All keys that somebody waits for, or did a moment ago.
+/// All keys that a task waits for, or did a moment ago.
 #[derive(Default)]
 pub(crate) struct Interests {
     table: Mutex<Table>,
@@ -22,7 +23,11 @@ pub(crate) struct Interests {
 
 #[derive(Default)]
 struct Table {
-    keys: HashMap<String, Interest>,
+    keys: HashMap<Arc<str>, Interest>,
+    /// The keys that are not watched yet; perhaps some that are, or that have gone.
+    wanted: Vec<Arc<str>>,
+    /// The watched keys of each hash: hardly ever more than one.
+    hashes: HashMap<i32, Vec<Arc<str>>>,
     /// Whether a listener looks after them.
     attended: bool,
 }
@@ -34,32 +39,35 @@ struct Interest {
     news: Arc<Notify>,
 }
 
-/// Whether releases of a key are told to us, and by which name.
+/// Whether releases of a key are notified to us, and by which hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Wanted,
-    Watched { hash: i32 },
+    Watched { hash: i32, bucket: i32 },
 }
 
 /// A place among those who wait for a key.
 pub(crate) struct Seat<'a> {
     interests: &'a Interests,
-    key: String,
+    key: Arc<str>,
     pub(crate) news: Arc<Notify>,
 }
 
 impl<'a> Seat<'a> {
-    pub(crate) fn take(interests: &'a Interests, key: String) -> Self {
+    pub(crate) fn take(interests: &'a Interests, key: &str) -> Self {
         let mut table = interests.lock();
-        let interest = table.keys.entry(key.clone()).or_insert_with(|| Interest {
-            waiting: 0,
-            state: State::Wanted,
-            left_at: Instant::now(),
-            news: Arc::default(),
-        });
+        let known = table.keys.get_key_value(key).map(|(key, _)| key.clone());
+        let key = known.unwrap_or_else(|| table.add(key));
+        let interest = table.keys.entry(key.clone()).or_insert_with(Interest::new);
         interest.waiting += 1;
         let news = interest.news.clone();
         Self { interests, key, news }
+    }
+}
+
+impl Interest {
+    fn new() -> Self {
+        Self { waiting: 0, state: State::Wanted, left_at: Instant::now(), news: Arc::default() }
     }
 }
 
@@ -80,7 +88,7 @@ impl Interests {
 
     /// Says that a listener looks after the keys from now on; `false` if one did already.
     pub(crate) fn attend(&self) -> bool {
-        !std::mem::replace(&mut self.lock().attended, true)
+        !mem::replace(&mut self.lock().attended, true)
     }
 
     /// Says that the listener goes, if there is nothing left to look after. One who takes a seat
@@ -91,45 +99,97 @@ impl Interests {
         !table.attended
     }
 
-    /// Gives the keys that are not watched yet.
+    /// Takes the keys that are not watched yet. Those that cannot be watched are to be
+    /// [wanted again](Self::want).
     pub(crate) fn wanted(&self) -> Vec<String> {
-        let table = self.lock();
-        let wanted = table.keys.iter().filter(|(_, interest)| interest.state == State::Wanted);
-        wanted.map(|(key, _)| key.clone()).collect()
+        let mut table = self.lock();
+        let wanted = mem::take(&mut table.wanted);
+        let is_wanted =
+            |key: &Arc<str>| table.keys.get(key).is_some_and(|i| i.state == State::Wanted);
+        wanted.iter().filter(|key| is_wanted(key)).map(|key| key.as_ref().to_owned()).collect()
     }
 
-    /// Takes a key for watched from now on. What happened before may have gone unnoticed, so that is
-    /// news.
-    pub(crate) fn watched(&self, key: &str, hash: i32) {
-        if let Some(interest) = self.lock().keys.get_mut(key) {
-            interest.state = State::Watched { hash };
-            interest.news.notify_waiters();
+    /// Puts a key back among those that are not watched yet.
+    pub(crate) fn want(&self, key: &str) {
+        let mut table = self.lock();
+        if let Some((key, _)) = table.keys.get_key_value(key) {
+            let key = key.clone();
+            table.wanted.push(key);
         }
     }
 
-    /// Takes no key for watched any more: the connection is gone.
+    /// Regards a key as watched from now on, and wakes those who wait for it: what happened before may
+    /// have gone unnoticed.
+    pub(crate) fn watched(&self, key: &str, hash: i32, bucket: i32) {
+        let news = {
+            let mut table = self.lock();
+            let Table { keys, hashes, .. } = &mut *table;
+            let Some(interest) = keys.get_mut(key) else { return };
+            if interest.state == State::Wanted {
+                interest.state = State::Watched { hash, bucket };
+                hashes.entry(hash).or_default().push(key.into());
+            }
+            interest.news.clone()
+        };
+        news.notify_waiters();
+    }
+
+    /// Regards no key as watched any more: the connection is gone.
     pub(crate) fn want_all(&self) {
-        for interest in self.lock().keys.values_mut() {
+        let mut table = self.lock();
+        let Table { keys, wanted, hashes, .. } = &mut *table;
+        hashes.clear();
+        wanted.clear();
+        for (key, interest) in keys {
             interest.state = State::Wanted;
+            wanted.push(key.clone());
         }
     }
 
     /// Wakes all who wait for a key with this hash.
-    pub(crate) fn tell(&self, hash: i32) {
-        for interest in self.lock().keys.values() {
-            if interest.state == (State::Watched { hash }) {
-                interest.news.notify_waiters();
+    pub(crate) fn notify(&self, hash: i32) {
+        let news: Vec<_> = {
+            let table = self.lock();
+            let keys = table.hashes.get(&hash).into_iter().flatten();
+            keys.filter_map(|key| table.keys.get(key)).map(|i| i.news.clone()).collect()
+        };
+        for news in news {
+            news.notify_waiters();
+        }
+    }
+
+    /// Removes the keys that no task has waited for during `linger`.
+    pub(crate) fn sweep(&self, linger: Duration) {
+        let mut table = self.lock();
+        let Table { keys, hashes, .. } = &mut *table;
+        let idle = |i: &Interest| i.waiting == 0 && i.left_at.elapsed() > linger;
+        for (swept, interest) in keys.extract_if(|_, interest| idle(interest)) {
+            if let State::Watched { hash, .. } = interest.state
+                && let Entry::Occupied(mut entry) = hashes.entry(hash)
+            {
+                entry.get_mut().retain(|key| *key != swept);
+                if entry.get().is_empty() {
+                    entry.remove();
+                }
             }
         }
     }
 
-    /// Removes the keys that nobody has waited for during a while, and gives those that are watched.
-    pub(crate) fn sweep(&self) -> Vec<String> {
-        let mut table = self.lock();
-        let idle =
-            |interest: &Interest| interest.waiting == 0 && interest.left_at.elapsed() > LINGER;
-        let swept = table.keys.extract_if(|_, interest| idle(interest));
-        swept.filter(|(_, swept)| swept.state != State::Wanted).map(|(key, _)| key).collect()
+    /// Returns the buckets of the watched keys.
+    pub(crate) fn buckets(&self) -> HashSet<i32> {
+        let bucket = |interest: &Interest| match interest.state {
+            State::Watched { bucket, .. } => Some(bucket),
+            State::Wanted => None,
+        };
+        self.lock().keys.values().filter_map(bucket).collect()
+    }
+}
+
+impl Table {
+    fn add(&mut self, key: &str) -> Arc<str> {
+        let key: Arc<str> = key.into();
+        self.wanted.push(key.clone());
+        key
     }
 }
 
@@ -141,9 +201,11 @@ mod tests {
         task::Poll,
     };
 
+    use std::time::Duration;
+
     use tokio::sync::futures::OwnedNotified;
 
-    use super::{Interests, Seat};
+    use super::{Interests, LINGER, Seat};
 
     fn news(seat: &Seat<'_>) -> Pin<Box<OwnedNotified>> {
         let mut news = Box::pin(seat.news.clone().notified_owned());
@@ -158,26 +220,56 @@ mod tests {
     #[tokio::test]
     async fn a_release_wakes_those_who_wait_for_its_hash_and_no_others() {
         let interests = Interests::default();
-        let seats = ["a", "b", "a"].map(|key| Seat::take(&interests, key.to_owned()));
-        interests.watched("a", 1);
-        interests.watched("b", 2);
+        let seats = ["a", "b", "a", "c"].map(|key| Seat::take(&interests, key));
+        assert_eq!(interests.wanted(), ["a", "b", "c"]);
+        assert!(interests.wanted().is_empty(), "each is wanted once");
+        for (key, hash) in [("a", 1), ("b", 2), ("c", 1)] {
+            interests.watched(key, hash, 0);
+        }
         let mut all = seats.each_ref().map(news);
-        interests.tell(1);
-        let [one, other, another] = &mut all;
+        interests.notify(1);
+        let [one, other, another, of_same_hash] = &mut all;
         assert!(is_told(one).await && is_told(another).await && !is_told(other).await);
+        assert!(is_told(of_same_hash).await, "two keys may have one hash");
     }
 
     #[tokio::test]
     async fn watching_anew_wakes_everybody_once() {
         let interests = Interests::default();
-        let seat = Seat::take(&interests, "a".to_owned());
-        interests.watched("a", 1);
+        let seat = Seat::take(&interests, "a");
+        interests.watched("a", 1, 1);
         interests.want_all();
+        assert!(interests.buckets().is_empty());
         let mut told = news(&seat);
-        interests.tell(1);
+        interests.notify(1);
         assert!(!is_told(&mut told).await, "nothing is watched");
         assert_eq!(interests.wanted(), ["a"]);
-        interests.watched("a", 1);
+        interests.watched("a", 1, 7);
+        assert!(is_told(&mut told).await);
+        assert_eq!(interests.buckets(), [7].into());
+    }
+
+    #[tokio::test]
+    async fn a_key_that_was_left_is_swept_and_wanted_anew_when_a_task_comes_back() {
+        let interests = Interests::default();
+        let [left, kept] = ["left", "kept"].map(|key| Seat::take(&interests, key));
+        interests.wanted();
+        interests.watched("left", 1, 1);
+        interests.watched("kept", 1, 1);
+        drop(left);
+        interests.sweep(Duration::ZERO);
+        let mut told = news(&kept);
+        interests.notify(1);
+        assert!(is_told(&mut told).await, "the other key of the hash is still watched");
+        assert!(interests.wanted().is_empty());
+        let back = Seat::take(&interests, "left");
+        assert_eq!(interests.wanted(), ["left"]);
+        interests.want("left");
+        interests.want("unknown");
+        assert_eq!(interests.wanted(), ["left"], "it could not be watched");
+        interests.watched("left", 1, 1);
+        let mut told = news(&back);
+        interests.notify(1);
         assert!(is_told(&mut told).await);
     }
 
@@ -185,9 +277,10 @@ mod tests {
     fn a_listener_stays_while_there_are_keys() {
         let interests = Interests::default();
         assert!(interests.attend() && !interests.attend(), "one is enough");
-        let seat = Seat::take(&interests, "a".to_owned());
+        let seat = Seat::take(&interests, "a");
         drop(seat);
-        assert!(interests.sweep().is_empty() && !interests.retire(), "the key lingers");
+        interests.sweep(LINGER);
+        assert!(!interests.retire(), "the key lingers");
         assert!(!interests.attend());
     }
 
@@ -195,7 +288,7 @@ mod tests {
     fn a_listener_that_has_gone_is_replaced() {
         let interests = Interests::default();
         assert!(interests.attend() && interests.retire());
-        let _seat = Seat::take(&interests, "a".to_owned());
+        let _seat = Seat::take(&interests, "a");
         assert!(interests.attend());
     }
 }

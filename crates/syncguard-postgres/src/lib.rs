@@ -2,6 +2,7 @@
 
 mod acquire;
 mod backend;
+mod backoff;
 mod check;
 mod config;
 mod connection;

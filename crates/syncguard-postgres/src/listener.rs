@@ -1,10 +1,11 @@
 //! The connection on which releases are told.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sqlx::{
-    Executor, Row, SqlStr,
-    postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    Executor, Postgres, Row, SqlStr,
+    postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    query::Query,
 };
 use tokio::time::timeout;
 
@@ -23,13 +24,30 @@ pub(crate) struct Line {
     pub(crate) patience: Duration,
 }
 
-/// A connection that listens. It holds an advisory lock for each key that is waited for.
+/// A connection that listens. It holds an advisory lock for each bucket with keys that are waited for.
 ///
 /// The driver would connect again by itself, and not take those locks. So the first sign of trouble
 /// ends the listener, and another one begins from scratch.
 pub(crate) struct Listener {
     driver: PgListener,
     patience: Duration,
+    /// The buckets whose advisory locks it has.
+    buckets: HashSet<i32>,
+}
+
+/// What became of a key that was to be watched.
+pub(crate) struct Watch {
+    pub(crate) key: String,
+    pub(crate) watched: Watched,
+}
+
+/// Whether releases of a key are notified to a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Watched {
+    /// By this hash, because the listener has the lock of the bucket.
+    As { hash: i32, bucket: i32 },
+    /// Not yet: a release of a key of its bucket is being committed.
+    Committing,
 }
 
 impl Listener {
@@ -47,46 +65,58 @@ impl Listener {
             driver.eager_reconnect(false);
             driver.ignore_pool_close_event(true);
             driver.listen(&line.channel).await.map_err(broken)?;
-            Ok(Self { driver, patience: line.patience })
+            Ok(Self { driver, patience: line.patience, buckets: HashSet::new() })
         };
         let opened = timeout(line.patience, opening).await;
         opened.unwrap_or(Err(Failure::Unconnected(line.patience)))
     }
 
-    /// Waits for a release, and gives the hash of its key.
+    /// Waits for a release, and returns the hash of its key.
     pub(crate) async fn news(&mut self) -> Result<i32, Failure> {
         loop {
             let Some(notification) = self.driver.try_recv().await.map_err(broken)? else {
                 return Err(broken(sqlx::Error::WorkerCrashed));
             };
-            // What others say on this channel is no news.
+            // Other payloads are not ours.
             if let Ok(hash) = notification.payload().parse() {
                 return Ok(hash);
             }
         }
     }
 
-    /// Lets releases of these keys be told. Gives each key, its hash, and whether that succeeded: not
-    /// while a release of it is being committed.
-    pub(crate) async fn watch(
+    /// Asks releases of these keys to notify this connection.
+    pub(crate) async fn watch(&mut self, keys: Vec<String>) -> Result<Vec<Watch>, Failure> {
+        let held: Vec<i32> = self.buckets.iter().copied().collect();
+        let query = sqlx::query(SqlStr::from_static(include_str!("sql/listen_watch.sql")));
+        let rows = self.ask(query.bind(keys).bind(CLASS).bind(held)).await?;
+        let mut watches = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let (hash, bucket) = (value(row, "hash")?, value(row, "bucket")?);
+            let watched = match value(row, "watched")? {
+                true => Watched::As { hash, bucket },
+                false => Watched::Committing,
+            };
+            if watched != Watched::Committing {
+                self.buckets.insert(bucket);
+            }
+            watches.push(Watch { key: row.try_get("key").map_err(broken)?, watched });
+        }
+        Ok(watches)
+    }
+
+    /// Gives back the locks of all buckets but these. With none to give back, it finds out whether the
+    /// server still answers.
+    pub(crate) async fn keep(&mut self, buckets: &HashSet<i32>) -> Result<(), Failure> {
+        let left: Vec<i32> = self.buckets.difference(buckets).copied().collect();
+        self.buckets.retain(|bucket| buckets.contains(bucket));
+        let query = sqlx::query(SqlStr::from_static(include_str!("sql/listen_unwatch.sql")));
+        self.ask(query.bind(left).bind(CLASS)).await.map(drop)
+    }
+
+    async fn ask(
         &mut self,
-        keys: Vec<String>,
-    ) -> Result<Vec<(String, i32, bool)>, Failure> {
-        let rows = self.ask(include_str!("sql/listen_watch.sql"), keys).await?;
-        let read = |row: &PgRow| {
-            Ok((row.try_get("key").map_err(broken)?, value(row, "hash")?, value(row, "watched")?))
-        };
-        rows.iter().map(read).collect()
-    }
-
-    /// Lets releases of these keys be told no more. With no keys, it finds out whether the server is
-    /// still there.
-    pub(crate) async fn unwatch(&mut self, keys: Vec<String>) -> Result<(), Failure> {
-        self.ask(include_str!("sql/listen_unwatch.sql"), keys).await.map(drop)
-    }
-
-    async fn ask(&mut self, sql: &'static str, keys: Vec<String>) -> Result<Vec<PgRow>, Failure> {
-        let query = sqlx::query(SqlStr::from_static(sql)).bind(keys).bind(CLASS);
+        query: Query<'static, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, Failure> {
         match timeout(self.patience, self.driver.fetch_all(query)).await {
             Ok(rows) => rows.map_err(broken),
             Err(_) => Err(Failure::TimedOut(Effect::None)),

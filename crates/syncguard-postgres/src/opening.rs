@@ -3,6 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
+use syncguard_core::pool::{self, MIN_SIZE, Pool};
+use tokio::runtime::Handle;
 
 use crate::{
     PostgresConfig,
@@ -11,30 +13,49 @@ use crate::{
     connection::{Connections, Limits},
     error::Failure,
     listener::Line,
-    pool::{Pool, Source},
+    pool::{Server, Source, Turns},
+    schema::Texts,
     sightings::Sightings,
-    sql::{Company, Sql},
+    sql::{Columns, Company, Preamble, Sql, Surroundings},
     statement::Sending,
     tables::Tables,
     wait::Waiters,
 };
+
+/// How long one attempt to open a connection may take at least, whatever its waiters are ready to
+/// wait: one that is given up half-way has cost the server as much as one that succeeds.
+const OPENING: Duration = Duration::from_secs(5);
+
+/// Begins at once to look after the other side of a connection that says nothing, and keeps its entry
+/// in a NAT or load balancer alive. The driver cannot set this on our side.
+const KEEPALIVE: [(&str, &str); 3] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+];
 
 impl PostgresConfig {
     /// Opens what operations work with. Nothing is known of the tables yet.
     pub(crate) async fn open(&self) -> Result<Store, Failure> {
         self.validate()?;
         let tables = Tables::new(&self.locks, &self.counters)?;
+        let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
         let plain = self.plain();
-        let (source, patience, company) = match &self.origin {
+        let (source, patience, company, sending) = match &self.origin {
             Origin::Options(_) => {
-                let (pinned, size) = (self.pinned(plain.clone()), self.max_connections);
-                let pool = Arc::new(Pool::new(pinned, size, self.connect_timeout));
+                let is_direct = self.pooler == Pooler::None;
+                let server = Server { options: self.pinned(plain.clone()), is_direct };
+                let limits = self.pool_limits(self.max_connections);
+                let pool = Pool::new(server, limits, runtime.clone());
                 pool.open_first().await?;
-                (Source::Own(pool), size, Company::Nobody)
+                (Source::Own(pool), self.max_connections, Company::Nobody, self.sending())
             }
             Origin::Pool(pool) => {
                 let size = pool.options().get_max_connections();
-                (Source::Callers(pool.clone()), size, Company::Others)
+                let turns = Pool::new(Turns, self.pool_limits(size), runtime.clone());
+                let (pool, limit) = (pool.clone(), self.connect_timeout);
+                let source = Source::Callers { pool, turns, limit };
+                (source, size, Company::Others, Sending::Whole)
             }
         };
         let line = self.line(&plain).map(|options| Line {
@@ -42,29 +63,53 @@ impl PostgresConfig {
             channel: tables.channel(),
             patience: self.connect_timeout,
         });
-        let connections = Connections { source, limits: self.limits(patience), plain };
+        let limits = self.limits(patience, sending);
+        let connections = Connections { source, limits, plain, runtime: runtime.clone() };
+        let surroundings = Surroundings { company, preamble: self.preamble(sending) };
         Ok(Store {
             connections: Arc::new(connections),
-            sql: Sql::new(&tables, company),
+            sql: Sql::new(&tables, &surroundings, Columns::All),
+            surroundings,
+            schema: Texts::new(&tables, self.lock_timeout, self.statement_timeout),
             channel: tables.channel(),
             tables,
-            lock_timeout: self.lock_timeout.as_millis().to_string(),
-            waiters: Waiters::new(line),
+            waiters: Waiters::new(line, runtime),
             sightings: Sightings::default(),
         })
     }
 
-    fn limits(&self, connections: u32) -> Limits {
+    fn pool_limits(&self, size: u32) -> pool::Limits {
+        pool::Limits {
+            size: usize::try_from(size).unwrap_or(usize::MAX),
+            wait: self.connect_timeout,
+            open: self.connect_timeout.max(OPENING),
+        }
+    }
+
+    fn limits(&self, connections: u32, sending: Sending) -> Limits {
         Limits {
             connect_timeout: self.connect_timeout,
             statement_timeout: self.statement_timeout,
-            sending: match self.pooler {
-                Pooler::None => Sending::Prepared,
-                Pooler::OfTransactions => Sending::Whole,
-            },
+            sending,
             // Each of them may have to be closed, and the first of the new ones is sound.
             patience: usize::try_from(connections).unwrap_or(usize::MAX),
         }
+    }
+
+    /// How statements are sent on connections of the backend's own.
+    fn sending(&self) -> Sending {
+        match self.pooler {
+            Pooler::None => Sending::Prepared,
+            Pooler::OfTransactions => Sending::Whole,
+        }
+    }
+
+    /// Sets for each transaction what `pinned` cannot set for the session.
+    fn preamble(&self, sending: Sending) -> Option<Preamble> {
+        (sending == Sending::Whole).then_some(Preamble {
+            lock_timeout: self.lock_timeout.as_millis(),
+            statement_timeout: self.statement_timeout.as_millis(),
+        })
     }
 
     /// How a connection is opened that is as the server makes it.
@@ -94,7 +139,7 @@ impl PostgresConfig {
         if self.pooler == Pooler::OfTransactions {
             return options;
         }
-        options.options([
+        options.options(KEEPALIVE).options([
             ("statement_timeout", self.statement_timeout.as_millis().to_string().as_str()),
             ("lock_timeout", self.lock_timeout.as_millis().to_string().as_str()),
             ("default_transaction_isolation", "read committed"),
@@ -117,7 +162,10 @@ impl PostgresConfig {
     fn validate(&self) -> Result<(), Failure> {
         let least = Duration::from_millis(10);
         for (rule, holds) in [
-            ("there is to be at least one connection", self.max_connections > 0),
+            (
+                "max_connections must be at least 2: one connection is kept for extends and releases",
+                self.max_connections as usize >= MIN_SIZE,
+            ),
             (
                 "a timeout is shorter than 10 ms",
                 self.connect_timeout.min(self.statement_timeout).min(self.lock_timeout) >= least,
@@ -147,6 +195,7 @@ mod tests {
         let config = || PostgresConfig::from_url("postgres://h/d").unwrap();
         for bad in [
             config().max_connections(0),
+            config().max_connections(1),
             config().connect_timeout(Duration::ZERO),
             config().statement_timeout(Duration::from_millis(9)),
             config().lock_timeout(Duration::MAX),

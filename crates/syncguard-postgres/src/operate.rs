@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
+use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken, pool::Priority};
 
 use crate::{
     backend::Store,
@@ -49,7 +49,7 @@ pub(crate) async fn force_release(
         .integer(GRACE_MS)
         .text(&store.channel)
         .short(CLASS);
-    record(&store.connections.row(statement).await?)
+    record(&store.connections.row_for(Priority::Release, statement).await?)
 }
 
 /// Deletes the rows of grants that have been over for `older_than`, and gives their number.

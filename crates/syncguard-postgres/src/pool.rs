@@ -1,205 +1,236 @@
 //! Connections: a pool of our own, or that of the caller.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    convert::Infallible,
+    time::{Duration, Instant},
 };
 
 use sqlx::{
-    ConnectOptions, Connection, PgPool, Postgres,
+    ConnectOptions, Connection, PgPool, Postgres, Row, SqlStr,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgConnection},
+    postgres::{PgConnectOptions, PgConnection, PgRow},
 };
-use tokio::{
-    runtime::{Handle, Id},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout_at},
-};
+use syncguard_core::pool::{Lease, LeaseError, Manager, Pool, Priority};
+use tokio::time::{sleep, timeout};
 
-use crate::error::Failure;
-
-/// How long to wait before connecting again to a server that is starting or full.
-const PAUSE: Duration = Duration::from_millis(20);
-
-/// How long an unused connection is kept, and how long any. The first spares the server, the second
-/// lets clients find their way after it has moved.
-const IDLE: Duration = Duration::from_secs(10 * 60);
-const LIFE: Duration = Duration::from_secs(30 * 60);
+use crate::error::{Effect, Failure};
 
 /// How long to be polite to a connection that is given up.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long to wait for sessions to end before that is tried over another connection, and how often to
+/// look.
+const ENDING: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Where connections come from.
 pub(crate) enum Source {
-    Own(Arc<Pool>),
-    Callers(PgPool),
+    Own(Pool<Server>),
+    /// The caller's pool serves in the order of arrival, so the turns at it are given by priority.
+    Callers {
+        pool: PgPool,
+        turns: Pool<Turns>,
+        limit: Duration,
+    },
 }
 
-/// A stack of connections that nobody else uses.
-///
-/// The driver's own pool sends a message over each connection that comes back and waits for the
-/// answer, so that each operation costs two round trips. It does so because callers may leave a
-/// connection in any state. Statements of this crate run to their end or lose their connection, so
-/// that what comes back is as it was.
-pub(crate) struct Pool {
-    options: PgConnectOptions,
-    connect_timeout: Duration,
-    turns: Arc<Semaphore>,
-    /// The one that was used last is on top, so that those that are too many grow old.
-    idle: Mutex<Vec<Idle>>,
-}
-
-struct Idle {
-    own: Own,
-    since: Instant,
-}
-
-/// A connection of our own.
-pub(crate) struct Own {
-    connection: PgConnection,
-    opened: Instant,
-    /// A connection ends with the runtime that it was opened on.
-    runtime: Id,
-}
-
-/// A connection that is in use.
+/// A connection that is in use. Dropped, it is closed.
 pub(crate) enum Leased {
-    Own { own: Own, pool: Arc<Pool>, turn: OwnedSemaphorePermit },
-    Callers(PoolConnection<Postgres>),
+    Own(Lease<Server>),
+    Callers { connection: PoolConnection<Postgres>, turn: Lease<Turns> },
 }
 
 impl Source {
-    /// Gives a connection. If it fails, nothing was sent.
-    pub(crate) async fn lease(&self, connect_timeout: Duration) -> Result<Leased, Failure> {
-        let deadline = Instant::now() + connect_timeout;
+    /// Leases a connection. If it fails, nothing was sent.
+    pub(crate) async fn lease(&self, priority: Priority) -> Result<Leased, Failure> {
         match self {
-            Self::Own(pool) => pool.lease(deadline).await,
-            Self::Callers(pool) => match timeout_at(deadline, pool.acquire()).await {
-                Ok(connection) => connection.map(Leased::Callers).map_err(Failure::Connecting),
-                Err(_) => Err(Failure::Unconnected(connect_timeout)),
-            },
-        }
-    }
-
-    /// Drops what is not in use, after one connection broke: the others probably did as well.
-    pub(crate) fn drop_idle(&self) {
-        if let Self::Own(pool) = self {
-            pool.idle().clear();
-        }
-    }
-}
-
-impl Pool {
-    pub(crate) fn new(options: PgConnectOptions, size: u32, connect_timeout: Duration) -> Self {
-        let size = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
-        let turns = Arc::new(Semaphore::new(size));
-        Self { options, connect_timeout, turns, idle: Mutex::default() }
-    }
-
-    /// Opens the first connection, without any patience for a server that is not there.
-    pub(crate) async fn open_first(self: &Arc<Self>) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.connect_timeout;
-        let own = self.open_once(deadline).await?;
-        self.take_back(own);
-        Ok(())
-    }
-
-    async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Leased, Failure> {
-        let Ok(Ok(turn)) = timeout_at(deadline, self.turns.clone().acquire_owned()).await else {
-            return Err(Failure::Unconnected(self.connect_timeout));
-        };
-        let own = match self.newest() {
-            Some(own) => own,
-            None => self.open(deadline).await?,
-        };
-        Ok(Leased::Own { own, pool: self.clone(), turn })
-    }
-
-    fn newest(&self) -> Option<Own> {
-        let here = Handle::current().id();
-        let mut idle = self.idle();
-        let usable = |idle: &Idle| {
-            idle.own.runtime == here
-                && idle.since.elapsed() < IDLE
-                && idle.own.opened.elapsed() < LIFE
-        };
-        std::iter::from_fn(|| idle.pop()).find(usable).map(|idle| idle.own)
-    }
-
-    /// Opens a connection, also to a server that only just starts.
-    async fn open(&self, deadline: Instant) -> Result<Own, Failure> {
-        loop {
-            match self.open_once(deadline).await {
-                Err(failure) if failure.passes() && Instant::now() + PAUSE < deadline => {
-                    sleep(PAUSE).await;
-                }
-                opened => return opened,
+            Self::Own(pool) => Ok(Leased::Own(pool.lease(priority).await?)),
+            Self::Callers { pool, turns, limit } => {
+                let turn = turns.lease(priority).await.map_err(|error| match error {
+                    LeaseError::Busy(limit) => LeaseError::Busy(limit),
+                    LeaseError::TimedOut { limit, .. } => {
+                        LeaseError::TimedOut { limit, cause: None }
+                    }
+                    LeaseError::Failed(never) => match *never {},
+                })?;
+                let connection = match timeout(*limit, pool.acquire()).await {
+                    Ok(connection) => connection.map_err(Failure::Connecting)?,
+                    Err(_) => return Err(Failure::Unconnected(*limit)),
+                };
+                Ok(Leased::Callers { connection, turn })
             }
         }
     }
 
-    async fn open_once(&self, deadline: Instant) -> Result<Own, Failure> {
-        let opened = match timeout_at(deadline, self.options.connect()).await {
-            Ok(opened) => opened.map_err(Failure::Connecting)?,
-            Err(_) => return Err(Failure::Unconnected(self.connect_timeout)),
-        };
-        let runtime = Handle::current().id();
-        Ok(Own { connection: opened, opened: Instant::now(), runtime })
-    }
-
-    fn take_back(&self, own: Own) {
-        let now = Instant::now();
-        let mut idle = self.idle();
-        if now.duration_since(own.opened) < LIFE {
-            idle.push(Idle { own, since: now });
+    /// Lets connections that are not in use be tested before they are, after another one broke.
+    pub(crate) fn suspect_idle(&self) {
+        if let Self::Own(pool) = self {
+            pool.suspect_idle();
         }
-        if idle.first().is_some_and(|oldest| now.duration_since(oldest.since) > IDLE) {
-            idle.remove(0);
-        }
-    }
-
-    fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
-        // Nothing panics while it is locked.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Leased {
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         match self {
-            Self::Own { own, .. } => &mut own.connection,
-            Self::Callers(connection) => connection,
+            Self::Own(lease) => &mut lease.connection().connection,
+            Self::Callers { connection, .. } => connection,
         }
     }
 
     /// Gives back a connection that is as it was.
     pub(crate) fn give_back(self) {
         match self {
-            Self::Own { own, pool, turn } => {
-                pool.take_back(own);
-                // Whoever takes the turn over finds the connection.
-                drop(turn);
+            Self::Own(lease) => lease.give_back(),
+            Self::Callers { connection, turn } => {
+                drop(connection);
+                turn.give_back();
             }
-            Self::Callers(connection) => drop(connection),
         }
     }
 
     /// Ends a connection that works, and with it the transaction that it is in.
     pub(crate) async fn close(self) {
-        let closing = match self {
-            Self::Own { own, .. } => own.connection,
-            Self::Callers(connection) => connection.detach(),
-        };
-        // Closed by the system at the latest.
-        let _ = timeout_at(Instant::now() + FAREWELL, closing.close()).await;
+        if let Self::Callers { connection, turn } = self {
+            // Closed by the system at the latest.
+            let _ = timeout(FAREWELL, connection.detach().close()).await;
+            turn.give_back();
+        }
     }
 
     /// Drops a connection that is broken, or of which nobody knows in what state it is. The pool of
     /// the caller would wait for its answer.
     pub(crate) fn discard(self) {
         match self {
-            Self::Own { own, .. } => drop(own),
-            Self::Callers(connection) => drop(connection.detach()),
+            Self::Own(lease) => drop(lease),
+            Self::Callers { connection, turn } => {
+                drop(connection.detach());
+                turn.give_back();
+            }
         }
+    }
+
+    /// Tells whether the server's side can be ended from another connection.
+    pub(crate) fn has_session(&mut self) -> bool {
+        match self {
+            Self::Own(lease) => lease.connection().session.is_some(),
+            Self::Callers { .. } => false,
+        }
+    }
+
+    /// Gives up a connection whose answer did not come.
+    pub(crate) fn abandon(self) {
+        match self {
+            Self::Own(lease) => lease.abandon(),
+            Self::Callers { .. } => self.discard(),
+        }
+    }
+}
+
+/// How connections of our own are opened, tested, and ended at the server.
+pub(crate) struct Server {
+    pub(crate) options: PgConnectOptions,
+    /// Whether connections are the server's own, not those of a pooler.
+    pub(crate) is_direct: bool,
+}
+
+/// A connection of our own.
+pub(crate) struct Own {
+    connection: PgConnection,
+    /// None behind a pooler, which runs each statement in whichever session it likes.
+    session: Option<Session>,
+}
+
+/// A process of the server. Its number may be used again, and may mean something else at another
+/// server behind the same address, so the time of its start goes with it.
+#[derive(Clone)]
+pub(crate) struct Session {
+    pid: i32,
+    started: i64,
+}
+
+impl Manager for Server {
+    type Connection = Own;
+    type Error = Failure;
+    type Session = Session;
+
+    async fn open(&self) -> Result<Own, Failure> {
+        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
+        let session = match self.is_direct {
+            true => Session::of(&mut connection).await.map_err(Failure::Connecting)?,
+            false => None,
+        };
+        Ok(Own { connection, session })
+    }
+
+    async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
+        own.connection.ping().await.map_err(Failure::Connecting)
+    }
+
+    fn is_transient(&self, failure: &Failure) -> bool {
+        failure.passes()
+    }
+
+    fn session(&self, own: &Own) -> Option<Session> {
+        own.session.clone()
+    }
+
+    async fn end(&self, sessions: &[Session]) -> Result<Vec<bool>, Failure> {
+        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
+        let looking = Instant::now();
+        loop {
+            let alive = Session::end(sessions, &mut connection).await;
+            let alive = alive.map_err(|source| Failure::driver(source, Effect::None))?;
+            if alive.is_empty() || looking.elapsed() > ENDING {
+                // Closed by the system at the latest.
+                let _ = timeout(FAREWELL, connection.close()).await;
+                return Ok(sessions.iter().map(|s| !alive.contains(&s.pid)).collect());
+            }
+            sleep(LOOK).await;
+        }
+    }
+}
+
+impl Session {
+    /// Names the session of a connection, if the server shows it.
+    async fn of(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
+        let sql = SqlStr::from_static(include_str!("sql/session.sql"));
+        let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;
+        let session =
+            |row: &PgRow| Ok(Self { pid: row.try_get("pid")?, started: row.try_get("started")? });
+        rows.first().map(session).transpose()
+    }
+
+    /// Ends these, and gives the numbers of those that were still there.
+    async fn end(
+        sessions: &[Self],
+        connection: &mut PgConnection,
+    ) -> Result<Vec<i32>, sqlx::Error> {
+        let pids: Vec<i32> = sessions.iter().map(|session| session.pid).collect();
+        let started: Vec<i64> = sessions.iter().map(|session| session.started).collect();
+        let sql = SqlStr::from_static(include_str!("sql/end_sessions.sql"));
+        let rows = sqlx::query(sql).bind(pids).bind(started).fetch_all(connection).await?;
+        rows.iter().map(|row| row.try_get("pid")).collect()
+    }
+}
+
+/// Turns at the caller's pool.
+pub(crate) struct Turns;
+
+impl Manager for Turns {
+    type Connection = ();
+    type Error = Infallible;
+    type Session = ();
+
+    async fn open(&self) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    async fn ping(&self, (): &mut ()) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn is_transient(&self, never: &Infallible) -> bool {
+        match *never {}
     }
 }

@@ -1,6 +1,6 @@
 //! Releasing and abandoning.
 
-use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
+use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome, pool::Priority};
 
 use crate::{
     backend::Store,
@@ -26,7 +26,7 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
         .integer(GRACE_MS)
         .text(&store.channel)
         .short(CLASS);
-    let row = store.connections.row(statement).await?;
+    let row = store.connections.row_for(Priority::Release, statement).await?;
     if let Some(Ok(stored)) = lock.key.as_ref().map(StoredKey::of) {
         store.sightings.forget(&stored.key);
     }
@@ -75,10 +75,10 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Re
             .short(CLASS)
     };
     for _ in 1..ROUNDS {
-        match store.connections.row(statement()).await {
+        match store.connections.row_for(Priority::Release, statement()).await {
             Err(failure) if failure.state() == Some(UNIQUE_VIOLATION) => {}
             done => return done.map(drop),
         }
     }
-    store.connections.row(statement()).await.map(drop)
+    store.connections.row_for(Priority::Release, statement()).await.map(drop)
 }

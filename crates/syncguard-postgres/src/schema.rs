@@ -1,43 +1,157 @@
-//! Making the tables.
+//! Creating the tables, and adding to those of others.
 
-use crate::{backend::Store, error::Failure, lookup::value, statement::Statement, tables::Tables};
+use std::time::Duration;
 
-/// How often to make the tables while other clients, which do not wait for each other, make them too.
-const ROUNDS: usize = 5;
+use crate::{
+    backend::Store, error::Failure, lookup::value, sql::Columns, statement::Statement,
+    tables::Tables,
+};
 
-/// What is said of a table, a type or an index that somebody else has made meanwhile.
+/// How often to create the tables while other clients create them too.
+const MAX_ATTEMPTS: usize = 5;
+
+/// The errors of creating a table, a type or an index that another client has created meanwhile.
 const MADE_MEANWHILE: [&str; 5] = ["23505", "42P07", "42710", "42701", "40P01"];
 
-/// Gives the statements that make the tables.
-pub(crate) fn text(tables: &Tables) -> String {
-    tables.fill(include_str!("sql/schema.sql"))
+/// How long a change of a table that is in use may wait for those who use it. Everyone else who comes to
+/// use the table waits as long.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The texts that create and change the tables.
+pub(crate) struct Texts {
+    begin: String,
+    locks: String,
+    counters: String,
+    columns: String,
 }
 
-/// Makes what is missing of the tables.
-///
-/// It looks first: to add a column takes a lock that stops everybody, even where there is nothing to
-/// add. Afterwards it looks again, through a connection of the pool: what was made must show there.
-pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
-    for _ in 0..ROUNDS {
-        if is_complete(store).await? {
-            return Ok(());
+impl Texts {
+    pub(crate) fn new(
+        tables: &Tables,
+        lock_timeout: Duration,
+        statement_timeout: Duration,
+    ) -> Self {
+        let fill = |text: &str| {
+            tables
+                .fill(text)
+                .replace("{statement_timeout}", &statement_timeout.as_millis().to_string())
+                .replace("{lock_timeout}", &lock_timeout.as_millis().to_string())
+                .replace(
+                    "{schema_lock_timeout}",
+                    &lock_timeout.min(LOCK_TIMEOUT).as_millis().to_string(),
+                )
+        };
+        Self {
+            begin: fill(include_str!("sql/schema_begin.sql")),
+            locks: fill(include_str!("sql/schema_locks.sql")),
+            counters: fill(include_str!("sql/schema_counters.sql")),
+            columns: fill(include_str!("sql/schema_columns.sql")),
         }
-        match store.connections.run_text(text(&store.tables)).await {
-            Err(failure) if failure.state().is_some_and(|s| MADE_MEANWHILE.contains(&s)) => {}
-            done => done?,
+    }
+
+    /// Returns the text that creates what is missing and adds the columns that are missing. It can be
+    /// run any number of times.
+    pub(crate) fn everything(&self) -> String {
+        let Self { begin, locks, counters, columns } = self;
+        format!("{begin}\n{locks}\n{columns}\n{counters}")
+            .replace("{if_not_exists}", "IF NOT EXISTS")
+    }
+
+    /// Returns the text that creates and adds what is missing, and leaves the rest alone.
+    fn wanting(&self, state: State) -> String {
+        let Self { begin, locks, counters, columns } = self;
+        let pick = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
+        let locks = pick(!state.locks || !state.usable, locks);
+        let columns = pick(state.locks && !state.labelled, columns);
+        let counters = pick(!state.counters || !state.usable, counters);
+        format!("{begin}\n{columns}\n{locks}\n{counters}")
+            .replace("{if_not_exists}", "IF NOT EXISTS")
+    }
+
+    /// Returns the text that creates the tables that do not exist. It fails where one does by then, so
+    /// that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
+    /// waits for the writers of its table.
+    fn missing(&self, state: State) -> String {
+        let locks = if state.locks { "" } else { &self.locks };
+        let counters = if state.counters { "" } else { &self.counters };
+        format!("{}\n{locks}\n{counters}", self.begin).replace("{if_not_exists}", "")
+    }
+}
+
+/// How much of the tables exists.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct State {
+    locks: bool,
+    counters: bool,
+    /// Whether the backend can keep locks in them.
+    pub(crate) usable: bool,
+    /// Whether they have the columns that the TypeScript client does not create.
+    pub(crate) labelled: bool,
+}
+
+impl State {
+    pub(crate) async fn read(store: &Store) -> Result<Self, Failure> {
+        let statement = Statement::read(&store.sql.schema_state)
+            .text(&store.tables.quoted_locks())
+            .text(&store.tables.quoted_counters());
+        let row = store.connections.row(statement).await?;
+        Ok(Self {
+            locks: value(&row, "locks")?,
+            counters: value(&row, "counters")?,
+            usable: value(&row, "usable")?,
+            labelled: value(&row, "labelled")?,
+        })
+    }
+
+    /// Fails where the backend cannot keep locks in the tables.
+    fn columns(self) -> Result<Columns, Failure> {
+        match self {
+            Self { usable: false, .. } => Err(Failure::NoTables),
+            Self { labelled: true, .. } => Ok(Columns::All),
+            Self { labelled: false, .. } => Ok(Columns::TypeScripts),
         }
+    }
+}
+
+/// Creates the tables that do not exist. A table that exists is left as it is.
+pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
+    for _ in 0..MAX_ATTEMPTS {
+        let state = State::read(store).await?;
+        if state.locks && state.counters {
+            return state.columns();
+        }
+        run(store, store.schema.missing(state)).await?;
     }
     verify(store).await
 }
 
-/// Fails where something is missing of the tables.
-pub(crate) async fn verify(store: &Store) -> Result<(), Failure> {
-    if is_complete(store).await? { Ok(()) } else { Err(Failure::NoTables) }
+/// Creates what is missing of the tables, and adds the columns that are missing.
+///
+/// It looks first: even where there is nothing to add, the statement that adds columns waits for
+/// everyone who uses the table. Afterwards it looks again, through a connection of the pool: what was
+/// created must be visible there.
+pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
+    for _ in 0..MAX_ATTEMPTS {
+        let state = State::read(store).await?;
+        if state.usable && state.labelled {
+            return Ok(());
+        }
+        run(store, store.schema.wanting(state)).await?;
+    }
+    match verify(store).await? {
+        Columns::All => Ok(()),
+        Columns::TypeScripts => Err(Failure::NoTables),
+    }
 }
 
-pub(crate) async fn is_complete(store: &Store) -> Result<bool, Failure> {
-    let statement = Statement::read(&store.sql.schema_state)
-        .text(&store.tables.quoted_locks())
-        .text(&store.tables.quoted_counters());
-    value(&store.connections.row(statement).await?, "complete")
+async fn run(store: &Store, text: String) -> Result<(), Failure> {
+    match store.connections.run_text(text).await {
+        Err(failure) if failure.state().is_some_and(|s| MADE_MEANWHILE.contains(&s)) => Ok(()),
+        done => done,
+    }
+}
+
+/// Fails where the backend cannot keep locks in the tables.
+pub(crate) async fn verify(store: &Store) -> Result<Columns, Failure> {
+    State::read(store).await?.columns()
 }

@@ -1,10 +1,18 @@
-//! The statements, with the names of the tables in them.
+//! The statements as they are sent.
 
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::tables::Tables;
+
+/// What a statement has to allow for on the connections that it runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) company: Company,
+    /// Sent in front of each statement where the session has no settings of ours.
+    pub(crate) preamble: Option<Preamble>,
+}
 
 /// Who else uses the connections, and may leave one inside a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,9 +21,25 @@ pub(crate) enum Company {
     Others,
 }
 
-/// Each statement as it is sent.
+/// The limits that a preamble sets, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Preamble {
+    pub(crate) lock_timeout: u128,
+    pub(crate) statement_timeout: u128,
+}
+
+/// Which columns the lock table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Columns {
+    All,
+    /// The six of the TypeScript client. No owner is stored, and nothing tells its rows from ours.
+    TypeScripts,
+}
+
+/// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
+    pub(crate) turn: SqlStr,
     pub(crate) stand: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) release: SqlStr,
@@ -26,23 +50,23 @@ pub(crate) struct Sql {
     pub(crate) force_release: SqlStr,
     pub(crate) prune: SqlStr,
     pub(crate) schema_state: SqlStr,
+    /// Without a preamble: it reads the settings that others get.
     pub(crate) check: SqlStr,
+    pub(crate) columns: Columns,
 }
 
 impl Sql {
-    pub(crate) fn new(tables: &Tables, company: Company) -> Self {
-        let sound = match company {
-            Company::Nobody => "true".to_owned(),
-            Company::Others => without_comments(include_str!("sql/sound.sql")),
-        };
-        let statement = |text: &str| {
+    pub(crate) fn new(tables: &Tables, surroundings: &Surroundings, columns: Columns) -> Self {
+        let preamble = surroundings.preamble.map_or_else(String::new, Preamble::text);
+        let plain = |text: &str| {
             let text = text.replace("{stand}", include_str!("sql/stand.sql"));
-            let sent = without_comments(&tables.fill(&text)).replace("{sound}", &sound);
-            // Nothing has been filled in but names that were found to be plain, and text of ours.
-            AssertSqlSafe(Arc::<str>::from(sent)).into_sql_str()
+            let text = columns.fill(&tables.fill(&without_comments(&text)));
+            text.replace("{sound}", surroundings.company.sound())
         };
+        let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
         Self {
             acquire: statement(include_str!("sql/acquire.sql")),
+            turn: statement(include_str!("sql/turn.sql")),
             stand: statement(include_str!("sql/stand.sql")),
             extend: statement(include_str!("sql/extend.sql")),
             release: statement(include_str!("sql/release.sql")),
@@ -53,9 +77,57 @@ impl Sql {
             force_release: statement(include_str!("sql/force_release.sql")),
             prune: statement(include_str!("sql/prune.sql")),
             schema_state: statement(include_str!("sql/schema_state.sql")),
-            check: statement(include_str!("sql/check.sql")),
+            check: sent(plain(include_str!("sql/check.sql"))),
+            columns,
         }
     }
+}
+
+impl Preamble {
+    fn text(self) -> String {
+        let text = without_comments(include_str!("sql/preamble.sql"));
+        text.replace("{lock_timeout}", &self.lock_timeout.to_string())
+            .replace("{statement_timeout}", &self.statement_timeout.to_string())
+            + "\n"
+    }
+}
+
+impl Company {
+    fn sound(self) -> &'static str {
+        match self {
+            Self::Nobody => "true",
+            Self::Others => "(transaction_timestamp() = statement_timestamp())",
+        }
+    }
+}
+
+impl Columns {
+    /// Fills in what depends on the columns. Values of an owner count only where they belong to the
+    /// lock id: a client that does not know the columns leaves those of the holder before it.
+    fn fill(self, text: &str) -> String {
+        let [owner, notifies, columns, values, updates, cleared] = match self {
+            Self::All => [
+                "CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END",
+                "coalesce(locks.owner_lock_id = locks.lock_id, false)",
+                ", owner, owner_lock_id",
+                ", $8, $2",
+                ", owner = excluded.owner, owner_lock_id = excluded.owner_lock_id",
+                ", owner = NULL, owner_lock_id = NULL",
+            ],
+            Self::TypeScripts => ["NULL::text", "false", "", "", "", ""],
+        };
+        text.replace("{owner}", owner)
+            .replace("{notifies}", notifies)
+            .replace("{owner_columns}", columns)
+            .replace("{owner_values}", values)
+            .replace("{owner_updates}", updates)
+            .replace("{owner_cleared}", cleared)
+    }
+}
+
+fn sent(text: String) -> SqlStr {
+    // Nothing has been filled in but names that were found to be plain, numbers, and text of ours.
+    AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
 }
 
 /// Leaves comments and indents out: where statements are not prepared, the text is sent each time.
@@ -66,18 +138,29 @@ fn without_comments(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Company, Sql};
+    use super::{Columns, Company, Preamble, Sql, Surroundings};
     use crate::tables::Tables;
 
     #[test]
     fn no_statement_has_a_gap_or_a_comment() {
-        for company in [Company::Nobody, Company::Others] {
-            let sql = Sql::new(&Tables::new("a", "b").unwrap(), company);
-            for text in
-                [&sql.acquire, &sql.release, &sql.abandon, &sql.list, &sql.prune, &sql.check]
-            {
-                assert!(!text.as_str().contains(['{', '}']), "{}", text.as_str());
-                assert!(!text.as_str().contains("--"), "{}", text.as_str());
+        let preamble = Preamble { lock_timeout: 1, statement_timeout: 2 };
+        for (company, preamble) in [(Company::Nobody, None), (Company::Others, Some(preamble))] {
+            for columns in [Columns::All, Columns::TypeScripts] {
+                let surroundings = Surroundings { company, preamble };
+                let sql = Sql::new(&Tables::new("a", "b").unwrap(), &surroundings, columns);
+                for text in [
+                    &sql.acquire,
+                    &sql.turn,
+                    &sql.stand,
+                    &sql.release,
+                    &sql.abandon,
+                    &sql.list,
+                    &sql.prune,
+                    &sql.check,
+                ] {
+                    assert!(!text.as_str().contains(['{', '}']), "{}", text.as_str());
+                    assert!(!text.as_str().contains("--"), "{}", text.as_str());
+                }
             }
         }
     }

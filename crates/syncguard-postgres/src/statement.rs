@@ -141,21 +141,20 @@ impl Value {
     }
 }
 
-/// Tells whether a statement ran in a transaction of its own.
+/// Returns whether a text ran in a transaction of its own.
 ///
 /// `pool.begin()` of the driver, cancelled, leaves a connection in the pool that is inside a
-/// transaction of which nobody knows. A grant that is made in there shows to nobody else, and is rolled
-/// back in the end. So each statement on connections that others use answers in a column whether the
-/// transaction began with the statement itself. One that finds otherwise changes nothing. On
-/// connections of our own, where nobody begins a transaction, the column is always true.
+/// transaction of which no one knows. A grant that is made in there is invisible to everyone else, and
+/// is rolled back in the end. So each statement on connections that others use returns in a column
+/// whether the transaction began with the text that the statement is in. One that finds otherwise
+/// changes nothing. On connections of our own, where no one begins a transaction, the column is always
+/// true.
 ///
-/// To compare `transaction_timestamp()` with `statement_timestamp()` does not always answer that. A
-/// prepared statement takes two messages, the first of which begins the transaction and the second
-/// of which moves the time of the statement on. But the first makes a portal, which `pg_cursors` shows
-/// with the time of that message. A statement that is sent whole takes one message, and shows no
-/// portal. Either way two times are compared that are one reading of the clock if the transaction
-/// began with the statement, and readings for two messages, with a round trip between them, if it
-/// did not.
+/// The column compares `transaction_timestamp()` with `statement_timestamp()`. A text that is sent
+/// whole is one message, at which the server reads the clock once. Both times are that reading if the
+/// transaction began with the text, and readings for two messages, with a round trip between them, if
+/// it did not. (A prepared statement takes two messages, each with a time of its own; connections
+/// that others use never get one.)
 pub(crate) fn is_sound(rows: &[PgRow]) -> bool {
     rows.first().is_some_and(|row| row.try_get("sound").unwrap_or(false))
 }

@@ -6,19 +6,22 @@ use std::{
 };
 
 use syncguard_core::{LockKey, WakeUp};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::{
+    runtime::Handle,
+    time::{MissedTickBehavior, interval, sleep},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     backend::Store,
     error::Failure,
-    interests::{Interests, Seat},
+    interests::{Interests, LINGER, Seat},
     keys::StoredKey,
-    listener::{Line, Listener},
+    listener::{Line, Listener, Watch, Watched},
 };
 
-/// The first half of the advisory locks that say that somebody waits; the second is the hash of the
-/// key. Locks of two halves are others than those of one number, by which acquires queue.
+/// The first half of the advisory locks that show that a client waits; the second is the bucket of the
+/// key. Locks of two halves are different from those of one number, by which acquires queue.
 pub(crate) const CLASS: i32 = i32::from_be_bytes(*b"SGwt");
 
 /// How often the keys are looked through, and how long until what failed is tried again.
@@ -29,16 +32,19 @@ const COMMIT: Duration = Duration::from_millis(2);
 
 /// Resolves when the key may have become free.
 ///
-/// The first poll takes a seat. The key is watched from the moment when the listener has the advisory
-/// lock for it, which is news by itself. **No release after that is missed:** it finds the lock
-/// taken and tells. **None before it is missed either:** one that found nobody waiting holds the
-/// lock itself until it has committed, so the listener gets the lock after that, and the waiter's next
-/// attempt finds the key free. A lost connection loses the locks; they are taken again, and that is
-/// news as well. Peers that do not tell, such as TypeScript's, are left to the caller's schedule.
+/// The first poll subscribes. The key is watched from the moment when the listener has the advisory lock
+/// of its bucket and knows its hash, which counts as a notification. **No release after that is
+/// missed:** it finds the lock taken and notifies, with the hash. **None before it is missed either:**
+/// one that found the lock free holds it until it has committed, so the listener gets the lock after
+/// that, and the waiter's next attempt finds the key free; one that found it taken by the listener, for
+/// another key of the bucket, may have notified before the hash was known here, but then it has
+/// committed, and the next attempt finds the key free as well. A lost connection loses the locks; they
+/// are taken again, and that counts as a notification too. Peers that do not notify, such as
+/// TypeScript's, are left to the caller's schedule.
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match StoredKey::of(key) {
         Ok(stored) if store.waiters.wake_up() == WakeUp::Notified => {
-            store.waiters.news(stored.key.clone()).await;
+            store.waiters.news(&stored.key).await;
             store.sightings.forget(&stored.key);
         }
         // Without a name there is no lock either; an attempt says so.
@@ -52,18 +58,20 @@ pub(crate) struct Waiters {
     interests: Arc<Interests>,
     /// The task that listens. It ends with the backend, or when nobody has waited for a while.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
+    /// The runtime on which the backend was opened. The listener lives there, whoever waits.
+    runtime: Handle,
 }
 
 impl Waiters {
-    pub(crate) fn new(line: Option<Line>) -> Self {
-        Self { line, interests: Arc::default(), listener: Mutex::default() }
+    pub(crate) fn new(line: Option<Line>, runtime: Handle) -> Self {
+        Self { line, interests: Arc::default(), listener: Mutex::default(), runtime }
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
         if self.line.is_some() { WakeUp::Notified } else { WakeUp::None }
     }
 
-    async fn news(&self, key: String) {
+    async fn news(&self, key: &str) {
         let seat = Seat::take(&self.interests, key);
         let mut news = std::pin::pin!(seat.news.notified());
         // Heard from here on, before anybody is asked to listen.
@@ -73,14 +81,14 @@ impl Waiters {
     }
 
     /// Tells the listener that a key may be wanted, after starting one if need be: the first, or one
-    /// in the place of what retired or ended with its runtime.
+    /// in the place of what has retired.
     fn listen(&self) {
         let Some(line) = &self.line else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = listener.as_ref().is_none_or(AbortOnDropHandle::is_finished);
         if self.interests.attend() || ended {
             let listening = listen(line.clone(), self.interests.clone());
-            *listener = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
+            *listener = Some(AbortOnDropHandle::new(self.runtime.spawn(listening)));
         }
         self.interests.wanted.notify_one();
     }
@@ -95,7 +103,7 @@ async fn listen(line: Line, interests: Arc<Interests>) {
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
         }
         sleep(ROUND).await;
-        interests.sweep();
+        interests.sweep(LINGER);
         if interests.retire() {
             return;
         }
@@ -111,23 +119,26 @@ async fn attend(line: &Line, interests: &Interests) -> Result<(), Failure> {
         let mut committing = false;
         let wanted = interests.wanted();
         if !wanted.is_empty() {
-            for (key, hash, watched) in listener.watch(wanted).await? {
+            for Watch { key, watched } in listener.watch(wanted).await? {
                 match watched {
-                    true => interests.watched(&key, hash),
-                    false => committing = true,
+                    Watched::As { hash, bucket } => interests.watched(&key, hash, bucket),
+                    Watched::Committing => {
+                        interests.want(&key);
+                        committing = true;
+                    }
                 }
             }
         }
         tokio::select! {
-            hash = listener.news() => interests.tell(hash?),
+            hash = listener.news() => interests.notify(hash?),
             () = interests.wanted.notified() => {}
             () = sleep(COMMIT), if committing => {}
             _ = rounds.tick() => {
-                let swept = interests.sweep();
+                interests.sweep(LINGER);
                 if interests.retire() {
                     return Ok(());
                 }
-                listener.unwatch(swept).await?;
+                listener.keep(&interests.buckets()).await?;
             }
         }
     }

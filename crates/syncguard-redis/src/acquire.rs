@@ -1,17 +1,16 @@
 //! Granting.
 
-use syncguard_core::{
-    AcquireOutcome, AcquireRequest, BootClock, Clock, Fence, Grant, LockId, Mode, Timestamp, Ttl,
-};
+use syncguard_core::{AcquireOutcome, AcquireRequest, Fence, Grant, LockId, Mode, Timestamp, Ttl};
 
 use crate::{
     backend::Store,
-    client::Reply,
+    client::{Answer, Reply},
     error::{Effect, Failure},
     layout::{LockName, Shape},
-    options::{Counters, Replicas},
+    options::Counters,
     record::{Stored, head, tail},
     release,
+    replicas::{Counted, too_few},
     script::{ACQUIRE, reply},
 };
 
@@ -24,9 +23,11 @@ pub(crate) async fn acquire(
         return Err(Failure::SharedMode);
     }
     let lock = store.layout.lock(&request.key)?;
-    let outcome = ask(store, request, &lock).await?;
+    let (outcome, replicas) = ask(store, request, &lock).await?;
     if let AcquireOutcome::Granted(_) = outcome {
-        confirm(store, request, &lock).await?;
+        if let Some(uncertain) = too_few(&store.options, "grant", replicas) {
+            return Err(give_back(store, request, &lock, uncertain).await);
+        }
         remember(store, &lock, request.lock_id, request.ttl).await;
     }
     Ok(outcome)
@@ -36,7 +37,7 @@ async fn ask(
     store: &Store,
     request: &AcquireRequest,
     lock: &LockName,
-) -> Result<AcquireOutcome, Failure> {
+) -> Result<(AcquireOutcome, Counted), Failure> {
     let fence = store.layout.fence(&request.key, lock)?;
     let mark = store.layout.mark(lock, request.lock_id);
     let (head, tail) = (head(request.lock_id), tail(&request.key, request.owner.as_ref()));
@@ -47,8 +48,13 @@ async fn ask(
         Counters::FromOne => &arguments[..4],
         Counters::FromServerTime => &arguments,
     };
-    let sent = BootClock.now();
-    let reply = store.client.run(&ACQUIRE, &keys, arguments).await?;
+    let replicas = store.options.replicas;
+    let Answer { reply, replicas } =
+        store.client.replicated(&ACQUIRE, &keys, arguments, replicas).await?;
+    read(store, request, reply).map(|outcome| (outcome, replicas))
+}
+
+fn read(store: &Store, request: &AcquireRequest, reply: Reply) -> Result<AcquireOutcome, Failure> {
     match reply {
         Reply::Integer(reply::ABANDONED) => Err(Failure::Abandoned),
         Reply::Integer(reply::COUNTER) => Err(Failure::FenceLimit),
@@ -56,11 +62,12 @@ async fn ask(
         Reply::List(answer) => match answer.as_slice() {
             [Reply::Integer(fence), Reply::Integer(now)] => {
                 let now = Timestamp::from_unix_millis(*now);
-                store.drift.observe(now, sent);
                 granted(*fence, now.after(request.ttl))
             }
             [Reply::Integer(_), Reply::Text(record)] => {
-                Stored::parse(record)?.grant().map(AcquireOutcome::Granted)
+                // The id holds the lock, so an error must not say that it does not.
+                let grant = Stored::parse(record).and_then(|stored| stored.grant());
+                grant.map(AcquireOutcome::Granted).map_err(|_| Failure::Garbled("an acquire"))
             }
             [Reply::Integer(now), Reply::Text(record), kept_for] => {
                 let (now, grace) = (Timestamp::from_unix_millis(*now), store.options.grace);
@@ -86,42 +93,20 @@ pub(crate) fn lifetime(store: &Store, ttl: Ttl) -> String {
     (ttl.as_duration() + store.options.grace).as_millis().to_string()
 }
 
-/// Waits for the replicas, where that is asked for, and gives the grant back if there are too few.
-async fn confirm(store: &Store, request: &AcquireRequest, lock: &LockName) -> Result<(), Failure> {
-    let Some(replicas) = store.options.replicas else {
-        return Ok(());
-    };
-    let acknowledged = replicated(store, lock, replicas).await?;
-    if acknowledged >= i64::from(replicas.count) {
-        return Ok(());
-    }
-    // Given back, nothing has happened but a gap in the fences. Otherwise the caller finds out.
-    let effect = match release::end(store, lock, request.lock_id).await {
-        Ok(_) => Effect::None,
-        Err(_) => Effect::Unknown,
-    };
-    Err(too_few("grant", acknowledged, replicas, effect))
-}
-
-pub(crate) fn too_few(
-    what: &'static str,
-    acknowledged: i64,
-    replicas: Replicas,
-    effect: Effect,
-) -> Failure {
-    let wanted = replicas.count;
-    Failure::Replicas { what, acknowledged, wanted, effect }
-}
-
-/// Counts the replicas that have the last write, which went over the same connection.
-pub(crate) async fn replicated(
+/// Releases a grant that does not count. Only if that is answered, nothing has happened but a gap in
+/// the fences; otherwise the caller has to find out.
+async fn give_back(
     store: &Store,
+    request: &AcquireRequest,
     lock: &LockName,
-    replicas: Replicas,
-) -> Result<i64, Failure> {
-    let (count, timeout) = (replicas.count.to_string(), replicas.timeout.as_millis().to_string());
-    let reply = store.client.command_for(lock.as_str(), "WAIT", &[&count, &timeout]).await?;
-    reply.integer().ok_or(Failure::Unreadable("the number of replicas"))
+    mut why: Failure,
+) -> Failure {
+    if release::end(store, lock, request.lock_id).await.is_ok()
+        && let Failure::Replicas { effect, .. } | Failure::Uncounted { effect, .. } = &mut why
+    {
+        *effect = Effect::None;
+    }
+    why
 }
 
 /// Writes down on a cluster where the id's lock is. The script cannot, since that is in another slot.

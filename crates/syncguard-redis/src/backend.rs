@@ -3,29 +3,40 @@
 use std::{fmt, sync::Arc};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
-    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
+    AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, Error, ExtendOutcome, Finding,
+    ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
     ReleaseOutcome, Ttl, UnsafeSettings,
 };
 
 use crate::{
     RedisConfig, acquire, check,
     client::{Client, Settings},
-    drift::Drift,
     error::Failure,
     extend,
-    layout::Layout,
+    layout::{Layout, Shape},
     lookup, operate,
     options::Options,
-    release,
+    release, replicas,
     wait::{self, Waiters},
 };
 
 /// Keeps locks in Redis or Valkey. Cheap to clone; the clones share one connection (one for each node
 /// of a cluster), and another one while anybody waits for a release.
 ///
-/// It needs a tokio runtime with its timer and its I/O on. The connections are closed when the last
-/// clone is dropped.
+/// The connections are closed when the last clone is dropped.
+///
+/// # Runtimes
+///
+/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and its I/O
+/// enabled. Its connections live there, and so does the listener that wakes waiters. The operations may
+/// be called from any runtime and outside of one.
+///
+/// Once that runtime has ended, every operation returns an
+/// [`Aborted`](syncguard_core::ErrorKind::Aborted) error at once, and nothing is sent. What was in
+/// flight at that moment may have applied, and its error says so. Where the runtime exists but nobody
+/// drives it, as can happen with one of a single thread, an operation that is called from another
+/// runtime returns a [`NetworkTimeout`](syncguard_core::ErrorKind::NetworkTimeout) after twice the
+/// command timeout and the connect timeout.
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Store>);
 
@@ -34,7 +45,6 @@ pub(crate) struct Store {
     pub(crate) client: Client,
     pub(crate) layout: Layout,
     pub(crate) options: Options,
-    pub(crate) drift: Drift,
     pub(crate) waiters: Waiters,
 }
 
@@ -55,13 +65,9 @@ impl RedisBackend {
         unsafe_settings: UnsafeSettings,
     ) -> Result<Self, Failure> {
         let client = Client::connect(settings.clone()).await?;
-        let store = Store {
-            waiters: Waiters::new(settings, &client).await?,
-            client,
-            layout,
-            options,
-            drift: Drift::default(),
-        };
+        replicas::may_wait(&client, options.replicas).await?;
+        let store =
+            Store { waiters: Waiters::new(settings, &client).await?, client, layout, options };
         let checking = async { check::check(&store).await.map_err(during(Operation::Check)) };
         unsafe_settings.enforce(checking).await?;
         Ok(Self(Arc::new(store)))
@@ -70,7 +76,12 @@ impl RedisBackend {
 
 impl LockBackend for RedisBackend {
     fn capabilities(&self) -> Capabilities {
+        let clock = match self.0.layout.shape() {
+            Shape::Plain => ClockAuthority::Store,
+            Shape::Tagged => ClockAuthority::Nodes,
+        };
         Capabilities::new()
+            .with_clock(clock)
             .with_grace(self.0.options.grace)
             .with_wake_up(self.0.waiters.wake_up())
             .with_list()

@@ -91,7 +91,7 @@ impl RedisConfig {
     /// Takes a driver's builder with the caller's own addresses, credentials, TLS and TCP settings.
     ///
     /// What the guarantees rest on is set regardless: one attempt for each command, the timeouts, the
-    /// reconnects, and version 2 of the protocol.
+    /// reconnects, `TCP_NODELAY`, and version 2 of the protocol.
     pub fn from_builder(builder: Builder) -> Self {
         Self {
             builder,
@@ -155,9 +155,11 @@ impl RedisConfig {
     ///
     /// It makes the loss of a grant in a failover unlikely, not impossible: a replica that has the
     /// grant need not be the one that takes over. It costs a round trip, and the connection waits
-    /// meanwhile. Too few replicas are a
-    /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and the grant is given
-    /// back.
+    /// meanwhile. Where too few replicas have the grant, or where it is unknown how many do, the error
+    /// is a [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and the grant is
+    /// released. Only if that release is answered does the error say that nothing was applied.
+    ///
+    /// A user who may not call `WAIT` is refused on [connecting](Self::connect).
     #[must_use]
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.options.replicas = Some(Replicas { count, timeout });
@@ -176,10 +178,12 @@ impl RedisConfig {
         self
     }
 
-    /// Connects, and looks at the server's settings.
+    /// Connects, and looks at the server's settings. The backend belongs to the runtime on which this is
+    /// called: see [`RedisBackend`].
     ///
     /// # Errors
     ///
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) outside of a tokio runtime.
     /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
     ///   rule.
     /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot

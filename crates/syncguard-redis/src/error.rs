@@ -26,6 +26,14 @@ pub(crate) enum Failure {
     Garbled(&'static str),
     #[error("{acknowledged} of {wanted} replicas acknowledged the {what} in time")]
     Replicas { what: &'static str, acknowledged: i64, wanted: u32, effect: Effect },
+    #[error("it is unknown how many replicas have the {what}: {cause}")]
+    Uncounted { what: &'static str, cause: Box<Self>, effect: Effect },
+    #[error("a backend can only be opened on a tokio runtime")]
+    NoRuntime,
+    #[error("the runtime on which the backend was opened has ended")]
+    Ended(Effect),
+    #[error("the runtime on which the backend was opened did nothing within {0:?}")]
+    Unattended(Duration),
     #[error("no connection within {0:?}")]
     Unconnected(Duration),
     #[error("the server could not be connected to")]
@@ -59,6 +67,10 @@ const NOT_SENT: [&str; 7] = [
     "Missing server for hash slot",
     "Missing cluster routing state",
 ];
+
+/// What a server says of a script that it refused, or that failed before it wrote anything.
+const SCRIPT_ERRORS: [&str; 4] =
+    ["is not an integer", "would overflow", "unknown command", "unning script"];
 
 impl Failure {
     /// Sorts what the driver reports of a command.
@@ -111,6 +123,11 @@ impl Failure {
         }
     }
 
+    /// Says whether the request may have changed something.
+    pub(crate) fn effect(&self) -> Effect {
+        self.classify().1
+    }
+
     fn classify(&self) -> (ErrorKind, Effect) {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
@@ -119,7 +136,12 @@ impl Failure {
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit | Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
             Self::Garbled(_) => (ErrorKind::Internal, Effect::Unknown),
-            Self::Replicas { effect, .. } => (ErrorKind::ServiceUnavailable, *effect),
+            Self::Replicas { effect, .. } | Self::Uncounted { effect, .. } => {
+                (ErrorKind::ServiceUnavailable, *effect)
+            }
+            Self::NoRuntime => (ErrorKind::Internal, Effect::None),
+            Self::Ended(effect) => (ErrorKind::Aborted, *effect),
+            Self::Unattended(_) => (ErrorKind::NetworkTimeout, Effect::Unknown),
             Self::Unconnected(_) | Self::Connecting(_) | Self::NotSent(_) => {
                 (ErrorKind::ServiceUnavailable, Effect::None)
             }
@@ -153,7 +175,12 @@ fn classify_reply(details: &str) -> (ErrorKind, Effect) {
         "ERR" if details.contains("max number of clients") => {
             (ErrorKind::ServiceUnavailable, Effect::None)
         }
-        _ => (ErrorKind::Internal, Effect::None),
+        "WRONGTYPE" | "CROSSSLOT" | "NOSCRIPT" => (ErrorKind::Internal, Effect::None),
+        "ERR" if SCRIPT_ERRORS.iter().any(|text| details.contains(text)) => {
+            (ErrorKind::Internal, Effect::None)
+        }
+        // A proxy may have passed the request on before it failed.
+        _ => (ErrorKind::Internal, Effect::Unknown),
     }
 }
 

@@ -1,14 +1,16 @@
 //! Extending.
 
-use syncguard_core::{BootClock, Clock, ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
+use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
 
 use crate::{
-    acquire::{lifetime, remember, replicated, too_few},
+    acquire::{lifetime, remember},
     backend::Store,
-    error::{Effect, Failure},
+    client::Answer,
+    error::Failure,
     layout::LockName,
     lookup::find,
     record::head,
+    replicas::too_few,
     script::{EXTEND, reply},
 };
 
@@ -43,33 +45,24 @@ async fn move_expiry(
 ) -> Result<ExtendOutcome, Failure> {
     let mark = store.layout.mark(lock, id);
     let (head, ttl_ms, lifetime) = (head(id), ttl.as_millis().to_string(), lifetime(store, ttl));
-    let sent = BootClock.now();
     let keys = [lock.as_str(), &mark];
-    let reply = store.client.run(&EXTEND, &keys, &[&head, &ttl_ms, &lifetime]).await?;
+    let (arguments, replicas) = ([head.as_str(), &ttl_ms, &lifetime], store.options.replicas);
+    let Answer { reply, replicas } =
+        store.client.replicated(&EXTEND, &keys, &arguments, replicas).await?;
     match reply.integer() {
         Some(reply::NOT_FOUND) => Ok(ExtendOutcome::NotHeld(NotHeld::NotFound)),
         Some(reply::EXPIRED) => Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
         Some(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
         Some(now) => {
             let now = Timestamp::from_unix_millis(now);
-            store.drift.observe(now, sent);
-            confirm(store, lock).await?;
+            // An extend that only the primary knows would be lost in a failover, and with it the lock,
+            // while its holder counts on it.
+            if let Some(failure) = too_few(&store.options, "extend", replicas) {
+                return Err(failure);
+            }
             remember(store, lock, id, ttl).await;
             Ok(ExtendOutcome::Extended { expires_at: now.after(ttl) })
         }
         None => Err(Failure::Garbled("an extend")),
     }
-}
-
-/// Waits for the replicas, where that is asked for. An extend that only the primary knows would be
-/// lost in a failover, and with it the lock, while its holder counts on it.
-async fn confirm(store: &Store, lock: &LockName) -> Result<(), Failure> {
-    let Some(replicas) = store.options.replicas else {
-        return Ok(());
-    };
-    let acknowledged = replicated(store, lock, replicas).await?;
-    if acknowledged >= i64::from(replicas.count) {
-        return Ok(());
-    }
-    Err(too_few("extend", acknowledged, replicas, Effect::Unknown))
 }

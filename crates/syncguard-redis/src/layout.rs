@@ -7,8 +7,8 @@ use syncguard_core::{Error, KeyLayout, LockId, LockKey};
 const LIMIT: usize = 1_000;
 const RESERVE: usize = 26;
 
-/// The words that derived names put where a key would begin.
-const RESERVED: [&str; 2] = ["id:", "fence:"];
+/// How many characters a lock id has.
+const ID_LENGTH: usize = 22;
 
 /// Derives the names of locks, fence counters, marks and channels.
 ///
@@ -82,11 +82,14 @@ impl Layout {
 
     /// Names the lock of a key.
     ///
-    /// In the plain layout a key that begins like a derived name is kept under its hashed form:
-    /// `fence:p:k` would otherwise be the counter of `k`.
+    /// In the plain layout a key whose name would be that of a counter or a mark is stored under its
+    /// hashed form: `fence:p:k` would otherwise be the counter of `k`. No other key is: the TypeScript
+    /// client stores it under its plain name, and two names for one key are two locks.
     pub(crate) fn lock(&self, key: &LockKey) -> Result<LockName, Error> {
         match self.shape {
-            Shape::Plain if is_reserved(key) => self.keys.hashed_lock_name(key).map(LockName),
+            Shape::Plain if self.is_derived(key.as_str()) => {
+                self.keys.hashed_lock_name(key).map(LockName)
+            }
             Shape::Plain => self.keys.lock_name(key).map(LockName),
             Shape::Tagged => Ok(LockName(format!("{{{}}}", self.keys.lock_name(key)?))),
         }
@@ -96,7 +99,9 @@ impl Layout {
     pub(crate) fn fence(&self, key: &LockKey, lock: &LockName) -> Result<String, Error> {
         match self.shape {
             // The name of the counter follows from that of the lock, and a hashed one is short.
-            Shape::Plain if is_reserved(key) => Ok(self.join(&format!("fence:{}", lock.0))),
+            Shape::Plain if self.is_derived(key.as_str()) => {
+                Ok(self.join(&format!("fence:{}", lock.0)))
+            }
             Shape::Plain => self.keys.fence_name(key),
             Shape::Tagged => Ok(format!("{}:fence", lock.0)),
         }
@@ -121,7 +126,7 @@ impl Layout {
         // A hashed name shows nothing of its key.
         let hashed = |word: &str| word.starts_with(text) || text.starts_with(word);
         let text = match self.shape {
-            Shape::Plain if RESERVED.iter().any(|word| hashed(word)) => "",
+            Shape::Plain if hashed("id:") || hashed(&self.counter_word()) => "",
             _ => text,
         };
         let brace = match self.shape {
@@ -134,9 +139,37 @@ impl Layout {
     /// Tells whether a name that a scan gave is that of a lock.
     pub(crate) fn is_lock(&self, name: &str) -> bool {
         match self.shape {
-            Shape::Plain => !RESERVED.iter().any(|word| name.starts_with(&self.join(word))),
+            Shape::Plain => {
+                name.strip_prefix(&self.join("")).is_some_and(|text| !self.is_derived(text))
+            }
             Shape::Tagged => name.starts_with('{') && name.ends_with('}'),
         }
+    }
+
+    /// Tells whether a plain name with this text behind its prefix is that of a mark or of a counter.
+    ///
+    /// A mark is `id:` and a lock id. A counter is `fence:` and the name of a lock, which has at least
+    /// one character behind the prefix: `fence:p:` is a key like any other.
+    fn is_derived(&self, text: &str) -> bool {
+        let is_id = |id: &str| {
+            id.len() == ID_LENGTH
+                && id
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        };
+        if let Some(name) = text.strip_prefix("fence:") {
+            let key = match self.prefix.as_str() {
+                "" => Some(name),
+                prefix => name.strip_prefix(prefix).and_then(|rest| rest.strip_prefix(':')),
+            };
+            return key.is_some_and(|key| !key.is_empty());
+        }
+        text.strip_prefix("id:").is_some_and(is_id)
+    }
+
+    /// What the names of all counters put where a key would begin.
+    fn counter_word(&self) -> String {
+        format!("fence:{}", self.join(""))
     }
 
     fn join(&self, text: &str) -> String {
@@ -145,10 +178,6 @@ impl Layout {
             prefix => format!("{prefix}:{text}"),
         }
     }
-}
-
-fn is_reserved(key: &LockKey) -> bool {
-    RESERVED.iter().any(|word| key.as_str().starts_with(word))
 }
 
 /// Takes the meaning from the characters that mean something in a pattern.
@@ -194,13 +223,31 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_begins_like_a_derived_name_is_kept_under_its_hashed_form() {
-        let plain = Layout::new("syncguard", Shape::Plain);
-        for key in ["id:k", "fence:k", "fence:syncguard:k", "id:", "fence:"] {
+    fn only_a_key_that_reads_as_a_derived_name_is_stored_under_its_hashed_form() {
+        let id = format!("id:{ID}");
+        let (longer, foreign) = (format!("{id}w"), format!("id:{}+", &ID[..21]));
+        for (prefix, key, hashed) in [
+            ("syncguard", id.as_str(), true),
+            ("syncguard", "fence:syncguard:k", true),
+            ("syncguard::", "fence:syncguard:k", true),
+            ("", "fence:k", true),
+            ("", &id, true),
+            ("syncguard", "id:42", false),
+            ("syncguard", "id:", false),
+            ("syncguard", &longer, false),
+            ("syncguard", &foreign, false),
+            ("syncguard", "fence:payments", false),
+            ("syncguard", "fence:syncguard", false),
+            ("syncguard", "fence:syncguard:", false),
+            ("syncguard", "fence:other:k", false),
+            ("", "fence:", false),
+        ] {
+            let plain = Layout::new(prefix, Shape::Plain);
             let [lock, fence, _] = names(&plain, key);
-            assert_eq!(lock.len(), "syncguard:".len() + 22, "{key}");
-            assert_eq!(fence, format!("syncguard:fence:{lock}"));
-            assert!(plain.is_lock(&lock) && !plain.is_lock(&fence));
+            let joined = plain.join(key);
+            assert_eq!(lock != joined, hashed, "{prefix} {key}");
+            assert_eq!(fence, plain.join(&format!("fence:{lock}")));
+            assert!(plain.is_lock(&lock) && !plain.is_lock(&fence), "{prefix} {key}");
         }
     }
 
@@ -209,8 +256,10 @@ mod tests {
         let texts = [
             "k",
             "id:k",
+            "id:abcdefghijklmnopqrstuv",
             "fence:k",
             "fence:syncguard:k",
+            "fence:syncguard:",
             "}",
             "{",
             "{}",
@@ -248,7 +297,7 @@ mod tests {
     fn the_longest_prefix_leaves_room_for_every_key() {
         for shape in [Shape::Plain, Shape::Tagged] {
             let layout = Layout::new(&"p".repeat(Layout::MAX_PREFIX), shape);
-            for key in ["k".repeat(512), format!("fence:{}", "k".repeat(506))] {
+            for key in ["k".repeat(512), format!("fence:{}", "k".repeat(506)), format!("id:{ID}")] {
                 let [lock, fence, mark] = names(&layout, &key);
                 assert!(lock.len() + 26 <= 1_000 && fence.len() <= 1_000, "{}", fence.len());
                 assert!(mark.len() <= 1_000);
@@ -260,9 +309,10 @@ mod tests {
     fn a_pattern_finds_hashed_names_and_takes_no_character_for_a_wildcard() {
         let plain = Layout::new("a*b", Shape::Plain);
         assert_eq!(plain.pattern("job:[1]"), r"a\*b:job:\[1\]*");
-        for text in ["", "i", "id:x", "fence:y"] {
+        for text in ["", "i", "id:x", "fence", "fence:a*b:y"] {
             assert_eq!(plain.pattern(text), r"a\*b:*");
         }
+        assert_eq!(plain.pattern("fence:y"), r"a\*b:fence:y*");
         assert_eq!(Layout::new("p", Shape::Tagged).pattern("id:"), "{p:id:*");
     }
 

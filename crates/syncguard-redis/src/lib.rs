@@ -6,7 +6,6 @@ mod channels;
 mod check;
 mod client;
 mod config;
-mod drift;
 mod error;
 mod extend;
 mod layout;
@@ -15,6 +14,7 @@ mod operate;
 mod options;
 mod record;
 mod release;
+mod replicas;
 mod script;
 mod wait;
 

@@ -65,11 +65,17 @@ impl Stored {
     /// `kept_for` is how many milliseconds the server still keeps the record, which is when the key is
     /// free. A peer may give it another grace than `grace`. Otherwise the two agree but for the
     /// milliseconds between two readings of the clock, and the record's own numbers are shown.
+    ///
+    /// A record without an owner was not written by the lock layer, which always names one. TypeScript
+    /// writes such records, and publishes no release, so the holder counts as silent.
     pub(crate) fn holder(&self, now: Timestamp, kept_for: i64, grace: Duration) -> Holder {
         let fence = self.fence().ok();
         let grant = Grant { fence: fence.unwrap_or(Fence::ZERO), expires_at: self.expires_at() };
         let mut holder = Holder::new(grant, self.owner(), now, grace);
         holder.fence = fence;
+        if self.owner.is_none() {
+            holder = holder.silent();
+        }
         let kept_for = u64::try_from(kept_for).ok().map(Duration::from_millis);
         if let (Some(kept_for), Some(free_in)) = (kept_for, holder.free_in)
             && kept_for.abs_diff(free_in) > SKEW
@@ -136,6 +142,18 @@ mod tests {
         for (kept_for, free_in) in [(3_000, 3_000), (2_999, 3_000), (2_000, 2_000), (-1, 3_000)] {
             let holder = stored.holder(now, kept_for, ms(1_000));
             assert_eq!((holder.remaining, holder.free_in), (Some(ms(2_000)), Some(ms(free_in))));
+        }
+    }
+
+    #[test]
+    fn a_holder_whose_record_names_no_owner_is_silent() {
+        let (key, now) = (LockKey::new("k").unwrap(), Timestamp::from_unix_millis(3_000));
+        let owner = Owner::new("web-3").unwrap();
+        let head =
+            r#"{"lockId":"i","expiresAtMs":5000,"acquiredAtMs":1,"fence":"000000000000007","#;
+        for (owner, silent) in [(Some(&owner), false), (None, true)] {
+            let stored = Stored::parse(&format!("{head}{}", tail(&key, owner))).unwrap();
+            assert_eq!(stored.holder(now, 2_000, Duration::ZERO).silent, silent);
         }
     }
 

@@ -2,23 +2,35 @@
 
 use std::sync::LazyLock;
 
-use crate::client::Script;
+use crate::client::{Rank, Script};
 
 macro_rules! scripts {
-    ($($name:ident = $file:literal;)*) => {
+    ($($number:literal $name:ident = $rank:ident $file:literal;)*) => {
         $(pub(crate) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(include_str!($file)));)*
+            LazyLock::new(|| Script::new($number, Rank::$rank, SOURCES[$number - 1]));)*
+
+        const SOURCES: &[&str] = &[$(include_str!($file)),*];
     };
 }
 
+// Numbered from one, as Lua counts.
 scripts! {
-    ACQUIRE = "lua/acquire.lua";
-    EXTEND = "lua/extend.lua";
-    RELEASE = "lua/release.lua";
-    ABANDON = "lua/abandon.lua";
-    LOOKUP = "lua/lookup.lua";
-    FORCE_RELEASE = "lua/force_release.lua";
+    1 ACQUIRE = Other "lua/acquire.lua";
+    2 EXTEND = Extend "lua/extend.lua";
+    3 RELEASE = Release "lua/release.lua";
+    4 ABANDON = Release "lua/abandon.lua";
+    5 LOOKUP = Other "lua/lookup.lua";
+    6 FORCE_RELEASE = Other "lua/force_release.lua";
 }
+
+/// Runs several calls of the others in one go.
+pub(crate) static BATCH: LazyLock<Script> = LazyLock::new(|| {
+    let functions: Vec<_> =
+        SOURCES.iter().map(|body| format!("function(KEYS, ARGV)\n{body}end")).collect();
+    let scripts = functions.join(",\n");
+    let body = format!("local SCRIPTS = {{\n{scripts}\n}}\n{}", include_str!("lua/batch.lua"));
+    Script::new(0, Rank::Other, body)
+});
 
 /// What the scripts answer beside numbers of their own.
 pub(crate) mod reply {
@@ -33,14 +45,7 @@ pub(crate) mod reply {
 mod tests {
     use syncguard_core::{Capabilities, Fence};
 
-    const SOURCES: [&str; 6] = [
-        include_str!("lua/acquire.lua"),
-        include_str!("lua/extend.lua"),
-        include_str!("lua/release.lua"),
-        include_str!("lua/abandon.lua"),
-        include_str!("lua/lookup.lua"),
-        include_str!("lua/force_release.lua"),
-    ];
+    use super::SOURCES;
 
     /// Gives what stands behind each `call('NAME'` of a script, and the name.
     fn calls(source: &str) -> impl Iterator<Item = (&str, &str)> {

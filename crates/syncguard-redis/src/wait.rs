@@ -7,6 +7,7 @@ use std::{
 
 use syncguard_core::{LockKey, WakeUp};
 use tokio::{
+    runtime::Handle,
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -43,9 +44,10 @@ pub(crate) async fn released(store: &Store, key: &LockKey) {
 /// All who wait, and the one connection on which they are subscribed.
 pub(crate) struct Waiters {
     settings: Settings,
+    home: Handle,
     reach: Option<Reach>,
     channels: Arc<Channels>,
-    /// The task that keeps the subscriptions. It ends with the backend.
+    /// The task that keeps the subscriptions, on the backend's runtime. It ends with the backend.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -62,7 +64,8 @@ impl Waiters {
                 (!old).then_some(Reach::Shard)
             }
         };
-        Ok(Self { settings, reach, channels: Arc::default(), listener: Mutex::default() })
+        let home = client.home().clone();
+        Ok(Self { settings, home, reach, channels: Arc::default(), listener: Mutex::default() })
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
@@ -92,7 +95,7 @@ impl Waiters {
         news.await;
     }
 
-    /// Tells whether there is a listener. It ends with the runtime of the waiter that started it.
+    /// Tells whether there is a listener. It ends with the backend's runtime, or if it panicked.
     fn listens(&self) -> bool {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         listener.as_ref().is_some_and(|listener| !listener.is_finished())
@@ -104,7 +107,8 @@ impl Waiters {
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             let listening = listen(self.settings.clone(), reach, self.channels.clone());
-            *listener = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
+            // Where the backend's runtime has ended, no attempt is made either.
+            *listener = Some(AbortOnDropHandle::new(self.home.spawn(listening)));
         }
         self.channels.wanted.notify_one();
     }

@@ -6,10 +6,11 @@ use syncguard_core::{
 };
 
 use crate::{
-    backend::Store,
-    connection::Statement,
     error::Failure,
     lookup::{GRACE_MS, fence, owner, text, timestamp},
+    statement::Statement,
+    store::Store,
+    worker::Ticket,
 };
 
 /// How often to look again at a key that was free when it was read and taken when it was written.
@@ -22,16 +23,18 @@ const ROUNDS: usize = 4;
 /// otherwise than the read, the next read tells why.
 pub(crate) async fn acquire(
     store: &Store,
+    ticket: &Ticket,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
     if request.mode == Mode::Shared {
         return Err(Failure::SharedMode);
     }
+    store.drift.observe();
     for _ in 0..ROUNDS {
-        if let Some(outcome) = standing(store, request).await? {
+        if let Some(outcome) = standing(store, ticket, request).await? {
             return Ok(outcome);
         }
-        if let Some(grant) = grant(store, request).await? {
+        if let Some(grant) = grant(store, ticket, request).await? {
             return Ok(AcquireOutcome::Granted(grant));
         }
     }
@@ -41,12 +44,13 @@ pub(crate) async fn acquire(
 /// Reads how the key stands: `None` if it can be granted.
 async fn standing(
     store: &Store,
+    ticket: &Ticket,
     request: &AcquireRequest,
 ) -> Result<Option<AcquireOutcome>, Failure> {
     let statement = Statement::new(include_str!("sql/standing.sql"))
         .text(request.key.as_str())
         .text(request.lock_id.as_str());
-    let row = store.reader.row(statement).await?.ok_or(Failure::Unreadable("clock"))?;
+    let row = store.reader.row(statement, ticket).await?.ok_or(Failure::Unreadable("clock"))?;
     if row.try_get("abandoned").unwrap_or(true) {
         return Err(Failure::Abandoned);
     }
@@ -67,7 +71,11 @@ async fn standing(
 }
 
 /// Writes the grant if nothing stands against it.
-async fn grant(store: &Store, request: &AcquireRequest) -> Result<Option<Grant>, Failure> {
+async fn grant(
+    store: &Store,
+    ticket: &Ticket,
+    request: &AcquireRequest,
+) -> Result<Option<Grant>, Failure> {
     let statement = Statement::new(include_str!("sql/acquire.sql"))
         .text(request.key.as_str())
         .text(request.lock_id.as_str())
@@ -75,7 +83,7 @@ async fn grant(store: &Store, request: &AcquireRequest) -> Result<Option<Grant>,
         .integer(request.ttl.as_millis())
         .integer(GRACE_MS)
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX));
-    let Some(row) = store.writer.row(statement).await? else {
+    let Some(row) = store.writer.row(statement, ticket).await? else {
         return Ok(None);
     };
     Ok(Some(Grant { fence: fence(&row)?, expires_at: timestamp(&row, "expires_at_ms")? }))

@@ -1,6 +1,6 @@
 //! The backend itself: each operation is in the file of its name.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, future::pending, path::PathBuf, sync::Arc};
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
@@ -11,27 +11,33 @@ use syncguard_core::{
 use crate::{
     SqliteConfig, acquire, check,
     config::Target,
-    connection::{Lane, Role, Turns},
     error::Failure,
     extend, lookup, operate, release,
-    wait::{self, Watch},
+    store::Store,
+    turn::Rank,
+    wait,
+    worker::{Ticket, Worker},
 };
 
 /// Keeps locks in a SQLite file, for all processes of one host. Cheap to clone; the clones share three
 /// connections: one that grants, one that releases, one that reads.
 ///
-/// It needs a tokio runtime with its timer on. The connections are closed when the last clone is
+/// A thread of the backend carries out all requests, so its futures can be polled on any runtime or
+/// executor, and one that is not polled again keeps no other from going on. Requests that wait for
+/// each other are served by rank: extending, then releasing and abandoning, then all others, each in
+/// the order of arrival. The thread ends, and the connections are closed, after the last clone was
 /// dropped.
+///
+/// # Cancel safety
+///
+/// A request whose future is dropped while it waits in the queue changes nothing. One that has begun
+/// to write is carried to its end.
 #[derive(Clone)]
-pub struct SqliteBackend(Arc<Store>);
+pub struct SqliteBackend(Arc<Inner>);
 
-/// What the operations work with.
-pub(crate) struct Store {
-    pub(crate) path: PathBuf,
-    pub(crate) writer: Arc<Lane>,
-    pub(crate) releaser: Arc<Lane>,
-    pub(crate) reader: Arc<Lane>,
-    pub(crate) watch: Watch,
+struct Inner {
+    store: Arc<Store>,
+    worker: Worker,
 }
 
 impl SqliteBackend {
@@ -45,20 +51,33 @@ impl SqliteBackend {
     }
 
     pub(crate) async fn connect(target: Target) -> Result<Self, Failure> {
-        let target = Arc::new(target);
-        let writes = Turns::default();
-        Ok(Self(Arc::new(Store {
-            path: target.path.clone(),
-            writer: Lane::open(&target, Role::Durable, writes.clone()).await?,
-            releaser: Lane::open(&target, Role::Prompt, writes).await?,
-            reader: Lane::open(&target, Role::Read, Turns::default()).await?,
-            watch: Watch::default(),
-        })))
+        let worker = Worker::start()?;
+        let store = worker.call(Rank::Other, |_| Store::open(target)).await?;
+        Ok(Self(Arc::new(Inner { store: Arc::new(store), worker })))
     }
 
-    /// Makes the core's errors of an operation's failures.
-    fn error(&self, operation: Operation) -> impl Fn(Failure) -> Error {
-        move |failure| failure.into_error(operation, &self.0.path)
+    /// Carries out an operation on the backend's thread.
+    async fn run<T, F>(
+        &self,
+        operation: Operation,
+        request: impl FnOnce(Arc<Store>, Ticket) -> F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Failure>> + Send + 'static,
+    {
+        let store = self.0.store.clone();
+        let outcome = self.0.worker.call(rank(operation), |ticket| request(store, ticket)).await;
+        outcome.map_err(|failure| failure.into_error(operation, &self.0.store.path))
+    }
+}
+
+/// Keeping what is held goes before giving it back, and that before everything else.
+fn rank(operation: Operation) -> Rank {
+    match operation {
+        Operation::Extend => Rank::Extend,
+        Operation::Release | Operation::Abandon => Rank::Release,
+        _ => Rank::Other,
     }
 }
 
@@ -68,62 +87,93 @@ impl LockBackend for SqliteBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome =
-            acquire::acquire(&self.0, request).await.map_err(self.error(Operation::Acquire));
-        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+        let asked = request.clone();
+        let outcome = self.run(Operation::Acquire, |store, ticket| async move {
+            acquire::acquire(&store, &ticket, &asked).await
+        });
+        outcome.await.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
-        let outcome = extend::extend(&self.0, lock.lock_id, ttl).await;
-        outcome.map_err(self.error(Operation::Extend)).map_err(|error| about(error, lock))
+        let lock_id = lock.lock_id;
+        let outcome = self.run(Operation::Extend, move |store, ticket| async move {
+            extend::extend(&store, &ticket, lock_id, ttl).await
+        });
+        outcome.await.map_err(|error| about(error, lock))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        let outcome = release::release(&self.0, lock.lock_id).await;
-        outcome.map_err(self.error(Operation::Release)).map_err(|error| about(error, lock))
+        let lock_id = lock.lock_id;
+        let outcome = self.run(Operation::Release, move |store, ticket| async move {
+            release::release(&store, &ticket, lock_id).await
+        });
+        outcome.await.map_err(|error| about(error, lock))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(self.error(Operation::Lookup));
-        record.map_err(|error| match query {
+        let asked = query.clone();
+        let record = self.run(Operation::Lookup, |store, ticket| async move {
+            lookup::lookup(&store, &ticket, &asked).await
+        });
+        record.await.map_err(|error| match query {
             LockQuery::ByKey(key) => error.with_key(key),
             LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
         })
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        let outcome = release::abandon(&self.0, lock_id).await;
-        let outcome = outcome.map_err(self.error(Operation::Abandon));
-        outcome.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+        let outcome = self.run(Operation::Abandon, move |store, ticket| async move {
+            release::abandon(&store, &ticket, lock_id).await
+        });
+        outcome.await.map_err(|error| error.with_key(key).with_lock_id(lock_id))
     }
 
     async fn is_locked(&self, key: &LockKey) -> Result<bool, Error> {
-        let locked = lookup::is_locked(&self.0, key).await.map_err(self.error(Operation::Lookup));
-        locked.map_err(|error| error.with_key(key))
+        let asked = key.clone();
+        let locked = self.run(Operation::IsLocked, |store, ticket| async move {
+            lookup::is_locked(&store, &ticket, &asked).await
+        });
+        locked.await.map_err(|error| error.with_key(key))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(self.error(Operation::List))
+        let request = request.clone();
+        let page = self.run(Operation::List, |store, ticket| async move {
+            operate::list(&store, &ticket, &request).await
+        });
+        page.await
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(self.error(Operation::ForceRelease));
-        ended.map_err(|error| error.with_key(key))
+        let asked = key.clone();
+        let ended = self.run(Operation::ForceRelease, |store, ticket| async move {
+            operate::force_release(&store, &ticket, &asked).await
+        });
+        ended.await.map_err(|error| error.with_key(key))
     }
 
     async fn released(&self, key: &LockKey) {
-        wait::released(&self.0, key).await;
+        let key = key.clone();
+        let released = self.run(Operation::Lookup, |store, ticket| async move {
+            wait::released(&store, &ticket, &key).await
+        });
+        if let Err(error) = released.await {
+            tracing::debug!(%error, "no release can be noticed; the caller's schedule goes on");
+            pending::<()>().await;
+        }
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(self.error(Operation::Check))
+        let findings = self.run(Operation::Check, |store, ticket| async move {
+            check::check(&store, &ticket).await
+        });
+        findings.await
     }
 }
 
 impl fmt::Debug for SqliteBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteBackend").field("path", &self.0.path).finish_non_exhaustive()
+        f.debug_struct("SqliteBackend").field("path", &self.0.store.path).finish_non_exhaustive()
     }
 }
 

@@ -1,29 +1,24 @@
 //! Looking for settings that would break a promise.
 
-use std::sync::Arc;
-
 use sqlx::Row;
 use syncguard_core::Finding;
 
-use crate::{
-    backend::Store,
-    connection::{Lane, Statement},
-    error::Failure,
-};
+use crate::{connection::Lane, error::Failure, statement::Statement, store::Store, worker::Ticket};
 
 /// The value of `PRAGMA synchronous` from which on a commit survives a power failure.
 const FULL: i64 = 2;
 
 /// Looks at the journal, the syncing and the file system.
-pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
-    let journal = journal_mode(&store.writer).await?;
-    let synchronous = synchronous(&store.writer).await?;
+pub(crate) async fn check(store: &Store, ticket: &Ticket) -> Result<Vec<Finding>, Failure> {
+    let journal = journal_mode(&store.writer, ticket).await?;
+    let synchronous = synchronous(&store.writer, ticket).await?;
     let file_system = file_system(&store.path);
     Ok([journal, synchronous, file_system].into_iter().flatten().collect())
 }
 
-async fn journal_mode(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
-    let row = writer.row(Statement::new(include_str!("sql/check_journal_mode.sql"))).await?;
+async fn journal_mode(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, Failure> {
+    let row =
+        writer.row(Statement::new(include_str!("sql/check_journal_mode.sql")), ticket).await?;
     let mode: Option<String> = row.and_then(|row| row.try_get(0).ok());
     let mode = mode.ok_or(Failure::Unreadable("journal mode"))?;
     Ok((mode != "wal").then(|| {
@@ -35,8 +30,8 @@ async fn journal_mode(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
     }))
 }
 
-async fn synchronous(writer: &Arc<Lane>) -> Result<Option<Finding>, Failure> {
-    let row = writer.row(Statement::new(include_str!("sql/check_synchronous.sql"))).await?;
+async fn synchronous(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, Failure> {
+    let row = writer.row(Statement::new(include_str!("sql/check_synchronous.sql")), ticket).await?;
     let level: Option<i64> = row.and_then(|row| row.try_get(0).ok());
     let level = level.ok_or(Failure::Unreadable("synchronous setting"))?;
     Ok((level < FULL).then(|| {

@@ -1,68 +1,25 @@
-//! Connections, and the queues before them.
+//! Connections, and the turns that they take.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use sqlx::{
-    Arguments, Encode, Sqlite, Type,
-    sqlite::{SqliteArguments, SqliteConnection, SqliteRow, SqliteSynchronous},
-};
+use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::Mutex,
     time::{Instant, sleep, timeout_at},
 };
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     config::Target,
     error::{Effect, Failure},
     schema,
+    statement::Statement,
+    turn::{Turn, Turns},
+    worker::Ticket,
 };
 
 /// How long to leave a database alone that another process writes to: about as long as it takes to
 /// write a lock.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// A statement with its values.
-pub(crate) struct Statement {
-    sql: &'static str,
-    values: SqliteArguments,
-}
-
-impl Statement {
-    pub(crate) fn new(sql: &'static str) -> Self {
-        Self { sql, values: SqliteArguments::default() }
-    }
-
-    /// Gives the next parameter a text.
-    pub(crate) fn text(self, text: &str) -> Self {
-        self.text_or_null(Some(text))
-    }
-
-    /// Gives the next parameter a text or NULL.
-    pub(crate) fn text_or_null(self, text: Option<&str>) -> Self {
-        self.value(text.map(str::to_owned))
-    }
-
-    /// Gives the next parameter an integer.
-    pub(crate) fn integer(self, integer: i64) -> Self {
-        self.value(integer)
-    }
-
-    fn value(mut self, value: impl Encode<'static, Sqlite> + Type<Sqlite>) -> Self {
-        // Only types of one's own can refuse to be encoded, never texts and integers.
-        let _ = self.values.add(value);
-        self
-    }
-
-    /// Runs to the end.
-    ///
-    /// Never by `fetch_one` or `fetch_optional`: a statement commits after its last row, but these
-    /// leave it after the first one. The driver then ignores whether the commit, which has become
-    /// part of resetting the statement, went through.
-    async fn run(&self, connection: &mut SqliteConnection) -> Result<Vec<SqliteRow>, sqlx::Error> {
-        sqlx::query_with(self.sql, self.values.clone()).fetch_all(connection).await
-    }
-}
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug)]
@@ -84,28 +41,31 @@ impl Role {
         }
     }
 
+    fn writes(self) -> bool {
+        match self {
+            Self::Durable | Self::Prompt => true,
+            Self::Read => false,
+        }
+    }
+
     /// What a statement may have done whose failure leaves that open.
     fn effect(self) -> Effect {
-        match self {
-            Self::Durable | Self::Prompt => Effect::Unknown,
-            Self::Read => Effect::None,
-        }
+        if self.writes() { Effect::Unknown } else { Effect::None }
     }
 }
 
-/// The turns that connections take.
-pub(crate) type Turns = Arc<Mutex<()>>;
-
-/// One connection and the queue before it, first come, first served.
+/// One connection of a backend.
 ///
-/// SQLite lets one connection write at a time. Those of one process that write share their turns:
-/// they queue fairly and without polling, and only processes poll against each other.
+/// SQLite lets one connection write at a time. Those of one backend that write share their turns: they
+/// queue by rank, without polling. Backends poll against each other, those of one process as those of
+/// several, because each may be opened with another busy timeout.
 ///
 /// A connection that failed, or whose file is no longer the one at the path, is replaced.
 pub(crate) struct Lane {
     target: Arc<Target>,
     role: Role,
-    turns: Turns,
+    turns: Arc<Turns>,
+    /// Used only by the one who has the turn, so no one ever waits for the mutex.
     slot: Mutex<Slot>,
 }
 
@@ -126,77 +86,80 @@ impl Lane {
     pub(crate) async fn open(
         target: &Arc<Target>,
         role: Role,
-        turns: Turns,
-    ) -> Result<Arc<Self>, Failure> {
+        turns: Arc<Turns>,
+    ) -> Result<Self, Failure> {
         let mut slot = Slot::default();
         slot.ready(target, role).await?;
-        Ok(Arc::new(Self { target: target.clone(), role, turns, slot: Mutex::new(slot) }))
+        Ok(Self { target: target.clone(), role, turns, slot: Mutex::new(slot) })
     }
 
-    /// Runs a statement that gives one row at the most.
+    /// Runs a statement and returns its last row, if there is one.
     pub(crate) async fn row(
-        self: &Arc<Self>,
+        &self,
         statement: Statement,
+        ticket: &Ticket,
     ) -> Result<Option<SqliteRow>, Failure> {
-        Ok(self.rows(statement).await?.pop())
+        Ok(self.rows(statement, ticket).await?.pop())
     }
 
-    /// Runs a statement and gives its rows.
+    /// Runs a statement and returns its rows.
     pub(crate) async fn rows(
-        self: &Arc<Self>,
+        &self,
         statement: Statement,
+        ticket: &Ticket,
     ) -> Result<Vec<SqliteRow>, Failure> {
-        Ok(self.run(statement).await?.0)
+        Ok(self.run(statement, ticket).await?.0)
     }
 
-    /// Runs a statement, and gives its rows and which connection it ran on.
+    /// Runs a statement, again and again while another process writes, and returns its rows and the
+    /// number of the connection that it ran on.
     ///
-    /// It runs in a task of its own. In the caller's, a future that is left alone after its first
-    /// poll would keep the connection from everybody else. Dropping the future gives up its place
-    /// in the queue; a statement that already runs is carried to its end by the driver's thread.
+    /// SQLite could do the waiting, but the longer it has waited, the longer it sleeps. Under load,
+    /// whoever comes last then goes first: with 16 processes writing, one of them waited for two
+    /// seconds. Pauses of one length keep that below a tenth of a second. After each of them, whoever
+    /// keeps a lock goes before whoever wants one.
     pub(crate) async fn run(
-        self: &Arc<Self>,
+        &self,
         statement: Statement,
+        ticket: &Ticket,
     ) -> Result<(Vec<SqliteRow>, u64), Failure> {
-        let lane = self.clone();
-        let task = tokio::spawn(async move { lane.run_in_turn(statement).await });
-        AbortOnDropHandle::new(task).await.unwrap_or(Err(Failure::CutOff(self.role.effect())))
+        let mut turn = self.turn(ticket).await?;
+        let deadline = Instant::now() + self.target.busy_timeout;
+        loop {
+            match self.attempt(&statement).await {
+                Err(busy) if busy.is_busy() && Instant::now() < deadline => {}
+                outcome => return outcome,
+            }
+            sleep(PAUSE).await;
+            turn.let_lower_ranks_pass().await;
+        }
     }
 
-    async fn run_in_turn(&self, statement: Statement) -> Result<(Vec<SqliteRow>, u64), Failure> {
-        let _turn = self.turn().await?;
+    /// Waits for the turn. A caller who goes away meanwhile leaves the queue; from its first write
+    /// on, a request is carried to its end.
+    async fn turn(&self, ticket: &Ticket) -> Result<Turn, Failure> {
+        let deadline = Instant::now() + self.target.busy_timeout;
+        let turn = tokio::select! {
+            biased;
+            () = ticket.abandoned() => return Err(Failure::CallerLeft),
+            turn = timeout_at(deadline, self.turns.take(ticket.rank())) => turn,
+        };
+        let turn = turn.map_err(|_| Failure::NoTurn)?;
+        if self.role.writes() {
+            ticket.begin();
+        }
+        Ok(turn)
+    }
+
+    async fn attempt(&self, statement: &Statement) -> Result<(Vec<SqliteRow>, u64), Failure> {
         let mut slot = self.slot.lock().await;
         let open = slot.ready(&self.target, self.role).await?;
-        let rows = self.run_unless_busy(&statement, &mut open.connection).await;
+        let rows = statement.run(&mut open.connection).await;
+        let rows = rows.map_err(|source| Failure::Driver(source, self.role.effect()));
         if rows.as_ref().is_err_and(|failure| !failure.spares_connection()) {
             slot.open = None;
         }
         Ok((rows?, slot.generation))
-    }
-
-    async fn turn(&self) -> Result<MutexGuard<'_, ()>, Failure> {
-        let deadline = Instant::now() + self.target.busy_timeout;
-        timeout_at(deadline, self.turns.lock()).await.map_err(|_| Failure::NoTurn)
-    }
-
-    /// Runs a statement, again and again while another process writes.
-    ///
-    /// SQLite could do the waiting, but the longer it has waited, the longer it sleeps. Under load,
-    /// whoever comes last then goes first: with 16 processes writing, one of them waited for two
-    /// seconds. Pauses of one length keep that below a tenth of a second.
-    async fn run_unless_busy(
-        &self,
-        statement: &Statement,
-        connection: &mut SqliteConnection,
-    ) -> Result<Vec<SqliteRow>, Failure> {
-        let deadline = Instant::now() + self.target.busy_timeout;
-        loop {
-            let rows = statement.run(connection).await;
-            match rows.map_err(|source| Failure::Driver(source, self.role.effect())) {
-                Err(busy) if busy.is_busy() && Instant::now() < deadline => sleep(PAUSE).await,
-                outcome => return outcome,
-            }
-        }
     }
 }
 

@@ -17,9 +17,14 @@ pub(crate) enum Failure {
     NoTurn,
     #[error("{0}")]
     Driver(#[source] sqlx::Error, Effect),
-    /// A task of ours ended before its statement: the runtime is shutting down.
-    #[error("the statement was cut off")]
-    CutOff(Effect),
+    #[error("the backend's thread could not be started: {0}")]
+    NoWorker(#[source] std::io::Error),
+    /// The request panicked, or the backend's thread ended before it.
+    #[error("the backend's thread did not finish the request")]
+    CutOff,
+    /// No caller sees it.
+    #[error("the caller went away before the request was begun")]
+    CallerLeft,
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
     #[error("the id was abandoned")]
@@ -52,9 +57,12 @@ mod code {
     pub(super) const FULL: u32 = 13;
     pub(super) const CANTOPEN: u32 = 14;
     pub(super) const PROTOCOL: u32 = 15;
+    pub(super) const SCHEMA: u32 = 17;
     pub(super) const CONSTRAINT: u32 = 19;
     pub(super) const AUTH: u32 = 23;
     pub(super) const NOTADB: u32 = 26;
+    pub(super) const CONSTRAINT_PRIMARYKEY: u32 = 1555;
+    pub(super) const CONSTRAINT_UNIQUE: u32 = 2067;
     /// The database file was moved or deleted under an open connection.
     pub(super) const READONLY_DBMOVED: u32 = 1032;
 }
@@ -88,6 +96,7 @@ impl Failure {
         };
         match self {
             Self::Driver(source, _) => error.with_source(source),
+            Self::NoWorker(source) => error.with_source(source),
             _ => error,
         }
     }
@@ -97,7 +106,9 @@ impl Failure {
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
             Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
+            Self::NoWorker(_) => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::CutOff => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::CallerLeft => (ErrorKind::Aborted, Effect::None),
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::FenceLimit => (ErrorKind::Internal, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
@@ -125,7 +136,8 @@ impl Failure {
             code::FULL => "the disk is full",
             code::IOERR => "reading or writing the file failed",
             code::NOMEM => "out of memory",
-            code::CONSTRAINT => "the lock id holds another key",
+            _ if is_duplicate(code) => "the lock id holds another key",
+            code::CONSTRAINT => "a constraint or a trigger on the lock tables refused it",
             code::ERROR => "the lock tables are missing or not as this program made them",
             _ => "sqlite refused the statement",
         })
@@ -134,10 +146,12 @@ impl Failure {
 
 /// Sorts what SQLite and its driver report.
 ///
-/// A statement that met a lock, a permission, a constraint or a damaged page did nothing: SQLite
+/// A statement that met a lock, a permission, a unique index or a damaged page did nothing: SQLite
 /// gave it up before its commit or rolled it back. After an I/O error that is not certain. The commit
 /// record may be in the log although syncing it failed, and count after a restart; a full disk can
-/// likewise strike behind the commit record. `effect` is what the statement could do at all.
+/// likewise strike after the commit record. Nor is it certain after any other constraint: a trigger of
+/// an application that raises FAIL keeps what the statement did. The same holds for codes that are not
+/// listed. `effect` is what the statement could do at all.
 fn classify_driver(source: &sqlx::Error, effect: Effect) -> (ErrorKind, Effect) {
     let Some(code) = result_code(source) else {
         return match source {
@@ -154,9 +168,16 @@ fn classify_driver(source: &sqlx::Error, effect: Effect) -> (ErrorKind, Effect) 
         }
         code::PERM | code::READONLY | code::AUTH => (ErrorKind::AuthFailed, Effect::None),
         code::IOERR | code::FULL | code::NOMEM => (ErrorKind::ServiceUnavailable, effect),
-        code::CONSTRAINT => (ErrorKind::InvalidArgument, Effect::None),
-        _ => (ErrorKind::Internal, Effect::None),
+        _ if is_duplicate(code) => (ErrorKind::InvalidArgument, Effect::None),
+        code::ERROR | code::CORRUPT | code::SCHEMA | code::NOTADB => {
+            (ErrorKind::Internal, Effect::None)
+        }
+        _ => (ErrorKind::Internal, effect),
     }
+}
+
+fn is_duplicate(code: u32) -> bool {
+    [code::CONSTRAINT_UNIQUE, code::CONSTRAINT_PRIMARYKEY].contains(&code)
 }
 
 /// Reads SQLite's extended result code.

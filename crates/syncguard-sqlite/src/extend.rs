@@ -3,23 +3,26 @@
 use syncguard_core::{ExtendOutcome, LockId, NotHeld, Ttl};
 
 use crate::{
-    backend::Store,
-    connection::Statement,
     error::Failure,
     lookup::{GRACE_MS, timestamp},
+    statement::Statement,
+    store::Store,
+    worker::Ticket,
 };
 
 /// Sets the expiry of a live grant to now plus `ttl`.
 pub(crate) async fn extend(
     store: &Store,
+    ticket: &Ticket,
     lock_id: LockId,
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
+    store.drift.observe();
     let statement = Statement::new(include_str!("sql/extend.sql"))
         .text(lock_id.as_str())
         .integer(ttl.as_millis())
         .integer(GRACE_MS);
-    match store.writer.row(statement).await? {
+    match store.writer.row(statement, ticket).await? {
         Some(row) => Ok(ExtendOutcome::Extended { expires_at: timestamp(&row, "expires_at_ms")? }),
         None => Ok(ExtendOutcome::NotHeld(NotHeld::Unknown)),
     }

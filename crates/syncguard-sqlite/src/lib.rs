@@ -1,17 +1,24 @@
 #![doc = include_str!("../README.md")]
 
 mod acquire;
+#[cfg(test)]
+mod applied;
 mod backend;
 mod check;
 mod config;
 mod connection;
+mod drift;
 mod error;
 mod extend;
 mod lookup;
 mod operate;
 mod release;
 mod schema;
+mod statement;
+mod store;
+mod turn;
 mod wait;
+mod worker;
 
 pub use backend::SqliteBackend;
 pub use config::SqliteConfig;

@@ -3,7 +3,7 @@
 use sqlx::{Row, sqlite::SqliteRow};
 use syncguard_core::{Capabilities, Fence, LockKey, LockQuery, LockRecord, Owner, Timestamp};
 
-use crate::{backend::Store, connection::Statement, error::Failure};
+use crate::{error::Failure, statement::Statement, store::Store, worker::Ticket};
 
 /// How long past its expiry a grant still keeps its key, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
@@ -11,6 +11,7 @@ pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
 /// Reads a live lock.
 pub(crate) async fn lookup(
     store: &Store,
+    ticket: &Ticket,
     query: &LockQuery,
 ) -> Result<Option<LockRecord>, Failure> {
     let statement = match query {
@@ -21,15 +22,19 @@ pub(crate) async fn lookup(
             Statement::new(include_str!("sql/lookup_by_id.sql")).text(lock_id.as_str())
         }
     };
-    let row = store.reader.row(statement.integer(GRACE_MS)).await?;
+    let row = store.reader.row(statement.integer(GRACE_MS), ticket).await?;
     row.as_ref().map(record).transpose()
 }
 
 /// Tells whether a key has a live grant.
-pub(crate) async fn is_locked(store: &Store, key: &LockKey) -> Result<bool, Failure> {
+pub(crate) async fn is_locked(
+    store: &Store,
+    ticket: &Ticket,
+    key: &LockKey,
+) -> Result<bool, Failure> {
     let statement =
         Statement::new(include_str!("sql/is_locked.sql")).text(key.as_str()).integer(GRACE_MS);
-    let row = store.reader.row(statement).await?;
+    let row = store.reader.row(statement, ticket).await?;
     row.and_then(|row| row.try_get("locked").ok()).ok_or(Failure::Unreadable("state"))
 }
 

@@ -3,17 +3,22 @@
 use syncguard_core::{ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken};
 
 use crate::{
-    backend::Store,
-    connection::Statement,
     error::Failure,
     lookup::{GRACE_MS, lookup, record},
+    statement::Statement,
+    store::Store,
+    worker::Ticket,
 };
 
 /// How often to try to end a grant that changes between the reading and the ending.
 const ROUNDS: usize = 16;
 
 /// Gives the live locks whose keys begin with a prefix, in the order of their keys.
-pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
+pub(crate) async fn list(
+    store: &Store,
+    ticket: &Ticket,
+    request: &ListRequest,
+) -> Result<LockPage, Failure> {
     let limit = request.limit.max(1);
     let statement = Statement::new(include_str!("sql/list.sql"))
         .integer(GRACE_MS)
@@ -21,7 +26,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
         .text_or_null(beyond(&request.prefix).as_deref())
         .text_or_null(request.after.as_ref().map(PageToken::as_str))
         .integer(i64::try_from(limit).unwrap_or(i64::MAX));
-    let rows = store.reader.rows(statement).await?;
+    let rows = store.reader.rows(statement, ticket).await?;
     let locks: Vec<LockRecord> = rows.iter().map(record).collect::<Result<_, _>>()?;
     let last = locks.last().filter(|_| locks.len() >= limit);
     let next = last.map(|lock| PageToken::new(lock.key.as_str()));
@@ -47,18 +52,19 @@ fn beyond(prefix: &str) -> Option<String> {
 /// if it still is what was read.
 pub(crate) async fn force_release(
     store: &Store,
+    ticket: &Ticket,
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
     let query = LockQuery::ByKey(key.clone());
     for _ in 0..ROUNDS {
-        let Some(record) = lookup(store, &query).await? else {
+        let Some(record) = lookup(store, ticket, &query).await? else {
             return Ok(None);
         };
         let statement = Statement::new(include_str!("sql/force_release.sql"))
             .text(key.as_str())
             .text(record.lock_id.as_str())
             .integer(record.expires_at.unix_millis());
-        if store.writer.row(statement).await?.is_some() {
+        if store.writer.row(statement, ticket).await?.is_some() {
             return Ok(Some(record));
         }
     }

@@ -4,23 +4,28 @@ use std::time::Duration;
 
 use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
 
-use crate::{backend::Store, connection::Statement, error::Failure, lookup::GRACE_MS};
+use crate::{error::Failure, lookup::GRACE_MS, statement::Statement, store::Store, worker::Ticket};
 
 /// How long an abandoned id stays refused.
 ///
-/// It must outlast an acquire that is still on its way. That waits twice for at most the busy
-/// timeout, which is an hour at the longest: for its turn in this process, and for the write lock. The
-/// rest is margin for machines that sleep meanwhile.
+/// It must outlast an acquire that is still in flight. Once begun, that reads and writes four times at
+/// most, and waits each time for at most twice the busy timeout, which is an hour at the longest: for
+/// its turn in this process, and for the database. That is 16 hours; the rest is margin for machines
+/// that sleep meanwhile.
 const MARK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Ends a live grant.
 ///
 /// It does not wait for the disk. A power failure may bring the grant back, for no longer than its
 /// ttl; the fence never goes back, because a grant does wait.
-pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOutcome, Failure> {
+pub(crate) async fn release(
+    store: &Store,
+    ticket: &Ticket,
+    lock_id: LockId,
+) -> Result<ReleaseOutcome, Failure> {
     let statement =
         Statement::new(include_str!("sql/release.sql")).text(lock_id.as_str()).integer(GRACE_MS);
-    match store.releaser.row(statement).await? {
+    match store.releaser.row(statement, ticket).await? {
         Some(_) => Ok(ReleaseOutcome::Released),
         None => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
     }
@@ -35,14 +40,18 @@ pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOut
 /// id can gain nothing any more, and the repetition that is due ends what it has.
 ///
 /// None of it waits for the disk: after a power failure nothing is on its way any more.
-pub(crate) async fn abandon(store: &Store, lock_id: LockId) -> Result<(), Failure> {
+pub(crate) async fn abandon(
+    store: &Store,
+    ticket: &Ticket,
+    lock_id: LockId,
+) -> Result<(), Failure> {
     let mark_ms = i64::try_from(MARK.as_millis()).unwrap_or(i64::MAX);
     let mark = Statement::new(include_str!("sql/abandon_mark.sql"));
-    store.releaser.rows(mark.text(lock_id.as_str()).integer(mark_ms)).await?;
+    store.releaser.rows(mark.text(lock_id.as_str()).integer(mark_ms), ticket).await?;
     let release = Statement::new(include_str!("sql/abandon_release.sql"));
-    store.releaser.rows(release.text(lock_id.as_str())).await?;
+    store.releaser.rows(release.text(lock_id.as_str()), ticket).await?;
     let prune = Statement::new(include_str!("sql/abandon_prune.sql"));
-    if let Err(failure) = store.releaser.rows(prune).await {
+    if let Err(failure) = store.releaser.rows(prune, ticket).await {
         // The id is settled, and the next one tidies up.
         tracing::debug!(%failure, "old marks were not pruned");
     }

@@ -2,7 +2,7 @@ use std::{
     fmt::{self, Debug, Formatter},
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::watch, task::JoinSet};
@@ -25,6 +25,19 @@ struct Scanning {
     flow: Flow,
     tally: Tally,
     scanner: Box<dyn Fn() -> Box<dyn Scan> + Send>,
+}
+
+/// When a connection was used last. None once it is forgotten.
+pub(super) struct Usage(Mutex<Option<Instant>>);
+
+impl Usage {
+    pub(super) fn begins() -> Self {
+        Self(Mutex::new(Some(Instant::now())))
+    }
+
+    pub(super) fn is_forgotten(&self) -> bool {
+        lock(&self.0).is_none()
+    }
 }
 
 /// The scanners of one direction of one connection.
@@ -84,6 +97,20 @@ impl Controls {
     /// Cuts all connections without waiting for that.
     pub(super) fn abandon(&self) {
         lock(&self.connections).abort_all();
+    }
+
+    /// Notes that a connection is used, and tells whether it has been forgotten by now.
+    pub(super) fn has_forgotten(&self, usage: &Usage) -> bool {
+        let limit = self.faults().idle_limit;
+        let mut last = lock(&usage.0);
+        let Some(before) = *last else { return true };
+        if limit.is_some_and(|limit| before.elapsed() > limit) {
+            *last = None;
+            self.count(|counts| counts.forgotten += 1);
+        } else {
+            *last = Some(Instant::now());
+        }
+        last.is_none()
     }
 
     /// Decides about something that was read. Says also for how long it is held back.

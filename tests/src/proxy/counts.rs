@@ -16,6 +16,8 @@ pub struct Counts {
     pub delayed: u64,
     /// Requests and replies that vanished in a black hole.
     pub swallowed: u64,
+    /// Connections that were used again after they had been forgotten.
+    pub forgotten: u64,
     /// Connections that were cut before a request.
     pub cut_before: u64,
     /// Connections that were cut after a request was answered.

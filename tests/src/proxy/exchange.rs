@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Flow,
-    controls::Controls,
+    controls::{Controls, Usage},
     pump::{End, Pump},
 };
 
@@ -31,8 +31,10 @@ async fn try_exchange(
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
-    let requests = Pump::new(Flow::Requests, controls, &mut to_server).run(&mut from_client);
-    let replies = Pump::new(Flow::Replies, controls, &mut to_client);
+    let usage = Usage::begins();
+    let requests =
+        Pump::new(Flow::Requests, controls, &usage, &mut to_server).run(&mut from_client);
+    let replies = Pump::new(Flow::Replies, controls, &usage, &mut to_client);
     let mut replies = Box::pin(replies.run(&mut from_server));
     let end = tokio::select! {
         end = requests => end?,
@@ -41,6 +43,8 @@ async fn try_exchange(
     };
     match end {
         End::Cut => Ok(()),
+        // Nobody tells the server.
+        End::Closed if usage.is_forgotten() => std::future::pending().await,
         End::Closed => {
             to_server.shutdown().await?;
             replies.await.map(drop)

@@ -45,6 +45,8 @@ pub(super) enum Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) delay: Duration,
+    /// How long a connection may be idle until it is forgotten.
+    pub(super) idle_limit: Option<Duration>,
     swallowed: Vec<Flow>,
     limits: Vec<Limit>,
     cuts: Vec<Cut>,

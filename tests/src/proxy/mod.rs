@@ -95,6 +95,12 @@ impl Proxy {
         self.controls.faults().delay = delay;
     }
 
+    /// Forgets a connection that was idle for longer than `limit`, as a NAT or a load balancer does:
+    /// what is sent over it afterwards vanishes, its end included, and neither side learns of it.
+    pub fn forget_idle(&self, limit: Duration) {
+        self.controls.faults().idle_limit = Some(limit);
+    }
+
     /// Takes what flows that way and passes nothing on; the connections stay open.
     ///
     /// Without its requests a server does nothing. Without its replies it does everything, and

@@ -7,7 +7,7 @@ use tokio::{
 
 use super::{
     Flow,
-    controls::{Controls, Scanners},
+    controls::{Controls, Scanners, Usage},
     faults::Verdict,
 };
 
@@ -30,13 +30,14 @@ pub(super) enum End {
 pub(super) struct Pump<'a, W> {
     flow: Flow,
     controls: &'a Controls,
+    usage: &'a Usage,
     to: W,
     waiting: VecDeque<(Instant, Vec<u8>)>,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Pump<'a, W> {
-    pub(super) fn new(flow: Flow, controls: &'a Controls, to: W) -> Self {
-        Self { flow, controls, to, waiting: VecDeque::new() }
+    pub(super) fn new(flow: Flow, controls: &'a Controls, usage: &'a Usage, to: W) -> Self {
+        Self { flow, controls, usage, to, waiting: VecDeque::new() }
     }
 
     /// Passes on what comes from `from`, as the faults have it.
@@ -65,6 +66,9 @@ impl<'a, W: AsyncWrite + Unpin> Pump<'a, W> {
     }
 
     async fn take(&mut self, bytes: &[u8]) -> io::Result<Option<End>> {
+        if self.controls.has_forgotten(self.usage) {
+            return Ok(None);
+        }
         let (verdict, delay) = self.controls.judge(self.flow, bytes);
         match verdict {
             Verdict::Pass => self.pass(bytes, delay).await?,

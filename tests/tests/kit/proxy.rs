@@ -104,6 +104,23 @@ async fn replies_in_a_black_hole_are_to_requests_that_were_done() {
 }
 
 #[tokio::test]
+async fn a_connection_that_was_idle_for_too_long_is_forgotten_without_a_word() {
+    let (redis, proxy) = start().await;
+    let mut connection = Connection::to(proxy.address()).await;
+    assert_eq!(connection.ask("PING").await.unwrap(), "+PONG");
+    proxy.forget_idle(Duration::from_millis(100));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    connection.send("SET a 1").await.unwrap();
+    assert!(connection.is_silent().await);
+    assert_eq!(proxy.counts().forgotten, 1);
+    assert_eq!(ask(redis.address(), "EXISTS a").await, ":0");
+    proxy.heal().await.unwrap();
+    assert_eq!(ask(proxy.address(), "PING").await, "+PONG", "a new connection works");
+    connection.send("SET a 1").await.unwrap();
+    assert!(connection.is_silent().await, "and the old one stays forgotten");
+}
+
+#[tokio::test]
 async fn a_proxy_that_refuses_lets_open_connections_be() {
     let (_redis, proxy) = start().await;
     let mut open = Connection::to(proxy.address()).await;

@@ -4,16 +4,22 @@
 mod chaos;
 mod cleaning;
 mod extremes;
+mod fairness;
 mod fencing;
+mod limits;
 mod losing;
 mod observing;
 mod queueing;
 mod renewing;
+mod runtimes;
+mod silent;
+mod stalling;
 mod starving;
 mod store;
 mod suspending;
 mod telling;
 mod time;
+mod unpolled;
 mod waiting;
 
 use std::time::Duration;

@@ -1,18 +1,16 @@
-//! Blocking code that keeps the heartbeat from running. In real time: that is what it takes.
+//! Runtimes that do not come to run what they should. Nothing drives a current-thread runtime between
+//! two calls of `block_on`, which is as starved as a runtime can be, and needs no clock to show it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::{thread::sleep, time::Duration};
 
-use syncguard_core::{ErrorKind, Operation, Renew, SyncGuard};
+use syncguard_core::{ErrorKind, LockBackend, LockGuard, Operation, Renew, SyncGuard};
 use syncguard_memory::MemoryBackend;
 use syncguard_sqlite::SqliteBackend;
-use tokio::runtime::Runtime;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::yield_now,
+    time::timeout,
+};
 
 use super::{
     error_of,
@@ -20,70 +18,75 @@ use super::{
     time::{millis, secs},
 };
 
-/// Blocks the thread, and proves that no task of its runtime ran meanwhile.
-async fn block(duration: Duration) {
-    let beats = Arc::new(AtomicUsize::new(0));
-    let count = beats.clone();
-    let heart = tokio::spawn(async move {
-        loop {
-            count.fetch_add(1, Ordering::SeqCst);
-            tokio::task::yield_now().await;
-        }
-    });
-    tokio::task::yield_now().await;
-    let before = beats.load(Ordering::SeqCst);
-    assert_ne!(before, 0, "it beats");
-    thread::sleep(duration);
-    assert_eq!(beats.load(Ordering::SeqCst), before);
-    heart.abort();
+/// Longer than renewals take that come every ten milliseconds, whatever else the machine does.
+const PATIENCE: Duration = secs(60);
+
+fn starved() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-#[tokio::test]
-async fn a_lease_whose_renewals_were_starved_is_not_valid_when_first_asked() {
-    let store = Watched::new(MemoryBackend::new());
+/// Waits until renewals have been made while nothing drove the starved runtime.
+fn await_renewals<B: LockBackend>(renewals: &Runtime, store: &Watched<B>) {
+    let due = store.sent(Operation::Extend).len() + 5;
+    let renewed = async {
+        while store.sent(Operation::Extend).len() < due {
+            tokio::time::sleep(millis(1)).await;
+        }
+    };
+    renewals.block_on(async { timeout(PATIENCE, renewed).await }).expect("renewals go on");
+}
+
+/// Acquires a lock on a starved runtime, with renewals on another one.
+fn held(locks: &SyncGuard, starved: &Runtime) -> LockGuard {
+    let lock = locks.lock("k").ttl(PATIENCE * 2).renew(Renew::Every(millis(10)));
+    starved.block_on(lock.acquire()).unwrap()
+}
+
+#[test]
+fn a_lease_whose_renewals_were_starved_is_not_valid_when_first_asked() {
+    let (starved, store) = (starved(), Watched::new(MemoryBackend::new()));
     let lock = SyncGuard::new(store.clone()).lock("k").ttl(millis(300)).renew(Renew::Auto);
-    let guard = lock.acquire().await.unwrap();
-    block(millis(400)).await;
+    let guard = starved.block_on(lock.acquire()).unwrap();
+    sleep(millis(300));
     assert!(!guard.is_valid());
     error_of(guard.fence(), ErrorKind::Lost);
-    assert_eq!(store.sent(Operation::Extend), [], "no renewal told it");
+    assert_eq!(store.sent(Operation::Extend), [], "no renewal reported it");
 }
 
-#[tokio::test]
-async fn renewals_on_a_runtime_of_their_own_are_not_starved() {
-    let renewals = Runtime::new().unwrap();
+#[test]
+fn renewals_on_a_runtime_of_their_own_are_not_starved() {
+    let (renewals, starved) = (Runtime::new().unwrap(), starved());
     let store = Watched::new(MemoryBackend::new());
     let locks = SyncGuard::builder(store.clone()).runtime(renewals.handle().clone()).build();
-    let guard = locks.lock("k").ttl(secs(1)).renew(Renew::Auto).acquire().await.unwrap();
-    block(millis(2_500)).await;
+    let guard = held(&locks, &starved);
+    await_renewals(&renewals, &store);
     assert!(guard.is_valid(), "{:?}", guard.loss());
-    assert!(store.sent(Operation::Extend).len() > 2);
-    guard.release().await.unwrap();
-    renewals.shutdown_background();
 }
 
-#[tokio::test]
-async fn renewals_on_a_runtime_of_their_own_do_not_wait_for_requests_of_a_starved_one() {
+#[test]
+fn renewals_on_a_runtime_of_their_own_do_not_wait_for_requests_of_a_starved_one() {
     let directory = tempfile::tempdir().unwrap();
-    let renewals = Runtime::new().unwrap();
+    let (renewals, starved) = (Runtime::new().unwrap(), starved());
     let open = SqliteBackend::open(directory.path().join("locks.db"));
-    let store = Watched::new(renewals.spawn(open).await.unwrap().unwrap());
+    let store = Watched::new(renewals.block_on(open).unwrap());
     let locks = SyncGuard::builder(store.clone()).runtime(renewals.handle().clone()).build();
-    let guard = locks.lock("k").ttl(secs(2)).renew(Renew::Auto).acquire().await.unwrap();
-    for number in 0..4 {
-        let locks = locks.clone();
-        tokio::spawn(async move {
-            loop {
-                locks.lock(format!("k{number}")).run(async |_| ()).await.unwrap();
-            }
-        });
-    }
-    tokio::time::sleep(millis(50)).await;
-    block(millis(4_500)).await;
-    let on_their_way = |operation| store.on_their_way(operation);
-    let stuck = on_their_way(Operation::Acquire) + on_their_way(Operation::Release);
-    assert_ne!(stuck, 0, "requests of the starved runtime were on their way");
+    let guard = held(&locks, &starved);
+    let stuck = || store.on_their_way(Operation::Acquire) + store.on_their_way(Operation::Release);
+    starved.block_on(async {
+        for number in 0..4 {
+            let locks = locks.clone();
+            tokio::spawn(async move {
+                loop {
+                    locks.lock(format!("k{number}")).run(async |_| ()).await.unwrap();
+                }
+            });
+        }
+        while stuck() == 0 {
+            yield_now().await;
+        }
+    });
+    assert_ne!(stuck(), 0, "requests of the starved runtime are in flight");
+    await_renewals(&renewals, &store);
+    assert_ne!(stuck(), 0, "and were all the time");
     assert!(guard.is_valid(), "{:?}", guard.loss());
-    assert!(store.sent(Operation::Extend).len() > 2);
-    renewals.shutdown_background();
 }

@@ -5,8 +5,8 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, LockBackend, LockId,
-    LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Ttl,
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Fencing, LockBackend,
+    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Ttl,
 };
 use tokio::time::{Instant, sleep};
 
@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 #[derive(Clone, Debug)]
 pub(super) struct Watched<B> {
     inner: B,
+    shared: bool,
     start: Instant,
     notes: Arc<Mutex<Notes>>,
 }
@@ -30,7 +31,12 @@ struct Notes {
 
 impl<B> Watched<B> {
     pub(super) fn new(inner: B) -> Self {
-        Self { inner, start: Instant::now(), notes: Arc::default() }
+        Self { inner, shared: false, start: Instant::now(), notes: Arc::default() }
+    }
+
+    /// Says that other processes use the store too.
+    pub(super) fn shared(self) -> Self {
+        Self { shared: true, ..self }
     }
 
     /// Returns when requests of a kind were sent, counted from the start.
@@ -125,7 +131,8 @@ impl Drop for Subscription {
 
 impl<B: LockBackend> LockBackend for Watched<B> {
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let fencing = if self.shared { Fencing::Durable } else { Fencing::Process };
+        self.inner.capabilities().with_fencing(fencing)
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {

@@ -5,54 +5,30 @@ mod opening;
 mod stopped;
 mod storm;
 
-use std::{
-    path::PathBuf,
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+use std::path::PathBuf;
 
 use syncguard_core::{Fence, LockKey, Ttl};
 use syncguard_tests::contender::{Contender, Order, Upkeep, Word};
 use tempfile::TempDir;
 
-/// Held by every test that starts processes, so that one that takes the time can be alone.
-static MACHINE: RwLock<()> = RwLock::new(());
-
 /// A directory in which processes meet.
-struct Stage {
-    directory: TempDir,
-    _machine: Share,
-}
-
-/// Whether other tests of this program may start processes meanwhile.
-enum Share {
-    Some(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'static, ()>),
-    All(#[expect(dead_code, reason = "held, not read")] RwLockWriteGuard<'static, ()>),
-}
+struct Stage(TempDir);
 
 impl Stage {
     fn new() -> Self {
-        Self::with(Share::Some(MACHINE.read().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    /// Waits until no other test of this program has processes, and keeps it like that.
-    fn alone() -> Self {
-        Self::with(Share::All(MACHINE.write().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    fn with(machine: Share) -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), _machine: machine }
+        Self(tempfile::tempdir().unwrap())
     }
 
     fn store(&self) -> PathBuf {
-        self.directory.path().join("locks.db")
+        self.0.path().join("locks.db")
     }
 
     fn resource(&self) -> PathBuf {
-        self.directory.path().join("resource")
+        self.0.path().join("resource")
     }
 
     fn journal(&self) -> PathBuf {
-        self.directory.path().join("journal")
+        self.0.path().join("journal")
     }
 
     /// Starts a process that has opened the store when this returns.

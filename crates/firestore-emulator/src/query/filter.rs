@@ -70,6 +70,14 @@ impl Filter {
         }
     }
 
+    /// Whether it looks at nothing but the names of documents.
+    pub(super) fn names_only(&self) -> bool {
+        match self {
+            Self::All(filters) | Self::Any(filters) => filters.iter().all(Self::names_only),
+            Self::Field { path, .. } => path.is_name(),
+        }
+    }
+
     fn composite(message: CompositeFilter) -> Result<Self, Status> {
         let filters = message.filters.into_iter().map(|filter| Self::parse(Some(filter)));
         let filters: Vec<Self> = filters.collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! Queries: which documents of a collection, in which order.
+//! Queries: which documents of a collection, or of all collections below a parent, in which order.
 
 mod cursor;
 mod filter;
@@ -6,14 +6,16 @@ mod order;
 
 use std::{cmp::Ordering, sync::Arc};
 
-use gcloud_sdk::google::firestore::v1::{Document, StructuredQuery, Value};
+use gcloud_sdk::google::firestore::v1::{
+    Document, StructuredQuery, Value, structured_query::CollectionSelector,
+};
 use tonic::Status;
 
 pub(crate) use cursor::Cursor;
 
 use crate::{
     field_path::{FieldPath, select},
-    name::{CollectionName, DatabaseName},
+    name::{CollectionName, DatabaseName, ParentName},
     store::Documents,
     time::Time,
     value::reference,
@@ -24,7 +26,7 @@ use order::Sorting;
 /// A query that was found to be one that this server can answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
-    collection: CollectionName,
+    scope: Scope,
     filter: Filter,
     sorting: Sorting,
     start: Option<Cursor>,
@@ -35,21 +37,35 @@ pub(crate) struct Query {
     fields: Option<Vec<FieldPath>>,
 }
 
+/// Where a query looks.
+#[derive(Clone, Debug)]
+enum Scope {
+    Collection(CollectionName),
+    /// All collections at any depth below a parent, whatever their ids.
+    Descendants(ParentName),
+}
+
 impl Query {
     pub(crate) fn parse(parent: &str, query: StructuredQuery) -> Result<Self, Status> {
         let [from] = &query.from[..] else {
             return Err(Status::unimplemented("a query is one over a single collection here"));
         };
-        if from.all_descendants || query.find_nearest.is_some() {
-            let what = "collection groups and vectors are not searched here";
-            return Err(Status::unimplemented(what));
+        if query.find_nearest.is_some() {
+            return Err(Status::unimplemented("vectors are not searched here"));
         }
         let filter = Filter::parse(query.r#where)?;
         let sorting = Sorting::parse(&query.order_by, &filter)?;
+        let scope = Scope::parse(parent, from)?;
+        if let Scope::Descendants(_) = scope
+            && !(filter.names_only() && sorting.fields().all(FieldPath::is_name))
+        {
+            let rule = "a query over all collections filters and sorts by __name__ alone";
+            return Err(Status::invalid_argument(rule));
+        }
         let count = |number: i32| usize::try_from(number);
         let negative = |_| Status::invalid_argument("offset and limit are not negative");
         Ok(Self {
-            collection: CollectionName::parse(parent, &from.collection_id)?,
+            scope,
             start: query.start_at.map(|at| Cursor::parse(at, &sorting)).transpose()?,
             end: query.end_at.map(|at| Cursor::parse(at, &sorting)).transpose()?,
             offset: count(query.offset).map_err(negative)?,
@@ -67,18 +83,28 @@ impl Query {
         limit: usize,
         fields: Option<Vec<FieldPath>>,
     ) -> Self {
-        let (filter, sorting) = (Filter::all(), Sorting::by_name());
-        Self { collection, filter, sorting, start: after, end: None, offset: 0, limit, fields }
+        let (scope, filter) = (Scope::Collection(collection), Filter::all());
+        let sorting = Sorting::by_name();
+        Self { scope, filter, sorting, start: after, end: None, offset: 0, limit, fields }
     }
 
     pub(crate) fn database(&self) -> DatabaseName {
-        self.collection.database()
+        match &self.scope {
+            Scope::Collection(collection) => collection.database(),
+            Scope::Descendants(parent) => parent.database(),
+        }
     }
 
     /// Finds the documents as of a time, whole.
     pub(crate) fn run(&self, documents: &Documents, at: Time) -> Vec<Arc<Document>> {
-        let all = documents.collection(&self.collection, at).map(|(_, document)| document);
-        let mut found: Vec<_> = all
+        let (prefix, collection) = match &self.scope {
+            Scope::Collection(collection) => (collection.prefix(), Some(collection)),
+            Scope::Descendants(parent) => (parent.prefix(), None),
+        };
+        let mut found: Vec<_> = documents
+            .below(prefix, at)
+            .filter(|(name, _)| collection.is_none_or(|collection| collection.holds(name)))
+            .map(|(_, document)| document)
             .filter(|document| self.filter.accepts(document) && self.sorting.accepts(document))
             .filter(|document| self.is_within(document))
             .collect();
@@ -104,6 +130,16 @@ impl Query {
             place == Ordering::Less || (place == Ordering::Equal && !end.before)
         });
         starts && ends
+    }
+}
+
+impl Scope {
+    fn parse(parent: &str, from: &CollectionSelector) -> Result<Self, Status> {
+        match (from.all_descendants, &from.collection_id[..]) {
+            (false, id) => CollectionName::parse(parent, id).map(Self::Collection),
+            (true, "") => ParentName::parse(parent).map(Self::Descendants),
+            (true, _) => Err(Status::unimplemented("collection groups are not searched here")),
+        }
     }
 }
 

@@ -15,10 +15,7 @@ use gcloud_sdk::google::firestore::v1::Document;
 pub(crate) use batch::Batch;
 pub(crate) use mutation::Mutation;
 
-use crate::{
-    name::{CollectionName, DocumentName},
-    time::Time,
-};
+use crate::{name::DocumentName, time::Time};
 
 /// A document as it was from a commit to the next; `None` where it was not there.
 pub(crate) type Stored = Option<Arc<Document>>;
@@ -47,17 +44,16 @@ impl Documents {
         last.is_some_and(|(written, _)| *written > time)
     }
 
-    /// Reads the documents of a collection as of a time, in the order of their ids.
-    pub(crate) fn collection<'a>(
+    /// Reads the documents whose names begin with a prefix as of a time, at whatever depth.
+    pub(crate) fn below<'a>(
         &'a self,
-        collection: &'a CollectionName,
+        prefix: &'a str,
         at: Time,
     ) -> impl Iterator<Item = (&'a DocumentName, Arc<Document>)> {
-        let from = (Bound::Included(collection.prefix()), Bound::Unbounded);
+        let from = (Bound::Included(prefix), Bound::Unbounded);
         let names = self.histories.range::<str, _>(from);
         names
-            .take_while(|(name, _)| name.as_str().starts_with(collection.prefix()))
-            .filter(|(name, _)| collection.holds(name))
+            .take_while(move |(name, _)| name.as_str().starts_with(prefix))
             .filter_map(move |(name, history)| Some((name, history.at(at)?)))
     }
 
@@ -181,18 +177,14 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_lists_what_is_in_it_at_a_time() {
+    fn a_prefix_lists_what_is_below_it_at_a_time() {
         let mut documents = Documents::default();
         for (at, id) in [(1, "b"), (2, "a"), (3, "c")] {
             set(&mut documents, id, at, at, 0);
         }
-        let collection = CollectionName::parse(&format!("{DATABASE}/documents"), "c").unwrap();
-        let ids = |at| {
-            documents
-                .collection(&collection, time(at))
-                .map(|(name, _)| name.id())
-                .collect::<Vec<_>>()
-        };
+        let prefix = format!("{DATABASE}/documents/c/");
+        let ids =
+            |at| documents.below(&prefix, time(at)).map(|(name, _)| name.id()).collect::<Vec<_>>();
         assert_eq!(ids(2), ["a", "b"]);
         assert_eq!(ids(3), ["a", "b", "c"]);
     }

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 
 use gcloud_sdk::google::firestore::v1::{MapValue, Value, value::ValueType};
 
+use crate::name::numeric_id;
+
 /// Compares two values. Integers and doubles are one type; not-a-number is the least of it.
 pub(crate) fn compare(left: &Value, right: &Value) -> Ordering {
     use ValueType as V;
@@ -21,7 +23,9 @@ pub(crate) fn compare(left: &Value, right: &Value) -> Ordering {
         }
         (V::StringValue(l), V::StringValue(r)) => l.cmp(r),
         (V::BytesValue(l), V::BytesValue(r)) => l.cmp(r),
-        (V::ReferenceValue(l), V::ReferenceValue(r)) => l.split('/').cmp(r.split('/')),
+        (V::ReferenceValue(l), V::ReferenceValue(r)) => {
+            l.split('/').map(place).cmp(r.split('/').map(place))
+        }
         (V::GeoPointValue(l), V::GeoPointValue(r)) => {
             doubles(l.latitude, r.latitude).then_with(|| doubles(l.longitude, r.longitude))
         }
@@ -36,6 +40,12 @@ pub(crate) fn compare(left: &Value, right: &Value) -> Ordering {
 /// Tells whether two values are of one type. Range filters find values of their own type alone.
 pub(crate) fn same_type(left: &Value, right: &Value) -> bool {
     rank(left) == rank(right)
+}
+
+/// Where a segment of a reference sorts: ids that are numbers come first, in the order of numbers.
+fn place(segment: &str) -> (bool, Option<i64>, &str) {
+    let number = numeric_id(segment);
+    (number.is_none(), number, segment)
 }
 
 fn rank(value: &Value) -> u8 {

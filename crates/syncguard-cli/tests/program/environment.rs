@@ -52,6 +52,20 @@ fn the_environment_names_the_store_unless_the_option_does() {
 }
 
 #[test]
+fn the_command_inherits_the_url_of_the_store_unless_that_is_hidden() {
+    let sandbox = Sandbox::new();
+    let url = format!("sqlite:{}", sandbox.store().display());
+    for (options, expected) in [(&[][..], &*url), (&["--hide-store"], "none")] {
+        let mut program = program();
+        program.env("SYNCGUARD_STORE", &url).args(["run", "--key", KEY]).args(options);
+        program.args(["--", "sh", "-c", "echo ${SYNCGUARD_STORE-none} $SYNCGUARD_KEY"]);
+        let output = program.output().unwrap();
+        assert_code(&output, 0);
+        assert_eq!(stdout(&output), format!("{expected} {KEY}"));
+    }
+}
+
+#[test]
 fn memory_is_a_store_that_excludes_nobody() {
     let run = ["run", "--key", KEY, "--store", "memory:", "--no-wait", "--"];
     let inner = format!("{} {} true && echo ran", env!("CARGO_BIN_EXE_syncguard"), run.join(" "));

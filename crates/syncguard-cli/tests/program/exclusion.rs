@@ -19,7 +19,7 @@ fn a_second_program_that_will_not_wait_is_told_who_has_the_lock() {
     let output = sandbox.run(&["--no-wait"], "touch ran").output().unwrap();
     assert_code(&output, 75);
     let line = only_line(&output);
-    assert!(line.contains("held by ci-7 under fence 000000000000001 for another 5"), "{line}");
+    assert!(line.contains("held by \"ci-7\" under fence 000000000000001 for another 5"), "{line}");
     assert!(!sandbox.path("ran").exists());
     assert_code(&holder.finish(), 0);
 }

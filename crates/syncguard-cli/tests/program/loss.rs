@@ -1,10 +1,10 @@
 //! A command without a lock is ended, and nobody is told that all was well.
 
-use std::{fs, process::Output, time::Instant};
+use std::{fs, io::Read, process::Output, time::Instant};
 
 use rustix::process::Signal;
 
-use crate::sandbox::{KEY, Running, Sandbox, assert_code, is_alive, stdout, wait_until};
+use crate::sandbox::{KEY, Running, Sandbox, assert_code, full_pipe, is_alive, stdout, wait_until};
 
 /// Returns the one line that the program has said, among those of a shell whose commands are killed.
 #[track_caller]
@@ -36,11 +36,38 @@ async fn a_command_that_ignores_term_is_killed_before_its_lease_would_have_ended
 }
 
 #[tokio::test]
+async fn a_command_without_a_lock_is_killed_although_nobody_reads_the_message() {
+    let sandbox = Sandbox::new();
+    let (mut reader, stderr) = full_pipe();
+    let mut run = sandbox.run(&["--ttl", "3s"], STUBBORN);
+    let mut running = Running::start_with(&mut run, stderr);
+    drop(run);
+    let command = running.line();
+    sandbox.locks().await.force_release(KEY).await.unwrap().unwrap();
+    assert_code(&running.ended(), 76);
+    assert!(!is_alive(&command));
+    // It had something to say, and no room to say it.
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said.trim_matches('.'), "");
+}
+
+#[test]
+fn a_refusal_ends_the_program_although_nobody_reads_the_message() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold(&[]);
+    let (_reader, stderr) = full_pipe();
+    let refused = Running::start_with(&mut sandbox.run(&["--no-wait"], "true"), stderr);
+    assert_code(&refused.ended(), 75);
+    assert_code(&holder.finish(), 0);
+}
+
+#[tokio::test]
 async fn what_the_command_started_is_killed_too() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("stubborn.sh"), STUBBORN).unwrap();
     let script = "sh stubborn.sh & wait";
-    let mut running = Running::start(&mut sandbox.run(&["--ttl", "1s"], script));
+    let mut running = Running::start(&mut sandbox.run(&["--ttl", "3s"], script));
     let grandchild = running.line();
     sandbox.locks().await.force_release(KEY).await.unwrap().unwrap();
     assert_code(&running.ended(), 76);
@@ -50,7 +77,7 @@ async fn what_the_command_started_is_killed_too() {
 #[tokio::test]
 async fn a_command_that_minds_term_may_tidy_up() {
     let sandbox = Sandbox::new();
-    let mut running = Running::start(&mut sandbox.run(&["--ttl", "10s"], TIDY));
+    let mut running = Running::start(&mut sandbox.run(&["--ttl", "30s"], TIDY));
     assert_eq!(running.line(), "ready");
     sandbox.locks().await.force_release(KEY).await.unwrap().unwrap();
     assert_code(&running.ended(), 76);
@@ -60,7 +87,7 @@ async fn a_command_that_minds_term_may_tidy_up() {
 #[test]
 fn a_command_that_holds_the_lock_for_too_long_is_ended_and_the_lock_released() {
     let sandbox = Sandbox::new();
-    let mut running = Running::start(&mut sandbox.run(&["--max-hold", "300ms"], TIDY));
+    let mut running = Running::start(&mut sandbox.run(&["--max-hold", "3s"], TIDY));
     assert_eq!(running.line(), "ready");
     let output = running.ended();
     assert_code(&output, 76);
@@ -72,7 +99,7 @@ fn a_command_that_holds_the_lock_for_too_long_is_ended_and_the_lock_released() {
 #[test]
 fn a_program_that_stood_still_past_its_ttl_kills_the_command_as_soon_as_it_wakes() {
     let sandbox = Sandbox::new();
-    let mut running = Running::start(&mut sandbox.run(&["--ttl", "500ms"], TIDY));
+    let mut running = Running::start(&mut sandbox.run(&["--ttl", "3s"], TIDY));
     assert_eq!(running.line(), "ready");
     running.signal(Signal::STOP);
     // Somebody else having the lock proves that it was lost meanwhile.

@@ -22,7 +22,10 @@ async fn two_programs_exclude_each_other_in_mariadb() {
 
     let other = url.replace("mysql://", "mariadb://");
     let shown = on(&other, "status", &["--key", KEY]).output().unwrap();
-    assert!(stdout(&shown).starts_with("held by first under fence 000000000000001"), "{shown:?}");
+    assert!(
+        stdout(&shown).starts_with("held by \"first\" under fence 000000000000001"),
+        "{shown:?}"
+    );
     let refused = on(&other, "run", &["--key", KEY, "--no-wait", "--", "true"]).output().unwrap();
     assert_code(&refused, 75);
 

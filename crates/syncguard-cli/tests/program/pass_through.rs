@@ -2,7 +2,9 @@
 
 use std::{ffi::OsStr, fs, io::Write, os::unix::ffi::OsStrExt, process::Stdio};
 
-use crate::sandbox::{Sandbox, assert_code, only_line, stdout};
+use rustix::process::Signal;
+
+use crate::sandbox::{Sandbox, assert_code, assert_signal, only_line, stdout};
 
 #[test]
 fn the_output_of_the_command_is_passed_on_and_nothing_is_added() {
@@ -40,11 +42,11 @@ fn the_exit_code_is_that_of_the_command() {
 }
 
 #[test]
-fn a_command_that_a_signal_ended_gives_128_and_the_signals_number() {
-    for (signal, code) in [("TERM", 143), ("KILL", 137), ("PIPE", 141)] {
-        let script = format!("kill -{signal} $$");
+fn a_signal_that_ended_the_command_ends_the_program() {
+    for signal in [Signal::TERM, Signal::KILL, Signal::PIPE, Signal::SEGV, Signal::USR1] {
+        let script = format!("kill -{} $$", signal.as_raw());
         let output = Sandbox::new().run(&[], &script).output().unwrap();
-        assert_code(&output, code);
+        assert_signal(&output, signal);
         assert!(output.stderr.is_empty());
     }
 }

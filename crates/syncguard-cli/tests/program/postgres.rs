@@ -21,7 +21,10 @@ async fn two_programs_exclude_each_other_in_a_database() {
     assert_eq!(holder.line(), "held");
 
     let shown = on(&url, "status", &["--key", KEY]).output().unwrap();
-    assert!(stdout(&shown).starts_with("held by first under fence 000000000000001"), "{shown:?}");
+    assert!(
+        stdout(&shown).starts_with("held by \"first\" under fence 000000000000001"),
+        "{shown:?}"
+    );
     let refused = on(&url, "run", &["--key", KEY, "--no-wait", "--", "true"]).output().unwrap();
     assert_code(&refused, 75);
 

@@ -22,7 +22,10 @@ async fn two_programs_exclude_each_other_on_a_redis_server() {
     assert_eq!(holder.line(), "held");
 
     let shown = on(&url, "status", &[]).output().unwrap();
-    assert!(stdout(&shown).starts_with("held by first under fence 000000000000001"), "{shown:?}");
+    assert!(
+        stdout(&shown).starts_with("held by \"first\" under fence 000000000000001"),
+        "{shown:?}"
+    );
     let refused = on(&url, "run", &["--no-wait", "--", "true"]).output().unwrap();
     assert_code(&refused, 75);
 

@@ -43,6 +43,18 @@ fn a_duration_that_makes_no_sense() {
 }
 
 #[test]
+fn an_argument_that_is_huge_or_hostile_is_shown_short_and_harmless() {
+    for value in ["x".repeat(100_000), "\u{202e}\u{200b}s03".to_owned()] {
+        let output = program().args(["run", "--key", KEY, "--ttl", &value, "--", "true"]).output();
+        let output = output.unwrap();
+        refused(&output, 64, "--ttl");
+        let line = only_line(&output);
+        assert!(line.chars().count() < 1_100 && line.contains("see --help"), "{line}");
+        assert!(!line.contains(['\u{202e}', '\u{200b}']), "{line}");
+    }
+}
+
+#[test]
 fn an_owner_that_could_not_be_shown() {
     refuses(&["run", "--key", KEY, "--owner", "a\nb", "--", "true"], 64, "control character");
 }

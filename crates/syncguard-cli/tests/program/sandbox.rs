@@ -2,14 +2,18 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Read, Write},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
     thread::sleep,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{OFlags, fcntl_setfl},
+    process::{Pid, Signal, kill_process},
+};
 use syncguard::{Capabilities, LockRecord, SyncGuard, sqlite::SqliteBackend};
 use tempfile::TempDir;
 
@@ -95,7 +99,12 @@ pub(crate) struct Running {
 impl Running {
     /// Starts a program whose standard input stays open until [`finish`](Self::finish).
     pub(crate) fn start(program: &mut Command) -> Self {
-        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::start_with(program, Stdio::piped())
+    }
+
+    /// As [`start`](Self::start), with this standard error.
+    pub(crate) fn start_with(program: &mut Command, stderr: impl Into<Stdio>) -> Self {
+        program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = program.spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { child, stdout }
@@ -112,13 +121,22 @@ impl Running {
         line.trim_end().to_owned()
     }
 
+    /// Writes to the program's standard input.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    pub(crate) fn close_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Closes the program's standard input and waits for its end.
     pub(crate) fn finish(mut self) -> Output {
-        drop(self.child.stdin.take());
+        self.close_input();
         self.ended()
     }
 
@@ -131,7 +149,9 @@ impl Running {
         });
         let mut output = Output { status: status.unwrap(), stdout: Vec::new(), stderr: Vec::new() };
         self.stdout.read_to_end(&mut output.stdout).unwrap();
-        self.child.stderr.take().unwrap().read_to_end(&mut output.stderr).unwrap();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_end(&mut output.stderr).unwrap();
+        }
         output
     }
 
@@ -184,4 +204,23 @@ pub(crate) fn only_line(output: &Output) -> &str {
 pub(crate) fn assert_code(output: &Output, code: i32) {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{:?}: {said}", output.status);
+}
+
+/// Asserts that the program died of `signal`, and did not just end with a code that says so.
+#[track_caller]
+pub(crate) fn assert_signal(output: &Output, signal: Signal) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(signal.as_raw()), "{:?}: {said}", output.status);
+}
+
+/// Makes a pipe into which nothing more can be written without blocking.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();
+    for size in [4096, 1] {
+        while writer.write(&vec![b'.'; size]).is_ok() {}
+    }
+    assert_eq!(writer.write(b".").unwrap_err().kind(), ErrorKind::WouldBlock);
+    fcntl_setfl(&writer, OFlags::empty()).unwrap();
+    (reader, writer)
 }

@@ -32,7 +32,7 @@ async fn a_held_lock_is_shown_with_its_holder() {
     let holder = sandbox.hold(&["--owner", "ci-7", "--ttl", "1h"]);
     let words = words(&sandbox);
     assert!(
-        words.starts_with("held by ci-7 under fence 000000000000001 for another 59m"),
+        words.starts_with("held by \"ci-7\" under fence 000000000000001 for another 59m"),
         "{words}"
     );
 
@@ -50,6 +50,22 @@ async fn a_held_lock_is_shown_with_its_holder() {
         "expires_at_ms": record.expires_at,
     });
     assert_eq!(object, expected);
+    assert_code(&holder.finish(), 0);
+}
+
+#[test]
+fn a_label_cannot_imitate_the_rest_of_the_line_nor_steer_the_terminal() {
+    let sandbox = Sandbox::new();
+    let label = "ci\" under fence 000000000000009, \u{202e}\u{200b}x";
+    let holder = sandbox.hold(&["--owner", label]);
+    let shown = r#"held by "ci\" under fence 000000000000009, \u{202e}\u{200b}x" under fence 0000"#;
+    assert!(words(&sandbox).starts_with(shown), "{}", words(&sandbox));
+    let refused = sandbox.run(&["--no-wait"], "true").output().unwrap();
+    assert_code(&refused, 75);
+    assert!(only_line(&refused).contains(shown), "{}", only_line(&refused));
+    let json = sandbox.program("status").arg("--json").output().unwrap();
+    assert!(!stdout(&json).contains(['\u{202e}', '\u{200b}']), "{json:?}");
+    assert_eq!(object(&sandbox)["owner"], label);
     assert_code(&holder.finish(), 0);
 }
 

@@ -7,6 +7,12 @@ use crate::sandbox::{Running, Sandbox, assert_code, stdout};
 
 /// Runs a script of a shell with job control, on a terminal that `script` makes.
 fn on_a_terminal(sandbox: &Sandbox, shell_script: &str) -> String {
+    let output = start_on_a_terminal(sandbox, shell_script).ended();
+    assert_code(&output, 0);
+    stdout(&output).replace('\r', "")
+}
+
+fn start_on_a_terminal(sandbox: &Sandbox, shell_script: &str) -> Running {
     let run = sandbox.program("run");
     let words = run.get_args().map(|word| word.to_str().unwrap());
     let run = [run.get_program().to_str().unwrap()].into_iter().chain(words).collect::<Vec<_>>();
@@ -14,9 +20,26 @@ fn on_a_terminal(sandbox: &Sandbox, shell_script: &str) -> String {
     let mut terminal = Command::new("script");
     terminal.current_dir(sandbox.path("")).env("RUN", run.join(" "));
     terminal.args(["--quiet", "--return", "--command", "bash -m job.sh", "/dev/null"]);
-    let output = Running::start(&mut terminal).ended();
-    assert_code(&output, 0);
-    stdout(&output).replace('\r', "")
+    Running::start(&mut terminal)
+}
+
+#[test]
+fn the_keyboard_ends_a_loop_of_the_shell_and_not_one_round_of_it() {
+    // With job control as at a prompt, and without as in a script, whose shell is of the same job.
+    for job_control in ["set -m", "set +m"] {
+        let sandbox = Sandbox::new();
+        let script = format!(
+            "{job_control}; for round in 1 2 3; do echo round $round; \
+             $RUN -- sh -c 'echo ready; exec sleep 600'; done; echo after"
+        );
+        let mut running = start_on_a_terminal(&sandbox, &script);
+        assert_eq!([running.line(), running.line()], ["round 1", "ready"]);
+        running.type_in("\u{3}");
+        let output = running.ended();
+        let rest = stdout(&output);
+        assert!(!rest.contains("round") && !rest.contains("after"), "{job_control}: {rest}");
+        assert_code(&sandbox.run(&["--no-wait"], "true").output().unwrap(), 0);
+    }
 }
 
 #[test]

@@ -107,8 +107,11 @@ pub enum Fencing {
 /// Says whose clock decides when a grant is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockAuthority {
-    /// The store's own, one for all clients.
+    /// The store's own, one for all clients and all keys. The lock layer compares it with the local
+    /// clock, and counts a lease as lost where it finds that the store's has jumped ahead.
     Store,
+    /// That of the node which has the key: one for all clients, but not for all keys.
+    Nodes,
     /// Each client's: their clocks must agree to within the grace.
     Client,
 }

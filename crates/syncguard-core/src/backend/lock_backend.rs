@@ -45,6 +45,14 @@ use crate::{
 /// A backend bounds each attempt by its own timeout if it can. The lock layer bounds it in any case
 /// and treats what is cut off as unknown.
 ///
+/// # Runtimes
+///
+/// A backend belongs to the runtime on which it was opened, and runs its operations there or on a
+/// thread of its own, whichever runtime polls its futures: connections and timers belong to a runtime,
+/// and no task of one runtime may hold what another needs. Where it needs a runtime around it all the
+/// same, the lock layer provides one: the [configured](crate::SyncGuardBuilder::runtime) one, else that
+/// of the caller, else the one on which the lock was acquired.
+///
 /// # Writing one
 ///
 /// Implement the six, then run the contract suite on it (feature `contract`): a

@@ -27,36 +27,43 @@ impl Shared {
     ///
     /// **Invariant:** whatever happens to the future, to its caller or to the runtime, a grant that
     /// was made, or may yet be made, ends up in a guard or in a [`Cleanup`]. Dropped while a
-    /// request is on its way, the attempt goes on in the background, and the guard that it returns
-    /// to nobody releases itself.
+    /// request is in flight, the attempt goes on in the background, and the guard that nobody
+    /// receives releases itself.
+    ///
+    /// An error that is marked "not applied" is believed: the attempt ends with it, without a
+    /// second request and without an abandon, and whoever waits tries again with a new id.
     pub(crate) fn attempt(
         self: &Arc<Self>,
         terms: &Terms,
-        runtime: &Handle,
+        home: &Handle,
     ) -> Detached<Result<Attempted, Error>> {
-        let attempt = attempt(self.clone(), terms.clone(), runtime.clone());
-        self.detached(runtime, attempt)
+        let attempt = attempt(self.clone(), terms.clone(), home.clone());
+        self.detached(home, attempt)
     }
 }
 
-async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<Attempted, Error> {
+async fn attempt(shared: Arc<Shared>, terms: Terms, home: Handle) -> Result<Attempted, Error> {
     let request = AcquireRequest::new(terms.key.clone(), LockId::mint()?, terms.ttl)
         .with_owner(Some(terms.owner.clone()))
         .with_mode(terms.mode);
     let sent = shared.clock.now();
-    let mut doubt = Doubt::new(&shared, &request, &runtime);
-    let mut answer = ask(&shared, &request).await;
+    let mut doubt = Doubt::new(&shared, &request, &home);
+    let mut answer = ask(&shared, &request, &home).await;
     let lost = answer.as_ref().is_err_and(Error::may_have_applied);
     if lost {
         // The same id again: if the first request was granted, this gives that very grant, with
         // its fence. A fresh id would meet its own ghost and call it contention.
-        answer = ask(&shared, &request).await;
+        answer = ask(&shared, &request, &home).await;
     }
     match answer {
         Ok(AcquireOutcome::Granted(grant)) => {
             doubt.settle();
+            if !lost {
+                // Asked again, the store answers with a grant that it made before.
+                shared.answered(grant.expires_at, terms.ttl, sent);
+            }
             let action = if lost { Action::Abandon } else { Action::Release };
-            let guard = guard(&shared, terms, &request, &runtime, grant, sent, action);
+            let guard = guard(&shared, terms, &request, &home, grant, sent, action);
             accept(guard, shared.grace).map(Attempted::Granted)
         }
         // Nothing is granted now, but a first request that was lost may still be on its way; the
@@ -77,16 +84,20 @@ async fn attempt(shared: Arc<Shared>, terms: Terms, runtime: Handle) -> Result<A
     }
 }
 
-async fn ask(shared: &Shared, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+async fn ask(
+    shared: &Shared,
+    request: &AcquireRequest,
+    home: &Handle,
+) -> Result<AcquireOutcome, Error> {
     let acquire = shared.backend.acquire(request);
-    shared.bounded(Operation::Acquire, shared.request_timeout, acquire).await
+    shared.bounded(Operation::Acquire, shared.request_timeout, home, acquire).await
 }
 
 fn guard(
     shared: &Arc<Shared>,
     terms: Terms,
     request: &AcquireRequest,
-    runtime: &Handle,
+    home: &Handle,
     grant: Grant,
     sent: BootInstant,
     action: Action,
@@ -100,8 +111,8 @@ fn guard(
     }
     // From the first send on: where the first answer was lost, the stored grant may be that old.
     let validity = Validity::granted(sent, terms.ttl, terms.max_hold);
-    let lease = Lease::new(shared.clone(), runtime.clone(), request, grant, validity, action);
-    LockGuard::new(lease, terms.renew.unwrap_or_default(), &terms.scope)
+    let lease = Lease::new(shared.clone(), home.clone(), request, grant, validity, action);
+    LockGuard::new(lease, terms.renew.unwrap_or_default(), terms.scope)
 }
 
 /// Refuses a grant that arrives after its own deadline; dropping the guard gives it back.
@@ -128,13 +139,13 @@ fn ambiguous(shared: &Shared, terms: &Terms, cause: Error) -> Error {
 struct Doubt<'a> {
     shared: &'a Arc<Shared>,
     request: &'a AcquireRequest,
-    runtime: &'a Handle,
+    home: &'a Handle,
     open: bool,
 }
 
 impl<'a> Doubt<'a> {
-    fn new(shared: &'a Arc<Shared>, request: &'a AcquireRequest, runtime: &'a Handle) -> Self {
-        Self { shared, request, runtime, open: true }
+    fn new(shared: &'a Arc<Shared>, request: &'a AcquireRequest, home: &'a Handle) -> Self {
+        Self { shared, request, home, open: true }
     }
 
     fn settle(&mut self) {
@@ -151,7 +162,7 @@ impl Drop for Doubt<'_> {
         if self.open {
             let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
             let cleanup = Cleanup { key, lock_id, ttl, action: Action::Abandon, keep_until: None };
-            self.shared.clean_up(self.runtime, cleanup);
+            self.shared.clean_up(self.home, cleanup);
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{
     retry::Retry,
     scope::Scope,
     shared::Shared,
+    timer::Timer,
 };
 use crate::{
     Error, ErrorKind, Holder, LockKey, Mode, Operation, Owner, Ttl,
@@ -181,7 +182,7 @@ impl LockBuilder {
     async fn ask_once(self) -> Result<TryAcquire, Error> {
         let Self { shared, terms, calls_off, .. } = self;
         let terms = terms?.checked()?;
-        let attempt = shared.attempt(&terms, &shared.runtime(Operation::Acquire)?);
+        let attempt = shared.attempt(&terms, &shared.home(Operation::Acquire)?);
         let attempted = tokio::select! {
             biased;
             () = calls_off.ended() => return Err(aborted(&terms.key)),
@@ -220,17 +221,17 @@ impl LockBuilder {
         }
         let Self { shared, terms, wait, retry, calls_off } = self;
         let terms = terms?.checked()?;
-        let runtime = shared.runtime(Operation::Acquire)?;
+        let home = shared.home(Operation::Acquire)?;
         let retry = retry.unwrap_or_else(|| match wait {
             Some(_) => Retry::default().unlimited(),
             None => Retry::default(),
         });
-        let mut acquisition = Acquisition::new(&shared, &terms, runtime);
+        let mut acquisition = Acquisition::new(&shared, &terms, home);
         tokio::select! {
             biased;
             () = calls_off.ended() => return Err(aborted(&terms.key)),
             // Before the attempts, which could use up the task's budget each time it is polled.
-            () = tokio::time::sleep(wait.unwrap_or(DEFAULT_WAIT)) => {}
+            () = Timer::after(wait.unwrap_or(DEFAULT_WAIT)) => {}
             result = acquisition.run(&retry) => return result.map(|guard| terms.received(guard)),
         }
         Err(acquisition.given_up())

@@ -48,15 +48,16 @@ impl Action {
 }
 
 impl Shared {
-    /// Hands a grant over to a background task. Never blocks and needs no runtime around it; where
-    /// `runtime` is gone, the failure is reported and the ttl does the rest.
-    pub(crate) fn clean_up(self: &Arc<Self>, runtime: &Handle, cleanup: Cleanup) {
+    /// Hands a grant over to a background task. Never blocks and needs no runtime around it.
+    ///
+    /// The task runs on the [host](Self::host) of the lock. Where that ends first, the task moves to
+    /// `home`, where the lock was acquired, or to the runtime from which the first one was shut down.
+    /// Where none of them is left, the failure is reported and the ttl ends the grant.
+    pub(crate) fn clean_up(self: &Arc<Self>, home: &Handle, cleanup: Cleanup) {
         let until = self.clock.now() + cleanup.ttl.as_duration() + BEYOND_TTL;
-        let Cleanup { key, lock_id, action, .. } = &cleanup;
-        let ongoing = telemetry::cleaning_up(key, *lock_id, action.operation());
-        let task = Task { shared: self.clone(), cleanup, finished: false };
-        let task = ongoing.within(task.run(until));
-        self.tasks.spawn_on(async move { drop(ongoing.end(task.await)) }, runtime);
+        let (shared, host) = (self.clone(), self.host(home));
+        let others = if host.id() == home.id() { vec![] } else { vec![home.clone()] };
+        Task { shared, cleanup, until, host, others, moves: 0, finished: false }.start();
     }
 
     /// Ends a grant at once, or lets it run out by itself at `keep_until`.
@@ -68,15 +69,16 @@ impl Shared {
         &self,
         lock: &LockRef,
         keep_until: Option<BootInstant>,
+        home: &Handle,
     ) -> Result<ReleaseOutcome, Error> {
         let left = keep_until.map(|until| until.since(self.clock.now()));
         let left = left.filter(|left| !left.is_zero()).map(Ttl::covering);
         let Some(left) = left else {
             let request = self.backend.release(lock);
-            return self.bounded(Operation::Release, self.request_timeout, request).await;
+            return self.bounded(Operation::Release, self.request_timeout, home, request).await;
         };
         let request = self.backend.extend(lock, left);
-        let answer = self.bounded(Operation::Release, self.request_timeout, request).await;
+        let answer = self.bounded(Operation::Release, self.request_timeout, home, request).await;
         answer.map(|outcome| match outcome {
             ExtendOutcome::Extended { .. } => ReleaseOutcome::Released,
             ExtendOutcome::NotHeld(reason) => ReleaseOutcome::NotHeld(reason),
@@ -94,28 +96,47 @@ impl Shared {
     }
 }
 
-/// Tries until the store answers, and says so when it is dropped before that.
+/// How many runtimes a clean-up is moved to at most when the one that it runs on ends.
+const MAX_MOVES: u32 = 2;
+
+/// Tries until the store answers, and reports it when it is dropped before that.
 struct Task {
     shared: Arc<Shared>,
     cleanup: Cleanup,
+    until: BootInstant,
+    /// Where it runs.
+    host: Handle,
+    /// Where it may run instead.
+    others: Vec<Handle>,
+    moves: u32,
     finished: bool,
 }
 
 impl Task {
-    async fn run(mut self, until: BootInstant) -> Result<(), Error> {
+    /// Starts it on its host. A host that has ended drops it at once, which moves it on.
+    fn start(self) {
+        let Cleanup { key, lock_id, action, .. } = &self.cleanup;
+        let ongoing = telemetry::cleaning_up(key, *lock_id, action.operation());
+        let (tasks, host) = (self.shared.tasks.clone(), self.host.clone());
+        let task = ongoing.within(self.run());
+        tasks.spawn_on(async move { drop(ongoing.end(task.await)) }, &host);
+    }
+
+    async fn run(mut self) -> Result<(), Error> {
         self.keep().await;
-        let ended = self.attempts(until).await;
+        let ended = self.attempts().await;
         let _ = ended.as_ref().inspect_err(|error| self.shared.report(error));
         self.finished = true;
         self.shared.queues.freed(&self.cleanup.key);
         ended
     }
 
-    async fn attempts(&self, until: BootInstant) -> Result<(), Error> {
+    async fn attempts(&self) -> Result<(), Error> {
         let mut schedule = Retry::exponential(Duration::from_millis(50)).unlimited().schedule();
         loop {
             let answer = self.attempt().await;
-            let may_pass = |error: &Error| error.is_retryable() && self.shared.clock.now() < until;
+            let may_pass =
+                |error: &Error| error.is_retryable() && self.shared.clock.now() < self.until;
             match (answer, schedule.next()) {
                 (Err(error), Some(delay)) if may_pass(&error) => tokio::time::sleep(delay).await,
                 (answer, _) => return answer,
@@ -144,27 +165,47 @@ impl Task {
         let answer = match action {
             Action::Release => {
                 let lock = LockRef::new(*lock_id, key.clone());
-                shared.give_back(&lock, *keep_until).await.map(drop)
+                shared.give_back(&lock, *keep_until, &self.host).await.map(drop)
             }
             Action::Abandon => {
                 let request = shared.backend.abandon(*lock_id, key);
-                shared.bounded(Operation::Abandon, shared.request_timeout, request).await
+                shared
+                    .bounded(Operation::Abandon, shared.request_timeout, &self.host, request)
+                    .await
             }
         };
         answer.map_err(|error| error.with_key(key).with_lock_id(*lock_id))
     }
 }
 
+impl Task {
+    /// Makes the same task for another runtime, unless a panic of the backend ended this one.
+    fn next(&mut self) -> Option<Self> {
+        if std::thread::panicking() || self.moves == MAX_MOVES {
+            return None;
+        }
+        let host = self.others.pop().or_else(|| Handle::try_current().ok())?;
+        let (shared, cleanup) = (self.shared.clone(), self.cleanup.clone());
+        let (until, moves) = (self.until, self.moves + 1);
+        let others = std::mem::take(&mut self.others);
+        Some(Self { shared, cleanup, until, host, others, moves, finished: false })
+    }
+}
+
 impl Drop for Task {
     fn drop(&mut self) {
-        if !self.finished {
-            let error = Error::new(ErrorKind::Aborted, self.cleanup.action.operation())
-                .with_key(&self.cleanup.key)
-                .with_lock_id(self.cleanup.lock_id)
-                .with_detail(
-                    "its task ended first: the runtime was shut down, or the backend panicked",
-                );
-            self.shared.report(&error);
+        if self.finished {
+            return;
         }
+        if let Some(next) = self.next() {
+            return next.start();
+        }
+        let error = Error::new(ErrorKind::Aborted, self.cleanup.action.operation())
+            .with_key(&self.cleanup.key)
+            .with_lock_id(self.cleanup.lock_id)
+            .with_detail(
+                "its task ended first: the runtime was shut down, or the backend panicked",
+            );
+        self.shared.report(&error);
     }
 }

@@ -12,26 +12,30 @@ use tracing::{Instrument, Span, level_filters::LevelFilter};
 /// A future that its caller can stop waiting for but cannot stop.
 ///
 /// Polled in place, so that it costs no task while its caller waits. Dropped after its first poll,
-/// when a request may be on its way, it moves into a background task and runs to its end there; what
+/// when a request may be in flight, it moves into a task on `host` and runs to its end there; what
 /// it returns is dropped, and a grant that is dropped is released. Dropped before, it has done
 /// nothing and is forgotten.
+///
+/// It must not depend on the runtime that polls it: its timers are [`Timer`](super::timer::Timer)s.
+/// Where `host` has ended, it is dropped, and whatever it owes is handed to a
+/// [`Cleanup`](super::cleanup::Cleanup).
 pub(crate) struct Detached<T: Send + 'static> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     started: bool,
     /// The span in which it was first polled, for what it does after its caller has gone.
     span: Span,
-    runtime: Handle,
+    host: Handle,
     tasks: TaskTracker,
 }
 
 impl<T: Send + 'static> Detached<T> {
     pub(crate) fn new(
         future: impl Future<Output = T> + Send + 'static,
-        runtime: Handle,
+        host: Handle,
         tasks: TaskTracker,
     ) -> Self {
         let (future, span) = (Some(Box::pin(future) as _), Span::none());
-        Self { future, started: false, span, runtime, tasks }
+        Self { future, started: false, span, host, tasks }
     }
 }
 
@@ -51,8 +55,6 @@ impl<T: Send + 'static> Future for Detached<T> {
                 this.span = Span::current();
             }
         }
-        // Its timers belong to the runtime to which it may move, not to that of its caller.
-        let _entered = this.runtime.enter();
         let polled = future.as_mut().poll(context);
         if polled.is_pending() {
             this.future = Some(future);
@@ -66,7 +68,7 @@ impl<T: Send + 'static> Drop for Detached<T> {
         if let Some(future) = self.future.take().filter(|_| self.started) {
             let span = std::mem::replace(&mut self.span, Span::none());
             let rest = async move { drop(future.await) };
-            self.tasks.spawn_on(rest.instrument(span), &self.runtime);
+            self.tasks.spawn_on(rest.instrument(span), &self.host);
         }
     }
 }

@@ -2,7 +2,7 @@ use std::{fmt, ops::Deref};
 
 use super::{
     lease::Lease,
-    renewal::{self, Renew},
+    renewal::{self, Renew, Upkeep},
     scope::Scope,
     validity::{End, Loss},
 };
@@ -16,6 +16,35 @@ use crate::{Error, Holder, ReleaseOutcome, telemetry};
 /// store cannot be reached, the release is tried until the ttl and a second are over; then the
 /// grant has ended by itself. A failure reaches
 /// [`on_release_error`](crate::SyncGuardBuilder::on_release_error) and `tracing`.
+///
+/// # Runtimes
+///
+/// A guard may outlive the runtime on which its lock was acquired. Its methods work on any runtime,
+/// and, except where the backend needs one, outside of all of them. A drop releases the lock on the
+/// [configured](crate::SyncGuardBuilder::runtime) runtime, otherwise on the one around the drop,
+/// otherwise on the one on which the lock was acquired; where that is shut down before the release is
+/// done, the release moves to another of them.
+///
+/// **One case is left to the ttl:** a guard is dropped outside every runtime, and the runtime on which
+/// its lock was acquired is a `current_thread` runtime that no thread drives any more. Its release is a
+/// task that is never polled. If that runtime is shut down later, the release is reported to
+/// `on_release_error`; until then nothing can notice. Configure a runtime that is always driven, and
+/// such a guard is released at once:
+///
+/// ```
+/// # use syncguard_core::{NullBackend, SyncGuard};
+/// let background = tokio::runtime::Builder::new_multi_thread()
+///     .worker_threads(1)
+///     .enable_all()
+///     .build()?;
+/// let locks = SyncGuard::builder(NullBackend::default())
+///     .runtime(background.handle().clone())
+///     .build();
+/// let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// let guard = here.block_on(locks.lock("key").acquire())?;
+/// drop(guard); // released on `background`, though nothing drives `here` now
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "the lock is released as soon as its guard is dropped"]
 pub struct LockGuard {
     lease: Lease,
@@ -43,9 +72,8 @@ impl TryAcquire {
 }
 
 impl LockGuard {
-    pub(crate) fn new(lease: Lease, renew: Renew, scope: &Scope) -> Self {
-        renewal::start(&lease, renew);
-        scope.bind(&lease);
+    pub(crate) fn new(lease: Lease, renew: Renew, scope: Scope) -> Self {
+        renewal::start(&lease, Upkeep { renew, scope });
         Self { lease, armed: true }
     }
 
@@ -90,9 +118,9 @@ impl Lease {
     /// Ends the lease here and at the store.
     pub(crate) async fn give_back(self) -> Result<ReleaseOutcome, Error> {
         self.end_with(End::Given);
-        let (shared, runtime) = (self.shared().clone(), self.runtime().clone());
+        let (shared, host) = (self.shared().clone(), self.shared().host(self.home()));
         let releasing = telemetry::releasing(&self);
-        let result = releasing.within(shared.detached(&runtime, release(self))).await;
+        let result = releasing.within(shared.detached(&host, release(self))).await;
         releasing.end(result)
     }
 }
@@ -105,9 +133,9 @@ async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
         lease.extends_settled().await;
     }
     let shared = lease.shared();
-    let answer = shared.give_back(&lease.lock_ref(), lease.keep_until()).await;
+    let answer = shared.give_back(&lease.lock_ref(), lease.keep_until(), lease.home()).await;
     if answer.is_ok() {
-        // An acquire that is still on its way would be granted after the release: call it off too.
+        // An acquire that is still in flight would be granted after the release: abandon it too.
         owed.open = lease.is_in_doubt();
         shared.queues.freed(lease.key());
     }

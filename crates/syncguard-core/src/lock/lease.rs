@@ -17,7 +17,9 @@ use tracing::Instrument;
 
 use super::{
     cleanup::{Action, Cleanup},
+    renewal::{self, Upkeep},
     shared::Shared,
+    timer::Timer,
     validity::{End, Loss, Validity},
 };
 use crate::{
@@ -43,7 +45,8 @@ pub struct Lease(Arc<Inner>);
 
 struct Inner {
     shared: Arc<Shared>,
-    runtime: Handle,
+    /// The runtime on which the lock was acquired.
+    home: Handle,
     key: LockKey,
     lock_id: LockId,
     fence: Fence,
@@ -58,19 +61,23 @@ struct Inner {
     action: Action,
     /// Until when the key stays taken though the lock is given back, once it has reached its user.
     keep_until: OnceLock<BootInstant>,
-    /// One extend at a time: two on their way could overtake each other and shorten the lease.
+    /// One extend at a time: two in flight could overtake each other and shorten the lease.
     extending: tokio::sync::Mutex<()>,
+    /// Whether the upkeep in `state` waits for a runtime on which to go on.
+    upkeep_stopped: AtomicBool,
 }
 
 struct State {
     validity: Validity,
     expires_at: Timestamp,
+    /// What the task that looks after the lease was to do when its runtime was shut down.
+    stopped: Option<Upkeep>,
 }
 
 impl Lease {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        runtime: Handle,
+        home: Handle,
         request: &AcquireRequest,
         grant: Grant,
         validity: Validity,
@@ -79,17 +86,18 @@ impl Lease {
         Self(Arc::new(Inner {
             held: Stopwatch::start(&shared.clock),
             shared,
-            runtime,
+            home,
             key: request.key.clone(),
             lock_id: request.lock_id,
             fence: grant.fence,
-            state: Mutex::new(State { validity, expires_at: grant.expires_at }),
+            state: Mutex::new(State { validity, expires_at: grant.expires_at, stopped: None }),
             announced: AtomicBool::new(false),
             ended: CancellationToken::new(),
             moved: Notify::new(),
             action,
             keep_until: OnceLock::new(),
             extending: tokio::sync::Mutex::new(()),
+            upkeep_stopped: AtomicBool::new(false),
         }))
     }
 
@@ -145,7 +153,8 @@ impl Lease {
         }
     }
 
-    /// Resolves as soon as the lock is not held any more, for whatever reason.
+    /// Completes as soon as the lock is no longer held, for whatever reason. Needs no runtime around
+    /// it.
     ///
     /// # Cancel safety
     ///
@@ -157,7 +166,7 @@ impl Lease {
             tokio::select! {
                 () = self.0.ended.cancelled() => return,
                 () = moved => {}
-                () = tokio::time::sleep(remaining.min(STRETCH)) => {}
+                () = Timer::after(remaining.min(STRETCH)) => {}
             }
         }
     }
@@ -188,12 +197,18 @@ impl Lease {
     async fn extend_apart(&self, ttl: Ttl) -> Result<(), Error> {
         let lease = self.clone();
         let extend = async move { lease.extend_once(ttl).await };
-        let task = self.0.runtime.spawn(extend.in_current_span());
-        tokio::select! {
+        let host = self.0.shared.host(&self.0.home);
+        let ended = tokio::select! {
             biased;
-            ended = task => ended.unwrap_or_else(|ended| Err(self.extend_ended(ended))),
-            // Where nobody drives that runtime.
-            () = self.lost() => Err(self.lost_error()),
+            ended = host.spawn(extend.in_current_span()) => ended,
+            // Where no thread drives that runtime.
+            () = self.lost() => return Err(self.lost_error()),
+        };
+        match ended {
+            Ok(result) => result,
+            // The runtime was shut down. Whoever polls this is alive, so the extend is polled here.
+            Err(ended) if ended.is_cancelled() => self.extend_once(ttl).await,
+            Err(ended) => Err(self.extend_ended(ended)),
         }
     }
 
@@ -209,12 +224,12 @@ impl Lease {
         let sent = self.0.shared.clock.now();
         self.state().validity.extending(sent, ttl);
         self.0.moved.notify_waiters();
-        // Half of what is left: an answer past the deadline is useless, and another try needs time.
-        let limit = self.0.shared.request_timeout.min(self.remaining() / 2);
+        let limit = self.0.shared.request_timeout.min(time_for_a_try(self.remaining(), ttl));
         let lock = self.lock_ref();
         let request = self.0.shared.backend.extend(&lock, ttl);
-        match self.0.shared.bounded(Operation::Extend, limit, request).await {
+        match self.0.shared.bounded(Operation::Extend, limit, &self.0.home, request).await {
             Ok(ExtendOutcome::Extended { expires_at }) => {
+                self.0.shared.answered(expires_at, ttl, sent);
                 let mut state = self.state();
                 state.expires_at = expires_at;
                 state.validity.extended(sent, ttl, self.0.shared.clock.now());
@@ -233,7 +248,7 @@ impl Lease {
         self.fence().map(drop)
     }
 
-    /// Waits until no extend is on its way, as far as one is still waited for.
+    /// Waits until no extend is in flight, as far as one is still waited for.
     pub(crate) async fn extends_settled(&self) {
         drop(self.0.extending.lock().await);
     }
@@ -291,8 +306,8 @@ impl Lease {
         &self.0.shared
     }
 
-    pub(crate) fn runtime(&self) -> &Handle {
-        &self.0.runtime
+    pub(crate) fn home(&self) -> &Handle {
+        &self.0.home
     }
 
     /// Leaves the release to a background task.
@@ -301,7 +316,7 @@ impl Lease {
             (self.key().clone(), self.lock_id(), self.state().validity.longest());
         let cleanup =
             Cleanup { key, lock_id, ttl, action: self.0.action, keep_until: self.keep_until() };
-        self.0.shared.clean_up(self.runtime(), cleanup);
+        self.0.shared.clean_up(self.home(), cleanup);
     }
 
     /// Returns the error that tells why the lock is not held.
@@ -316,12 +331,34 @@ impl Lease {
 
     /// Returns the time left, `None` where the lock is not held.
     fn held(&self) -> Option<Duration> {
-        let remaining = self.state().validity.remaining(self.0.shared.clock.now());
+        self.resume();
+        let remaining = self.judged().validity.remaining(self.0.shared.clock.now());
         remaining.inspect_err(|end| self.announce(*end)).ok()
     }
 
+    /// Keeps what a task was to do for the lease when its runtime was shut down, for the next use of
+    /// the lease on a live one.
+    pub(crate) fn suspend(&self, upkeep: Upkeep) {
+        self.state().stopped = Some(upkeep);
+        self.0.upkeep_stopped.store(true, Ordering::Release);
+    }
+
+    /// Goes on, on the caller's runtime, with what was stopped together with another one.
+    fn resume(&self) {
+        if !self.0.upkeep_stopped.load(Ordering::Acquire) {
+            return;
+        }
+        if let Ok(here) = self.0.shared.home(Operation::Extend) {
+            self.0.upkeep_stopped.store(false, Ordering::Release);
+            let stopped = self.state().stopped.take();
+            if let Some(upkeep) = stopped {
+                renewal::start_on(&here, self, upkeep);
+            }
+        }
+    }
+
     fn end(&self) -> Option<End> {
-        let end = self.state().validity.end_by(self.0.shared.clock.now());
+        let end = self.judged().validity.end_by(self.0.shared.clock.now());
         end.inspect(|end| self.announce(*end))
     }
 
@@ -338,10 +375,25 @@ impl Lease {
         telemetry::ended(self, &self.0.held, loss);
     }
 
+    /// Returns the state with what the store's clock says of it.
+    fn judged(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        let over = self.0.shared.store_clock.over(state.expires_at);
+        state.validity.over_at_the_store(over);
+        state
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the state is locked, so it is whole even if poisoned.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns how long one extend may take: half of what is left, because an answer past the deadline is
+/// useless and another try needs time. Near the deadline, where half would be too short for a store
+/// under load, it is at least a thirtieth of the ttl.
+fn time_for_a_try(remaining: Duration, ttl: Ttl) -> Duration {
+    (remaining / 2).max(remaining.min(ttl.as_duration() / 30))
 }
 
 impl fmt::Debug for Lease {

@@ -1,20 +1,26 @@
 //! The lock API: what is written once, above every backend.
 
 mod acquisition;
+mod alarm;
 mod attempt;
 mod builder;
 mod claim;
 mod cleanup;
 mod detached;
+mod fairness;
 mod guard;
 mod lease;
+mod line;
 mod queue;
 mod renewal;
 mod retry;
 mod run;
+mod runtime;
 mod scope;
 mod shared;
+mod store_clock;
 mod sync_guard;
+mod timer;
 mod validity;
 
 pub use builder::LockBuilder;
@@ -22,6 +28,7 @@ pub use claim::{Claim, Once, Throttle};
 pub use guard::{LockGuard, TryAcquire};
 pub use lease::Lease;
 pub use renewal::Renew;
+pub(crate) use retry::Schedule;
 pub use retry::{Growth, Jitter, Retry};
 pub use run::Run;
 pub use sync_guard::{Shutdown, SyncGuard, SyncGuardBuilder};

@@ -1,61 +1,171 @@
 //! Who asks the store next.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     future::{Future, poll_fn},
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
-use tokio::sync::{Notify, OwnedMutexGuard, futures::OwnedNotified};
+use tokio::{
+    runtime::{Handle, Id},
+    time::Instant,
+};
 
-use crate::{DynBackend, LockBackend, LockKey};
+use super::{
+    attempt::Attempted,
+    fairness::Possession,
+    line::{Attempt, Line, Released},
+    shared::Shared,
+};
+use crate::{Error, LockBackend, LockKey};
 
-/// The waiters of one process, a queue for each key that anybody wants.
+/// How long a head that was woken may stay unpolled before the turn passes to the next waiter.
+///
+/// A future that is polled by a task is polled within microseconds. Whoever needs longer has stopped
+/// polling, or runs on a runtime that is blocked or that no thread drives.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long a queue is remembered without a place in it after its key was wanted by another process.
+/// A single task that takes and leaves the key in a loop shuts others out as well as many do.
+const KEPT: Duration = Duration::from_secs(2);
+
+/// The waiters of one process, a queue for each key that any of them wants.
 ///
 /// **Invariant:** however many tasks wait for a key, one of them, the head, contends at the store.
 /// The others wait in memory, first come, first served.
-#[derive(Default)]
-pub(crate) struct Queues(Arc<Mutex<HashMap<LockKey, Arc<Queue>>>>);
+///
+/// **Invariant:** an entry lives as long as someone has a place in its queue, and for [`KEPT`] beyond
+/// that where other processes want the key too. Places are counted under the lock of the map, so of
+/// two that leave at the same instant one sees the other gone. (A count of references would not do:
+/// each could still see the other's.)
+///
+/// No waker is called, and nothing of the backend is dropped, while a lock of this module is held:
+/// both run foreign code, which may come back here.
+#[derive(Clone, Default)]
+pub(crate) struct Queues(Arc<Mutex<Map>>);
 
 #[derive(Default)]
-struct Queue {
-    /// Tokio's mutex is fair: it is the queue. Whatever orders waiters by more than their arrival
-    /// takes its place.
-    head: Arc<tokio::sync::Mutex<Head>>,
-    /// Tells the head that a lock of this process was released.
-    freed: Arc<Notify>,
+struct Map {
+    entries: HashMap<LockKey, Entry>,
+    /// The keys of entries that may be there without a place, each once, the oldest first.
+    kept: VecDeque<LockKey>,
 }
 
-/// What the head knows, passed on from head to head.
 #[derive(Default)]
-pub(crate) struct Head {
-    released: Option<Released>,
-    /// The subscription that resolved last, kept until the next one is up, so that a connection or
-    /// a task that the backend shares behind both does not lapse in between.
-    spent: Option<Released>,
+struct Entry {
+    places: usize,
+    queue: Arc<Queue>,
+    /// Until when it stays without a place; `None` where it goes with the last one.
+    kept_until: Option<Instant>,
 }
-
-type Released = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Queues {
     /// Joins the queue for `key`.
     pub(crate) fn join(&self, key: &LockKey) -> Place {
-        let queue = self.lock().entry(key.clone()).or_default().clone();
-        Place { queues: Self(self.0.clone()), key: key.clone(), queue }
+        let mut queues = self.lock();
+        let entry = queues.entries.entry(key.clone()).or_default();
+        entry.places += 1;
+        let queue = entry.queue.clone();
+        drop(queues);
+        let ticket = queue.line().ticket();
+        Place { queues: self.clone(), key: key.clone(), queue, ticket }
     }
 
-    /// Tells the head of the queue for `key`, if there is one, that it may be free.
+    /// Tells the head of the queue for `key`, if there is one, that the key may be free.
     pub(crate) fn freed(&self, key: &LockKey) {
-        if let Some(queue) = self.lock().get(key) {
-            queue.freed.notify_waiters();
+        let queue = self.lock().entries.get(key).map(|entry| entry.queue.clone());
+        if let Some(queue) = queue {
+            let wakers = queue.line().freed();
+            wakers.wake();
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<LockKey, Arc<Queue>>> {
+    /// Gives up a place. The last one takes its queue along, unless that is to be kept.
+    fn leave(&self, key: &LockKey, keep: bool) {
+        let mut queues = self.lock();
+        let gone = (queues.leave(key, keep.then(Instant::now)), queues.outdated());
+        drop(queues);
+        drop(gone);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Map> {
         // Nothing panics while the map is locked, so it is whole even if poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Map {
+    fn leave(&mut self, key: &LockKey, kept_from: Option<Instant>) -> Option<Entry> {
+        let entry = self.entries.get_mut(key)?;
+        entry.places -= 1;
+        if let Some(now) = kept_from {
+            if entry.kept_until.replace(now + KEPT).is_none() {
+                self.kept.push_back(key.clone());
+            }
+            return None;
+        }
+        // One that was kept before is removed when its time is over.
+        if entry.places > 0 || entry.kept_until.is_some() {
+            return None;
+        }
+        self.entries.remove(key)
+    }
+
+    /// Removes one entry that was kept for long enough. Each call looks at one, so that no call has
+    /// much to do, and there are never many more of them than were added within the time.
+    fn outdated(&mut self) -> Option<Entry> {
+        let key = self.kept.pop_front()?;
+        let entry = self.entries.get_mut(&key)?;
+        if entry.kept_until.is_some_and(|until| Instant::now() < until) {
+            self.kept.push_back(key);
+            return None;
+        }
+        entry.kept_until = None;
+        if entry.places > 0 {
+            return None;
+        }
+        self.entries.remove(&key)
+    }
+}
+
+/// The queue for one key. It is also the waker of its head: a wake-up for the future that contends
+/// reaches whoever is the head when it comes, and is known to the watchers.
+#[derive(Default)]
+struct Queue(Mutex<Line>);
+
+impl Queue {
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Nothing panics while the line is locked, so it is whole even if poisoned.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the turn from a head that was woken and has not been polled since `polls`.
+    fn pass_over(&self, polls: u64) {
+        let passed = self.line().pass_over(polls);
+        if let Some((attempt, wakers)) = passed {
+            // An attempt that is in flight goes on in the background; a grant is released there.
+            drop(attempt);
+            wakers.wake();
+        }
+    }
+}
+
+impl Wake for Queue {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers = self.line().head_woken();
+        wakers.wake();
     }
 }
 
@@ -64,59 +174,274 @@ pub(crate) struct Place {
     queues: Queues,
     key: LockKey,
     queue: Arc<Queue>,
+    ticket: u64,
 }
 
 impl Place {
-    /// Waits until everybody who joined before has been served or has left.
-    pub(crate) async fn turn(&self) -> OwnedMutexGuard<Head> {
-        self.queue.head.clone().lock_owned().await
+    /// Polls `contend` whenever this place has the turn.
+    ///
+    /// **Invariant:** a head that is not polled does not keep the key from those behind it. Its
+    /// wake-ups go through the queue. One that is not followed by a poll within [`PATIENCE`] costs it
+    /// the turn, and what it has at the store, if anything, is handed to the background. It keeps its
+    /// ticket: polled again, it goes before those who came later. The time is kept by a task on the
+    /// runtime of each waiter, because neither a future that is left alone nor a runtime that is not
+    /// driven can be counted on to notice.
+    pub(crate) async fn drive<F: Future>(&self, home: &Handle, contend: F) -> F::Output {
+        let (waker, mut contend) = (Waker::from(self.queue.clone()), pin!(contend));
+        poll_fn(|context| {
+            let turn = self.queue.line().poll_turn(self.ticket, context.waker());
+            match turn {
+                Ok(()) => contend.as_mut().poll(&mut Context::from_waker(&waker)),
+                Err(wakers) => {
+                    wakers.wake();
+                    self.watch(home);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
     }
 
-    /// Subscribes to releases by this process. One that follows is not missed.
-    pub(crate) fn freed(&self) -> Pin<Box<OwnedNotified>> {
-        let mut freed = Box::pin(self.queue.freed.clone().notified_owned());
-        freed.as_mut().enable();
-        freed
+    /// Starts the watcher of the queue on a runtime that has none yet.
+    fn watch(&self, runtime: &Handle) {
+        if self.queue.line().is_unwatched(runtime.id()) {
+            let (queue, runtime_id) = (self.queue.clone(), runtime.id());
+            runtime.spawn(watch(Watcher { queue, runtime: runtime_id, listed: true }));
+        }
+    }
+
+    /// Makes an attempt; `None` where the turn was lost meanwhile and the attempt with it.
+    pub(crate) async fn attempt(&self, attempt: Attempt) -> Option<Result<Attempted, Error>> {
+        let mut first = Some(attempt);
+        poll_fn(|context| {
+            let mut attempt = match first.take() {
+                Some(first) => first,
+                None => match self.take(|line| &mut line.attempt) {
+                    Some(Some(attempt)) => attempt,
+                    Some(None) => return Poll::Ready(None),
+                    None => return Poll::Pending,
+                },
+            };
+            let polled = Pin::new(&mut attempt).poll(context);
+            if polled.is_pending() {
+                self.keep(|line| &mut line.attempt, attempt);
+            }
+            polled.map(Some)
+        })
+        .await
+    }
+
+    /// Takes what the head works with out of the queue for a poll; `None` for any other place. A poll
+    /// may go on for so long that the turn is lost during it.
+    fn take<T>(&self, slot: impl FnOnce(&mut Line) -> &mut Option<T>) -> Option<Option<T>> {
+        let mut line = self.queue.line();
+        line.is_head(self.ticket).then(|| slot(&mut line).take())
+    }
+
+    /// Puts what the head works with back into the queue between two polls, where it is found by
+    /// whoever takes the turn away. If that has happened during this poll, it is dropped.
+    fn keep<T>(&self, slot: impl FnOnce(&mut Line) -> &mut Option<T>, value: T) {
+        let mut line = self.queue.line();
+        let rest = match line.is_head(self.ticket) {
+            true => slot(&mut line).replace(value),
+            false => Some(value),
+        };
+        drop(line);
+        drop(rest);
+    }
+
+    /// Forgets releases by this process that came before.
+    pub(crate) fn forget_releases(&self) {
+        self.queue.line().freed = false;
+    }
+
+    /// Completes when a lock of this process was released since [`forget_releases`].
+    ///
+    /// [`forget_releases`]: Self::forget_releases
+    pub(crate) async fn freed(&self) {
+        // Each release polls the head again.
+        let freed = |_: &mut Context<'_>| match self.queue.line().freed {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        };
+        poll_fn(freed).await;
+    }
+
+    /// Returns whether the queue was subscribed to releases by other processes before its head asked.
+    pub(crate) fn is_subscribed(&self) -> bool {
+        self.queue.line().released.is_some()
+    }
+
+    /// Subscribes to releases by other processes; one that follows is not missed.
+    pub(crate) async fn subscribe(&self, shared: &Shared, home: &Handle) {
+        let (backend, key) = (shared.backend.clone(), self.key.clone());
+        let mut released: Released = Box::pin(async move { backend.released(&key).await });
+        let first = poll_fn(|context| {
+            Poll::Ready(shared.poll_in_context(Some(home), released.as_mut(), context))
+        });
+        // One that completes at its first poll is news like any other: where many contend for a key,
+        // one release may follow the other that closely.
+        if first.await.is_ready() {
+            released = Box::pin(std::future::ready(()));
+        }
+        self.keep(|line| &mut line.released, released);
+        let spent = self.queue.line().spent.take();
+        drop(spent);
+    }
+
+    /// Waits for a release by another process, for ever where there is no subscription.
+    pub(crate) async fn released(&self, shared: &Shared, home: &Handle) {
+        poll_fn(|context| {
+            let Some(Some(mut released)) = self.take(|line| &mut line.released) else {
+                return Poll::Pending;
+            };
+            let polled = shared.poll_in_context(Some(home), released.as_mut(), context);
+            match polled {
+                Poll::Pending => self.keep(|line| &mut line.released, released),
+                Poll::Ready(()) => self.keep(|line| &mut line.spent, released),
+            }
+            polled
+        })
+        .await;
+    }
+
+    /// Looks at how the waiters of this process have shared the key with others.
+    pub(crate) fn possession<T>(&self, look: impl FnOnce(&mut Possession) -> T) -> T {
+        look(&mut self.queue.line().possession)
+    }
+
+    /// Returns whether this process may have to let others in: where more of its tasks wait, or where
+    /// it has met another process.
+    pub(crate) fn is_sharing(&self) -> bool {
+        let line = self.queue.line();
+        line.is_followed() || line.possession.is_contested()
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut queues = self.queues.lock();
-        // The map's reference and this one: nobody else is in the queue, and nobody can join
-        // while the map is locked.
-        if Arc::strong_count(&self.queue) == 2 {
-            queues.remove(&self.key);
+        let mut line = self.queue.line();
+        let (left, wakers) = line.leave(self.ticket);
+        let keep = line.possession.is_contested();
+        drop(line);
+        drop(left);
+        wakers.wake();
+        self.queues.leave(&self.key, keep);
+    }
+}
+
+/// Looks after a queue on behalf of all waiters on one runtime.
+struct Watcher {
+    queue: Arc<Queue>,
+    runtime: Id,
+    /// Whether the queue counts on this watcher.
+    listed: bool,
+}
+
+async fn watch(mut watcher: Watcher) {
+    let (queue, runtime) = (watcher.queue.clone(), watcher.runtime);
+    let woken = || poll_fn(|context| queue.line().poll_woken(runtime, context.waker()));
+    while let Some(polls) = woken().await {
+        tokio::time::sleep(PATIENCE).await;
+        queue.pass_over(polls);
+    }
+    watcher.listed = false;
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // Dropped with its runtime: the next waiter on a live one starts another.
+        if self.listed {
+            let waker = self.queue.line().unwatch(self.runtime);
+            drop(waker);
         }
     }
 }
 
-impl Head {
-    /// Tells whether the head was subscribed to releases by other processes before it asked.
-    pub(crate) fn is_subscribed(&self) -> bool {
-        self.released.is_some()
-    }
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        sync::{
+            Arc, Barrier,
+            atomic::{AtomicUsize, Ordering},
+            mpsc,
+        },
+        task::{Context, Wake, Waker},
+        thread,
+        time::Duration,
+    };
 
-    /// Subscribes to releases by other processes; one that follows is not missed.
-    pub(crate) async fn subscribe(&mut self, backend: &DynBackend, key: &LockKey) {
-        let (backend, key) = (backend.clone(), key.clone());
-        let mut released: Released = Box::pin(async move { backend.released(&key).await });
-        let first = poll_fn(|context| Poll::Ready(released.as_mut().poll(context))).await;
-        // One that resolves at its first poll is news like any other: where many fight for a key, one
-        // release may follow the other that closely.
-        self.released = Some(match first {
-            Poll::Pending => released,
-            Poll::Ready(()) => Box::pin(std::future::ready(())),
+    use super::Queues;
+    use crate::LockKey;
+
+    const ROUNDS: u32 = 50_000;
+
+    /// Two that leave at the same instant. It takes real threads: between looking whether another is
+    /// there and being gone, each must see the other.
+    #[test]
+    fn a_queue_ends_with_the_last_of_two_that_leave_at_the_same_instant() {
+        let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+        let together = Barrier::new(2);
+        let mut left_behind = 0;
+        thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    let place = queues.join(&key);
+                    together.wait();
+                    drop(place);
+                    together.wait();
+                    together.wait();
+                }
+            });
+            for _ in 0..ROUNDS {
+                let place = queues.join(&key);
+                together.wait();
+                drop(place);
+                together.wait();
+                left_behind += queues.len();
+                together.wait();
+            }
+            other.join().unwrap();
         });
-        self.spent = None;
+        assert_eq!(left_behind, 0);
     }
 
-    /// Waits for a release by another process, for ever where there is no subscription.
-    pub(crate) async fn released(&mut self) {
-        match &mut self.released {
-            Some(released) => released.as_mut().await,
-            None => std::future::pending().await,
+    /// Comes back to the queue when it is called, as the waker of an executor may that runs a task at
+    /// once.
+    struct Reentrant(Queues, LockKey, AtomicUsize);
+
+    impl Wake for Reentrant {
+        fn wake(self: Arc<Self>) {
+            if self.2.fetch_add(1, Ordering::SeqCst) == 0 {
+                drop(self.0.join(&self.1));
+                self.0.freed(&self.1);
+            }
         }
-        self.spent = self.released.take();
+    }
+
+    #[test]
+    fn wakers_are_called_while_nothing_is_locked() {
+        let (done, ended) = mpsc::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+            let woken = Arc::new(Reentrant(queues.clone(), key.clone(), AtomicUsize::new(0)));
+            let waker = Waker::from(woken.clone());
+            let wait = || {
+                let (place, home) = (queues.join(&key), runtime.handle());
+                Box::pin(async move { place.drive(home, std::future::pending::<()>()).await })
+            };
+            let mut context = Context::from_waker(&waker);
+            let (mut head, mut next) = (wait(), wait());
+            assert!(head.as_mut().poll(&mut context).is_pending());
+            queues.freed(&key);
+            let of_a_release = woken.2.swap(0, Ordering::SeqCst);
+            assert!(next.as_mut().poll(&mut context).is_pending());
+            drop(head);
+            done.send((of_a_release, woken.2.load(Ordering::SeqCst))).unwrap();
+        });
+        let (of_a_release, of_a_leave) = ended.recv_timeout(Duration::from_secs(60)).unwrap();
+        assert!(of_a_release > 0 && of_a_leave > 0, "{of_a_release} and {of_a_leave}");
     }
 }

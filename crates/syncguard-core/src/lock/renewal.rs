@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
-use super::lease::{Lease, STRETCH};
-use crate::{Error, ErrorKind, telemetry};
+use tokio::runtime::Handle;
+
+use super::{
+    lease::{Lease, STRETCH},
+    retry::{Jitter, Retry},
+    scope::Scope,
+    validity::{End, Loss},
+};
+use crate::{BootInstant, Error, ErrorKind, telemetry};
 
 /// Says whether a lock is extended while its guard lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,20 +28,59 @@ pub enum Renew {
 /// No lease is extended more often than this, whatever is asked for.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// How long a renewal that failed rests at the most before it is tried again.
-const PAUSE: Duration = Duration::from_millis(250);
+/// How long a renewal that failed rests at most before it is tried again. Half of it is random, so
+/// that the guards of a process that all failed together do not all come back together.
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 
-/// Starts the task that renews a lease, where it is to be renewed.
-pub(crate) fn start(lease: &Lease, renew: Renew) {
-    if renew != Renew::Never {
-        lease.runtime().spawn(look_after(lease.clone(), renew));
+/// What is done for a lease while it is held.
+pub(crate) struct Upkeep {
+    pub(crate) renew: Renew,
+    /// Ends the lease when it ends.
+    ///
+    /// The lock itself stays with the store until its guard is dropped, or its ttl is over: whoever
+    /// works under it may not have noticed yet.
+    pub(crate) scope: Scope,
+}
+
+/// Starts the task that looks after a lease, where there is anything to do.
+pub(crate) fn start(lease: &Lease, upkeep: Upkeep) {
+    if upkeep.renew != Renew::Never || !upkeep.scope.is_endless() {
+        start_on(lease.home(), lease, upkeep);
     }
 }
 
-async fn look_after(lease: Lease, renew: Renew) {
-    tokio::select! {
-        () = lease.lost() => {}
-        () = renewals(&lease, renew) => {}
+pub(crate) fn start_on(runtime: &Handle, lease: &Lease, upkeep: Upkeep) {
+    let task = Task { lease: lease.clone(), upkeep: Some(upkeep) };
+    runtime.spawn(task.run());
+}
+
+/// Looks after a lease until it ends. Dropped before that, with its runtime, it leaves the rest to
+/// the next use of the lease on a live runtime.
+struct Task {
+    lease: Lease,
+    /// `None` once the lease has ended.
+    upkeep: Option<Upkeep>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        if let Some(Upkeep { renew, scope }) = &self.upkeep {
+            tokio::select! {
+                () = self.lease.lost() => {}
+                () = scope.ended() => self.lease.end_with(End::Lost(Loss::Cancelled)),
+                () = renewals(&self.lease, *renew) => {}
+            }
+        }
+        self.upkeep = None;
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        // A backend that panics would do so again.
+        if let Some(upkeep) = self.upkeep.take().filter(|_| !std::thread::panicking()) {
+            self.lease.suspend(upkeep);
+        }
     }
 }
 
@@ -58,24 +104,30 @@ async fn renewals(lease: &Lease, renew: Renew) {
             }
             continue;
         }
-        last = lease.now();
-        renew_once(lease).await;
+        last = renew_once(lease).await;
     }
 }
 
 /// Extends the lease once; where the store does not answer, tries until the lease is lost, which
 /// ends the task around this.
-async fn renew_once(lease: &Lease) {
-    while let Err(error) = extend(lease).await {
+///
+/// Returns when the last try began. The next renewal counts from there: counted from the first try,
+/// it would come at once after a long outage, from all guards together, when the store has most to
+/// catch up with.
+async fn renew_once(lease: &Lease) -> BootInstant {
+    loop {
+        let begun = lease.now();
+        let Err(error) = extend(lease).await else { return begun };
         if error.kind() == ErrorKind::Lost {
-            return;
+            return begun;
         }
         tracing::debug!(
             target: "syncguard",
             { syncguard.key.hash = %lease.key(), %error },
             "a renewal failed and is tried again"
         );
-        tokio::time::sleep((lease.pace() / 10).min(PAUSE)).await;
+        let pause = Retry::fixed((lease.pace() / 10).min(MAX_PAUSE)).jitter(Jitter::Equal);
+        tokio::time::sleep(pause.schedule().next().unwrap_or_default()).await;
     }
 }
 

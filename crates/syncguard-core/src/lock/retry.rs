@@ -16,8 +16,8 @@ const LONGEST: Duration = Ttl::MAX_DURATION;
 ///
 /// By default ten times: after 100 ms, then twice as long each time up to 2 s, with
 /// [equal jitter](Jitter::Equal). A delay is a millisecond at least, before jitter. Only attempts
-/// that this schedule itself starts are counted; those that follow a release or the holder's expiry
-/// are not.
+/// that this schedule itself starts are counted; those that follow a release or the holder's expiry,
+/// or that poll a holder whose client does not notify of its release, are not.
 ///
 /// # Examples
 ///

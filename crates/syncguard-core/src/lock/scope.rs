@@ -6,11 +6,6 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    lease::Lease,
-    validity::{End, Loss},
-};
-
 /// What ends the locks of a scope, and the waits for them: any of some tokens.
 #[derive(Clone, Default)]
 pub(crate) struct Scope(Vec<CancellationToken>);
@@ -41,20 +36,8 @@ impl Scope {
         .await;
     }
 
-    /// Starts the task that ends a lease with the scope, where there is one.
-    ///
-    /// The lock itself stays with the store until its guard is dropped, or its ttl is over: whoever
-    /// works under it may not have noticed yet.
-    pub(crate) fn bind(&self, lease: &Lease) {
-        if self.0.is_empty() {
-            return;
-        }
-        let (scope, lease) = (self.clone(), lease.clone());
-        lease.runtime().clone().spawn(async move {
-            tokio::select! {
-                () = lease.lost() => {}
-                () = scope.ended() => lease.end_with(End::Lost(Loss::Cancelled)),
-            }
-        });
+    /// Returns whether nothing ever ends it.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.0.is_empty()
     }
 }

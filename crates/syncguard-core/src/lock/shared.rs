@@ -1,11 +1,19 @@
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::{detached::Detached, queue::Queues};
+use super::{
+    detached::Detached, queue::Queues, runtime::Configured, store_clock::StoreClock, timer::Timer,
+};
 use crate::{
-    Clock, DynBackend, Error, ErrorKind, Operation, Owner,
+    BootInstant, Clock, DynBackend, Error, ErrorKind, Operation, Owner, Timestamp, Ttl,
     telemetry::{self, Judged},
 };
 
@@ -15,44 +23,74 @@ pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) backend: DynBackend,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) store_clock: StoreClock,
     pub(crate) queues: Queues,
+    /// How long a pause for waiters of other processes is at least, `None` where there are no others.
+    pub(crate) least_pause: Option<Duration>,
     /// Everything that must still reach the store though nobody waits for it.
     pub(crate) tasks: TaskTracker,
     pub(crate) owner: Owner,
     pub(crate) grace: Duration,
     pub(crate) request_timeout: Duration,
-    pub(crate) runtime: Option<Handle>,
+    pub(crate) configured: Option<Configured>,
     pub(crate) on_release_error: Option<OnReleaseError>,
 }
 
 impl Shared {
-    /// Finds the runtime for background work: the configured one, else the caller's.
-    pub(crate) fn runtime(&self, operation: Operation) -> Result<Handle, Error> {
-        let runtime = self.runtime.clone().map_or_else(Handle::try_current, Ok);
-        runtime.map_err(|none| {
-            Error::new(ErrorKind::Internal, operation).with_source(none).not_applied()
-        })
-    }
-
-    /// Bounds one request. What is cut off may have applied.
+    /// Bounds one request that changes something, and reports it to telemetry. What is cut off may
+    /// have applied.
     pub(crate) async fn bounded<T: Judged>(
         &self,
         operation: Operation,
         limit: Duration,
+        home: &Handle,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let late = |_| Error::new(ErrorKind::NetworkTimeout, operation);
         let requesting = telemetry::requesting(operation);
-        let answer = requesting.within(pin!(tokio::time::timeout(limit, request))).await;
-        requesting.end(answer.unwrap_or_else(|cut| Err(late(cut))))
+        let request = self.limited(limit, Some(home), request);
+        let answer = requesting.within(pin!(request)).await;
+        let late = || Err(Error::new(ErrorKind::NetworkTimeout, operation));
+        requesting.end(answer.unwrap_or_else(late))
     }
 
-    /// Makes a future that runs to its end even if its caller goes away.
+    /// Takes what an answer tells of the store's clock.
+    pub(crate) fn answered(&self, expires_at: Timestamp, ttl: Ttl, sent: BootInstant) {
+        self.store_clock.answered(expires_at, ttl, sent, self.clock.now());
+    }
+
+    /// Bounds one request that is not about a lock of this process.
+    pub(crate) async fn asked<T>(
+        &self,
+        operation: Operation,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let home = self.home(operation).ok();
+        let answer = self.limited(self.request_timeout, home.as_ref(), request).await;
+        answer.unwrap_or_else(|| Err(Error::new(ErrorKind::NetworkTimeout, operation)))
+    }
+
+    /// Returns `None` where the request takes longer than `limit`.
+    async fn limited<F: Future>(
+        &self,
+        limit: Duration,
+        home: Option<&Handle>,
+        request: F,
+    ) -> Option<F::Output> {
+        let mut request = pin!(request);
+        let mut limit = Timer::after(limit);
+        poll_fn(|context| match self.poll_in_context(home, request.as_mut(), context) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending => Pin::new(&mut limit).poll(context).map(|()| None),
+        })
+        .await
+    }
+
+    /// Makes a future that runs to its end even if its caller goes away, then on `host`.
     pub(crate) fn detached<T: Send + 'static>(
         &self,
-        runtime: &Handle,
+        host: &Handle,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Detached<T> {
-        Detached::new(future, runtime.clone(), self.tasks.clone())
+        Detached::new(future, host.clone(), self.tasks.clone())
     }
 }

@@ -3,10 +3,13 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{builder::LockBuilder, queue::Queues, scope::Scope, shared::Shared};
+use super::{
+    builder::LockBuilder, fairness, queue::Queues, runtime::Configured, scope::Scope,
+    shared::Shared, store_clock::StoreClock, timer::Timer,
+};
 use crate::{
     BootClock, Capabilities, Clock, DynBackend, Error, Finding, ListRequest, LockBackend, LockId,
-    LockInfo, LockKey, LockPage, LockQuery, LockRecord, Owner,
+    LockInfo, LockKey, LockPage, LockQuery, LockRecord, Operation, Owner,
 };
 
 /// How long one request to the store may take unless told otherwise.
@@ -42,15 +45,18 @@ impl SyncGuard {
 
     /// Starts to describe a `SyncGuard`.
     pub fn builder(backend: impl LockBackend) -> SyncGuardBuilder {
+        let capabilities = backend.capabilities();
         SyncGuardBuilder(Shared {
-            grace: backend.capabilities().grace,
+            grace: capabilities.grace,
+            least_pause: fairness::least_pause(&capabilities),
             backend: DynBackend::new(backend),
             clock: Arc::new(BootClock),
+            store_clock: StoreClock::new(capabilities.clock),
             queues: Queues::default(),
             tasks: TaskTracker::new(),
             owner: Owner::of_process(),
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
-            runtime: None,
+            configured: None,
             on_release_error: None,
         })
     }
@@ -97,8 +103,9 @@ impl SyncGuard {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a key that breaks its rule, or
-    /// why the store did not answer. The same holds for the other questions below.
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a key that breaks its rule,
+    /// [`NetworkTimeout`](crate::ErrorKind::NetworkTimeout) where the store does not answer within the
+    /// [request timeout](SyncGuardBuilder::request_timeout), or the error of the backend.
     pub async fn lookup(
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
@@ -123,7 +130,7 @@ impl SyncGuard {
     ///
     /// As [`lookup`](Self::lookup).
     pub async fn lookup_raw(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        self.shared.backend.lookup(query).await
+        self.shared.asked(Operation::Lookup, self.shared.backend.lookup(query)).await
     }
 
     /// Tells whether anybody holds `key`.
@@ -135,7 +142,9 @@ impl SyncGuard {
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<bool, Error> {
-        self.shared.backend.is_locked(&key.try_into().map_err(Into::into)?).await
+        let key = key.try_into().map_err(Into::into)?;
+        let asked = self.shared.asked(Operation::IsLocked, self.shared.backend.is_locked(&key));
+        asked.await.map_err(|error| error.with_key(&key))
     }
 
     /// Tells whether `lock_id` holds a lock.
@@ -154,7 +163,7 @@ impl SyncGuard {
     /// [`Unsupported`](crate::ErrorKind::Unsupported) where the [`capabilities`](Self::capabilities)
     /// have no `list`; otherwise as [`lookup`](Self::lookup).
     pub async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        self.shared.backend.list(request).await
+        self.shared.asked(Operation::List, self.shared.backend.list(request)).await
     }
 
     /// Takes the lock on `key` away from whoever holds it and shows what it was. For operators: the
@@ -168,7 +177,9 @@ impl SyncGuard {
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<Option<LockInfo>, Error> {
         let key = key.try_into().map_err(Into::into)?;
-        let record = self.shared.backend.force_release(&key).await?;
+        let request = self.shared.backend.force_release(&key);
+        let record = self.shared.asked(Operation::ForceRelease, request).await;
+        let record = record.map_err(|error| error.with_key(&key))?;
         self.shared.queues.freed(&key);
         Ok(record.as_ref().map(LockInfo::from))
     }
@@ -182,9 +193,9 @@ impl SyncGuard {
     ///
     /// # Errors
     ///
-    /// Why the store did not answer.
+    /// As [`lookup`](Self::lookup).
     pub async fn check(&self) -> Result<Vec<Finding>, Error> {
-        self.shared.backend.check().await
+        self.shared.asked(Operation::Check, self.shared.backend.check()).await
     }
 
     /// Returns the backend, for what only backends do.
@@ -205,9 +216,10 @@ impl SyncGuard {
         async move {
             // A tracker counts as done when it is closed and empty; closed, it still takes tasks.
             tasks.close();
-            match tokio::time::timeout(timeout, tasks.wait()).await {
-                Ok(()) => Shutdown::Drained,
-                Err(_) => Shutdown::TimedOut { pending: tasks.len() },
+            tokio::select! {
+                biased;
+                () = tasks.wait() => Shutdown::Drained,
+                () = Timer::after(timeout) => Shutdown::TimedOut { pending: tasks.len() },
             }
         }
     }
@@ -246,8 +258,9 @@ impl SyncGuardBuilder {
         self
     }
 
-    /// Sets how long one request to the store may take, 10 s by default. What takes longer is cut
-    /// off, and counts as unknown.
+    /// Sets how long one request to the store may take, 10 s by default: every attempt to acquire,
+    /// extend or release, and every lookup, listing, forced release and check. A request that takes
+    /// longer is cut off, and its outcome counts as unknown.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.0.request_timeout = timeout;
         self
@@ -264,10 +277,14 @@ impl SyncGuardBuilder {
     /// Sets the runtime on which renewals and background releases run, by default that of the task
     /// that asks for the lock.
     ///
-    /// Give it a runtime of its own, and connect the backend on it, where blocking code may starve
-    /// the one that does the work: then renewals go on all the same.
+    /// Set a separate runtime, and connect the backend on it, where blocking code may starve the one
+    /// that does the work: renewals then go on all the same. With it, locks can also be acquired and
+    /// used outside every runtime, and guards that are dropped there are released.
+    ///
+    /// The runtime must be driven for as long as locks are used. Once it has been shut down, the
+    /// runtime of each caller takes its place.
     pub fn runtime(mut self, runtime: Handle) -> Self {
-        self.0.runtime = Some(runtime);
+        self.0.configured = Some(Configured::new(runtime));
         self
     }
 

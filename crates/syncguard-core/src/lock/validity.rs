@@ -58,6 +58,9 @@ pub(crate) struct Validity {
     /// The longest ttl that was ever asked for: a grant that nobody releases lasts no longer.
     longest: Ttl,
     hold_until: Option<BootInstant>,
+    /// When the grant is over by the store's clock, less the margin. Without a jump of that clock it is
+    /// never before the deadline.
+    store_deadline: Option<BootInstant>,
 }
 
 impl Validity {
@@ -72,7 +75,15 @@ impl Validity {
             end: None,
             longest: ttl,
             hold_until: max_hold.map(|max_hold| sent + max_hold),
+            store_deadline: None,
         }
+    }
+
+    /// Notes when the last answered expiry is reached by the store's clock, as far as that is known.
+    pub(crate) fn over_at_the_store(&mut self, over: Option<BootInstant>) {
+        let margin = self.ttl.margin();
+        self.store_deadline =
+            over.map(|over| BootInstant::from_boot(over.since_boot().saturating_sub(margin)));
     }
 
     /// Returns how the lease ended, having looked at the clock first.
@@ -91,9 +102,10 @@ impl Validity {
 
     /// Returns when the lease is over by itself, and why.
     fn over(&self) -> (BootInstant, Loss) {
+        let deadline = self.store_deadline.map_or(self.deadline, |over| over.min(self.deadline));
         match self.hold_until {
-            Some(until) if until < self.deadline => (until, Loss::MaxHold),
-            _ => (self.deadline, Loss::Expired),
+            Some(until) if until < deadline => (until, Loss::MaxHold),
+            _ => (deadline, Loss::Expired),
         }
     }
 
@@ -163,6 +175,18 @@ mod tests {
 
     fn ttl(millis: u64) -> Ttl {
         Ttl::new(Duration::from_millis(millis)).unwrap()
+    }
+
+    #[test]
+    fn a_store_whose_clock_is_ahead_ends_a_lease_and_one_that_keeps_time_does_not() {
+        let mut lease = Validity::granted(at(0), ttl(1_000), None);
+        lease.over_at_the_store(Some(at(1_000)));
+        assert_eq!(lease.remaining(at(0)), Ok(Duration::from_millis(950)));
+        lease.over_at_the_store(Some(at(600)));
+        assert_eq!(lease.remaining(at(0)), Ok(Duration::from_millis(550)));
+        assert_eq!(lease.end_by(at(550)), Some(End::Lost(Loss::Expired)));
+        lease.over_at_the_store(Some(at(1_000)));
+        assert_eq!(lease.end_by(at(550)), Some(End::Lost(Loss::Expired)), "it stays lost");
     }
 
     #[test]

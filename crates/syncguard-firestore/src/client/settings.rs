@@ -110,7 +110,7 @@ mod tests {
 
     use super::{Endpoint, Settings};
     use crate::{
-        client::{Client, Search, Write},
+        client::{Client, Lane, Search, Write},
         clock::{Report, ServerClock},
     };
 
@@ -155,9 +155,10 @@ mod tests {
         {
             let settings = settings(Credentials::from(Failing { transient }));
             let client = Client::new(settings, ServerClock::new(Report::Silence));
-            let search = Search { condition: None, order: None, limit: 1 };
-            let reading = client.search(search).await.map(drop).unwrap_err();
-            let committing = client.commit(Vec::<Write>::new()).await.map(drop).unwrap_err();
+            let (call, search) =
+                (client.call(Lane::Common), Search { condition: None, order: None, limit: 1 });
+            let reading = client.search(call, search).await.map(drop).unwrap_err();
+            let committing = client.commit(call, Vec::<Write>::new()).await.map(drop).unwrap_err();
             for failure in [reading, committing] {
                 let error = failure.into_error(Operation::Acquire);
                 assert_eq!((error.kind(), error.may_have_applied()), (kind, false), "{error:?}");

@@ -7,7 +7,9 @@ use gcloud_sdk::tonic::Code;
 use syncguard_core::{
     ErrorKind, LockBackend, LockGuard, NotHeld, ReleaseOutcome, Shutdown, SyncGuard, TryAcquire,
 };
-use syncguard_tests::asking::{LONG, ask, error_of, extended, granted, is_locked, lock_of, ttl};
+use syncguard_tests::asking::{
+    LONG, ask, error_of, extended, granted, is_locked, lock_of, released, ttl,
+};
 
 use crate::{config, connect, raw::Raw, start};
 
@@ -100,4 +102,79 @@ async fn what_the_service_refuses_was_not_made() {
         assert!(unread.hits() == 1 && !error.may_have_applied(), "{error:?}");
     }
     assert!(!is_locked(&backend, "job").await);
+}
+
+const CODES: [Code; 16] = [
+    Code::Cancelled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::Aborted,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
+
+#[tokio::test]
+async fn whatever_a_stored_grant_is_answered_with_it_is_found_and_returned() {
+    let emulator = start().await;
+    let backend = connect(&emulator);
+    for code in CODES {
+        let request = ask(&format!("{code:?}"), LONG);
+        let lost = emulator.inject(Fault::answer(code).document(request.key.as_str()));
+        let grant = granted(&backend, &request).await;
+        assert_eq!((lost.hits(), grant.fence.number()), (1, 1), "{code:?}");
+        assert!(released(&backend, &request).await);
+    }
+}
+
+/// Codes by which the service says that another commit was faster are left out: by them alone it is
+/// known that nothing was written.
+#[tokio::test]
+async fn whatever_a_stored_grant_is_answered_with_no_error_says_that_it_was_not_applied() {
+    let emulator = start().await;
+    let backend = connect(&emulator);
+    let conflicts = [Code::NotFound, Code::AlreadyExists, Code::FailedPrecondition, Code::Aborted];
+    for code in CODES.into_iter().filter(|code| !conflicts.contains(code)) {
+        let request = ask(&format!("{code:?}"), LONG);
+        let text = request.key.as_str();
+        let held = emulator.inject(Fault::hold().document(text));
+        let lost = emulator.inject(Fault::answer(code).document(text));
+        let then = async {
+            held.happened(1).await;
+            let unread = Fault::refuse(Code::PermissionDenied).on(Rpc::BatchGetDocuments);
+            let unread = emulator.inject(unread.document(text));
+            held.release();
+            unread
+        };
+        let (outcome, unread) = tokio::join!(backend.acquire(&request), then);
+        assert_eq!((lost.hits(), unread.hits()), (1, 1), "{code:?}");
+        assert!(outcome.unwrap_err().may_have_applied(), "{code:?}");
+        assert!(is_locked(&backend, text).await, "{code:?}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_stored_expiry_is_answered_with_no_error_says_that_it_was_not_applied() {
+    let emulator = start().await;
+    let backend = connect(&emulator);
+    let request = ask("job", LONG);
+    granted(&backend, &request).await;
+    for code in CODES {
+        assert!(extended(&backend, &request).await);
+        let lost = emulator.inject(Fault::answer(code).document("job"));
+        // Where the code says that another commit was faster, the extend looks and is made again.
+        if let Err(error) = backend.extend(&lock_of(&request), ttl(LONG)).await {
+            assert!(error.may_have_applied(), "{code:?}");
+        }
+        assert_eq!(lost.hits(), 1, "{code:?}");
+    }
 }

@@ -5,9 +5,12 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use firestore_emulator::Emulator;
 use gcloud_sdk::{
     google::firestore::v1::{
-        BatchGetDocumentsRequest, CommitRequest, Document, ListDocumentsRequest, MapValue, Value,
-        Write, batch_get_documents_response::Result as Found, firestore_client::FirestoreClient,
-        value::ValueType, write::Operation,
+        BatchGetDocumentsRequest, BeginTransactionRequest, CommitRequest, Document,
+        ListDocumentsRequest, MapValue, RollbackRequest, RunQueryRequest, StructuredQuery, Value,
+        Write, batch_get_documents_request::ConsistencySelector,
+        batch_get_documents_response::Result as Found, firestore_client::FirestoreClient,
+        run_query_request::QueryType, structured_query::CollectionSelector, value::ValueType,
+        write::Operation,
     },
     tonic::{Status, transport::Channel},
 };
@@ -76,6 +79,50 @@ impl Raw {
         let listed = self.0.clone().list_documents(request).await.unwrap().into_inner();
         let id = |document: Document| document.name.rsplit('/').next().unwrap().to_owned();
         listed.documents.into_iter().map(id).collect()
+    }
+
+    /// Returns the paths of all documents in a collection and below it, in the order of their names.
+    pub(crate) async fn below(&self, collection: &str) -> Vec<String> {
+        let root = format!("{}/documents", database());
+        let from = vec![CollectionSelector { all_descendants: true, ..Default::default() }];
+        let query = StructuredQuery { from, ..StructuredQuery::default() };
+        let query_type = Some(QueryType::StructuredQuery(query));
+        let request =
+            RunQueryRequest { parent: root.clone(), query_type, ..RunQueryRequest::default() };
+        let mut stream = self.0.clone().run_query(request).await.unwrap().into_inner();
+        let mut paths = Vec::new();
+        while let Some(response) = stream.message().await.unwrap() {
+            let name = response.document.map(|document| document.name).unwrap_or_default();
+            let path = name.strip_prefix(&format!("{root}/")).unwrap_or_default();
+            if path.starts_with(&format!("{collection}/")) {
+                paths.push(path.to_owned());
+            }
+        }
+        paths
+    }
+
+    /// Begins a transaction that reads and writes, reads documents in it, and keeps it open. Returns its id.
+    pub(crate) async fn keep_open(&self, paths: &[&str]) -> Vec<u8> {
+        let database = database();
+        let begin = BeginTransactionRequest { database, ..BeginTransactionRequest::default() };
+        let mut client = self.0.clone();
+        let transaction =
+            client.begin_transaction(begin).await.unwrap().into_inner().transaction.clone();
+        let request = BatchGetDocumentsRequest {
+            database: self::database(),
+            documents: paths.iter().map(|path| name(path)).collect(),
+            consistency_selector: Some(ConsistencySelector::Transaction(transaction.clone())),
+            ..BatchGetDocumentsRequest::default()
+        };
+        let mut stream = client.batch_get_documents(request).await.unwrap().into_inner();
+        while stream.message().await.unwrap().is_some() {}
+        transaction
+    }
+
+    pub(crate) async fn roll_back(&self, transaction: Vec<u8>) {
+        let database = database();
+        let request = RollbackRequest { database, transaction, ..RollbackRequest::default() };
+        self.0.clone().rollback(request).await.unwrap();
     }
 
     async fn write(&self, operation: Operation) -> Result<(), Status> {

@@ -78,5 +78,6 @@ async fn calling_off_is_two_round_trips_and_a_lookup_is_one() {
     let abandon = async { backend.abandon(request.lock_id, &request.key).await.unwrap() };
     assert_eq!(counted(&emulator, abandon).await, [1, 1, 0, 2]);
     let nothing = async { _ = backend.release(&lock_of(&request)).await.unwrap() };
-    assert_eq!(counted(&emulator, nothing).await, [1, 0, 1, 2], "the id counts, not the key");
+    // The id counts, not the key: what is not in the collection may be below one of its documents.
+    assert_eq!(counted(&emulator, nothing).await, [1, 0, 2, 3]);
 }

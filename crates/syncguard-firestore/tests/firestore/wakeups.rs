@@ -29,12 +29,12 @@ async fn started() -> (Emulator, Proxy, FirestoreBackend) {
 }
 
 /// Polls once, which subscribes, and tells whether there is no news yet.
-async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
+pub(crate) async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
     poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await
 }
 
 /// Waits until the document is listened to and that is told.
-async fn subscribed(backend: &FirestoreBackend, text: &str) {
+pub(crate) async fn subscribed(backend: &FirestoreBackend, text: &str) {
     tokio::time::timeout(PATIENCE, backend.released(&key(text))).await.unwrap();
 }
 
@@ -142,18 +142,6 @@ async fn a_stream_that_is_opened_in_vain_is_opened_less_and_less_often() {
     let news = tokio::time::timeout(Duration::from_secs(3), mine.released(&job)).await;
     assert!(news.is_err(), "there was nothing to hear");
     assert!((2..15).contains(&refused.hits()), "{} attempts", refused.hits());
-}
-
-/// The task that listens ends with the runtime that it was begun on.
-#[test]
-fn a_waiter_is_woken_after_the_runtime_has_ended_on_which_another_one_waited() {
-    let runtime = || tokio::runtime::Runtime::new().unwrap();
-    let (first, second) = (runtime(), runtime());
-    let emulator = second.block_on(start());
-    let mine = connect(&emulator);
-    first.block_on(subscribed(&mine, "job"));
-    drop(first);
-    second.block_on(subscribed(&mine, "job"));
 }
 
 #[tokio::test]

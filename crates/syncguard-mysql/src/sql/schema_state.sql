@@ -1,9 +1,13 @@
 -- Tells how much of the table is there.
 --
 -- In:  $1 name of the table
--- Out: one row: complete, if it has all columns, keys and ids are bytes, a unique index is on each of
---      these two alone, and it is a table of InnoDB
+-- Out: one row: present, if there is a table of this name; complete, if it has all columns, keys and
+--      ids are bytes, a unique index is on each of these two alone, and it is a table of InnoDB
 SELECT
+    EXISTS (
+        SELECT * FROM information_schema.TABLES
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1
+    ) AS present,
     (
         SELECT COUNT(*) = 6 AND SUM(
             DATA_TYPE = 'varbinary'

@@ -15,9 +15,21 @@ SET SESSION
     unique_checks = 1,
     innodb_lock_wait_timeout = $1,
     lock_wait_timeout = $1,
-    -- Longer than any connection is kept.
-    wait_timeout = 3600
+    -- Longer than a connection is kept idle, and short enough for those that a NAT has forgotten.
+    wait_timeout = 120
     /*M! , max_statement_time = $2 */;
+-- With snapshot isolation, a statement fails that meets a row which was changed while it waited. Not
+-- every MariaDB knows the variable, and none but MariaDB reads what stands behind M!.
+SET @syncguard_snapshot = /*M! IF(
+    EXISTS (
+        SELECT * FROM information_schema.SYSTEM_VARIABLES
+        WHERE VARIABLE_NAME = 'INNODB_SNAPSHOT_ISOLATION'
+    ),
+    'SET SESSION innodb_snapshot_isolation = OFF', */ 'DO 0' /*M! ) */;
+PREPARE syncguard_snapshot FROM @syncguard_snapshot;
+EXECUTE syncguard_snapshot;
+DEALLOCATE PREPARE syncguard_snapshot;
 SHOW SESSION VARIABLES WHERE Variable_name IN (
-    'autocommit', 'sql_mode', 'time_zone', 'unique_checks', 'tx_isolation', 'transaction_isolation'
+    'autocommit', 'sql_mode', 'time_zone', 'unique_checks', 'tx_isolation', 'transaction_isolation',
+    'innodb_snapshot_isolation'
 )

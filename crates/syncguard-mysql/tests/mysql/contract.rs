@@ -12,10 +12,14 @@ use syncguard_tests::{
     server::{Mariadb, MariadbServer, Program, Shared},
 };
 
-use crate::{Foreign, Name};
+use crate::{Foreign, Name, snapshot};
 
 mod plain {
     syncguard_core::contract_tests!(super::super::Plain<{ super::super::SHARED }>);
+}
+
+mod beside_snapshot_isolation {
+    syncguard_core::contract_tests!(super::super::Plain<{ super::super::SNAPSHOT }>);
 }
 
 #[test]
@@ -24,13 +28,15 @@ fn a_server_of_its_own_keeps_locks_and_fences_over_a_restart() {
     run::<Plain<OWN>, _, _>(RESTART, case);
 }
 
-const SHARED: bool = false;
-const OWN: bool = true;
+const SHARED: u8 = 0;
+const OWN: u8 = 1;
+/// One of its own, with snapshot isolation on.
+const SNAPSHOT: u8 = 2;
 
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
 
 /// A table on a server that the cases share unless they break it, behind a proxy.
-struct Plain<const OWNED: bool> {
+struct Plain<const SITE: u8> {
     server: Site,
     proxy: Proxy,
     name: Name,
@@ -72,25 +78,29 @@ impl Site {
     }
 }
 
-impl<const OWNED: bool> Plain<OWNED> {
+impl<const SITE: u8> Plain<SITE> {
     fn config(&self) -> MysqlConfig {
         self.name.config(&self.server.url_through(self.proxy.address()))
     }
 }
 
-impl<const OWNED: bool> Harness for Plain<OWNED> {
+impl<const SITE: u8> Harness for Plain<SITE> {
     type Backend = MysqlBackend;
 
     fn profile() -> Profile {
         let why = "it breaks the server that the cases share; run on one of its own";
-        let profile = Profile::network("mysql");
-        if OWNED { profile } else { profile.without(RESTART, why) }
+        match SITE {
+            SHARED => Profile::network("mysql").without(RESTART, why),
+            SNAPSHOT => Profile::network("mariadb with snapshot isolation"),
+            _ => Profile::network("mysql"),
+        }
     }
 
     async fn start() -> Self {
-        let server = match OWNED {
-            true => Site::Own(MariadbServer::start().await.unwrap()),
-            false => Site::Shared(Mariadb::shared().await.unwrap()),
+        let server = match SITE {
+            SHARED => Site::Shared(Mariadb::shared().await.unwrap()),
+            SNAPSHOT => Site::Own(snapshot::start().await),
+            _ => Site::Own(MariadbServer::start().await.unwrap()),
         };
         let proxy = Proxy::start(server.address()).await.unwrap();
         Self { server, proxy, name: Name::fresh() }

@@ -3,12 +3,16 @@
 
 #![cfg(test)]
 
+mod applied;
+mod bounded;
+mod connections;
 mod contract;
 mod network;
 mod poison;
 mod schema;
 mod server;
 mod settings;
+mod snapshot;
 mod storm;
 mod wire;
 

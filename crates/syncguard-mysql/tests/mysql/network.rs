@@ -62,7 +62,7 @@ fn hex(text: &str) -> String {
 #[tokio::test]
 async fn each_operation_is_one_round_trip() {
     let network = Network::up().await;
-    let config = network.name.config(&network.url()).max_connections(1);
+    let config = network.name.config(&network.url()).max_connections(2);
     let backend = config.connect().await.unwrap();
     let other = ask("other", LONG);
     granted(&backend, &other).await;
@@ -182,7 +182,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
 #[tokio::test]
 async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
     let network = Network::up().await;
-    let config = network.name.config(&network.url()).max_connections(1);
+    let config = network.name.config(&network.url()).max_connections(2);
     let backend = config.connect().await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     network.proxy.delay(Duration::from_millis(50));
@@ -209,7 +209,7 @@ async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
 #[tokio::test]
 async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     let network = Network::up().await;
-    let config = network.name.config(&network.url()).max_connections(1);
+    let config = network.name.config(&network.url()).max_connections(2);
     let backend = config.connect().await.unwrap();
     let (request, job) = (ask("job", LONG), key("job"));
     let mut left_alone = pin!(backend.acquire(&request));
@@ -221,16 +221,22 @@ async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     assert!(matches!(outcome, syncguard_core::ExtendOutcome::Extended { .. }));
 }
 
-/// Connections end with the runtime that they were opened on.
+/// Its connections are driven by the runtime that it was opened on, whichever runtime asks.
 #[test]
-fn a_backend_outlives_the_runtime_that_it_was_connected_on() {
+fn a_backend_belongs_to_the_runtime_that_it_was_opened_on() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let (first, second) = (runtime(), runtime());
     let server = second.block_on(shared());
     let backend = first.block_on(Name::fresh().connect(server.url()));
     let request = ask("job", LONG);
-    first.block_on(granted(&backend, &request));
+    second.block_on(granted(&backend, &request));
+    // A runtime that asks holds nothing that another one needs.
+    drop(second);
+    assert!(first.block_on(extended(&backend, &request)));
     drop(first);
-    assert!(second.block_on(extended(&backend, &request)));
-    assert!(second.block_on(released(&backend, &request)));
+    let third = runtime();
+    let error = third.block_on(backend.extend(&lock_of(&request), ttl(LONG)));
+    let error = error_of(error, ErrorKind::Internal);
+    assert!(!error.may_have_applied() && !error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains("runtime"), "{error}");
 }

@@ -8,8 +8,20 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     table.judge("release to entry in another process, mean", mean, "µs", Bar::AtMost(2_000.0));
     table.note("release to entry in another process, p50", median(times), "µs");
-    let clients = [SyncGuard::new(connect(url, 4).await), SyncGuard::new(connect(url, 4).await)];
-    for (what, clients) in [("in one client", &clients[..1]), ("in two clients", &clients)] {
+    convoys(url, table).await;
+}
+
+/// Many that come at once and hold the key one after the other.
+pub(crate) async fn convoys(url: &str, table: &mut Table) {
+    let mut clients = Vec::new();
+    for _ in 0..16 {
+        clients.push(SyncGuard::new(connect(url, 4).await));
+    }
+    for (what, clients) in [
+        ("in one client", &clients[..1]),
+        ("in two clients", &clients[..2]),
+        ("in sixteen clients", &clients),
+    ] {
         let what = format!("16 tasks that hold 10 ms each, {what}");
         table.judge(&what, queue(clients).await, "ms", Bar::AtMost(200.0));
     }

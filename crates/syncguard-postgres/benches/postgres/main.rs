@@ -6,6 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
+mod beside;
 mod handoff;
 mod pgbench;
 mod raw;
@@ -26,6 +27,7 @@ fn main() {
     // Cargo itself passes `--bench`.
     let mut arguments = std::env::args().skip(1);
     match (arguments.next().as_deref(), arguments.next()) {
+        (Some("waiters"), _) => runtime.block_on(measure_waiters()),
         (Some("waiter"), Some(url)) => runtime.block_on(async {
             wait_as_told(SyncGuard::new(connect(&url, 4).await)).await;
         }),
@@ -41,6 +43,16 @@ async fn measure_all() {
     speed::measure(&server, &mut table).await;
     throughput::measure(&server.url(), &mut table).await;
     handoff::measure(&server.url(), &mut table).await;
+    beside::measure(&server.url(), &mut table).await;
+    table.print();
+}
+
+/// Measures waiters alone: `cargo bench -p syncguard-postgres -- waiters`.
+async fn measure_waiters() {
+    let server = PostgresServer::start().await.unwrap();
+    let mut table = Table::default();
+    handoff::convoys(&server.url(), &mut table).await;
+    beside::measure(&server.url(), &mut table).await;
     table.print();
 }
 

@@ -28,6 +28,14 @@ pub(crate) fn statement(text: &str) -> String {
     text.replace("{locks}", "\"syncguard_locks\"")
         .replace("{counters}", "\"syncguard_fence_counters\"")
         .replace("{sound}", "true")
+        .replace("{owner}", "CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END")
+        .replace("{notifies}", "coalesce(locks.owner_lock_id = locks.lock_id, false)")
+        .replace("{owner_columns}", ", owner, owner_lock_id")
+        .replace("{owner_values}", ", $8, $2")
+        .replace(
+            "{owner_updates}",
+            ", owner = excluded.owner, owner_lock_id = excluded.owner_lock_id",
+        )
 }
 
 /// The driver by itself, on one connection that is set up as the backend sets it up.
@@ -77,9 +85,9 @@ impl Raw {
             .bind(30_000_i64)
             .bind(format!("fence:{key}"))
             .bind(key)
-            .bind(None::<&str>)
             .bind(900_000_000_000_000_i64)
-            .bind("4000");
+            .bind(None::<&str>)
+            .bind(0_i32);
         let rows = query.fetch_all(&mut self.connection).await.unwrap();
         rows[0].get::<Option<&str>, _>("granted_fence").is_some()
     }
@@ -87,19 +95,33 @@ impl Raw {
     /// Does what the TypeScript client does, with everything prepared: eight round trips and five.
     pub(crate) async fn as_typescript(&mut self, key: &str) {
         let id = LockId::mint().unwrap();
-        let (id, fence_key) = (id.as_str(), format!("fence:{key}"));
+        assert!(self.typescript_acquire(key, id).await);
+        self.typescript_release(id).await;
+    }
+
+    /// Asks for a key as the TypeScript client does, and returns whether it was granted.
+    pub(crate) async fn typescript_acquire(&mut self, key: &str, id: LockId) -> bool {
+        let fence_key = format!("fence:{key}");
         self.plain("BEGIN").await;
         let now = self.number(include_str!("sql/typescript_now.sql"), &[]).await;
         self.run(include_str!("sql/typescript_turn.sql"), &[key]).await;
-        assert_eq!(self.run(include_str!("sql/typescript_read.sql"), &[key]).await, 0);
+        if self.run(include_str!("sql/typescript_read.sql"), &[key]).await > 0 {
+            self.plain("ROLLBACK").await;
+            return false;
+        }
         self.run(include_str!("sql/typescript_counter.sql"), &[&fence_key, key]).await;
         let count = include_str!("sql/typescript_count.sql");
         let fence = format!("{:015}", self.number(count, &[&fence_key]).await);
         let upsert = sqlx::query(include_str!("sql/typescript_upsert.sql"));
-        let upsert = upsert.bind(key).bind(id).bind(now + 30_000).bind(now).bind(fence);
+        let upsert = upsert.bind(key).bind(id.as_str()).bind(now + 30_000).bind(now).bind(fence);
         self.connection.execute(upsert).await.unwrap();
         self.plain("COMMIT").await;
+        true
+    }
 
+    /// Releases as the TypeScript client does.
+    pub(crate) async fn typescript_release(&mut self, id: LockId) {
+        let id = id.as_str();
         self.plain("BEGIN").await;
         self.number(include_str!("sql/typescript_now.sql"), &[]).await;
         assert_eq!(self.run(include_str!("sql/typescript_find.sql"), &[id]).await, 1);

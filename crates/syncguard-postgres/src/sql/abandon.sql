@@ -22,15 +22,12 @@ WITH marked AS (
         key = excluded.key,
         expires_at_ms = excluded.expires_at_ms,
         acquired_at_ms = excluded.acquired_at_ms,
-        user_key = excluded.user_key,
-        owner = NULL,
-        owner_lock_id = NULL
+        user_key = excluded.user_key{owner_cleared}
     RETURNING
-        CASE WHEN NOT pg_try_advisory_xact_lock($5, hashtext($3))
+        CASE WHEN NOT pg_try_advisory_xact_lock($5, hashtext($3) & 255)
             THEN pg_notify($4, hashtext($3)::text)::text
         END
 )
 SELECT
     {sound} AS sound,
-    set_config('synchronous_commit', 'on', true) AS synchronous_commit,
     EXISTS (SELECT FROM marked) AS marked

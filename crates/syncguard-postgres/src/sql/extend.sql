@@ -1,15 +1,12 @@
 -- Sets the expiry of a live grant to now plus the ttl.
 --
--- In:  $1 lock id, $2 ttl in ms, $3 grace in ms, $4 lock timeout in ms, as text
+-- In:  $1 lock id, $2 ttl in ms, $3 grace in ms
 -- Out: one row: sound; expires_at_ms, NULL if the grant is not live
 --
 -- The advisory lock is that of the key under which the id stands, whatever the caller believes. It
 -- keeps out a client that found the grant over and is about to upsert without looking again.
 WITH turn AS MATERIALIZED (
-    SELECT
-        set_config('lock_timeout', $4, true),
-        set_config('synchronous_commit', 'on', true),
-        pg_advisory_xact_lock(hashtext(locks.key))
+    SELECT pg_advisory_xact_lock(hashtext(locks.key))
     FROM {locks} AS locks
     WHERE {sound} AND locks.lock_id = $1
 ),

@@ -10,21 +10,20 @@ WITH released AS (
         AND locks.expires_at_ms
             > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
     RETURNING
-        CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key))
+        CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key) & 255)
             THEN pg_notify($3, hashtext(locks.key)::text)::text
         END AS told,
         locks.key,
         locks.user_key,
         locks.lock_id,
         locks.fence,
-        CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END AS owner,
+        {owner} AS owner,
         locks.acquired_at_ms,
         locks.expires_at_ms,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 )
 SELECT
     {sound} AS sound,
-    set_config('synchronous_commit', 'on', true) AS synchronous_commit,
     released.*
 FROM (SELECT) AS connection
 LEFT JOIN released ON true

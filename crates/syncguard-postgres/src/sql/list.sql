@@ -17,7 +17,7 @@ page AS (
         locks.user_key,
         locks.lock_id,
         locks.fence,
-        CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END AS owner,
+        {owner} AS owner,
         locks.acquired_at_ms,
         locks.expires_at_ms
     FROM {locks} AS locks

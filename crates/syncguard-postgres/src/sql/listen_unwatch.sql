@@ -1,6 +1,6 @@
--- Gives advisory locks back that were taken by `listen_watch`.
+-- Gives back advisory locks that were taken by `listen_watch`.
 --
--- In:  $1 keys as stored, $2 class of the advisory locks of waiters
--- Out: a row for each key: unwatched
-SELECT pg_advisory_unlock_shared($2, hashtext(keys.key)) AS unwatched
-FROM unnest($1::text[]) AS keys (key)
+-- In:  $1 buckets, $2 class of the advisory locks of waiters
+-- Out: a row for each bucket: unwatched
+SELECT pg_advisory_unlock_shared($2, used.bucket) AS unwatched
+FROM unnest($1::integer[]) AS used (bucket)

@@ -1,11 +1,26 @@
--- Takes the advisory locks by which releases see that somebody waits for a key. They are those of
--- the connection, not of a transaction, and shared.
+-- Takes the advisory locks by which releases see that a client waits. They are those of the
+-- connection, not of a transaction, and shared.
 --
--- In:  $1 keys as stored, $2 class of the advisory locks of waiters
--- Out: a row for each key: key; hash, by which releases name it; watched: false if a release of the
---      key is just being committed
-SELECT
-    keys.key,
-    hashtext(keys.key) AS hash,
-    pg_try_advisory_lock_shared($2, hashtext(keys.key)) AS watched
-FROM unnest($1::text[]) AS keys (key)
+-- In:  $1 keys as stored, $2 class of the advisory locks of waiters, $3 buckets whose locks the
+--      connection has
+-- Out: a row for each key: key; hash, by which releases name it; bucket; watched: false if a release of
+--      a key of the bucket is just being committed
+--
+-- There is a lock for each bucket of keys, not for each key, because the server's lock table is small and
+-- shared by all its clients. A bucket is the last eight bits of the hash, here and in the statements
+-- that release. A lock that the connection has is not taken again: locks of a connection are counted.
+WITH keys AS MATERIALIZED (
+    SELECT names.key, hashtext(names.key) AS hash FROM unnest($1::text[]) AS names (key)
+),
+buckets AS MATERIALIZED (
+    SELECT
+        used.bucket,
+        CASE
+            WHEN used.bucket = ANY($3::integer[]) THEN true
+            ELSE pg_try_advisory_lock_shared($2, used.bucket)
+        END AS watched
+    FROM (SELECT DISTINCT hash & 255 AS bucket FROM keys) AS used
+)
+SELECT keys.key, keys.hash, buckets.bucket, buckets.watched
+FROM keys
+JOIN buckets ON buckets.bucket = keys.hash & 255

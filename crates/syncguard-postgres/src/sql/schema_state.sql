@@ -1,19 +1,19 @@
--- Tells how much of the tables is there.
+-- Reads how much of the tables exists.
 --
 -- In:  $1 lock table, quoted, $2 counter table, quoted
--- Out: one row: sound; locks, counters: whether the tables are there; complete: whether they have all
---      columns, and the unique indexes by which statements find a row or make one
+-- Out: one row: sound; locks, counters: whether the tables exist; usable: whether they have the columns
+--      of the TypeScript client, and the unique indexes by which statements find a row or make one;
+--      labelled: whether the lock table has the columns of the owner as well
 SELECT
     {sound} AS sound,
     to_regclass($1) IS NOT NULL AS locks,
     to_regclass($2) IS NOT NULL AS counters,
     (
-        SELECT count(*) = 11
+        SELECT count(*) = 9
         FROM pg_attribute
         WHERE NOT attisdropped AND (
             (attrelid = to_regclass($1) AND attname IN (
-                'key', 'lock_id', 'expires_at_ms', 'acquired_at_ms', 'fence', 'user_key',
-                'owner', 'owner_lock_id'
+                'key', 'lock_id', 'expires_at_ms', 'acquired_at_ms', 'fence', 'user_key'
             ))
             OR (attrelid = to_regclass($2) AND attname IN ('fence_key', 'fence', 'key_debug'))
         )
@@ -29,4 +29,10 @@ SELECT
                 (indrelid = to_regclass($1) AND attname IN ('key', 'lock_id'))
                 OR (indrelid = to_regclass($2) AND attname = 'fence_key')
             )
-    ) AS complete
+    ) AS usable,
+    (
+        SELECT count(*) = 2
+        FROM pg_attribute
+        WHERE NOT attisdropped
+            AND attrelid = to_regclass($1) AND attname IN ('owner', 'owner_lock_id')
+    ) AS labelled

@@ -3,15 +3,21 @@
 
 #![cfg(test)]
 
+mod connections;
 mod contract;
+mod hostile;
+mod losers;
 mod network;
+mod not_applied;
 mod poison;
 mod pooler;
 mod queueing;
 mod schema;
 mod server;
+mod sessions;
 mod settings;
 mod storm;
+mod typescript;
 mod wakeups;
 mod wire;
 

@@ -56,7 +56,7 @@ impl Network {
 #[tokio::test]
 async fn each_operation_is_one_round_trip() {
     let network = Network::up().await;
-    let config = network.names.config(&network.url()).max_connections(1);
+    let config = network.names.config(&network.url()).max_connections(2);
     let backend = config.connect().await.unwrap();
     let other = ask("other", LONG);
     granted(&backend, &other).await;
@@ -85,7 +85,7 @@ async fn each_operation_is_one_round_trip() {
 #[tokio::test]
 async fn a_key_that_was_seen_held_is_looked_at_first_until_its_release_is_heard_of() {
     let network = Network::up().await;
-    let config = network.names.config(&network.url()).max_connections(1);
+    let config = network.names.config(&network.url()).max_connections(2);
     let backend = config.listen_url(&network.server.url()).unwrap().connect().await.unwrap();
     let peer = network.past_the_proxy().await;
     // Gives the round trips of an acquire after somebody has released what this client saw held.
@@ -224,7 +224,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
 #[tokio::test]
 async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
     let network = Network::up().await;
-    let config = network.names.config(&network.url()).max_connections(1);
+    let config = network.names.config(&network.url()).max_connections(2);
     let backend = config.connect().await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     network.proxy.delay(Duration::from_millis(50));
@@ -251,7 +251,7 @@ async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
 #[tokio::test]
 async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     let network = Network::up().await;
-    let config = network.names.config(&network.url()).max_connections(1);
+    let config = network.names.config(&network.url()).max_connections(2);
     let backend = config.connect().await.unwrap();
     let (request, job) = (ask("job", LONG), key("job"));
     let mut left_alone = pin!(backend.acquire(&request));
@@ -263,16 +263,22 @@ async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     assert!(matches!(outcome, syncguard_core::ExtendOutcome::Extended { .. }));
 }
 
-/// Connections end with the runtime that they were opened on.
+/// Its connections are driven by the runtime that it was opened on, whichever runtime asks.
 #[test]
-fn a_backend_outlives_the_runtime_that_it_was_connected_on() {
+fn a_backend_belongs_to_the_runtime_that_it_was_opened_on() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let (first, second) = (runtime(), runtime());
     let server = second.block_on(shared());
     let backend = first.block_on(Names::fresh().connect(&server.url()));
     let request = ask("job", LONG);
-    first.block_on(granted(&backend, &request));
+    second.block_on(granted(&backend, &request));
+    // A runtime that asks holds nothing that another one needs.
+    drop(second);
+    assert!(first.block_on(extended(&backend, &request)));
     drop(first);
-    assert!(second.block_on(extended(&backend, &request)));
-    assert!(second.block_on(released(&backend, &request)));
+    let third = runtime();
+    let error = third.block_on(backend.extend(&lock_of(&request), ttl(LONG)));
+    let error = error_of(error, ErrorKind::Internal);
+    assert!(!error.may_have_applied() && !error.is_retryable(), "{error:?}");
+    assert!(error.to_string().contains("runtime"), "{error}");
 }

@@ -11,17 +11,34 @@ use syncguard_tests::{
 use crate::{Foreign, Names, shared};
 
 /// Takes the advisory lock by which acquires of the key queue.
-async fn hold_turn(server: &PostgresServer, text: &str) -> Foreign {
+pub(crate) async fn hold_turn(server: &PostgresServer, text: &str) -> Foreign {
     let mut foreign = Foreign::open(&server.url()).await;
     foreign.run(&format!("BEGIN; SELECT pg_advisory_xact_lock(hashtext('{text}'))")).await;
     foreign
 }
 
 /// Waits until this many statements queue for an advisory lock.
-async fn queued(server: &PostgresServer, count: i64) {
+pub(crate) async fn queued(server: &PostgresServer, count: i64) {
     let mut foreign = Foreign::open(&server.url()).await;
     let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
     eventually("statements queue", async || foreign.number(waiting).await >= count).await;
+}
+
+/// Locks the row of the key's counter, so that an acquire waits in the middle of its write.
+pub(crate) async fn hold_counter(server: &PostgresServer, names: &Names, text: &str) -> Foreign {
+    let (mut foreign, counters) = (Foreign::open(&server.url()).await, &names.counters);
+    let row = format!("INSERT INTO {counters} VALUES ('fence:{text}') ON CONFLICT DO NOTHING");
+    foreign.run(&row).await;
+    let lock = format!("SELECT 1 FROM {counters} WHERE fence_key = 'fence:{text}' FOR UPDATE");
+    foreign.run(&format!("BEGIN; {lock}")).await;
+    foreign
+}
+
+/// Waits until a statement waits for the end of another transaction.
+pub(crate) async fn blocked(server: &PostgresServer) {
+    let mut watcher = Foreign::open(&server.url()).await;
+    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
+    eventually("it waits", async || watcher.number(waiting).await > 0).await;
 }
 
 #[tokio::test]
@@ -79,27 +96,27 @@ async fn a_statement_that_waits_too_long_is_given_up_and_has_changed_nothing() {
     assert_eq!(granted(&backend, &ask(&text, LONG)).await.fence.number(), 1);
 }
 
-/// What is dropped is not stopped, so it has to be called off.
+/// What is dropped is not stopped, so it has to be abandoned.
 #[tokio::test]
-async fn an_acquire_that_was_dropped_while_it_queued_is_refused_once_it_is_abandoned() {
+async fn an_acquire_that_was_dropped_while_it_wrote_is_refused_once_it_is_abandoned() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let text = format!("job of {}", names.locks);
     for abandoned in [false, true] {
-        let mut turn = hold_turn(&server, &text).await;
+        let mut counter = hold_counter(&server, &names, &text).await;
         let request = ask(&text, LONG);
         let asking = tokio::spawn({
             let (backend, request) = (backend.clone(), request.clone());
             async move { backend.acquire(&request).await }
         });
-        queued(&server, 1).await;
+        blocked(&server).await;
         asking.abort();
         if abandoned {
             backend.abandon(request.lock_id, &request.key).await.unwrap();
         }
-        turn.run("COMMIT").await;
+        counter.run("ROLLBACK").await;
         if abandoned {
-            // Whoever comes behind it in the queue sees what became of it.
+            // The acquire has the advisory lock of the key until its end.
             drop(hold_turn(&server, &text).await);
             assert!(!is_locked(&backend, &text).await);
             error_of(backend.acquire(&request).await, ErrorKind::Aborted);
@@ -110,6 +127,24 @@ async fn an_acquire_that_was_dropped_while_it_queued_is_refused_once_it_is_aband
         }
     }
     assert_eq!(granted(&backend, &ask(&text, LONG)).await.fence.number(), 2, "one was rolled back");
+}
+
+#[tokio::test]
+async fn an_acquire_that_was_dropped_while_it_queued_is_not_sent() {
+    let (server, names) = (shared().await, Names::fresh());
+    let backend = names.connect(&server.url()).await;
+    let text = format!("job of {}", names.locks);
+    let turn = hold_turn(&server, &text).await;
+    let asking = tokio::spawn({
+        let (backend, request) = (backend.clone(), ask(&text, LONG));
+        async move { backend.acquire(&request).await }
+    });
+    queued(&server, 1).await;
+    asking.abort();
+    assert!(asking.await.unwrap_err().is_cancelled());
+    drop(turn);
+    drop(hold_turn(&server, &text).await);
+    assert_eq!(granted(&backend, &ask(&text, LONG)).await.fence.number(), 1);
 }
 
 #[tokio::test]
@@ -126,9 +161,7 @@ async fn an_abandoning_waits_for_a_grant_that_is_being_committed() {
         let (backend, request) = (backend.clone(), request.clone());
         async move { backend.abandon(request.lock_id, &request.key).await }
     });
-    let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted";
-    let mut watcher = Foreign::open(&server.url()).await;
-    eventually("it waits", async || watcher.number(waiting).await > 0).await;
+    blocked(&server).await;
     assert!(!abandoning.is_finished());
     foreign.run("COMMIT").await;
     abandoning.await.unwrap().unwrap();

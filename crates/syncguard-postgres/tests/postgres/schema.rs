@@ -4,22 +4,9 @@ use std::time::Duration;
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, LockBackend, Severity};
-use syncguard_tests::asking::{LONG, ask, error_of, granted, is_contended, is_locked, released};
+use syncguard_tests::asking::{LONG, ask, error_of, granted, is_locked, released};
 
-use crate::{Foreign, Names, config, shared};
-
-/// The tables as the TypeScript client makes them.
-const TYPESCRIPT: &str = "
-    CREATE TABLE {locks} (key TEXT PRIMARY KEY, lock_id TEXT NOT NULL, expires_at_ms BIGINT NOT NULL,
-        acquired_at_ms BIGINT NOT NULL, fence TEXT NOT NULL, user_key TEXT NOT NULL);
-    CREATE UNIQUE INDEX idx_{locks}_lock_id ON {locks} (lock_id);
-    CREATE INDEX idx_{locks}_expires ON {locks} (expires_at_ms);
-    CREATE TABLE {counters} (fence_key TEXT PRIMARY KEY, fence BIGINT NOT NULL DEFAULT 0,
-        key_debug TEXT)";
-
-fn with_names(sql: &str, names: &Names) -> String {
-    sql.replace("{locks}", &names.locks).replace("{counters}", &names.counters)
-}
+use crate::{Foreign, Names, config, shared, typescript::with_names};
 
 #[tokio::test]
 async fn many_clients_that_come_at_once_make_the_tables_together() {
@@ -37,21 +24,6 @@ async fn many_clients_that_come_at_once_make_the_tables_together() {
         }
         assert!(clients.join_all().await.iter().all(|grant| grant.fence.number() == 1));
     }
-}
-
-#[tokio::test]
-async fn tables_of_typescript_get_the_missing_columns_and_keep_their_rows() {
-    let (server, names) = (shared().await, Names::fresh());
-    let mut foreign = Foreign::open(&server.url()).await;
-    foreign.run(&with_names(TYPESCRIPT, &names)).await;
-    let row = "INSERT INTO {locks} VALUES ('job', 'abcdefghijklmnopqrstuv', 9e15, 1,
-        '000000000000007', 'job')";
-    foreign.run(&with_names(row, &names)).await;
-    let backend = names.connect(&server.url()).await;
-    assert!(is_contended(&backend, "job").await);
-    let request = ask("other", LONG);
-    granted(&backend, &request).await;
-    assert!(released(&backend, &request).await);
 }
 
 #[tokio::test]

@@ -33,12 +33,13 @@ impl Scene {
         let server = shared().await;
         let proxy = Proxy::start(server.address()).await.unwrap();
         let names = Names::fresh();
-        let mine = names.connect(&server.url_through(proxy.address())).await;
+        let url = server.url_through(proxy.address());
+        let mine = names.connect(&format!("{url}?application_name={}", names.locks)).await;
         let theirs = names.connect(&server.url()).await;
         Self { server, proxy, names, mine, theirs }
     }
 
-    /// A key of this scene: those of all scenes share the advisory locks.
+    /// A key of this scene: the keys of all scenes share the advisory locks.
     fn text(&self, name: &str) -> String {
         format!("{name} of {}", self.names.locks)
     }
@@ -46,8 +47,20 @@ impl Scene {
     /// Counts the connections that wait for a key.
     async fn watchers(&self, text: &str) -> i64 {
         let sql = format!(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2
-             AND mode = 'ShareLock' AND objid = (hashtext('{text}')::bigint & 4294967295)::oid"
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+             WHERE locktype = 'advisory' AND objsubid = 2 AND mode = 'ShareLock'
+             AND objid = (hashtext('{text}') & 255)::oid AND application_name = '{}'",
+            self.names.locks
+        );
+        Foreign::open(&self.server.url()).await.number(&sql).await
+    }
+
+    /// Counts the advisory locks of my client.
+    async fn locks(&self) -> i64 {
+        let sql = format!(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
+             WHERE locktype = 'advisory' AND application_name = '{}'",
+            self.names.locks
         );
         Foreign::open(&self.server.url()).await.number(&sql).await
     }
@@ -103,7 +116,12 @@ async fn an_abandoned_and_a_forced_release_wake_as_well() {
 #[tokio::test]
 async fn a_release_is_told_only_where_somebody_waits() {
     let scene = Scene::set().await;
-    let (waited_for, other) = (scene.text("waited for"), scene.text("other"));
+    let waited_for = scene.text("waited for");
+    let other = format!(
+        "SELECT min('{waited_for} ' || n) FROM generate_series(1, 100) AS n
+         WHERE hashtext('{waited_for} ' || n) & 255 <> hashtext('{waited_for}') & 255"
+    );
+    let other = Foreign::open(&scene.server.url()).await.text(&other).await;
     let mut ear = PgListener::connect(&scene.server.url()).await.unwrap();
     ear.listen(&format!("{}_released", scene.names.locks)).await.unwrap();
     watched(&scene.mine, &waited_for).await;
@@ -176,7 +194,8 @@ async fn a_waiter_that_comes_while_a_release_is_committed_is_told() {
     let text = scene.text("job");
     let class = i32::from_be_bytes(*b"SGwt");
     let mut foreign = Foreign::open(&scene.server.url()).await;
-    let test = format!("BEGIN; SELECT pg_try_advisory_xact_lock({class}, hashtext('{text}'))");
+    let test =
+        format!("BEGIN; SELECT pg_try_advisory_xact_lock({class}, hashtext('{text}') & 255)");
     foreign.run(&test).await;
     let job = key(&text);
     let mut news = pin!(scene.mine.released(&job));
@@ -220,4 +239,77 @@ async fn of_many_hand_offs_between_clients_none_is_missed() {
         });
     }
     tasks.join_all().await;
+}
+
+/// Finds keys of one bucket.
+async fn of_one_bucket(scene: &Scene, count: usize) -> Vec<String> {
+    let prefix = scene.text("key");
+    let sql = format!(
+        "SELECT name FROM (SELECT '{prefix} ' || n AS name FROM generate_series(1, 20000) AS n)
+         AS names WHERE hashtext(name) & 255 = 77 LIMIT {count}"
+    );
+    let mut foreign = Foreign::open(&scene.server.url()).await;
+    let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&mut foreign.0).await;
+    rows.unwrap()
+}
+
+#[tokio::test]
+async fn keys_of_one_bucket_share_a_lock_and_each_is_woken_by_its_own_release_alone() {
+    let scene = Scene::set().await;
+    let texts = of_one_bucket(&scene, 3).await;
+    let keys: Vec<_> = texts.iter().map(|text| key(text)).collect();
+    for text in &texts {
+        watched(&scene.mine, text).await;
+    }
+    assert_eq!(scene.locks().await, 1);
+    for (released_key, text) in texts.iter().enumerate() {
+        let request = ask(text, LONG);
+        granted(&scene.theirs, &request).await;
+        let mut all: Vec<_> = keys.iter().map(|key| Box::pin(scene.mine.released(key))).collect();
+        for news in &mut all {
+            assert!(waits(&mut news.as_mut()).await, "nothing was released");
+        }
+        assert!(released(&scene.theirs, &request).await);
+        let mut news = all.remove(released_key);
+        tokio::time::timeout(PATIENCE, news.as_mut()).await.unwrap();
+        for other in &mut all {
+            assert!(waits(&mut other.as_mut()).await, "another key of the bucket was released");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn twenty_thousand_waited_keys_take_no_more_locks_of_the_server_than_there_are_buckets() {
+    const KEYS: usize = 20_000;
+    let scene = Scene::set().await;
+    let mut waiters = tokio::task::JoinSet::new();
+    let subscribed = Arc::new(tokio::sync::Semaphore::new(0));
+    let mut counts = Vec::new();
+    for number in 0..KEYS {
+        let (mine, done) = (scene.mine.clone(), subscribed.clone());
+        let text = scene.text(&format!("key {number}"));
+        waiters.spawn(async move {
+            watched(&mine, &text).await;
+            let job = key(&text);
+            let mut news = pin!(mine.released(&job));
+            assert!(waits(&mut news).await, "nothing was released");
+            done.add_permits(1);
+            news.await;
+            number
+        });
+        if number + 1 == KEYS / 4 || number + 1 == KEYS {
+            let all = u32::try_from(number + 1).unwrap();
+            let all = tokio::time::timeout(PATIENCE * 3, subscribed.acquire_many(all)).await;
+            drop(all.unwrap().unwrap());
+            counts.push(scene.locks().await);
+        }
+    }
+    assert_eq!(counts, [256, 256], "a lock for each bucket");
+    for number in [0, KEYS / 2, KEYS - 1] {
+        let request = ask(&scene.text(&format!("key {number}")), LONG);
+        granted(&scene.theirs, &request).await;
+        assert!(released(&scene.theirs, &request).await);
+        let woken = tokio::time::timeout(PATIENCE, waiters.join_next()).await.unwrap();
+        assert_eq!(woken.unwrap().unwrap(), number, "and no one else");
+    }
 }

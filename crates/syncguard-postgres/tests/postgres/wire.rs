@@ -78,7 +78,7 @@ async fn a_row_of_typescript_is_honoured() {
     let backend = tables.backend.clone();
     let outcome = backend.acquire(&ask("job", LONG)).await.unwrap();
     let AcquireOutcome::Contended { holder: Some(holder) } = outcome else { panic!("{outcome:?}") };
-    assert_eq!((holder.fence.unwrap().number(), holder.owner), (5, None));
+    assert_eq!((holder.fence.unwrap().number(), holder.owner, holder.silent), (5, None, true));
     let id: syncguard_core::LockId = ID.parse().unwrap();
     for query in [key("job").into(), id.into()] {
         let found = backend.lookup(&query).await.unwrap().unwrap();

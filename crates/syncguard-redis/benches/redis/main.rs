@@ -1,14 +1,18 @@
 //! What the backend costs, beside the floor: the driver that calls the same scripts by hand.
 //!
-//! Run by `cargo bench -p syncguard-redis`; starts a server of its own. Each line shows a bar and
+//! Run by `cargo bench -p syncguard-redis`, or with `-- name` for a part: `speed`, `layer`, `handoff`,
+//! `distance`, `peers`, `keeping` or `growth`; starts a server of its own. Each line shows a bar and
 //! whether it is met. The numbers of a shared machine swing, so what is compared runs side by side, in
 //! turns, and the median of the comparisons counts.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
+mod distance;
 mod growth;
 mod handoff;
+mod keeping;
 mod layer;
+mod peers;
 mod raw;
 mod speed;
 
@@ -24,22 +28,41 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap();
     // Cargo itself passes `--bench`.
-    let mut arguments = std::env::args().skip(1);
-    match (arguments.next().as_deref(), arguments.next()) {
-        (Some("waiter"), Some(url)) => runtime.block_on(async {
-            wait_as_told(SyncGuard::new(connect(&url).await)).await;
+    let arguments: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    match arguments.as_slice() {
+        [waiter, url] if waiter == "waiter" => runtime.block_on(async {
+            wait_as_told(SyncGuard::new(connect(url).await)).await;
         }),
-        _ => runtime.block_on(measure_all()),
+        parts => {
+            runtime.block_on(measure(|part| parts.is_empty() || parts.iter().any(|p| p == part)))
+        }
     }
 }
 
-async fn measure_all() {
+async fn measure(wanted: impl Fn(&str) -> bool) {
     let server = RedisServer::builder().setting("save", "").start().await.unwrap();
     let mut table = Table::default();
-    speed::measure(&server.url(), &mut table).await;
-    layer::measure(&server.url(), &mut table).await;
-    handoff::measure(&server.url(), &mut table).await;
-    growth::measure(&server, &mut table).await;
+    if wanted("speed") {
+        speed::measure(&server.url(), &mut table).await;
+    }
+    if wanted("layer") {
+        layer::measure(&server.url(), &mut table).await;
+    }
+    if wanted("handoff") {
+        handoff::measure(&server.url(), &mut table).await;
+    }
+    if wanted("distance") {
+        distance::measure(&server, &mut table).await;
+    }
+    if wanted("peers") {
+        peers::measure(&server.url(), &mut table).await;
+    }
+    if wanted("keeping") {
+        keeping::measure(&server, &mut table).await;
+    }
+    if wanted("growth") {
+        growth::measure(&server, &mut table).await;
+    }
     table.print();
 }
 

@@ -22,6 +22,9 @@ const PAIRS: usize = 6_400;
 /// How many pairs are timed one by one.
 const PAIRS_ALONE: usize = 6_000;
 
+/// How many pairs make one reading of the processor time.
+const BLOCK: usize = 200;
+
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let (backend, raw) = (connect(url).await, Raw::connect(url).await);
     alone(&backend, &raw, table).await;
@@ -42,6 +45,22 @@ async fn alone(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
         floor.push(micros(by_hand).await);
         ours.push(micros(acquire_and_release(backend, &key)).await);
     }
+    let (mut ours_busy, mut floor_busy) = (Vec::new(), Vec::new());
+    for _ in 0..PAIRS_ALONE / BLOCK {
+        let before = busy();
+        for _ in 0..BLOCK {
+            let id = LockId::mint().unwrap();
+            raw.acquire_and_release(&pair, KEY, id.as_str()).await;
+        }
+        let between = busy();
+        for _ in 0..BLOCK {
+            acquire_and_release(backend, &key).await;
+        }
+        floor_busy.push((between - before) / BLOCK as f64);
+        ours_busy.push((busy() - between) / BLOCK as f64);
+    }
+    table.note("  … processor time of the client, by hand", median(floor_busy), "µs");
+    table.note("  … processor time of the client", median(ours_busy), "µs");
     let (ours, floor) = (median(ours), median(floor));
     table.note("acquire + release, one task, by hand, p50", floor, "µs");
     table.note("acquire + release, one task, p50", ours, "µs");
@@ -134,6 +153,13 @@ async fn per_second<F: Future<Output = ()> + Send + 'static>(
     }
     tasks.join_all().await;
     PAIRS as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Gives the microseconds that this thread, which is the whole client, has been on a processor. Unlike the
+/// time that passes, it hardly depends on what else the machine does.
+fn busy() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3
 }
 
 async fn micros(work: impl Future<Output = ()>) -> f64 {

@@ -27,10 +27,9 @@ impl Settings {
     /// - A connection without an answer is closed, instead of being waited for.
     /// - Errors of a server that is not, or not yet, the primary lead to a reconnect.
     ///
-    /// `TCP_NODELAY` stays off, unless the builder sets it. The driver writes each script call to the
-    /// socket by itself, and so each would travel by itself: with 64 tasks that takes a third off the
-    /// throughput. A call on an idle connection is sent at once all the same. One behind others may
-    /// wait for the next answer, but so it would at the server, which answers in turn.
+    /// - `TCP_NODELAY`: with Nagle's algorithm, a call that becomes ready while another is in flight
+    ///   waits for the answer to that one, up to a round trip. Calls that are ready together are joined
+    ///   before they reach the driver (see `gather.rs`).
     pub(crate) fn prepared(&self) -> Builder {
         let mut builder = self.builder.clone();
         builder.with_config(|config| {
@@ -43,6 +42,7 @@ impl Settings {
             performance.broadcast_channel_capacity = 1_024;
         });
         builder.with_connection_config(|connection| {
+            connection.tcp.nodelay = Some(true);
             connection.max_command_attempts = 1;
             connection.max_redirections = 0;
             connection.connection_timeout = self.connect_timeout;

@@ -6,7 +6,13 @@
 mod cluster;
 mod contract;
 mod failover;
+mod gathering;
+mod keys;
 mod network;
+mod outcomes;
+mod peer;
+mod replicas;
+mod runtimes;
 mod server;
 mod settings;
 mod wakeups;

@@ -189,17 +189,3 @@ async fn a_plain_server_behind_an_encrypted_address_is_an_error() {
     let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied(), "{error:?}");
 }
-
-/// The driver's task ends with the runtime that it was started on.
-#[test]
-fn a_backend_outlives_the_runtime_that_it_was_connected_on() {
-    let runtime = || tokio::runtime::Runtime::new().unwrap();
-    let (first, second) = (runtime(), runtime());
-    let server = second.block_on(safe().start()).unwrap();
-    let backend = first.block_on(connect(&server.url()));
-    let request = ask("job", LONG);
-    first.block_on(granted(&backend, &request));
-    drop(first);
-    assert!(second.block_on(extended(&backend, &request)));
-    assert!(second.block_on(released(&backend, &request)));
-}

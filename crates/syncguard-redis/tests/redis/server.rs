@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, SyncGuard};
+use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{
-        LONG, ask, error_of, eventually, extended, granted, is_contended, is_locked, key, lock_of,
-        released, ttl,
+        LONG, ask, error_of, eventually, granted, is_contended, is_locked, key, lock_of, released,
+        ttl,
     },
     clock::{ClockShim, Jump},
     heard::Heard,
+    server::RedisServer,
 };
 
 use crate::{connect, safe};
@@ -80,35 +82,65 @@ async fn a_server_without_memory_is_unavailable_and_still_releases() {
     assert_eq!(granted(&backend, &ask("other", LONG)).await.fence.number(), 1);
 }
 
-#[tokio::test]
-async fn a_clock_that_jumps_past_the_expiry_is_told_and_the_extend_finds_nothing() {
-    let (heard, _hearing) = Heard::listen("jump_ms");
+/// A server on a clock of its own, and two clients of it.
+async fn with_a_clock() -> (RedisServer, ClockShim, SyncGuard, RedisBackend) {
     let clock = ClockShim::build().await.unwrap();
     let server = safe().envs(clock.env()).start().await.unwrap();
-    let (mine, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
-    let request = ask("job", Duration::from_secs(30));
-    granted(&mine, &request).await;
+    let mine = SyncGuard::new(connect(&server.url()).await);
+    let theirs = connect(&server.url()).await;
+    (server, clock, mine, theirs)
+}
+
+/// A guard that does not renew would learn of it from nobody.
+#[tokio::test]
+async fn a_guard_is_lost_when_any_answer_shows_that_the_clock_has_jumped_past_its_expiry() {
+    let (heard, _hearing) = Heard::listen("jump_ms");
+    let (_server, clock, mine, theirs) = with_a_clock().await;
+    let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
     assert!(is_contended(&theirs, "job").await);
-    clock.step(Duration::from_secs(32), Jump::Forward).unwrap();
+    clock.step(LONG + Duration::from_secs(2), Jump::Forward).unwrap();
     assert_eq!(granted(&theirs, &ask("job", LONG)).await.fence.number(), 2, "granted to two");
-    assert!(!extended(&mine, &request).await, "the first holder is told");
-    assert_eq!(heard.count(), 0, "neither has had two replies with a time yet");
-    granted(&mine, &ask("other", LONG)).await;
+    assert!(guard.is_valid() && heard.count() == 0, "no answer has shown it yet");
+    let other = mine.lock("other").ttl(ttl(LONG)).acquire().await.unwrap();
     assert_eq!(heard.count(), 1, "the jump is reported");
+    assert!(!guard.is_valid() && guard.fence().is_err());
+    guard.lost().await;
+    assert!(other.is_valid(), "what was granted since is not affected");
+    assert!(mine.lock("third").acquire().await.unwrap().is_valid());
 }
 
 #[tokio::test]
-async fn an_extend_that_succeeds_after_a_jump_proves_that_nobody_else_had_the_lock() {
-    let (heard, _hearing) = Heard::listen("jump_ms");
-    let clock = ClockShim::build().await.unwrap();
-    let server = safe().envs(clock.env()).start().await.unwrap();
-    let (mine, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
-    let request = ask("job", Duration::from_secs(30));
-    granted(&mine, &request).await;
-    clock.step(Duration::from_secs(20), Jump::Forward).unwrap();
-    assert!(extended(&mine, &request).await);
-    assert_eq!(heard.count(), 1, "the jump is reported");
+async fn a_guard_ends_sooner_by_a_jump_that_does_not_reach_its_expiry() {
+    let (_server, clock, mine, theirs) = with_a_clock().await;
+    let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
+    clock.step(LONG / 2, Jump::Forward).unwrap();
+    let other = mine.lock("other").ttl(ttl(LONG)).acquire().await.unwrap();
+    assert!(guard.is_valid() && is_contended(&theirs, "job").await);
+    assert!(guard.remaining() < LONG / 2, "{:?}", guard.remaining());
+    assert!(other.remaining() > LONG / 2, "{:?}", other.remaining());
+    guard.extend(ttl(LONG)).await.unwrap();
+    assert!(guard.remaining() > LONG / 2, "{:?}", guard.remaining());
+}
+
+#[tokio::test]
+async fn a_jump_back_ends_no_guard() {
+    let (_server, clock, mine, theirs) = with_a_clock().await;
+    let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
+    clock.step(2 * LONG, Jump::Back).unwrap();
+    let other = mine.lock("other").ttl(ttl(LONG)).acquire().await.unwrap();
+    assert!(guard.is_valid() && other.is_valid());
+    assert!(guard.remaining() > LONG / 2 && other.remaining() > LONG / 2);
     assert!(is_contended(&theirs, "job").await);
-    assert!(released(&mine, &request).await);
+}
+
+/// A record that still names the id proves that no other was granted the key in between.
+#[tokio::test]
+async fn an_extend_that_succeeds_after_a_jump_keeps_the_lock() {
+    let (_server, clock, mine, theirs) = with_a_clock().await;
+    let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
+    clock.step(LONG / 2, Jump::Forward).unwrap();
+    guard.extend(ttl(LONG)).await.unwrap();
+    assert!(guard.is_valid() && is_contended(&theirs, "job").await);
+    guard.release().await.unwrap();
     assert_eq!(granted(&theirs, &ask("job", LONG)).await.fence.number(), 2, "nobody came between");
 }

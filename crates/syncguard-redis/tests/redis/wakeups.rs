@@ -127,18 +127,23 @@ async fn waiters_are_woken_by_a_reconnect_and_subscribed_again() {
     tokio::time::timeout(PATIENCE, news).await.unwrap();
 }
 
-/// The listener ends with the runtime of the waiter that started it.
+/// The listener belongs to the backend's runtime.
 #[test]
-fn waiters_outlive_the_runtime_that_the_first_of_them_waited_on() {
+fn the_subscription_outlives_the_runtime_that_the_first_waiter_waited_on() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let (first, second) = (runtime(), runtime());
-    let (server, _proxy, mine) = second.block_on(started());
+    let (server, proxy, mine) = second.block_on(started());
     first.block_on(subscribed(&mine, "job"));
+    let connections = proxy.counts().connections;
     drop(first);
     second.block_on(async {
-        eventually("nobody listens", async || subscribers(&server, "job").await == "0").await;
-        subscribed(&mine, "job").await;
+        let job = key("job");
+        let mut news = pin!(mine.released(&job));
+        assert!(waits(&mut news).await, "it is subscribed to, which is no news");
         assert_eq!(subscribers(&server, "job").await, "1");
+        server.command(&["PUBLISH", "syncguard:job:released", ""]).await.unwrap();
+        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        assert_eq!(proxy.counts().connections, connections, "over the same connection");
     });
 }
 

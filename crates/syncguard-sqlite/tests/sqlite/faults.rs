@@ -1,9 +1,4 @@
-use std::{
-    future::poll_fn,
-    pin::pin,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
 use syncguard_sqlite::SqliteBackend;
@@ -52,20 +47,6 @@ async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
     }
     foreign.let_writers_go().await;
     assert_eq!(foreign.number("SELECT count(*) FROM syncguard_locks").await, 0);
-}
-
-#[tokio::test]
-async fn an_operation_that_is_left_alone_blocks_nobody() {
-    let scratch = Scratch::new();
-    let backend = scratch.open().await;
-    let left = request("left");
-    let mut leaving = pin!(backend.acquire(&left));
-    // It reads, then writes: both times it is left while it has a connection.
-    for _ in 0..2 {
-        let polled = poll_fn(|context| Poll::Ready(leaving.as_mut().poll(context))).await;
-        assert!(polled.is_pending());
-        timeout(Duration::from_secs(1), pass(&backend, "key")).await.unwrap();
-    }
 }
 
 /// Drops an operation that takes longer than `patience`, which may be microseconds.

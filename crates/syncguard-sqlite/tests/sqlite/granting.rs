@@ -1,6 +1,6 @@
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, ErrorKind, Fence, LockBackend, LockId, LockQuery, LockRef,
-    Mode, Owner, ReleaseOutcome, Ttl,
+    Mode, Owner, ReleaseOutcome, Renew, SyncGuard, Ttl,
 };
 
 use crate::{Scratch, grant_of, granted, key, pass, refused, release, request, ttl};
@@ -257,4 +257,45 @@ async fn a_grant_that_is_over_cannot_be_extended_or_released() {
     let released = backend.release(&grant_of(&held)).await.unwrap();
     assert!(matches!(released, ReleaseOutcome::NotHeld(_)));
     assert_eq!(pass(&backend, "key").await, 2);
+}
+
+/// A clock that jumps ahead moves every stored expiry closer, which is how it is planted here.
+async fn jump_ahead(scratch: &Scratch, jump: &'static str) {
+    scratch.foreign().await.run(jump).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_past_an_expiry_ends_the_lock_and_extend_reports_it() {
+    const JUMP: &str = "UPDATE syncguard_locks SET acquired_at_ms = acquired_at_ms - 32000, \
+                        expires_at_ms = expires_at_ms - 32000";
+    for taken in [false, true] {
+        let scratch = Scratch::new();
+        let backend = scratch.open().await;
+        let locks = SyncGuard::new(backend.clone());
+        let guard = locks.lock("key").renew(Renew::Never).acquire().await.unwrap();
+        jump_ahead(&scratch, JUMP).await;
+        if taken {
+            let next = granted(&scratch.open().await, &request("key")).await;
+            assert!(next.fence > guard.fence().unwrap(), "the resource tells them apart");
+        }
+        assert!(guard.is_valid(), "the boot clock knows nothing of it");
+        let error = guard.extend(ttl(30_000)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
+        assert!(!guard.is_valid());
+    }
+}
+
+#[tokio::test]
+async fn an_extend_after_a_jump_that_ended_nothing_succeeds_and_keeps_the_lock() {
+    const JUMP: &str = "UPDATE syncguard_locks SET acquired_at_ms = acquired_at_ms - 20000, \
+                        expires_at_ms = expires_at_ms - 20000";
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let locks = SyncGuard::new(backend.clone());
+    let guard = locks.lock("key").renew(Renew::Never).acquire().await.unwrap();
+    jump_ahead(&scratch, JUMP).await;
+    guard.extend(ttl(30_000)).await.unwrap();
+    let outcome = scratch.open().await.acquire(&request("key")).await.unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "two holders");
+    assert!(guard.is_valid());
 }

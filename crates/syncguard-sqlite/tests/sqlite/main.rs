@@ -8,6 +8,8 @@ mod faults;
 mod granting;
 mod opening;
 mod operating;
+mod queueing;
+mod runtimes;
 mod waiting;
 
 use std::{
@@ -69,6 +71,11 @@ impl Foreign {
 
     async fn number(&mut self, sql: &'static str) -> i64 {
         sqlx::query(sql).fetch_one(&mut self.0).await.unwrap().get(0)
+    }
+
+    async fn texts(&mut self, sql: &'static str) -> Vec<String> {
+        let rows = sqlx::query(sql).fetch_all(&mut self.0).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     /// Takes the write lock and keeps it.

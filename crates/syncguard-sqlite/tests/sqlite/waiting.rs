@@ -1,7 +1,7 @@
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use syncguard_core::LockBackend;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::time::timeout;
 
 use crate::{Scratch, granted, key, pass, release, request};
 
@@ -71,31 +71,6 @@ async fn a_key_that_is_free_resolves_at_once() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     timeout(SOON, backend.released(&key("key"))).await.unwrap();
-}
-
-#[tokio::test]
-async fn the_watcher_ends_with_its_last_waiter() {
-    let scratch = Scratch::new();
-    let backend = scratch.open().await;
-    granted(&backend, &request("one")).await;
-    granted(&backend, &request("other")).await;
-    let alive = || Handle::current().metrics().num_alive_tasks();
-    let before = alive();
-    let (one, other) = (key("one"), key("other"));
-    {
-        let mut one = pin!(backend.released(&one));
-        let mut other = pin!(backend.released(&other));
-        assert!(timeout(MANY_LOOKS, one.as_mut()).await.is_err());
-        assert!(timeout(MANY_LOOKS, other.as_mut()).await.is_err());
-        assert!(alive() > before, "nobody watches");
-        assert!(alive() <= before + 2, "more than a watcher and its look");
-    }
-    let gone = async {
-        while alive() > before {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(SOON, gone).await.expect("the watcher outlives its waiters");
 }
 
 #[tokio::test]

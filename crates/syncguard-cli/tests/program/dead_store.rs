@@ -1,0 +1,86 @@
+//! A store that stops answering keeps neither the program nor its caller.
+
+use std::{process::Command, time::Duration};
+
+use rustix::process::Signal;
+use syncguard::{LockKey, SyncGuard, redis::RedisBackend};
+use syncguard_tests::{
+    proxy::{Flow, Occurrences, Proxy},
+    server::{PostgresServer, RedisServer},
+};
+use tokio::{task::spawn_blocking, time::sleep};
+
+use crate::sandbox::{
+    KEY, Running, assert_code, assert_signal, is_alive, only_line, program, wait_until,
+};
+
+async fn server() -> RedisServer {
+    RedisServer::builder().setting("appendonly", "yes").start().await.unwrap()
+}
+
+fn run(url: &str, script: &str) -> Command {
+    let mut program = program();
+    program.env("SYNCGUARD_STORE", url).args(["run", "--key", KEY, "--", "sh", "-c", script]);
+    program
+}
+
+#[tokio::test]
+async fn the_program_ends_with_its_command_and_says_what_is_left_to_the_ttl() {
+    let server = server().await;
+    let locks = SyncGuard::new(RedisBackend::connect(&server.url()).await.unwrap());
+    let key: LockKey = KEY.parse().unwrap();
+    assert!(locks.lookup_raw(&key.clone().into()).await.unwrap().is_none());
+    let mut running = Running::start(&mut run(&server.url(), "echo held; read line; exit 3"));
+    assert_eq!(running.line(), "held");
+
+    server.pause().unwrap();
+    let key = key.into();
+    let ended = spawn_blocking(move || running.finish());
+    let output = tokio::select! {
+        output = ended => output.unwrap(),
+        // A request that is sent when the command ends.
+        refused = locks.lookup_raw(&key) => panic!("{refused:?} came before the program's end"),
+    };
+    assert_code(&output, 3);
+    let line = only_line(&output);
+    assert!(line.contains("warning: the lock is left to its ttl, free in about 3"), "{line}");
+    server.resume().unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_during_the_release_ends_the_program() {
+    let server = server().await;
+    let script = "echo $$; read line; exit 3";
+    let mut running = Running::start(&mut run(&server.url(), script));
+    let command = running.line();
+    server.pause().unwrap();
+    // The program finds both when it wakes up: that its command has ended, and the signal.
+    running.signal(Signal::STOP);
+    running.close_input();
+    wait_until("the command has ended", || !is_alive(&command));
+    running.signal(Signal::TERM);
+    running.signal(Signal::CONT);
+    assert_signal(&running.ended(), Signal::TERM);
+    server.resume().unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_during_the_check_of_the_settings_ends_the_program() {
+    let server = PostgresServer::start().await.unwrap();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    // Slow enough that the query is noticed before its answer has passed.
+    proxy.delay(Duration::from_millis(200));
+    let queries = proxy.tally(Flow::Requests, || Occurrences::of("pg_stat_replication"));
+    let running = Running::start(&mut run(&server.url_through(proxy.address()), "echo ran"));
+    // The backend looks at the settings while it connects, the program once more afterwards.
+    while queries.total() < 2 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // The answer is held back for longer still. With it, the check would send its next message.
+    proxy.delay(Duration::from_secs(2));
+    let sent = proxy.counts().requests;
+    running.signal(Signal::TERM);
+    let output = spawn_blocking(move || running.ended()).await.unwrap();
+    assert_signal(&output, Signal::TERM);
+    assert_eq!(proxy.counts().requests, sent, "the check went on after the signal");
+}

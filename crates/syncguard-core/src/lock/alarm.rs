@@ -1,0 +1,99 @@
+//! Timers for futures that are polled outside every runtime.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Poll, Waker},
+    thread,
+    time::Instant,
+};
+
+/// The alarms of this process, in the order in which they are due.
+static DUE: Mutex<BTreeMap<Mark, Waker>> = Mutex::new(BTreeMap::new());
+
+/// Notified when the first alarm may have changed.
+static CHANGED: Condvar = Condvar::new();
+
+/// When an alarm is due, and a number that tells those of the same instant apart.
+type Mark = (Instant, u64);
+
+/// Wakes its task at an instant, from a thread that all alarms of the process share.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    due: Instant,
+    mark: Option<Mark>,
+}
+
+impl Alarm {
+    pub(super) fn new(due: Instant) -> Self {
+        Self { due, mark: None }
+    }
+
+    pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.due {
+            return Poll::Ready(());
+        }
+        if !is_running() {
+            // Without a thread, the executor is asked to poll again: that costs time, not a wake-up.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let mut due = alarms();
+        let mark = *self.mark.get_or_insert_with(|| next_mark(&due, self.due));
+        due.insert(mark, context.waker().clone());
+        drop(due);
+        CHANGED.notify_one();
+        Poll::Pending
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(mark) = self.mark {
+            let removed = alarms().remove(&mark);
+            // Outside the lock: dropping a waker runs code of the executor.
+            drop(removed);
+        }
+    }
+}
+
+fn next_mark(alarms: &BTreeMap<Mark, Waker>, due: Instant) -> Mark {
+    let last = alarms.range((due, 0)..=(due, u64::MAX)).next_back();
+    (due, last.map_or(0, |((_, number), _)| number + 1))
+}
+
+fn alarms() -> MutexGuard<'static, BTreeMap<Mark, Waker>> {
+    // Nothing panics while the map is locked, so it is whole even if poisoned.
+    DUE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the thread at the first call. Returns whether it runs.
+fn is_running() -> bool {
+    static STARTED: OnceLock<bool> = OnceLock::new();
+    *STARTED.get_or_init(|| {
+        thread::Builder::new().name("syncguard-alarm".to_owned()).spawn(ring).is_ok()
+    })
+}
+
+fn ring() {
+    let mut due = alarms();
+    loop {
+        let now = Instant::now();
+        let later = due.split_off(&(now, u64::MAX));
+        let ringing = std::mem::replace(&mut *due, later);
+        if !ringing.is_empty() {
+            // Wakers run code of the executor, which may set another alarm.
+            drop(due);
+            ringing.into_values().for_each(Waker::wake);
+            due = alarms();
+            continue;
+        }
+        due = match due.first_key_value() {
+            Some(((first, _), _)) => {
+                let rest = first.saturating_duration_since(now);
+                CHANGED.wait_timeout(due, rest).unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => CHANGED.wait(due).unwrap_or_else(PoisonError::into_inner),
+        };
+    }
+}

@@ -1,0 +1,234 @@
+//! The order of those who wait for one key. Pure: it calls no waker and drops nothing foreign.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    mem::take,
+    pin::Pin,
+    task::{Poll, Waker},
+};
+
+use tokio::runtime::Id;
+
+use super::{attempt::Attempted, detached::Detached, fairness::Possession};
+use crate::Error;
+
+pub(super) type Attempt = Detached<Result<Attempted, Error>>;
+
+pub(super) type Released = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Who waits for a key, and what the one whose turn it is works with.
+#[derive(Default)]
+pub(super) struct Line {
+    next: u64,
+    head: Option<Head>,
+    /// The others, by ticket: first come, first served.
+    waiting: BTreeMap<u64, Seat>,
+    /// Counts the polls of heads.
+    polls: u64,
+    watchers: Vec<(Id, Option<Waker>)>,
+    /// Whether the head should ask because of something that happened in this process.
+    pub(super) freed: bool,
+    /// The subscription to releases by other processes, passed on from head to head.
+    pub(super) released: Option<Released>,
+    /// The subscription that completed last, kept until the next one is up, so that a connection or
+    /// a task that the backend shares behind both does not lapse in between.
+    pub(super) spent: Option<Released>,
+    /// The attempt of the head, between two polls.
+    pub(super) attempt: Option<Attempt>,
+    pub(super) possession: Possession,
+}
+
+struct Head {
+    ticket: u64,
+    waker: Waker,
+    /// Whether it was woken and has not been polled since.
+    woken: bool,
+}
+
+struct Seat {
+    waker: Waker,
+    /// Whether it had the turn and did not take it; until it is polled again, it is passed over.
+    absent: bool,
+}
+
+/// Wakers to be called once the line is unlocked.
+#[derive(Default)]
+#[must_use = "who is not woken waits for ever"]
+pub(super) struct Wakers {
+    head: Option<Waker>,
+    watchers: Vec<Waker>,
+}
+
+/// What a waiter leaves behind. Dropping it runs code of the backend.
+#[derive(Default)]
+pub(super) struct Left {
+    attempt: Option<Attempt>,
+    subscriptions: [Option<Released>; 2],
+}
+
+impl Wakers {
+    pub(super) fn wake(self) {
+        self.head.into_iter().chain(self.watchers).for_each(Waker::wake);
+    }
+}
+
+impl Line {
+    pub(super) fn ticket(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn is_head(&self, ticket: u64) -> bool {
+        self.head.as_ref().is_some_and(|head| head.ticket == ticket)
+    }
+
+    pub(super) fn is_followed(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Notes a poll. Returns `Ok` for the one whose turn it is; the others wait.
+    pub(super) fn poll_turn(&mut self, ticket: u64, waker: &Waker) -> Result<(), Wakers> {
+        if self.head.is_none() {
+            // No one else would take the turn: whoever else waits is absent.
+            self.waiting.remove(&ticket);
+            self.appoint(ticket, waker.clone());
+        }
+        match &mut self.head {
+            Some(head) if head.ticket == ticket => {
+                self.polls += 1;
+                head.woken = false;
+                head.waker.clone_from(waker);
+                Ok(())
+            }
+            _ => Err(self.poll_waiting(ticket, waker)),
+        }
+    }
+
+    fn poll_waiting(&mut self, ticket: u64, waker: &Waker) -> Wakers {
+        let came = match self.waiting.get_mut(&ticket) {
+            Some(seat) => {
+                seat.waker.clone_from(waker);
+                take(&mut seat.absent)
+            }
+            None => {
+                self.waiting.insert(ticket, Seat { waker: waker.clone(), absent: false });
+                true
+            }
+        };
+        // There is one more to whom the turn can pass.
+        let watchers = if came { self.alarmed() } else { Vec::new() };
+        Wakers { head: None, watchers }
+    }
+
+    /// Makes somebody the head. The first thing that a head does is ask, whatever it waited for when
+    /// it was head before.
+    fn appoint(&mut self, ticket: u64, waker: Waker) {
+        self.head = Some(Head { ticket, waker, woken: false });
+        self.freed = true;
+    }
+
+    /// Notes that the head was woken.
+    pub(super) fn head_woken(&mut self) -> Wakers {
+        let Some(head) = &mut self.head else { return Wakers::default() };
+        let first = !std::mem::replace(&mut head.woken, true);
+        let head = Some(head.waker.clone());
+        Wakers { head, watchers: if first { self.alarmed() } else { Vec::new() } }
+    }
+
+    /// Notes that a lock of this process was released.
+    pub(super) fn freed(&mut self) -> Wakers {
+        self.freed = true;
+        self.possession.freed();
+        self.head_woken()
+    }
+
+    /// Takes the watchers that have to look at the head, if it was woken and there is someone to whom
+    /// the turn can pass.
+    fn alarmed(&mut self) -> Vec<Waker> {
+        match self.is_overdue() {
+            true => self.watchers.iter_mut().filter_map(|(_, waker)| waker.take()).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        let woken = self.head.as_ref().is_some_and(|head| head.woken);
+        woken && self.waiting.values().any(|seat| !seat.absent)
+    }
+
+    /// Waits, for a watcher, until the head was woken and others wait. Returns the count of polls, or
+    /// `None` when the queue is empty; the watcher is then no longer listed.
+    pub(super) fn poll_woken(&mut self, runtime: Id, waker: &Waker) -> Poll<Option<u64>> {
+        if self.head.is_none() && self.waiting.is_empty() {
+            self.unwatch(runtime);
+            return Poll::Ready(None);
+        }
+        if self.is_overdue() {
+            return Poll::Ready(Some(self.polls));
+        }
+        let own = self.watchers.iter_mut().find(|(id, _)| *id == runtime);
+        if let Some((_, slot)) = own {
+            *slot = Some(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    /// Returns whether a runtime has no watcher yet, and lists one for it.
+    pub(super) fn is_unwatched(&mut self, runtime: Id) -> bool {
+        let unwatched = self.watchers.iter().all(|(id, _)| *id != runtime);
+        if unwatched {
+            self.watchers.push((runtime, None));
+        }
+        unwatched
+    }
+
+    pub(super) fn unwatch(&mut self, runtime: Id) -> Option<Waker> {
+        let index = self.watchers.iter().position(|(id, _)| *id == runtime)?;
+        self.watchers.swap_remove(index).1
+    }
+
+    /// Takes the turn from a head that was woken and not polled since the count was `polls`.
+    pub(super) fn pass_over(&mut self, polls: u64) -> Option<(Option<Attempt>, Wakers)> {
+        if self.polls != polls || !self.is_overdue() {
+            return None;
+        }
+        let Head { ticket, waker, .. } = self.head.take()?;
+        self.waiting.insert(ticket, Seat { waker, absent: true });
+        Some((self.attempt.take(), self.pass_on()))
+    }
+
+    /// Gives up a place. Returns what goes with it.
+    pub(super) fn leave(&mut self, ticket: u64) -> (Left, Wakers) {
+        let mut left = Left::default();
+        let wakers = if self.is_head(ticket) {
+            self.head = None;
+            left.attempt = self.attempt.take();
+            self.pass_on()
+        } else {
+            self.waiting.remove(&ticket);
+            self.emptied()
+        };
+        if self.head.is_none() && self.waiting.is_empty() {
+            left.subscriptions = [self.released.take(), self.spent.take()];
+        }
+        (left, wakers)
+    }
+
+    /// Passes the turn to the first who waits and is not absent.
+    fn pass_on(&mut self) -> Wakers {
+        let present = self.waiting.iter().find(|(_, seat)| !seat.absent);
+        let Some(ticket) = present.map(|(ticket, _)| *ticket) else { return self.emptied() };
+        if let Some(seat) = self.waiting.remove(&ticket) {
+            self.appoint(ticket, seat.waker);
+        }
+        self.head_woken()
+    }
+
+    /// Takes all watchers where the queue has become empty: they end with it.
+    fn emptied(&mut self) -> Wakers {
+        let empty = self.head.is_none() && self.waiting.is_empty();
+        let watchers = self.watchers.iter_mut().filter(|_| empty);
+        Wakers { head: None, watchers: watchers.filter_map(|(_, waker)| waker.take()).collect() }
+    }
+}

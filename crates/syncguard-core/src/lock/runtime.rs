@@ -1,0 +1,99 @@
+//! On which runtime something runs.
+//!
+//! The rules are on the page about the architecture, under "Runtimes".
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::runtime::Handle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::shared::Shared;
+use crate::{Error, ErrorKind, Operation};
+
+/// The runtime that was configured, and whether it is still there.
+pub(crate) struct Configured {
+    handle: Handle,
+    ended: Arc<AtomicBool>,
+    /// Ends the sentinel together with the last use of the handle.
+    _sentinel: DropGuard,
+}
+
+/// Lives in a task for as long as its runtime does. A runtime that is shut down drops its tasks
+/// before its timers, so the flag is set before anything that depends on them fails.
+struct Sentinel(Arc<AtomicBool>);
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Configured {
+    pub(crate) fn new(handle: Handle) -> Self {
+        let (ended, unused) = (Arc::<AtomicBool>::default(), CancellationToken::new());
+        let (sentinel, token) = (Sentinel(ended.clone()), unused.clone());
+        handle.spawn(async move {
+            let _sentinel = sentinel;
+            token.cancelled().await;
+        });
+        Self { handle, ended, _sentinel: unused.drop_guard() }
+    }
+
+    fn alive(&self) -> Option<&Handle> {
+        Some(&self.handle).filter(|_| !self.ended.load(Ordering::Acquire))
+    }
+}
+
+impl Shared {
+    fn configured(&self) -> Option<&Handle> {
+        self.configured.as_ref().and_then(Configured::alive)
+    }
+
+    /// Finds the runtime for the background work of a new lock: the configured one, else the
+    /// caller's.
+    pub(crate) fn home(&self, operation: Operation) -> Result<Handle, Error> {
+        let home = self.configured().cloned().map_or_else(Handle::try_current, Ok);
+        home.map_err(|none| {
+            let error = Error::new(ErrorKind::Internal, operation).with_source(none).not_applied();
+            match self.configured {
+                Some(_) => error.with_detail("the configured runtime was shut down"),
+                None => error.with_detail("there is no runtime, neither configured nor around it"),
+            }
+        })
+    }
+
+    /// Finds the runtime for work on a lock that was acquired on `home`, which may have ended or
+    /// may no longer be driven: the configured one, else the caller's, which is being driven right
+    /// now, else `home`.
+    pub(crate) fn host(&self, home: &Handle) -> Handle {
+        let host = self.configured().cloned().map_or_else(Handle::try_current, Ok);
+        host.unwrap_or_else(|_| home.clone())
+    }
+
+    /// Polls a future of the backend, which may need a runtime around it, in the context of the
+    /// configured one, else of the caller's, else of `home`.
+    ///
+    /// Timers of this layer are polled outside of it: they must not depend on a runtime that has
+    /// ended, or that no thread drives.
+    pub(crate) fn poll_in_context<F: Future + ?Sized>(
+        &self,
+        home: Option<&Handle>,
+        future: Pin<&mut F>,
+        context: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        let _entered = match (self.configured(), home) {
+            (Some(configured), _) => Some(configured.enter()),
+            (None, Some(home)) if Handle::try_current().is_err() => Some(home.enter()),
+            (None, _) => None,
+        };
+        future.poll(context)
+    }
+}

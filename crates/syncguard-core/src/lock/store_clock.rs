@@ -1,0 +1,197 @@
+//! The store's clock beside the local one.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{BootInstant, ClockAuthority, Timestamp, Ttl};
+
+/// By how much the store's clock must have moved against the local one, between two answers, to be
+/// logged. A clock that is slewed moves half a millisecond in a second; this is half of the grace.
+const NOTABLE_MS: i64 = 500;
+
+/// Says when a grant is over by the store's clock, as far as the store's answers tell.
+///
+/// A lock ends when the *store's* clock says so. If that clock jumps ahead by `j`, every grant ends `j`
+/// sooner than its holder reckons from the time when it asked. The answer to any acquire or extend tells
+/// the store's now, which is the new expiry less the ttl, and so how far the two clocks are apart.
+///
+/// **Invariant:** without a jump, no lease ends because of this. An answer that was received at `r` was
+/// made at some `t <= r`, when the store's clock stood at `t + o`, so the offset that is taken from it is
+/// `t + o - r <= o`: never more than the true offset `o`. By it, a grant that was sent for at `s` and made
+/// at `m >= s` is over at `m + ttl` or later, less the margin, which is not before the deadline
+/// `s + ttl - margin` by which the lease ends in any case.
+///
+/// After a jump ahead, the error is that much on the other side: the lease may be taken for held for as
+/// long as the last answer was on its way, which the margin and the store's grace cover. After a jump
+/// back, grants last longer than their holders think, which hurts nobody.
+///
+/// What is not asked is not known: a holder that neither renews nor sees another answer of the store
+/// learns of a jump by the fence alone, at the resource.
+#[derive(Debug)]
+pub(crate) struct StoreClock {
+    authority: ClockAuthority,
+    latest: Mutex<Option<Reading>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    store_ms: i64,
+    sent: BootInstant,
+    received: BootInstant,
+}
+
+impl StoreClock {
+    pub(crate) fn new(authority: ClockAuthority) -> Self {
+        Self { authority, latest: Mutex::default() }
+    }
+
+    /// Takes the answer to a request that made a grant last for `ttl` from the store's now on.
+    pub(crate) fn answered(
+        &self,
+        expires_at: Timestamp,
+        ttl: Ttl,
+        sent: BootInstant,
+        received: BootInstant,
+    ) {
+        // Clients' own clocks are not compared with themselves, and those of several nodes differ.
+        if self.authority != ClockAuthority::Store {
+            return;
+        }
+        let ttl_ms = i64::try_from(ttl.as_duration().as_millis()).unwrap_or(i64::MAX);
+        let store_ms = expires_at.unix_millis().saturating_sub(ttl_ms);
+        if let Some(jump_ms) = self.take(Reading { store_ms, sent, received }) {
+            tracing::warn!(
+                target: "syncguard",
+                jump_ms,
+                "the store's clock jumped; locks may end before their time"
+            );
+        }
+    }
+
+    /// Returns when a grant with this expiry is over, on the local clock.
+    pub(crate) fn over(&self, expires_at: Timestamp) -> Option<BootInstant> {
+        let latest = (*self.latest())?;
+        let left = expires_at.unix_millis().saturating_sub(latest.store_ms);
+        // What is not a number of milliseconds to come is over.
+        let left = std::time::Duration::from_millis(u64::try_from(left).unwrap_or_default());
+        Some(latest.received + left)
+    }
+
+    /// Keeps the reading, unless it is older than the one that is kept: answers need not come in the
+    /// order of their requests. Returns by how much the store's clock jumped at least, if that is
+    /// notable.
+    fn take(&self, reading: Reading) -> Option<i64> {
+        let mut latest = self.latest();
+        let before = match *latest {
+            Some(before) if before.sent > reading.sent => return None,
+            before => before,
+        };
+        *latest = Some(reading);
+        drop(latest);
+        let before = before?;
+        let moved = reading.store_ms - before.store_ms;
+        let at_most = millis(before.sent, reading.received);
+        let at_least = millis(before.received, reading.sent);
+        match () {
+            () if moved - at_most > NOTABLE_MS => Some(moved - at_most),
+            () if at_least - moved > NOTABLE_MS => Some(moved - at_least),
+            () => None,
+        }
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Option<Reading>> {
+        // Nothing panics while it is locked.
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the time between two instants in milliseconds.
+fn millis(from: BootInstant, to: BootInstant) -> i64 {
+    i64::try_from(to.since(from).as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{Reading, StoreClock};
+    use crate::{BootInstant, ClockAuthority, Timestamp, Ttl};
+
+    fn at(ms: u64) -> BootInstant {
+        BootInstant::from_boot(Duration::from_millis(ms))
+    }
+
+    fn reading(store_ms: i64, sent_ms: u64, received_ms: u64) -> Reading {
+        Reading { store_ms, sent: at(sent_ms), received: at(received_ms) }
+    }
+
+    fn clock() -> StoreClock {
+        StoreClock::new(ClockAuthority::Store)
+    }
+
+    #[test]
+    fn a_store_that_keeps_time_raises_no_alarm_however_slow_its_answers() {
+        let clock = clock();
+        assert_eq!(clock.take(reading(10_000, 0, 1)), None);
+        assert_eq!(clock.take(reading(12_000, 1_500, 9_000)), None);
+        assert_eq!(clock.take(reading(19_000, 9_000, 9_010)), None);
+    }
+
+    #[test]
+    fn a_jump_is_reported_by_what_it_is_at_least() {
+        let clock = clock();
+        assert_eq!(clock.take(reading(10_000, 0, 2)), None);
+        assert_eq!(clock.take(reading(42_000, 1_000, 1_001)), Some(30_999));
+        assert_eq!(clock.take(reading(12_000, 1_010, 1_011)), Some(-30_009));
+    }
+
+    #[test]
+    fn answers_in_another_order_than_their_requests_raise_no_alarm() {
+        let clock = clock();
+        assert_eq!(clock.take(reading(15_000, 5_000, 5_001)), None);
+        assert_eq!(clock.take(reading(10_000, 0, 5_002)), None);
+        assert_eq!(clock.take(reading(15_010, 5_010, 5_011)), None);
+    }
+
+    #[test]
+    fn a_jump_ahead_ends_a_grant_that_much_sooner() {
+        let clock = clock();
+        clock.take(reading(10_000, 0, 2));
+        let expires_at = Timestamp::from_unix_millis(40_000);
+        assert_eq!(clock.over(expires_at), Some(at(30_002)));
+        clock.take(reading(42_000, 1_000, 1_001));
+        assert_eq!(clock.over(expires_at), Some(at(1_001)), "it is over");
+    }
+
+    #[test]
+    fn clocks_of_clients_and_of_several_nodes_say_nothing() {
+        let ttl = Ttl::new(Duration::from_secs(30)).unwrap();
+        for authority in [ClockAuthority::Client, ClockAuthority::Nodes] {
+            let clock = StoreClock::new(authority);
+            clock.answered(Timestamp::from_unix_millis(40_000), ttl, at(0), at(2));
+            assert_eq!(clock.over(Timestamp::from_unix_millis(40_000)), None);
+        }
+    }
+
+    proptest! {
+        /// Each answer is made at some time on its way, on a clock with one offset all along.
+        #[test]
+        fn without_a_jump_no_grant_is_over_before_its_ttl_has_passed_since_it_was_asked_for(
+            offset in -1_000_000i64..1_000_000,
+            answers in proptest::collection::vec((0u64..100_000, 0u64..5_000, 0u64..5_000), 1..20),
+            ttl in 1_000u64..60_000,
+        ) {
+            let clock = clock();
+            for (sent, there, back) in &answers {
+                let store_ms = (sent + there) as i64 + 10_000_000 + offset;
+                clock.take(reading(store_ms, *sent, sent + there + back));
+            }
+            for (sent, there, _) in answers {
+                let made = (sent + there) as i64 + 10_000_000 + offset;
+                let over = clock.over(Timestamp::from_unix_millis(made + ttl as i64)).unwrap();
+                prop_assert!(over >= at(sent + ttl));
+            }
+        }
+    }
+}

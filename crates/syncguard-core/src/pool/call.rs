@@ -1,0 +1,84 @@
+use std::future::Future;
+
+use tokio::{runtime::Handle, sync::oneshot};
+
+/// How far an operation had come when its task ended without a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// The task never ran: the runtime of the pool has been shut down.
+    NotStarted,
+    /// Nothing was sent.
+    NotSent,
+    /// Something was sent.
+    Sent,
+}
+
+/// Where an operation puts its result. Dropped without one, it says how far the operation had come.
+#[derive(Debug)]
+pub struct Reply<T> {
+    caller: Option<oneshot::Sender<Result<T, Interrupted>>>,
+    progress: Interrupted,
+}
+
+/// Runs an operation in a task of its own, on the runtime of a pool, and returns its reply.
+///
+/// In the caller's own task, a future that is left alone after its first poll would keep a
+/// connection from everyone else, and one that is dropped would leave a connection in the middle of
+/// an answer. And a connection is driven by the runtime that it was opened on, whichever runtime the
+/// caller is on, if it is on one at all.
+///
+/// # Errors
+///
+/// [`Interrupted`] where the task ended first: with its runtime, or because it panicked.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops nothing. The operation learns of it by [`Reply::caller_gone`].
+pub async fn call<T, F>(
+    runtime: &Handle,
+    operation: impl FnOnce(Reply<T>) -> F,
+) -> Result<T, Interrupted>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (caller, reply) = oneshot::channel();
+    let caller = Some(caller);
+    runtime.spawn(operation(Reply { caller, progress: Interrupted::NotStarted }));
+    // Every reply is sent, by its drop at the latest.
+    reply.await.unwrap_or(Err(Interrupted::Sent))
+}
+
+impl<T> Reply<T> {
+    /// Notes that the task runs.
+    pub fn started(&mut self) {
+        self.progress = Interrupted::NotSent;
+    }
+
+    /// Notes that something is sent from now on.
+    pub fn sending(&mut self) {
+        self.progress = Interrupted::Sent;
+    }
+
+    /// Resolves when no one waits for the reply any more.
+    pub async fn caller_gone(&mut self) {
+        if let Some(caller) = &mut self.caller {
+            caller.closed().await;
+        }
+    }
+
+    /// Replies, once. The operation may go on.
+    pub fn send(&mut self, result: T) {
+        if let Some(caller) = self.caller.take() {
+            // A caller that has gone wants no reply.
+            let _ = caller.send(Ok(result));
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        if let Some(caller) = self.caller.take() {
+            let _ = caller.send(Err(self.progress));
+        }
+    }
+}

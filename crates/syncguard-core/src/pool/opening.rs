@@ -1,0 +1,104 @@
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{sleep, timeout};
+
+use super::{Inner, LeaseError, Manager, state::State};
+use crate::{Jitter, Retry, lock::Schedule};
+
+/// The first pause after an attempt that failed, and the longest. Short, because a lock waits, and
+/// because one attempt at a time is made while attempts fail.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+pub(super) fn pauses() -> Schedule {
+    let pauses = Retry::exponential(FIRST_PAUSE).max_delay(LONGEST_PAUSE);
+    pauses.jitter(Jitter::Equal).unlimited().schedule()
+}
+
+/// Opens one connection for the pool. It is counted as long as it lives.
+pub(super) struct Opener<M: Manager> {
+    pool: Arc<Inner<M>>,
+    counted: bool,
+}
+
+impl<M: Manager> Opener<M> {
+    /// The plan has counted it already.
+    pub(super) fn new(pool: Arc<Inner<M>>) -> Self {
+        Self { pool, counted: true }
+    }
+
+    /// Tries until it succeeds, until nobody waits, or until trying makes no sense.
+    pub(super) async fn run(mut self) {
+        loop {
+            match timeout(self.pool.limits.open, self.pool.manager.open()).await {
+                Ok(Ok(connection)) => return self.opened(connection),
+                Ok(Err(error)) => self.failed(Some(Arc::new(error))),
+                Err(_) => self.failed(None),
+            }
+            let pause = self.pool.state().pause();
+            // One goes on alone while opening fails.
+            if self.ends_where(|state| !state.is_only_opener()) {
+                return;
+            }
+            sleep(pause).await;
+            if self.ends_where(|state| !state.anyone_waits()) {
+                return;
+            }
+        }
+    }
+
+    fn opened(mut self, connection: M::Connection) {
+        {
+            let mut state = self.pool.state();
+            (state.pauses, state.cause) = (None, None);
+            state.opener_ended();
+            self.counted = false;
+            state.keep(connection);
+        }
+        self.pool.settle();
+    }
+
+    /// Reports an error that does not pass by itself to all who wait, unless a connection is left by
+    /// which they can still be served.
+    fn failed(&self, error: Option<Arc<M::Error>>) {
+        let passes = |error: &Arc<M::Error>| self.pool.manager.is_transient(error);
+        let lasting = error.clone().filter(|error| !passes(error));
+        let waiters = {
+            let mut state = self.pool.state();
+            state.cause = error;
+            match &lasting {
+                Some(_) if state.has_no_connection() => state.leave_all(),
+                _ => Vec::new(),
+            }
+        };
+        if let Some(error) = lasting {
+            for waiter in waiters {
+                // It may have gone meanwhile.
+                let _ = waiter.send(Err(LeaseError::Failed(error.clone())));
+            }
+        }
+    }
+
+    /// Ends where a condition holds.
+    ///
+    /// The condition is tested and the opener taken out of the count under one lock. Otherwise two that
+    /// fail together would each leave it to the other one, and a waiter that comes just then would
+    /// count on one that is about to end; either would wait for ever.
+    fn ends_where(&mut self, condition: impl FnOnce(&State<M>) -> bool) -> bool {
+        let mut state = self.pool.state();
+        let ends = condition(&state);
+        if ends {
+            state.opener_ended();
+            self.counted = false;
+        }
+        ends
+    }
+}
+
+impl<M: Manager> Drop for Opener<M> {
+    fn drop(&mut self) {
+        if self.counted {
+            self.pool.state().opener_ended();
+        }
+    }
+}

@@ -1,0 +1,247 @@
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    Lease, LeaseError, MAX_AGE, MAX_IDLE, MAX_OPENING, Manager, PING_AFTER, Priority,
+    ending::Ending, opening,
+};
+use crate::lock::Schedule;
+
+pub(super) type Waiter<M> = oneshot::Sender<Result<Lease<M>, LeaseError<<M as Manager>::Error>>>;
+
+/// The weight of the last lease in the average of how long leases take: one in eight, as in the
+/// estimate of a round trip in TCP (RFC 6298).
+const WEIGHT: u32 = 8;
+
+/// Who has what, under the pool's one mutex.
+///
+/// **Invariant:** `idle + leased + opening ≤ size`, and `acquiring ≤ size − 1`, which is what keeps a
+/// connection from acquires. A place that is being ended counts as leased, with its priority.
+pub(super) struct State<M: Manager> {
+    size: usize,
+    /// The one that was used last is on top, so that those that are too many grow old.
+    idle: Vec<Idle<M::Connection>>,
+    /// One queue for each priority, by the order of arrival.
+    queues: [BTreeMap<u64, Waiter<M>>; 3],
+    next_ticket: u64,
+    leased: usize,
+    /// How many of `leased` are leased by [`Priority::Acquire`].
+    acquiring: usize,
+    opening: usize,
+    /// The pauses between attempts to open, while these fail.
+    pub(super) pauses: Option<Schedule>,
+    /// Why the last attempt to open failed.
+    pub(super) cause: Option<Arc<M::Error>>,
+    /// How long leases take: a moving average, and the last one.
+    held: Duration,
+    last_held: Duration,
+    pub(super) ending: Vec<Ending<M::Session>>,
+    pub(super) is_ending: bool,
+}
+
+struct Idle<C> {
+    connection: C,
+    opened: Instant,
+    since: Instant,
+    suspect: bool,
+}
+
+/// A connection, and the place that it takes.
+pub(super) struct Handover<C> {
+    pub(super) connection: C,
+    pub(super) opened: Instant,
+    pub(super) priority: Priority,
+    pub(super) since: Instant,
+    /// Whether it is to be pinged before it is used.
+    pub(super) stale: bool,
+}
+
+/// What is to be done once the state is unlocked.
+pub(super) struct Plan<M: Manager> {
+    pub(super) handovers: Vec<(Waiter<M>, Handover<M::Connection>)>,
+    pub(super) openers: usize,
+    pub(super) expired: Vec<M::Connection>,
+}
+
+impl<M: Manager> State<M> {
+    pub(super) fn new(size: usize) -> Self {
+        Self {
+            size,
+            idle: Vec::new(),
+            queues: Default::default(),
+            next_ticket: 0,
+            leased: 0,
+            acquiring: 0,
+            opening: 0,
+            pauses: None,
+            cause: None,
+            held: Duration::ZERO,
+            last_held: Duration::ZERO,
+            ending: Vec::new(),
+            is_ending: false,
+        }
+    }
+
+    /// Leases an idle connection to a newcomer, unless there are others to serve first.
+    pub(super) fn lease_at_once(
+        &mut self,
+        priority: Priority,
+        now: Instant,
+    ) -> Option<Handover<M::Connection>> {
+        let others = &self.queues[..=priority as usize];
+        if others.iter().any(|queue| !queue.is_empty()) || !self.admits(priority) {
+            return None;
+        }
+        // One that is too old is left to the plan, which drops it outside of the lock.
+        if self.idle.last().is_none_or(|idle| idle.is_expired(now)) {
+            return None;
+        }
+        self.hand(priority, now)
+    }
+
+    /// Estimates how long a newcomer would wait behind all that wait now.
+    ///
+    /// By the shorter of the average and the last lease: after a stall, the first that is quick again
+    /// ends the refusals, and one slow statement begins none. Zero where nobody waits, so that whatever
+    /// was measured, someone is admitted to measure again.
+    pub(super) fn expected_wait(&self) -> Duration {
+        let ahead: usize = self.queues.iter().map(BTreeMap::len).sum();
+        let rounds = if ahead == 0 { 0 } else { (ahead + 1).div_ceil(self.size - 1) };
+        self.held.min(self.last_held).saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn ticket(&mut self) -> u64 {
+        self.next_ticket += 1;
+        self.next_ticket
+    }
+
+    pub(super) fn enter(&mut self, priority: Priority, ticket: u64, waiter: Waiter<M>) {
+        self.queues[priority as usize].insert(ticket, waiter);
+    }
+
+    pub(super) fn leave(&mut self, priority: Priority, ticket: u64) -> Option<Waiter<M>> {
+        self.queues[priority as usize].remove(&ticket)
+    }
+
+    pub(super) fn leave_all(&mut self) -> Vec<Waiter<M>> {
+        self.queues.iter_mut().flat_map(mem::take).map(|(_, waiter)| waiter).collect()
+    }
+
+    pub(super) fn anyone_waits(&self) -> bool {
+        self.queues.iter().any(|queue| !queue.is_empty())
+    }
+
+    /// Decides which waiter is given which connection, and how many are to be opened.
+    pub(super) fn plan(&mut self, now: Instant) -> Plan<M> {
+        let mut plan = Plan { handovers: Vec::new(), openers: 0, expired: Vec::new() };
+        let old = self.idle.iter().take_while(|idle| idle.is_expired(now)).count();
+        plan.expired.extend(self.idle.drain(..old).map(|idle| idle.connection));
+        while let Some(priority) = self.next() {
+            if self.idle.last().is_some_and(|idle| idle.is_expired(now)) {
+                plan.expired.extend(self.idle.pop().map(|idle| idle.connection));
+                continue;
+            }
+            let Some(handover) = self.hand(priority, now) else { break };
+            if let Some((_, waiter)) = self.queues[priority as usize].pop_first() {
+                plan.handovers.push((waiter, handover));
+            }
+        }
+        plan.openers = self.missing();
+        self.opening += plan.openers;
+        plan
+    }
+
+    /// Finds the priority of the waiter that is served next.
+    fn next(&self) -> Option<Priority> {
+        let order = [Priority::Extend, Priority::Release, Priority::Acquire];
+        let mut waiting =
+            order.into_iter().filter(|&queue| !self.queues[queue as usize].is_empty());
+        waiting.next().filter(|&priority| self.admits(priority))
+    }
+
+    fn admits(&self, priority: Priority) -> bool {
+        priority != Priority::Acquire || self.acquiring < self.size - 1
+    }
+
+    fn hand(&mut self, priority: Priority, now: Instant) -> Option<Handover<M::Connection>> {
+        let Idle { connection, opened, since, suspect } = self.idle.pop()?;
+        self.leased += 1;
+        self.acquiring += usize::from(priority == Priority::Acquire);
+        let stale = suspect || now.duration_since(since) >= PING_AFTER;
+        Some(Handover { connection, opened, priority, since: now, stale })
+    }
+
+    /// Counts the connections to begin opening: as many as can be leased, within the bounds of the pool,
+    /// and one at a time while opening fails.
+    fn missing(&self) -> usize {
+        let [extends, releases, acquires] = &self.queues;
+        let admitted = acquires.len().min(self.size - 1 - self.acquiring.min(self.size - 1));
+        let wanted = (extends.len() + releases.len() + admitted).saturating_sub(self.opening);
+        let free = self.size.saturating_sub(self.leased + self.opening + self.idle.len());
+        let most = if self.pauses.is_some() { 1 } else { MAX_OPENING };
+        wanted.min(free).min(most.saturating_sub(self.opening))
+    }
+
+    /// Takes back a connection that is as it was, used or not.
+    pub(super) fn take_back(&mut self, handover: Handover<M::Connection>) {
+        let Handover { connection, opened, priority, stale, .. } = handover;
+        self.free(priority);
+        self.idle.push(Idle { connection, opened, since: Instant::now(), suspect: stale });
+    }
+
+    /// Makes the place of a connection free that is no more.
+    pub(super) fn free(&mut self, priority: Priority) {
+        self.leased -= 1;
+        self.acquiring -= usize::from(priority == Priority::Acquire);
+    }
+
+    /// Notes how long a lease took.
+    pub(super) fn measure(&mut self, held: Duration) {
+        self.last_held = held;
+        self.held =
+            if self.held.is_zero() { held } else { self.held - self.held / WEIGHT + held / WEIGHT };
+    }
+
+    /// Keeps a connection that was just opened.
+    pub(super) fn keep(&mut self, connection: M::Connection) {
+        let now = Instant::now();
+        self.idle.push(Idle { connection, opened: now, since: now, suspect: false });
+    }
+
+    pub(super) fn suspect_idle(&mut self) {
+        self.idle.iter_mut().for_each(|idle| idle.suspect = true);
+    }
+
+    pub(super) fn take_stale(&mut self) -> Vec<M::Connection> {
+        let now = Instant::now();
+        let stale =
+            |idle: &mut Idle<_>| idle.suspect || now.duration_since(idle.since) >= PING_AFTER;
+        self.idle.extract_if(.., stale).map(|idle| idle.connection).collect()
+    }
+
+    /// Takes an opener out of the count.
+    pub(super) fn opener_ended(&mut self) {
+        self.opening -= 1;
+    }
+
+    pub(super) fn is_only_opener(&self) -> bool {
+        self.opening == 1
+    }
+
+    pub(super) fn has_no_connection(&self) -> bool {
+        self.leased == 0 && self.idle.is_empty()
+    }
+
+    /// Returns the pause before the next attempt to open.
+    pub(super) fn pause(&mut self) -> Duration {
+        let pauses = self.pauses.get_or_insert_with(opening::pauses);
+        pauses.next().unwrap_or_default()
+    }
+}
+
+impl<C> Idle<C> {
+    fn is_expired(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= MAX_IDLE || now.duration_since(self.opened) >= MAX_AGE
+    }
+}

@@ -1,0 +1,77 @@
+//! Locks below other documents, where no query over their collection finds them.
+
+use std::sync::Arc;
+
+use syncguard_core::Timestamp;
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout},
+};
+
+use crate::{
+    backend::Store,
+    client::{Call, Client, Document, Read},
+    error::Failure,
+    layout::Layout,
+};
+
+/// How many documents are read at a time.
+const PAGE: usize = 300;
+
+/// A document below another one, and when it was read by the server's clock.
+pub(crate) struct Nested {
+    pub(crate) document: Document,
+    pub(crate) at: Timestamp,
+}
+
+/// The last scan of a runtime.
+#[derive(Default)]
+pub(crate) struct Scans(Arc<Mutex<Option<Scan>>>);
+
+struct Scan {
+    began: Instant,
+    nested: Arc<Vec<Nested>>,
+}
+
+/// Reads all nested documents, by reading all that lies in the collection: a query can tell them apart
+/// neither by their depth nor by their fields.
+///
+/// All callers share one scan after the other, so that many who look for lost locks at once read the
+/// collection once or twice. A caller takes only a scan that began after it came. The scan is a task, so
+/// a caller that is no longer polled keeps no one waiting.
+pub(crate) async fn read(store: &Store, call: Call) -> Result<Arc<Vec<Nested>>, Failure> {
+    let asked = Instant::now();
+    let last = store.scans.here()?.0.clone();
+    let (client, layout) = (store.client.clone(), store.layout.clone());
+    let scan = tokio::spawn(async move {
+        let mut last = last.lock().await;
+        if let Some(scan) = &*last
+            && scan.began > asked
+        {
+            return Ok(scan.nested.clone());
+        }
+        let began = Instant::now();
+        let nested = Arc::new(scan(&client, &layout, call).await?);
+        *last = Some(Scan { began, nested: nested.clone() });
+        Ok(nested)
+    });
+    let ended = |_| Failure::NoRuntime;
+    match timeout(call.deadline.left(), scan).await {
+        Ok(scanned) => scanned.map_err(ended)?,
+        Err(_) => Err(Failure::late()),
+    }
+}
+
+async fn scan(client: &Client, layout: &Layout, call: Call) -> Result<Vec<Nested>, Failure> {
+    let (mut nested, mut last) = (Vec::new(), None);
+    loop {
+        let Read { at, found } = client.descendants(call, last.as_ref(), PAGE).await?;
+        let full = found.len() >= PAGE;
+        last = found.last().map(|document| document.name.clone());
+        let below = found.into_iter().filter(|document| layout.is_nested(&document.name));
+        nested.extend(below.map(|document| Nested { document, at }));
+        if !full {
+            return Ok(nested);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+-- Creates the lock table, with all its columns.
+--
+-- In:  nothing
+-- Out: nothing
+--
+-- A row for each key that is held, was held until its expiry, or belongs to an abandoned id. Rows
+-- come, change and go all the time: half of each page is left free, and dead rows are cleared away by
+-- their number, whatever their share. An owner counts only where `owner_lock_id` is the `lock_id`,
+-- because a client that does not know the two columns leaves them as they were.
+CREATE TABLE {if_not_exists} {locks} (
+    key text PRIMARY KEY,
+    lock_id text NOT NULL,
+    expires_at_ms bigint NOT NULL,
+    acquired_at_ms bigint NOT NULL,
+    fence text NOT NULL,
+    user_key text NOT NULL,
+    owner text,
+    owner_lock_id text
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_scale_factor = 0.0,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- An id holds at most one key. What is abandoned stays abandoned by this index.
+CREATE UNIQUE INDEX {if_not_exists} {locks_lock_id} ON {locks} (lock_id);
+
+CREATE INDEX {if_not_exists} {locks_expires} ON {locks} (expires_at_ms);

@@ -1,0 +1,8 @@
+-- Waits until no other client is deciding who gets a key, and writes nothing. Whoever waits shares the
+-- advisory lock, so that all are let go at once.
+--
+-- In:  $1 key as stored
+-- Out: one row: sound
+SELECT
+    {sound} AS sound,
+    CASE WHEN {sound} THEN pg_advisory_xact_lock_shared(hashtext($1))::text END AS turn

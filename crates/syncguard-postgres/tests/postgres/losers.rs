@@ -1,0 +1,91 @@
+//! What clients leave behind that came too late for a key.
+
+use std::time::Duration;
+
+use syncguard_core::{AcquireOutcome, LockBackend, LockId, SyncGuard};
+use syncguard_tests::asking::{LONG, ask, granted};
+
+use crate::{
+    Foreign, Names,
+    queueing::{hold_turn, queued},
+    shared,
+    storm::{acquire_by, acquire_text},
+};
+
+const CLIENTS: usize = 16;
+const GRANTS: usize = 480;
+
+/// How many fences may be lost: a grant that is rolled back or abandoned loses one.
+const SPARE: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sixteen_clients_that_fight_over_a_key_lose_hardly_a_fence() {
+    let (server, names) = (shared().await, Names::fresh());
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..CLIENTS {
+        let locks = SyncGuard::new(names.connect(&server.url()).await);
+        tasks.spawn(async move {
+            for _ in 0..GRANTS / CLIENTS {
+                let guard = locks.lock("job").ttl(LONG).wait(LONG).acquire().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                guard.release().await.unwrap();
+            }
+        });
+    }
+    tasks.join_all().await;
+    let sql = format!("SELECT fence FROM {}", names.counters);
+    let fences = Foreign::open(&server.url()).await.number(&sql).await;
+    let fences = usize::try_from(fences).unwrap();
+    assert!((GRANTS..=GRANTS + SPARE).contains(&fences), "{fences} fences for {GRANTS} grants");
+}
+
+/// Attempts that queue while another client is granted the key have an old snapshot when they are let go.
+#[tokio::test]
+async fn an_attempt_that_waited_for_another_clients_grant_writes_nothing() {
+    let (server, names) = (shared().await, Names::fresh());
+    let backend = names.connect(&server.url()).await;
+    let text = format!("job of {}", names.locks);
+    granted(&backend, &ask("warm-up", LONG)).await;
+    let mut winner = hold_turn(&server, &text).await;
+    let late = tokio::spawn({
+        let (backend, request) = (backend.clone(), ask(&text, LONG));
+        async move { backend.acquire(&request).await }
+    });
+    queued(&server, 1).await;
+    let (locks, counters) = (&names.locks, &names.counters);
+    winner.run(&format!("INSERT INTO {counters} VALUES ('fence:{text}', 1, '')")).await;
+    let row = format!("'{text}', 'abcdefghijklmnopqrstuv', 9e15, 1, '000000000000001', '{text}'");
+    winner.run(&format!("INSERT INTO {locks} VALUES ({row})")).await;
+    let mut watcher = Foreign::open(&server.url()).await;
+    winner.run("COMMIT").await;
+    let outcome = late.await.unwrap().unwrap();
+    let AcquireOutcome::Contended { holder: Some(holder) } = outcome else { panic!("{outcome:?}") };
+    assert_eq!(holder.fence.unwrap().number(), 1);
+    let sql = format!("SELECT fence FROM {counters} WHERE fence_key = 'fence:{text}'");
+    assert_eq!(watcher.number(&sql).await, 1, "no fence is lost");
+    let rewritten = format!(
+        "SELECT count(*) FROM {locks}, {counters}
+        WHERE {locks}.xmax <> 0 OR {counters}.xmax <> 0"
+    );
+    assert_eq!(watcher.number(&rewritten).await, 0, "no row was even locked");
+}
+
+/// The statement itself, where it waits for the advisory lock: its snapshot is from before the wait.
+#[tokio::test]
+async fn a_statement_whose_snapshot_is_old_counts_no_fence() {
+    let (server, names) = (shared().await, Names::fresh());
+    names.config(&server.url()).setup_schema().await.unwrap();
+    let text = format!("job of {}", names.locks);
+    let mut winner = hold_turn(&server, &text).await;
+    let late = tokio::spawn({
+        let (acquire, text, mut foreign) =
+            (acquire_text(&names), text.clone(), Foreign::open(&server.url()).await);
+        async move { acquire_by(&mut foreign, &acquire, &text, LockId::mint().unwrap()).await }
+    });
+    queued(&server, 1).await;
+    // It grants the key and releases it again, so that no row stands in the way.
+    let counters = &names.counters;
+    winner.run(&format!("INSERT INTO {counters} VALUES ('fence:{text}', 1); COMMIT")).await;
+    assert_eq!(late.await.unwrap(), None, "it cannot know whether the key is free");
+    assert_eq!(winner.number(&format!("SELECT fence FROM {counters}")).await, 1);
+}

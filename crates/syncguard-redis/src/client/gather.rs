@@ -1,0 +1,223 @@
+//! Calls that are ready together go out together.
+//!
+//! The driver writes each script call to the socket by itself, so that each costs a system call and a
+//! packet here and at the server. Nagle's algorithm would join them, at the price of a round trip for
+//! every call behind another. So they are joined here: a call enters a queue, and a task on the
+//! backend's runtime takes what the queue holds when its turn comes. It never waits for more. A single
+//! call goes out as the call that it is, several as batches: one command each, and one write. A call that
+//! finds nothing in flight goes out at once, without the queue.
+//!
+//! # Order
+//!
+//! Extends are taken first, then what ends grants, then all others; in the order of arrival among each
+//! of these. Nothing is held back, so a call overtakes only what became ready in the same turn, or
+//! while there was no connection.
+//!
+//! An abandon may thereby overtake the acquire of its own id, if that acquire is still in the queue.
+//! That is safe twice over. Whoever abandons an id does not wait for its acquire any more, and a call
+//! that nobody waits for is dropped here before it is sent. And where somebody does wait for both, the
+//! mark that the abandon leaves refuses the acquire, as it does where the two take different
+//! connections. A release never meets its acquire here: it follows the answer.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep},
+};
+
+use super::{
+    Answer, Core, Script,
+    link::{Link, POLL},
+    send::send,
+    words::Words,
+};
+use crate::{
+    error::{Effect, Failure},
+    options::Replicas,
+};
+
+/// How many calls a batch holds at most. More of them leave the server idle while the client prepares
+/// the next ones, and the client while the server is at work.
+const BATCH_SIZE: usize = 16;
+
+/// One call of a script.
+pub(super) struct Call {
+    pub(super) script: &'static Script,
+    pub(super) words: Words,
+    pub(super) replicas: Option<Replicas>,
+    pub(super) answer: oneshot::Sender<Result<Answer, Failure>>,
+    /// Until when it may wait to be sent.
+    pub(super) deadline: Instant,
+    pub(super) resends: usize,
+    /// Not in a batch: one that it was in was refused.
+    pub(super) alone: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    calls: Vec<Call>,
+    /// Whether a task is about to take the calls.
+    scheduled: bool,
+}
+
+/// The task that takes the calls. Dropped before it did, because its runtime has ended, it answers
+/// them: nothing was sent.
+struct Flush {
+    core: Arc<Core>,
+    taken: bool,
+}
+
+impl Core {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while it is locked.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_scheduled(&self) -> bool {
+        self.queue().scheduled
+    }
+
+    pub(super) fn submit(self: &Arc<Self>, call: Call) {
+        let mut queue = self.queue();
+        queue.calls.push(call);
+        if std::mem::replace(&mut queue.scheduled, true) {
+            return;
+        }
+        drop(queue);
+        let flush = Flush { core: self.clone(), taken: false };
+        // A runtime that has ended drops the task at once.
+        self.home.spawn(flush.run());
+    }
+
+    /// Takes all calls, those first that must not wait.
+    fn take(&self) -> Vec<Call> {
+        let mut queue = self.queue();
+        queue.scheduled = false;
+        let mut calls = std::mem::take(&mut queue.calls);
+        drop(queue);
+        calls.retain(|call| !call.answer.is_closed());
+        if calls.len() > 1 {
+            calls.sort_by_key(|call| call.script.rank);
+        }
+        calls
+    }
+
+    /// Ends the wait of those who have waited too long, and says whether anybody is left. If not, the
+    /// next call schedules a new task.
+    fn expire(&self) -> bool {
+        let now = Instant::now();
+        let mut queue = self.queue();
+        let late: Vec<_> = queue
+            .calls
+            .extract_if(.., |call| call.answer.is_closed() || call.deadline <= now)
+            .collect();
+        queue.scheduled = !queue.calls.is_empty();
+        let anybody = queue.scheduled;
+        drop(queue);
+        for call in late {
+            call.end(Err(Failure::Unconnected(self.settings.command_timeout)));
+        }
+        anybody
+    }
+}
+
+impl Call {
+    pub(super) fn end(self, answer: Result<Answer, Failure>) {
+        // Whoever asked may have gone.
+        drop(self.answer.send(answer));
+    }
+}
+
+impl Flush {
+    async fn run(mut self) {
+        let link = self.link().await;
+        let calls = match &link {
+            Some(_) => self.core.take(),
+            None => Vec::new(),
+        };
+        self.taken = true;
+        let Some(link) = link else { return };
+        if calls.len() < 2 {
+            return send(self.core.clone(), link, calls).await;
+        }
+        let mut sending = Vec::new();
+        for batch in batches(calls, self.core.one_by_one) {
+            let mut send = Box::pin(send(self.core.clone(), link.clone(), batch));
+            // Handed to the driver here and now, in order; the tasks run in any.
+            if poll_fn(|context| Poll::Ready(send.as_mut().poll(context).is_pending())).await {
+                sending.push(send);
+            }
+        }
+        let last = sending.pop();
+        for send in sending {
+            tokio::spawn(send);
+        }
+        if let Some(last) = last {
+            last.await;
+        }
+    }
+
+    /// Waits for a connection on behalf of all who wait; for nothing where there is one.
+    async fn link(&self) -> Option<Arc<Link>> {
+        loop {
+            match self.core.living() {
+                Some(link) if link.is_connected() => return Some(link),
+                Some(_) => {}
+                None => self.renew().await,
+            }
+            if !self.core.expire() {
+                return None;
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Makes a new link, unless all who wait for it give up.
+    async fn renew(&self) {
+        let mut renewal = pin!(self.core.link());
+        loop {
+            tokio::select! {
+                biased;
+                renewed = &mut renewal => {
+                    if let Err(unopened) = renewed {
+                        let calls = std::mem::take(&mut self.core.queue().calls);
+                        calls.into_iter().for_each(|call| call.end(Err(unopened.failure())));
+                    }
+                    return;
+                }
+                () = sleep(POLL) => if !self.core.expire() { return },
+            }
+        }
+    }
+}
+
+impl Drop for Flush {
+    fn drop(&mut self) {
+        if !self.taken {
+            let calls = self.core.take();
+            calls.into_iter().for_each(|call| call.end(Err(Failure::Ended(Effect::None))));
+        }
+    }
+}
+
+/// Divides calls into batches without changing their order.
+fn batches(calls: Vec<Call>, one_by_one: bool) -> Vec<Vec<Call>> {
+    let mut batches: Vec<Vec<Call>> = Vec::new();
+    for call in calls {
+        match batches.last_mut() {
+            Some(batch)
+                if batch.len() < BATCH_SIZE && !one_by_one && !call.alone && !batch[0].alone =>
+            {
+                batch.push(call);
+            }
+            _ => batches.push(vec![call]),
+        }
+    }
+    batches
+}

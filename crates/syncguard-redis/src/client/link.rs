@@ -1,0 +1,128 @@
+//! One connection of the driver, or one for each node of a cluster.
+
+use std::time::Duration;
+
+use fred::{
+    clients::Client as Driver,
+    interfaces::{ClientLike, EventInterface},
+    types::{ClusterHash, ClusterStateChange, CustomCommand, Value, config::Server},
+};
+use tokio::{
+    sync::broadcast::{Receiver, error::TryRecvError},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Settings;
+use crate::error::{DriverError, Failure};
+
+/// How often to look whether the connection is back.
+pub(super) const POLL: Duration = Duration::from_millis(5);
+
+pub(super) struct Link {
+    driver: Driver,
+    /// The driver's own task. Ending it closes the connections.
+    task: AbortOnDropHandle<Result<(), DriverError>>,
+}
+
+/// Why a connection could not be made.
+pub(super) enum Unopened {
+    Refused(DriverError),
+    Late(Duration),
+}
+
+/// Notices whether the connections have changed since it was made.
+pub(super) struct Continuity {
+    reconnects: Receiver<Server>,
+    changes: Receiver<Vec<ClusterStateChange>>,
+}
+
+impl Link {
+    pub(super) async fn open(settings: &Settings) -> Result<Self, Unopened> {
+        let driver = settings.prepared().build().map_err(Unopened::Refused)?;
+        match timeout(settings.connect_timeout, driver.init()).await {
+            Ok(Ok(task)) => Ok(Self { driver, task: AbortOnDropHandle::new(task) }),
+            Ok(Err(error)) => Err(Unopened::Refused(error)),
+            Err(_) => Err(Unopened::Late(settings.connect_timeout)),
+        }
+    }
+
+    /// Tells whether the driver has given up, on an error that it thinks final.
+    pub(super) fn has_ended(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.driver.is_connected()
+    }
+
+    /// Waits until there is a connection, for as long as a command may take.
+    ///
+    /// A command that is given to the driver meanwhile might be carried out or not by the time that
+    /// it fails. One that waits here has certainly not been sent.
+    pub(super) async fn connected(&self, limit: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
+        while !self.is_connected() {
+            if Instant::now() >= deadline || self.has_ended() {
+                return Err(Failure::Unconnected(limit));
+            }
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// Sends a command. The first poll hands it to the driver, so that the order of the first polls is
+    /// the order on the connection.
+    pub(super) async fn send(
+        &self,
+        name: &'static str,
+        slot: ClusterHash,
+        words: Vec<Value>,
+    ) -> Result<Value, DriverError> {
+        let command = CustomCommand::new_static(name, slot, false);
+        self.driver.custom(command, words).await
+    }
+
+    pub(super) async fn send_to(
+        &self,
+        node: Server,
+        name: &'static str,
+        words: Vec<Value>,
+    ) -> Result<Value, DriverError> {
+        let command = CustomCommand::new_static(name, ClusterHash::Random, false);
+        self.driver.with_cluster_node(node).custom(command, words).await
+    }
+
+    pub(super) fn nodes(&self) -> Vec<Server> {
+        let mut nodes = self.driver.active_connections();
+        nodes.sort();
+        nodes
+    }
+
+    pub(super) fn continuity(&self) -> Continuity {
+        Continuity {
+            reconnects: self.driver.reconnect_rx(),
+            changes: self.driver.cluster_change_rx(),
+        }
+    }
+}
+
+impl Continuity {
+    /// Tells whether all that was sent since then, and answered, went over one connection.
+    ///
+    /// The driver announces a new connection, and a slot that has moved, before it writes to the new
+    /// one. So what went over another connection finds the announcement here.
+    pub(super) fn is_unbroken(&mut self) -> bool {
+        matches!(self.reconnects.try_recv(), Err(TryRecvError::Empty))
+            && matches!(self.changes.try_recv(), Err(TryRecvError::Empty))
+    }
+}
+
+impl Unopened {
+    pub(super) fn failure(&self) -> Failure {
+        match self {
+            Self::Refused(error) => Failure::connecting(error.clone()),
+            Self::Late(limit) => Failure::Unconnected(*limit),
+        }
+    }
+}

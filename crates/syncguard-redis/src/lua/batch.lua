@@ -1,0 +1,31 @@
+-- Runs several calls in one go, each as if it had been sent by itself.
+--
+-- Before this text stands the table SCRIPTS: the bodies of the scripts as functions of KEYS and ARGV.
+--
+-- KEYS    the keys of all calls, one call after the other
+-- ARGV    for each call: the number of its script, how many keys and how many arguments it has, and
+--         its arguments
+--
+-- Reply   for each call: {1, reply}, or {0, error} where its script ended with an error
+--
+-- A call that ends with an error has written nothing, and does not stop those behind it. A server that
+-- turned out to be a replica refuses every write, so that error is the reply to the whole batch: the
+-- client has to see it to look for the primary.
+
+local replies, key, arg = {}, 0, 0
+while arg < #ARGV do
+  local script, keys, arguments = SCRIPTS[tonumber(ARGV[arg + 1])], {}, {}
+  local last_key, last_arg = key + ARGV[arg + 2], arg + 3 + ARGV[arg + 3]
+  for i = key + 1, last_key do keys[i - key] = KEYS[i] end
+  for i = arg + 4, last_arg do arguments[i - arg - 3] = ARGV[i] end
+  key, arg = last_key, last_arg
+  local ok, reply = pcall(script, keys, arguments)
+  if not ok then
+    -- A table with the server's words, or the words alone, some with the line before them.
+    reply = type(reply) == 'table' and reply.err or tostring(reply)
+    reply = string.gsub(reply, '^@?user_script:%s?%d+: %-?', '')
+    if string.find(reply, '^READONLY') then return redis.error_reply(reply) end
+  end
+  replies[#replies + 1] = {ok and 1 or 0, reply}
+end
+return replies

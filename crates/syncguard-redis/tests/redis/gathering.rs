@@ -1,0 +1,192 @@
+//! Calls that are ready together.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    task::Poll,
+};
+
+use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
+use syncguard_redis::RedisBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, extended, granted, is_locked, lock_of, released, ttl},
+    proxy::{Flow, Occurrences, Proxy, Tally},
+    server::RedisServer,
+};
+use tokio::task::JoinSet;
+
+use crate::{config, connect, safe};
+
+const TASKS: usize = 64;
+
+async fn started() -> (RedisServer, Proxy, RedisBackend) {
+    let server = safe().start().await.unwrap();
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let backend = connect(&server.url_through(proxy.address())).await;
+    (server, proxy, backend)
+}
+
+fn commands(proxy: &Proxy) -> Tally {
+    proxy.tally(Flow::Requests, || Occurrences::of("\r\nEVALSHA\r\n"))
+}
+
+/// Acquires so many keys in tasks that are ready together.
+async fn acquire_all(backend: &RedisBackend, key: &str) -> Vec<AcquireOutcome> {
+    let mut tasks = JoinSet::new();
+    for task in 0..TASKS {
+        let (backend, request) = (backend.clone(), ask(&format!("{key}{task}"), LONG));
+        tasks.spawn(async move { backend.acquire(&request).await.unwrap() });
+    }
+    tasks.join_all().await
+}
+
+#[tokio::test]
+async fn calls_that_are_ready_together_are_sent_as_few_commands() {
+    let (_server, proxy, backend) = started().await;
+    acquire_all(&backend, "warm-up").await;
+    let commands = commands(&proxy);
+    let outcomes = acquire_all(&backend, "k").await;
+    for outcome in outcomes {
+        let AcquireOutcome::Granted(grant) = outcome else { panic!("{outcome:?}") };
+        assert_eq!(grant.fence.number(), 1);
+    }
+    // The first finds nothing in flight and goes out at once.
+    assert!(commands.total() <= 1 + TASKS as u64 / 16, "{}", commands.total());
+}
+
+#[tokio::test]
+async fn each_call_of_a_batch_gets_its_own_answer() {
+    let (server, proxy, backend) = started().await;
+    let [held, theirs, gone, called_off] = ["held", "theirs", "gone", "off"].map(|k| ask(k, LONG));
+    for request in [&held, &theirs, &called_off] {
+        granted(&backend, request).await;
+    }
+    server.command(&["HSET", "syncguard:hash", "a", "b"]).await.unwrap();
+    server.command(&["SET", "syncguard:nonsense", "nonsense"]).await.unwrap();
+    let [hash, nonsense, contender, fresh] =
+        ["hash", "nonsense", "theirs", "fresh"].map(|k| ask(k, LONG));
+    let commands = commands(&proxy);
+    let (hash, nonsense, contender, fresh, held_on, gone_on, off, again) = tokio::join!(
+        backend.acquire(&hash),
+        backend.acquire(&nonsense),
+        backend.acquire(&contender),
+        backend.acquire(&fresh),
+        extended(&backend, &held),
+        extended(&backend, &gone),
+        backend.abandon(called_off.lock_id, &called_off.key),
+        granted(&backend, &theirs),
+    );
+    for answer in [hash, nonsense] {
+        let error = error_of(answer, ErrorKind::Internal);
+        assert!(!error.may_have_applied(), "{error:?}");
+    }
+    let AcquireOutcome::Contended { holder: Some(holder) } = contender.unwrap() else {
+        panic!("contended by none");
+    };
+    assert_eq!(holder.fence, Some(again.fence));
+    assert!(matches!(fresh.unwrap(), AcquireOutcome::Granted(_)));
+    assert!(held_on && !gone_on);
+    off.unwrap();
+    assert!(!is_locked(&backend, "off").await);
+    // The batch, whose body the server had to be sent, and the look at the index for what is gone.
+    assert!(commands.total() <= 3, "{}", commands.total());
+    assert!(released(&backend, &held).await);
+}
+
+/// The server refuses a batch as a whole for one key that its user may not touch.
+#[tokio::test]
+async fn a_call_that_is_not_permitted_takes_no_other_with_it() {
+    let server = safe().start().await.unwrap();
+    let user = "ACL SETUSER app on >secret +@all &* ~syncguard:mine* ~syncguard:fence:syncguard:mine* \
+                ~syncguard:id:*";
+    server.command(&user.split_whitespace().collect::<Vec<_>>()).await.unwrap();
+    let url = server.url().replace("redis://", "redis://app:secret@");
+    let backend = connect(&url).await;
+    let [one, other, foreign] = ["mine1", "mine2", "foreign"].map(|key| ask(key, LONG));
+    let (one, foreign, other) =
+        tokio::join!(backend.acquire(&one), backend.acquire(&foreign), backend.acquire(&other));
+    assert!(matches!(one.unwrap(), AcquireOutcome::Granted(_)));
+    assert!(matches!(other.unwrap(), AcquireOutcome::Granted(_)));
+    let error = error_of(foreign, ErrorKind::AuthFailed);
+    assert!(!error.may_have_applied(), "{error:?}");
+}
+
+/// With a log of all commands, a server says in which order they came.
+#[tokio::test]
+async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
+    let log_all = safe().setting("slowlog-log-slower-than", "0").setting("slowlog-max-len", "2000");
+    let server = log_all.start().await.unwrap();
+    let backend = connect(&server.url()).await;
+    acquire_all(&backend, "warm-up").await;
+    let [kept, ended] = ["kept", "ended"].map(|key| ask(key, LONG));
+    granted(&backend, &kept).await;
+    granted(&backend, &ended).await;
+    let asked: Vec<_> = (0..40).map(|number| ask(&format!("new{number}"), LONG)).collect();
+    server.command(&["SLOWLOG", "RESET"]).await.unwrap();
+    let mut acquires = JoinSet::new();
+    // The first goes out at once, and all others while it is in flight.
+    for request in asked {
+        let backend = backend.clone();
+        acquires.spawn(async move { drop(backend.acquire(&request).await) });
+    }
+    let (ending, keeping) = (backend.clone(), backend.clone());
+    acquires.spawn(async move { drop(ending.release(&lock_of(&ended)).await) });
+    acquires.spawn(async move { drop(keeping.extend(&lock_of(&kept), ttl(LONG)).await) });
+    acquires.join_all().await;
+    let log = server.command(&["SLOWLOG", "GET", "2000"]).await.unwrap();
+    // The newest comes first, and the commands of a script before the script. So the last line that
+    // names a lock is the first thing that was done to it.
+    let words = log.lines().collect::<Vec<_>>();
+    let place = |name: &str| words.iter().rposition(|word| *word == name).unwrap();
+    let (kept, ended, new) =
+        (place("syncguard:kept"), place("syncguard:ended"), place("syncguard:new1"));
+    assert!(kept > ended && ended > new, "{kept} {ended} {new}");
+}
+
+/// An acquire that nobody waits for any more is not sent, once its caller has gone before its turn.
+#[tokio::test]
+async fn a_call_whose_caller_has_gone_before_it_was_sent_is_not_sent() {
+    let (server, proxy, backend) = started().await;
+    granted(&backend, &ask("warm-up", LONG)).await;
+    let commands = commands(&proxy);
+    let request = ask("job", LONG);
+    let other = ask("other", LONG);
+    {
+        let mut other = pin!(backend.acquire(&other));
+        let mut acquire = pin!(backend.acquire(&request));
+        // The other is in flight, so this one enters the queue.
+        let polled = poll_fn(|context| {
+            let pending = other.as_mut().poll(context).is_pending();
+            Poll::Ready(pending && acquire.as_mut().poll(context).is_pending())
+        });
+        assert!(polled.await, "both are dropped after their first poll");
+    }
+    granted(&backend, &other).await;
+    assert_eq!(commands.total(), 2, "the other, twice");
+    assert_eq!(server.command(&["EXISTS", "syncguard:job"]).await.unwrap(), "0");
+}
+
+#[tokio::test]
+async fn a_batch_whose_script_the_server_has_forgotten_is_sent_again() {
+    let (server, _proxy, backend) = started().await;
+    acquire_all(&backend, "a").await;
+    server.command(&["SCRIPT", "FLUSH"]).await.unwrap();
+    let outcomes = acquire_all(&backend, "b").await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, AcquireOutcome::Granted(_))));
+}
+
+/// A primary that turned into a replica: the error is not hidden within the answer of a batch, so the
+/// driver looks for the primary, and nothing is said to be certain.
+#[tokio::test]
+async fn a_batch_on_a_server_that_turned_read_only_is_unavailable() {
+    let (server, other) = (safe().start().await.unwrap(), safe().start().await.unwrap());
+    let backend = config(&server.url()).connect().await.unwrap();
+    acquire_all(&backend, "a").await;
+    let port = other.port().to_string();
+    server.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
+    let [one, two] = ["b1", "b2"].map(|key| ask(key, LONG));
+    let (one, two) = tokio::join!(backend.acquire(&one), backend.acquire(&two));
+    for answer in [one, two] {
+        error_of(answer, ErrorKind::ServiceUnavailable);
+    }
+}

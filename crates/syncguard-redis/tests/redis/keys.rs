@@ -1,0 +1,203 @@
+//! One name for one key in both languages.
+
+use std::collections::BTreeSet;
+
+use syncguard_core::{LockBackend, LockKey};
+use syncguard_redis::RedisBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, granted, is_contended, is_locked, released},
+    hostile::HOSTILE,
+    server::RedisServer,
+};
+
+use crate::{config, peer::Peer, safe};
+
+const ID: &str = "ABCDEFGHIJKLMNOPQRSTUV";
+
+/// What the two clients do with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    /// The same name in both.
+    Common,
+    /// Ours alone: the original's name is that of a neighbour's counter, and it would count there.
+    Counter,
+    /// Ours alone: the original's name is that of a lock id's index, and it would overwrite that.
+    Index,
+    /// Both refuse it: it is empty, or longer than 512 bytes.
+    Refused,
+}
+
+/// The keys that are not common, for each prefix. All others are.
+const TABLE: &[(&str, &[(&str, Name)])] = &[
+    (
+        "syncguard",
+        &[
+            ("fence:syncguard:a", Name::Counter),
+            ("fence:syncguard:fence:a", Name::Counter),
+            ("fence:syncguard:fence:syncguard:k", Name::Counter),
+            ("fence:syncguard:id:42", Name::Counter),
+            ("fence:syncguard:job", Name::Counter),
+            ("fence:syncguard:k", Name::Counter),
+        ],
+    ),
+    ("tenant", &[("fence:tenant:k", Name::Counter)]),
+    (
+        "",
+        &[
+            ("fence:a/b/c", Name::Counter),
+            ("fence:fence:a", Name::Counter),
+            ("fence:fence:job", Name::Counter),
+            ("fence:id:42", Name::Counter),
+            ("fence:payments", Name::Counter),
+            ("fence:syncguard", Name::Counter),
+            ("fence:syncguard:", Name::Counter),
+            ("fence:syncguard:a", Name::Counter),
+            ("fence:syncguard:fence:a", Name::Counter),
+            ("fence:syncguard:fence:syncguard:k", Name::Counter),
+            ("fence:syncguard:id:42", Name::Counter),
+            ("fence:syncguard:job", Name::Counter),
+            ("fence:syncguard:k", Name::Counter),
+            ("fence:syncguard2:k", Name::Counter),
+            ("fence:tenant:k", Name::Counter),
+            ("fence:other:k", Name::Counter),
+            ("fence::k", Name::Counter),
+            ("fence:fence:k", Name::Counter),
+        ],
+    ),
+];
+
+/// Whatever the prefix.
+const INDEXES: [&str; 2] = ["id:abcdefghijklmnopqrstuv", "id:A-_0123456789abcdefghi"];
+
+fn expected(prefix: &str, text: &str) -> Name {
+    if text.is_empty() || text.len() > 512 {
+        return Name::Refused;
+    }
+    if INDEXES.contains(&text) {
+        return Name::Index;
+    }
+    let (_, table) = TABLE.iter().find(|(listed, _)| *listed == prefix).unwrap();
+    table.iter().find(|(key, _)| *key == text).map_or(Name::Common, |(_, name)| *name)
+}
+
+/// One lock for both: what either holds is refused to the other, and the fences count on.
+async fn common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+    let theirs_first = theirs.acquire(key, ID).await.unwrap().unwrap();
+    assert!(is_contended(ours, key).await, "{key:?} is theirs");
+    let found = ours.lookup(&LockKey::new(key).unwrap().into()).await.unwrap().unwrap();
+    assert_eq!((found.lock_id.as_str(), found.key.as_str()), (ID, key));
+    assert!(theirs.release(ID).await);
+    let request = ask(key, LONG);
+    assert_eq!(granted(ours, &request).await.fence.number(), theirs_first + 1, "{key:?}");
+    assert_eq!(theirs.acquire(key, ID).await, Ok(None), "{key:?} is ours");
+    assert!(released(ours, &request).await);
+}
+
+/// Our lock has a name of its own, beside which the neighbour works.
+async fn beside_its_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+    let counter = theirs.name(key);
+    // Without its prefix: the key whose counter has this name.
+    let neighbour = counter.strip_prefix(&theirs.name("fence:")).unwrap();
+    let neighbour = neighbour.strip_prefix(&theirs.name("")).unwrap();
+    // The original counts for the neighbour there, so a lock of its own cannot stand there as well.
+    theirs.call(&["DEL", &counter, &theirs.name(neighbour)]).await.unwrap();
+    let fence = theirs.acquire(neighbour, ID).await.unwrap().unwrap();
+    assert!(theirs.release(ID).await);
+    assert_eq!(theirs.call(&["GET", &counter]).await, Ok(Some(fence.to_string())), "{key:?}");
+    assert!(theirs.acquire(key, ID).await.is_err(), "a number is no record: {key:?}");
+    let request = ask(key, LONG);
+    granted(ours, &request).await;
+    assert_eq!(theirs.call(&["GET", &counter]).await, Ok(Some(fence.to_string())), "{key:?}");
+    assert_eq!(theirs.acquire(neighbour, ID).await, Ok(Some(fence + 1)));
+    assert!(theirs.release(ID).await && released(ours, &request).await);
+}
+
+/// Our lock has a name of its own, beside which the index of that id works.
+async fn beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+    let (index, id) = (theirs.name(key), key.strip_prefix("id:").unwrap());
+    // The original, holding this key, loses it as soon as a lock is granted under that id.
+    theirs.acquire(key, ID).await.unwrap().unwrap();
+    theirs.acquire("another", id).await.unwrap().unwrap();
+    let name = theirs.name("another");
+    assert_eq!(theirs.call(&["GET", &index]).await, Ok(Some(name.clone())), "{key:?} is gone");
+    let request = ask(key, LONG);
+    granted(ours, &request).await;
+    assert_eq!(theirs.call(&["GET", &index]).await, Ok(Some(name)), "{key:?}");
+    assert!(theirs.release(id).await && is_locked(ours, key).await);
+    assert!(released(ours, &request).await);
+    theirs.call(&["DEL", &theirs.name(&format!("id:{ID}"))]).await.unwrap();
+}
+
+async fn with_prefix(server: &RedisServer, prefix: &'static str) {
+    let ours = config(&server.url()).prefix(prefix).connect().await.unwrap();
+    let mut theirs = Peer::connect(server, prefix).await;
+    let mut seen = BTreeSet::new();
+    for text in HOSTILE {
+        let name = expected(prefix, text);
+        if name == Name::Refused {
+            assert!(LockKey::new(text).is_err(), "{text:?}");
+            continue;
+        }
+        // In normal form, as the original has it before it derives a name.
+        let key = LockKey::new(text).unwrap();
+        let key = key.as_str();
+        if !seen.insert(key.to_owned()) {
+            continue;
+        }
+        match name {
+            Name::Common => common(&ours, &mut theirs, key).await,
+            Name::Counter => beside_its_counter(&ours, &mut theirs, key).await,
+            Name::Index => beside_an_index(&ours, &mut theirs, key).await,
+            Name::Refused => unreachable!(),
+        }
+    }
+    assert!(seen.len() >= 60, "{}", seen.len());
+}
+
+#[tokio::test]
+async fn hostile_keys_have_the_original_s_names_or_ours_alone_under_the_default_prefix() {
+    with_prefix(&safe().start().await.unwrap(), "syncguard").await;
+}
+
+#[tokio::test]
+async fn hostile_keys_have_the_original_s_names_or_ours_alone_under_another_prefix() {
+    with_prefix(&safe().start().await.unwrap(), "tenant").await;
+}
+
+#[tokio::test]
+async fn hostile_keys_have_the_original_s_names_or_ours_alone_without_a_prefix() {
+    with_prefix(&safe().start().await.unwrap(), "").await;
+}
+
+/// Equal text, normalised: what the original computed is recorded, and both sides of a pair are here.
+#[tokio::test]
+async fn text_that_is_equal_in_normal_form_is_one_key() {
+    let server = safe().start().await.unwrap();
+    let ours = crate::connect(&server.url()).await;
+    let mut theirs = Peer::connect(&server, "syncguard").await;
+    for (written, normal) in [
+        ("cafe\u{301}", "café"),
+        ("\u{212b}", "Å"),
+        ("\u{1112}\u{1161}\u{11ab}", "한"),
+        ("\u{308}\u{301}", "\u{344}"),
+    ] {
+        let (theirs_as, ours_as) = (LockKey::new(normal).unwrap(), written);
+        theirs.acquire(theirs_as.as_str(), ID).await.unwrap().unwrap();
+        assert!(is_contended(&ours, ours_as).await, "{written:?}");
+        assert!(theirs.release(ID).await);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_begin_like_derived_names_are_listed() {
+    let server = safe().start().await.unwrap();
+    let ours = crate::connect(&server.url()).await;
+    let keys = ["id:42", "fence:payments", "fence:syncguard:k", INDEXES[0], "plain"];
+    for key in keys {
+        granted(&ours, &ask(key, LONG)).await;
+    }
+    for (prefix, count) in [("", 5), ("id:", 2), ("fence:", 2), ("fence:p", 1), ("id:4", 1)] {
+        let page = ours.list(&syncguard_core::ListRequest::new(prefix)).await.unwrap();
+        assert_eq!(page.locks.len(), count, "{prefix:?}: {page:?}");
+    }
+}

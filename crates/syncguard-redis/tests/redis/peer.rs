@@ -1,0 +1,88 @@
+//! A client as the TypeScript SyncGuard is one, written after the stored formats alone: it shares no code
+//! with the backend.
+
+use syncguard_tests::server::RedisServer;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+};
+
+/// Grants a lock if there is no live record, and counts the fence up.
+const ACQUIRE: &str = r"
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    local stored = redis.call('GET', KEYS[1])
+    if stored and cjson.decode(stored).expiresAtMs > now - 1000 then return 'contended' end
+    local fence = string.format('%015d', redis.call('INCR', KEYS[2]))
+    local record = {lockId = ARGV[1], expiresAtMs = now + ARGV[2], acquiredAtMs = now, key = ARGV[3],
+      fence = fence}
+    redis.call('SET', KEYS[1], cjson.encode(record), 'PX', ARGV[2])
+    redis.call('SET', KEYS[3], KEYS[1], 'PX', ARGV[2])
+    return fence";
+
+/// Releases a lock if it is the id's. It publishes nothing.
+const RELEASE: &str = r"
+    local name = redis.call('GET', KEYS[1])
+    if not name then return 'absent' end
+    local stored = redis.call('GET', name)
+    if not stored or cjson.decode(stored).lockId ~= ARGV[1] then return 'absent' end
+    redis.call('DEL', name, KEYS[1])
+    return 'released'";
+
+pub(crate) struct Peer {
+    connection: BufReader<TcpStream>,
+    /// Without colons at its end.
+    prefix: &'static str,
+}
+
+impl Peer {
+    pub(crate) async fn connect(server: &RedisServer, prefix: &'static str) -> Self {
+        let connection = BufReader::new(TcpStream::connect(server.address()).await.unwrap());
+        Self { connection, prefix }
+    }
+
+    /// Joins the prefix and a text that is in normal form, and short enough for no hash.
+    pub(crate) fn name(&self, text: &str) -> String {
+        match self.prefix {
+            "" => text.to_owned(),
+            prefix => format!("{prefix}:{text}"),
+        }
+    }
+
+    /// Returns the fence, or the error that the server replied.
+    pub(crate) async fn acquire(&mut self, key: &str, id: &str) -> Result<Option<u64>, String> {
+        let lock = self.name(key);
+        let (fence, index) = (self.name(&format!("fence:{lock}")), self.name(&format!("id:{id}")));
+        let words = ["EVAL", ACQUIRE, "3", &lock, &fence, &index, id, "60000", key];
+        let reply = self.call(&words).await?.unwrap();
+        Ok((reply != "contended").then(|| reply.parse().unwrap()))
+    }
+
+    pub(crate) async fn release(&mut self, id: &str) -> bool {
+        let index = self.name(&format!("id:{id}"));
+        let reply = self.call(&["EVAL", RELEASE, "1", &index, id]).await.unwrap();
+        reply.unwrap() == "released"
+    }
+
+    /// Sends a command and returns its reply, which is no array.
+    pub(crate) async fn call(&mut self, words: &[&str]) -> Result<Option<String>, String> {
+        let words: Vec<_> =
+            words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        let request = format!("*{}\r\n{}", words.len(), words.concat());
+        self.connection.write_all(request.as_bytes()).await.unwrap();
+        let mut line = String::new();
+        self.connection.read_line(&mut line).await.unwrap();
+        let line = line.trim_end();
+        match line.split_at(1) {
+            ("-", error) => Err(error.to_owned()),
+            ("$", "-1") => Ok(None),
+            ("$", length) => {
+                let mut text = vec![0; length.parse::<usize>().unwrap() + 2];
+                self.connection.read_exact(&mut text).await.unwrap();
+                text.truncate(text.len() - 2);
+                Ok(Some(String::from_utf8(text).unwrap()))
+            }
+            (_, value) => Ok(Some(value.to_owned())),
+        }
+    }
+}

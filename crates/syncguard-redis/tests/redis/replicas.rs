@@ -1,0 +1,174 @@
+//! Grants that are stored, and then cannot be confirmed by replicas.
+
+use std::time::Duration;
+
+use syncguard_core::{Error, ErrorKind, LockBackend, SyncGuard};
+use syncguard_redis::RedisBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, eventually, is_locked, ttl},
+    proxy::Proxy,
+    server::RedisServer,
+};
+
+use crate::{config, safe};
+
+const COMMAND: Duration = Duration::from_secs(3);
+const REPLICAS: Duration = Duration::from_millis(2_500);
+
+/// A server without replicas, whose user may do everything. So a grant that waits for one is stored, and
+/// the connection then waits for as long as it may.
+async fn started() -> (RedisServer, Proxy, String) {
+    let server = safe().start().await.unwrap();
+    allow(&server, "+@all").await;
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let url = server.url_through(proxy.address()).replace("redis://", "redis://app:secret@");
+    (server, proxy, url)
+}
+
+async fn allow(server: &RedisServer, rights: &str) {
+    let user = ["ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", rights];
+    server.command(&user).await.unwrap();
+}
+
+async fn waiting(url: &str, replicas: Duration) -> RedisBackend {
+    let config = config(url).command_timeout(COMMAND).connect_timeout(COMMAND);
+    config.wait_for_replicas(1, replicas).connect().await.unwrap()
+}
+
+async fn stored(server: &RedisServer) -> bool {
+    server.command(&["EXISTS", "syncguard:job"]).await.unwrap() == "1"
+}
+
+/// Waits until the grant is stored and the connection waits for replicas.
+async fn between(server: &RedisServer) {
+    eventually("the grant is stored and waited for", async || {
+        stored(server).await
+            && server.command(&["CLIENT", "LIST"]).await.unwrap().contains("cmd=wait")
+    })
+    .await;
+}
+
+fn uncounted(error: &Error) {
+    assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error:?}");
+    assert!(error.to_string().contains("unknown how many replicas"), "{error}");
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_wait_is_refused_on_connecting() {
+    let (server, _proxy, url) = started().await;
+    allow(&server, "-wait").await;
+    let waits = config(&url).wait_for_replicas(1, REPLICAS);
+    let error = error_of(waits.connect().await, ErrorKind::AuthFailed);
+    assert!(error.to_string().contains("NOPERM"), "{error}");
+    config(&url).connect().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_grant_that_may_not_be_waited_for_is_given_back() {
+    let (server, _proxy, url) = started().await;
+    let backend = waiting(&url, REPLICAS).await;
+    allow(&server, "-wait").await;
+    let request = ask("job", LONG);
+    let error = backend.acquire(&request).await.unwrap_err();
+    uncounted(&error);
+    let granted = server.command(&["GET", "syncguard:fence:syncguard:job"]).await.unwrap();
+    assert_eq!(granted, "1", "it was granted");
+    assert!(!error.may_have_applied() && !stored(&server).await, "and given back");
+}
+
+#[tokio::test]
+async fn a_grant_that_can_neither_be_counted_nor_given_back_is_in_doubt() {
+    let (server, _proxy, url) = started().await;
+    let backend = waiting(&url, REPLICAS).await;
+    allow(&server, "-wait").await;
+    allow(&server, "-del").await;
+    let error = backend.acquire(&ask("job", LONG)).await.unwrap_err();
+    uncounted(&error);
+    assert!(stored(&server).await, "it is still stored");
+    assert!(error.may_have_applied(), "{error:?}");
+}
+
+/// The lock layer asks again, and then abandons the id, which frees the key as soon as it gets through.
+#[tokio::test]
+async fn a_lock_whose_grant_is_in_doubt_is_free_long_before_its_ttl() {
+    let (server, proxy, url) = started().await;
+    let locks = SyncGuard::new(waiting(&url, REPLICAS).await);
+    let attempt = tokio::spawn(locks.lock("job").ttl(ttl(LONG)).try_acquire());
+    between(&server).await;
+    proxy.refuse().await;
+    assert!(proxy.cut_all().await > 0, "it is cut");
+    assert!(attempt.await.unwrap().is_err());
+    assert!(stored(&server).await, "it is still stored");
+    proxy.admit().await.unwrap();
+    eventually("the key is free", async || !stored(&server).await).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_cut_between_the_grant_and_the_count_leaves_no_lock() {
+    let (server, proxy, url) = started().await;
+    let backend = waiting(&url, REPLICAS).await;
+    let caller = backend.clone();
+    let acquire = tokio::spawn(async move { caller.acquire(&ask("job", LONG)).await });
+    between(&server).await;
+    assert!(proxy.cut_all().await > 0, "it is cut");
+    let error = acquire.await.unwrap().unwrap_err();
+    assert!(error.may_have_applied() || !stored(&server).await, "{error:?}");
+}
+
+/// The answer to the grant has come; only the count is missing when the connection goes for good.
+#[tokio::test]
+async fn without_a_connection_to_give_it_back_a_grant_is_in_doubt_and_free_soon() {
+    let (server, proxy, url) = started().await;
+    let backend = waiting(&url, REPLICAS).await;
+    let (caller, request) = (backend.clone(), ask("job", LONG));
+    let asked = request.clone();
+    let acquire = tokio::spawn(async move { caller.acquire(&asked).await });
+    between(&server).await;
+    proxy.refuse().await;
+    assert!(proxy.cut_all().await > 0, "it is cut");
+    let error = acquire.await.unwrap().unwrap_err();
+    assert!(stored(&server).await, "it is still stored");
+    assert!(error.may_have_applied(), "{error:?}");
+    proxy.admit().await.unwrap();
+    eventually("the lock layer's clean-up is answered", async || {
+        backend.abandon(request.lock_id, &request.key).await.is_ok()
+    })
+    .await;
+    assert!(!stored(&server).await);
+}
+
+/// A server that does not answer the count within the command timeout.
+#[tokio::test]
+async fn a_count_that_is_not_answered_in_time_leaves_a_doubt() {
+    let (server, _proxy, url) = started().await;
+    let backend = waiting(&url, REPLICAS).await;
+    let (caller, request) = (backend.clone(), ask("job", LONG));
+    let asked = request.clone();
+    let acquire = tokio::spawn(async move { caller.acquire(&asked).await });
+    between(&server).await;
+    server.pause().unwrap();
+    let error = acquire.await.unwrap().unwrap_err();
+    server.resume().unwrap();
+    assert!(error.may_have_applied(), "{error:?}");
+    eventually("it is called off", async || {
+        backend.abandon(request.lock_id, &request.key).await.is_ok()
+    })
+    .await;
+    assert!(!is_locked(&backend, "job").await);
+}
+
+#[tokio::test]
+async fn an_extend_that_cannot_be_counted_may_have_applied() {
+    let (server, _proxy, url) = started().await;
+    let plain = config(&url).connect().await.unwrap();
+    let backend = waiting(&url, Duration::from_millis(50)).await;
+    let request = ask("job", LONG);
+    syncguard_tests::asking::granted(&plain, &request).await;
+    let lock = syncguard_tests::asking::lock_of(&request);
+    allow(&server, "-wait").await;
+    let error = backend.extend(&lock, ttl(2 * LONG)).await.unwrap_err();
+    uncounted(&error);
+    let left: u64 = server.command(&["PTTL", "syncguard:job"]).await.unwrap().parse().unwrap();
+    assert!(left > 65_000, "it was extended: {left}");
+    assert!(error.may_have_applied(), "{error:?}");
+}

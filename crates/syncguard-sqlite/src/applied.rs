@@ -1,0 +1,166 @@
+//! Tests that an error which says "not applied" is true.
+//!
+//! Each fault strikes the statement that grants, as late as SQLite lets it.
+
+use std::{path::PathBuf, sync::Arc};
+
+use sqlx::{
+    ConnectOptions, Row,
+    sqlite::{SqliteConnectOptions, SqliteConnection},
+};
+use syncguard_core::{AcquireOutcome, AcquireRequest, Error, LockId, LockKey, Operation, Ttl};
+use tempfile::TempDir;
+
+use crate::{
+    SqliteConfig, acquire,
+    config::Target,
+    error::{Effect, Failure},
+    statement::Statement,
+    store::Store,
+    turn::Rank,
+    worker::{Ticket, Worker},
+};
+
+struct Scene {
+    directory: TempDir,
+    foreign: SqliteConnection,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("locks.db");
+        let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+        Self { directory, foreign: options.connect().await.unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("locks.db")
+    }
+
+    async fn store(&self) -> Store {
+        Store::open(Target::try_from(SqliteConfig::new(self.path())).unwrap()).await.unwrap()
+    }
+
+    async fn run(&mut self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&mut self.foreign).await.unwrap();
+    }
+
+    async fn is_stored(&mut self, request: &AcquireRequest) -> bool {
+        let query = sqlx::query("SELECT count(*) FROM syncguard_locks WHERE lock_id = ?");
+        let query = query.bind(request.lock_id.as_str().to_owned());
+        let count: i64 = query.fetch_one(&mut self.foreign).await.unwrap().get(0);
+        count > 0
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        failure.into_error(Operation::Acquire, &self.path())
+    }
+}
+
+fn request(key: &str) -> AcquireRequest {
+    AcquireRequest::new(LockKey::new(key).unwrap(), LockId::mint().unwrap(), Ttl::default())
+}
+
+async fn ask(store: &Store, request: &AcquireRequest) -> Result<AcquireOutcome, Failure> {
+    acquire::acquire(store, &Ticket::new(Rank::Other), request).await
+}
+
+#[tokio::test]
+async fn an_error_of_a_trigger_or_of_the_commit_is_not_called_unapplied_where_the_grant_stands() {
+    const CHILD: &str = "
+        CREATE TABLE parent (id INTEGER PRIMARY KEY);
+        CREATE TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+        CREATE TRIGGER planted AFTER INSERT ON syncguard_locks
+            BEGIN INSERT INTO child VALUES (7); END";
+    const ABORT: &str = "CREATE TRIGGER planted AFTER INSERT ON syncguard_locks
+        BEGIN SELECT RAISE(ABORT, 'planted'); END";
+    const FAIL: &str = "CREATE TRIGGER planted AFTER INSERT ON syncguard_locks
+        BEGIN SELECT RAISE(FAIL, 'planted'); END";
+    const ROLLBACK: &str = "CREATE TRIGGER planted AFTER INSERT ON syncguard_locks
+        BEGIN SELECT RAISE(ROLLBACK, 'planted'); END";
+    let mut kept = 0;
+    for fault in [CHILD, ABORT, FAIL, ROLLBACK] {
+        let mut scene = Scene::new().await;
+        let store = scene.store().await;
+        scene.run(fault).await;
+        let request = request("key");
+        let failure = ask(&store, &request).await.expect_err("the fault did not strike");
+        let stored = scene.is_stored(&request).await;
+        let error = scene.error(failure);
+        assert!(error.may_have_applied() || !stored, "{error}");
+        kept += u32::from(stored);
+    }
+    assert_eq!(kept, 1, "FAIL alone keeps what the statement did");
+}
+
+#[tokio::test]
+async fn a_full_disk_is_not_called_unapplied_where_the_grant_stands() {
+    let mut scene = Scene::new().await;
+    let store = scene.store().await;
+    let ticket = Ticket::new(Rank::Other);
+    store.writer.rows(Statement::new("PRAGMA max_page_count = 1"), &ticket).await.unwrap();
+    let mut failed = 0;
+    for number in 0..400 {
+        let request = request(&format!("{number}{}", "x".repeat(400)));
+        if let Err(failure) = ask(&store, &request).await {
+            let stored = scene.is_stored(&request).await;
+            let error = scene.error(failure);
+            assert!(error.may_have_applied() || !stored, "{error}");
+            failed += 1;
+            break;
+        }
+    }
+    assert_eq!(failed, 1, "the disk was never full");
+}
+
+#[tokio::test]
+async fn a_commit_that_met_a_reader_left_nothing() {
+    let mut scene = Scene::new().await;
+    drop(scene.store().await);
+    // Without a write-ahead log, as on a file system without shared memory, a commit waits for
+    // readers.
+    let mode = async |scene: &mut Scene| -> String {
+        let query = sqlx::query("PRAGMA journal_mode = DELETE");
+        query.fetch_one(&mut scene.foreign).await.map_or_else(|_| String::new(), |row| row.get(0))
+    };
+    // The connections of the store are closed by threads of their own.
+    while mode(&mut scene).await != "delete" {
+        tokio::task::yield_now().await;
+    }
+    scene.run("BEGIN; SELECT * FROM syncguard_locks").await;
+    let mut writer = SqliteConnectOptions::new().filename(scene.path()).connect().await.unwrap();
+    sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut writer).await.unwrap();
+    let request = request("key");
+    let statement = Statement::new(include_str!("sql/acquire.sql"))
+        .text(request.key.as_str())
+        .text(request.lock_id.as_str())
+        .text_or_null(None)
+        .integer(30_000)
+        .integer(1_000)
+        .integer(1_000_000);
+    let source = statement.run(&mut writer).await.expect_err("the reader was not in the way");
+    let failure = Failure::Driver(source, Effect::Unknown);
+    assert!(failure.is_busy(), "{failure}");
+    assert!(!scene.error(failure).may_have_applied());
+    scene.run("COMMIT").await;
+    assert!(!scene.is_stored(&request).await);
+}
+
+#[tokio::test]
+async fn a_request_that_fails_after_its_grant_may_have_applied() {
+    let mut scene = Scene::new().await;
+    let worker = Worker::start().unwrap();
+    let store = Arc::new(scene.store().await);
+    let request = request("key");
+    let asked = request.clone();
+    let granted_then_panics = worker.call(Rank::Other, |ticket| async move {
+        let _ = acquire::acquire(&store, &ticket, &asked).await?;
+        panic!("a planted panic");
+        #[expect(unreachable_code, reason = "it names the type of the outcome")]
+        Ok(())
+    });
+    let failure = granted_then_panics.await.unwrap_err();
+    assert!(scene.is_stored(&request).await, "the fault struck too early");
+    assert!(scene.error(failure).may_have_applied());
+}

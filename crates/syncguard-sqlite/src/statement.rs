@@ -1,0 +1,51 @@
+//! Statements.
+
+use sqlx::{
+    Arguments, Encode, Sqlite, Type,
+    sqlite::{SqliteArguments, SqliteConnection, SqliteRow},
+};
+
+/// A statement with its values.
+pub(crate) struct Statement {
+    sql: &'static str,
+    values: SqliteArguments,
+}
+
+impl Statement {
+    pub(crate) fn new(sql: &'static str) -> Self {
+        Self { sql, values: SqliteArguments::default() }
+    }
+
+    /// Gives the next parameter a text.
+    pub(crate) fn text(self, text: &str) -> Self {
+        self.text_or_null(Some(text))
+    }
+
+    /// Gives the next parameter a text or NULL.
+    pub(crate) fn text_or_null(self, text: Option<&str>) -> Self {
+        self.value(text.map(str::to_owned))
+    }
+
+    /// Gives the next parameter an integer.
+    pub(crate) fn integer(self, integer: i64) -> Self {
+        self.value(integer)
+    }
+
+    fn value(mut self, value: impl Encode<'static, Sqlite> + Type<Sqlite>) -> Self {
+        // Only types of one's own can refuse to be encoded, never texts and integers.
+        let _ = self.values.add(value);
+        self
+    }
+
+    /// Runs to the end.
+    ///
+    /// Never by `fetch_one` or `fetch_optional`: a statement commits after its last row, but these
+    /// leave it after the first one. The driver then ignores whether the commit, which has become
+    /// part of resetting the statement, went through.
+    pub(crate) async fn run(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
+        sqlx::query_with(self.sql, self.values.clone()).fetch_all(connection).await
+    }
+}

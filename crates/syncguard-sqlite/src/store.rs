@@ -1,0 +1,37 @@
+//! What the operations work with.
+
+use std::{path::PathBuf, sync::Arc};
+
+use crate::{
+    config::Target,
+    connection::{Lane, Role},
+    drift::Drift,
+    error::Failure,
+    turn::Turns,
+    wait::Watch,
+};
+
+/// The connections to one file.
+pub(crate) struct Store {
+    pub(crate) path: PathBuf,
+    pub(crate) writer: Lane,
+    pub(crate) releaser: Lane,
+    pub(crate) reader: Lane,
+    pub(crate) watch: Watch,
+    pub(crate) drift: Drift,
+}
+
+impl Store {
+    pub(crate) async fn open(target: Target) -> Result<Self, Failure> {
+        let target = Arc::new(target);
+        let writes = Arc::new(Turns::default());
+        Ok(Self {
+            path: target.path.clone(),
+            writer: Lane::open(&target, Role::Durable, writes.clone()).await?,
+            releaser: Lane::open(&target, Role::Prompt, writes).await?,
+            reader: Lane::open(&target, Role::Read, Arc::default()).await?,
+            watch: Watch::default(),
+            drift: Drift::default(),
+        })
+    }
+}

@@ -1,0 +1,250 @@
+//! Guards that outlive runtimes, and callers outside of them. In real time: a runtime that is shut
+//! down or that nothing drives has no clock to jump.
+
+use std::{
+    pin::pin,
+    sync::{Arc, Mutex, mpsc},
+    task::{Context, Poll, Wake, Waker},
+};
+
+use syncguard_core::{
+    Error, ErrorKind, LockBackend, LockGuard, Operation, ReleaseOutcome, Renew, Retry, SyncGuard,
+    SyncGuardBuilder,
+};
+use syncguard_memory::MemoryBackend;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::yield_now,
+    time::sleep,
+};
+
+use super::{
+    drained, error_of, key,
+    store::Watched,
+    time::{millis, secs},
+};
+
+type Store = Watched<MemoryBackend>;
+
+fn single() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+fn multi() -> Runtime {
+    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+}
+
+fn store() -> Store {
+    Watched::new(MemoryBackend::new())
+}
+
+/// Sends a message for each wake-up.
+struct Woken(mpsc::Sender<()>);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        let _ = self.0.send(());
+    }
+}
+
+/// Drives a future on this thread, outside every runtime.
+fn drive<F: Future>(future: F) -> F::Output {
+    assert!(tokio::runtime::Handle::try_current().is_err());
+    let (sender, woken) = mpsc::channel();
+    let waker = Waker::from(Arc::new(Woken(sender)));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => woken.recv().unwrap(),
+        }
+    }
+}
+
+fn is_locked(store: &Store) -> bool {
+    drive(store.is_locked(&key("k"))).unwrap()
+}
+
+/// Notes what is reported.
+fn reporting(store: &Store) -> (SyncGuardBuilder, Arc<Mutex<Vec<ErrorKind>>>) {
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let heard = reports.clone();
+    let note = move |error: &Error| heard.lock().unwrap().push(error.kind());
+    (SyncGuard::builder(store.clone()).on_release_error(note), reports)
+}
+
+/// Acquires a lock on a runtime that has gone when this returns.
+fn orphaned(locks: &SyncGuard, runtime: fn() -> Runtime, renew: Renew) -> LockGuard {
+    runtime().block_on(locks.lock("k").renew(renew).acquire()).unwrap()
+}
+
+#[test]
+fn a_guard_whose_runtime_was_shut_down_is_used_and_released_on_another() {
+    for runtime in [single, multi] {
+        let store = store();
+        let locks = SyncGuard::new(store.clone());
+        let guard = orphaned(&locks, runtime, Renew::Never);
+        store.delay(Operation::Extend, millis(5));
+        store.delay(Operation::Release, millis(5));
+        single().block_on(async {
+            let lease = guard.lease();
+            let loss = tokio::spawn(async move { lease.lost().await });
+            guard.extend(secs(60)).await.unwrap();
+            assert!(guard.remaining() > secs(40) && !loss.is_finished());
+            assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::Released);
+            loss.await.unwrap();
+        });
+        assert!(!is_locked(&store));
+    }
+}
+
+#[test]
+fn a_lease_whose_runtime_was_shut_down_is_renewed_on_the_one_that_uses_it() {
+    for runtime in [single, multi] {
+        let store = store();
+        let locks = SyncGuard::new(store.clone());
+        let guard = orphaned(&locks, runtime, Renew::Every(millis(5)));
+        let before = store.sent(Operation::Extend).len();
+        single().block_on(async {
+            assert!(guard.is_valid());
+            while store.sent(Operation::Extend).len() < before + 3 {
+                sleep(millis(1)).await;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_guard_whose_runtime_was_shut_down_is_released_by_a_drop_on_another() {
+    for runtime in [single, multi] {
+        let store = store();
+        let (builder, reports) = reporting(&store);
+        let locks = builder.build();
+        let guard = orphaned(&locks, runtime, Renew::Auto);
+        single().block_on(async {
+            drop(guard);
+            drained(&locks).await;
+        });
+        assert!(!is_locked(&store));
+        assert_eq!(*reports.lock().unwrap(), []);
+    }
+}
+
+#[test]
+fn a_release_moves_to_the_lock_s_own_runtime_when_that_of_the_drop_is_shut_down() {
+    let (home, store) = (single(), store());
+    let (builder, reports) = reporting(&store);
+    let locks = builder.build();
+    let guard = home.block_on(locks.lock("k").acquire()).unwrap();
+    store.delay(Operation::Release, millis(10));
+    single().block_on(async {
+        drop(guard);
+        while store.on_their_way(Operation::Release) == 0 {
+            yield_now().await;
+        }
+    });
+    assert!(is_locked(&store), "its runtime was shut down before the release reached the store");
+    home.block_on(drained(&locks));
+    assert!(!is_locked(&store));
+    assert_eq!(*reports.lock().unwrap(), []);
+}
+
+#[test]
+fn a_guard_that_no_live_runtime_has_is_reported_and_left_to_its_ttl() {
+    let store = store();
+    let (builder, reports) = reporting(&store);
+    let guard = orphaned(&builder.build(), single, Renew::Never);
+    drop(guard);
+    assert!(is_locked(&store));
+    assert_eq!(*reports.lock().unwrap(), [ErrorKind::Aborted]);
+}
+
+/// The case that the documentation of the guard names.
+#[test]
+fn a_guard_that_is_dropped_while_nothing_drives_its_runtime_is_reported_when_that_is_shut_down() {
+    let (idle, store) = (single(), store());
+    let (builder, reports) = reporting(&store);
+    let guard = idle.block_on(builder.build().lock("k").acquire()).unwrap();
+    drop(guard);
+    assert!(is_locked(&store) && reports.lock().unwrap().is_empty());
+    drop(idle);
+    assert!(is_locked(&store));
+    assert_eq!(*reports.lock().unwrap(), [ErrorKind::Aborted]);
+}
+
+#[test]
+fn a_configured_runtime_releases_a_guard_that_is_dropped_while_nothing_drives_its_own() {
+    let (background, idle, store) = (multi(), single(), store());
+    let (builder, reports) = reporting(&store);
+    let locks = builder.runtime(background.handle().clone()).build();
+    let guard = idle.block_on(locks.lock("k").acquire()).unwrap();
+    drop(guard);
+    drive(drained(&locks));
+    assert!(!is_locked(&store));
+    assert_eq!(*reports.lock().unwrap(), []);
+}
+
+#[test]
+fn with_a_configured_runtime_locks_are_used_outside_every_runtime() {
+    let (background, store) = (multi(), store());
+    store.delay(Operation::Acquire, millis(5));
+    store.delay(Operation::Release, millis(5));
+    let locks = SyncGuard::builder(store.clone()).runtime(background.handle().clone()).build();
+    let guard = drive(locks.lock("k").acquire()).unwrap();
+    let refused =
+        drive(locks.lock("k").retry(Retry::fixed(millis(1)).limit(3)).wait(secs(60)).acquire());
+    error_of(refused, ErrorKind::AcquisitionTimeout);
+    let number = drive(locks.lock("other").run(async |lease| lease.fence().unwrap().number()));
+    assert_eq!(number.unwrap(), 1);
+    drive(guard.extend(secs(2))).unwrap();
+    drive(guard.lost());
+    assert!(!guard.is_valid());
+    drop(guard);
+    let guard = drive(locks.lock("k").wait(secs(60)).acquire()).unwrap();
+    assert_eq!(drive(guard.release()).unwrap(), ReleaseOutcome::Released);
+    assert!(!is_locked(&store));
+}
+
+#[test]
+fn without_any_runtime_an_acquire_is_a_typed_error_and_a_question_is_answered() {
+    let locks = SyncGuard::new(store());
+    let error = error_of(drive(locks.lock("k").acquire()), ErrorKind::Internal);
+    assert!(!error.may_have_applied() && error.to_string().contains("no runtime"), "{error}");
+    assert!(!drive(locks.is_locked("k")).unwrap());
+}
+
+#[test]
+fn where_the_configured_runtime_was_shut_down_that_of_the_caller_takes_its_place() {
+    for runtime in [single, multi] {
+        let (background, store) = (runtime(), store());
+        let locks = SyncGuard::builder(store.clone()).runtime(background.handle().clone()).build();
+        let guard = drive(locks.lock("k").acquire()).unwrap();
+        drop(background);
+        let error = error_of(drive(locks.lock("k").acquire()), ErrorKind::Internal);
+        assert!(error.to_string().contains("was shut down"), "{error}");
+        single().block_on(async {
+            guard.extend(secs(30)).await.unwrap();
+            drop(guard);
+            let guard = locks.lock("k").acquire().await.unwrap();
+            assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::Released);
+        });
+    }
+}
+
+#[test]
+fn a_lease_whose_runtime_was_shut_down_is_lost_in_time_outside_every_runtime() {
+    let locks = SyncGuard::new(store());
+    let guard = single().block_on(locks.lock("k").ttl(millis(200)).acquire()).unwrap();
+    drive(guard.lost());
+    assert!(!guard.is_valid());
+    error_of(drive(guard.extend(secs(1))), ErrorKind::Lost);
+}
+
+#[test]
+fn a_guard_whose_runtime_was_shut_down_is_released_outside_every_runtime() {
+    let store = store();
+    let locks = SyncGuard::new(store.clone());
+    let guard = orphaned(&locks, single, Renew::Never);
+    assert_eq!(drive(guard.release()).unwrap(), ReleaseOutcome::Released);
+    assert!(!is_locked(&store));
+}

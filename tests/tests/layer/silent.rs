@@ -1,0 +1,98 @@
+//! Waiting for a holder that notifies no one of its release.
+
+use std::future::pending;
+
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, LockBackend,
+    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Retry, SyncGuard,
+    Ttl,
+};
+use tokio::time::sleep;
+
+use super::{
+    LONG, World, error_of,
+    store::Watched,
+    time::{TICK, assert_at, millis, secs},
+};
+
+/// A store whose holders are all clients that release without a notification.
+struct Quiet<B>(B);
+
+impl<B: LockBackend> LockBackend for Quiet<B> {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+        Ok(match self.0.acquire(request).await? {
+            AcquireOutcome::Contended { holder: Some(holder) } => {
+                AcquireOutcome::Contended { holder: Some(holder.silent()) }
+            }
+            outcome => outcome,
+        })
+    }
+
+    async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
+        self.0.extend(lock, ttl).await
+    }
+
+    async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
+        self.0.release(lock).await
+    }
+
+    async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        self.0.lookup(query).await
+    }
+
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        self.0.abandon(lock_id, key).await
+    }
+
+    async fn released(&self, _: &LockKey) {
+        pending().await
+    }
+}
+
+fn beside(world: &World) -> SyncGuard {
+    let store = Quiet(Watched::clone(&world.store));
+    SyncGuard::builder(store).clock(world.clock.shared()).build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_holder_is_asked_about_at_a_short_and_steady_interval() {
+    let world = World::new();
+    let held = world.hold_elsewhere("k", LONG).await;
+    let waiter = tokio::spawn(beside(&world).lock("k").wait(LONG).acquire());
+    sleep(secs(100)).await;
+    let sent = world.sent(Operation::Acquire);
+    for pair in sent[1..].windows(2) {
+        let gap = pair[1] - pair[0];
+        assert!(gap <= millis(30) + TICK, "{gap:?}");
+    }
+    assert!(sent.len() < 10_000, "{} attempts in 100 s", sent.len());
+    let released = world.clock.elapsed();
+    world.release_elsewhere(&held).await;
+    waiter.await.unwrap().unwrap().release().await.unwrap();
+    assert!(world.clock.elapsed() - released <= millis(30) + TICK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_about_a_silent_holder_uses_up_no_retries() {
+    let world = World::new();
+    world.hold_elsewhere("k", LONG).await;
+    let retry = Retry::fixed(secs(10)).limit(3);
+    let result = beside(&world).lock("k").wait(LONG).retry(retry).acquire().await;
+    error_of(result, ErrorKind::AcquisitionTimeout);
+    assert_at(world.clock.elapsed(), secs(30));
+    assert!(world.sent(Operation::Acquire).len() > 900, "it was asked about");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holder_that_notifies_is_not_asked_about_so_often() {
+    let world = World::new();
+    world.hold_elsewhere("k", LONG).await;
+    let retry = Retry::fixed(secs(10)).limit(3);
+    let result = world.locks().lock("k").wait(LONG).retry(retry).acquire().await;
+    error_of(result, ErrorKind::AcquisitionTimeout);
+    assert_eq!(world.sent(Operation::Acquire).len(), 2 + 3);
+}

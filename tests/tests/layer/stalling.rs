@@ -1,0 +1,121 @@
+//! A store that stops for a while and then has more to do than it can do at once.
+
+use std::{sync::Arc, time::Duration};
+
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, LockBackend, LockGuard,
+    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Renew, SyncGuard,
+    Ttl, contract::Fault,
+};
+use syncguard_memory::MemoryBackend;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    World,
+    time::{TICK, millis, secs},
+};
+
+const GUARDS: usize = 4_000;
+
+/// From when to when the store stands still.
+const STALL: (Duration, Duration) = (secs(9), secs(21));
+
+/// How many extends go on at once, and how long each takes: it takes the store five seconds to
+/// extend all of the leases once.
+const CONNECTIONS: usize = 10;
+const SERVICE: Duration = Duration::from_micros(12_500);
+
+/// A store behind a pool of connections.
+struct Pooled {
+    store: MemoryBackend,
+    start: Instant,
+    connections: Arc<Semaphore>,
+}
+
+impl LockBackend for Pooled {
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+        self.store.acquire(request).await
+    }
+
+    async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
+        let _connection = self.connections.acquire().await.unwrap();
+        if (STALL.0..STALL.1).contains(&self.start.elapsed()) {
+            sleep_until(self.start + STALL.1).await;
+        }
+        sleep(SERVICE).await;
+        self.store.extend(lock, ttl).await
+    }
+
+    async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
+        self.store.release(lock).await
+    }
+
+    async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        self.store.lookup(query).await
+    }
+
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        self.store.abandon(lock_id, key).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_stall_of_twelve_seconds_no_lease_of_thirty_is_lost() {
+    let world = World::new();
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let store = Pooled { store: world.others.clone(), start: Instant::now(), connections };
+    let locks = SyncGuard::builder(store).clock(world.clock.shared()).build();
+    let mut guards: Vec<LockGuard> = Vec::new();
+    for number in 0..GUARDS {
+        let lock = locks.lock(format!("k{number}")).ttl(secs(30)).renew(Renew::Auto);
+        guards.push(lock.acquire().await.unwrap());
+    }
+    sleep(secs(60)).await;
+    let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
+    assert_eq!(lost, 0, "of {GUARDS}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_was_not_applied_is_tried_again_soon() {
+    let world = World::new();
+    world.plan(Operation::Extend, &Fault::NotSent, 20);
+    let guard = world.locks().lock("k").ttl(secs(30)).renew(Renew::Auto).acquire().await.unwrap();
+    sleep(secs(16)).await;
+    world.assert_planned(0);
+    let sent = world.sent(Operation::Extend);
+    assert_eq!(sent.len(), 21);
+    for pair in sent.windows(2) {
+        assert!(pair[1] - pair[0] <= millis(250) + TICK, "{pair:?}");
+    }
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_renewal_that_took_many_tries_the_next_one_is_a_third_of_the_ttl_away() {
+    let world = World::new();
+    world.plan(Operation::Extend, &Fault::NotSent, 40);
+    let _guard = world.locks().lock("k").ttl(secs(30)).renew(Renew::Auto).acquire().await.unwrap();
+    sleep(secs(40)).await;
+    world.assert_planned(0);
+    let sent = world.sent(Operation::Extend);
+    let gap = sent[41] - sent[40];
+    assert!(secs(10) <= gap && gap <= secs(10) + TICK, "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_acquire_that_was_not_applied_is_tried_again_within_the_wait() {
+    let world = World::new();
+    world.plan(Operation::Acquire, &Fault::NotSent, 5);
+    let guard = world.locks().lock("k").wait(secs(30)).acquire().await.unwrap();
+    world.assert_planned(0);
+    assert_eq!(guard.fence().unwrap().number(), 1);
+    assert_eq!(world.sent(Operation::Acquire).len(), 6, "each was asked once");
+    assert_eq!(world.sent(Operation::Abandon), [], "there is nothing to abandon");
+}
