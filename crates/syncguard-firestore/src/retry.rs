@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use backoff::{ExponentialBackoff, backoff::Backoff};
+use syncguard_core::{Jitter, Retry};
 use tokio::time::{Instant, sleep};
 
 /// How often a commit that met another one is tried again.
-const MAX_RETRIES: usize = 10;
+const MAX_RETRIES: u32 = 10;
 
 /// The longest first pause, about as long as a commit takes.
 const FIRST: Duration = Duration::from_millis(10);
@@ -70,29 +70,15 @@ impl<P: Iterator<Item = Duration> + Send> Rounds<P> {
     }
 }
 
-/// Returns the pauses between attempts, each drawn from nothing up to twice as much as the one before,
-/// so that those who met do not meet again.
-///
-/// The name for that is "full jitter", from Marc Brooker, "Exponential Backoff And Jitter" (2015).
+/// Returns the pauses between attempts. They have full jitter, so that those who met do not meet again.
 pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
     // Most operations never pause: nothing is allocated before the first pause.
     let mut delays = None;
-    std::iter::from_fn(move || delays.get_or_insert_with(delays_from_now).next_backoff())
-        .take(MAX_RETRIES)
-}
-
-fn delays_from_now() -> ExponentialBackoff {
-    // `backoff` draws from current * (1 ± factor): the centre of the range and all of its half-width.
-    let mut delays = ExponentialBackoff {
-        initial_interval: FIRST / 2,
-        max_interval: LONGEST / 2,
-        multiplier: 2.0,
-        randomization_factor: 1.0,
-        max_elapsed_time: None,
-        ..ExponentialBackoff::default()
+    let begin = || {
+        let retry = Retry::exponential(FIRST).max_delay(LONGEST).limit(MAX_RETRIES);
+        retry.jitter(Jitter::Full).delays()
     };
-    delays.reset();
-    delays
+    std::iter::from_fn(move || delays.get_or_insert_with(begin).next())
 }
 
 #[cfg(test)]
@@ -107,7 +93,7 @@ mod tests {
     fn pauses_are_few_and_grow_up_to_a_limit() {
         for _ in 0..100 {
             let drawn: Vec<_> = pauses().collect();
-            assert_eq!(drawn.len(), MAX_RETRIES);
+            assert_eq!(drawn.len(), MAX_RETRIES as usize);
             let mut longest = FIRST;
             for pause in drawn {
                 assert!(pause <= longest, "{pause:?} is longer than {longest:?}");

@@ -1,11 +1,8 @@
 //! Running again what the server undid.
 
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-    time::Duration,
-};
+use std::time::Duration;
 
+use syncguard_core::{Jitter, Retry};
 use tokio::time::sleep;
 
 use crate::error::{Effect, Failure};
@@ -19,28 +16,26 @@ const FIRST_PAUSE: Duration = Duration::from_millis(4);
 const MAX_PAUSE: Duration = Duration::from_millis(128);
 
 /// The conflicts of one request.
-///
-/// The pauses have full jitter: those who met each other once would meet again if they all ran again
-/// at once, or after the same pause.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Conflicts {
-    count: u32,
+    pauses: Option<Box<dyn Iterator<Item = Duration> + Send>>,
     doubtful: bool,
 }
 
 impl Conflicts {
-    /// Returns whether a failure is a conflict after which the statement is run again.
-    pub(crate) fn may_run_again(&self, failure: &Failure) -> bool {
-        failure.is_conflict() && self.count < MAX_RERUNS
-    }
-
-    /// Waits before the next run.
-    pub(crate) async fn pause(&mut self, failure: &Failure) {
+    /// Waits before a statement that met a conflict is run again. Returns its failure where that was
+    /// one conflict too many.
+    ///
+    /// The pauses have full jitter: those who met each other once would meet again if they all ran
+    /// again at once, or after the same pause.
+    pub(crate) async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
+        let Some(pause) = self.pauses.get_or_insert_with(|| Box::new(pauses())).next() else {
+            return Err(failure);
+        };
         // Of statements that are sent together, an earlier one may have been carried out.
         self.doubtful |= failure.effect() == Effect::Unknown;
-        let longest = (FIRST_PAUSE * 2_u32.pow(self.count)).min(MAX_PAUSE);
-        self.count += 1;
-        sleep(longest.mul_f64(random())).await;
+        sleep(pause).await;
+        Ok(())
     }
 
     /// Makes a failure say what the runs before it may have changed.
@@ -49,25 +44,7 @@ impl Conflicts {
     }
 }
 
-/// Draws a number from 0 to 1. Each new state of the standard library's hasher has keys of its own.
-fn random() -> f64 {
-    let number = RandomState::new().build_hasher().finish();
-    // The 53 bits of a fraction are all that a float holds.
-    (number >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-#[cfg(test)]
-mod tests {
-    use super::random;
-
-    #[test]
-    fn random_numbers_are_spread_from_0_to_1() {
-        let numbers: Vec<f64> = (0..1_000).map(|_| random()).collect();
-        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
-        for tenth in 0..10 {
-            let from = f64::from(tenth) / 10.0;
-            let within = numbers.iter().filter(|number| (from..from + 0.1).contains(*number));
-            assert!(within.count() > 40, "few from {from}");
-        }
-    }
+fn pauses() -> impl Iterator<Item = Duration> + Send {
+    let retry = Retry::exponential(FIRST_PAUSE).max_delay(MAX_PAUSE);
+    retry.jitter(Jitter::Full).limit(MAX_RERUNS).delays()
 }

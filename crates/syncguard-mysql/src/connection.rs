@@ -82,8 +82,10 @@ impl Connections {
             };
             reply.sending();
             match self.run_on(leased, statement, &mut reply).await {
-                Err(failure) if conflicts.may_run_again(&failure) => {
-                    conflicts.pause(&failure).await;
+                Err(failure) if failure.is_conflict() => {
+                    if let Err(failure) = conflicts.pause(failure).await {
+                        return reply.send(Err(conflicts.settle(failure)));
+                    }
                 }
                 // A connection may have been lost long ago without anybody noticing.
                 Err(failure)

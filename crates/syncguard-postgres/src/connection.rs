@@ -3,21 +3,30 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions, postgres::PgRow};
-use syncguard_core::pool::{MAX_ENDING, Priority, Reply, call};
+use syncguard_core::{
+    Jitter, Retry,
+    pool::{MAX_ENDING, Priority, Reply, call},
+};
 use tokio::{
     runtime::Handle,
     time::{sleep, timeout},
 };
 
 use crate::{
-    backoff::pause,
     error::{Effect, Failure},
     pool::{Leased, Source},
     statement::{Sending, Statement, is_sound},
 };
 
 /// How often a statement that the server undid by itself, to get out of a conflict, is run again.
-const CONFLICTS: usize = 8;
+const MAX_RERUNS: u32 = 8;
+
+/// Returns the pauses before the reruns. They have full jitter: without one, those who met would meet
+/// again.
+fn conflict_pauses() -> impl Iterator<Item = Duration> + Send {
+    let retry = Retry::exponential(Duration::from_millis(2)).max_delay(Duration::from_millis(128));
+    retry.jitter(Jitter::Full).limit(MAX_RERUNS).delays()
+}
 
 /// How long an answer may take beyond the time after which the server gives a statement up.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
@@ -81,7 +90,7 @@ impl Connections {
 
     async fn run_to_end(&self, priority: Priority, statement: &Statement, mut reply: Reply<Rows>) {
         reply.started();
-        let (mut unsound, mut conflicts, mut repeats) = (0, 0, 0);
+        let (mut unsound, mut pauses, mut repeats) = (0, None, 0);
         loop {
             let leased = tokio::select! {
                 biased;
@@ -95,9 +104,11 @@ impl Connections {
             reply.sending();
             match self.run_on(leased, statement, &mut reply).await {
                 Err(Failure::Unsound) if unsound < self.limits.patience => unsound += 1,
-                Err(failure) if failure.is_conflict() && conflicts < CONFLICTS => {
-                    conflicts += 1;
-                    sleep(pause(conflicts)).await;
+                Err(failure) if failure.is_conflict() => {
+                    match pauses.get_or_insert_with(conflict_pauses).next() {
+                        Some(pause) => sleep(pause).await,
+                        None => return reply.send(Err(failure)),
+                    }
                 }
                 // A connection may have been lost long ago without anybody noticing.
                 Err(failure)

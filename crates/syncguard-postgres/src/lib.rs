@@ -2,7 +2,6 @@
 
 mod acquire;
 mod backend;
-mod backoff;
 mod check;
 mod config;
 mod connection;

@@ -29,7 +29,6 @@ pub(crate) async fn acquire(
     if request.mode == Mode::Shared {
         return Err(Failure::SharedMode);
     }
-    store.drift.observe();
     for _ in 0..ROUNDS {
         if let Some(outcome) = standing(store, ticket, request).await? {
             return Ok(outcome);

@@ -17,7 +17,6 @@ pub(crate) async fn extend(
     lock_id: LockId,
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
-    store.drift.observe();
     let statement = Statement::new(include_str!("sql/extend.sql"))
         .text(lock_id.as_str())
         .integer(ttl.as_millis())

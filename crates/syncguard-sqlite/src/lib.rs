@@ -7,7 +7,6 @@ mod backend;
 mod check;
 mod config;
 mod connection;
-mod drift;
 mod error;
 mod extend;
 mod lookup;

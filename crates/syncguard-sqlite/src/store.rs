@@ -5,7 +5,6 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{
     config::Target,
     connection::{Lane, Role},
-    drift::Drift,
     error::Failure,
     turn::Turns,
     wait::Watch,
@@ -18,7 +17,6 @@ pub(crate) struct Store {
     pub(crate) releaser: Lane,
     pub(crate) reader: Lane,
     pub(crate) watch: Watch,
-    pub(crate) drift: Drift,
 }
 
 impl Store {
@@ -31,7 +29,6 @@ impl Store {
             releaser: Lane::open(&target, Role::Prompt, writes).await?,
             reader: Lane::open(&target, Role::Read, Arc::default()).await?,
             watch: Watch::default(),
-            drift: Drift::default(),
         })
     }
 }

@@ -110,6 +110,12 @@ impl Retry {
         Self { jitter, ..self }
     }
 
+    /// Returns the delays of this schedule, one after another, drawn anew by each call. For backends
+    /// that run again what the store undid in a conflict.
+    pub fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
+        self.schedule()
+    }
+
     pub(crate) fn schedule(&self) -> Schedule {
         // `backoff` draws from current * (1 ± factor): the centre of each jitter's range and its
         // half-width give the factor.
