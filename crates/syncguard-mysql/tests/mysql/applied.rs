@@ -98,12 +98,18 @@ async fn a_grant_whose_answer_is_cut_off_may_have_applied() {
         });
         eventually("the grant is stored", async || stored(&mut foreign, &request).await).await;
         let asleep = "SELECT ID FROM information_schema.PROCESSLIST WHERE STATE = 'User sleep'";
+        let count = format!("SELECT COUNT(*) FROM ({asleep}) sleeping");
+        let sleeps = async || foreign.number(&count).await == 1;
         match end {
             End::KillQuery => {
+                eventually("its session sleeps", sleeps).await;
                 let id = foreign.number(asleep).await;
                 foreign.run(&format!("KILL QUERY {id}")).await;
             }
-            End::KillConnection => assert_eq!(foreign.kill(asleep).await, 1),
+            End::KillConnection => {
+                eventually("its session sleeps", sleeps).await;
+                assert_eq!(foreign.kill(asleep).await, 1);
+            }
             End::StatementTimeout => {}
             End::Proxy => assert!(proxy.cut_all().await > 0),
         }
