@@ -124,7 +124,7 @@ async fn acquire(backend: &PostgresBackend, request: &AcquireRequest) -> Error {
 async fn what_the_server_refuses_after_it_wrote_a_grant_is_not_stored() {
     for when in [AT_ONCE, AT_COMMIT] {
         let mut scene = Scene::set().await;
-        let config = scene.names.config(&scene.server.url()).max_connections(1);
+        let config = scene.names.config(&scene.server.url()).max_connections(2);
         let backends = [config.clone().connect().await, config.pgbouncer().connect().await];
         scene.run(&FAULTS.replace("{when}", when)).await;
         let faults = format!("SELECT last_value FROM {}_faults", scene.names.locks);
