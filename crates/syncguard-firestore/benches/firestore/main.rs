@@ -2,15 +2,13 @@
 //! plainest that a program can do with the service; and over nothing but a channel, which knows no
 //! credentials and so serves an emulator alone. The bars are for the first. Neither has timeouts.
 //!
-//! Run by `cargo bench -p syncguard-firestore`, which takes more than two minutes, most of them for the locks
-//! that are held beside many acquires; `-- keeping` measures these alone. Starts a double of the server on a thread of its own,
+//! Run by `cargo bench -p syncguard-firestore`. Starts a double of the server on a thread of its own,
 //! reached over TCP. Each line shows a bar and whether it is met. The numbers of a shared machine swing,
 //! so what is compared runs in turns.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod contention;
-mod keeping;
 mod raw;
 mod speed;
 
@@ -29,12 +27,8 @@ fn main() {
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut table = Table::default();
-        let only_keeping = std::env::args().any(|argument| argument == "keeping");
-        if !only_keeping {
-            speed::measure(server, &mut table).await;
-            contention::measure(server, &mut table).await;
-        }
-        keeping::measure(server, &mut table).await;
+        speed::measure(server, &mut table).await;
+        contention::measure(server, &mut table).await;
         table.print();
     });
 }

@@ -1,7 +1,7 @@
 //! What the backend costs, beside the floor: the driver that calls the same scripts by hand.
 //!
 //! Run by `cargo bench -p syncguard-redis`, or with `-- name` for a part: `speed`, `layer`, `handoff`,
-//! `distance`, `peers`, `keeping` or `growth`; starts a server of its own. Each line shows a bar and
+//! `distance`, `peers` or `growth`; starts a server of its own. Each line shows a bar and
 //! whether it is met. The numbers of a shared machine swing, so what is compared runs side by side, in
 //! turns, and the median of the comparisons counts.
 
@@ -10,7 +10,6 @@
 mod distance;
 mod growth;
 mod handoff;
-mod keeping;
 mod layer;
 mod peers;
 mod raw;
@@ -56,9 +55,6 @@ async fn measure(wanted: impl Fn(&str) -> bool) {
     }
     if wanted("peers") {
         peers::measure(&server.url(), &mut table).await;
-    }
-    if wanted("keeping") {
-        keeping::measure(&server, &mut table).await;
     }
     if wanted("growth") {
         growth::measure(&server, &mut table).await;
