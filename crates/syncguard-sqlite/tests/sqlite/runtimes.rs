@@ -34,12 +34,14 @@ fn a_runtime_that_is_not_driven_again_keeps_nothing_from_the_others() {
     let scratch = Scratch::new();
     let (idle, busy) = (runtime(), runtime());
     let backend = idle.block_on(scratch.open());
+    let mut left_pending = 0;
     // Each time the idle runtime is left a little later, so that it is left at every step.
     for turns in 0..40 {
         let wanted = request(&format!("idle-{turns}"));
         let mut acquiring = pin!(backend.acquire(&wanted));
         idle.block_on(async {
-            assert!(poll_once(&mut acquiring).await.is_pending());
+            // On a busy machine, the thread of the backend may finish within the poll.
+            left_pending += usize::from(poll_once(&mut acquiring).await.is_pending());
             for _ in 0..turns {
                 thread::sleep(Duration::from_micros(50));
                 yield_now().await;
@@ -48,6 +50,7 @@ fn a_runtime_that_is_not_driven_again_keeps_nothing_from_the_others() {
         let passed = busy.block_on(async { timeout(PATIENCE, pass(&backend, "key")).await });
         passed.expect("the idle runtime keeps the connections");
     }
+    assert_ne!(left_pending, 0, "no acquire was left in flight");
 }
 
 #[test]
