@@ -44,7 +44,7 @@ pub(crate) async fn measure(server: &MariadbServer, table: &mut Table) {
 
 /// Gives the mean time of an acquire and a release: by the backend, by its statements, by a transaction.
 async fn pairs(url: &str, pairs: usize, turns: usize) -> [f64; 3] {
-    let (backend, mut raw) = (connect(url, 1).await, Raw::connect(url).await);
+    let (backend, mut raw) = (connect(url, 2).await, Raw::connect(url).await);
     let key = LockKey::new(KEY).unwrap();
     let [mut ours, mut by_hand, mut transaction] = [f64::MAX; 3];
     for _ in 0..turns {
@@ -82,11 +82,11 @@ pub(crate) async fn pair(backend: &MysqlBackend, key: &LockKey) {
 /// its own, because it matters much on which processor the server runs the one or the other.
 async fn contended(url: &str, table: &mut Table) {
     let key = LockKey::new(KEY).unwrap();
-    let (held, holder) = (request(&key), connect(url, 1).await);
+    let (held, holder) = (request(&key), connect(url, 2).await);
     assert!(matches!(holder.acquire(&held).await.unwrap(), AcquireOutcome::Granted(_)));
     let mut medians = [const { Vec::new() }; 3];
     for _ in 0..ROUNDS {
-        let (backend, mut raw) = (connect(url, 1).await, Raw::connect(url).await);
+        let (backend, mut raw) = (connect(url, 2).await, Raw::connect(url).await);
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..PAIRS / 2 {
             let request = request(&key);

@@ -23,7 +23,7 @@ const ROUNDS: usize = 21;
 
 /// One connection, no contention.
 pub(crate) async fn measure(server: &PostgresServer, table: &mut Table) {
-    let backend = connect(&server.url(), 1).await;
+    let backend = connect(&server.url(), 2).await;
     let mut hand = Raw::connect(&server.url(), Telling::Told).await;
     let key = LockKey::new(KEY).unwrap();
     let (mut ours, mut floor, mut pair, mut by_hand) = ([f64::MAX; 2], [f64::MAX; 2], 0.0, 0.0);
@@ -69,11 +69,11 @@ async fn acquires_and_releases(backend: &PostgresBackend, key: &LockKey) -> [f64
 /// own.
 async fn contended(url: &str, table: &mut Table) {
     let key = LockKey::new(KEY).unwrap();
-    let (held, holder) = (request(&key), connect(url, 1).await);
+    let (held, holder) = (request(&key), connect(url, 2).await);
     assert!(matches!(holder.acquire(&held).await.unwrap(), AcquireOutcome::Granted(_)));
     let mut medians = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
-        let (backend, mut hand) = (connect(url, 1).await, Raw::connect(url, Telling::Told).await);
+        let (backend, mut hand) = (connect(url, 2).await, Raw::connect(url, Telling::Told).await);
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..PAIRS / 4 {
             let request = request(&key);

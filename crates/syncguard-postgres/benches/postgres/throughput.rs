@@ -19,7 +19,7 @@ const TURNS: usize = 40;
 /// Sixteen connections, each with keys of its own, synchronous commit on.
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let backend = connect(url, TASKS as u32).await;
-    let watcher = connect(url, 1).await;
+    let watcher = connect(url, 2).await;
     let (mut told, mut untold, mut typescript) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TASKS {
         told.push(Raw::connect(url, Telling::Told).await);
