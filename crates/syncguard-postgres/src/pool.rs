@@ -98,7 +98,7 @@ impl Leased {
         }
     }
 
-    /// Drops a connection that is broken, or of which nobody knows in what state it is. The pool of
+    /// Drops a connection that is broken, or whose state is unknown. The pool of
     /// the caller would wait for its answer.
     pub(crate) fn discard(self) {
         match self {

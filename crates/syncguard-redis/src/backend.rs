@@ -33,7 +33,7 @@ use crate::{
 ///
 /// Once that runtime has ended, every operation returns an
 /// [`Aborted`](syncguard_core::ErrorKind::Aborted) error at once, and nothing is sent. What was in
-/// flight at that moment may have applied, and its error says so. Where the runtime exists but nobody
+/// flight at that moment may have applied, and its error says so. Where the runtime exists but no one
 /// drives it, as can happen with one of a single thread, an operation that is called from another
 /// runtime returns a [`NetworkTimeout`](syncguard_core::ErrorKind::NetworkTimeout) after twice the
 /// command timeout and the connect timeout.

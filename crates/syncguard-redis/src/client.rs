@@ -235,7 +235,7 @@ impl Client {
     }
 
     /// Bounds the wait for the client's runtime where the caller is on another one: the client's may
-    /// stand still, as one of a single thread does that nobody drives, and its timers with it.
+    /// stand still, as one of a single thread does that no one drives, and its timers with it.
     async fn bounded<T>(
         &self,
         answer: impl Future<Output = Result<T, Failure>>,

@@ -53,7 +53,7 @@ impl Worker {
 
     /// Carries out a request on the worker's thread.
     ///
-    /// The caller polls it once, which puts it into its queue or on its way to SQLite without waiting
+    /// The caller polls it once, which puts it into its queue or in flight to SQLite without waiting
     /// for the worker to wake up. From then on the worker polls it: what it holds by now, such as a
     /// turn, must not depend on the caller.
     ///

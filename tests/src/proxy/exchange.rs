@@ -43,7 +43,7 @@ async fn try_exchange(
     };
     match end {
         End::Cut => Ok(()),
-        // Nobody tells the server.
+        // The server is not notified.
         End::Closed if usage.is_forgotten() => std::future::pending().await,
         End::Closed => {
             to_server.shutdown().await?;

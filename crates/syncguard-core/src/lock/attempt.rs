@@ -27,7 +27,7 @@ impl Shared {
     ///
     /// **Invariant:** whatever happens to the future, to its caller or to the runtime, a grant that
     /// was made, or may yet be made, ends up in a guard or in a [`Cleanup`]. Dropped while a
-    /// request is in flight, the attempt goes on in the background, and the guard that nobody
+    /// request is in flight, the attempt goes on in the background, and the guard that no one
     /// receives releases itself.
     ///
     /// An error that is marked "not applied" is believed: the attempt ends with it, without a

@@ -23,7 +23,7 @@ pub(super) struct Line {
     next: u64,
     head: Option<Head>,
     /// The others, by ticket: first come, first served.
-    waiting: BTreeMap<u64, Seat>,
+    waiting: BTreeMap<u64, Waiter>,
     /// Counts the polls of heads.
     polls: u64,
     watchers: Vec<(Id, Option<Waker>)>,
@@ -46,7 +46,7 @@ struct Head {
     woken: bool,
 }
 
-struct Seat {
+struct Waiter {
     waker: Waker,
     /// Whether it had the turn and did not take it; until it is polled again, it is passed over.
     absent: bool,
@@ -107,12 +107,12 @@ impl Line {
 
     fn poll_waiting(&mut self, ticket: u64, waker: &Waker) -> Wakers {
         let came = match self.waiting.get_mut(&ticket) {
-            Some(seat) => {
-                seat.waker.clone_from(waker);
-                take(&mut seat.absent)
+            Some(waiter) => {
+                waiter.waker.clone_from(waker);
+                take(&mut waiter.absent)
             }
             None => {
-                self.waiting.insert(ticket, Seat { waker: waker.clone(), absent: false });
+                self.waiting.insert(ticket, Waiter { waker: waker.clone(), absent: false });
                 true
             }
         };
@@ -121,7 +121,7 @@ impl Line {
         Wakers { head: None, watchers }
     }
 
-    /// Makes somebody the head. The first thing that a head does is ask, whatever it waited for when
+    /// Makes a waiter the head. The first thing that a head does is ask, whatever it waited for when
     /// it was head before.
     fn appoint(&mut self, ticket: u64, waker: Waker) {
         self.head = Some(Head { ticket, waker, woken: false });
@@ -154,7 +154,7 @@ impl Line {
 
     fn is_overdue(&self) -> bool {
         let woken = self.head.as_ref().is_some_and(|head| head.woken);
-        woken && self.waiting.values().any(|seat| !seat.absent)
+        woken && self.waiting.values().any(|waiter| !waiter.absent)
     }
 
     /// Waits, for a watcher, until the head was woken and others wait. Returns the count of polls, or
@@ -194,7 +194,7 @@ impl Line {
             return None;
         }
         let Head { ticket, waker, .. } = self.head.take()?;
-        self.waiting.insert(ticket, Seat { waker, absent: true });
+        self.waiting.insert(ticket, Waiter { waker, absent: true });
         Some((self.attempt.take(), self.pass_on()))
     }
 
@@ -217,10 +217,10 @@ impl Line {
 
     /// Passes the turn to the first who waits and is not absent.
     fn pass_on(&mut self) -> Wakers {
-        let present = self.waiting.iter().find(|(_, seat)| !seat.absent);
+        let present = self.waiting.iter().find(|(_, waiter)| !waiter.absent);
         let Some(ticket) = present.map(|(ticket, _)| *ticket) else { return self.emptied() };
-        if let Some(seat) = self.waiting.remove(&ticket) {
-            self.appoint(ticket, seat.waker);
+        if let Some(waiter) = self.waiting.remove(&ticket) {
+            self.appoint(ticket, waiter.waker);
         }
         self.head_woken()
     }

@@ -26,18 +26,18 @@ use crate::{Error, LockBackend, LockKey};
 ///
 /// A future that is polled by a task is polled within microseconds. Whoever needs longer has stopped
 /// polling, or runs on a runtime that is blocked or that no thread drives.
-const PATIENCE: Duration = Duration::from_millis(250);
+const MAX_UNPOLLED: Duration = Duration::from_millis(250);
 
 /// How long a queue is remembered without a place in it after its key was wanted by another process.
 /// A single task that takes and leaves the key in a loop shuts others out as well as many do.
-const KEPT: Duration = Duration::from_secs(2);
+const RETENTION: Duration = Duration::from_secs(2);
 
 /// The waiters of one process, a queue for each key that any of them wants.
 ///
 /// **Invariant:** however many tasks wait for a key, one of them, the head, contends at the store.
 /// The others wait in memory, first come, first served.
 ///
-/// **Invariant:** an entry lives as long as someone has a place in its queue, and for [`KEPT`] beyond
+/// **Invariant:** an entry lives as long as someone has a place in its queue, and for [`RETENTION`] beyond
 /// that where other processes want the key too. Places are counted under the lock of the map, so of
 /// two that leave at the same instant one sees the other gone. (A count of references would not do:
 /// each could still see the other's.)
@@ -107,7 +107,7 @@ impl Map {
         let entry = self.entries.get_mut(key)?;
         entry.places -= 1;
         if let Some(now) = kept_from {
-            if entry.kept_until.replace(now + KEPT).is_none() {
+            if entry.kept_until.replace(now + RETENTION).is_none() {
                 self.kept.push_back(key.clone());
             }
             return None;
@@ -181,7 +181,7 @@ impl Place {
     /// Polls `contend` whenever this place has the turn.
     ///
     /// **Invariant:** a head that is not polled does not keep the key from those behind it. Its
-    /// wake-ups go through the queue. One that is not followed by a poll within [`PATIENCE`] costs it
+    /// wake-ups go through the queue. One that is not followed by a poll within [`MAX_UNPOLLED`] costs it
     /// the turn, and what it has at the store, if anything, is handed to the background. It keeps its
     /// ticket: polled again, it goes before those who came later. The time is kept by a task on the
     /// runtime of each waiter, because neither a future that is left alone nor a runtime that is not
@@ -342,7 +342,7 @@ async fn watch(mut watcher: Watcher) {
     let (queue, runtime) = (watcher.queue.clone(), watcher.runtime);
     let woken = || poll_fn(|context| queue.line().poll_woken(runtime, context.waker()));
     while let Some(polls) = woken().await {
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(MAX_UNPOLLED).await;
         queue.pass_over(polls);
     }
     watcher.listed = false;

@@ -21,8 +21,8 @@ const NOTABLE_MS: i64 = 500;
 /// `s + ttl - margin` by which the lease ends in any case.
 ///
 /// After a jump ahead, the error is that much on the other side: the lease may be taken for held for as
-/// long as the last answer was on its way, which the margin and the store's grace cover. After a jump
-/// back, grants last longer than their holders think, which hurts nobody.
+/// long as the last answer was in flight, which the margin and the store's grace cover. After a jump
+/// back, grants last longer than their holders think, which does no harm.
 ///
 /// What is not asked is not known: a holder that neither renews nor sees another answer of the store
 /// learns of a jump by the fence alone, at the resource.
@@ -175,7 +175,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each answer is made at some time on its way, on a clock with one offset all along.
+        /// Each answer is made while its request is in flight, on a clock with one offset all along.
         #[test]
         fn without_a_jump_no_grant_is_over_before_its_ttl_has_passed_since_it_was_asked_for(
             offset in -1_000_000i64..1_000_000,

@@ -63,7 +63,7 @@ impl<E: std::error::Error + 'static> std::error::Error for LeaseError<E> {
 pub struct Lease<M: Manager> {
     /// Taken when the lease ends.
     handover: Option<Handover<M::Connection>>,
-    /// Whether nobody has touched it: it was handed to a waiter that has gone.
+    /// Whether it is unused: it was handed to a waiter that has gone.
     untouched: bool,
     pool: Arc<Inner<M>>,
 }
@@ -194,7 +194,7 @@ struct Place<'a, M: Manager> {
 impl<M: Manager> Drop for Place<'_, M> {
     fn drop(&mut self) {
         let waiter = self.pool.state().leave(self.priority, self.ticket);
-        // Its end is told to nobody, but not under the lock either.
+        // No one is notified of its end, but it does not happen under the lock either.
         drop(waiter);
     }
 }

@@ -27,7 +27,7 @@ impl<M: Manager> Opener<M> {
         Self { pool, counted: true }
     }
 
-    /// Tries until it succeeds, until nobody waits, or until trying makes no sense.
+    /// Tries until it succeeds, until no one waits, or until trying makes no sense.
     pub(super) async fn run(mut self) {
         loop {
             match timeout(self.pool.limits.open, self.pool.manager.open()).await {

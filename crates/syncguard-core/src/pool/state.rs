@@ -103,7 +103,7 @@ impl<M: Manager> State<M> {
     /// Estimates how long a newcomer would wait behind all that wait now.
     ///
     /// By the shorter of the average and the last lease: after a stall, the first that is quick again
-    /// ends the refusals, and one slow statement begins none. Zero where nobody waits, so that whatever
+    /// ends the refusals, and one slow statement begins none. Zero where no one waits, so that whatever
     /// was measured, someone is admitted to measure again.
     pub(super) fn expected_wait(&self) -> Duration {
         let ahead: usize = self.queues.iter().map(BTreeMap::len).sum();

@@ -15,7 +15,7 @@
 //!
 //! An abandon may thereby overtake the acquire of its own id, if that acquire is still in the queue.
 //! That is safe twice over. Whoever abandons an id does not wait for its acquire any more, and a call
-//! that nobody waits for is dropped here before it is sent. And where somebody does wait for both, the
+//! that no one waits for is dropped here before it is sent. And where a caller does wait for both, the
 //! mark that the abandon leaves refuses the acquire, as it does where the two take different
 //! connections. A release never meets its acquire here: it follows the answer.
 
@@ -108,7 +108,7 @@ impl Core {
         calls
     }
 
-    /// Ends the wait of those who have waited too long, and says whether anybody is left. If not, the
+    /// Ends the wait of those who have waited too long, and returns whether any is left. If not, the
     /// next call schedules a new task.
     fn expire(&self) -> bool {
         let now = Instant::now();
@@ -118,12 +118,12 @@ impl Core {
             .extract_if(.., |call| call.answer.is_closed() || call.deadline <= now)
             .collect();
         queue.scheduled = !queue.calls.is_empty();
-        let anybody = queue.scheduled;
+        let any_left = queue.scheduled;
         drop(queue);
         for call in late {
             call.end(Err(Failure::Unconnected(self.settings.command_timeout)));
         }
-        anybody
+        any_left
     }
 }
 
