@@ -23,6 +23,7 @@ macro_rules! __contract_cases {
                 a_contender_leaves_the_lock_as_it_is
                 one_of_many_contenders_is_granted
                 different_keys_do_not_contend
+                a_ttl_begins_after_the_wait_for_the_store
                 a_contended_try_is_an_outcome
             }
             expiry {
@@ -52,6 +53,7 @@ macro_rules! __contract_cases {
                 an_extend_replaces_and_never_adds
                 an_extend_can_shorten
                 an_extend_never_revives
+                an_extend_counts_from_after_the_wait_for_the_store
                 an_extend_keeps_fence_owner_and_start
                 extends_of_one_guard_do_not_overtake_each_other
             }
@@ -179,6 +181,8 @@ macro_rules! __contract_cases {
                 waiters_of_one_process_are_served_in_order
                 one_waiter_of_a_process_asks_the_store
                 a_subscription_misses_no_release
+                a_subscription_rests_between_releases
+                a_subscription_sees_every_way_to_end_a_grant
             }
             parallel {
                 many_keys_are_held_at_the_same_time

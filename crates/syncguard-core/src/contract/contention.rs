@@ -1,7 +1,7 @@
 //! What a contender sees, and what it leaves untouched.
 
 use super::{Harness, steps::*};
-use crate::{LockBackend, Owner, SyncGuard, TryAcquire};
+use crate::{AcquireOutcome, LockBackend, Owner, SyncGuard, TryAcquire};
 
 /// A key that is held is not granted again, to another client or to the same.
 pub async fn a_held_key_is_not_granted_again<H: Harness>(h: H) {
@@ -47,7 +47,7 @@ pub async fn one_of_many_contenders_is_granted<H: Harness>(h: H) {
         tasks.spawn(async move { client.acquire(&ask("k", LONG)).await.expect("answers") });
     }
     let outcomes = tasks.join_all().await;
-    let granted = outcomes.iter().filter(|o| matches!(o, crate::AcquireOutcome::Granted(_)));
+    let granted = outcomes.iter().filter(|o| matches!(o, AcquireOutcome::Granted(_)));
     assert_eq!(granted.count(), 1);
 }
 
@@ -56,6 +56,28 @@ pub async fn different_keys_do_not_contend<H: Harness>(h: H) {
     let a = h.client().await;
     for n in 0..20 {
         granted(&a, &ask(&format!("k{n}"), LONG)).await;
+    }
+}
+
+/// A grant counts from when it is made: a store reads the present after it waited for its own lock. So
+/// no grant begins before a moment at which its key was still held by the one before.
+pub async fn a_ttl_begins_after_the_wait_for_the_store<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    for round in 0..20 {
+        let text = format!("k{round}");
+        let (first, next) = (ask(&text, LONG), ask(&text, LONG));
+        granted(&a, &first).await;
+        let query = first.key.clone().into();
+        let (seen, released, outcome) = tokio::join!(
+            a.lookup(&query),
+            async { a.release(&lock_of(&first)).await },
+            b.acquire(&next)
+        );
+        released.expect("answers");
+        let held = seen.expect("answers").filter(|record| record.lock_id == first.lock_id);
+        if let (Some(held), AcquireOutcome::Granted(grant)) = (held, outcome.expect("answers")) {
+            assert!(grant.expires_at >= held.observed_at.after(next.ttl), "{grant:?} {held:?}");
+        }
     }
 }
 

@@ -47,6 +47,25 @@ pub async fn an_extend_never_revives<H: Harness>(h: H) {
     granted(&a, &ask("k", LONG)).await;
 }
 
+/// An extend counts from when it is carried out, not from before its wait for the store: hardly
+/// before a moment at which the old expiry was still in force. (A store that writes only what has not
+/// changed since it was read may be a little behind.)
+pub async fn an_extend_counts_from_after_the_wait_for_the_store<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    for round in 0..20 {
+        let request = ask(&format!("k{round}"), LONG);
+        let grant = granted(&a, &request).await;
+        let (query, lock, twice) = (request.key.clone().into(), lock_of(&request), ttl(LONG * 2));
+        let (seen, outcome) = tokio::join!(a.lookup(&query), b.extend(&lock, twice));
+        let (seen, outcome) = (seen.expect("answers").expect("is held"), outcome.expect("answers"));
+        let ExtendOutcome::Extended { expires_at } = outcome else { panic!("{outcome:?}") };
+        if seen.expires_at == grant.expires_at {
+            let least = seen.observed_at.after(twice);
+            assert!(expires_at.later_by(SHORT) >= least, "{expires_at} {seen:?}");
+        }
+    }
+}
+
 /// An extend changes the expiry and nothing else.
 pub async fn an_extend_keeps_fence_owner_and_start<H: Harness>(h: H) {
     let a = h.client().await;

@@ -3,12 +3,14 @@
 use super::{Harness, steps::*};
 use crate::{Grant, LockBackend, Owner, SyncGuard};
 
-/// Looked up by its key or by its id, a lock shows the same whole record.
+/// Looked up by its key or by its id, a lock shows the same whole record, and not that of another.
 pub async fn a_lock_is_found_by_key_and_by_id<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let owner = Owner::new("web-3:4711").ok();
     let request = ask("k", LONG).with_owner(owner.clone());
+    granted(&a, &ask("a", LONG)).await;
     let grant = granted(&a, &request).await;
+    granted(&a, &ask("z", LONG)).await;
     for query in [request.key.clone().into(), request.lock_id.into()] {
         let record = b.lookup(&query).await.expect("answers").expect("is held");
         assert_eq!((&record.key, record.lock_id), (&request.key, request.lock_id));
@@ -28,9 +30,10 @@ pub async fn a_record_says_when_it_was_read<H: Harness>(h: H) {
     assert!(age >= SHORT / 2 && record.remaining() <= LONG - SHORT / 2, "{record:?}");
 }
 
-/// A key or an id that holds nothing is not found.
+/// A key or an id that holds nothing is not found, whatever else is held.
 pub async fn what_is_not_held_is_not_found<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
+    granted(&a, &ask("other", LONG)).await;
     granted(&a, &request).await;
     released(&a, lock_of(&request)).await;
     assert!(a.lookup(&request.key.into()).await.expect("answers").is_none());

@@ -1,11 +1,11 @@
 //! Waiting for a lock.
 
-use std::time::Duration;
+use std::{future::Future, pin::Pin, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Fault, Faulty, Gate, Harness, steps::*};
-use crate::{ErrorKind, LockBackend, Operation, Retry, SyncGuard};
+use super::{Fault, Faulty, Gate, Harness, Verdict, steps::*};
+use crate::{ErrorKind, LockBackend, LockKey, Operation, Retry, SyncGuard, WakeUp};
 
 /// A waiter gets the lock when it is released by the same process.
 pub async fn a_waiter_gets_the_lock_when_it_is_released<H: Harness>(h: H) {
@@ -133,7 +133,7 @@ pub async fn one_waiter_of_a_process_asks_the_store<H: Harness>(h: H) {
 /// A wake-up subscription that is made before an attempt misses no release that comes after it.
 pub async fn a_subscription_misses_no_release<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    if a.capabilities().wake_up == crate::WakeUp::None {
+    if a.capabilities().wake_up == WakeUp::None {
         let key = key("k");
         tokio::select! {
             () = a.released(&key) => panic!("it said that it never wakes anybody"),
@@ -154,6 +154,54 @@ pub async fn a_subscription_misses_no_release<H: Harness>(h: H) {
         }
         contended(&a, &ask("k", LONG)).await;
         released(&b, lock_of(&request)).await;
-        tokio::time::timeout(LONG / 6, woken).await.expect("the release wakes the subscriber");
+        timeout(LONG / 6, woken).await.expect("the release wakes the subscriber");
     }
+}
+
+/// Subscribes until a subscription rests. One may resolve for no reason, but not each of them.
+async fn resting<'a>(
+    a: &'a impl LockBackend,
+    key: &'a LockKey,
+) -> Pin<Box<dyn Future<Output = ()> + 'a>> {
+    for _ in 0..10 {
+        let mut woken = Box::pin(a.released(key));
+        if timeout(SHORT, &mut woken).await.is_err() {
+            return woken;
+        }
+    }
+    panic!("each subscription resolves though nothing is released");
+}
+
+/// A subscription waits for a release: a waiter must not be sent to the store all the time.
+pub async fn a_subscription_rests_between_releases<H: Harness>(h: H) {
+    let (a, b) = (h.client().await, h.client().await);
+    let request = ask("k", LONG);
+    granted(&b, &request).await;
+    drop(resting(&a, &request.key).await);
+}
+
+/// A subscriber is woken however the grant ends: released, abandoned, or released by force.
+pub async fn a_subscription_sees_every_way_to_end_a_grant<H: Harness>(h: H) -> Result<(), Verdict> {
+    let (a, b) = (h.client().await, h.client().await);
+    let capabilities = a.capabilities();
+    if capabilities.wake_up == WakeUp::None {
+        return Err(Verdict::Skipped("the backend wakes no one"));
+    }
+    for way in [Operation::Release, Operation::Abandon, Operation::ForceRelease] {
+        if way == Operation::ForceRelease && !capabilities.list {
+            break;
+        }
+        let request = ask("k", LONG);
+        granted(&b, &request).await;
+        let woken = resting(&a, &request.key).await;
+        match way {
+            Operation::Abandon => b.abandon(request.lock_id, &request.key).await.expect("answers"),
+            Operation::ForceRelease => {
+                drop(b.force_release(&request.key).await.expect("answers"));
+            }
+            _ => released(&b, lock_of(&request)).await,
+        }
+        timeout(LONG / 6, woken).await.unwrap_or_else(|_| panic!("{way:?} wakes no one"));
+    }
+    Ok(())
 }
