@@ -1,7 +1,7 @@
 //! When a grant ends by itself.
 
 use super::{Harness, steps::*};
-use crate::{LockBackend, SyncGuard};
+use crate::{BootClock, Clock, LockBackend, SyncGuard};
 
 /// A key whose holder is gone is granted again after ttl and grace.
 pub async fn an_expired_key_is_granted_again<H: Harness>(h: H) {
@@ -75,13 +75,17 @@ pub async fn a_guard_notices_that_it_ran_out<H: Harness>(h: H) {
     error_of(guard.extend(LONG).await, crate::ErrorKind::Lost);
 }
 
-/// A guard knows that it ran out before anybody else is granted the key.
+/// A guard knows that it ran out before its ttl is over, and so before anybody else is granted the key.
 pub async fn a_guard_is_lost_before_the_key_is_granted_again<H: Harness>(h: H) {
     let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let guard = held(&mine, "k", SHORT).await;
-    let next = theirs.lock("k").wait(LONG).acquire().await.expect("it is granted in the end");
-    assert!(!guard.is_valid());
-    assert!(next.is_valid());
+    let received = BootClock.now();
+    let next = async {
+        let next = theirs.lock("k").wait(LONG).acquire().await.expect("it is granted in the end");
+        assert!(!guard.is_valid());
+        assert!(next.is_valid());
+    };
+    tokio::join!(next, over_in_time(&guard, received, SHORT));
 }
 
 /// A lock that is kept ends with its ttl, not before.

@@ -52,14 +52,27 @@ pub async fn a_bad_owner_is_refused<H: Harness>(h: H) {
     }
 }
 
-/// A backend either grants shared mode or says that it does not.
+/// A backend either says that it does not grant shared mode, and stores nothing; or several hold the
+/// key in it, each under a fence of its own, and no one does beside an exclusive holder.
 pub async fn shared_mode_is_granted_or_unsupported<H: Harness>(h: H) {
-    let a = h.client().await;
-    let result = a.acquire(&ask("k", LONG).with_mode(Mode::Shared)).await;
-    if a.capabilities().shared {
-        assert!(matches!(result, Ok(crate::AcquireOutcome::Granted(_))), "{result:?}");
-    } else {
-        error_of(result, ErrorKind::Unsupported);
-        assert!(!is_locked(&a, "k").await);
+    let (a, b) = (h.client().await, h.client().await);
+    let shared = || ask("k", LONG).with_mode(Mode::Shared);
+    let (one, other, writer) = (shared(), shared(), ask("k", LONG));
+    if !a.capabilities().shared {
+        let error = error_of(a.acquire(&one).await, ErrorKind::Unsupported);
+        assert!(!error.may_have_applied(), "{error}");
+        assert!(!is_locked(&b, "k").await);
+        assert_eq!(granted(&b, &writer).await.fence.number(), 1);
+        return;
     }
+    let first = granted(&a, &one).await.fence;
+    let second = granted(&b, &other).await.fence;
+    assert!(first < second);
+    assert_eq!(granted(&a, &one).await.fence, first, "asked again");
+    for reader in [one, other] {
+        contended(&b, &writer).await;
+        released(&a, lock_of(&reader)).await;
+    }
+    assert!(granted(&b, &writer).await.fence > second);
+    contended(&a, &shared()).await;
 }

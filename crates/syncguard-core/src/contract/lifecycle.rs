@@ -1,6 +1,6 @@
 //! A lock from its grant to its release.
 
-use super::{Harness, steps::*};
+use super::{Connection, Harness, Hook, Verdict, steps::*};
 use crate::{Fence, LockBackend, SyncGuard};
 
 /// A key that nobody holds is granted, under the first fence.
@@ -53,36 +53,42 @@ pub async fn a_guard_acquires_extends_and_releases<H: Harness>(h: H) {
 }
 
 /// Locks, fences and owners survive a restart of a store that calls itself durable.
-pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(h: H) {
+pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(
+    h: H,
+) -> Result<(), Verdict> {
     let a = h.client().await;
     let (kept, gone) = (ask("kept", LONG), ask("gone", LONG));
     granted(&a, &kept).await;
     granted(&a, &gone).await;
     released(&a, lock_of(&gone)).await;
     if a.capabilities().fencing != crate::Fencing::Durable {
-        assert_eq!(h.restart().await, super::Hook::Missing, "what restarts must be durable");
-        return;
+        assert_eq!(h.restart().await, Hook::Missing, "what restarts must be durable");
+        return Err(Verdict::Skipped("the store does not claim to be durable"));
     }
-    assert_eq!(h.restart().await, super::Hook::Done, "what is called durable must be restarted");
+    assert_eq!(h.restart().await, Hook::Done, "what is called durable must be restarted");
     let b = h.client().await;
     contended(&b, &ask("kept", LONG)).await;
     assert_eq!(granted(&b, &kept).await.fence.number(), 1);
     assert_eq!(granted(&b, &ask("gone", LONG)).await.fence.number(), 2);
+    Ok(())
 }
 
 /// A client whose connections are cut serves again.
-pub async fn a_client_whose_connections_are_cut_serves_again<H: Harness>(h: H) {
+pub async fn a_client_whose_connections_are_cut_serves_again<H: Harness>(
+    h: H,
+) -> Result<(), Verdict> {
     let a = h.client().await;
     let request = ask("k", LONG);
     granted(&a, &request).await;
-    if H::profile().connection == super::Connection::InProcess {
-        assert_eq!(h.sever().await, super::Hook::Missing, "there is nothing to cut");
-        return;
+    if H::profile().connection == Connection::InProcess {
+        assert_eq!(h.sever().await, Hook::Missing, "there is nothing to cut");
+        return Err(Verdict::Skipped("the store is not reached through a network"));
     }
-    assert_eq!(h.sever().await, super::Hook::Done, "a network can be cut");
+    assert_eq!(h.sever().await, Hook::Done, "a network can be cut");
     let lock = lock_of(&request);
     eventually("the client serves again", async || a.extend(&lock, ttl(LONG)).await.is_ok()).await;
     released(&a, lock).await;
+    Ok(())
 }
 
 /// A healthy store has no finding that makes it unsafe.

@@ -1,15 +1,17 @@
 //! What operators do: list and force.
 
-use super::{Harness, steps::*};
+use super::{Harness, Verdict, steps::*};
 use crate::{ErrorKind, ListRequest, LockBackend, LockRecord};
+
+const NOT_OFFERED: Verdict = Verdict::Skipped("the backend offers nothing to operators");
 
 /// The held locks below a prefix are listed once each, in pages, as lookups show them; others are
 /// not.
-pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) {
+pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) -> Result<(), Verdict> {
     let a = h.client().await;
     if !a.capabilities().list {
         error_of(a.list(&ListRequest::new("")).await, ErrorKind::Unsupported);
-        return;
+        return Err(NOT_OFFERED);
     }
     let names: Vec<_> = (0..7).map(|n| format!("job:{n}")).collect();
     let others = ["jo", "other", "JOB:1", "job_1", "a:job:1"];
@@ -27,19 +29,21 @@ pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) {
     found.sort_by(|one, other| one.key.cmp(&other.key));
     let found: Vec<_> = found.iter().map(|lock| lock.key.as_str()).collect();
     assert_eq!(found, names);
+    Ok(())
 }
 
 /// A lock in its grace is listed, one that is over is not.
-pub async fn expired_locks_are_not_listed<H: Harness>(h: H) {
+pub async fn expired_locks_are_not_listed<H: Harness>(h: H) -> Result<(), Verdict> {
     let a = h.client().await;
     if !a.capabilities().list {
-        return;
+        return Err(NOT_OFFERED);
     }
     granted(&a, &ask("k", SHORT)).await;
     h.pass(SHORT + a.capabilities().grace / 3).await;
     assert_eq!(listed(&a, "", 10).await.len(), usize::from(is_locked(&a, "k").await));
     expire(&h, &a, SHORT).await;
     assert!(listed(&a, "", 10).await.is_empty());
+    Ok(())
 }
 
 /// Reads all pages.
@@ -57,12 +61,12 @@ async fn listed(a: &impl LockBackend, prefix: &str, limit: usize) -> Vec<LockRec
 }
 
 /// A lock that is released by force is free; its holder finds out, and the next fence is higher.
-pub async fn a_lock_released_by_force_is_free<H: Harness>(h: H) {
+pub async fn a_lock_released_by_force_is_free<H: Harness>(h: H) -> Result<(), Verdict> {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);
     if !a.capabilities().list {
         error_of(b.force_release(&request.key).await, ErrorKind::Unsupported);
-        return;
+        return Err(NOT_OFFERED);
     }
     assert!(b.force_release(&request.key).await.expect("answers").is_none());
     granted(&a, &request).await;
@@ -71,4 +75,5 @@ pub async fn a_lock_released_by_force_is_free<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
     extend_finds_nothing(&a, lock_of(&request)).await;
     assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);
+    Ok(())
 }

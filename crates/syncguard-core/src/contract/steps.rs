@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Harness;
 use crate::{
-    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, Grant, Holder, LockBackend,
-    LockGuard, LockId, LockKey, LockRef, ReleaseOutcome, SyncGuard, TryAcquire, Ttl,
+    AcquireOutcome, AcquireRequest, BootClock, BootInstant, Clock, Error, ErrorKind, ExtendOutcome,
+    Grant, Holder, LockBackend, LockGuard, LockId, LockKey, LockRef, ReleaseOutcome, SyncGuard,
+    TryAcquire, Ttl,
 };
 
 /// Long enough never to end within a case.
@@ -108,6 +109,22 @@ pub(super) async fn drained(locks: &SyncGuard) {
 pub(super) async fn held(locks: &SyncGuard, text: &str, duration: Duration) -> LockGuard {
     let attempt = locks.lock(text).ttl(duration).try_acquire().await.expect("the store answers");
     attempt.acquired().expect("the lock is free")
+}
+
+/// Waits until a guard is over, and asserts that it is over in time. Its deadline lies a margin before
+/// the end of the ttl, counted from before its request was sent; so it is never valid that long after
+/// its grant was in hand. The clock is read before the guard is asked, which makes this exact on a busy
+/// machine too.
+pub(super) async fn over_in_time(guard: &LockGuard, received: BootInstant, duration: Duration) {
+    let latest = received + (duration - ttl(duration).margin());
+    loop {
+        let now = BootClock.now();
+        if !guard.is_valid() {
+            return;
+        }
+        assert!(now < latest, "valid at {now:?}, must be over at {latest:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 pub(super) fn error_of<T>(result: Result<T, Error>, kind: ErrorKind) -> Error {
