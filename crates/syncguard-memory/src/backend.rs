@@ -102,13 +102,17 @@ impl LockBackend for MemoryBackend {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
-
-    use syncguard_core::{
-        AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, ManualClock, Ttl,
+    use std::{
+        sync::{Arc, Mutex, OnceLock, Weak},
+        time::Duration,
     };
 
-    use super::MemoryBackend;
+    use syncguard_core::{
+        AcquireOutcome, AcquireRequest, BootInstant, Clock, ListRequest, LockBackend, LockId,
+        LockKey, ManualClock, Ttl,
+    };
+
+    use super::{MemoryBackend, Slots};
 
     async fn is_granted(backend: &MemoryBackend) -> bool {
         let id = LockId::mint().unwrap();
@@ -137,5 +141,52 @@ mod tests {
             assert!(woken.await.is_err(), "nothing is released");
         }
         assert!(backend.lock().waiters.is_empty());
+    }
+
+    /// Notes for each look at the clock whether the slots were locked.
+    #[derive(Debug, Default)]
+    struct Witness {
+        slots: OnceLock<Weak<Mutex<Slots>>>,
+        locked: Mutex<Vec<bool>>,
+    }
+
+    impl Clock for Witness {
+        fn now(&self) -> BootInstant {
+            if let Some(slots) = self.slots.get().and_then(Weak::upgrade) {
+                self.locked.lock().unwrap().push(slots.try_lock().is_err());
+            }
+            BootInstant::from_boot(Duration::ZERO)
+        }
+    }
+
+    /// A present that was read before the wait for the slots is past when they are locked.
+    #[tokio::test]
+    async fn each_operation_reads_the_present_while_the_slots_are_locked() {
+        let witness = Arc::new(Witness::default());
+        let backend = MemoryBackend::with_clock(witness.clone());
+        witness.slots.set(Arc::downgrade(&backend.slots)).unwrap();
+        let (id, key) = (LockId::mint().unwrap(), LockKey::new("k").unwrap());
+        let read = |operation: &str| {
+            let locked = std::mem::take(&mut *witness.locked.lock().unwrap());
+            assert!(!locked.is_empty() && locked.iter().all(|locked| *locked), "{operation}");
+        };
+        assert!(is_granted(&backend).await);
+        read("a grant");
+        assert!(!is_granted(&backend).await);
+        read("contention");
+        let _ = backend.extend(&id.into(), Ttl::default()).await.unwrap();
+        read("extend");
+        let _ = backend.release(&id.into()).await.unwrap();
+        read("release");
+        backend.abandon(id, &key).await.unwrap();
+        read("abandon");
+        backend.lookup(&key.clone().into()).await.unwrap().unwrap();
+        read("lookup by key");
+        assert!(backend.lookup(&id.into()).await.unwrap().is_none());
+        read("lookup by id");
+        assert_eq!(backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 1);
+        read("list");
+        backend.force_release(&key).await.unwrap().unwrap();
+        read("force_release");
     }
 }

@@ -103,3 +103,65 @@ impl Slots {
         self.abandoned.insert(lock_id, now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use syncguard_core::{
+        AcquireOutcome, AcquireRequest, Capabilities, LockId, LockKey, ManualClock, Ttl,
+    };
+
+    use super::MARK;
+    use crate::MemoryBackend;
+
+    const ROUNDS: usize = 50;
+
+    fn store() -> (MemoryBackend, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::default());
+        (MemoryBackend::with_clock(clock.clone()), clock)
+    }
+
+    /// Grants the only key to a new id.
+    fn grant(store: &MemoryBackend) -> LockId {
+        let id = LockId::mint().unwrap();
+        let request = AcquireRequest::new(LockKey::new("k").unwrap(), id, Ttl::default());
+        let outcome = store.acquire_now(&request).unwrap();
+        assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
+        id
+    }
+
+    #[test]
+    fn the_id_of_a_grant_is_forgotten_however_the_grant_ends() {
+        let (store, clock) = store();
+        for _ in 0..ROUNDS {
+            let _ = store.release_now(grant(&store));
+            assert_eq!(store.lock().by_id.len(), 0, "released");
+            store.abandon_now(grant(&store));
+            assert_eq!(store.lock().by_id.len(), 0, "abandoned");
+            grant(&store);
+            assert!(store.force_release_now(&LockKey::new("k").unwrap()).is_some());
+            assert_eq!(store.lock().by_id.len(), 0, "released by force");
+        }
+        for _ in 0..ROUNDS {
+            grant(&store);
+            clock.advance(Ttl::default().as_duration() + Capabilities::GRACE);
+            assert_eq!(store.lock().by_id.len(), 1, "expired: forgotten with the next grant");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_kept_for_its_time_and_forgotten_after_it() {
+        let (store, clock) = store();
+        for _ in 0..ROUNDS {
+            store.abandon_now(LockId::mint().unwrap());
+        }
+        assert_eq!(store.lock().abandoned.len(), ROUNDS);
+        clock.advance(MARK - Duration::from_millis(1));
+        store.abandon_now(LockId::mint().unwrap());
+        assert_eq!(store.lock().abandoned.len(), ROUNDS + 1);
+        clock.advance(Duration::from_millis(1));
+        store.abandon_now(LockId::mint().unwrap());
+        assert_eq!(store.lock().abandoned.len(), 2);
+    }
+}

@@ -3,6 +3,7 @@
 
 mod chaos;
 mod cleaning;
+mod doubting;
 mod extremes;
 mod fairness;
 mod fencing;
@@ -21,6 +22,7 @@ mod telling;
 mod time;
 mod unpolled;
 mod waiting;
+mod waking;
 
 use std::time::Duration;
 

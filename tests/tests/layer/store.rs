@@ -6,7 +6,7 @@ use std::{
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Fencing, LockBackend,
-    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Ttl,
+    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Ttl, WakeUp,
 };
 use tokio::time::{Instant, sleep};
 
@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep};
 pub(super) struct Watched<B> {
     inner: B,
     shared: bool,
+    deaf: bool,
     start: Instant,
     notes: Arc<Mutex<Notes>>,
 }
@@ -31,12 +32,17 @@ struct Notes {
 
 impl<B> Watched<B> {
     pub(super) fn new(inner: B) -> Self {
-        Self { inner, shared: false, start: Instant::now(), notes: Arc::default() }
+        Self { inner, shared: false, deaf: false, start: Instant::now(), notes: Arc::default() }
     }
 
     /// Says that other processes use the store too.
     pub(super) fn shared(self) -> Self {
         Self { shared: true, ..self }
+    }
+
+    /// Notifies no one of a release.
+    pub(super) fn deaf(self) -> Self {
+        Self { deaf: true, ..self }
     }
 
     /// Returns when requests of a kind were sent, counted from the start.
@@ -132,7 +138,8 @@ impl Drop for Subscription {
 impl<B: LockBackend> LockBackend for Watched<B> {
     fn capabilities(&self) -> Capabilities {
         let fencing = if self.shared { Fencing::Durable } else { Fencing::Process };
-        self.inner.capabilities().with_fencing(fencing)
+        let capabilities = self.inner.capabilities().with_fencing(fencing);
+        if self.deaf { capabilities.with_wake_up(WakeUp::None) } else { capabilities }
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
@@ -156,6 +163,9 @@ impl<B: LockBackend> LockBackend for Watched<B> {
     }
 
     async fn released(&self, key: &LockKey) {
+        if self.deaf {
+            return std::future::pending().await;
+        }
         let _subscription = Subscription::begin(self.notes.clone());
         let early = self.notes().early.checked_sub(1);
         match early {

@@ -1,0 +1,78 @@
+//! Requests that arrive after their callers have gone on.
+
+use syncguard_core::{
+    ErrorKind, LockBackend, Loss, Operation, SyncGuard, TryAcquire,
+    contract::{Fault, Gate},
+};
+use tokio::time::sleep;
+
+use super::{
+    World, drained, error_of, key,
+    time::{millis, secs},
+};
+
+/// Locks whose first acquire is held back until the gate opens, and asked again before that.
+fn held_back(world: &World) -> (SyncGuard, Gate) {
+    let gate = Gate::new();
+    world.plan(Operation::Acquire, &Fault::RequestHeld(gate.clone()), 1);
+    (world.builder().request_timeout(millis(250)).build(), gate)
+}
+
+/// Lets the request that was held back arrive, and asserts that nothing is granted to it.
+async fn assert_refused(world: &World, gate: &Gate) {
+    assert!(!world.is_locked("k").await);
+    gate.open();
+    sleep(secs(1)).await;
+    assert!(!world.is_locked("k").await, "it was granted to no one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_met_a_holder_when_asked_again_is_refused_when_it_arrives() {
+    let world = World::new();
+    let holder = world.hold_elsewhere("k", secs(600)).await;
+    let (locks, gate) = held_back(&world);
+    let attempt = locks.lock("k").ttl(secs(30)).try_acquire().await.unwrap();
+    assert!(matches!(attempt, TryAcquire::Contended(_)), "{attempt:?}");
+    gate.reached().await;
+    drained(&locks).await;
+    world.release_elsewhere(&holder).await;
+    assert_refused(&world, &gate).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_grant_was_taken_away_is_refused_when_it_arrives() {
+    let world = World::new();
+    let (locks, gate) = held_back(&world);
+    let guard = locks.lock("k").ttl(secs(30)).acquire().await.unwrap();
+    gate.reached().await;
+    world.others.force_release(&key("k")).await.unwrap().unwrap();
+    error_of(guard.extend(secs(30)).await, ErrorKind::Lost);
+    assert_eq!(guard.loss(), Some(Loss::NotHeld));
+    drop(guard);
+    drained(&locks).await;
+    assert_refused(&world, &gate).await;
+}
+
+/// The last extend, which lets the lock run out with `min_hold`, must be the last to arrive.
+#[tokio::test(start_paused = true)]
+async fn a_release_within_min_hold_follows_an_extend_that_is_in_flight() {
+    let (world, gate) = (World::new(), Gate::new());
+    let lock = world.locks().lock("k").ttl(secs(30)).min_hold(secs(10));
+    let guard = lock.acquire().await.unwrap();
+    world.plan(Operation::Extend, &Fault::RequestHeld(gate.clone()), 1);
+    let lease = guard.lease();
+    let extend = tokio::spawn(async move { lease.extend(secs(600)).await });
+    gate.reached().await;
+    let release = tokio::spawn(guard.release());
+    sleep(secs(1)).await;
+    assert!(!release.is_finished());
+    assert_eq!(world.sent(Operation::Extend).len(), 1, "the release waits");
+    gate.open();
+    release.await.unwrap().unwrap();
+    error_of(extend.await.unwrap(), ErrorKind::Lost);
+    assert_eq!(world.sent(Operation::Extend).len(), 2);
+    assert!(world.is_locked("k").await);
+    // With the grace of a second.
+    sleep(secs(11)).await;
+    assert!(!world.is_locked("k").await);
+}

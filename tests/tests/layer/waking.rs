@@ -1,0 +1,57 @@
+//! How waiters learn of releases by their own process, where the store notifies no one.
+
+use syncguard_core::{LockGuard, Operation, Retry, SyncGuard, contract::Fault};
+use tokio::{task::JoinHandle, time::sleep};
+
+use super::{
+    LONG, World,
+    time::{assert_at, secs},
+};
+
+/// A lock that is held, and a waiter that neither the store nor its schedule wakes.
+struct Waiting {
+    world: World,
+    guard: LockGuard,
+    waiter: JoinHandle<LockGuard>,
+}
+
+impl Waiting {
+    async fn new() -> Self {
+        let world = World::new();
+        let locks = SyncGuard::builder(world.store.clone().deaf()).clock(world.clock.shared());
+        let locks = locks.build();
+        let guard = locks.lock("k").ttl(LONG).acquire().await.unwrap();
+        let lock = locks.lock("k").wait(LONG).retry(Retry::fixed(LONG));
+        let waiter = tokio::spawn(async move { lock.acquire().await.unwrap() });
+        sleep(secs(5)).await;
+        assert!(!waiter.is_finished());
+        Self { world, guard, waiter }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_wakes_the_next_waiter_of_the_process() {
+    let Waiting { world, guard, waiter } = Waiting::new().await;
+    guard.release().await.unwrap();
+    let _next = waiter.await.unwrap();
+    assert_at(world.clock.elapsed(), secs(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_in_the_background_wakes_the_next_waiter_of_the_process() {
+    let Waiting { world, guard, waiter } = Waiting::new().await;
+    drop(guard);
+    let _next = waiter.await.unwrap();
+    assert_at(world.clock.elapsed(), secs(5));
+}
+
+/// The answer of the release is lost, so that it is the clean-up that ends the grant.
+#[tokio::test(start_paused = true)]
+async fn a_release_that_is_repeated_in_the_background_wakes_the_next_waiter_of_the_process() {
+    let Waiting { world, guard, waiter } = Waiting::new().await;
+    world.plan(Operation::Release, &Fault::RequestLost, 1);
+    guard.release().await.unwrap_err();
+    let _next = waiter.await.unwrap();
+    world.assert_planned(0);
+    assert_at(world.clock.elapsed(), secs(5));
+}
