@@ -42,6 +42,12 @@ pub(crate) enum Failure {
     )]
     DenyMissing { install: String },
 
+    #[error(
+        "cargo-mutants is not there: run `{install}`, or let this task do it with \
+         `cargo xtask mutants --install`"
+    )]
+    MutantsMissing { install: String },
+
     #[error(transparent)]
     DriversInCore(#[from] DriversInCore),
 }

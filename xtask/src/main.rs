@@ -6,6 +6,7 @@ mod command;
 mod contract;
 mod docker;
 mod failure;
+mod mutants;
 mod provision;
 mod services;
 mod test;
@@ -52,6 +53,18 @@ enum Task {
         #[arg(long)]
         after_test: bool,
     },
+    /// Plants small bugs in the lock layer and in the memory backend, one after the other, and lists those
+    /// that no test notices
+    ///
+    /// All of them take hours. What is left out, and why, is in .cargo/mutants.toml; the outcome is in
+    /// target/mutants.out.
+    Mutants {
+        /// Install cargo-mutants with `cargo install` where it is not there
+        #[arg(long)]
+        install: bool,
+        /// The files to plant them in, instead of all
+        files: Vec<String>,
+    },
     /// Keeps servers running, for people who want to look into them or to test against them
     Services {
         #[command(subcommand)]
@@ -75,6 +88,7 @@ fn dispatch(task: Task) -> Result<(), Failure> {
         Task::Ci { install, after_test } => {
             ci::run(Install::from_flag(install), Tests::from_after_test(after_test))
         }
+        Task::Mutants { install, files } => mutants::run(Install::from_flag(install), &files),
         Task::Services { task } => services::run(&task),
     }
 }

@@ -18,6 +18,7 @@ use crate::{
 
 // Unoptimised it is built several times faster, and its own speed does not matter here.
 const INSTALL_DENY: &str = "install --locked --debug cargo-deny";
+const INSTALL_MUTANTS: &str = "install --locked --debug cargo-mutants";
 const SKIPPED: &str = "SYNCGUARD_SKIP";
 /// What SYNCGUARD_SKIP calls [`NODE_PROGRAMS`].
 const NODE: &str = "node";
@@ -172,6 +173,19 @@ pub(crate) fn deny(install: Install) -> Result<(), Failure> {
     match install {
         Install::Missing => cargo(INSTALL_DENY).run(),
         Install::Nothing => Err(Failure::DenyMissing { install: cargo(INSTALL_DENY).to_string() }),
+    }
+}
+
+/// Makes sure that cargo-mutants can be run.
+pub(crate) fn mutants(install: Install) -> Result<(), Failure> {
+    if cargo("mutants --version").succeeds() {
+        return Ok(());
+    }
+    match install {
+        Install::Missing => cargo(INSTALL_MUTANTS).run(),
+        Install::Nothing => {
+            Err(Failure::MutantsMissing { install: cargo(INSTALL_MUTANTS).to_string() })
+        }
     }
 }
 

@@ -1,0 +1,43 @@
+//! Plants small bugs, one after the other, and lists those that no test notices.
+
+use crate::{
+    command::cargo,
+    failure::Failure,
+    provision::{self, Install},
+};
+
+/// Their tests run in virtual time, or quickly, and need no server: those of the types and of the pure
+/// parts, of the lock layer, and of the memory backend.
+const TESTS: &str = "--test-tool nextest --all-features \
+    --test-package syncguard-core --test-package syncguard-memory --test-package syncguard-tests \
+    -- -E package(syncguard-core)|package(syncguard-memory)|test(/^layer::/)";
+
+/// What is mutated where no file is named: the lock layer and the memory backend.
+const FILES: &[&str] = &["crates/syncguard-core/src/lock/*.rs", "crates/syncguard-memory/src/*.rs"];
+
+pub(crate) fn run(install: Install, files: &[String]) -> Result<(), Failure> {
+    provision::mutants(install)?;
+    cargo(&arguments(files)).run()
+}
+
+/// The settings and the list of survivors that are accepted are in `.cargo/mutants.toml`.
+fn arguments(files: &[String]) -> String {
+    let default = FILES.iter().map(|file| (*file).to_owned()).collect::<Vec<_>>();
+    let files = if files.is_empty() { &default } else { files };
+    let files: String = files.iter().map(|file| format!("--file {file} ")).collect();
+    format!("mutants --output target {files}{TESTS}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_are_named_take_the_place_of_the_default() {
+        let all = arguments(&[]);
+        assert!(FILES.iter().all(|file| all.contains(&format!("--file {file} "))), "{all}");
+        let one = arguments(&["crates/x.rs".to_owned()]);
+        assert!(one.contains("--file crates/x.rs --test-tool"), "{one}");
+        assert!(FILES.iter().all(|file| !one.contains(file)), "{one}");
+    }
+}
