@@ -37,8 +37,8 @@ impl Scarce {
     async fn new() -> Self {
         let (server, names) = (shared().await, Names::fresh());
         let config = names.config(&server.url()).max_connections(2).without_listening();
-        let config = config.connect_timeout(LONG).statement_timeout(LONG);
-        let backend = config.lock_timeout(Duration::from_secs(15)).connect().await.unwrap();
+        let config = config.connect_timeout(LONG).statement_timeout(LONG).lock_timeout(LONG);
+        let backend = config.connect().await.unwrap();
         let watch = Foreign::open(&server.url()).await;
         let (log, tasks) = (Arc::default(), JoinSet::new());
         Self { server, names, backend, watch, log, tasks }
@@ -91,6 +91,14 @@ impl Scarce {
         );
         let is_so = async || self.watch.number(&waiting).await == count;
         eventually("statements wait", is_so).await;
+    }
+
+    /// Looks for a while whether more statements come to wait than this.
+    async fn stays_blocked(&mut self, count: i64) {
+        for _ in 0..50 {
+            self.blocked(count).await;
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     async fn logged(&self, count: usize) -> Vec<&'static str> {
@@ -151,7 +159,7 @@ async fn an_extend_does_not_wait_for_acquires_that_hang() {
     for _ in 0..3 {
         scarce.acquires(ask("wanted", LONG));
     }
-    scarce.blocked(1).await;
+    scarce.stays_blocked(1).await;
     scarce.extends(kept);
     assert_eq!(scarce.logged(1).await, ["extend"], "an acquire gave its connection up first");
     counter.run("COMMIT").await;
