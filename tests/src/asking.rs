@@ -82,9 +82,9 @@ pub fn error_of<T: Debug>(result: Result<T, Error>, kind: ErrorKind) -> Error {
 const ROUNDS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits for something that must have come about by the time at which others were served
-/// [`ROUNDS`] times, one after the other. That takes a second at least, and longer on a loaded machine,
-/// where everything does.
+/// Waits for something that must have come about by the time at which others were served twenty times,
+/// one after the other. That takes a second at least, and longer on a loaded machine, where everything
+/// does.
 pub async fn soon<T>(
     what: &str,
     work: impl Future<Output = T>,
