@@ -78,6 +78,31 @@ pub fn error_of<T: Debug>(result: Result<T, Error>, kind: ErrorKind) -> Error {
     error
 }
 
+/// How often others are served while something [comes soon](soon), and the pause after each time.
+const ROUNDS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Waits for something that must have come about by the time at which others were served twenty times,
+/// one after the other. That takes a second at least, and longer on a loaded machine, where everything
+/// does.
+pub async fn soon<T>(
+    what: &str,
+    work: impl Future<Output = T>,
+    mut others: impl AsyncFnMut(),
+) -> T {
+    let rounds = async {
+        for _ in 0..ROUNDS {
+            others().await;
+            sleep(PAUSE).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = rounds => panic!("others were served {ROUNDS} times before {what}"),
+    }
+}
+
 /// Waits for something that comes about by itself.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let patience = Instant::now() + PATIENCE;

@@ -4,11 +4,11 @@ use std::{io, path::PathBuf};
 
 use syncguard::{Error, ErrorKind, Holder};
 
-use crate::{exit::Exit, shown};
+use crate::exit::Exit;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    #[error("not run: the lock is {}", shown::holder(.0))]
+    #[error("not run: the lock is {0}")]
     Held(Holder),
     #[error("not run: timed out waiting for the lock")]
     OutOfTime,

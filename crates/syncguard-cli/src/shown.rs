@@ -2,25 +2,10 @@
 
 use std::{fmt::Write, time::Duration};
 
-use syncguard::Holder;
+use syncguard::text::{Line, is_hidden};
 
 /// The longest line, in characters. What is longer loses its middle: the reason stands at the end.
 const MAX_LINE: usize = 1_000;
-
-/// Describes a holder: `held by "ci-7" under fence 000000000000042 for another 12s`, as far as known.
-pub(crate) fn holder(holder: &Holder) -> String {
-    let mut words = match &holder.owner {
-        Some(owner) => format!("held by {}", quoted(owner.as_str())),
-        None => "held by an unnamed owner".to_owned(),
-    };
-    if let Some(fence) = holder.fence {
-        let _ = write!(words, " under fence {fence}");
-    }
-    if let Some(remaining) = holder.remaining {
-        let _ = write!(words, " for another {}", duration(remaining));
-    }
-    words
-}
 
 /// Writes a duration in whole milliseconds.
 pub(crate) fn duration(duration: Duration) -> humantime::FormattedDuration {
@@ -28,32 +13,9 @@ pub(crate) fn duration(duration: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_millis(millis))
 }
 
-/// Puts a label in quotes, so that it cannot be read as a part of the sentence around it, nor change
-/// how that is shown.
-fn quoted(label: &str) -> String {
-    let mut quoted = String::from('"');
-    for c in label.chars() {
-        if matches!(c, '"' | '\\') {
-            quoted.push('\\');
-        }
-        // Spaces other than the plain one look like it, or like nothing.
-        if c != ' ' && c.is_whitespace() {
-            quoted.extend(c.escape_unicode());
-        } else {
-            push(&mut quoted, c);
-        }
-    }
-    quoted.push('"');
-    quoted
-}
-
 /// Makes one line of what a file name, an argument or a server put into a message.
 pub(crate) fn line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_control() || c.is_whitespace());
-    let words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
-    let mut line = String::with_capacity(words.len());
-    words.chars().for_each(|c| push(&mut line, c));
-    cut(line)
+    cut(Line(text).to_string())
 }
 
 /// Escapes what a terminal does not show in JSON, which stays the same value.
@@ -71,10 +33,6 @@ pub(crate) fn json(text: &str) -> String {
     json
 }
 
-fn push(text: &mut String, c: char) {
-    if is_hidden(c) { text.extend(c.escape_unicode()) } else { text.push(c) }
-}
-
 /// Cuts the middle out of a line that is too long.
 fn cut(line: String) -> String {
     let length = line.chars().count();
@@ -87,35 +45,9 @@ fn cut(line: String) -> String {
     format!("{} [{left_out} characters left out] {}", &line[..head], &line[tail..])
 }
 
-/// Returns whether a character is not shown, or changes how others are: control characters, line
-/// separators, and `Default_Ignorable_Code_Point` of Unicode 17, which has the zero-width and the
-/// bidirectional ones.
-fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
-            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{cut, json, line, quoted};
-
-    #[test]
-    fn nothing_breaks_the_line_or_steers_the_terminal() {
-        assert_eq!(line("a\n  b\u{1b}[2J\tc\n"), "a b [2J c");
-        assert_eq!(line("gnp.\u{202e}exe\u{200b}"), "gnp.\\u{202e}exe\\u{200b}");
-    }
-
-    #[test]
-    fn a_label_stays_within_its_quotes() {
-        assert_eq!(quoted("ci-7 (blau), größer"), "\"ci-7 (blau), größer\"");
-        assert_eq!(quoted("a\" under fence \\"), "\"a\\\" under fence \\\\\"");
-        assert_eq!(quoted("a\u{2066}b\u{a0}c\u{ad}"), "\"a\\u{2066}b\\u{a0}c\\u{ad}\"");
-    }
+    use super::{cut, json};
 
     #[test]
     fn json_keeps_its_value() {

@@ -42,7 +42,7 @@ fn words(record: Option<&LockRecord>, grace: Duration) -> String {
     let Some(record) = record else {
         return "free".to_owned();
     };
-    let holder = shown::holder(&record.holder(grace));
+    let holder = record.holder(grace);
     let age = shown::duration(record.observed_at.since(record.acquired_at));
     format!("{holder}, acquired {age} ago")
 }

@@ -2,14 +2,15 @@
 
 use std::{borrow::Cow, convert::Infallible, fmt, time::Duration};
 
-use crate::{DisplayHash, Holder, LockId, LockKey};
+use crate::{DisplayHash, Holder, LockId, LockKey, text::Line};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// Says what went wrong, in which operation, on which lock, and why.
 ///
 /// Contention and lost ownership that one asked about are outcomes, not errors. `Display` gives one
-/// lower-case line in which the key shows only as its [`DisplayHash`]; the cause is in
+/// lower-case line in which the key shows only as its [`DisplayHash`], and in which no label and no
+/// word of a server changes how it is [shown](crate::text); the cause is in
 /// [`source`](std::error::Error::source).
 pub struct Error(Box<Inner>);
 
@@ -290,7 +291,7 @@ impl fmt::Display for Error {
         }
         write!(f, ": {}", self.0.kind.describe())?;
         if let Some(detail) = &self.0.detail {
-            write!(f, ": {detail}")?;
+            write!(f, ": {}", Line(detail))?;
         }
         match &self.0.holder {
             Some(holder) => write!(f, ": {holder}"),
@@ -329,7 +330,7 @@ mod tests {
     use std::error::Error as _;
 
     use super::{Error, ErrorKind, Operation};
-    use crate::LockKey;
+    use crate::{Holder, LockKey, Owner};
 
     #[test]
     fn a_kind_is_named_as_it_is_written() {
@@ -362,6 +363,22 @@ mod tests {
             "extend of lock a422dabee27fcc7ad506f372: the store is unavailable: connection refused"
         );
         assert_eq!(error.source().unwrap().to_string(), "errno 111");
+    }
+
+    #[test]
+    fn display_quotes_the_label_of_the_holder() {
+        let owner = Owner::new("ci\" under fence 9\u{202e}").unwrap();
+        let holder = Holder { owner: Some(owner), ..Holder::default() };
+        let error = Error::new(ErrorKind::AcquisitionTimeout, Operation::Acquire);
+        let text = error.with_holder(Some(holder)).to_string();
+        assert!(text.ends_with(r#": held by "ci\" under fence 9\u{202e}""#), "{text}");
+    }
+
+    #[test]
+    fn display_is_one_line_whatever_the_server_said() {
+        let error = Error::new(ErrorKind::Internal, Operation::Lookup);
+        let error = error.with_detail("duplicate entry\n 'ci\u{1b}[2J\u{202e}'");
+        assert!(error.to_string().ends_with(r"duplicate entry 'ci [2J\u{202e}'"), "{error}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod value;
 
 pub mod pool;
 pub mod telemetry;
+pub mod text;
 
 #[cfg(feature = "contract")]
 pub mod contract;

@@ -1,6 +1,12 @@
 //! Making the table.
 
-use crate::{backend::Store, error::Failure, lookup::value, statement::Statement, table::Table};
+use crate::{
+    backend::Store,
+    error::{Effect, Failure},
+    lookup::value,
+    statement::Statement,
+    table::Table,
+};
 
 /// Gives the statement that makes the table.
 pub(crate) fn text(table: &Table) -> String {
@@ -43,7 +49,11 @@ pub(crate) async fn is_complete(store: &Store) -> Result<bool, Failure> {
 async fn state(store: &Store) -> Result<State, Failure> {
     let statement = Statement::read(&store.sql.schema_state).text(store.table.name());
     let row = store.connections.row(statement).await?;
-    Ok(match (value::<i64>(&row, "present")?, value::<i64>(&row, "complete")?) {
+    // Every part of the condition is a number once it is evaluated. Under load and with a short statement
+    // timeout, the server has been seen to answer with NULL instead of the error of the timeout.
+    let complete: Option<i64> = value(&row, "complete")?;
+    let complete = complete.ok_or(Failure::TimedOut(Effect::None))?;
+    Ok(match (value::<i64>(&row, "present")?, complete) {
         (0, _) => State::Missing,
         (_, 0) => State::Incomplete,
         _ => State::Complete,

@@ -1,14 +1,18 @@
 //! Where the server is and how it is used.
 
-use std::{fmt, time::Duration};
+use std::{env, fmt, time::Duration};
 
-use fred::types::{Builder, config::Config};
+use fred::{
+    error::ErrorKind as DriverKind,
+    rustls_native_certs::load_native_certs,
+    types::{Builder, config::Config},
+};
 use syncguard_core::{Error, Operation, UnsafeSettings};
 
 use crate::{
     RedisBackend,
     client::Settings,
-    error::Failure,
+    error::{DriverError, Failure},
     layout::{Layout, Shape},
     options::{Counters, Options, Replicas},
 };
@@ -72,20 +76,20 @@ impl RedisConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is none of these. The
-    /// text does not repeat the address, which may hold a password.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is none of these, or
+    /// where TLS is asked for and the certificates to trust cannot be loaded. The text names their file,
+    /// and does not repeat the address, which may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let refused = |_| {
-            let rule = "the address is none of redis://, rediss://, redis-sentinel://, \
-                        redis-cluster:// or redis+unix://";
-            Failure::Config(rule.to_owned()).into_error(Operation::Connect)
-        };
+        let refused = |rule: String| Failure::Config(rule).into_error(Operation::Connect);
         let scheme = url.split("://").next().unwrap_or_default();
         if !is_scheme(scheme) {
-            return Err(refused(()));
+            return Err(refused(ADDRESS_RULE.to_owned()));
         }
-        let config = Config::from_url(url).map_err(|_| refused(()))?;
-        Ok(Self::from_builder(Builder::from_config(config)))
+        let config = Config::from_url(url).map_err(|error| match error.kind() {
+            DriverKind::Tls => refused(untrusting(&error)),
+            _ => refused(ADDRESS_RULE.to_owned()),
+        });
+        Ok(Self::from_builder(Builder::from_config(config?)))
     }
 
     /// Takes a driver's builder with the caller's own addresses, credentials, TLS and TCP settings.
@@ -237,6 +241,21 @@ impl RedisConfig {
         }
         Ok((settings, Layout::new(&self.prefix, shape)))
     }
+}
+
+const ADDRESS_RULE: &str = "the address is none of redis://, rediss://, redis-sentinel://, \
+                            redis-cluster:// or redis+unix://";
+
+/// Says why the certificates that TLS trusts cannot be loaded.
+///
+/// The driver has the reason in a form for programmers, and of a file that is not PEM not the name.
+fn untrusting(error: &DriverError) -> String {
+    let reasons = load_native_certs().errors;
+    let reason = reasons.first().map_or_else(|| error.details().to_owned(), ToString::to_string);
+    let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|variable| {
+        env::var_os(variable).map_or_else(String::new, |path| format!("; {variable} is {path:?}"))
+    });
+    format!("the certificates to trust cannot be loaded: {reason}{}", set.concat())
 }
 
 /// The driver takes any scheme for `redis`.

@@ -2,14 +2,15 @@
 //! down or that nothing drives has no clock to jump.
 
 use std::{
+    future::poll_fn,
     pin::pin,
     sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
 };
 
 use syncguard_core::{
-    Error, ErrorKind, LockBackend, LockGuard, Operation, ReleaseOutcome, Renew, Retry, SyncGuard,
-    SyncGuardBuilder,
+    Error, ErrorKind, LockBackend, LockGuard, Operation, ReleaseOutcome, Renew, Retry, Shutdown,
+    SyncGuard, SyncGuardBuilder,
 };
 use syncguard_memory::MemoryBackend;
 use tokio::{
@@ -185,6 +186,16 @@ fn a_configured_runtime_releases_a_guard_that_is_dropped_while_nothing_drives_it
 }
 
 #[test]
+fn a_configured_runtime_releases_a_guard_that_is_dropped_on_one_that_nothing_drives_again() {
+    let (background, idle, store) = (multi(), single(), store());
+    let locks = SyncGuard::builder(store.clone()).runtime(background.handle().clone()).build();
+    let guard = drive(locks.lock("k").acquire()).unwrap();
+    idle.block_on(async { drop(guard) });
+    assert_eq!(drive(locks.shutdown(secs(30))), Shutdown::Drained, "the release was not begun");
+    assert!(!is_locked(&store));
+}
+
+#[test]
 fn with_a_configured_runtime_locks_are_used_outside_every_runtime() {
     let (background, store) = (multi(), store());
     store.delay(Operation::Acquire, millis(5));
@@ -238,6 +249,19 @@ fn a_lease_whose_runtime_was_shut_down_is_lost_in_time_outside_every_runtime() {
     drive(guard.lost());
     assert!(!guard.is_valid());
     error_of(drive(guard.extend(secs(1))), ErrorKind::Lost);
+}
+
+#[test]
+fn a_loss_that_is_awaited_while_a_runtime_is_shut_down_is_noticed_on_another() {
+    let (first, second) = (single(), single());
+    let lock = SyncGuard::new(store()).lock("k").ttl(secs(2));
+    let guard = first.block_on(lock.acquire()).unwrap();
+    let mut lost = pin!(guard.lost());
+    let is_lost = first.block_on(poll_fn(|context| Poll::Ready(lost.as_mut().poll(context))));
+    assert!(is_lost.is_pending());
+    drop(first);
+    second.block_on(lost);
+    assert!(!guard.is_valid());
 }
 
 #[test]

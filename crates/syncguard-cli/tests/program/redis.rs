@@ -78,6 +78,20 @@ async fn a_lock_is_taken_over_tls_from_a_server_whose_certificate_is_trusted() {
     assert_code(&run(&sandbox.path("authority.pem")), 69);
 }
 
+#[test]
+fn certificates_to_trust_that_cannot_be_loaded_are_named_with_the_reason() {
+    let sandbox = Sandbox::new();
+    fs::write(sandbox.path("torn.pem"), "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
+    for (name, reason) in [("absent.pem", "No such file"), ("torn.pem", "PEM")] {
+        let mut program = on("rediss://u:secret@localhost", "run", &["--", "true"]);
+        let output = program.env("SSL_CERT_FILE", sandbox.path(name)).output().unwrap();
+        assert_code(&output, 64);
+        let line = only_line(&output);
+        assert!(line.contains(name) && line.contains(reason), "{line}");
+        assert!(!line.contains("the address is none of") && !line.contains("secret"), "{line}");
+    }
+}
+
 /// Makes an authority, and a server whose name it vouches for.
 fn certify(sandbox: &Sandbox) {
     let mut authority = CertificateParams::default();

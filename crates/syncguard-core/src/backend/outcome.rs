@@ -65,7 +65,8 @@ impl Holder {
 }
 
 impl fmt::Display for Holder {
-    /// Writes `held by web-3:4711 under fence 000000000000042 for another 12s`, as far as known.
+    /// Writes `held by "web-3:4711" under fence 000000000000042 for another 12s`, as far as known.
+    /// The label is [quoted](crate::text::Quoted): it cannot imitate the rest of the line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.owner {
             Some(owner) => write!(f, "held by {owner}")?,
@@ -114,4 +115,36 @@ pub enum NotHeld {
     NotFound,
     /// One of the two.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::Holder;
+    use crate::{Fence, Owner};
+
+    fn shown(label: &str) -> String {
+        let owner = Some(Owner::new(label).unwrap());
+        let remaining = Some(Duration::from_secs(12));
+        Holder { owner, fence: Some(Fence::ZERO), remaining, ..Holder::default() }.to_string()
+    }
+
+    #[test]
+    fn a_label_cannot_imitate_the_rest_of_the_line() {
+        let rest = " under fence 000000000000000 for another 12s";
+        assert_eq!(shown("web-3:4711"), format!("held by \"web-3:4711\"{rest}"));
+        assert_eq!(
+            shown("ci\" under fence 000000000000009 for another 1h"),
+            format!("held by \"ci\\\" under fence 000000000000009 for another 1h\"{rest}")
+        );
+    }
+
+    #[test]
+    fn a_label_cannot_change_how_the_rest_of_the_line_is_shown() {
+        assert!(
+            shown("gnp.\u{202e}exe\u{200b}")
+                .starts_with(r#"held by "gnp.\u{202e}exe\u{200b}" under"#)
+        );
+    }
 }

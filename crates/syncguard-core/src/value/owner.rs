@@ -1,7 +1,7 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use super::{invalid::Invalid, serde_as_text};
-use crate::Error;
+use crate::{Error, text::Quoted};
 
 /// Tells people who holds a lock: 1 to 255 bytes of printable text, such as `web-3:4711`.
 ///
@@ -18,8 +18,8 @@ impl Owner {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where it is empty, longer than
-    /// [`MAX_BYTES`](Self::MAX_BYTES), or has control characters, which would let a label rewrite
-    /// the terminal that shows it.
+    /// [`MAX_BYTES`](Self::MAX_BYTES), or has control characters. Others that a terminal does not show
+    /// are escaped when the label is displayed.
     pub fn new(label: &str) -> Result<Self, Error> {
         if let Some(control) = label.chars().find(|c| c.is_control()) {
             return Err(Invalid::OwnerCharacter(control).into());
@@ -81,14 +81,16 @@ impl TryFrom<String> for Owner {
 }
 
 impl fmt::Display for Owner {
+    /// Writes the label as a person may read it: [quoted](Quoted). The label itself is
+    /// [`as_str`](Self::as_str).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        Quoted(self.as_str()).fmt(f)
     }
 }
 
 impl fmt::Debug for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Owner({:?})", self.0)
+        write!(f, "Owner({self})")
     }
 }
 
@@ -104,6 +106,17 @@ mod tests {
             assert!(Owner::new(bad).is_err(), "{bad:?}");
         }
         assert_eq!(Owner::new("ci-7 (blue)").unwrap().as_str(), "ci-7 (blue)");
+    }
+
+    #[test]
+    fn a_label_is_shown_in_quotes_and_kept_as_it_is() {
+        let label = "a\u{2066}b\"";
+        let owner = Owner::new(label).unwrap();
+        assert_eq!(owner.to_string(), r#""a\u{2066}b\"""#);
+        assert_eq!(format!("{owner:?}"), r#"Owner("a\u{2066}b\"")"#);
+        assert_eq!(owner.as_str(), label);
+        let stored = serde_json::to_string(&owner).unwrap();
+        assert_eq!(serde_json::from_str::<Owner>(&stored).unwrap(), owner);
     }
 
     #[test]

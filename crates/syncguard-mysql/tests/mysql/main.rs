@@ -9,6 +9,7 @@ mod connections;
 mod contract;
 mod network;
 mod poison;
+mod priorities;
 mod schema;
 mod server;
 mod settings;

@@ -5,13 +5,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, ErrorKind, LockBackend, SyncGuard};
 use syncguard_mysql::MysqlBackend;
 use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, granted, is_locked, lock_of, released},
+    asking::{LONG, ask, error_of, eventually, granted, is_locked, lock_of, released, soon},
     server::MariadbServer,
 };
 
@@ -101,7 +101,7 @@ async fn no_fence_goes_back_over_ten_kills_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn within_a_second_of_a_restart_locks_are_granted_again() {
+async fn soon_after_a_restart_locks_are_granted_again() {
     let server = MariadbServer::start().await.unwrap();
     let locks = SyncGuard::new(connect(&server.url()).await);
     for round in 0..3 {
@@ -110,15 +110,13 @@ async fn within_a_second_of_a_restart_locks_are_granted_again() {
         server.kill().unwrap();
         let waiting = tokio::spawn(wait());
         server.restart().await.unwrap();
-        let answers = Instant::now();
-        let guard = waiting.await.unwrap().unwrap();
-        assert!(answers.elapsed() < Duration::from_secs(1), "{:?}", answers.elapsed());
-        drop(guard);
+        let others = async || drop(Foreign::open(&server.url()).await);
+        drop(soon("the waiter is", waiting, others).await.unwrap().unwrap());
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn within_a_second_of_losing_its_connections_a_client_is_granted_locks_again() {
+async fn soon_after_losing_its_connections_a_client_is_granted_locks_again() {
     let server = MariadbServer::start().await.unwrap();
     let backend = connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -128,9 +126,8 @@ async fn within_a_second_of_losing_its_connections_a_client_is_granted_locks_aga
     for _ in 0..20 {
         load.goes_on().await;
         assert!(foreign.kill(others).await > 0, "connections were ended");
-        let ended = Instant::now();
-        load.goes_on().await;
-        assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+        let others = async || drop(Foreign::open(&server.url()).await);
+        soon("the client is", load.goes_on(), others).await;
     }
     load.end().await;
 }

@@ -11,6 +11,7 @@ mod network;
 mod not_applied;
 mod poison;
 mod pooler;
+mod priorities;
 mod queueing;
 mod schema;
 mod server;

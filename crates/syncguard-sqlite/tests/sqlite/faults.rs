@@ -2,7 +2,6 @@ use std::time::{Duration, Instant};
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
 use syncguard_sqlite::SqliteBackend;
-use tokio::time::timeout;
 
 use crate::{Scratch, grant_of, granted, key, pass, refused, release, request, ttl};
 
@@ -32,7 +31,7 @@ async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
 #[tokio::test]
 async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
     let scratch = Scratch::new();
-    let backend = scratch.open_hasty().await;
+    let (backend, other) = (scratch.open_hasty().await, scratch.open_hasty().await);
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
     let mut waiting = tokio::task::JoinSet::new();
@@ -40,7 +39,17 @@ async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
         let backend = backend.clone();
         waiting.spawn(async move { refused(&backend, &request(&format!("{task}"))).await });
     }
-    let errors = timeout(Duration::from_secs(2), waiting.join_all()).await.unwrap();
+    // Were each to wait from its own turn on, they would take twice as long as these.
+    let one_by_one = async {
+        for number in 0..10 {
+            refused(&other, &request(&format!("other {number}"))).await;
+        }
+    };
+    let errors = tokio::select! {
+        biased;
+        errors = waiting.join_all() => errors,
+        () = one_by_one => panic!("they queue for longer than their head"),
+    };
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(!error.may_have_applied(), "{error}");

@@ -1,0 +1,133 @@
+//! Text from elsewhere, as a person may safely read it.
+//!
+//! Whoever may write to a store can choose a label, and a terminal or a log shows it to an operator. A
+//! label must neither be mistaken for the words around it nor change how they are shown.
+
+use std::fmt::{self, Display, Write};
+
+/// Shows a label in quotes, on one line.
+///
+/// **Guarantees:** quotes and backslashes of the label have a backslash before them, so the label cannot be
+/// read as a part of the sentence around it. Characters that are [hidden](is_hidden), and spaces other than
+/// the plain one, are written as `\u{202e}`.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::text::Quoted;
+///
+/// assert_eq!(Quoted("ci-7 (blue)").to_string(), r#""ci-7 (blue)""#);
+/// assert_eq!(Quoted("a\" b\u{202e}").to_string(), r#""a\" b\u{202e}""#);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                ' ' => f.write_char(c)?,
+                // Other spaces look like the plain one, or like nothing.
+                c if c.is_whitespace() => c.escape_unicode().fmt(f)?,
+                c => write_visible(c, f)?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+/// Makes one line of what a server, a file name or an argument put into a message.
+///
+/// **Guarantees:** each run of spaces and control characters is one space, and none is at either end.
+/// Other [hidden](is_hidden) characters are written as `\u{202e}`.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::text::Line;
+///
+/// assert_eq!(Line("no such host:\n  gnp.\u{202e}exe\n").to_string(), "no such host: gnp.\\u{202e}exe");
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a>(pub &'a str);
+
+impl Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = self.0.split(|c: char| c.is_control() || c.is_whitespace());
+        for (index, word) in words.filter(|word| !word.is_empty()).enumerate() {
+            if index > 0 {
+                f.write_char(' ')?;
+            }
+            word.chars().try_for_each(|c| write_visible(c, f))?;
+        }
+        Ok(())
+    }
+}
+
+fn write_visible(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if is_hidden(c) { c.escape_unicode().fmt(f) } else { f.write_char(c) }
+}
+
+/// Returns whether a character is not shown, or changes how others are shown.
+///
+/// Those are control characters, line separators, and `Default_Ignorable_Code_Point` of Unicode 17,
+/// which has the zero-width and the bidirectional ones.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{any, proptest};
+
+    use super::{Line, Quoted, is_hidden};
+
+    fn quoted(label: &str) -> String {
+        Quoted(label).to_string()
+    }
+
+    #[test]
+    fn a_label_stays_within_its_quotes() {
+        assert_eq!(quoted("ci-7 (blau), größer"), "\"ci-7 (blau), größer\"");
+        assert_eq!(quoted("a\" under fence \\"), r#""a\" under fence \\""#);
+        assert_eq!(quoted(""), "\"\"");
+    }
+
+    #[test]
+    fn what_steers_a_terminal_or_is_not_shown_is_escaped() {
+        assert_eq!(quoted("a\u{2066}b\u{a0}c\u{ad}"), r#""a\u{2066}b\u{a0}c\u{ad}""#);
+        assert_eq!(quoted("\u{1b}[2J\r\n"), r#""\u{1b}[2J\u{d}\u{a}""#);
+        for hidden in ['\0', '\u{7f}', '\u{9b}', '\u{200b}', '\u{202e}', '\u{2028}', '\u{e0001}'] {
+            assert!(is_hidden(hidden), "{hidden:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_breaks_a_line_or_steers_the_terminal() {
+        assert_eq!(Line("a\n  b\u{1b}[2J\tc\n").to_string(), "a b [2J c");
+        assert_eq!(Line("gnp.\u{202e}exe\u{200b}").to_string(), r"gnp.\u{202e}exe\u{200b}");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_label_the_line_goes_on_after_its_quotes(label in any::<String>()) {
+            let shown = quoted(&label);
+            assert!(!shown.chars().any(is_hidden), "{shown:?}");
+            let mut inner = shown.strip_prefix('"').unwrap().strip_suffix('"').unwrap().chars();
+            while let Some(c) = inner.next() {
+                assert_ne!(c, '"', "{shown}");
+                if c == '\\' {
+                    assert!(inner.next().is_some(), "it escapes the closing quote: {shown}");
+                }
+            }
+        }
+    }
+}
