@@ -31,8 +31,9 @@ const TURNS: usize = 3;
 
 /// How long one acquire takes at a server far away, by how many tasks, each with a key of its own.
 ///
-/// One task by hand takes a round trip, of which no client can take less. More tasks take more of it by
-/// hand too: the server runs their scripts one after the other, and answers come one after the other.
+/// One task by hand takes a round trip, of which no client can take less. Many tasks take more than that by
+/// hand too, since the server runs their scripts one after the other. So the bar is beside as many tasks by
+/// hand.
 pub(crate) async fn measure(server: &RedisServer, table: &mut Table) {
     let (address, _end) = far(server.address()).await;
     let backend = connect(&server.url_through(address)).await;
@@ -67,7 +68,7 @@ pub(crate) async fn measure(server: &RedisServer, table: &mut Table) {
         table.note(&format!("{what}, by hand, p50"), by_hand, "µs");
         table.note(&format!("{what}, p50"), ours, "µs");
         table.note("  … by hand beside one round trip by hand", by_hand / floor, "×");
-        table.judge("  … beside one round trip by hand", ours / floor, "×", Bar::AtMost(1.15));
+        table.note("  … beside one round trip by hand", ours / floor, "×");
         table.judge("  … beside as many tasks by hand", ours / by_hand, "×", Bar::AtMost(1.15));
     }
 }
