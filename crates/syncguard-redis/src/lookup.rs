@@ -42,10 +42,10 @@ async fn read(store: &Store, lock: &LockName) -> Result<Option<LockRecord>, Fail
 pub(crate) fn live(now: &Reply, stored: &Reply) -> Result<Option<LockRecord>, Failure> {
     let now = now.integer().ok_or(Failure::Unreadable("the server's time"))?;
     let now = Timestamp::from_unix_millis(now);
-    let Some(json) = stored.text() else {
-        return Ok(None);
+    let stored = match stored {
+        Reply::Nil => return Ok(None),
+        stored => Stored::parse(stored.text().unwrap_or_default())?,
     };
-    let stored = Stored::parse(json)?;
     if !stored.expires_at().is_live(now, Capabilities::GRACE) {
         return Ok(None);
     }

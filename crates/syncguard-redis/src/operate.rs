@@ -84,7 +84,7 @@ async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Fail
     Ok(records)
 }
 
-/// Ends whatever live grant holds the key.
+/// Ends whatever live grant holds the key. What cannot be read is removed too, and has no record.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
@@ -92,7 +92,13 @@ pub(crate) async fn force_release(
     let lock: LockName = store.layout.lock(key)?;
     let arguments = [&lock.channel(), store.waiters.publish()];
     match store.client.run(&FORCE_RELEASE, &[lock.as_str()], &arguments).await?.list() {
-        [now, record] => live(now, record),
+        [now, record] => live(now, record).or_else(|failure| match failure {
+            Failure::Unreadable(what) => {
+                tracing::warn!(what, "removed what could not be read");
+                Ok(None)
+            }
+            other => Err(other),
+        }),
         _ => Err(Failure::Garbled("a forced release")),
     }
 }

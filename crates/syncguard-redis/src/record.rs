@@ -49,7 +49,12 @@ fn quoted(text: &str) -> String {
 
 impl Stored {
     pub(crate) fn parse(json: &str) -> Result<Self, Failure> {
-        serde_json::from_str(json).map_err(|_| Failure::Unreadable("the record of the lock"))
+        let stored: Option<Self> = serde_json::from_str(json).ok();
+        stored.filter(Self::has_whole_times).ok_or(Failure::Unreadable("the record of the lock"))
+    }
+
+    fn has_whole_times(&self) -> bool {
+        [self.expires_at_ms, self.acquired_at_ms].iter().all(|time| time.fract() == 0.0)
     }
 
     pub(crate) fn expires_at(&self) -> Timestamp {

@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
+mod bare;
 mod distance;
 mod growth;
 mod handoff;

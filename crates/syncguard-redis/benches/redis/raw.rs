@@ -97,12 +97,12 @@ impl Raw {
         }
     }
 
-    /// Gives the microseconds that the server has spent in a script on average, and begins anew.
+    /// Returns the microseconds that the server has spent in scripts since this was last called.
     pub(crate) async fn script_time(&self) -> f64 {
         let stats = self.call("INFO", &["commandstats"]).await.as_string().unwrap();
         self.call("CONFIG", &["RESETSTAT"]).await;
         let line = stats.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap();
-        let field = line.split(',').find_map(|field| field.strip_prefix("usec_per_call="));
+        let field = line.split(',').find_map(|field| field.strip_prefix("usec="));
         field.unwrap().parse().unwrap()
     }
 

@@ -28,15 +28,19 @@ if record then
   -- itself, whatever text or objects follow. Any other shape, such as cjson's, is decoded.
   -- A plain find makes no new string, as taking the beginning out would.
   local own = string.find(record, ARGV[1], 1, true) == 1
-  local expires = string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+),')
-  if not expires then
-    local ok, foreign = pcall(cjson.decode, record)
+  local expires = tonumber(string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+),'))
+  -- One that is about to be granted over is decoded as well: a beginning is not a record. By default the
+  -- decoder takes NaN and hexadecimal numbers, which JSON does not have.
+  if not expires or expires <= now - GRACE then
+    local json = cjson.new()
+    json.decode_invalid_numbers(false)
+    local ok, foreign = pcall(json.decode, record)
     if not ok or type(foreign) ~= 'table' then return -3 end
     own = foreign.lockId == string.match(ARGV[1], '^{"lockId":"(.-)"')
     expires = foreign.expiresAtMs
+    -- An infinite number has no remainder either.
+    if type(expires) ~= 'number' or expires % 1 ~= 0 then return -3 end
   end
-  expires = tonumber(expires)
-  if not expires then return -3 end
   if expires > now - GRACE then
     if own then return {now, record} end
     if call('GET', KEYS[3]) == '' then return -1 end

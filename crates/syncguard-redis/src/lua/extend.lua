@@ -24,17 +24,19 @@ if expires then
   extended = string.format('%s%d', ARGV[1], now + ARGV[2]) .. rest
 else
   -- As TypeScript extends: the other members stay, but for their order and spelling.
-  local ok, foreign = pcall(cjson.decode, record)
+  -- What is no number is found out as in acquire.lua.
+  local json = cjson.new()
+  json.decode_invalid_numbers(false)
+  local ok, foreign = pcall(json.decode, record)
   if not ok or type(foreign) ~= 'table' then return -3 end
   own = foreign.lockId == string.match(ARGV[1], '^{"lockId":"(.-)"')
   expires = foreign.expiresAtMs
+  if type(expires) ~= 'number' or expires % 1 ~= 0 then return -3 end
   foreign.expiresAtMs = now + ARGV[2]
-  extended = cjson.encode(foreign)
+  extended = json.encode(foreign)
 end
 if not own then return 0 end
-expires = tonumber(expires)
-if not expires then return -3 end
-if expires <= now - GRACE then return -1 end
+if tonumber(expires) <= now - GRACE then return -1 end
 call('SET', KEYS[1], extended, 'PX', ARGV[3])
 call('SET', KEYS[2], KEYS[1], 'PX', ARGV[3])
 return now

@@ -2,7 +2,17 @@
 --
 -- KEYS    the locks
 --
--- Reply   {now, {record, …}} a record is nil where there is none
+-- Reply   {now, {record, …}} a record is nil where there is none, and -3 where something else is stored,
+--                            such as a list
 
 local time = redis.call('TIME')
-return {math.floor(time[1] * 1000 + time[2] / 1000), redis.call('MGET', unpack(KEYS))}
+local records = {}
+for i = 1, #KEYS do
+  local record = redis.pcall('GET', KEYS[i])
+  if type(record) == 'table' then
+    if not string.find(record.err, '^WRONGTYPE') then return record end
+    record = -3
+  end
+  records[i] = record
+end
+return {math.floor(time[1] * 1000 + time[2] / 1000), records}

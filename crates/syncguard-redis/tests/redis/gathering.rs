@@ -9,13 +9,15 @@ use std::{
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
-    asking::{LONG, ask, error_of, extended, granted, is_locked, lock_of, released, ttl},
+    asking::{
+        LONG, ask, error_of, eventually, extended, granted, is_locked, key, lock_of, released, ttl,
+    },
     proxy::{Flow, Occurrences, Proxy, Tally},
     server::RedisServer,
 };
 use tokio::task::JoinSet;
 
-use crate::{config, connect, safe};
+use crate::{connect, safe};
 
 const TASKS: usize = 64;
 
@@ -66,11 +68,12 @@ async fn each_call_of_a_batch_gets_its_own_answer() {
     let [hash, nonsense, contender, fresh] =
         ["hash", "nonsense", "theirs", "fresh"].map(|k| ask(k, LONG));
     let commands = commands(&proxy);
-    let (hash, nonsense, contender, fresh, held_on, gone_on, off, again) = tokio::join!(
+    // The first goes out by itself, and all others together: an error of the server is among them.
+    let (fresh, hash, nonsense, contender, held_on, gone_on, off, again) = tokio::join!(
+        backend.acquire(&fresh),
         backend.acquire(&hash),
         backend.acquire(&nonsense),
         backend.acquire(&contender),
-        backend.acquire(&fresh),
         extended(&backend, &held),
         extended(&backend, &gone),
         backend.abandon(called_off.lock_id, &called_off.key),
@@ -178,15 +181,21 @@ async fn a_batch_whose_script_the_server_has_forgotten_is_sent_again() {
 /// A primary that turned into a replica: the error is not hidden within the answer of a batch, so the
 /// driver looks for the primary, and nothing is said to be certain.
 #[tokio::test]
-async fn a_batch_on_a_server_that_turned_read_only_is_unavailable() {
-    let (server, other) = (safe().start().await.unwrap(), safe().start().await.unwrap());
-    let backend = config(&server.url()).connect().await.unwrap();
+async fn a_batch_on_a_server_that_turned_read_only_is_unavailable_and_makes_the_driver_reconnect() {
+    let (server, proxy, backend) = started().await;
+    let other = safe().start().await.unwrap();
     acquire_all(&backend, "a").await;
     let port = other.port().to_string();
     server.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
-    let [one, two] = ["b1", "b2"].map(|key| ask(key, LONG));
-    let (one, two) = tokio::join!(backend.acquire(&one), backend.acquire(&two));
+    let connections = proxy.counts().connections;
+    let ([one, two], free) = (["b1", "b2"].map(|key| ask(key, LONG)), key("c"));
+    // A replica may be read, so the first, which goes out by itself, is answered.
+    let (_, one, two) =
+        tokio::join!(backend.is_locked(&free), backend.acquire(&one), backend.acquire(&two));
     for answer in [one, two] {
-        error_of(answer, ErrorKind::ServiceUnavailable);
+        let error = error_of(answer, ErrorKind::ServiceUnavailable);
+        assert!(error.may_have_applied(), "{error:?}");
     }
+    let connected_anew = async || proxy.counts().connections > connections;
+    eventually("the driver looks for the primary", connected_anew).await;
 }

@@ -5,6 +5,7 @@
 
 mod cluster;
 mod contract;
+mod damaged;
 mod failover;
 mod gathering;
 mod keys;
