@@ -12,7 +12,9 @@ use crate::{
     PostgresConfig, acquire, check,
     connection::Connections,
     error::Failure,
-    extend, lookup, operate, release, schema,
+    extend,
+    extend::Extends,
+    lookup, operate, release, schema,
     sightings::Sightings,
     sql::{Columns, Sql, Surroundings},
     tables::Tables,
@@ -34,7 +36,8 @@ use crate::{
 /// # Order
 ///
 /// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
-/// connection is never used. An acquire that would wait for a connection for longer than the
+/// connection is never used. Extends that wait for a connection are sent together in one statement, those
+/// first whose [time](syncguard_core::LockRef::time_left) is the shortest. An acquire that would wait for a connection for longer than the
 /// [connect timeout](PostgresConfig::connect_timeout) is refused at once with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
 ///
@@ -45,6 +48,7 @@ pub struct PostgresBackend(Arc<Store>);
 /// What the operations work with.
 pub(crate) struct Store {
     pub(crate) connections: Arc<Connections>,
+    pub(crate) extends: Extends,
     pub(crate) sql: Sql,
     pub(crate) tables: Tables,
     pub(crate) channel: String,
@@ -126,7 +130,7 @@ impl LockBackend for PostgresBackend {
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
-        let outcome = extend::extend(&self.0, lock.lock_id, ttl).await;
+        let outcome = extend::extend(&self.0, lock, ttl).await;
         outcome.map_err(during(Operation::Extend)).map_err(|error| about(error, lock))
     }
 

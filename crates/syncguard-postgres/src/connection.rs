@@ -81,21 +81,51 @@ impl Connections {
     /// Dropping the future gives up its place in the queue for a connection; a statement that was sent
     /// is carried to its end, and its connection given back.
     async fn run(self: &Arc<Self>, priority: Priority, statement: Statement) -> Rows {
+        self.run_first_on(None, priority, statement).await
+    }
+
+    /// Runs a statement as [`run`](Self::run) does, for which a connection is leased already.
+    pub(crate) async fn run_leased(
+        self: &Arc<Self>,
+        leased: Leased,
+        priority: Priority,
+        statement: Statement,
+    ) -> Rows {
+        self.run_first_on(Some(leased), priority, statement).await
+    }
+
+    async fn run_first_on(
+        self: &Arc<Self>,
+        leased: Option<Leased>,
+        priority: Priority,
+        statement: Statement,
+    ) -> Rows {
         let (connections, effect) = (self.clone(), statement.effect());
-        let running =
-            |reply| async move { connections.run_to_end(priority, &statement, reply).await };
+        let running = |reply| async move {
+            connections.run_to_end(leased, priority, &statement, reply).await;
+        };
         let reply = call(&self.runtime, running).await;
         reply.unwrap_or_else(|interrupted| Err(Failure::interrupted(interrupted, effect)))
     }
 
-    async fn run_to_end(&self, priority: Priority, statement: &Statement, mut reply: Reply<Rows>) {
+    /// Runs a statement, over the connection that was leased for it or over another one.
+    async fn run_to_end(
+        &self,
+        mut first: Option<Leased>,
+        priority: Priority,
+        statement: &Statement,
+        mut reply: Reply<Rows>,
+    ) {
         reply.started();
         let (mut unsound, mut pauses, mut repeats) = (0, None, 0);
         loop {
-            let leased = tokio::select! {
-                biased;
-                () = reply.caller_gone() => return,
-                leased = self.source.lease(priority) => leased,
+            let leased = match first.take() {
+                Some(leased) => Ok(leased),
+                None => tokio::select! {
+                    biased;
+                    () = reply.caller_gone() => return,
+                    leased = self.source.lease(priority) => leased,
+                },
             };
             let leased = match leased {
                 Ok(leased) => leased,

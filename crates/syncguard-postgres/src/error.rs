@@ -1,6 +1,6 @@
 //! All that can go wrong here, and what it means to a caller.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use syncguard_core::{
@@ -42,6 +42,9 @@ pub(crate) enum Failure {
     /// A task of ours ended before its statement, or its caller went away.
     #[error("the statement was cut off")]
     CutOff(Effect),
+    /// Of several requests that were sent as one.
+    #[error(transparent)]
+    Shared(Arc<Self>),
     #[error("{}", explain(.0))]
     Driver(#[source] sqlx::Error, Effect),
 }
@@ -163,6 +166,7 @@ impl Failure {
                 Error::new(kind, operation).with_source(source)
             }
             Self::Unleased(unleased) => Error::new(kind, operation).with_source(unleased),
+            Self::Shared(shared) => Error::new(kind, operation).with_source(shared),
             _ => Error::new(kind, operation),
         };
         let error = error.with_detail(detail);
@@ -189,6 +193,7 @@ impl Failure {
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
             }
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
+            Self::Shared(shared) => shared.classify(),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
             Self::Connecting(source) => (kind(source), Effect::None),
             Self::Driver(source, effect) => (kind(source), *effect),

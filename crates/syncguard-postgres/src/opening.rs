@@ -12,6 +12,7 @@ use crate::{
     config::{Listening, Origin, Pooler},
     connection::{Connections, Limits},
     error::Failure,
+    extend,
     listener::Line,
     pool::{Server, Source, Turns},
     schema::Texts,
@@ -65,10 +66,13 @@ impl PostgresConfig {
         });
         let limits = self.limits(patience, sending);
         let connections = Connections { source, limits, plain, runtime: runtime.clone() };
+        let connections = Arc::new(connections);
         let surroundings = Surroundings { company, preamble: self.preamble(sending) };
+        let sql = Sql::new(&tables, &surroundings, Columns::All);
         Ok(Store {
-            connections: Arc::new(connections),
-            sql: Sql::new(&tables, &surroundings, Columns::All),
+            extends: extend::queue(&connections, &sql, limits.patience),
+            connections,
+            sql,
             surroundings,
             schema: Texts::new(&tables, self.lock_timeout, self.statement_timeout),
             channel: tables.channel(),

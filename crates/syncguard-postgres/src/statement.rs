@@ -20,6 +20,8 @@ enum Value {
     Text(Option<String>),
     Long(i64),
     Short(i32),
+    Texts(Vec<String>),
+    Longs(Vec<i64>),
 }
 
 /// How statements are sent.
@@ -67,6 +69,16 @@ impl Statement {
         self.value(Value::Short(integer))
     }
 
+    /// Gives the next parameter an array of texts.
+    pub(crate) fn texts(self, texts: Vec<String>) -> Self {
+        self.value(Value::Texts(texts))
+    }
+
+    /// Gives the next parameter an array of integers of 64 bits.
+    pub(crate) fn integers(self, integers: Vec<i64>) -> Self {
+        self.value(Value::Longs(integers))
+    }
+
     fn value(mut self, value: Value) -> Self {
         self.values.push(value);
         self
@@ -106,6 +118,8 @@ impl Statement {
                 Value::Text(text) => arguments.add(text.as_deref()),
                 Value::Long(integer) => arguments.add(integer),
                 Value::Short(integer) => arguments.add(integer),
+                Value::Texts(texts) => arguments.add(texts),
+                Value::Longs(integers) => arguments.add(integers),
             };
         }
         arguments
@@ -127,18 +141,26 @@ impl Value {
     fn literal(&self) -> String {
         match self {
             Self::Text(None) => "NULL::text".to_owned(),
-            Self::Text(Some(text)) => {
-                let mut digits = String::with_capacity(2 * text.len());
-                for byte in text.bytes() {
-                    // Writing to a string does not fail.
-                    let _ = write!(digits, "{byte:02x}");
-                }
-                format!("convert_from(decode('{digits}', 'hex'), 'UTF8')")
-            }
+            Self::Text(Some(text)) => in_digits(text),
             Self::Long(integer) => format!("({integer})::bigint"),
             Self::Short(integer) => format!("({integer})::integer"),
+            Self::Texts(texts) => array("text", texts.iter().map(|text| in_digits(text))),
+            Self::Longs(integers) => array("bigint", integers.iter().map(i64::to_string)),
         }
     }
+}
+
+fn in_digits(text: &str) -> String {
+    let mut digits = String::with_capacity(2 * text.len());
+    for byte in text.bytes() {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02x}");
+    }
+    format!("convert_from(decode('{digits}', 'hex'), 'UTF8')")
+}
+
+fn array(of: &str, elements: impl Iterator<Item = String>) -> String {
+    format!("ARRAY[{}]::{of}[]", elements.collect::<Vec<_>>().join(", "))
 }
 
 /// Returns whether a text ran in a transaction of its own.
@@ -167,13 +189,19 @@ mod tests {
 
     #[test]
     fn whatever_a_text_holds_it_is_digits_in_a_whole_statement() {
-        let sql = SqlStr::from_static("SELECT $1, $2, $3, $4");
-        let statement =
-            Statement::read(&sql).text("'; $4 --").text_or_null(None).integer(-1).short(7);
+        let sql = SqlStr::from_static("SELECT $1, $2, $3, $4, $5, $6");
+        let statement = Statement::read(&sql)
+            .text("'; $4 --")
+            .text_or_null(None)
+            .integer(-1)
+            .short(7)
+            .texts(vec!["'".to_owned(), "$1".to_owned()])
+            .integers(vec![-1, 2]);
         assert_eq!(
             statement.whole(),
             "SELECT convert_from(decode('273b202434202d2d', 'hex'), 'UTF8'), NULL::text, \
-             (-1)::bigint, (7)::integer"
+             (-1)::bigint, (7)::integer, ARRAY[convert_from(decode('27', 'hex'), 'UTF8'), \
+             convert_from(decode('2431', 'hex'), 'UTF8')]::text[], ARRAY[-1, 2]::bigint[]"
         );
     }
 }

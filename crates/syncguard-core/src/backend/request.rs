@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{LockId, LockKey, Owner, PageToken, Ttl};
@@ -67,18 +69,27 @@ pub struct LockRef {
     pub lock_id: LockId,
     /// A hint that may save a round trip. Where it does not fit the id, the id wins.
     pub key: Option<LockKey>,
+    /// How long the holder can still rely on the grant. A hint: where extends queue, those whose time
+    /// is shorter go first. One without it counts as having none left.
+    pub time_left: Option<Duration>,
 }
 
 impl LockRef {
     /// Points at a grant whose key is known.
     pub fn new(lock_id: LockId, key: LockKey) -> Self {
-        Self { lock_id, key: Some(key) }
+        Self { key: Some(key), ..Self::from(lock_id) }
+    }
+
+    /// Says how long the holder can still rely on the grant.
+    #[must_use]
+    pub fn with_time_left(self, time_left: Duration) -> Self {
+        Self { time_left: Some(time_left), ..self }
     }
 }
 
 impl From<LockId> for LockRef {
     fn from(lock_id: LockId) -> Self {
-        Self { lock_id, key: None }
+        Self { lock_id, key: None, time_left: None }
     }
 }
 

@@ -224,8 +224,9 @@ impl Lease {
         let sent = self.0.shared.clock.now();
         self.state().validity.extending(sent, ttl);
         self.0.moved.notify_waiters();
-        let limit = self.0.shared.request_timeout.min(time_for_a_try(self.remaining(), ttl));
-        let lock = self.lock_ref();
+        let time_left = self.remaining();
+        let limit = self.0.shared.request_timeout.min(time_for_a_try(time_left, ttl));
+        let lock = self.lock_ref().with_time_left(time_left);
         let request = self.0.shared.backend.extend(&lock, ttl);
         match self.0.shared.bounded(Operation::Extend, limit, &self.0.home, request).await {
             Ok(ExtendOutcome::Extended { expires_at }) => {

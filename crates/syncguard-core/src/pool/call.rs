@@ -41,14 +41,25 @@ pub async fn call<T, F>(
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let (caller, reply) = oneshot::channel();
-    let caller = Some(caller);
-    runtime.spawn(operation(Reply { caller, progress: Interrupted::NotStarted }));
-    // Every reply is sent, by its drop at the latest.
-    reply.await.unwrap_or(Err(Interrupted::Sent))
+    let (reply, answer) = Reply::pair();
+    runtime.spawn(operation(reply));
+    answer.await
 }
 
 impl<T> Reply<T> {
+    /// Makes a reply of an operation that has not started, and the future that its caller awaits.
+    pub(super) fn pair() -> (Self, impl Future<Output = Result<T, Interrupted>>) {
+        let (caller, answer) = oneshot::channel();
+        // Every reply is sent, by its drop at the latest.
+        let answer = async move { answer.await.unwrap_or(Err(Interrupted::Sent)) };
+        (Self { caller: Some(caller), progress: Interrupted::NotStarted }, answer)
+    }
+
+    /// Returns whether someone still awaits the reply.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.caller.as_ref().is_some_and(|caller| !caller.is_closed())
+    }
+
     /// Notes that the task runs.
     pub fn started(&mut self) {
         self.progress = Interrupted::NotSent;

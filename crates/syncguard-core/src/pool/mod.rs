@@ -7,6 +7,9 @@
 //!   everything else. At least one connection is never leased to [`Priority::Acquire`], so that no
 //!   number of acquires keeps an extend waiting for longer than the operations that are in flight.
 //!   Among waiters of one priority, the first to come is the first to be served.
+//! - **The most urgent first.** A backend that can send several requests as one queues them in a
+//!   [`Batcher`] in front of the pool, by the times at which they are needed. What a connection carries
+//!   is decided when it is leased, so there the order of arrival does not matter.
 //! - **Acquires fail early.** One that would wait longer than [`Limits::wait`], by the time that
 //!   leases have taken lately, is refused at once with [`LeaseError::Busy`]. Nothing was sent.
 //! - **Opening outlives waiters.** A task of the pool opens connections, a few at a time, with a time
@@ -57,6 +60,7 @@
 //! # }
 //! ```
 
+mod batcher;
 mod call;
 mod ending;
 mod lease;
@@ -78,6 +82,7 @@ use tokio::{
 };
 
 pub use self::{
+    batcher::{BatchLimits, Batcher, SendBatch},
     call::{Interrupted, Reply, call},
     lease::{Lease, LeaseError},
 };

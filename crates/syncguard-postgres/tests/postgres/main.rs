@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod batching;
 mod connections;
 mod contract;
 mod hostile;

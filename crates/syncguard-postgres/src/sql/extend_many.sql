@@ -1,0 +1,51 @@
+-- Sets the expiry of live grants to now plus the ttl of each, and waits for no one.
+--
+-- In:  $1 lock ids, without duplicates, $2 ttls in ms, as many, $3 grace in ms
+-- Out: a row for each lock id, in their order: sound; expires_at_ms, NULL if the grant is not live or is
+--      busy; busy: another client is at work on the key or the row, and nothing was changed
+--
+-- The advisory locks are those of `extend`, under which each expiry is written here as well. Both they and
+-- the rows are only tried. What another client has is left to `extend`, which waits for it: one key
+-- would hold up all others of the batch, and two clients that wait for the locks of each other would
+-- deadlock. One that waits for no one is in no such circle, in whatever order it takes its locks.
+WITH asked AS MATERIALIZED (
+    SELECT asked.lock_id, asked.ttl_ms, asked.position
+    FROM unnest($1::text[], $2::bigint[])
+        WITH ORDINALITY AS asked (lock_id, ttl_ms, position)
+),
+found AS MATERIALIZED (
+    -- In the list of columns, it is evaluated for the rows that are found and for no others.
+    SELECT
+        locks.lock_id,
+        asked.ttl_ms,
+        pg_try_advisory_xact_lock(hashtext(locks.key)) AS taken
+    FROM asked
+    JOIN {locks} AS locks ON locks.lock_id = asked.lock_id
+    WHERE {sound}
+),
+turn AS MATERIALIZED (
+    SELECT found.lock_id, found.ttl_ms
+    FROM found
+    JOIN {locks} AS locks ON locks.lock_id = found.lock_id
+    WHERE found.taken
+    FOR NO KEY UPDATE OF locks SKIP LOCKED
+),
+clock AS MATERIALIZED (
+    SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+),
+extended AS (
+    UPDATE {locks} AS locks
+    SET expires_at_ms = clock.now_ms + turn.ttl_ms
+    FROM turn, clock
+    WHERE locks.lock_id = turn.lock_id AND locks.expires_at_ms > clock.now_ms - $3
+    RETURNING locks.lock_id, locks.expires_at_ms
+)
+SELECT
+    {sound} AS sound,
+    extended.expires_at_ms,
+    (found.lock_id IS NOT NULL AND turn.lock_id IS NULL) AS busy
+FROM asked
+LEFT JOIN found ON found.lock_id = asked.lock_id
+LEFT JOIN turn ON turn.lock_id = asked.lock_id
+LEFT JOIN extended ON extended.lock_id = asked.lock_id
+ORDER BY asked.position
