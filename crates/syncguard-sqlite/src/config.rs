@@ -87,9 +87,9 @@ impl SqliteConfig {
     ///   be opened, or is in use for longer than the busy timeout.
     /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the file may not be written.
     /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where a newer version of this crate
-    ///   made the tables.
+    ///   made the tables, and where the file has several hard links or is mounted by itself.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the file is no SQLite database or
-    ///   is damaged.
+    ///   is damaged, and where its log was deleted or replaced while this process had it open.
     pub async fn connect(self) -> Result<SqliteBackend, Error> {
         let path = self.path.clone();
         let connected = async { SqliteBackend::connect(Target::try_from(self)?).await };

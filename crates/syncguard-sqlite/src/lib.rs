@@ -9,6 +9,7 @@ mod config;
 mod connection;
 mod error;
 mod extend;
+mod identity;
 mod lookup;
 mod operate;
 mod release;

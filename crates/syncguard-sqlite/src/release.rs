@@ -25,9 +25,10 @@ pub(crate) async fn release(
 ) -> Result<ReleaseOutcome, Failure> {
     let statement =
         Statement::new(include_str!("sql/release.sql")).text(lock_id.as_str()).integer(GRACE_MS);
-    match store.releaser.row(statement, ticket).await? {
-        Some(_) => Ok(ReleaseOutcome::Released),
-        None => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
+    match store.releaser.row(statement, ticket).await {
+        Ok(Some(_)) => Ok(ReleaseOutcome::Released),
+        Err(failure) if !failure.ends_leases() => Err(failure),
+        _ => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
     }
 }
 

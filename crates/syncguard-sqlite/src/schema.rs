@@ -1,6 +1,6 @@
 //! Opening the file and creating the tables.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Row,
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     config::Target,
     error::{Effect, Failure},
+    identity::{Identity, Journal},
 };
 
 /// The version of the tables that `sql/schema.sql` makes.
@@ -23,15 +24,15 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// While another process creates the file, switches it to a write-ahead log or recovers its log, SQLite
 /// answers that it is busy. Everything begins anew then, on a new connection, until the busy timeout
-/// is over.
+/// is over. So it does where the file is replaced meanwhile.
 pub(crate) async fn open(
     target: &Target,
     synchronous: SqliteSynchronous,
-) -> Result<SqliteConnection, Failure> {
+) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
     let deadline = Instant::now() + target.busy_timeout;
     loop {
         match open_once(target, synchronous).await {
-            Err(failure) if failure.is_busy() && Instant::now() < deadline => sleep(PAUSE).await,
+            Err(failure) if failure.passes() && Instant::now() < deadline => sleep(PAUSE).await,
             outcome => return outcome,
         }
     }
@@ -40,12 +41,13 @@ pub(crate) async fn open(
 async fn open_once(
     target: &Target,
     synchronous: SqliteSynchronous,
-) -> Result<SqliteConnection, Failure> {
+) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
+    Identity::before_opening(&target.path)?;
     let mut connection =
         target.options.clone().synchronous(synchronous).connect().await.map_err(failed)?;
     // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the
     // same, and `check` tells.
-    read(&mut connection, include_str!("sql/journal_mode.sql")).await?;
+    let journal = read(&mut connection, include_str!("sql/journal_mode.sql")).await?;
     if !has_schema(&mut connection).await? {
         let create = sqlx::raw_sql(include_str!("sql/schema.sql"));
         create.execute(&mut connection).await.map_err(failed)?;
@@ -53,9 +55,13 @@ async fn open_once(
     let row = read(&mut connection, include_str!("sql/schema_version.sql")).await?;
     let found = row.and_then(|row| row.try_get("version").ok());
     match found.ok_or(Failure::Unreadable("version of the lock tables"))? {
-        found if found > VERSION => Err(Failure::NewerSchema { found, known: VERSION }),
-        _ => Ok(connection),
+        found if found > VERSION => return Err(Failure::NewerSchema { found, known: VERSION }),
+        _ => {}
     }
+    let mode = journal.and_then(|row| row.try_get::<String, _>("journal_mode").ok());
+    let is_ahead = mode.is_some_and(|mode| mode == "wal");
+    let journal = if is_ahead { Journal::WriteAhead } else { Journal::Rollback };
+    Ok((connection, Identity::of_open(&target.path, journal)?))
 }
 
 async fn has_schema(connection: &mut SqliteConnection) -> Result<bool, Failure> {

@@ -6,6 +6,7 @@ use crate::{
     config::Target,
     connection::{Lane, Role},
     error::Failure,
+    identity::Succession,
     turn::Turns,
     wait::Watch,
 };
@@ -16,6 +17,7 @@ pub(crate) struct Store {
     pub(crate) writer: Lane,
     pub(crate) releaser: Lane,
     pub(crate) reader: Lane,
+    pub(crate) succession: Arc<Succession>,
     pub(crate) watch: Watch,
 }
 
@@ -23,11 +25,13 @@ impl Store {
     pub(crate) async fn open(target: Target) -> Result<Self, Failure> {
         let target = Arc::new(target);
         let writes = Arc::new(Turns::default());
+        let succession = Arc::new(Succession::default());
         Ok(Self {
             path: target.path.clone(),
-            writer: Lane::open(&target, Role::Durable, writes.clone()).await?,
-            releaser: Lane::open(&target, Role::Prompt, writes).await?,
-            reader: Lane::open(&target, Role::Read, Arc::default()).await?,
+            writer: Lane::open(&target, Role::Durable, writes.clone(), &succession).await?,
+            releaser: Lane::open(&target, Role::Prompt, writes, &succession).await?,
+            reader: Lane::open(&target, Role::Read, Arc::default(), &succession).await?,
+            succession,
             watch: Watch::default(),
         })
     }

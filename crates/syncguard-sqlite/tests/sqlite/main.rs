@@ -6,6 +6,7 @@
 mod contract;
 mod faults;
 mod granting;
+mod identity;
 mod opening;
 mod operating;
 mod queueing;
