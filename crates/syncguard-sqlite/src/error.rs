@@ -37,6 +37,11 @@ pub(crate) enum Failure {
     CallerLeft,
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    /// A statement that wrote returned what it should not.
+    #[error("the {0} that was stored cannot be read")]
+    UnreadableAnswer(&'static str),
+    #[error("the record could not be read ({0}); it was cleared")]
+    Cleared(&'static str),
     #[error("the id was abandoned")]
     Abandoned,
     #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
@@ -94,6 +99,7 @@ impl Failure {
     pub(crate) fn after(self, effect: Effect) -> Self {
         match self {
             Self::Torn(_) => Self::Torn(effect),
+            Self::Unreadable(what) if effect == Effect::Unknown => Self::UnreadableAnswer(what),
             failure => failure,
         }
     }
@@ -141,7 +147,8 @@ impl Failure {
             Self::NoWorker(_) => (ErrorKind::ServiceUnavailable, Effect::None),
             Self::CutOff => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::CallerLeft => (ErrorKind::Aborted, Effect::None),
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::FenceLimit => (ErrorKind::Internal, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::Driver(source, effect) => classify_driver(source, *effect),

@@ -3,8 +3,8 @@
 use syncguard_core::{ExtendOutcome, LockId, NotHeld, Ttl};
 
 use crate::{
-    error::Failure,
-    lookup::{GRACE_MS, timestamp},
+    error::{Effect, Failure},
+    lookup::{GRACE_MS, nothing_unreadable, timestamp},
     statement::Statement,
     store::Store,
     worker::Ticket,
@@ -29,8 +29,11 @@ pub(crate) async fn extend(
         .integer(reign.since_ms);
     match store.writer.row(statement, ticket).await {
         Ok(Some(row)) if store.succession.reign() == reign => {
-            Ok(ExtendOutcome::Extended { expires_at: timestamp(&row, "expires_at_ms")? })
+            let expires_at = timestamp(&row, "expires_at_ms");
+            let expires_at = expires_at.map_err(|failure| failure.after(Effect::Unknown))?;
+            Ok(ExtendOutcome::Extended { expires_at })
         }
+        Ok(None) => nothing_unreadable(store, ticket, lock_id).await.map(ExtendOutcome::NotHeld),
         Err(failure) if !failure.ends_leases() => Err(failure),
         _ => Ok(ExtendOutcome::NotHeld(NotHeld::Unknown)),
     }

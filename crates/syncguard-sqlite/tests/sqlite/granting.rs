@@ -108,6 +108,43 @@ async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_counter_that_is_none_refuses_and_stores_nothing() {
+    let scratch = Scratch::new();
+    let mut foreign = scratch.foreign().await;
+    foreign.run(crate::mutants::LOOSE_TABLES).await;
+    let backend = scratch.open().await;
+    let counters = [
+        "-1",
+        "900000000000000",
+        "900000000000001",
+        "1000000000000000",
+        "9223372036854775807",
+        "'7'",
+        "'x'",
+        "''",
+        "NULL",
+        "7.0",
+        "-9e999",
+        "9e999",
+        "x'37'",
+    ];
+    for (number, counter) in counters.into_iter().enumerate() {
+        let name = format!("key-{number}");
+        foreign.plant(&name, [counter, "NULL", "NULL", "NULL", "NULL"]).await;
+        let before = foreign.record(&name).await;
+        let error = refused(&backend, &request(&name)).await;
+        assert_eq!(error.kind(), ErrorKind::Internal, "{counter}: {error}");
+        assert!(!error.may_have_applied(), "{counter}: {error}");
+        assert_eq!(foreign.record(&name).await, before, "{counter}");
+        assert!(!backend.is_locked(&key(&name)).await.unwrap(), "{counter}");
+    }
+    foreign.plant("last", ["899999999999999", "NULL", "NULL", "NULL", "NULL"]).await;
+    assert_eq!(pass(&backend, "last").await, Fence::LIMIT.number());
+    foreign.plant("first", ["0", "NULL", "NULL", "NULL", "NULL"]).await;
+    assert_eq!(pass(&backend, "first").await, 1);
+}
+
+#[tokio::test]
 async fn an_id_that_was_abandoned_before_it_came_is_refused_for_good() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
