@@ -144,6 +144,40 @@ async fn a_counter_that_is_none_refuses_and_stores_nothing() {
     assert_eq!(pass(&backend, "first").await, 1);
 }
 
+/// Between the look and the write the clock may be set back, so that the grant which was over is in its
+/// grace again. A second connection moves the expiry instead.
+#[tokio::test]
+async fn a_grant_that_is_in_its_grace_when_it_comes_to_writing_keeps_its_key() {
+    const OVER: &str = "UPDATE syncguard_locks SET expires_at_ms = 1";
+    const IN_GRACE: &str = "UPDATE syncguard_locks
+        SET expires_at_ms = CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
+    const GRACE_MS: i64 = 1_000;
+    for _ in 0..20 {
+        let scratch = Scratch::new();
+        let backend = scratch.open().await;
+        granted(&backend, &request("key")).await;
+        let mut foreign = scratch.foreign().await;
+        foreign.run(OVER).await;
+        foreign.block_writers().await;
+        let wanted = request("key");
+        let mut acquiring = std::pin::pin!(backend.acquire(&wanted));
+        assert!(crate::queueing::is_pending(&mut acquiring).await, "the write was not held up");
+        crate::queueing::settle(&backend).await;
+        foreign.run(IN_GRACE).await;
+        let expired = foreign.number("SELECT expires_at_ms FROM syncguard_locks").await;
+        foreign.let_writers_go().await;
+        match acquiring.await.unwrap() {
+            AcquireOutcome::Contended { .. } => return,
+            // On a busy machine the grace may be over by then.
+            AcquireOutcome::Granted(grant) => {
+                let granted_at = grant.expires_at.unix_millis() - wanted.ttl.as_millis();
+                assert!(granted_at >= expired + GRACE_MS, "granted within the grace");
+            }
+        }
+    }
+    panic!("the write was late each time");
+}
+
 #[tokio::test]
 async fn an_id_that_was_abandoned_before_it_came_is_refused_for_good() {
     let scratch = Scratch::new();
