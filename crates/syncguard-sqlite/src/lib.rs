@@ -12,6 +12,7 @@ mod extend;
 mod identity;
 mod lookup;
 mod operate;
+mod permission;
 mod release;
 mod schema;
 mod statement;

@@ -9,9 +9,10 @@ use sqlx::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    config::Target,
+    config::{Missing, Target},
     error::{Effect, Failure},
     identity::{Identity, Journal},
+    permission::create_private,
 };
 
 /// The version of the tables that `sql/schema.sql` makes.
@@ -43,6 +44,9 @@ async fn open_once(
     synchronous: SqliteSynchronous,
 ) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
     Identity::before_opening(&target.path)?;
+    if target.missing == Missing::Create {
+        create_private(&target.path);
+    }
     let mut connection =
         target.options.clone().synchronous(synchronous).connect().await.map_err(failed)?;
     // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the

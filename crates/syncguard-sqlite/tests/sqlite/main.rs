@@ -10,6 +10,7 @@ mod identity;
 mod mutants;
 mod opening;
 mod operating;
+mod permission;
 mod queueing;
 mod runtimes;
 mod waiting;
