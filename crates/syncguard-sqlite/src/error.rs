@@ -10,9 +10,10 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Config(&'static str),
     #[error(
-        "the database file holds lock tables of version {found}; this program knows version {known}"
+        "the lock tables are for clients that know version {least}; this program knows version {known}, \
+         upgrade it"
     )]
-    NewerSchema { found: i64, known: i64 },
+    NewerSchema { least: i64, known: i64 },
     /// The file at the path is not the one that was open.
     #[error("the database file was moved, deleted or replaced while it was in use")]
     Replaced,
@@ -156,7 +157,7 @@ impl Failure {
     }
 
     fn is_about_the_file(&self) -> bool {
-        matches!(self, Self::Replaced | Self::Torn(_) | Self::Aliased(_))
+        matches!(self, Self::Replaced | Self::Torn(_) | Self::Aliased(_) | Self::NewerSchema { .. })
     }
 
     /// Explains an error of SQLite in words, where its own leave one guessing.

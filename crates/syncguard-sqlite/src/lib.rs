@@ -13,6 +13,7 @@ mod identity;
 mod lookup;
 mod operate;
 mod permission;
+mod prune;
 mod release;
 mod schema;
 mod statement;

@@ -7,6 +7,7 @@ use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
 use crate::{
     error::{Effect, Failure},
     lookup::{GRACE_MS, nothing_unreadable},
+    prune::prune,
     statement::Statement,
     store::Store,
     worker::Ticket,
@@ -32,7 +33,10 @@ pub(crate) async fn release(
     let statement =
         Statement::new(include_str!("sql/release.sql")).text(lock_id.as_str()).integer(GRACE_MS);
     match store.releaser.row(statement, ticket).await {
-        Ok(Some(_)) => Ok(ReleaseOutcome::Released),
+        Ok(Some(_)) => {
+            prune(store, ticket, lock_id).await;
+            Ok(ReleaseOutcome::Released)
+        }
         Ok(None) => nothing_unreadable(store, ticket, lock_id).await.map(ReleaseOutcome::NotHeld),
         Err(failure) if !failure.ends_leases() => Err(failure),
         Err(_) => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
@@ -60,10 +64,6 @@ pub(crate) async fn abandon(
     store.releaser.rows(release.text(lock_id.as_str()), ticket).await?;
     let nothing = nothing_unreadable(store, ticket, lock_id).await;
     nothing.map_err(|failure| failure.after(Effect::Unknown))?;
-    let prune = Statement::new(include_str!("sql/abandon_prune.sql"));
-    if let Err(failure) = store.releaser.rows(prune, ticket).await {
-        // The id is settled, and the next one tidies up.
-        tracing::debug!(%failure, "old marks were not pruned");
-    }
+    prune(store, ticket, lock_id).await;
     Ok(())
 }

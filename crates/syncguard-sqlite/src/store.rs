@@ -7,6 +7,7 @@ use crate::{
     connection::{Lane, Role},
     error::Failure,
     identity::Succession,
+    prune::Pruning,
     turn::Turns,
     wait::Watch,
 };
@@ -18,6 +19,7 @@ pub(crate) struct Store {
     pub(crate) releaser: Lane,
     pub(crate) reader: Lane,
     pub(crate) succession: Arc<Succession>,
+    pub(crate) pruning: Pruning,
     pub(crate) watch: Watch,
 }
 
@@ -32,6 +34,7 @@ impl Store {
             releaser: Lane::open(&target, Role::Prompt, writes, &succession).await?,
             reader: Lane::open(&target, Role::Read, Arc::default(), &succession).await?,
             succession,
+            pruning: Pruning::default(),
             watch: Watch::default(),
         })
     }

@@ -239,7 +239,9 @@ async fn old_marks_are_pruned_and_young_ones_kept() {
     let (old, young) = (LockId::mint().unwrap(), LockId::mint().unwrap());
     backend.abandon(old, &key("key")).await.unwrap();
     foreign.run("UPDATE syncguard_abandoned SET until_ms = 1").await;
-    backend.abandon(young, &key("key")).await.unwrap();
+    for _ in 0..64 {
+        backend.abandon(young, &key("key")).await.unwrap();
+    }
     let marks = "SELECT count(*) FROM syncguard_abandoned";
     assert_eq!(foreign.number(marks).await, 1);
     let request = AcquireRequest::new(key("key"), young, Ttl::default());

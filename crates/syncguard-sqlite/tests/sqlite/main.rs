@@ -12,6 +12,7 @@ mod opening;
 mod operating;
 mod permission;
 mod queueing;
+mod revisions;
 mod runtimes;
 mod waiting;
 
