@@ -1,6 +1,8 @@
 //! Who may read and write the files.
 
-use std::{fs, path::Path, sync::Mutex};
+#[cfg(unix)]
+use std::fs;
+use std::path::Path;
 
 use syncguard_core::Finding;
 
@@ -10,7 +12,11 @@ use syncguard_core::Finding;
 /// What fails here is left to SQLite, which reports it.
 #[cfg(unix)]
 pub(crate) fn create_private(path: &Path) {
-    use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, sync::PoisonError};
+    use std::{
+        fs::OpenOptions,
+        os::unix::fs::OpenOptionsExt,
+        sync::{Mutex, PoisonError},
+    };
 
     /// Closing a file drops all locks that the process has on it. While a thread creates the file, no
     /// other one is past this point, so SQLite has no lock on it yet.
