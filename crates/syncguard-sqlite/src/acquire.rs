@@ -6,8 +6,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    error::Failure,
-    lookup::{GRACE_MS, fence, owner, text, timestamp},
+    error::{Effect, Failure},
+    lookup::{GRACE_MS, fence, is_null, standing, timestamp},
     statement::Statement,
     store::Store,
     worker::Ticket,
@@ -30,22 +30,33 @@ pub(crate) async fn acquire(
         return Err(Failure::SharedMode);
     }
     for _ in 0..ROUNDS {
-        if let Some(outcome) = standing(store, ticket, request).await? {
-            return Ok(outcome);
-        }
-        if let Some(grant) = grant(store, ticket, request).await? {
+        let counted = match look(store, ticket, request).await? {
+            Standing::Decided(outcome) => return Ok(outcome),
+            Standing::Free { counted } => counted,
+        };
+        if let Some(grant) = grant(store, ticket, request, counted).await? {
             return Ok(AcquireOutcome::Granted(grant));
         }
     }
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
-/// Reads how the key stands: `None` if it can be granted.
-async fn standing(
+/// What is on record of a key.
+enum Standing {
+    Decided(AcquireOutcome),
+    /// It can be granted. `counted` is the fence of its last grant.
+    Free {
+        counted: Option<Fence>,
+    },
+}
+
+/// Reads how the key stands. A counter that cannot be read, or stands at its limit, is found here, before
+/// anything is written.
+async fn look(
     store: &Store,
     ticket: &Ticket,
     request: &AcquireRequest,
-) -> Result<Option<AcquireOutcome>, Failure> {
+) -> Result<Standing, Failure> {
     let statement = Statement::new(include_str!("sql/standing.sql"))
         .text(request.key.as_str())
         .text(request.lock_id.as_str());
@@ -53,20 +64,24 @@ async fn standing(
     if row.try_get("abandoned").unwrap_or(true) {
         return Err(Failure::Abandoned);
     }
-    let now = timestamp(&row, "now_ms")?;
-    let expires_at = timestamp(&row, "expires_at_ms").ok();
-    match expires_at.filter(|expires_at| expires_at.is_live(now, Capabilities::GRACE)) {
-        Some(expires_at) => {
-            let grant = Grant { fence: fence(&row)?, expires_at };
-            if text(&row, "lock_id") == Some(request.lock_id.as_str()) {
-                return Ok(Some(AcquireOutcome::Granted(grant)));
-            }
-            let holder = Holder::new(grant, owner(&row), now, Capabilities::GRACE);
-            Ok(Some(AcquireOutcome::Contended { holder: Some(holder) }))
-        }
-        None if fence(&row).is_ok_and(|last| last.next().is_none()) => Err(Failure::FenceLimit),
-        None => Ok(None),
+    if is_null(&row, "key") {
+        return Ok(Standing::Free { counted: None });
     }
+    if let Some(lock) = standing(&row)? {
+        let now = lock.observed_at;
+        if lock.expires_at.is_live(now, Capabilities::GRACE) {
+            let grant = Grant { fence: lock.fence, expires_at: lock.expires_at };
+            return Ok(Standing::Decided(if lock.lock_id == request.lock_id {
+                AcquireOutcome::Granted(grant)
+            } else {
+                let holder = Holder::new(grant, lock.owner, now, Capabilities::GRACE);
+                AcquireOutcome::Contended { holder: Some(holder) }
+            }));
+        }
+    }
+    let counted = fence(&row)?;
+    counted.next().ok_or(Failure::FenceLimit)?;
+    Ok(Standing::Free { counted: Some(counted) })
 }
 
 /// Writes the grant if nothing stands against it.
@@ -74,6 +89,7 @@ async fn grant(
     store: &Store,
     ticket: &Ticket,
     request: &AcquireRequest,
+    counted: Option<Fence>,
 ) -> Result<Option<Grant>, Failure> {
     let statement = Statement::new(include_str!("sql/acquire.sql"))
         .text(request.key.as_str())
@@ -81,9 +97,10 @@ async fn grant(
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
         .integer(request.ttl.as_millis())
         .integer(GRACE_MS)
-        .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX));
+        .integer_or_null(counted.and_then(|fence| i64::try_from(fence.number()).ok()));
     let Some(row) = store.writer.row(statement, ticket).await? else {
         return Ok(None);
     };
-    Ok(Some(Grant { fence: fence(&row)?, expires_at: timestamp(&row, "expires_at_ms")? }))
+    let grant = || Ok(Grant { fence: fence(&row)?, expires_at: timestamp(&row, "expires_at_ms")? });
+    grant().map(Some).map_err(|failure: Failure| failure.after(Effect::Unknown))
 }

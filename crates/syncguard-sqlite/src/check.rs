@@ -3,17 +3,21 @@
 use sqlx::Row;
 use syncguard_core::Finding;
 
-use crate::{connection::Lane, error::Failure, statement::Statement, store::Store, worker::Ticket};
+use crate::{
+    connection::Lane, error::Failure, permission, statement::Statement, store::Store,
+    worker::Ticket,
+};
 
 /// The value of `PRAGMA synchronous` from which on a commit survives a power failure.
 const FULL: i64 = 2;
 
-/// Looks at the journal, the syncing and the file system.
+/// Looks at the journal, the syncing, the file system, and who may write the files.
 pub(crate) async fn check(store: &Store, ticket: &Ticket) -> Result<Vec<Finding>, Failure> {
     let journal = journal_mode(&store.writer, ticket).await?;
     let synchronous = synchronous(&store.writer, ticket).await?;
     let file_system = file_system(&store.path);
-    Ok([journal, synchronous, file_system].into_iter().flatten().collect())
+    let access = permission::judge(&store.path);
+    Ok([journal, synchronous, file_system].into_iter().flatten().chain(access).collect())
 }
 
 async fn journal_mode(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, Failure> {

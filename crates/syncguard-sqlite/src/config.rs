@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
-use syncguard_core::{Error, Operation};
+use syncguard_core::{Error, LockBackend, Operation, UnsafeSettings};
 
 use crate::{SqliteBackend, error::Failure};
 
@@ -32,11 +32,12 @@ pub struct SqliteConfig {
     path: PathBuf,
     busy_timeout: Duration,
     missing: Missing,
+    unsafe_settings: UnsafeSettings,
 }
 
 /// Says what to do where there is no file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Missing {
+pub(crate) enum Missing {
     Create,
     Refuse,
 }
@@ -57,6 +58,7 @@ impl SqliteConfig {
             path: path.into(),
             busy_timeout: Self::DEFAULT_BUSY_TIMEOUT,
             missing: Missing::Create,
+            unsafe_settings: UnsafeSettings::default(),
         }
     }
 
@@ -75,8 +77,16 @@ impl SqliteConfig {
         Self { missing: Missing::Refuse, ..self }
     }
 
-    /// Opens the file, switches it to a write-ahead log, and creates the tables where they are
-    /// missing. Any number of processes may do so at once.
+    /// Sets what to do about unsafe settings: a network file system, or a file or directory that
+    /// another user owns or that everyone may write.
+    #[must_use]
+    pub fn unsafe_settings(self, unsafe_settings: UnsafeSettings) -> Self {
+        Self { unsafe_settings, ..self }
+    }
+
+    /// Opens the file, switches it to a write-ahead log, creates the tables where they are missing, and
+    /// looks for unsafe settings. Any number of processes may do so at once. A file that it creates, and
+    /// the two that SQLite keeps beside it, may be read and written by their owner alone (mode 0600).
     ///
     /// # Errors
     ///
@@ -87,13 +97,17 @@ impl SqliteConfig {
     ///   be opened, or is in use for longer than the busy timeout.
     /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the file may not be written.
     /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where a newer version of this crate
-    ///   made the tables.
+    ///   made the tables, where the file has several hard links or is mounted by itself, and where
+    ///   settings are unsafe and that is to be [refused](UnsafeSettings::Refuse).
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the file is no SQLite database or
-    ///   is damaged.
+    ///   is damaged, and where its log was deleted or replaced while this process had it open.
     pub async fn connect(self) -> Result<SqliteBackend, Error> {
-        let path = self.path.clone();
+        let (path, unsafe_settings) = (self.path.clone(), self.unsafe_settings);
         let connected = async { SqliteBackend::connect(Target::try_from(self)?).await };
-        connected.await.map_err(|failure| failure.into_error(Operation::Connect, &path))
+        let backend = connected.await;
+        let backend = backend.map_err(|failure| failure.into_error(Operation::Connect, &path))?;
+        unsafe_settings.enforce(backend.check()).await?;
+        Ok(backend)
     }
 }
 
@@ -104,6 +118,7 @@ pub(crate) struct Target {
     pub(crate) path: PathBuf,
     pub(crate) options: SqliteConnectOptions,
     pub(crate) busy_timeout: Duration,
+    pub(crate) missing: Missing,
 }
 
 impl TryFrom<SqliteConfig> for Target {
@@ -120,7 +135,8 @@ impl TryFrom<SqliteConfig> for Target {
             // The waiting is done here, where it can be fair: see `Lane`.
             .busy_timeout(Duration::ZERO)
             .disable_statement_logging();
-        Ok(Self { path, options, busy_timeout: config.busy_timeout })
+        let SqliteConfig { busy_timeout, missing, .. } = config;
+        Ok(Self { path, options, busy_timeout, missing })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Connections, and the turns that they take.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
 use tokio::{
@@ -11,6 +11,7 @@ use tokio::{
 use crate::{
     config::Target,
     error::{Effect, Failure},
+    identity::{Identity, Succession},
     schema,
     statement::Statement,
     turn::{Turn, Turns},
@@ -60,11 +61,12 @@ impl Role {
 /// queue by rank, without polling. Backends poll against each other, those of one process as those of
 /// several, because each may be opened with another busy timeout.
 ///
-/// A connection that failed, or whose file is no longer the one at the path, is replaced.
+/// A connection that failed, or whose database is no longer the one at the path, is replaced.
 pub(crate) struct Lane {
     target: Arc<Target>,
     role: Role,
     turns: Arc<Turns>,
+    succession: Arc<Succession>,
     /// Used only by the one who has the turn, so no one ever waits for the mutex.
     slot: Mutex<Slot>,
 }
@@ -77,8 +79,10 @@ struct Slot {
 }
 
 struct Open {
-    connection: SqliteConnection,
-    file: Option<FileId>,
+    /// `None` once it was dropped.
+    connection: Option<SqliteConnection>,
+    identity: Arc<Identity>,
+    target: Arc<Target>,
 }
 
 impl Lane {
@@ -87,10 +91,12 @@ impl Lane {
         target: &Arc<Target>,
         role: Role,
         turns: Arc<Turns>,
+        succession: &Arc<Succession>,
     ) -> Result<Self, Failure> {
         let mut slot = Slot::default();
-        slot.ready(target, role).await?;
-        Ok(Self { target: target.clone(), role, turns, slot: Mutex::new(slot) })
+        slot.ready(target, role, succession).await?;
+        let (target, succession) = (target.clone(), succession.clone());
+        Ok(Self { target, role, turns, succession, slot: Mutex::new(slot) })
     }
 
     /// Runs a statement and returns its last row, if there is one.
@@ -153,9 +159,8 @@ impl Lane {
 
     async fn attempt(&self, statement: &Statement) -> Result<(Vec<SqliteRow>, u64), Failure> {
         let mut slot = self.slot.lock().await;
-        let open = slot.ready(&self.target, self.role).await?;
-        let rows = statement.run(&mut open.connection).await;
-        let rows = rows.map_err(|source| Failure::Driver(source, self.role.effect()));
+        let open = slot.ready(&self.target, self.role, &self.succession).await?;
+        let rows = open.run(statement, self.role).await;
         if rows.as_ref().is_err_and(|failure| !failure.spares_connection()) {
             slot.open = None;
         }
@@ -164,40 +169,61 @@ impl Lane {
 }
 
 impl Slot {
-    /// Gives a connection to the file that is at the path now.
-    async fn ready(&mut self, target: &Target, role: Role) -> Result<&mut Open, Failure> {
+    /// Returns a connection to the database that is at the path now.
+    async fn ready(
+        &mut self,
+        target: &Arc<Target>,
+        role: Role,
+        succession: &Succession,
+    ) -> Result<&mut Open, Failure> {
         // Without this look, a process whose file was deleted would go on with a file that no other
-        // process can see, and exclude nobody.
-        let file = file_id(&target.path);
-        let open = match self.open.take().filter(|open| open.file == file) {
+        // process can see, and exclude no one.
+        if let Some(open) = &self.open {
+            match open.identity.verify(&target.path) {
+                Err(Failure::Replaced) => self.open = None,
+                verified => verified?,
+            }
+        }
+        let open = match self.open.take() {
             Some(open) => open,
             None => {
-                let connection = schema::open(target, role.synchronous()).await?;
+                let (connection, identity) = schema::open(target, role.synchronous()).await?;
                 self.generation += 1;
-                // The look before the opening counts: should the file have been replaced in
-                // between, the next statement finds out.
-                Open { connection, file: file.or_else(|| file_id(&target.path)) }
+                succession.enter(identity.database());
+                Open { connection: Some(connection), identity, target: target.clone() }
             }
         };
         Ok(self.open.insert(open))
     }
 }
 
-/// Tells one file from another that took its name: the device and the inode.
-type FileId = (u64, u64);
-
-/// Looks at the file at `path`. That takes a microsecond on a local file system, so it is not worth a
-/// thread.
-#[cfg(unix)]
-fn file_id(path: &Path) -> Option<FileId> {
-    use std::os::unix::fs::MetadataExt;
-
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+impl Open {
+    async fn run(&mut self, statement: &Statement, role: Role) -> Result<Vec<SqliteRow>, Failure> {
+        // It is there until the drop.
+        let connection = self.connection.as_mut().ok_or(Failure::CutOff)?;
+        let rows = statement.run(connection).await;
+        let rows = rows.map_err(|source| Failure::Driver(source, role.effect()))?;
+        if role.writes() {
+            // What was written to files that no one else can see is not believed.
+            let verified = self.identity.verify(&self.target.path);
+            verified.map_err(|failure| failure.after(role.effect()))?;
+        }
+        Ok(rows)
+    }
 }
 
-/// Elsewhere a file cannot be deleted while it is open.
-#[cfg(not(unix))]
-fn file_id(_: &Path) -> Option<FileId> {
-    None
+impl Drop for Open {
+    /// Closes the connection, unless the log was deleted or replaced under it.
+    ///
+    /// The last connection that is closed copies the log into the database. If that is not the log by
+    /// which others have meanwhile gone on, it would destroy what they wrote. So the connection, its
+    /// thread included, is left as it is until the process ends, and with it the identity: the
+    /// process must not open that database again.
+    fn drop(&mut self) {
+        let _ = self.identity.verify(&self.target.path);
+        if self.identity.is_torn() {
+            mem::forget(self.connection.take());
+            mem::forget(self.identity.clone());
+        }
+    }
 }

@@ -10,9 +10,20 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Config(&'static str),
     #[error(
-        "the database file holds lock tables of version {found}; this program knows version {known}"
+        "the lock tables are for clients that know version {least}; this program knows version {known}, \
+         upgrade it"
     )]
-    NewerSchema { found: i64, known: i64 },
+    NewerSchema { least: i64, known: i64 },
+    /// The file at the path is not the one that was open.
+    #[error("the database file was moved, deleted or replaced while it was in use")]
+    Replaced,
+    #[error(
+        "the log of the database was deleted or replaced while it was open, and the locks with it; \
+         restart every process that has the file open"
+    )]
+    Torn(Effect),
+    #[error("the database file {0}; its log would not be that of others who open it")]
+    Aliased(&'static str),
     #[error("the connection was not free within the busy timeout")]
     NoTurn,
     #[error("{0}")]
@@ -27,6 +38,11 @@ pub(crate) enum Failure {
     CallerLeft,
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    /// A statement that wrote returned what it should not.
+    #[error("the {0} that was stored cannot be read")]
+    UnreadableAnswer(&'static str),
+    #[error("the record could not be read ({0}); it was cleared")]
+    Cleared(&'static str),
     #[error("the id was abandoned")]
     Abandoned,
     #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
@@ -75,11 +91,30 @@ impl Failure {
             if result_code(source).is_some_and(|code| passing.contains(&(code & 0xff))))
     }
 
+    /// Tells whether opening the file may succeed a little later.
+    pub(crate) fn passes(&self) -> bool {
+        self.is_busy() || matches!(self, Self::Replaced)
+    }
+
+    /// Makes it the failure of a statement that had run before it was found.
+    pub(crate) fn after(self, effect: Effect) -> Self {
+        match self {
+            Self::Torn(_) => Self::Torn(effect),
+            Self::Unreadable(what) if effect == Effect::Unknown => Self::UnreadableAnswer(what),
+            failure => failure,
+        }
+    }
+
+    /// Tells whether the files that had the locks are gone, and all leases with them.
+    pub(crate) fn ends_leases(&self) -> bool {
+        matches!(self, Self::Replaced | Self::Torn(_))
+    }
+
     /// Tells whether the connection is as good as it was. One that is not is replaced.
     pub(crate) fn spares_connection(&self) -> bool {
         let constraint = matches!(self, Self::Driver(source, _)
             if result_code(source).is_some_and(|code| code & 0xff == code::CONSTRAINT));
-        constraint || self.is_busy()
+        constraint || self.is_busy() || matches!(self, Self::Torn(_) | Self::Aliased(_))
     }
 
     /// Makes the core's error. `path` is the database file.
@@ -87,6 +122,7 @@ impl Failure {
         let (kind, effect) = self.classify();
         let detail = match self.advice() {
             Some(advice) => format!("{}: {advice}", path.display()),
+            None if self.is_about_the_file() => format!("{}: {self}", path.display()),
             None => self.to_string(),
         };
         let error = Error::new(kind, operation).with_detail(detail);
@@ -106,14 +142,22 @@ impl Failure {
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
             Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Replaced => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::Torn(effect) => (ErrorKind::Internal, *effect),
+            Self::Aliased(_) => (ErrorKind::Unsupported, Effect::None),
             Self::NoWorker(_) => (ErrorKind::ServiceUnavailable, Effect::None),
             Self::CutOff => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::CallerLeft => (ErrorKind::Aborted, Effect::None),
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::FenceLimit => (ErrorKind::Internal, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::Driver(source, effect) => classify_driver(source, *effect),
         }
+    }
+
+    fn is_about_the_file(&self) -> bool {
+        matches!(self, Self::Replaced | Self::Torn(_) | Self::Aliased(_) | Self::NewerSchema { .. })
     }
 
     /// Explains an error of SQLite in words, where its own leave one guessing.

@@ -3,26 +3,38 @@
 use syncguard_core::{ExtendOutcome, LockId, NotHeld, Ttl};
 
 use crate::{
-    error::Failure,
-    lookup::{GRACE_MS, timestamp},
+    error::{Effect, Failure},
+    lookup::{GRACE_MS, nothing_unreadable, timestamp},
     statement::Statement,
     store::Store,
     worker::Ticket,
 };
 
 /// Sets the expiry of a live grant to now plus `ttl`.
+///
+/// A grant that was made before the database was replaced is over: a copy that took its place may have
+/// it on record, but others may have been granted the key meanwhile. It is told by the time of the
+/// grant, or by the replacement being found now.
 pub(crate) async fn extend(
     store: &Store,
     ticket: &Ticket,
     lock_id: LockId,
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
+    let reign = store.succession.reign();
     let statement = Statement::new(include_str!("sql/extend.sql"))
         .text(lock_id.as_str())
         .integer(ttl.as_millis())
-        .integer(GRACE_MS);
-    match store.writer.row(statement, ticket).await? {
-        Some(row) => Ok(ExtendOutcome::Extended { expires_at: timestamp(&row, "expires_at_ms")? }),
-        None => Ok(ExtendOutcome::NotHeld(NotHeld::Unknown)),
+        .integer(GRACE_MS)
+        .integer(reign.since_ms);
+    match store.writer.row(statement, ticket).await {
+        Ok(Some(row)) if store.succession.reign() == reign => {
+            let expires_at = timestamp(&row, "expires_at_ms");
+            let expires_at = expires_at.map_err(|failure| failure.after(Effect::Unknown))?;
+            Ok(ExtendOutcome::Extended { expires_at })
+        }
+        Ok(None) => nothing_unreadable(store, ticket, lock_id).await.map(ExtendOutcome::NotHeld),
+        Err(failure) if !failure.ends_leases() => Err(failure),
+        _ => Ok(ExtendOutcome::NotHeld(NotHeld::Unknown)),
     }
 }

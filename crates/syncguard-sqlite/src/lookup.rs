@@ -1,7 +1,9 @@
 //! Looking up, and reading rows.
 
-use sqlx::{Row, sqlite::SqliteRow};
-use syncguard_core::{Capabilities, Fence, LockKey, LockQuery, LockRecord, Owner, Timestamp};
+use sqlx::{Row, ValueRef, sqlite::SqliteRow};
+use syncguard_core::{
+    Capabilities, Fence, LockId, LockKey, LockQuery, LockRecord, NotHeld, Owner, Timestamp,
+};
 
 use crate::{error::Failure, statement::Statement, store::Store, worker::Ticket};
 
@@ -22,8 +24,11 @@ pub(crate) async fn lookup(
             Statement::new(include_str!("sql/lookup_by_id.sql")).text(lock_id.as_str())
         }
     };
-    let row = store.reader.row(statement.integer(GRACE_MS), ticket).await?;
-    row.as_ref().map(record).transpose()
+    let Some(row) = store.reader.row(statement, ticket).await? else {
+        return Ok(None);
+    };
+    Ok(standing(&row)?
+        .filter(|lock| lock.expires_at.is_live(lock.observed_at, Capabilities::GRACE)))
 }
 
 /// Tells whether a key has a live grant.
@@ -32,10 +37,29 @@ pub(crate) async fn is_locked(
     ticket: &Ticket,
     key: &LockKey,
 ) -> Result<bool, Failure> {
-    let statement =
-        Statement::new(include_str!("sql/is_locked.sql")).text(key.as_str()).integer(GRACE_MS);
-    let row = store.reader.row(statement, ticket).await?;
-    row.and_then(|row| row.try_get("locked").ok()).ok_or(Failure::Unreadable("state"))
+    Ok(lookup(store, ticket, &LockQuery::ByKey(key.clone())).await?.is_some())
+}
+
+/// Finds out why an id holds nothing: fails if there is a record under it that cannot be read.
+pub(crate) async fn nothing_unreadable(
+    store: &Store,
+    ticket: &Ticket,
+    lock_id: LockId,
+) -> Result<NotHeld, Failure> {
+    lookup(store, ticket, &LockQuery::ById(lock_id)).await?;
+    Ok(NotHeld::Unknown)
+}
+
+/// Reads the record of a key, live or over; `None` if its last grant was released.
+///
+/// Nothing is granted over what cannot be read, and nothing is taken for a released key but one that is
+/// empty down to its counter.
+pub(crate) fn standing(row: &SqliteRow) -> Result<Option<LockRecord>, Failure> {
+    let columns = ["lock_id", "owner", "acquired_at_ms", "expires_at_ms"];
+    if columns.into_iter().all(|column| is_null(row, column)) {
+        return Ok(None);
+    }
+    record(row).map(Some)
 }
 
 /// Reads a whole lock from a row.
@@ -53,9 +77,14 @@ pub(crate) fn record(row: &SqliteRow) -> Result<LockRecord, Failure> {
     })
 }
 
+/// Tells whether a column of a row is NULL.
+pub(crate) fn is_null(row: &SqliteRow, column: &'static str) -> bool {
+    row.try_get_raw(column).is_ok_and(|value| value.is_null())
+}
+
 /// Reads the fence from a row.
 pub(crate) fn fence(row: &SqliteRow) -> Result<Fence, Failure> {
-    let number = row.try_get("fence").ok().and_then(|number: i64| u64::try_from(number).ok());
+    let number = integer(row, "fence").and_then(|number| u64::try_from(number).ok());
     number.and_then(|number| Fence::new(number).ok()).ok_or(Failure::Unreadable("fence"))
 }
 
@@ -66,8 +95,13 @@ pub(crate) fn owner(row: &SqliteRow) -> Option<Owner> {
 
 /// Reads a point in time from a row.
 pub(crate) fn timestamp(row: &SqliteRow, column: &'static str) -> Result<Timestamp, Failure> {
-    let millis = row.try_get(column).map_err(|_| Failure::Unreadable(column))?;
+    let millis = integer(row, column).ok_or(Failure::Unreadable(column))?;
     Ok(Timestamp::from_unix_millis(millis))
+}
+
+/// Reads an integer from a row. The driver takes NULL for 0 unless it is asked for an option.
+fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
+    row.try_get::<Option<i64>, _>(column).ok().flatten()
 }
 
 /// Reads a text from a row, `None` where it is NULL.

@@ -46,7 +46,8 @@ fn beyond(prefix: &str) -> Option<String> {
     None
 }
 
-/// Ends the live grant of a key and gives its record.
+/// Ends the live grant of a key and returns its record. One that cannot be read is cleared, and reported as
+/// an error that says so.
 ///
 /// SQLite's `RETURNING` gives what a row has become, not what it was. So the grant is read, and ended
 /// if it still is what was read.
@@ -57,8 +58,11 @@ pub(crate) async fn force_release(
 ) -> Result<Option<LockRecord>, Failure> {
     let query = LockQuery::ByKey(key.clone());
     for _ in 0..ROUNDS {
-        let Some(record) = lookup(store, ticket, &query).await? else {
-            return Ok(None);
+        let record = match lookup(store, ticket, &query).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(Failure::Unreadable(what)) => return clear(store, ticket, key, what).await,
+            Err(failure) => return Err(failure),
         };
         let statement = Statement::new(include_str!("sql/force_release.sql"))
             .text(key.as_str())
@@ -69,6 +73,20 @@ pub(crate) async fn force_release(
         }
     }
     Err(Failure::Restless)
+}
+
+/// Empties the record of a key, of which `what` could not be read.
+async fn clear(
+    store: &Store,
+    ticket: &Ticket,
+    key: &LockKey,
+    what: &'static str,
+) -> Result<Option<LockRecord>, Failure> {
+    let statement = Statement::new(include_str!("sql/force_clear.sql")).text(key.as_str());
+    match store.writer.row(statement, ticket).await? {
+        Some(_) => Err(Failure::Cleared(what)),
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,14 @@ use std::time::Duration;
 
 use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
 
-use crate::{error::Failure, lookup::GRACE_MS, statement::Statement, store::Store, worker::Ticket};
+use crate::{
+    error::{Effect, Failure},
+    lookup::{GRACE_MS, nothing_unreadable},
+    prune::prune,
+    statement::Statement,
+    store::Store,
+    worker::Ticket,
+};
 
 /// How long an abandoned id stays refused.
 ///
@@ -25,9 +32,14 @@ pub(crate) async fn release(
 ) -> Result<ReleaseOutcome, Failure> {
     let statement =
         Statement::new(include_str!("sql/release.sql")).text(lock_id.as_str()).integer(GRACE_MS);
-    match store.releaser.row(statement, ticket).await? {
-        Some(_) => Ok(ReleaseOutcome::Released),
-        None => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
+    match store.releaser.row(statement, ticket).await {
+        Ok(Some(_)) => {
+            prune(store, ticket, lock_id).await;
+            Ok(ReleaseOutcome::Released)
+        }
+        Ok(None) => nothing_unreadable(store, ticket, lock_id).await.map(ReleaseOutcome::NotHeld),
+        Err(failure) if !failure.ends_leases() => Err(failure),
+        Err(_) => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
     }
 }
 
@@ -50,10 +62,8 @@ pub(crate) async fn abandon(
     store.releaser.rows(mark.text(lock_id.as_str()).integer(mark_ms), ticket).await?;
     let release = Statement::new(include_str!("sql/abandon_release.sql"));
     store.releaser.rows(release.text(lock_id.as_str()), ticket).await?;
-    let prune = Statement::new(include_str!("sql/abandon_prune.sql"));
-    if let Err(failure) = store.releaser.rows(prune, ticket).await {
-        // The id is settled, and the next one tidies up.
-        tracing::debug!(%failure, "old marks were not pruned");
-    }
+    let nothing = nothing_unreadable(store, ticket, lock_id).await;
+    nothing.map_err(|failure| failure.after(Effect::Unknown))?;
+    prune(store, ticket, lock_id).await;
     Ok(())
 }

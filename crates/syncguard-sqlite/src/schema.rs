@@ -1,6 +1,6 @@
 //! Opening the file and creating the tables.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions, Row,
@@ -9,12 +9,17 @@ use sqlx::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    config::Target,
+    config::{Missing, Target},
     error::{Effect, Failure},
+    identity::{Identity, Journal},
+    permission::create_private,
 };
 
-/// The version of the tables that `sql/schema.sql` makes.
-const VERSION: i64 = 1;
+/// The revision of the tables that `sql/schema.sql` makes, and the greatest that this program knows.
+///
+/// A change that earlier clients can live with raises the revision alone, and gets a step in [`upgrade`].
+/// One that they cannot live with also raises the least revision that the row demands of clients.
+const REVISION: i64 = 2;
 
 /// How long to leave a database alone that another process is setting up.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -23,15 +28,15 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// While another process creates the file, switches it to a write-ahead log or recovers its log, SQLite
 /// answers that it is busy. Everything begins anew then, on a new connection, until the busy timeout
-/// is over.
+/// is over. So it does where the file is replaced meanwhile.
 pub(crate) async fn open(
     target: &Target,
     synchronous: SqliteSynchronous,
-) -> Result<SqliteConnection, Failure> {
+) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
     let deadline = Instant::now() + target.busy_timeout;
     loop {
         match open_once(target, synchronous).await {
-            Err(failure) if failure.is_busy() && Instant::now() < deadline => sleep(PAUSE).await,
+            Err(failure) if failure.passes() && Instant::now() < deadline => sleep(PAUSE).await,
             outcome => return outcome,
         }
     }
@@ -40,22 +45,62 @@ pub(crate) async fn open(
 async fn open_once(
     target: &Target,
     synchronous: SqliteSynchronous,
-) -> Result<SqliteConnection, Failure> {
+) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
+    Identity::before_opening(&target.path)?;
+    if target.missing == Missing::Create {
+        create_private(&target.path);
+    }
     let mut connection =
         target.options.clone().synchronous(synchronous).connect().await.map_err(failed)?;
     // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the
     // same, and `check` tells.
-    read(&mut connection, include_str!("sql/journal_mode.sql")).await?;
+    let journal = read(&mut connection, include_str!("sql/journal_mode.sql")).await?;
     if !has_schema(&mut connection).await? {
         let create = sqlx::raw_sql(include_str!("sql/schema.sql"));
         create.execute(&mut connection).await.map_err(failed)?;
     }
-    let row = read(&mut connection, include_str!("sql/schema_version.sql")).await?;
-    let found = row.and_then(|row| row.try_get("version").ok());
-    match found.ok_or(Failure::Unreadable("version of the lock tables"))? {
-        found if found > VERSION => Err(Failure::NewerSchema { found, known: VERSION }),
-        _ => Ok(connection),
+    if revision(&mut connection).await? < REVISION {
+        upgrade(&mut connection).await?;
     }
+    let mode = journal.and_then(|row| row.try_get::<String, _>("journal_mode").ok());
+    let is_ahead = mode.is_some_and(|mode| mode == "wal");
+    let journal = if is_ahead { Journal::WriteAhead } else { Journal::Rollback };
+    Ok((connection, Identity::of_open(&target.path, journal)?))
+}
+
+/// Reads the revision of the tables, and refuses those that this program cannot use.
+async fn revision(connection: &mut SqliteConnection) -> Result<i64, Failure> {
+    // Not kept prepared, because the columns differ by the revision.
+    let query = sqlx::query(include_str!("sql/schema_version.sql")).persistent(false);
+    let row = query.fetch_all(connection).await.map_err(failed)?.pop();
+    let row = row.ok_or(Failure::Unreadable("version of the lock tables"))?;
+    // Revision 1 does not say its number.
+    let revision =
+        if row.try_get_raw("revision").is_ok() { row.try_get("revision") } else { Ok(1) };
+    let (Ok::<i64, _>(revision), Ok::<i64, _>(least)) = (revision, row.try_get("version")) else {
+        return Err(Failure::Unreadable("version of the lock tables"));
+    };
+    if least > REVISION {
+        return Err(Failure::NewerSchema { least, known: REVISION });
+    }
+    if least < 1 || revision < least {
+        return Err(Failure::Unreadable("version of the lock tables"));
+    }
+    Ok(revision)
+}
+
+/// Brings the tables to this program's revision, in one transaction. The connection is thrown away unless
+/// it went through.
+async fn upgrade(connection: &mut SqliteConnection) -> Result<(), Failure> {
+    let begin = sqlx::raw_sql(include_str!("sql/upgrade_begin.sql"));
+    begin.execute(&mut *connection).await.map_err(failed)?;
+    // Another process may have done it while this one waited for the write lock.
+    let step = match revision(&mut *connection).await? {
+        1 => include_str!("sql/upgrade_to_2.sql"),
+        _ => include_str!("sql/upgrade_none.sql"),
+    };
+    sqlx::raw_sql(step).execute(connection).await.map_err(failed)?;
+    Ok(())
 }
 
 async fn has_schema(connection: &mut SqliteConnection) -> Result<bool, Failure> {

@@ -28,6 +28,11 @@ impl Statement {
 
     /// Gives the next parameter an integer.
     pub(crate) fn integer(self, integer: i64) -> Self {
+        self.integer_or_null(Some(integer))
+    }
+
+    /// Gives the next parameter an integer or NULL.
+    pub(crate) fn integer_or_null(self, integer: Option<i64>) -> Self {
         self.value(integer)
     }
 

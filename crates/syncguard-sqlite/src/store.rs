@@ -6,6 +6,8 @@ use crate::{
     config::Target,
     connection::{Lane, Role},
     error::Failure,
+    identity::Succession,
+    prune::Pruning,
     turn::Turns,
     wait::Watch,
 };
@@ -16,6 +18,8 @@ pub(crate) struct Store {
     pub(crate) writer: Lane,
     pub(crate) releaser: Lane,
     pub(crate) reader: Lane,
+    pub(crate) succession: Arc<Succession>,
+    pub(crate) pruning: Pruning,
     pub(crate) watch: Watch,
 }
 
@@ -23,11 +27,14 @@ impl Store {
     pub(crate) async fn open(target: Target) -> Result<Self, Failure> {
         let target = Arc::new(target);
         let writes = Arc::new(Turns::default());
+        let succession = Arc::new(Succession::default());
         Ok(Self {
             path: target.path.clone(),
-            writer: Lane::open(&target, Role::Durable, writes.clone()).await?,
-            releaser: Lane::open(&target, Role::Prompt, writes).await?,
-            reader: Lane::open(&target, Role::Read, Arc::default()).await?,
+            writer: Lane::open(&target, Role::Durable, writes.clone(), &succession).await?,
+            releaser: Lane::open(&target, Role::Prompt, writes, &succession).await?,
+            reader: Lane::open(&target, Role::Read, Arc::default(), &succession).await?,
+            succession,
+            pruning: Pruning::default(),
             watch: Watch::default(),
         })
     }

@@ -167,7 +167,7 @@ mod tests {
             json!({ "driver": "memory" }),
             json!({
                 "driver": "sqlite", "path": "/nowhere/locks.db", "busy_timeout": "1s",
-                "existing_only": true,
+                "existing_only": true, "unsafe_settings": settings,
             }),
             json!({
                 "driver": "redis", "url": "redis://u:secret@localhost:1/0", "prefix": "app:",

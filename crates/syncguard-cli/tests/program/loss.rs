@@ -131,3 +131,21 @@ fn a_release_that_fails_is_told_and_leaves_the_commands_code() {
     assert_code(&output, 5);
     assert!(last_words(&output).contains("warning: the lock is left to its ttl"));
 }
+
+#[test]
+fn a_holder_whose_log_is_deleted_ends_because_the_file_gives_its_lock_away_again() {
+    let sandbox = Sandbox::new();
+    let script = format!("echo $SYNCGUARD_FENCE; {STUBBORN}");
+    let mut running = Running::start(&mut sandbox.run(&["--ttl", "3s"], &script));
+    let fence = running.line();
+    for side in ["locks.db-wal", "locks.db-shm"] {
+        fs::remove_file(sandbox.path(side)).unwrap();
+    }
+    let script = "echo $SYNCGUARD_FENCE; read line; exit 0";
+    let mut next = Running::start(&mut sandbox.run(&["--no-wait"], script));
+    assert_eq!(next.line(), fence, "the fault did not strike");
+    let output = running.ended();
+    assert_code(&output, 76);
+    assert!(last_words(&output).contains("the lock was lost"), "{}", last_words(&output));
+    assert_code(&next.finish(), 0);
+}

@@ -1,6 +1,9 @@
 //! What cannot be done is refused in one line, and nothing is half-written.
 
-use std::{fs, process::Output};
+use std::{
+    fs,
+    process::{Command, Output},
+};
 
 use crate::sandbox::{KEY, Sandbox, assert_code, only_line, program};
 
@@ -122,4 +125,19 @@ fn help_and_version_are_no_refusals() {
         assert_code(&output, 0);
         assert!(!output.stdout.is_empty() && output.stderr.is_empty());
     }
+}
+
+#[test]
+fn a_file_that_is_mounted_without_its_directory() {
+    let sandbox = Sandbox::new();
+    assert_code(&sandbox.run(&[], "true").output().unwrap(), 0);
+    fs::create_dir(sandbox.path("container")).unwrap();
+    fs::write(sandbox.path("container/locks.db"), "").unwrap();
+    // In a mount namespace of its own, as a container would have it.
+    let script = "mount --bind locks.db container/locks.db && cd container && \
+                  exec \"$0\" run --key k --store sqlite:locks.db -- true";
+    let mut container = Command::new("unshare");
+    container.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+    container.arg(program().get_program()).current_dir(sandbox.path(""));
+    refused(&container.output().unwrap(), 69, "mounted by itself");
 }

@@ -1,8 +1,12 @@
--- Grants a key that nobody holds.
+-- Grants a key that no one holds.
 --
--- In:  ?1 key, ?2 lock id, ?3 owner or NULL, ?4 ttl in ms, ?5 grace in ms, ?6 fence limit
+-- In:  ?1 key, ?2 lock id, ?3 owner or NULL, ?4 ttl in ms, ?5 grace in ms, ?6 the counter as it was
+--      read, NULL if there was none
 -- Out: one row (fence, expires_at_ms) if it was granted; none, and nothing written, if the key is
---      held, the id was abandoned, or the counter stands at its limit
+--      held, the id was abandoned, or the counter is another one by now
+--
+-- Every grant counts, so while the counter is the one that was read, the record is too, but for an extend
+-- or a release.
 --
 -- `now_ms` is read when the statement runs, which is after it waited for the write lock: SQLite
 -- opens the write transaction with the first instruction. `unixepoch('subsec')` is the quotient of
@@ -18,6 +22,6 @@ ON CONFLICT (key) DO UPDATE SET
     owner = excluded.owner,
     acquired_at_ms = excluded.acquired_at_ms,
     expires_at_ms = excluded.expires_at_ms
-WHERE (expires_at_ms IS NULL OR expires_at_ms <= excluded.acquired_at_ms - ?5)
-    AND fence < ?6
+WHERE fence = ?6
+    AND (expires_at_ms IS NULL OR expires_at_ms <= excluded.acquired_at_ms - ?5)
 RETURNING fence, expires_at_ms

@@ -1,4 +1,5 @@
--- Gives live grants in the order of their keys, which is that of the bytes.
+-- Reads live grants in the order of their keys, which is that of the bytes, and those of which it cannot
+-- be told whether they are live.
 --
 -- In:  ?1 grace in ms, ?2 first key of the range, ?3 first key beyond the range or NULL,
 --      ?4 last key of the page before or NULL, ?5 most rows to give
@@ -13,6 +14,6 @@ WHERE lock_id IS NOT NULL
     AND key >= ?2
     AND (?3 IS NULL OR key < ?3)
     AND (?4 IS NULL OR key > ?4)
-    AND expires_at_ms > clock.now_ms - ?1
+    AND (expires_at_ms > clock.now_ms - ?1 OR typeof(expires_at_ms) <> 'integer')
 ORDER BY key
 LIMIT ?5

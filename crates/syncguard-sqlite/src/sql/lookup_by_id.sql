@@ -1,8 +1,8 @@
--- Reads the live grant under an id.
+-- Reads the record under an id, whether its grant is live or over.
 --
--- In:  ?1 lock id, ?2 grace in ms
+-- In:  ?1 lock id
 -- Out: at most one row (key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms)
 SELECT key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, clock.now_ms
 FROM (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now_ms) AS clock
 CROSS JOIN syncguard_locks
-WHERE lock_id = ?1 AND expires_at_ms > clock.now_ms - ?2
+WHERE lock_id = ?1

@@ -1,9 +1,14 @@
 -- Ends a live grant. The fence stays.
 --
 -- In:  ?1 lock id, ?2 grace in ms
--- Out: one row if the grant was live, else none
+-- Out: one row if the grant was live, else none, also if its record cannot be read
 WITH clock (now_ms) AS (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
 UPDATE syncguard_locks
 SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
-WHERE lock_id = ?1 AND expires_at_ms > (SELECT now_ms FROM clock) - ?2
+WHERE lock_id = ?1
+    AND typeof(key) = 'text'
+    AND typeof(fence) = 'integer' AND fence BETWEEN 0 AND 999999999999999
+    AND typeof(acquired_at_ms) = 'integer'
+    AND typeof(expires_at_ms) = 'integer'
+    AND expires_at_ms > (SELECT now_ms FROM clock) - ?2
 RETURNING fence

@@ -8,11 +8,14 @@
 -- one creates the tables and the others find them.
 BEGIN IMMEDIATE;
 
--- One row: the version of these tables. `user_version` would be simpler, but in a database that is
--- shared with an application it belongs to the application.
+-- One row: the revision of these tables, and the least revision that a client must know to use them,
+-- which is called `version` because clients that know of revision 1 alone refuse a greater one there.
+-- `user_version` would be simpler, but in a database that is shared with an application it belongs to
+-- the application.
 CREATE TABLE IF NOT EXISTS syncguard_schema (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    version INTEGER NOT NULL
+    version INTEGER NOT NULL,
+    revision INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
 -- One row per key, for ever: it is the lock and the fence counter at once. A key that nobody was
@@ -28,7 +31,8 @@ CREATE TABLE IF NOT EXISTS syncguard_locks (
     CHECK ((lock_id IS NULL) = (acquired_at_ms IS NULL))
 ) STRICT, WITHOUT ROWID;
 
--- Only keys that are held are in it, so listing them does not read those that once were.
+-- Only keys that are held are in it, so listing them does not read those that once were. A key whose
+-- grant expired unreleased stays in it until a client that writes comes across it; see `prune_expired.sql`.
 CREATE UNIQUE INDEX IF NOT EXISTS syncguard_locks_by_id
     ON syncguard_locks (lock_id) WHERE lock_id IS NOT NULL;
 
@@ -40,6 +44,6 @@ CREATE TABLE IF NOT EXISTS syncguard_abandoned (
 
 CREATE INDEX IF NOT EXISTS syncguard_abandoned_by_until ON syncguard_abandoned (until_ms);
 
-INSERT INTO syncguard_schema (id, version) VALUES (1, 1) ON CONFLICT (id) DO NOTHING;
+INSERT INTO syncguard_schema (id, version, revision) VALUES (1, 1, 2) ON CONFLICT (id) DO NOTHING;
 
 COMMIT;

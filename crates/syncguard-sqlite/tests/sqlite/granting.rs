@@ -108,6 +108,77 @@ async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_counter_that_is_none_refuses_and_stores_nothing() {
+    let scratch = Scratch::new();
+    let mut foreign = scratch.foreign().await;
+    foreign.run(crate::mutants::LOOSE_TABLES).await;
+    let backend = scratch.open().await;
+    let counters = [
+        "-1",
+        "900000000000000",
+        "900000000000001",
+        "1000000000000000",
+        "9223372036854775807",
+        "'7'",
+        "'x'",
+        "''",
+        "NULL",
+        "7.0",
+        "-9e999",
+        "9e999",
+        "x'37'",
+    ];
+    for (number, counter) in counters.into_iter().enumerate() {
+        let name = format!("key-{number}");
+        foreign.plant(&name, [counter, "NULL", "NULL", "NULL", "NULL"]).await;
+        let before = foreign.record(&name).await;
+        let error = refused(&backend, &request(&name)).await;
+        assert_eq!(error.kind(), ErrorKind::Internal, "{counter}: {error}");
+        assert!(!error.may_have_applied(), "{counter}: {error}");
+        assert_eq!(foreign.record(&name).await, before, "{counter}");
+        assert!(!backend.is_locked(&key(&name)).await.unwrap(), "{counter}");
+    }
+    foreign.plant("last", ["899999999999999", "NULL", "NULL", "NULL", "NULL"]).await;
+    assert_eq!(pass(&backend, "last").await, Fence::LIMIT.number());
+    foreign.plant("first", ["0", "NULL", "NULL", "NULL", "NULL"]).await;
+    assert_eq!(pass(&backend, "first").await, 1);
+}
+
+/// Between the look and the write the clock may be set back, so that the grant which was over is in its
+/// grace again. A second connection moves the expiry instead.
+#[tokio::test]
+async fn a_grant_that_is_in_its_grace_when_it_comes_to_writing_keeps_its_key() {
+    const OVER: &str = "UPDATE syncguard_locks SET expires_at_ms = 1";
+    const IN_GRACE: &str = "UPDATE syncguard_locks
+        SET expires_at_ms = CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
+    const GRACE_MS: i64 = 1_000;
+    for _ in 0..20 {
+        let scratch = Scratch::new();
+        let backend = scratch.open().await;
+        granted(&backend, &request("key")).await;
+        let mut foreign = scratch.foreign().await;
+        foreign.run(OVER).await;
+        foreign.block_writers().await;
+        let wanted = request("key");
+        let mut acquiring = std::pin::pin!(backend.acquire(&wanted));
+        assert!(crate::queueing::is_pending(&mut acquiring).await, "the write was not held up");
+        crate::queueing::settle(&backend).await;
+        foreign.run(IN_GRACE).await;
+        let expired = foreign.number("SELECT expires_at_ms FROM syncguard_locks").await;
+        foreign.let_writers_go().await;
+        match acquiring.await.unwrap() {
+            AcquireOutcome::Contended { .. } => return,
+            // On a busy machine the grace may be over by then.
+            AcquireOutcome::Granted(grant) => {
+                let granted_at = grant.expires_at.unix_millis() - wanted.ttl.as_millis();
+                assert!(granted_at >= expired + GRACE_MS, "granted within the grace");
+            }
+        }
+    }
+    panic!("the write was late each time");
+}
+
+#[tokio::test]
 async fn an_id_that_was_abandoned_before_it_came_is_refused_for_good() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
@@ -168,7 +239,9 @@ async fn old_marks_are_pruned_and_young_ones_kept() {
     let (old, young) = (LockId::mint().unwrap(), LockId::mint().unwrap());
     backend.abandon(old, &key("key")).await.unwrap();
     foreign.run("UPDATE syncguard_abandoned SET until_ms = 1").await;
-    backend.abandon(young, &key("key")).await.unwrap();
+    for _ in 0..64 {
+        backend.abandon(young, &key("key")).await.unwrap();
+    }
     let marks = "SELECT count(*) FROM syncguard_abandoned";
     assert_eq!(foreign.number(marks).await, 1);
     let request = AcquireRequest::new(key("key"), young, Ttl::default());

@@ -6,9 +6,13 @@
 mod contract;
 mod faults;
 mod granting;
+mod identity;
+mod mutants;
 mod opening;
 mod operating;
+mod permission;
 mod queueing;
+mod revisions;
 mod runtimes;
 mod waiting;
 
@@ -76,6 +80,24 @@ impl Foreign {
     async fn texts(&mut self, sql: &'static str) -> Vec<String> {
         let rows = sqlx::query(sql).fetch_all(&mut self.0).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// Stores a record whose columns behind the key (fence, lock id, owner, acquired, expires) are
+    /// literals of SQL.
+    async fn plant(&mut self, key: &str, columns: [&str; 5]) {
+        self.run("DELETE FROM syncguard_locks WHERE lock_id IS NOT NULL").await;
+        let values = columns.join(", ");
+        let sql = format!("INSERT INTO syncguard_locks VALUES (?, {values})");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(key.to_owned());
+        query.execute(&mut self.0).await.unwrap();
+    }
+
+    /// Returns the columns of a record, as literals of SQL.
+    async fn record(&mut self, key: &str) -> [String; 5] {
+        let sql = "SELECT quote(fence), quote(lock_id), quote(owner), quote(acquired_at_ms),
+            quote(expires_at_ms) FROM syncguard_locks WHERE key = ?";
+        let row = sqlx::query(sql).bind(key.to_owned()).fetch_one(&mut self.0).await.unwrap();
+        std::array::from_fn(|column| row.get(column))
     }
 
     /// Takes the write lock and keeps it.

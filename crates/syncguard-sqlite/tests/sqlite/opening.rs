@@ -69,16 +69,6 @@ async fn a_file_that_is_no_database_is_named() {
 }
 
 #[tokio::test]
-async fn tables_of_a_newer_version_are_refused() {
-    let scratch = Scratch::new();
-    scratch.open().await;
-    scratch.foreign().await.run("UPDATE syncguard_schema SET version = 2").await;
-    let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-    assert!(error.to_string().contains("version 2"), "{error}");
-}
-
-#[tokio::test]
 async fn the_tables_live_beside_those_of_an_application() {
     let scratch = Scratch::new();
     let mut application = scratch.foreign().await;

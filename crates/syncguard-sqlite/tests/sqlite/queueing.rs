@@ -30,13 +30,13 @@ async fn ask<'a>(backend: &'a SqliteBackend, request: &'a AcquireRequest) -> Acq
     acquiring
 }
 
-async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
+pub(crate) async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
 }
 
 /// Returns when every request that was made before has read, and has joined the queue for writing:
 /// reads are served in the order of arrival, and tasks that are ready are polled before a second one.
-async fn settle(backend: &SqliteBackend) {
+pub(crate) async fn settle(backend: &SqliteBackend) {
     for _ in 0..2 {
         backend.is_locked(&key("unrelated")).await.unwrap();
     }

@@ -1,0 +1,214 @@
+//! Which files a connection works on.
+//!
+//! A database with a write-ahead log is three files: the database, the log (`-wal`) and the index of the
+//! log in shared memory (`-shm`). Whoever opens the database by its path finds the files that have these
+//! names then. Where one of them was deleted or replaced meanwhile, two processes exclude each other no
+//! longer, and neither gets an error from SQLite. So the files are looked at before every statement, and
+//! after each one that writes.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::error::{Effect, Failure};
+
+/// The device and the inode, which tell a file from another one that takes its name. The inode is not
+/// used again while a connection has the file open.
+pub(crate) type FileId = (u64, u64);
+
+/// The files of a database, as the connections of this process opened them.
+///
+/// All connections of the process to one database share an identity, because SQLite lets them share the
+/// index of the log: a connection that is opened after the log was replaced would use the new log with
+/// the index of the old one. That is why the process cannot go on with such a database, and why a torn
+/// identity is kept until the process ends.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    database: FileId,
+    /// The log and its index, where the journal is a write-ahead log.
+    sides: Vec<(PathBuf, FileId)>,
+    torn: AtomicBool,
+}
+
+/// How the database is journalled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Journal {
+    WriteAhead,
+    /// As on a file system without shared memory. Nothing but the database outlives a statement.
+    Rollback,
+}
+
+/// The identities that connections of this process have.
+static IDENTITIES: Mutex<BTreeMap<FileId, Weak<Identity>>> = Mutex::new(BTreeMap::new());
+
+impl Identity {
+    /// Refuses to open a database whose files are not as they should be. A missing one is created.
+    pub(crate) fn before_opening(path: &Path) -> Result<(), Failure> {
+        if is_mount_point(path) {
+            return Err(Failure::Aliased("is mounted by itself, without its directory"));
+        }
+        match single(path)?.and_then(|database| identities().get(&database)?.upgrade()) {
+            Some(identity) => identity.verify(path),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns the identity of a database that was opened at `path`, and has been read.
+    ///
+    /// While it is open, SQLite leaves its files in their places.
+    pub(crate) fn of_open(path: &Path, journal: Journal) -> Result<Arc<Self>, Failure> {
+        let database = single(path)?.ok_or(Failure::Replaced)?;
+        let mut identities = identities();
+        identities.retain(|_, identity| identity.strong_count() > 0);
+        if let Some(identity) = identities.get(&database).and_then(Weak::upgrade) {
+            drop(identities);
+            identity.verify(path)?;
+            return Ok(identity);
+        }
+        let mut sides = Vec::new();
+        if journal == Journal::WriteAhead {
+            // SQLite names them after the file that symbolic links lead to.
+            let path = fs::canonicalize(path).map_err(|_| Failure::Replaced)?;
+            for suffix in ["-wal", "-shm"] {
+                let mut side = path.clone().into_os_string();
+                side.push(suffix);
+                let file = look(side.as_ref()).ok_or(Failure::Replaced)?;
+                sides.push((side.into(), file.id));
+            }
+        }
+        let identity = Arc::new(Self { database, sides, torn: AtomicBool::new(false) });
+        identities.insert(database, Arc::downgrade(&identity));
+        Ok(identity)
+    }
+
+    pub(crate) fn database(&self) -> FileId {
+        self.database
+    }
+
+    /// Looks whether the files at `path` are still these. That takes a few microseconds on a local file
+    /// system, so it is not worth a thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Replaced`] where another database, or none, is at the path. [`Failure::Torn`], for ever,
+    /// where the database is there and its log or the index of its log is not.
+    pub(crate) fn verify(&self, path: &Path) -> Result<(), Failure> {
+        if single(path)? != Some(self.database) {
+            return Err(Failure::Replaced);
+        }
+        let changed = |(path, id): &(PathBuf, FileId)| look(path).map(|file| file.id) != Some(*id);
+        if self.is_torn() || self.sides.iter().any(changed) {
+            if !self.torn.swap(true, Ordering::Relaxed) {
+                tracing::error!(
+                    target: "syncguard",
+                    path = %path.display(),
+                    "the log of the database was deleted or replaced while it was open; \
+                     every lock of this process in it is lost"
+                );
+            }
+            return Err(Failure::Torn(Effect::None));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn.load(Ordering::Relaxed)
+    }
+}
+
+fn identities() -> MutexGuard<'static, BTreeMap<FileId, Weak<Identity>>> {
+    IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the file at `path`, if there is one, and refuses one that has a second name: who opens it by
+/// that name has another log.
+fn single(path: &Path) -> Result<Option<FileId>, Failure> {
+    match look(path) {
+        Some(file) if file.links > 1 => Err(Failure::Aliased("has more than one hard link")),
+        file => Ok(file.map(|file| file.id)),
+    }
+}
+
+struct File {
+    id: FileId,
+    links: u64,
+}
+
+/// Looks at a file by its path: opening it here and closing it again would drop SQLite's locks on it,
+/// which POSIX gives to the process, not to the descriptor.
+#[cfg(unix)]
+fn look(path: &Path) -> Option<File> {
+    use std::os::unix::fs::MetadataExt;
+
+    let metadata = fs::metadata(path).ok()?;
+    // A directory has one for each directory in it.
+    let links = if metadata.is_file() { metadata.nlink() } else { 1 };
+    Some(File { id: (metadata.dev(), metadata.ino()), links })
+}
+
+/// Elsewhere a file cannot be deleted while it is open.
+#[cfg(not(unix))]
+fn look(_: &Path) -> Option<File> {
+    Some(File { id: (0, 0), links: 1 })
+}
+
+/// Tells whether the file itself, not its directory, is mounted: then the log lies in another directory
+/// than that of those who open the original. Kernels before 5.8 do not tell.
+#[cfg(target_os = "linux")]
+fn is_mount_point(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+
+    statx(CWD, path, AtFlags::empty(), StatxFlags::INO)
+        .is_ok_and(|found| found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_mount_point(_: &Path) -> bool {
+    false
+}
+
+/// The databases that a backend has worked on, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Succession(Mutex<Reign>);
+
+/// The present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reign {
+    database: Option<FileId>,
+    /// When the backend came to it, in Unix milliseconds of the host, by whose clock SQLite grants.
+    pub(crate) since_ms: i64,
+}
+
+impl Default for Reign {
+    /// Whatever stands in the first database counts.
+    fn default() -> Self {
+        Self { database: None, since_ms: i64::MIN }
+    }
+}
+
+impl Succession {
+    /// Records that a connection works on `database`. Where another one was there before, the backend's
+    /// leases end, also those that the new one, a restored copy perhaps, has on record.
+    pub(crate) fn enter(&self, database: FileId) {
+        let mut reign = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if reign.database.replace(database).is_some_and(|before| before != database) {
+            reign.since_ms = now_ms();
+        }
+    }
+
+    pub(crate) fn reign(&self) -> Reign {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,20 @@
+-- Empties some records whose grants expired unreleased, so that they leave the index of ids. It looks at
+-- a few records only, those with the ids next to the given one. Fences stay, and so does what cannot be
+-- read.
+--
+-- In:  ?1 lock id, ?2 grace in ms, ?3 how many records to look at
+-- Out: nothing
+UPDATE syncguard_locks
+SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
+WHERE key IN (
+    SELECT key FROM syncguard_locks INDEXED BY syncguard_locks_by_id
+    WHERE lock_id > ?1
+    ORDER BY lock_id
+    LIMIT ?3
+)
+    AND typeof(key) = 'text'
+    AND typeof(fence) = 'integer' AND fence BETWEEN 0 AND 999999999999999
+    AND typeof(acquired_at_ms) = 'integer'
+    AND typeof(expires_at_ms) = 'integer'
+    AND typeof(lock_id) = 'text'
+    AND expires_at_ms <= CAST(round(unixepoch('subsec') * 1000) AS INTEGER) - ?2

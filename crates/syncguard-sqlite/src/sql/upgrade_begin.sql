@@ -1,0 +1,5 @@
+-- Begins an upgrade: takes the write lock, so that of many processes that come at once one upgrades.
+--
+-- In:  nothing
+-- Out: nothing
+BEGIN IMMEDIATE

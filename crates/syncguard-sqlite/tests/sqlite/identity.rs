@@ -1,0 +1,190 @@
+//! What is done to the files behind the backs of those who have them open.
+
+use std::{fs, path::PathBuf};
+
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+use syncguard_core::{
+    AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, ReleaseOutcome, Renew, SyncGuard,
+};
+use syncguard_sqlite::SqliteBackend;
+
+use crate::{Scratch, grant_of, granted, pass, refused, release, request, ttl};
+
+/// The files that SQLite keeps beside a database with a write-ahead log.
+const SIDES: [&str; 2] = ["locks.db-wal", "locks.db-shm"];
+
+fn side(scratch: &Scratch, name: &str) -> PathBuf {
+    let path = scratch.0.path().join(name);
+    assert!(path.exists(), "{name} is not there to be deleted");
+    path
+}
+
+/// Puts another file in the place of a file.
+fn replace(path: PathBuf) {
+    let copy = path.with_extension("copy");
+    fs::copy(&path, &copy).unwrap();
+    fs::rename(copy, path).unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_is_deleted_or_replaced_loses_every_lock_and_is_not_believed_again() {
+    let faults: [fn(PathBuf); 2] = [|path| fs::remove_file(path).unwrap(), replace];
+    for fault in faults {
+        for name in SIDES {
+            let scratch = Scratch::new();
+            let (backend, other) = (scratch.open().await, scratch.open().await);
+            let guards = SyncGuard::new(backend.clone());
+            let guard = guards.lock("guarded").renew(Renew::Never).acquire().await.unwrap();
+            let held = request("held");
+            granted(&other, &held).await;
+            fault(side(&scratch, name));
+            let error = guard.extend(ttl(30_000)).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Lost, "{name}: {error}");
+            assert!(!guard.is_valid());
+            let extended = other.extend(&grant_of(&held), ttl(30_000)).await.unwrap();
+            assert!(matches!(extended, ExtendOutcome::NotHeld(_)), "{name}");
+            let released = other.release(&grant_of(&held)).await.unwrap();
+            assert!(matches!(released, ReleaseOutcome::NotHeld(_)), "{name}");
+            let reopened = SqliteBackend::open(scratch.path()).await.unwrap_err();
+            for error in [refused(&other, &request("free")).await, reopened] {
+                assert_eq!(error.kind(), ErrorKind::Internal, "{name}: {error}");
+                assert!(!error.may_have_applied(), "{name}: {error}");
+                assert!(error.to_string().contains("restart"), "{name}: {error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_was_deleted_is_not_written_into_the_file_by_those_who_had_it() {
+    let scratch = Scratch::new();
+    pass(&scratch.open().await, "key").await;
+    let backend = scratch.open().await;
+    // A backend that finds out, and one that is dropped before it could.
+    let unaware = scratch.open().await;
+    for number in 0..50 {
+        pass(&backend, &format!("key-{number}")).await;
+    }
+    let before = fs::read(scratch.path()).unwrap();
+    fs::remove_file(side(&scratch, SIDES[0])).unwrap();
+    drop(unaware);
+    refused(&backend, &request("key")).await;
+    drop(backend);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(fs::read(scratch.path()).unwrap() == before, "the old log was written into the file");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_is_not_believed_where_the_log_went_away_while_it_was_written() {
+    const SLOW: &str = "
+        CREATE TABLE slow (n INTEGER);
+        CREATE TRIGGER slow AFTER INSERT ON syncguard_locks BEGIN
+            INSERT INTO slow WITH RECURSIVE n (i) AS (
+                SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000
+            ) SELECT max(i) FROM n;
+        END";
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let mut foreign = scratch.foreign().await;
+    foreign.run(SLOW).await;
+    foreign.run("PRAGMA busy_timeout = 0").await;
+    let wanted = request("key");
+    let acquiring = tokio::spawn({
+        let (backend, wanted) = (backend.clone(), wanted.clone());
+        async move { backend.acquire(&wanted).await }
+    });
+    while sqlx::raw_sql("BEGIN IMMEDIATE; ROLLBACK").execute(&mut foreign.0).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    fs::remove_file(side(&scratch, SIDES[0])).unwrap();
+    assert!(!acquiring.is_finished(), "it was written before the log went away");
+    let error = acquiring.await.unwrap().expect_err("a grant that no one else can see");
+    assert!(error.may_have_applied(), "{error}");
+    // The connection was opened by this process too, and must not tidy up the files.
+    std::mem::forget(foreign);
+}
+
+#[tokio::test]
+async fn a_restored_copy_loses_the_locks_that_it_brings_back_and_the_service_goes_on() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let guards = SyncGuard::new(backend.clone());
+    let guard = guards.lock("guarded").renew(Renew::Never).acquire().await.unwrap();
+    let held = request("held");
+    granted(&backend, &held).await;
+    scratch.foreign().await.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
+    let copy = scratch.0.path().join("copy");
+    fs::copy(scratch.path(), &copy).unwrap();
+    for name in SIDES {
+        fs::remove_file(side(&scratch, name)).unwrap();
+    }
+    fs::rename(copy, scratch.path()).unwrap();
+    let outcome = scratch.open().await.acquire(&request("held")).await.unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "the copy has no locks");
+    let error = guard.extend(ttl(30_000)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
+    let extended = backend.extend(&grant_of(&held), ttl(30_000)).await.unwrap();
+    assert!(matches!(extended, ExtendOutcome::NotHeld(_)));
+    // What is granted from now on is held as ever.
+    let next = request("next");
+    granted(&backend, &next).await;
+    let extended = backend.extend(&grant_of(&next), ttl(30_000)).await.unwrap();
+    assert!(matches!(extended, ExtendOutcome::Extended { .. }));
+    release(&backend, &next).await;
+}
+
+#[tokio::test]
+async fn a_file_with_two_hard_links_is_refused_before_and_after_it_was_opened() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let held = request("held");
+    granted(&backend, &held).await;
+    let alias = scratch.0.path().join("alias.db");
+    fs::hard_link(scratch.path(), &alias).unwrap();
+    let mut errors = vec![
+        refused(&backend, &request("free")).await,
+        backend.extend(&grant_of(&held), ttl(30_000)).await.unwrap_err(),
+    ];
+    for path in [scratch.path(), alias.clone()] {
+        errors.push(SqliteBackend::open(path).await.unwrap_err());
+    }
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(!error.may_have_applied(), "{error}");
+        assert!(error.to_string().contains("hard link"), "{error}");
+    }
+    assert!(!scratch.0.path().join("alias.db-wal").exists());
+    fs::remove_file(alias).unwrap();
+    release(&backend, &held).await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_symbolic_link_leads_to_the_same_locks() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let link = scratch.0.path().join("link.db");
+    std::os::unix::fs::symlink(scratch.path(), &link).unwrap();
+    let linked = SqliteBackend::open(&link).await.unwrap();
+    let held = request("key");
+    granted(&linked, &held).await;
+    let outcome = backend.acquire(&request("key")).await.unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "two holders");
+    release(&backend, &held).await;
+    assert_eq!(pass(&linked, "key").await, 2);
+}
+
+#[tokio::test]
+async fn those_who_come_and_go_leave_the_log_to_those_who_stay() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let held = request("key");
+    granted(&backend, &held).await;
+    for number in 0..20 {
+        let options = SqliteConnectOptions::new().filename(scratch.path());
+        drop(options.connect().await.unwrap());
+        pass(&scratch.open().await, &format!("{number}")).await;
+        let extended = backend.extend(&grant_of(&held), ttl(30_000)).await.unwrap();
+        assert!(matches!(extended, ExtendOutcome::Extended { .. }), "round {number}");
+    }
+}

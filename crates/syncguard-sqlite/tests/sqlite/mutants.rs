@@ -1,0 +1,217 @@
+//! Records that nothing of ours has written.
+
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockId,
+    LockQuery, LockRef, ReleaseOutcome,
+};
+use syncguard_sqlite::SqliteBackend;
+
+use crate::{Foreign, Scratch, key, request, ttl};
+
+/// The tables without types and constraints, so that any value can be stored in any column.
+pub(crate) const LOOSE_TABLES: &str = "
+    CREATE TABLE syncguard_schema (id INTEGER PRIMARY KEY, version);
+    INSERT INTO syncguard_schema VALUES (1, 1);
+    CREATE TABLE syncguard_locks (
+        key PRIMARY KEY NOT NULL, fence, lock_id, owner, acquired_at_ms, expires_at_ms
+    ) WITHOUT ROWID;
+    CREATE UNIQUE INDEX syncguard_locks_by_id
+        ON syncguard_locks (lock_id) WHERE lock_id IS NOT NULL;
+    CREATE TABLE syncguard_abandoned (lock_id PRIMARY KEY NOT NULL, until_ms) WITHOUT ROWID;
+    CREATE INDEX syncguard_abandoned_by_until ON syncguard_abandoned (until_ms)";
+
+/// Foreign values, in SQL. Not a number is NULL in SQLite.
+const VALUES: [&str; 28] = [
+    "NULL",
+    "0",
+    "1",
+    "-1",
+    "7.0",
+    "7.5",
+    "-0.0",
+    "9e999",
+    "-9e999",
+    "1e300",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "1000000000000000",
+    "''",
+    "'0'",
+    "'7'",
+    "'-1'",
+    "'NaN'",
+    "'0x7f'",
+    "'1e3'",
+    "'null'",
+    "'{\"fence\":1}'",
+    "'AAAAAAAAAAAAAAAAAAAAA'",
+    "'a' || char(0) || 'b'",
+    "char(8238)",
+    "x''",
+    "x'37'",
+    "zeroblob(3000)",
+];
+
+/// What the columns behind the key hold before they are mutated: a live lock, one that is over, and a
+/// released key. `ID` stands for an id of the record's own.
+const SHAPES: [[&str; 5]; 3] = [
+    ["7", "ID", "'web-3'", "1", "4102444800000"],
+    ["7", "ID", "NULL", "1", "2"],
+    ["7", "NULL", "NULL", "NULL", "NULL"],
+];
+
+/// Every shape with each value in each column, and with each value in two of them.
+fn mutants() -> Vec<[&'static str; 5]> {
+    let mut mutants = Vec::new();
+    for shape in SHAPES {
+        for (number, value) in VALUES.into_iter().enumerate() {
+            for column in 0..5 {
+                let mut mutant = shape;
+                mutant[column] = value;
+                mutants.push(mutant);
+                for other in column + 1..5 {
+                    // Another value for each pair, so that all meet all in time.
+                    for step in [0, 5, 11] {
+                        let mut mutant = mutant;
+                        mutant[other] = VALUES[(number * 3 + other + step) % VALUES.len()];
+                        mutants.push(mutant);
+                    }
+                }
+            }
+        }
+    }
+    mutants
+}
+
+fn integer(literal: &str) -> Option<i64> {
+    literal.parse().ok()
+}
+
+/// What is right to do about a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Right {
+    /// It is a free key, with this counter.
+    Free(i64),
+    /// It is a lock that is live, or over.
+    Lock { live: bool, counter: i64 },
+    /// It cannot be read.
+    Refuse,
+}
+
+impl Right {
+    fn of(columns: [&str; 5]) -> Self {
+        let [fence, id, _, acquired, expires] = columns;
+        let counter = integer(fence).filter(|fence| (0..1_000_000_000_000_000).contains(fence));
+        if columns[1..].iter().all(|column| *column == "NULL") {
+            return counter.map_or(Self::Refuse, Self::Free);
+        }
+        match (counter, id, integer(acquired), integer(expires)) {
+            (Some(counter), "ID", Some(_), Some(expires)) => {
+                Self::Lock { live: expires > 4_000_000_000_000, counter }
+            }
+            _ => Self::Refuse,
+        }
+    }
+}
+
+struct Mutant<'a> {
+    name: String,
+    id: LockId,
+    columns: [&'a str; 5],
+}
+
+impl Mutant<'_> {
+    fn lock(&self) -> LockRef {
+        LockRef::new(self.id, key(&self.name))
+    }
+
+    /// Acquires under another id, and under its own.
+    async fn acquire(&self, backend: &SqliteBackend, right: Right) {
+        let context = format!("{:?} {right:?}", self.columns);
+        let outcome = backend.acquire(&request(&self.name)).await;
+        match (right, outcome) {
+            (Right::Lock { live: true, .. }, Ok(AcquireOutcome::Contended { .. })) => {
+                let own = AcquireRequest::new(key(&self.name), self.id, ttl(1_000));
+                let outcome = backend.acquire(&own).await.unwrap();
+                assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{context}");
+            }
+            (
+                Right::Free(counter) | Right::Lock { live: false, counter },
+                Ok(AcquireOutcome::Granted(grant)),
+            ) => {
+                assert_eq!(i64::try_from(grant.fence.number()), Ok(counter + 1), "{context}");
+            }
+            (Right::Refuse, Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
+                assert!(!error.may_have_applied(), "{context}: {error}");
+            }
+            (_, outcome) => panic!("{context}: {outcome:?}"),
+        }
+    }
+
+    /// Asks everything else of a record that cannot be read. Either it is an error, or the id, which the
+    /// record does not have, holds nothing.
+    async fn ask_of_unreadable(&self, backend: &SqliteBackend) {
+        let context = format!("{:?}", self.columns);
+        let has_id = self.columns[1] == "ID";
+        let is_empty = self.columns[1..].iter().all(|column| *column == "NULL");
+        let (lock, key) = (self.lock(), key(&self.name));
+        let extended = backend.extend(&lock, ttl(60_000)).await;
+        assert!(matches!(&extended, Err(error) if error.kind() == ErrorKind::Internal) == has_id);
+        assert!(!matches!(extended, Ok(ExtendOutcome::Extended { .. })), "{context}");
+        let released = backend.release(&lock).await;
+        assert!(matches!(&released, Err(error) if error.kind() == ErrorKind::Internal) == has_id);
+        assert!(!matches!(released, Ok(ReleaseOutcome::Released)), "{context}");
+        assert_eq!(backend.abandon(self.id, &key).await.is_err(), has_id, "{context}");
+        let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
+        assert_eq!(by_id.is_err(), has_id, "{context}: {by_id:?}");
+        let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
+        assert_eq!(by_key.is_err(), !is_empty, "{context}: {by_key:?}");
+        assert_eq!(backend.is_locked(&key).await.is_err(), !is_empty, "{context}");
+        let listed = backend.list(&ListRequest::new(key.as_str())).await;
+        assert!(listed.is_err() || listed.is_ok_and(|page| page.locks.is_empty()), "{context}");
+    }
+
+    /// Forces it free: it is cleared, but for its counter.
+    async fn force(&self, backend: &SqliteBackend, foreign: &mut Foreign) {
+        let before = foreign.record(&self.name).await;
+        let forced = backend.force_release(&key(&self.name)).await;
+        if let Err(error) = &forced {
+            assert!(error.to_string().contains("it was cleared"), "{error}");
+        }
+        let [fence, rest @ ..] = foreign.record(&self.name).await;
+        assert_eq!(fence, before[0], "{:?}", self.columns);
+        assert_eq!(rest, ["NULL"; 4], "{:?}: {forced:?}", self.columns);
+        assert!(backend.force_release(&key(&self.name)).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
+    let scratch = Scratch::new();
+    let mut foreign = scratch.foreign().await;
+    foreign.run(LOOSE_TABLES).await;
+    foreign.run("PRAGMA synchronous = OFF").await;
+    let backend = scratch.open().await;
+    let (mut readable, mut unreadable) = (0, 0);
+    for (number, columns) in mutants().into_iter().enumerate() {
+        let mutant =
+            Mutant { name: format!("key-{number}-"), id: LockId::mint().unwrap(), columns };
+        let id = format!("'{}'", mutant.id.as_str());
+        let planted = columns.map(|column| if column == "ID" { id.as_str() } else { column });
+        foreign.plant(&mutant.name, planted).await;
+        let right = Right::of(columns);
+        let before = foreign.record(&mutant.name).await;
+        mutant.acquire(&backend, right).await;
+        if right == Right::Refuse {
+            mutant.ask_of_unreadable(&backend).await;
+            assert_eq!(foreign.record(&mutant.name).await, before, "{columns:?}");
+            mutant.force(&backend, &mut foreign).await;
+            unreadable += 1;
+        } else {
+            backend.force_release(&key(&mutant.name)).await.unwrap();
+            readable += 1;
+        }
+    }
+    assert!(unreadable >= 2_000 && readable >= 50, "{unreadable} and {readable}");
+}

@@ -1,0 +1,121 @@
+//! Who may read and write the files. These tests give files away, which takes the superuser.
+
+#![cfg(unix)]
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    path::Path,
+};
+
+use syncguard_core::{ErrorKind, LockBackend, Severity, UnsafeSettings};
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
+
+use crate::{Scratch, pass};
+
+const NOBODY: u32 = 65_534;
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Tells whether this process may give files away.
+fn is_superuser(scratch: &Scratch) -> bool {
+    fs::metadata(scratch.0.path()).unwrap().uid() == 0
+}
+
+async fn findings(scratch: &Scratch) -> Vec<(Severity, String)> {
+    let findings = scratch.open().await.check().await.unwrap();
+    let findings = findings.into_iter().map(|found| (found.severity, found.setting.into_owned()));
+    findings.filter(|(_, setting)| !setting.starts_with("file system")).collect()
+}
+
+/// Finds one thing, and refuses to connect if it is unsafe and the policy says so.
+async fn finds(scratch: &Scratch, severity: Severity, setting: &str) {
+    assert_eq!(findings(scratch).await, [(severity, setting.to_owned())]);
+    let strict = SqliteConfig::new(scratch.path()).unsafe_settings(UnsafeSettings::Refuse);
+    match strict.connect().await {
+        Ok(_) => assert_eq!(severity, Severity::Warning, "{setting}"),
+        Err(error) => {
+            assert_eq!(severity, Severity::Unsafe, "{error}");
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+            assert!(error.to_string().contains(setting), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_files_that_are_created_are_for_their_owner_alone() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    pass(&backend, "key").await;
+    for name in ["locks.db", "locks.db-wal", "locks.db-shm"] {
+        let mode = fs::metadata(scratch.0.path().join(name)).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    assert_eq!(findings(&scratch).await, []);
+}
+
+#[tokio::test]
+async fn a_file_that_others_may_write_is_unsafe_and_one_that_they_may_read_is_reported() {
+    for (mode, severity) in
+        [(0o602, Severity::Unsafe), (0o660, Severity::Warning), (0o644, Severity::Warning)]
+    {
+        let scratch = Scratch::new();
+        drop(fs::File::create(scratch.path()).unwrap());
+        set_mode(&scratch.path(), mode);
+        let found = findings(&scratch).await;
+        let expected = ["file", "file-wal", "file-shm"];
+        let expected = expected.map(|name| (severity, format!("{name} mode = {mode:04o}")));
+        assert_eq!(found, expected, "SQLite gives its side files the mode of the database");
+    }
+    let scratch = Scratch::new();
+    drop(scratch.open().await);
+    set_mode(&scratch.path(), 0o606);
+    let backend = scratch.open().await;
+    // SQLite sets the mode of a log that is empty.
+    pass(&backend, "key").await;
+    for name in ["locks.db-wal", "locks.db-shm"] {
+        set_mode(&scratch.0.path().join(name), 0o600);
+    }
+    finds(&scratch, Severity::Unsafe, "file mode = 0606").await;
+    drop(backend);
+}
+
+#[tokio::test]
+async fn a_directory_that_everyone_may_write_is_unsafe_unless_it_is_sticky() {
+    for (mode, severity) in
+        [(0o777, Severity::Unsafe), (0o1777, Severity::Warning), (0o770, Severity::Warning)]
+    {
+        let scratch = Scratch::new();
+        scratch.open().await;
+        set_mode(scratch.0.path(), mode);
+        finds(&scratch, severity, &format!("directory mode = {mode:04o}")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_of_another_user_is_unsafe() {
+    let scratch = Scratch::new();
+    if !is_superuser(&scratch) {
+        return;
+    }
+    scratch.open().await;
+    chown(scratch.0.path(), Some(NOBODY), None).unwrap();
+    finds(&scratch, Severity::Unsafe, "directory owner = 65534").await;
+}
+
+#[tokio::test]
+async fn a_file_of_another_user_is_unsafe_and_can_still_be_used_where_that_is_ignored() {
+    let scratch = Scratch::new();
+    if !is_superuser(&scratch) {
+        return;
+    }
+    let backend = scratch.open().await;
+    chown(scratch.path(), Some(NOBODY), None).unwrap();
+    finds(&scratch, Severity::Unsafe, "file owner = 65534").await;
+    drop(backend);
+    let lenient = SqliteConfig::new(scratch.path()).unsafe_settings(UnsafeSettings::Ignore);
+    assert_eq!(pass(&lenient.connect().await.unwrap(), "key").await, 1);
+    assert_eq!(pass(&SqliteBackend::open(scratch.path()).await.unwrap(), "key").await, 2);
+}
