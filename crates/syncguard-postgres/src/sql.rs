@@ -6,6 +6,14 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::tables::Tables;
 
+/// For how long an acquire that queues beside silent peers keeps its place at the head, in milliseconds. It
+/// looks after each pause whether the key is free. The first ones are for peers that hold it for a moment.
+///
+/// Together they are what a peer's attempt may be held up, and the longest that the transaction lasts
+/// without need. They are about as long as the pause until a waiter asks again, so that a release falls
+/// into one of them with a probability between a third and a half, however soon the peer asks again.
+const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
+
 /// What a statement has to allow for on the connections that it runs on.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -39,8 +47,11 @@ pub(crate) enum Columns {
 /// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
-    pub(crate) turn: SqlStr,
+    /// Several statements: an acquire behind all who queue for the key.
+    pub(crate) queued_acquire: SqlStr,
     pub(crate) stand: SqlStr,
+    /// Several statements: a look behind the client that is deciding who gets the key.
+    pub(crate) settled_stand: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) release: SqlStr,
     pub(crate) abandon: SqlStr,
@@ -64,10 +75,17 @@ impl Sql {
             text.replace("{sound}", surroundings.company.sound())
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
+        let statements = |texts: &[&str]| statement(&texts.join(";\n"));
+        let places = PAUSES_MS
+            .map(|pause| include_str!("sql/place.sql").replace("{pause}", &pause.to_string()));
+        let [first, second, third, fourth] = places.each_ref().map(String::as_str);
+        let (acquire, stand) = (include_str!("sql/acquire.sql"), include_str!("sql/stand.sql"));
+        let queue = include_str!("sql/queue.sql");
         Self {
-            acquire: statement(include_str!("sql/acquire.sql")),
-            turn: statement(include_str!("sql/turn.sql")),
-            stand: statement(include_str!("sql/stand.sql")),
+            acquire: statement(acquire),
+            queued_acquire: statements(&[first, second, third, fourth, queue, acquire]),
+            stand: statement(stand),
+            settled_stand: statements(&[include_str!("sql/turn.sql"), stand]),
             extend: statement(include_str!("sql/extend.sql")),
             release: statement(include_str!("sql/release.sql")),
             abandon: statement(include_str!("sql/abandon.sql")),
@@ -150,8 +168,9 @@ mod tests {
                 let sql = Sql::new(&Tables::new("a", "b").unwrap(), &surroundings, columns);
                 for text in [
                     &sql.acquire,
-                    &sql.turn,
+                    &sql.queued_acquire,
                     &sql.stand,
+                    &sql.settled_stand,
                     &sql.release,
                     &sql.abandon,
                     &sql.list,

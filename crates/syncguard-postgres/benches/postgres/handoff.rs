@@ -3,6 +3,9 @@ use syncguard_tests::bench::{Bar, Table, handoffs, median, queue};
 
 use crate::connect;
 
+/// How often the tasks come, to clients whose connections are open after the first time.
+const CONVOYS: usize = 9;
+
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let times = handoffs(&SyncGuard::new(connect(url, 4).await), url).await;
     let mean = times.iter().sum::<f64>() / times.len() as f64;
@@ -23,6 +26,11 @@ pub(crate) async fn convoys(url: &str, table: &mut Table) {
         ("in sixteen clients", &clients),
     ] {
         let what = format!("16 tasks that hold 10 ms each, {what}");
-        table.judge(&what, queue(clients).await, "ms", Bar::AtMost(200.0));
+        let mut times = vec![queue(clients).await];
+        table.note(&format!("{what}, the first time"), times[0], "ms");
+        for _ in 1..CONVOYS {
+            times.push(queue(clients).await);
+        }
+        table.judge(&what, median(times), "ms", Bar::AtMost(200.0));
     }
 }

@@ -9,6 +9,7 @@ mod hostile;
 mod losers;
 mod network;
 mod not_applied;
+mod peers;
 mod poison;
 mod pooler;
 mod queueing;
