@@ -10,6 +10,7 @@ use crate::{
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
     keys::StoredKey,
     lookup::{GRACE_MS, fence, owner, text, timestamp, value},
+    sightings::Way,
     statement::Statement,
 };
 
@@ -32,10 +33,11 @@ use crate::{
 ///
 /// A TypeScript client notifies no one of its release, and queues with each attempt, also at a key that is
 /// held. One that works in a loop takes the key again a fraction of a millisecond after it gave it back. A
-/// look rarely falls into that gap, and an attempt that comes after the look always comes too late. So at
-/// a key that changes hands unseen ([`Sightings`](crate::sightings::Sightings)), attempts queue from the
-/// start, and keep their place at the head for a moment if a silent peer holds the key (see `place.sql`).
-/// A peer that releases meanwhile finds this client before it in the queue.
+/// look rarely falls into that gap, and an attempt that comes after the look comes too late. So at a key
+/// that changes hands unseen ([`Sightings`](crate::sightings::Sightings)), an attempt that finds the key
+/// free queues instead of trying. From time to time, one stands at the head of the queue for a moment
+/// while a silent peer holds the key (see `place.sql`). A peer that releases meanwhile finds this client
+/// before it in the queue.
 ///
 /// That is safe for the same reasons: `place.sql` writes nothing, and the grant is still made by the last
 /// statement of the text, under the lock, with a snapshot of its own. The holder needs the lock neither
@@ -81,8 +83,12 @@ async fn attempt(
             return Ok(outcome);
         }
     }
-    let queued = writing(&store.sql.queued_acquire, request, key).of_several();
-    let row = store.connections.row(queued).await.map_err(refusal)?;
+    let text = match way {
+        Way::Standing => &store.sql.standing_acquire,
+        _ => &store.sql.queued_acquire,
+    };
+    let row = store.connections.row(writing(text, request, key).of_several()).await;
+    let row = row.map_err(refusal)?;
     let outcome = decided(&row, request)?;
     // Only a client that changes the counter without the advisory lock leaves it undecided.
     Ok(outcome.unwrap_or(AcquireOutcome::Contended { holder: None }))

@@ -14,6 +14,12 @@ const LIMIT: usize = 1_024;
 /// For how long a key counts as one that changes hands unseen, after it was seen to.
 const UNSEEN: Duration = Duration::from_secs(10);
 
+/// How long after an attempt that stood at the head of a queue the next one of this process may, at a key.
+///
+/// A key is idle from the release by its holder until whoever stands there looks. So that is left to a part
+/// of the attempts; beside a peer that always has the key, it is a quarter of the time.
+const BETWEEN_STANDS: Duration = Duration::from_millis(50);
+
 /// Until when keys that were found held will stay so, unless they are released, and which of them change
 /// hands unseen.
 ///
@@ -39,6 +45,8 @@ struct Sighting {
     silent: Option<Fence>,
     /// Until when the key counts as one that changes hands unseen.
     unseen_until: Option<Instant>,
+    /// Until when no attempt stands at the head of the queue.
+    stood_until: Option<Instant>,
 }
 
 /// How to ask for a key.
@@ -52,6 +60,8 @@ pub(crate) enum Way {
     Queued,
     /// In the same way, after a look whether it is still held.
     QueuedAfterALook,
+    /// In the same way, standing at the head for a moment.
+    Standing,
 }
 
 impl Way {
@@ -60,7 +70,7 @@ impl Way {
     }
 
     pub(crate) fn queues(self) -> bool {
-        matches!(self, Self::Queued | Self::QueuedAfterALook)
+        matches!(self, Self::Queued | Self::QueuedAfterALook | Self::Standing)
     }
 }
 
@@ -71,6 +81,12 @@ impl Sighting {
 
     fn is_unseen(&self, now: Instant) -> bool {
         self.unseen_until.is_some_and(|until| until > now)
+    }
+
+    /// Tells whether to wait at the head of the queue for the holder's release, of which no one is
+    /// notified.
+    fn may_stand(&self, now: Instant) -> bool {
+        self.silent.is_some() && self.stood_until.is_none_or(|until| until <= now)
     }
 }
 
@@ -99,21 +115,26 @@ impl Sightings {
     pub(crate) fn forget(&self, key: &str) {
         let mut keys = self.lock();
         let Some(sighting) = keys.get_mut(key) else { return };
-        *sighting = Sighting { unseen_until: sighting.unseen_until, ..Sighting::default() };
+        (sighting.held_until, sighting.silent) = (None, None);
         if !sighting.is_unseen(Instant::now()) {
             keys.remove(key);
         }
     }
 
-    /// Returns how to ask for a key.
+    /// Returns how to ask for a key, for an attempt that is made at once.
     pub(crate) fn way(&self, key: &str) -> Way {
         let now = Instant::now();
-        let sighting = self.lock().get(key).copied().unwrap_or_default();
+        let mut keys = self.lock();
+        let Some(sighting) = keys.get_mut(key) else { return Way::Directly };
         match (sighting.is_held(now), sighting.is_unseen(now)) {
             (false, false) => Way::Directly,
             (true, false) => Way::AfterALook,
-            (true, true) if sighting.silent.is_none() => Way::QueuedAfterALook,
-            (_, true) => Way::Queued,
+            (false, true) => Way::Queued,
+            (true, true) if sighting.may_stand(now) => {
+                sighting.stood_until = now.checked_add(BETWEEN_STANDS);
+                Way::Standing
+            }
+            (true, true) => Way::QueuedAfterALook,
         }
     }
 
@@ -181,8 +202,10 @@ mod tests {
         sightings.note("a", &silent(1));
         assert_eq!(sightings.way("a"), Way::AfterALook, "one client keeps it");
         sightings.note("a", &silent(2));
-        assert_eq!(sightings.way("a"), Way::Queued);
+        assert_eq!(sightings.way("a"), Way::Standing);
+        assert_eq!(sightings.way("a"), Way::QueuedAfterALook, "one has just stood there");
         sightings.note("a", &holder(LONG));
+        sightings.lock().get_mut("a").unwrap().stood_until = None;
         assert_eq!(sightings.way("a"), Way::QueuedAfterALook, "its release will be heard of");
         sightings.forget("a");
         assert_eq!(sightings.way("a"), Way::Queued, "the peers are still there");

@@ -6,12 +6,12 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::tables::Tables;
 
-/// For how long an acquire that queues beside silent peers keeps its place at the head, in milliseconds. It
-/// looks after each pause whether the key is free. The first ones are for peers that hold it for a moment.
+/// The pauses of an acquire that stands at the head of the queue, in milliseconds. It looks after each whether
+/// the key is free. The first ones are for peers that hold it for a moment.
 ///
-/// Together they are what a peer's attempt may be held up, and the longest that the transaction lasts
-/// without need. They are about as long as the pause until a waiter asks again, so that a release falls
-/// into one of them with a probability between a third and a half, however soon the peer asks again.
+/// Together they are what the attempt of a peer may be held up, and the longest that the transaction lasts
+/// without need. A release falls into one of them, however soon the peer asks again, about as often as
+/// they fill the time (see `BETWEEN_STANDS` in `sightings.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
 
 /// What a statement has to allow for on the connections that it runs on.
@@ -49,6 +49,8 @@ pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
     /// Several statements: an acquire behind all who queue for the key.
     pub(crate) queued_acquire: SqlStr,
+    /// The same, but for a moment at the head of the queue.
+    pub(crate) standing_acquire: SqlStr,
     pub(crate) stand: SqlStr,
     /// Several statements: a look behind the client that is deciding who gets the key.
     pub(crate) settled_stand: SqlStr,
@@ -83,7 +85,8 @@ impl Sql {
         let queue = include_str!("sql/queue.sql");
         Self {
             acquire: statement(acquire),
-            queued_acquire: statements(&[first, second, third, fourth, queue, acquire]),
+            queued_acquire: statements(&[queue, acquire]),
+            standing_acquire: statements(&[first, second, third, fourth, queue, acquire]),
             stand: statement(stand),
             settled_stand: statements(&[include_str!("sql/turn.sql"), stand]),
             extend: statement(include_str!("sql/extend.sql")),
@@ -169,6 +172,7 @@ mod tests {
                 for text in [
                     &sql.acquire,
                     &sql.queued_acquire,
+                    &sql.standing_acquire,
                     &sql.stand,
                     &sql.settled_stand,
                     &sql.release,
