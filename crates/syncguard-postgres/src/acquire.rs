@@ -1,6 +1,6 @@
 //! Granting.
 
-use sqlx::postgres::PgRow;
+use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
 };
@@ -10,32 +10,39 @@ use crate::{
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
     keys::StoredKey,
     lookup::{GRACE_MS, fence, owner, text, timestamp, value},
+    sightings::Way,
     statement::Statement,
 };
-
-/// What the attempts do about the advisory lock of the key, one after the other, while other clients keep
-/// deciding who gets it.
-///
-/// The last but one waits in the queue of the advisory lock. That is what keeps a client from starving
-/// beside TypeScript clients, which queue there for each attempt, even at a key that is held.
-const ATTEMPTS: [Turn; 4] = [Turn::Try, Turn::Try, Turn::Wait, Turn::Try];
-
-/// Whether an attempt waits for the advisory lock of the key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Turn {
-    Try = 0,
-    Wait = 1,
-}
 
 /// Grants the key, or returns who holds it: one statement, which is a transaction by itself.
 ///
 /// The statement first reads who holds the key, so that contenders neither write nor wait. If no one
 /// does, it tries the key's advisory lock, and writes the grant if it gets it. If it does not, another
-/// client is deciding who gets the key. Then a statement that writes nothing waits for the decision,
-/// and the next attempt finds the other client's grant. Who comes too late writes nothing, and no fence
-/// is lost.
+/// client is deciding who gets the key. Then a text that writes nothing waits for the decision, together
+/// with all others who wait for it, and finds the other client's grant. Who comes too late writes nothing,
+/// and no fence is lost. If there is no grant, because it was released at once or never made, the client
+/// queues.
+///
+/// To queue is to wait for the advisory lock first, and then to acquire, in one text. The statement that
+/// acquires begins under the lock. So its snapshot shows all that was decided before, and it always
+/// gets the key or finds who holds it.
 ///
 /// Where the key was seen held a moment ago, only the first part of the statement is sent at first.
+///
+/// # Silent peers
+///
+/// A TypeScript client notifies no one of its release, and queues with each attempt, also at a key that is
+/// held. One that works in a loop takes the key again a fraction of a millisecond after it gave it back. A
+/// look rarely falls into that gap, and an attempt that comes after the look comes too late. So at a key
+/// that changes hands unseen ([`Sightings`](crate::sightings::Sightings)), an attempt that finds the key
+/// free queues instead of trying. From time to time, one stands at the head of the queue for a moment
+/// while a silent peer holds the key (see `place.sql`). A peer that releases meanwhile finds this client
+/// before it in the queue.
+///
+/// That is safe for the same reasons: `place.sql` writes nothing, and the grant is still made by the last
+/// statement of the text, under the lock, with a snapshot of its own. The holder needs the lock neither
+/// to release nor to extend, unless it is one of ours whose tables have no columns to show that; its
+/// extend then waits for that moment.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -46,8 +53,8 @@ pub(crate) async fn acquire(
     let key = StoredKey::of(&request.key)?;
     let outcome = attempt(store, request, &key).await?;
     match &outcome {
-        AcquireOutcome::Contended { holder: Some(Holder { free_in: Some(free_in), .. }) } => {
-            store.sightings.note(&key.key, *free_in);
+        AcquireOutcome::Contended { holder: Some(holder) } => {
+            store.sightings.note(&key.key, holder);
         }
         _ => store.sightings.forget(&key.key),
     }
@@ -59,38 +66,40 @@ async fn attempt(
     request: &AcquireRequest,
     key: &StoredKey,
 ) -> Result<AcquireOutcome, Failure> {
-    if store.sightings.is_held(&key.key) {
-        let row = store.connections.row(look(store, request, key)).await?;
+    let way = store.sightings.way(&key.key);
+    if way.looks_first() {
+        let row = store.connections.row(look(&store.sql.stand, request, key)).await?;
         if let Some(outcome) = standing(&row, request)? {
             return Ok(outcome);
         }
     }
-    for (number, turn) in ATTEMPTS.into_iter().enumerate() {
-        if number == 1 {
-            store.connections.row(Statement::read(&store.sql.turn).text(&key.key)).await?;
-        }
-        let row = store.connections.row(statement(store, request, key, turn)).await;
-        let row = row.map_err(refusal)?;
-        if let Some(outcome) = standing(&row, request)? {
+    if !way.queues() {
+        let row = store.connections.row(writing(&store.sql.acquire, request, key)).await;
+        if let Some(outcome) = decided(&row.map_err(refusal)?, request)? {
             return Ok(outcome);
         }
-        if let Some(fence) = fence(&row, "granted_fence")? {
-            let grant = Grant { fence, expires_at: timestamp(&row, "granted_expires_at_ms")? };
-            return Ok(AcquireOutcome::Granted(grant));
+        let settled = look(&store.sql.settled_stand, request, key).of_several();
+        if let Some(outcome) = standing(&store.connections.row(settled).await?, request)? {
+            return Ok(outcome);
         }
     }
-    Ok(AcquireOutcome::Contended { holder: None })
+    let text = match way {
+        Way::Standing => &store.sql.standing_acquire,
+        _ => &store.sql.queued_acquire,
+    };
+    let row = store.connections.row(writing(text, request, key).of_several()).await;
+    let row = row.map_err(refusal)?;
+    let outcome = decided(&row, request)?;
+    // Only a client that changes the counter without the advisory lock leaves it undecided.
+    Ok(outcome.unwrap_or(AcquireOutcome::Contended { holder: None }))
 }
 
-fn look(store: &Store, request: &AcquireRequest, key: &StoredKey) -> Statement {
-    Statement::read(&store.sql.stand)
-        .text(&key.key)
-        .text(request.lock_id.as_str())
-        .integer(GRACE_MS)
+fn look(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement {
+    Statement::read(sql).text(&key.key).text(request.lock_id.as_str()).integer(GRACE_MS)
 }
 
-fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey, turn: Turn) -> Statement {
-    Statement::write(&store.sql.acquire)
+fn writing(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement {
+    Statement::write(sql)
         .text(&key.key)
         .text(request.lock_id.as_str())
         .integer(GRACE_MS)
@@ -99,7 +108,6 @@ fn statement(store: &Store, request: &AcquireRequest, key: &StoredKey, turn: Tur
         .text(&key.user_key)
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
-        .short(turn as i32)
 }
 
 /// Tells what a violated constraint means. Either way the statement was undone as a whole.
@@ -111,6 +119,18 @@ fn refusal(failure: Failure) -> Failure {
         Some(NOT_NULL_VIOLATION) => Failure::FenceLimit,
         _ => failure,
     }
+}
+
+/// Reads the grant that was made, or what stands in its way.
+fn decided(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+    if let Some(outcome) = standing(row, request)? {
+        return Ok(Some(outcome));
+    }
+    let Some(fence) = fence(row, "granted_fence")? else {
+        return Ok(None);
+    };
+    let grant = Grant { fence, expires_at: timestamp(row, "granted_expires_at_ms")? };
+    Ok(Some(AcquireOutcome::Granted(grant)))
 }
 
 /// Reads what stands in the way, which may be the id's own grant.

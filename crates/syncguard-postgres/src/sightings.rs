@@ -6,42 +6,139 @@ use std::{
     time::{Duration, Instant},
 };
 
+use syncguard_core::{Fence, Holder};
+
 /// How many keys are remembered. More of them are not fought over at a time by one process.
 const LIMIT: usize = 1_024;
 
-/// Until when keys that were found held will stay so, unless somebody gives them up.
+/// For how long a key counts as one that changes hands unseen, after it was seen to.
+const UNSEEN: Duration = Duration::from_secs(10);
+
+/// How long after an attempt that stood at the head of a queue the next one of this process may, at a key.
+///
+/// A key is idle from the release by its holder until whoever stands there looks. So that is left to a part
+/// of the attempts; beside a peer that always has the key, it is a quarter of the time.
+const BETWEEN_STANDS: Duration = Duration::from_millis(50);
+
+/// Until when keys that were found held will stay so, unless they are released, and which of them change
+/// hands unseen.
 ///
 /// To be ready to grant a key, the server sets up two writes, which costs more than to find out that
-/// the key is held. So who comes back to a key that was seen held looks first. What is remembered
-/// decides nothing else: where it is out of date, an attempt costs a second round trip. It is forgotten
-/// when a release is heard of, so that whoever is woken by one asks at once.
+/// the key is held. So who comes back to a key that was seen held looks first.
+///
+/// A key changes hands unseen if a client that notifies no one is found to hold it under another fence
+/// than the one before, and no release was heard of, nor the key seen free, in between. Looks are too
+/// slow then.
+///
+/// What is remembered decides nothing but how to ask: where it is out of date, an attempt costs a second
+/// round trip. That a key is held is forgotten when a release is heard of, so that whoever is woken by one
+/// asks at once.
 #[derive(Default)]
-pub(crate) struct Sightings(Mutex<HashMap<String, Instant>>);
+pub(crate) struct Sightings(Mutex<HashMap<String, Sighting>>);
+
+/// What is remembered of a key.
+#[derive(Clone, Copy, Default)]
+struct Sighting {
+    /// Until when the holder has the key, unless it releases or extends it.
+    held_until: Option<Instant>,
+    /// The fence of a holder that notifies no one.
+    silent: Option<Fence>,
+    /// Until when the key counts as one that changes hands unseen.
+    unseen_until: Option<Instant>,
+    /// Until when no attempt stands at the head of the queue.
+    stood_until: Option<Instant>,
+}
+
+/// How to ask for a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// At once.
+    Directly,
+    /// After a look whether it is still held.
+    AfterALook,
+    /// By queueing with the peers among which it changes hands.
+    Queued,
+    /// In the same way, after a look whether it is still held.
+    QueuedAfterALook,
+    /// In the same way, standing at the head for a moment.
+    Standing,
+}
+
+impl Way {
+    pub(crate) fn looks_first(self) -> bool {
+        matches!(self, Self::AfterALook | Self::QueuedAfterALook)
+    }
+
+    pub(crate) fn queues(self) -> bool {
+        matches!(self, Self::Queued | Self::QueuedAfterALook | Self::Standing)
+    }
+}
+
+impl Sighting {
+    fn is_held(&self, now: Instant) -> bool {
+        self.held_until.is_some_and(|until| until > now)
+    }
+
+    fn is_unseen(&self, now: Instant) -> bool {
+        self.unseen_until.is_some_and(|until| until > now)
+    }
+
+    /// Tells whether to wait at the head of the queue for the holder's release, of which no one is
+    /// notified.
+    fn may_stand(&self, now: Instant) -> bool {
+        self.silent.is_some() && self.stood_until.is_none_or(|until| until <= now)
+    }
+}
 
 impl Sightings {
-    pub(crate) fn note(&self, key: &str, free_in: Duration) {
+    /// Remembers who holds a key.
+    pub(crate) fn note(&self, key: &str, holder: &Holder) {
         let mut keys = self.lock();
         let now = Instant::now();
         if keys.len() >= LIMIT {
-            keys.retain(|_, until| *until > now);
+            keys.retain(|_, sighting| sighting.is_held(now) || sighting.is_unseen(now));
         }
+        if keys.len() >= LIMIT && !keys.contains_key(key) {
+            return;
+        }
+        let sighting = keys.entry(key.to_owned()).or_default();
+        let silent = holder.fence.filter(|_| holder.silent);
+        if silent.is_some() && sighting.silent.is_some() && silent != sighting.silent {
+            sighting.unseen_until = now.checked_add(UNSEEN);
+        }
+        sighting.silent = silent;
         // A ttl that ends beyond what the clock can tell is not worth remembering.
-        if let Some(until) = now.checked_add(free_in)
-            && keys.len() < LIMIT
-        {
-            keys.insert(key.to_owned(), until);
+        sighting.held_until = holder.free_in.and_then(|free_in| now.checked_add(free_in));
+    }
+
+    /// Forgets who held a key: it was released, or granted to this process.
+    pub(crate) fn forget(&self, key: &str) {
+        let mut keys = self.lock();
+        let Some(sighting) = keys.get_mut(key) else { return };
+        (sighting.held_until, sighting.silent) = (None, None);
+        if !sighting.is_unseen(Instant::now()) {
+            keys.remove(key);
         }
     }
 
-    pub(crate) fn forget(&self, key: &str) {
-        self.lock().remove(key);
+    /// Returns how to ask for a key, for an attempt that is made at once.
+    pub(crate) fn way(&self, key: &str) -> Way {
+        let now = Instant::now();
+        let mut keys = self.lock();
+        let Some(sighting) = keys.get_mut(key) else { return Way::Directly };
+        match (sighting.is_held(now), sighting.is_unseen(now)) {
+            (false, false) => Way::Directly,
+            (true, false) => Way::AfterALook,
+            (false, true) => Way::Queued,
+            (true, true) if sighting.may_stand(now) => {
+                sighting.stood_until = now.checked_add(BETWEEN_STANDS);
+                Way::Standing
+            }
+            (true, true) => Way::QueuedAfterALook,
+        }
     }
 
-    pub(crate) fn is_held(&self, key: &str) -> bool {
-        self.lock().get(key).is_some_and(|until| *until > Instant::now())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Sighting>> {
         // Nothing panics while it is locked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,31 +148,78 @@ impl Sightings {
 mod tests {
     use std::time::Duration;
 
-    use super::{LIMIT, Sightings};
+    use syncguard_core::{Fence, Holder};
+
+    use super::{LIMIT, Sightings, Way};
 
     const LONG: Duration = Duration::from_secs(600);
+
+    fn holder(free_in: Duration) -> Holder {
+        let mut holder = Holder::default();
+        holder.free_in = Some(free_in);
+        holder
+    }
+
+    fn silent(fence: u64) -> Holder {
+        let mut holder = holder(LONG).silent();
+        holder.fence = Fence::new(fence).ok();
+        holder
+    }
 
     #[test]
     fn a_key_is_held_until_it_is_forgotten_or_runs_out() {
         let sightings = Sightings::default();
-        assert!(!sightings.is_held("a"));
-        sightings.note("a", LONG);
-        sightings.note("b", Duration::ZERO);
-        sightings.note("c", Duration::MAX);
-        assert!(["a", "b", "c"].map(|key| sightings.is_held(key)) == [true, false, false]);
+        assert_eq!(sightings.way("a"), Way::Directly);
+        sightings.note("a", &holder(LONG));
+        sightings.note("b", &holder(Duration::ZERO));
+        sightings.note("c", &holder(Duration::MAX));
+        assert_eq!(
+            ["a", "b", "c"].map(|key| sightings.way(key)),
+            [Way::AfterALook, Way::Directly, Way::Directly]
+        );
         sightings.forget("a");
-        assert!(!sightings.is_held("a"));
+        assert_eq!(sightings.way("a"), Way::Directly);
     }
 
     #[test]
     fn only_so_many_keys_are_remembered_and_those_that_ran_out_make_room() {
         let sightings = Sightings::default();
         for key in 0..LIMIT {
-            sightings.note(&key.to_string(), if key == 0 { Duration::ZERO } else { LONG });
+            let free_in = if key == 0 { Duration::ZERO } else { LONG };
+            sightings.note(&key.to_string(), &holder(free_in));
         }
-        sightings.note("fits", LONG);
-        sightings.note("one too many", LONG);
-        assert!(sightings.is_held("fits") && !sightings.is_held("one too many"));
+        sightings.note("fits", &holder(LONG));
+        sightings.note("one too many", &holder(LONG));
+        assert_eq!(sightings.way("fits"), Way::AfterALook);
+        assert_eq!(sightings.way("one too many"), Way::Directly);
         assert_eq!(sightings.lock().len(), LIMIT);
+    }
+
+    #[test]
+    fn attempts_queue_where_a_key_changed_hands_between_two_looks() {
+        let sightings = Sightings::default();
+        sightings.note("a", &silent(1));
+        sightings.note("a", &silent(1));
+        assert_eq!(sightings.way("a"), Way::AfterALook, "one client keeps it");
+        sightings.note("a", &silent(2));
+        assert_eq!(sightings.way("a"), Way::Standing);
+        assert_eq!(sightings.way("a"), Way::QueuedAfterALook, "one has just stood there");
+        sightings.note("a", &holder(LONG));
+        sightings.lock().get_mut("a").unwrap().stood_until = None;
+        assert_eq!(sightings.way("a"), Way::QueuedAfterALook, "its release will be heard of");
+        sightings.forget("a");
+        assert_eq!(sightings.way("a"), Way::Queued, "the peers are still there");
+    }
+
+    #[test]
+    fn a_key_that_was_released_or_had_by_us_in_between_did_not_change_hands_unseen() {
+        let sightings = Sightings::default();
+        sightings.note("a", &silent(1));
+        sightings.forget("a");
+        sightings.note("a", &silent(2));
+        assert_eq!(sightings.way("a"), Way::AfterALook);
+        sightings.note("a", &holder(LONG));
+        sightings.note("a", &silent(4));
+        assert_eq!(sightings.way("a"), Way::AfterALook);
     }
 }

@@ -6,6 +6,14 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::tables::Tables;
 
+/// The pauses of an acquire that stands at the head of the queue, in milliseconds. It looks after each whether
+/// the key is free. The first ones are for peers that hold it for a moment.
+///
+/// Together they are what the attempt of a peer may be held up, and the longest that the transaction lasts
+/// without need. A release falls into one of them, however soon the peer asks again, about as often as
+/// they fill the time (see `BETWEEN_STANDS` in `sightings.rs`).
+const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
+
 /// What a statement has to allow for on the connections that it runs on.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
@@ -39,8 +47,13 @@ pub(crate) enum Columns {
 /// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
-    pub(crate) turn: SqlStr,
+    /// Several statements: an acquire behind all who queue for the key.
+    pub(crate) queued_acquire: SqlStr,
+    /// The same, but for a moment at the head of the queue.
+    pub(crate) standing_acquire: SqlStr,
     pub(crate) stand: SqlStr,
+    /// Several statements: a look behind the client that is deciding who gets the key.
+    pub(crate) settled_stand: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) extend_many: SqlStr,
     pub(crate) release: SqlStr,
@@ -65,10 +78,18 @@ impl Sql {
             text.replace("{sound}", surroundings.company.sound())
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
+        let statements = |texts: &[&str]| statement(&texts.join(";\n"));
+        let places = PAUSES_MS
+            .map(|pause| include_str!("sql/place.sql").replace("{pause}", &pause.to_string()));
+        let [first, second, third, fourth] = places.each_ref().map(String::as_str);
+        let (acquire, stand) = (include_str!("sql/acquire.sql"), include_str!("sql/stand.sql"));
+        let queue = include_str!("sql/queue.sql");
         Self {
-            acquire: statement(include_str!("sql/acquire.sql")),
-            turn: statement(include_str!("sql/turn.sql")),
-            stand: statement(include_str!("sql/stand.sql")),
+            acquire: statement(acquire),
+            queued_acquire: statements(&[queue, acquire]),
+            standing_acquire: statements(&[first, second, third, fourth, queue, acquire]),
+            stand: statement(stand),
+            settled_stand: statements(&[include_str!("sql/turn.sql"), stand]),
             extend: statement(include_str!("sql/extend.sql")),
             extend_many: statement(include_str!("sql/extend_many.sql")),
             release: statement(include_str!("sql/release.sql")),
@@ -152,8 +173,10 @@ mod tests {
                 let sql = Sql::new(&Tables::new("a", "b").unwrap(), &surroundings, columns);
                 for text in [
                     &sql.acquire,
-                    &sql.turn,
+                    &sql.queued_acquire,
+                    &sql.standing_acquire,
                     &sql.stand,
+                    &sql.settled_stand,
                     &sql.extend,
                     &sql.extend_many,
                     &sql.release,

@@ -14,6 +14,8 @@ pub(crate) struct Statement {
     sql: SqlStr,
     values: Vec<Value>,
     effect: Effect,
+    /// Whether the text holds several statements.
+    has_several: bool,
 }
 
 enum Value {
@@ -41,12 +43,19 @@ pub(crate) enum Sending {
 impl Statement {
     /// A statement that changes something.
     pub(crate) fn write(sql: &SqlStr) -> Self {
-        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown }
+        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown, has_several: false }
     }
 
     /// A statement that only reads.
     pub(crate) fn read(sql: &SqlStr) -> Self {
         Self { effect: Effect::None, ..Self::write(sql) }
+    }
+
+    /// Says that the text holds several statements, which cannot be prepared. It is sent whole on every
+    /// connection, and the server runs it as one transaction. Each of its statements has a snapshot of its
+    /// own, and the planner sees each of them anew.
+    pub(crate) fn of_several(self) -> Self {
+        Self { has_several: true, ..self }
     }
 
     /// Gives the next parameter a text.
@@ -100,11 +109,11 @@ impl Statement {
         sending: Sending,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         match sending {
-            Sending::Prepared => {
+            Sending::Prepared if !self.has_several => {
                 sqlx::query_with(self.sql.clone(), self.arguments()).fetch_all(connection).await
             }
             // What is put into the text is digits.
-            Sending::Whole => {
+            Sending::Prepared | Sending::Whole => {
                 sqlx::raw_sql(AssertSqlSafe(self.whole())).fetch_all(connection).await
             }
         }

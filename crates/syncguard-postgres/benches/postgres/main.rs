@@ -2,7 +2,8 @@
 //!
 //! Run by `cargo bench -p syncguard-postgres`; starts a server of its own, and needs pgbench. Each line
 //! shows a bar and whether it is met. The numbers of a shared machine swing, so what is compared
-//! runs in turns.
+//! runs in turns. A part is run by its name, as in `cargo bench -p syncguard-postgres -- speed`: `speed`,
+//! `throughput`, `handoff`, or `waiters`, which is `convoys` and `beside`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
@@ -25,34 +26,50 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap();
     // Cargo itself passes `--bench`.
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     match (arguments.next().as_deref(), arguments.next()) {
-        (Some("waiters"), _) => runtime.block_on(measure_waiters()),
         (Some("waiter"), Some(url)) => runtime.block_on(async {
             wait_as_told(SyncGuard::new(connect(&url, 4).await)).await;
         }),
-        _ => runtime.block_on(measure_all()),
+        (Some(part @ ("waiters" | "convoys" | "beside")), _) => {
+            runtime.block_on(measure_waiters(part));
+        }
+        (part, _) => runtime.block_on(measure(part)),
     }
 }
 
-async fn measure_all() {
+/// Measures all parts, or one.
+async fn measure(part: Option<&str>) {
     let server = PostgresServer::builder().setting("shared_buffers", "256MB");
     let server = server.start().await.unwrap();
     apart(server.pid().unwrap());
     let mut table = Table::default();
-    speed::measure(&server, &mut table).await;
-    throughput::measure(&server.url(), &mut table).await;
-    handoff::measure(&server.url(), &mut table).await;
-    beside::measure(&server.url(), &mut table).await;
+    let is_wanted = |name| part.is_none_or(|part| part == name);
+    if is_wanted("speed") {
+        speed::measure(&server, &mut table).await;
+    }
+    if is_wanted("throughput") {
+        throughput::measure(&server.url(), &mut table).await;
+    }
+    if is_wanted("handoff") {
+        handoff::measure(&server.url(), &mut table).await;
+    }
+    if part.is_none() {
+        beside::measure(&server.url(), &mut table).await;
+    }
     table.print();
 }
 
-/// Measures waiters alone: `cargo bench -p syncguard-postgres -- waiters`.
-async fn measure_waiters() {
+/// Measures waiters alone, on processors that the server shares.
+async fn measure_waiters(part: &str) {
     let server = PostgresServer::start().await.unwrap();
     let mut table = Table::default();
-    handoff::convoys(&server.url(), &mut table).await;
-    beside::measure(&server.url(), &mut table).await;
+    if part != "beside" {
+        handoff::convoys(&server.url(), &mut table).await;
+    }
+    if part != "convoys" {
+        beside::measure(&server.url(), &mut table).await;
+    }
     table.print();
 }
 

@@ -15,13 +15,12 @@ pub(crate) fn acquire_and_release(server: &PostgresServer, key: &str, pairs: usi
         ("ttl", "30000"),
         ("grace", "1000"),
         ("top", "900000000000000"),
-        ("turn", "0"),
         ("channel", "syncguard_locks_released"),
         ("class", class.as_str()),
     ];
     let acquire = with_names(
         include_str!("../../src/sql/acquire.sql"),
-        &["key", "id", "grace", "ttl", "fence_key", "key", "top", "owner", "turn"],
+        &["key", "id", "grace", "ttl", "fence_key", "key", "top", "owner"],
     );
     let release =
         with_names(include_str!("../../src/sql/release.sql"), &["id", "grace", "channel", "class"]);

@@ -86,8 +86,7 @@ impl Raw {
             .bind(format!("fence:{key}"))
             .bind(key)
             .bind(900_000_000_000_000_i64)
-            .bind(None::<&str>)
-            .bind(0_i32);
+            .bind(None::<&str>);
         let rows = query.fetch_all(&mut self.connection).await.unwrap();
         rows[0].get::<Option<&str>, _>("granted_fence").is_some()
     }

@@ -1,7 +1,7 @@
 -- Grants a key that no one holds, or returns who holds it.
 --
 -- In:  $1 key as stored, $2 lock id, $3 grace in ms, $4 ttl in ms, $5 key of the fence counter,
---      $6 user key, $7 fence limit, $8 owner or NULL, $9 1 to wait for the advisory lock, 0 to try it
+--      $6 user key, $7 fence limit, $8 owner or NULL
 -- Out: one row: that of `stand`; the grant (granted_fence, granted_expires_at_ms), if it was made. If
 --      nothing stands in the way and no grant was made, another client is deciding, or has just
 --      decided, who gets the key.
@@ -10,6 +10,9 @@
 --
 -- Invariant: a grant is written under the advisory lock of the key, by a statement whose snapshot shows
 -- every earlier grant. Clients that upsert without a condition take the same lock.
+--
+-- The lock is tried, not waited for. It is had at once where a statement before this one has taken it for
+-- the transaction (see `queue`).
 --
 -- A snapshot is old if another client was granted the key between the snapshot and the advisory lock.
 -- Each grant changes the counter, so the counter is compared with what the snapshot shows (`counted`),
@@ -20,11 +23,7 @@ WITH stand AS MATERIALIZED (
     {stand}
 ),
 turn AS MATERIALIZED (
-    SELECT
-        CASE $9
-            WHEN 0 THEN pg_try_advisory_xact_lock(hashtext($1))
-            ELSE pg_advisory_xact_lock(hashtext($1))::text IS NOT NULL
-        END AS taken
+    SELECT pg_try_advisory_xact_lock(hashtext($1)) AS taken
     FROM stand
     WHERE stand.sound AND stand.lock_id IS NULL
 ),

@@ -2,7 +2,6 @@
 -- advisory lock, so that all are let go at once.
 --
 -- In:  $1 key as stored
--- Out: one row: sound
+-- Out: no rows; another statement of the same text follows, and says whether the connection is sound
 SELECT
-    {sound} AS sound,
-    CASE WHEN {sound} THEN pg_advisory_xact_lock_shared(hashtext($1))::text END AS turn
+WHERE CASE WHEN {sound} THEN pg_advisory_xact_lock_shared(hashtext($1))::text IS NULL END

@@ -9,7 +9,7 @@ use crate::{
     Foreign, Names,
     queueing::{hold_turn, queued},
     shared,
-    storm::{acquire_by, acquire_text},
+    storm::{TRY, acquire_by, acquire_text},
 };
 
 const CLIENTS: usize = 16;
@@ -70,16 +70,17 @@ async fn an_attempt_that_waited_for_another_clients_grant_writes_nothing() {
     assert_eq!(watcher.number(&rewritten).await, 0, "no row was even locked");
 }
 
-/// The statement itself, where it waits for the advisory lock: its snapshot is from before the wait.
+/// The statement itself, made to wait for the advisory lock: its snapshot is from before the wait.
 #[tokio::test]
 async fn a_statement_whose_snapshot_is_old_counts_no_fence() {
     let (server, names) = (shared().await, Names::fresh());
     names.config(&server.url()).setup_schema().await.unwrap();
     let text = format!("job of {}", names.locks);
     let mut winner = hold_turn(&server, &text).await;
+    let waits = "pg_advisory_xact_lock(hashtext($1))::text IS NOT NULL";
     let late = tokio::spawn({
-        let (acquire, text, mut foreign) =
-            (acquire_text(&names), text.clone(), Foreign::open(&server.url()).await);
+        let acquire = acquire_text(&names).replace(TRY, waits);
+        let (text, mut foreign) = (text.clone(), Foreign::open(&server.url()).await);
         async move { acquire_by(&mut foreign, &acquire, &text, LockId::mint().unwrap()).await }
     });
     queued(&server, 1).await;

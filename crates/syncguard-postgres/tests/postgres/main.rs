@@ -10,6 +10,7 @@ mod hostile;
 mod losers;
 mod network;
 mod not_applied;
+mod peers;
 mod poison;
 mod pooler;
 mod priorities;
