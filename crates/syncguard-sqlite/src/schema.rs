@@ -70,21 +70,23 @@ async fn open_once(
 
 /// Reads the revision of the tables, and refuses those that this program cannot use.
 async fn revision(connection: &mut SqliteConnection) -> Result<i64, Failure> {
-    // Not kept prepared, because the columns differ by the revision.
-    let query = sqlx::query(include_str!("sql/schema_version.sql")).persistent(false);
-    let row = query.fetch_all(connection).await.map_err(failed)?.pop();
-    let row = row.ok_or(Failure::Unreadable("version of the lock tables"))?;
+    let version = "version of the lock tables";
+    let row = read(connection, include_str!("sql/schema_version.sql")).await?;
+    let row = row.ok_or(Failure::Unreadable(version))?;
+    let least: i64 = row.try_get("version").map_err(|_| Failure::Unreadable(version))?;
     // Revision 1 does not say its number.
-    let revision =
-        if row.try_get_raw("revision").is_ok() { row.try_get("revision") } else { Ok(1) };
-    let (Ok::<i64, _>(revision), Ok::<i64, _>(least)) = (revision, row.try_get("version")) else {
-        return Err(Failure::Unreadable("version of the lock tables"));
+    let revision: i64 = if row.try_get("says_revision").unwrap_or(false) {
+        let row = read(connection, include_str!("sql/schema_revision.sql")).await?;
+        let revision = row.and_then(|row| row.try_get("revision").ok());
+        revision.ok_or(Failure::Unreadable(version))?
+    } else {
+        1
     };
     if least > REVISION {
         return Err(Failure::NewerSchema { least, known: REVISION });
     }
     if least < 1 || revision < least {
-        return Err(Failure::Unreadable("version of the lock tables"));
+        return Err(Failure::Unreadable(version));
     }
     Ok(revision)
 }

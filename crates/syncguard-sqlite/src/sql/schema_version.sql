@@ -1,5 +1,12 @@
--- Reads the version of the SyncGuard schema that the database holds.
+-- Reads which revision of the SyncGuard schema a client must know at least. The columns are named, because
+-- another process may add one while this runs.
 --
 -- In:  nothing
--- Out: one row (version, and from revision 2 on revision)
-SELECT * FROM syncguard_schema WHERE id = 1
+-- Out: one row (version; says_revision: 0 or 1, which is whether the next column is there)
+SELECT
+    version,
+    EXISTS (
+        SELECT 1 FROM pragma_table_info('syncguard_schema') WHERE name = 'revision'
+    ) AS says_revision
+FROM syncguard_schema
+WHERE id = 1

@@ -40,6 +40,11 @@ impl Scratch {
         Self(tempfile::tempdir().unwrap())
     }
 
+    /// Keeps the file in memory, where there is a file system for that, so that no write waits.
+    fn in_memory() -> Self {
+        tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
+    }
+
     fn path(&self) -> PathBuf {
         self.0.path().join("locks.db")
     }

