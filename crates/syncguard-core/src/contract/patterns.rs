@@ -9,7 +9,7 @@ use crate::{ErrorKind, LockBackend, Once, Operation, SyncGuard, Throttle};
 pub async fn once_is_the_first_until_its_ttl_is_over<H: Harness>(h: H) {
     let a = h.client().await;
     let (mine, theirs) = (SyncGuard::new(a.clone()), SyncGuard::new(h.client().await));
-    let Once::First(claim) = mine.once("k", SHORT).await.expect("answers") else {
+    let Once::First(claim) = mine.once("k", BRIEF).await.expect("answers") else {
         panic!("is free")
     };
     assert_eq!(claim.fence().expect("is held").number(), 1);
@@ -21,7 +21,7 @@ pub async fn once_is_the_first_until_its_ttl_is_over<H: Harness>(h: H) {
         };
         assert_eq!(holder.fence.expect("it is known").number(), 1);
     }
-    expire(&h, &a, SHORT).await;
+    expire(&h, &a, BRIEF).await;
     assert!(matches!(theirs.once("k", LONG).await, Ok(Once::First(_))));
 }
 
