@@ -53,6 +53,22 @@ async fn a_request_whose_grant_was_taken_away_is_refused_when_it_arrives() {
     assert_refused(&world, &gate).await;
 }
 
+/// A shorter ttl that the store may still apply bounds every deadline after it.
+#[tokio::test(start_paused = true)]
+async fn an_extend_without_an_answer_bounds_later_ones_and_one_that_was_never_sent_does_not() {
+    let (full, bounded) = (millis(28_500), millis(9_500));
+    let faults =
+        [(Fault::NotSent, full), (Fault::RequestLost, bounded), (Fault::ReplyLost, bounded)];
+    for (fault, left) in faults {
+        let world = World::new();
+        let guard = world.locks().lock("k").ttl(secs(30)).acquire().await.unwrap();
+        world.plan(Operation::Extend, &fault, 1);
+        assert!(guard.extend(secs(10)).await.is_err(), "{fault:?}");
+        guard.extend(secs(30)).await.unwrap();
+        assert_eq!(guard.remaining(), left, "{fault:?}");
+    }
+}
+
 /// The last extend, which lets the lock run out with `min_hold`, must be the last to arrive.
 #[tokio::test(start_paused = true)]
 async fn a_release_within_min_hold_follows_an_extend_that_is_in_flight() {

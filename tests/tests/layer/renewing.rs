@@ -23,6 +23,18 @@ async fn renewals_come_every_third_of_the_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn renewals_ask_for_the_ttl_of_their_lock_until_an_extend_sets_another() {
+    let world = World::new();
+    let guard = world.locks().lock("k").ttl(secs(90)).renew(Renew::Auto).acquire().await.unwrap();
+    sleep(secs(65)).await;
+    assert_all_at(&world.sent(Operation::Extend), &[30, 60].map(secs));
+    guard.extend(secs(15)).await.unwrap();
+    sleep(secs(12)).await;
+    assert_all_at(&world.sent(Operation::Extend)[3..], &[65, 70, 75].map(secs));
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
 async fn renewals_come_as_often_as_they_are_told() {
     let world = World::new();
     let guard = renewed(&world, Renew::Every(secs(25))).await;
