@@ -106,6 +106,17 @@ async fn a_lock_that_is_kept_is_not_renewed_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lock_that_is_kept_is_held_until_its_ttl_is_over() {
+    let world = World::new();
+    renewed(&world, Renew::Never).await.keep();
+    sleep(secs(30)).await;
+    assert!(world.is_locked("k").await, "within the grace");
+    assert!(world.sent(Operation::Release).is_empty());
+    sleep(secs(1)).await;
+    assert!(!world.is_locked("k").await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_the_work_no_renewal_follows() {
     let world = World::new();
     let locks = world.locks();
