@@ -53,6 +53,32 @@ async fn a_request_whose_grant_was_taken_away_is_refused_when_it_arrives() {
     assert_refused(&world, &gate).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_grant_whose_request_could_not_be_sent_again_is_called_off() {
+    let world = World::new();
+    let locks = world.locks();
+    world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
+    world.plan(Operation::Acquire, &Fault::NotSent, 1);
+    let attempt = locks.lock("k").ttl(secs(30)).try_acquire().await;
+    // With the grace of a second.
+    assert_eq!(error_of(attempt, ErrorKind::Ambiguous).free_within(), Some(secs(31)));
+    drained(&locks).await;
+    assert_eq!(world.sent(Operation::Abandon).len(), 1);
+    assert!(!world.is_locked("k").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_arrives_after_its_deadline_is_released_and_not_handed_out() {
+    let world = World::new();
+    world.store.delay(Operation::Acquire, secs(29));
+    let locks = world.builder().request_timeout(secs(60)).build();
+    let attempt = locks.lock("k").ttl(secs(30)).try_acquire().await;
+    assert_eq!(error_of(attempt, ErrorKind::Ambiguous).free_within(), Some(secs(31)));
+    drained(&locks).await;
+    assert_eq!(world.sent(Operation::Release).len(), 1);
+    assert!(!world.is_locked("k").await);
+}
+
 /// A shorter ttl that the store may still apply bounds every deadline after it.
 #[tokio::test(start_paused = true)]
 async fn an_extend_without_an_answer_bounds_later_ones_and_one_that_was_never_sent_does_not() {

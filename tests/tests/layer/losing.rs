@@ -8,6 +8,7 @@ use syncguard_core::{
 };
 use syncguard_memory::MemoryBackend;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     World, error_of,
@@ -123,6 +124,19 @@ async fn a_lease_is_lost_as_much_sooner_as_the_stores_clock_jumped_ahead() {
     guard.lost().await;
     assert_at(clock.elapsed(), LEASE - secs(20));
     assert_eq!(guard.loss(), Some(Loss::Expired));
+}
+
+/// Work that blocks its thread is not dropped when its scope is cancelled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_result_of_work_that_outlasted_its_scope_is_withheld() {
+    let (world, token) = (World::new(), CancellationToken::new());
+    let run = world.locks().child(token.clone()).lock("k").run(async |lease| {
+        token.cancel();
+        while lease.is_valid() {
+            std::thread::yield_now();
+        }
+    });
+    error_of(run.await, ErrorKind::Aborted);
 }
 
 #[tokio::test(start_paused = true)]

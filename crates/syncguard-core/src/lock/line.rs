@@ -330,6 +330,7 @@ mod tests {
         assert!(line.poll_woken(first, &waker).is_pending());
         line.leave(next).1.wake();
         assert_eq!(calls.count(), 0);
+        assert!(line.poll_woken(first, &waker).is_pending(), "the head may be followed again");
         line.leave(head).1.wake();
         assert_eq!(calls.count(), 1);
     }
