@@ -1,9 +1,12 @@
 //! Requests that arrive after their callers have gone on.
 
 use syncguard_core::{
-    ErrorKind, LockBackend, Loss, Operation, SyncGuard, TryAcquire,
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, LockBackend,
+    LockId, LockKey, LockQuery, LockRecord, LockRef, Loss, Operation, ReleaseOutcome, SyncGuard,
+    TryAcquire, Ttl,
     contract::{Fault, Gate},
 };
+use syncguard_memory::MemoryBackend;
 use tokio::time::sleep;
 
 use super::{
@@ -64,6 +67,45 @@ async fn a_grant_whose_request_could_not_be_sent_again_is_called_off() {
     assert_eq!(error_of(attempt, ErrorKind::Ambiguous).free_within(), Some(secs(31)));
     drained(&locks).await;
     assert_eq!(world.sent(Operation::Abandon).len(), 1);
+    assert!(!world.is_locked("k").await);
+}
+
+/// A store whose answers to acquires cannot be read.
+struct Garbled(MemoryBackend);
+
+impl LockBackend for Garbled {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+        self.0.acquire(request).await?;
+        Err(Error::new(ErrorKind::Internal, Operation::Acquire))
+    }
+
+    async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
+        self.0.extend(lock, ttl).await
+    }
+
+    async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
+        self.0.release(lock).await
+    }
+
+    async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        self.0.lookup(query).await
+    }
+
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        self.0.abandon(lock_id, key).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_no_repetition_cures_keeps_its_kind_and_the_grant_is_called_off() {
+    let world = World::new();
+    let locks = SyncGuard::new(Garbled(world.others.clone()));
+    error_of(locks.lock("k").try_acquire().await, ErrorKind::Internal);
+    drained(&locks).await;
     assert!(!world.is_locked("k").await);
 }
 
