@@ -407,6 +407,17 @@ mod tests {
         assert_eq!(left_behind, 0);
     }
 
+    #[test]
+    fn a_runtime_takes_its_watcher_along_and_may_be_watched_again() {
+        let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (place, id) = (queues.join(&key), runtime.handle().id());
+        place.watch(runtime.handle());
+        assert!(!place.queue.line().is_unwatched(id));
+        drop(runtime);
+        assert!(place.queue.line().is_unwatched(id));
+    }
+
     /// Notes that another process holds the key of a place.
     fn meet_another(place: &Place) {
         place.possession(|possession| possession.refused(Some(Fence::new(7).unwrap())));

@@ -182,6 +182,7 @@ mod tests {
     fn a_fixed_delay_stays() {
         let delay = Duration::from_millis(30);
         assert!(Retry::fixed(delay).schedule().all(|next| next == delay));
+        assert!(Retry::fixed(delay).max_delay(delay * 4).delays().all(|next| next == delay));
         assert_eq!(Retry::fixed(delay).schedule().count(), 10);
         assert_eq!(Retry::fixed(delay).unlimited().schedule().take(500).count(), 500);
     }
