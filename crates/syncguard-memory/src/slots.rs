@@ -109,7 +109,8 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use syncguard_core::{
-        AcquireOutcome, AcquireRequest, Capabilities, LockId, LockKey, ManualClock, Ttl,
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockId, LockKey, ManualClock,
+        NotHeld, ReleaseOutcome, Ttl,
     };
 
     use super::MARK;
@@ -148,6 +149,18 @@ mod tests {
             clock.advance(Ttl::default().as_duration() + Capabilities::GRACE);
             assert_eq!(store.lock().by_id.len(), 1, "expired: forgotten with the next grant");
         }
+    }
+
+    #[test]
+    fn an_id_that_names_the_slot_of_another_holder_owns_nothing() {
+        let (store, _clock) = store();
+        let (holder, stale) = (grant(&store), LockId::mint().unwrap());
+        store.lock().by_id.insert(stale, LockKey::new("k").unwrap());
+        let extended = store.extend_now(stale, Ttl::MAX);
+        assert_eq!(extended, ExtendOutcome::NotHeld(NotHeld::NotFound));
+        assert_eq!(store.release_now(stale), ReleaseOutcome::NotHeld(NotHeld::NotFound));
+        store.abandon_now(stale);
+        assert_eq!(store.release_now(holder), ReleaseOutcome::Released);
     }
 
     #[test]

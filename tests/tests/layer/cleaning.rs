@@ -78,6 +78,20 @@ async fn a_release_that_never_gets_through_is_tried_for_the_ttl_and_a_second_and
     assert_eq!(*reports.lock().unwrap(), [(ErrorKind::ServiceUnavailable, Operation::Release)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_release_is_tried_for_the_longest_ttl_that_was_asked_for() {
+    let world = World::new();
+    let locks = world.locks();
+    world.plan(Operation::Release, &Fault::NotSent, ALL);
+    let guard = locks.lock("k").ttl(secs(10)).acquire().await.unwrap();
+    guard.extend(secs(90)).await.unwrap();
+    guard.extend(secs(20)).await.unwrap();
+    drop(guard);
+    drained(&locks).await;
+    let (last, due) = (*world.sent(Operation::Release).last().unwrap(), secs(91));
+    assert!(due <= last && last <= due + secs(2) + TICK, "{last:?}");
+}
+
 /// Somebody whose runtime is shut down while their first request is on its way.
 struct Cut {
     runtime: Option<Runtime>,

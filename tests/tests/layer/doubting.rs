@@ -1,9 +1,12 @@
 //! Requests that arrive after their callers have gone on.
 
 use syncguard_core::{
-    ErrorKind, LockBackend, Loss, Operation, SyncGuard, TryAcquire,
+    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, LockBackend,
+    LockId, LockKey, LockQuery, LockRecord, LockRef, Loss, Operation, ReleaseOutcome, SyncGuard,
+    TryAcquire, Ttl,
     contract::{Fault, Gate},
 };
+use syncguard_memory::MemoryBackend;
 use tokio::time::sleep;
 
 use super::{
@@ -51,6 +54,87 @@ async fn a_request_whose_grant_was_taken_away_is_refused_when_it_arrives() {
     drop(guard);
     drained(&locks).await;
     assert_refused(&world, &gate).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_whose_request_could_not_be_sent_again_is_called_off() {
+    let world = World::new();
+    let locks = world.locks();
+    world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
+    world.plan(Operation::Acquire, &Fault::NotSent, 1);
+    let attempt = locks.lock("k").ttl(secs(30)).try_acquire().await;
+    // With the grace of a second.
+    assert_eq!(error_of(attempt, ErrorKind::Ambiguous).free_within(), Some(secs(31)));
+    drained(&locks).await;
+    assert_eq!(world.sent(Operation::Abandon).len(), 1);
+    assert!(!world.is_locked("k").await);
+}
+
+/// A store whose answers to acquires cannot be read.
+struct Garbled(MemoryBackend);
+
+impl LockBackend for Garbled {
+    fn capabilities(&self) -> Capabilities {
+        self.0.capabilities()
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+        self.0.acquire(request).await?;
+        Err(Error::new(ErrorKind::Internal, Operation::Acquire))
+    }
+
+    async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
+        self.0.extend(lock, ttl).await
+    }
+
+    async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
+        self.0.release(lock).await
+    }
+
+    async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
+        self.0.lookup(query).await
+    }
+
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        self.0.abandon(lock_id, key).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_no_repetition_cures_keeps_its_kind_and_the_grant_is_called_off() {
+    let world = World::new();
+    let locks = SyncGuard::new(Garbled(world.others.clone()));
+    error_of(locks.lock("k").try_acquire().await, ErrorKind::Internal);
+    drained(&locks).await;
+    assert!(!world.is_locked("k").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_arrives_after_its_deadline_is_released_and_not_handed_out() {
+    let world = World::new();
+    world.store.delay(Operation::Acquire, secs(29));
+    let locks = world.builder().request_timeout(secs(60)).build();
+    let attempt = locks.lock("k").ttl(secs(30)).try_acquire().await;
+    assert_eq!(error_of(attempt, ErrorKind::Ambiguous).free_within(), Some(secs(31)));
+    drained(&locks).await;
+    assert_eq!(world.sent(Operation::Release).len(), 1);
+    assert!(!world.is_locked("k").await);
+}
+
+/// A shorter ttl that the store may still apply bounds every deadline after it.
+#[tokio::test(start_paused = true)]
+async fn an_extend_without_an_answer_bounds_later_ones_and_one_that_was_never_sent_does_not() {
+    let (full, bounded) = (millis(28_500), millis(9_500));
+    let faults =
+        [(Fault::NotSent, full), (Fault::RequestLost, bounded), (Fault::ReplyLost, bounded)];
+    for (fault, left) in faults {
+        let world = World::new();
+        let guard = world.locks().lock("k").ttl(secs(30)).acquire().await.unwrap();
+        world.plan(Operation::Extend, &fault, 1);
+        assert!(guard.extend(secs(10)).await.is_err(), "{fault:?}");
+        guard.extend(secs(30)).await.unwrap();
+        assert_eq!(guard.remaining(), left, "{fault:?}");
+    }
 }
 
 /// The last extend, which lets the lock run out with `min_hold`, must be the last to arrive.

@@ -121,3 +121,14 @@ async fn a_store_that_panics_costs_neither_the_loss_nor_the_report() {
     let reports = reports.lock().unwrap();
     assert!(matches!(&reports[..], [report] if report.contains("panicked")), "{reports:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_extend_that_panics_is_an_error_of_its_caller_and_no_loss() {
+    let world = World::new();
+    let store = Unruly(world.others.clone(), Arc::default());
+    let locks = SyncGuard::builder(store).clock(world.clock.shared()).build();
+    let guard = locks.lock("k").acquire().await.unwrap();
+    error_of(guard.extend(Duration::from_secs(60)).await, ErrorKind::Aborted);
+    assert!(guard.is_valid());
+    guard.keep();
+}

@@ -69,3 +69,10 @@ async fn every_question_ends_with_the_request_timeout() {
     error_of(locks.check().await, late);
     assert_at(world.clock.elapsed(), secs(3 * 8));
 }
+
+#[test]
+fn what_a_store_can_do_is_known_without_asking_it() {
+    let locks = SyncGuard::new(Silent);
+    assert_eq!(locks.capabilities(), Silent.capabilities());
+    assert_ne!(locks.capabilities(), Capabilities::default());
+}

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use syncguard_core::{
-    ErrorKind, LockGuard, Loss, Operation, Renew,
+    ErrorKind, LockGuard, Loss, Operation, Renew, SyncGuard,
     contract::{Fault, Gate},
 };
+use syncguard_memory::MemoryBackend;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     World, error_of,
-    time::{assert_all_at, assert_at, millis, secs},
+    time::{VirtualClock, assert_all_at, assert_at, millis, secs},
 };
 
 /// The time from sending a request for 30 s to the deadline: 5 % less.
@@ -106,6 +108,35 @@ async fn a_renewal_in_time_after_many_that_failed_keeps_the_lease() {
     world.faults.heal();
     sleep_until(Instant::now() + secs(60)).await;
     assert!(guard.is_valid());
+}
+
+/// Its grants end sooner than their holders reckon. The next answer of the store shows it.
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_lost_as_much_sooner_as_the_stores_clock_jumped_ahead() {
+    let (clock, stores_clock) = (VirtualClock::new(), VirtualClock::new());
+    let store = MemoryBackend::with_clock(stores_clock.shared());
+    let locks = SyncGuard::builder(store).clock(clock.shared()).build();
+    let guard = locks.lock("k").ttl(secs(30)).acquire().await.unwrap();
+    stores_clock.suspend(secs(20));
+    assert_eq!(guard.remaining(), LEASE);
+    let _other = locks.lock("other").ttl(secs(30)).acquire().await.unwrap();
+    assert_eq!(guard.remaining(), LEASE - secs(20));
+    guard.lost().await;
+    assert_at(clock.elapsed(), LEASE - secs(20));
+    assert_eq!(guard.loss(), Some(Loss::Expired));
+}
+
+/// Work that blocks its thread is not dropped when its scope is cancelled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_result_of_work_that_outlasted_its_scope_is_withheld() {
+    let (world, token) = (World::new(), CancellationToken::new());
+    let run = world.locks().child(token.clone()).lock("k").run(async |lease| {
+        token.cancel();
+        while lease.is_valid() {
+            std::thread::yield_now();
+        }
+    });
+    error_of(run.await, ErrorKind::Aborted);
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,18 @@ async fn renewals_come_every_third_of_the_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn renewals_ask_for_the_ttl_of_their_lock_until_an_extend_sets_another() {
+    let world = World::new();
+    let guard = world.locks().lock("k").ttl(secs(90)).renew(Renew::Auto).acquire().await.unwrap();
+    sleep(secs(65)).await;
+    assert_all_at(&world.sent(Operation::Extend), &[30, 60].map(secs));
+    guard.extend(secs(15)).await.unwrap();
+    sleep(secs(12)).await;
+    assert_all_at(&world.sent(Operation::Extend)[3..], &[65, 70, 75].map(secs));
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
 async fn renewals_come_as_often_as_they_are_told() {
     let world = World::new();
     let guard = renewed(&world, Renew::Every(secs(25))).await;
@@ -91,6 +103,17 @@ async fn after_a_drop_no_renewal_follows() {
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_is_kept_is_not_renewed_any_more() {
     assert_eq!(renewals_around(async |guard: LockGuard| guard.keep()).await, (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_kept_is_held_until_its_ttl_is_over() {
+    let world = World::new();
+    renewed(&world, Renew::Never).await.keep();
+    sleep(secs(30)).await;
+    assert!(world.is_locked("k").await, "within the grace");
+    assert!(world.sent(Operation::Release).is_empty());
+    sleep(secs(1)).await;
+    assert!(!world.is_locked("k").await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -225,6 +225,16 @@ fn without_any_runtime_an_acquire_is_a_typed_error_and_a_question_is_answered() 
 }
 
 #[test]
+fn requests_outside_every_runtime_find_the_one_on_which_the_lock_was_acquired() {
+    let (home, store) = (multi(), store());
+    let locks = SyncGuard::new(store.clone());
+    let guard = home.block_on(locks.lock("k").acquire()).unwrap();
+    store.delay(Operation::Release, millis(5));
+    assert_eq!(drive(guard.release()).unwrap(), ReleaseOutcome::Released);
+    assert!(!is_locked(&store));
+}
+
+#[test]
 fn where_the_configured_runtime_was_shut_down_that_of_the_caller_takes_its_place() {
     for runtime in [single, multi] {
         let (background, store) = (runtime(), store());

@@ -98,6 +98,20 @@ async fn a_renewal_that_was_not_applied_is_tried_again_soon() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_renewal_of_a_short_lease_is_tried_again_within_a_tenth_of_it() {
+    let world = World::new();
+    world.plan(Operation::Extend, &Fault::NotSent, 3);
+    let lock = world.locks().lock("k").ttl(millis(600)).renew(Renew::Auto);
+    let guard = lock.acquire().await.unwrap();
+    sleep(millis(500)).await;
+    world.assert_planned(0);
+    for pair in world.sent(Operation::Extend)[..4].windows(2) {
+        assert!(pair[1] - pair[0] <= millis(60) + TICK, "{pair:?}");
+    }
+    assert!(guard.is_valid());
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_a_renewal_that_took_many_tries_the_next_one_is_a_third_of_the_ttl_away() {
     let world = World::new();
     world.plan(Operation::Extend, &Fault::NotSent, 40);

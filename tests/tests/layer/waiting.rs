@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::{
-    ErrorKind, Jitter, LockBackend, LockGuard, Operation, Renew, Retry, SyncGuard,
+    ErrorKind, Jitter, LockBackend, LockGuard, Operation, Renew, Retry, SyncGuard, contract::Fault,
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -52,6 +52,16 @@ async fn a_wait_ends_in_time_while_a_request_is_on_its_way() {
     error_of(world.locks().lock("k").wait(secs(4)).acquire().await, ErrorKind::AcquisitionTimeout);
     assert_at(world.clock.elapsed(), secs(4));
     assert_all_at(&world.sent(Operation::Acquire), &[secs(0), secs(3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_ends_before_the_first_answer_tells_for_how_long_a_grant_may_last() {
+    let world = World::new();
+    world.store.delay(Operation::Acquire, secs(3));
+    let lock = world.locks().lock("k").ttl(secs(90)).wait(secs(2));
+    let error = error_of(lock.acquire().await, ErrorKind::Ambiguous);
+    // With the grace of a second.
+    assert_eq!(error.free_within(), Some(secs(91)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,6 +124,15 @@ async fn a_holder_that_extends_is_asked_about_once_more_and_then_left_alone() {
     assert_eq!(sent.len(), 4, "{sent:?}");
     assert_soon_after(sent[2], secs(11));
     assert_soon_after(sent[3], secs(109));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_ends_with_an_error_that_no_repetition_cures() {
+    let world = World::new();
+    world.plan(Operation::Acquire, &Fault::Refused, 1);
+    let error = world.locks().lock("k").wait(LONG).acquire().await.unwrap_err();
+    assert!(!error.is_retryable(), "{error}");
+    assert_eq!(world.sent(Operation::Acquire).len(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -97,3 +97,28 @@ fn ring() {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        task::{Context, Waker},
+        time::{Duration, Instant},
+    };
+
+    use super::{Alarm, alarms};
+
+    #[test]
+    fn alarms_of_one_instant_are_kept_apart_and_forgotten_when_they_are_dropped() {
+        let due = Instant::now() + Duration::from_secs(3_600);
+        let set = || alarms().range((due, 0)..=(due, u64::MAX)).count();
+        let mut three = [(); 3].map(|()| Alarm::new(due));
+        for alarm in three.iter_mut().chain(&mut [Alarm::new(due)]) {
+            for _ in 0..2 {
+                assert!(alarm.poll(&Context::from_waker(Waker::noop())).is_pending());
+            }
+        }
+        assert_eq!(set(), 3);
+        drop(three);
+        assert_eq!(set(), 0);
+    }
+}

@@ -125,7 +125,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{LONGEST_TURN, NOTIFIED_PAUSE, Possession, SHORTEST_TURN};
+    use super::{LONGEST_PAUSE, LONGEST_TURN, NOTIFIED_PAUSE, Possession, SHORTEST_TURN};
     use crate::Fence;
 
     const ROUND_TRIP: Duration = Duration::from_millis(1);
@@ -171,9 +171,40 @@ mod tests {
     fn a_grant_elsewhere_makes_turns_short_again_and_begins_one() {
         let mut stage = Stage::new();
         assert!(stage.hold(1, SHORTEST_TURN));
-        assert!(!stage.hold(2, SHORTEST_TURN), "it has doubled");
-        assert!(!stage.hold(4, SHORTEST_TURN / 2));
+        assert!(!stage.hold(2, SHORTEST_TURN * 3 / 2), "it has doubled");
+        assert!(!stage.hold(4, SHORTEST_TURN / 2), "a turn began with the grant elsewhere");
         assert!(stage.hold(5, SHORTEST_TURN / 2));
+    }
+
+    #[test]
+    fn another_process_counts_as_met_until_the_longest_turn_was_followed_by_a_pause_in_vain() {
+        let mut stage = Stage::new();
+        assert!(stage.hold(1, SHORTEST_TURN));
+        assert!(!stage.possession.is_contested(), "no other was met");
+        assert!(stage.hold(3, SHORTEST_TURN));
+        assert!(stage.hold(4, SHORTEST_TURN * 2));
+        assert!(stage.hold(5, LONGEST_TURN));
+        assert!(stage.possession.is_contested());
+        stage.hold(6, SHORTEST_TURN);
+        assert!(!stage.possession.is_contested());
+        stage.possession.refused(Some(Fence::new(6).unwrap()));
+        assert!(!stage.possession.is_contested(), "it met its own grant");
+        stage.possession.refused(Some(Fence::new(7).unwrap()));
+        assert!(stage.possession.is_contested());
+    }
+
+    #[test]
+    fn a_pause_lasts_for_two_round_trips_and_the_least_up_to_a_bound() {
+        let pause_after = |round_trip, least| {
+            let mut possession = Possession::default();
+            let granted = Instant::now();
+            possession.granted(Fence::new(1).unwrap(), granted, round_trip);
+            possession.freed();
+            possession.pause(granted + SHORTEST_TURN, least).unwrap()
+        };
+        assert_eq!(pause_after(ROUND_TRIP, NOTIFIED_PAUSE), ROUND_TRIP * 2 + NOTIFIED_PAUSE);
+        assert_eq!(pause_after(LONGEST_PAUSE, NOTIFIED_PAUSE), LONGEST_PAUSE);
+        assert_eq!(pause_after(ROUND_TRIP, LONGEST_PAUSE * 2), LONGEST_PAUSE * 2);
     }
 
     #[test]

@@ -232,3 +232,122 @@ impl Line {
         Wakers { head: None, watchers: watchers.filter_map(|(_, waker)| waker.take()).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::pending,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Poll, Wake, Waker},
+    };
+
+    use tokio::runtime::{Builder, Id, Runtime};
+
+    use super::Line;
+
+    /// Counts its calls.
+    #[derive(Default)]
+    struct Calls(AtomicUsize);
+
+    impl Wake for Calls {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Calls {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+
+    fn waker() -> (Arc<Calls>, Waker) {
+        let calls = Arc::<Calls>::default();
+        (calls.clone(), Waker::from(calls))
+    }
+
+    /// Polls a place, and returns whether it has the turn.
+    fn poll(line: &mut Line, ticket: u64) -> bool {
+        line.poll_turn(ticket, Waker::noop()).map_err(|wakers| wakers.wake()).is_ok()
+    }
+
+    /// A head, and one that waits behind it.
+    fn pair() -> (Line, u64, u64) {
+        let mut line = Line::default();
+        let (head, next) = (line.ticket(), line.ticket());
+        assert!(poll(&mut line, head) && !poll(&mut line, next));
+        (line, head, next)
+    }
+
+    fn runtimes() -> [(Runtime, Id); 2] {
+        [(); 2].map(|()| {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            let id = runtime.handle().id();
+            (runtime, id)
+        })
+    }
+
+    #[test]
+    fn the_turn_is_taken_from_a_head_that_was_woken_and_not_polled_since_alone() {
+        let (mut line, head, next) = pair();
+        assert!(line.pass_over(line.polls).is_none(), "it was not woken");
+        line.head_woken().wake();
+        let polls = line.polls;
+        assert!(poll(&mut line, head));
+        assert!(line.pass_over(polls).is_none(), "it was polled since");
+        line.head_woken().wake();
+        assert!(line.pass_over(polls).is_none(), "it was polled since, and woken again");
+        assert!(line.pass_over(line.polls).is_some() && line.is_head(next));
+        assert!(!poll(&mut line, head));
+    }
+
+    #[test]
+    fn a_runtime_whose_watcher_has_ended_is_watched_again_and_the_others_still_are() {
+        let (mut line, head, next) = pair();
+        let [(_first, first), (_second, second)] = runtimes();
+        assert!(line.is_unwatched(first) && line.is_unwatched(second));
+        let (calls, waker) = waker();
+        assert!(line.poll_woken(second, &waker).is_pending());
+        assert!(line.poll_woken(first, Waker::noop()).is_pending());
+        line.unwatch(second).unwrap().wake();
+        assert_eq!(calls.count(), 1, "it is the waker of this watcher that is returned");
+        assert!(!line.is_unwatched(first));
+        assert!(line.is_unwatched(second));
+        drop((line.leave(head), line.leave(next)));
+        assert_eq!(line.poll_woken(first, Waker::noop()), Poll::Ready(None));
+        assert!(line.is_unwatched(first) && !line.is_unwatched(second));
+    }
+
+    #[test]
+    fn watchers_end_with_the_last_that_leaves_and_not_before() {
+        let (mut line, head, next) = pair();
+        let [(_first, first), _] = runtimes();
+        assert!(line.is_unwatched(first));
+        let (calls, waker) = waker();
+        assert!(line.poll_woken(first, &waker).is_pending());
+        line.leave(next).1.wake();
+        assert_eq!(calls.count(), 0);
+        assert!(line.poll_woken(first, &waker).is_pending(), "the head may be followed again");
+        line.leave(head).1.wake();
+        assert_eq!(calls.count(), 1);
+    }
+
+    #[test]
+    fn subscriptions_stay_until_the_last_has_left() {
+        let (mut line, head, next) = pair();
+        let third = line.ticket();
+        assert!(!poll(&mut line, third));
+        line.released = Some(Box::pin(pending()));
+        line.spent = Some(Box::pin(pending()));
+        for ticket in [head, third, next] {
+            assert!(line.released.is_some() && line.spent.is_some());
+            let (left, wakers) = line.leave(ticket);
+            wakers.wake();
+            let taken = left.subscriptions.iter().flatten().count();
+            assert_eq!(taken, if ticket == next { 2 } else { 0 });
+        }
+    }
+}

@@ -372,8 +372,8 @@ mod tests {
         time::Duration,
     };
 
-    use super::Queues;
-    use crate::LockKey;
+    use super::{Place, Queues, RETENTION};
+    use crate::{Fence, LockKey};
 
     const ROUNDS: u32 = 50_000;
 
@@ -405,6 +405,58 @@ mod tests {
             other.join().unwrap();
         });
         assert_eq!(left_behind, 0);
+    }
+
+    #[test]
+    fn a_runtime_takes_its_watcher_along_and_may_be_watched_again() {
+        let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (place, id) = (queues.join(&key), runtime.handle().id());
+        place.watch(runtime.handle());
+        assert!(!place.queue.line().is_unwatched(id));
+        drop(runtime);
+        assert!(place.queue.line().is_unwatched(id));
+    }
+
+    /// Notes that another process holds the key of a place.
+    fn meet_another(place: &Place) {
+        place.possession(|possession| possession.refused(Some(Fence::new(7).unwrap())));
+    }
+
+    #[test]
+    fn a_process_shares_a_key_while_more_of_its_tasks_wait_or_once_it_has_met_another_process() {
+        let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+        let (head, next) = (queues.join(&key), queues.join(&key));
+        let poll =
+            |place: &Place| place.queue.line().poll_turn(place.ticket, Waker::noop()).is_ok();
+        assert!(poll(&head) && !head.is_sharing());
+        assert!(!poll(&next) && head.is_sharing());
+        drop(next);
+        assert!(!head.is_sharing());
+        meet_another(&head);
+        assert!(head.is_sharing());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_queue_of_a_key_that_others_want_is_kept_for_its_time_and_then_forgotten() {
+        let queues = Queues::default();
+        let [key, other] = ["k", "other"].map(|text| LockKey::new(text).unwrap());
+        let come_and_go = || drop(queues.join(&other));
+        let place = queues.join(&key);
+        meet_another(&place);
+        drop(place);
+        tokio::time::advance(RETENTION - Duration::from_millis(1)).await;
+        come_and_go();
+        assert_eq!(queues.len(), 1, "its time is not over");
+        assert!(queues.join(&key).possession(|possession| possession.is_contested()));
+        tokio::time::advance(RETENTION).await;
+        let place = queues.join(&key);
+        come_and_go();
+        assert_eq!(queues.len(), 1, "it has a place");
+        drop(place);
+        tokio::time::advance(RETENTION).await;
+        come_and_go();
+        assert_eq!(queues.len(), 0);
     }
 
     /// Comes back to the queue when it is called, as the waker of an executor may that runs a task at

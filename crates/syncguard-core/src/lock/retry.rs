@@ -169,14 +169,20 @@ mod tests {
     #[test]
     fn without_jitter_delays_double_up_to_the_cap_and_end_with_the_limit() {
         let retry = Retry::default().jitter(Jitter::None).limit(7);
-        let millis: Vec<_> = retry.schedule().map(|delay| delay.as_millis()).collect();
-        assert_eq!(millis, [100, 200, 400, 800, 1_600, 2_000, 2_000]);
+        let millis =
+            |retry: Retry| retry.delays().map(|delay| delay.as_millis()).collect::<Vec<_>>();
+        assert_eq!(millis(retry.clone()), [100, 200, 400, 800, 1_600, 2_000, 2_000]);
+        let cap = Duration::from_millis(300);
+        assert_eq!(millis(retry.clone().max_delay(cap)), [100, 200, 300, 300, 300, 300, 300]);
+        let least = Duration::from_millis(10);
+        assert_eq!(millis(retry.max_delay(least)), [100; 7], "a cap is at least the first delay");
     }
 
     #[test]
     fn a_fixed_delay_stays() {
         let delay = Duration::from_millis(30);
         assert!(Retry::fixed(delay).schedule().all(|next| next == delay));
+        assert!(Retry::fixed(delay).max_delay(delay * 4).delays().all(|next| next == delay));
         assert_eq!(Retry::fixed(delay).schedule().count(), 10);
         assert_eq!(Retry::fixed(delay).unlimited().schedule().take(500).count(), 500);
     }

@@ -41,3 +41,31 @@ impl Scope {
         self.0.is_empty()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::Scope;
+
+    #[test]
+    fn any_of_its_tokens_ends_a_scope() {
+        assert!(Scope::default().is_endless());
+        for last in 0..3 {
+            let tokens = [(); 3].map(|()| CancellationToken::new());
+            let scope = tokens.iter().cloned().fold(Scope::default(), Scope::with);
+            let (mut ended, mut context) =
+                (pin!(scope.ended()), Context::from_waker(Waker::noop()));
+            assert!(ended.as_mut().poll(&mut context).is_pending());
+            tokens[last].cancel();
+            assert!(ended.as_mut().poll(&mut context).is_ready());
+            assert!(!scope.is_endless());
+        }
+    }
+}

@@ -165,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_tells_the_stores_now_by_its_expiry_and_ttl() {
+        let (clock, ttl) = (clock(), Ttl::new(Duration::from_secs(30)).unwrap());
+        assert_eq!(clock.over(Timestamp::from_unix_millis(40_000)), None);
+        clock.answered(Timestamp::from_unix_millis(40_000), ttl, at(0), at(2));
+        assert_eq!(clock.over(Timestamp::from_unix_millis(40_000)), Some(at(30_002)));
+        assert_eq!(clock.over(Timestamp::from_unix_millis(10_500)), Some(at(502)));
+    }
+
+    #[test]
     fn clocks_of_clients_and_of_several_nodes_say_nothing() {
         let ttl = Ttl::new(Duration::from_secs(30)).unwrap();
         for authority in [ClockAuthority::Client, ClockAuthority::Nodes] {

@@ -206,6 +206,49 @@ mod tests {
         assert_eq!(lease.end_by(at(1_950)), Some(End::Lost(Loss::Expired)));
     }
 
+    #[test]
+    fn a_lease_ends_at_its_deadline_or_after_its_longest_hold_whichever_is_sooner() {
+        for (max_hold, end, loss) in [(500, 500, Loss::MaxHold), (2_000, 950, Loss::Expired)] {
+            let max_hold = Some(Duration::from_millis(max_hold));
+            let mut lease = Validity::granted(at(0), ttl(1_000), max_hold);
+            assert_eq!(lease.remaining(at(0)), Ok(Duration::from_millis(end)));
+            assert_eq!(lease.end_by(at(end - 1)), None);
+            assert_eq!(lease.end_by(at(end)), Some(End::Lost(loss)));
+        }
+    }
+
+    #[test]
+    fn a_short_extend_bounds_later_ones_until_it_is_answered() {
+        let short = Duration::from_millis(400);
+        let full = Duration::from_millis(1_000);
+        let mut lease = Validity::granted(at(0), ttl(1_000), None);
+        lease.extending(at(0), ttl(400));
+        lease.extended(at(0), ttl(400), at(1));
+        assert_eq!((lease.pace(), lease.remaining(at(1))), (short, Ok(Duration::from_millis(349))));
+        lease.extending(at(10), ttl(1_000));
+        lease.extended(at(10), ttl(1_000), at(11));
+        assert_eq!((lease.pace(), lease.remaining(at(11))), (full, Ok(Duration::from_millis(949))));
+        lease.extending(at(20), ttl(400));
+        lease.extending(at(30), ttl(1_000));
+        lease.extended(at(30), ttl(1_000), at(31));
+        assert_eq!(
+            (lease.pace(), lease.remaining(at(31))),
+            (short, Ok(Duration::from_millis(349)))
+        );
+    }
+
+    #[test]
+    fn renewals_ask_for_the_last_ttl_that_was_answered_and_the_longest_asked_for_stays_known() {
+        let mut lease = Validity::granted(at(0), ttl(1_000), None);
+        assert_eq!((lease.ttl(), lease.longest()), (ttl(1_000), ttl(1_000)));
+        lease.extending(at(10), ttl(5_000));
+        assert_eq!((lease.ttl(), lease.longest()), (ttl(1_000), ttl(5_000)));
+        lease.extended(at(10), ttl(5_000), at(11));
+        lease.extending(at(20), ttl(2_000));
+        lease.extended(at(20), ttl(2_000), at(21));
+        assert_eq!((lease.ttl(), lease.longest()), (ttl(2_000), ttl(5_000)));
+    }
+
     /// What a store does with the extends it is sent: any of them may apply, in any order, at any
     /// time after it was sent, whether or not its answer comes back.
     #[derive(Clone, Debug)]
