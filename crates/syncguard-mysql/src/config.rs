@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use sqlx::mysql::MySqlConnectOptions;
-use syncguard_core::{Error, Operation, UnsafeSettings};
+use syncguard_core::{
+    Error, Operation, UnsafeSettings,
+    address::{check_parameters, unbracketed},
+};
 
 use crate::{MysqlBackend, check, error::Failure, schema, table::Table};
 
@@ -66,8 +69,9 @@ impl MysqlConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address. The
-    /// text does not repeat it, since it may hold a password.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address, or has a
+    /// parameter that the driver does not know, which is named. The text does not repeat the rest, since
+    /// it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         parse(url).map(Self::from_options).map_err(refused)
     }
@@ -205,14 +209,38 @@ impl MysqlConfig {
     }
 }
 
-/// The driver takes any scheme.
+/// The parameters that the driver knows.
+const PARAMETERS: [&str; 14] = [
+    "sslmode",
+    "ssl-mode",
+    "sslca",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "charset",
+    "collation",
+    "statement-cache-capacity",
+    "socket",
+    "timezone",
+    "time-zone",
+];
+
+/// The driver takes any scheme, drops parameters that it does not know, and leaves the brackets on a
+/// literal of IPv6.
 fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
     let rule = "the address is no mysql:// or mariadb:// address";
     let refused = || Failure::Config(rule.to_owned());
     if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
         return Err(refused());
     }
-    MySqlConnectOptions::from_str(url).map_err(|_| refused())
+    check_parameters(url, &PARAMETERS, |parameter| {
+        MySqlConnectOptions::from_str(&format!("mysql://host?{parameter}")).is_ok()
+    })?;
+    let options = MySqlConnectOptions::from_str(url).map_err(|_| refused())?;
+    let host = unbracketed(options.get_host()).to_owned();
+    Ok(options.host(&host))
 }
 
 fn refused(failure: Failure) -> Error {
@@ -238,7 +266,7 @@ impl fmt::Debug for MysqlConfig {
 mod tests {
     use syncguard_core::ErrorKind;
 
-    use super::MysqlConfig;
+    use super::{MysqlConfig, PARAMETERS, parse};
 
     #[test]
     fn what_is_no_address_is_refused_without_being_repeated() {
@@ -246,6 +274,34 @@ mod tests {
             let error = MysqlConfig::from_url(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_literal_of_ipv6_is_a_host_without_brackets() {
+        for url in ["mysql://[::1]/d", "mariadb://u@[::1]:7/d?ssl-mode=REQUIRED"] {
+            assert_eq!(parse(url).unwrap().get_host(), "::1", "{url}");
+        }
+    }
+
+    #[test]
+    fn each_parameter_of_the_driver_is_known_and_no_other() {
+        let value = |name| match name {
+            "sslmode" | "ssl-mode" => "VERIFY_IDENTITY",
+            _ => "1",
+        };
+        let query: Vec<_> = PARAMETERS.map(|name| format!("{name}={}", value(name))).into();
+        MysqlConfig::from_url(&format!("mysql://h/d?{}", query.join("&"))).unwrap();
+        for (bad, name) in [
+            ("sslmod=VERIFY_IDENTITY", "\"sslmod\"; did you mean \"sslmode\"?"),
+            ("ssl-mode=verify-full", "parameter \"ssl-mode\""),
+            ("allowPublicKeyRetrieval=secret", "\"allowPublicKeyRetrieval\""),
+        ] {
+            let error = MysqlConfig::from_url(&format!("mysql://u:secret@h/d?{bad}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(name) && !text.contains("secret"), "{text}");
+            assert!(!text.contains("verify-full"), "{text}");
         }
     }
 
