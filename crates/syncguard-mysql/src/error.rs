@@ -21,8 +21,12 @@ pub(crate) enum Failure {
     Unmarked,
     #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
     FenceLimit,
+    /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    /// A statement was carried out, and what the server says about it makes no sense.
+    #[error("the {0} in the server's answer cannot be read")]
+    UnreadableAnswer(&'static str),
     #[error("the lock table is missing or incomplete: {ADVICE_SCHEMA}")]
     NoTable,
     #[error("a connection does not keep its {0}: is there a proxy in between?")]
@@ -238,8 +242,8 @@ impl Failure {
             | Self::Unpinned(_)
             | Self::NoRuntime
             | Self::RuntimeEnded => (ErrorKind::Internal, Effect::None),
-            // A statement was carried out, and what it says makes no sense.
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)

@@ -112,7 +112,7 @@ impl Settings {
             // The isolation level has one of its two names, or both, and not every server knows
             // snapshot isolation.
             None if answer.rows.len() >= PINNED.len() - 2 => Ok(()),
-            None => Err(Failure::Unreadable("settings")),
+            None => Err(Failure::UnreadableAnswer("settings")),
             Some(row) => Err(Failure::Unpinned(name_of(row).to_owned())),
         }
     }

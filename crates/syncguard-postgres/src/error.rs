@@ -21,8 +21,12 @@ pub(crate) enum Failure {
     Abandoned,
     #[error("the fence counter stands at its limit of {}, or is no counter", Fence::LIMIT)]
     FenceLimit,
+    /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    /// A statement was carried out, and what the server says about it makes no sense.
+    #[error("the {0} in the server's answer cannot be read")]
+    UnreadableAnswer(&'static str),
     #[error("the lock tables are missing or incomplete: {ADVICE_SCHEMA}")]
     NoTables,
     #[error("no connection within {0:?}")]
@@ -185,8 +189,8 @@ impl Failure {
             Self::FenceLimit | Self::NoTables | Self::NoRuntime | Self::RuntimeEnded => {
                 (ErrorKind::Internal, Effect::None)
             }
-            // A statement was carried out, and what it says makes no sense.
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unconnected(_) | Self::Unsound => (ErrorKind::ServiceUnavailable, Effect::None),
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);

@@ -1,13 +1,16 @@
 //! What is stored, column by column.
 
 use sqlx::{AssertSqlSafe, Row, mysql::MySqlRow};
-use syncguard_core::{AcquireOutcome, ErrorKind, ExtendOutcome, ListRequest, LockBackend, Owner};
+use syncguard_core::{
+    AcquireOutcome, ErrorKind, ExtendOutcome, ListRequest, LockBackend, Owner, PageToken,
+};
 use syncguard_mysql::MysqlBackend;
 use syncguard_tests::{
     asking::{
         LONG, ask, error_of, eventually, granted, is_contended, is_locked, key, lock_of, released,
         ttl,
     },
+    heard::Heard,
     server::{Mariadb, MariadbServer, Shared},
 };
 
@@ -192,4 +195,28 @@ async fn whatever_a_key_or_an_owner_holds_it_stays_a_value() {
         let listed = table.backend.list(&ListRequest::new(text)).await.unwrap();
         assert_eq!(listed.locks.len(), 1, "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_left_out_of_a_list_and_counted() {
+    let mut table = Table::set_up().await;
+    for text in ["a", "b", "c"] {
+        granted(&table.backend, &ask(text, LONG)).await;
+    }
+    table.run("UPDATE {locks} SET lock_id = 'none' WHERE lock_key = 'a'").await;
+    table.run("UPDATE {locks} SET lock_key = X'C3' WHERE lock_key = 'c'").await;
+    let (heard, _guard) = Heard::listen("unreadable");
+    let (mut keys, mut request, mut pages) = (Vec::new(), ListRequest::new("").limit(1), 0);
+    loop {
+        let page = table.backend.list(&request).await.unwrap();
+        keys.extend(page.locks.into_iter().map(|lock| lock.key.as_str().to_owned()));
+        pages += 1;
+        request.after = page.next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((keys, pages, heard.count()), (vec!["b".to_owned()], 4, 2));
+    request.after = Some(PageToken::new("b"));
+    error_of(table.backend.list(&request).await, ErrorKind::InvalidArgument);
 }
