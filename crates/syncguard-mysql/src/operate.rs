@@ -4,6 +4,7 @@ use std::{str::from_utf8, time::Duration};
 
 use syncguard_core::{
     ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
+    pool::Priority,
 };
 
 use crate::{
@@ -61,21 +62,33 @@ fn key_behind(token: &PageToken) -> Result<Vec<u8>, Failure> {
     key.ok_or_else(|| Failure::Config("the page token is not one of this backend".to_owned()))
 }
 
-/// Ends the live grant of a key and gives its record: two round trips, or more if the key changes hands
-/// between them. What is ended is the grant that is given.
+/// Ends the live grant of a key and returns its record: two round trips, or more if the key changes hands
+/// between them. What is ended is the grant that is returned. A record that cannot be read is cleared, but for
+/// its fence, and reported as an error that says so.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
     let query = LockQuery::ByKey(key.clone());
     loop {
-        let Some(record) = lookup(store, &query).await? else {
-            return Ok(None);
+        let record = match lookup(store, &query).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(Failure::Unreadable(what)) => match clear(store, key).await? {
+                0 => continue,
+                _ => return Err(Failure::Cleared(what)),
+            },
+            Err(failure) => return Err(failure),
         };
         if release(store, record.lock_id).await? == ReleaseOutcome::Released {
             return Ok(Some(record));
         }
     }
+}
+
+async fn clear(store: &Store, key: &LockKey) -> Result<u64, Failure> {
+    let statement = Statement::write(&store.sql.force_clear).text(key.as_str()).integer(GRACE_MS);
+    Ok(store.connections.run_for(Priority::Release, statement).await?.changed)
 }
 
 /// Clears away what is left of grants that have been over for `older_than`, and gives the number of

@@ -14,6 +14,7 @@ pub(crate) struct Sql {
     pub(crate) lookup_by_key: Arc<str>,
     pub(crate) lookup_by_id: Arc<str>,
     pub(crate) list: Arc<str>,
+    pub(crate) force_clear: Arc<str>,
     pub(crate) prune: Arc<str>,
     pub(crate) schema: Arc<str>,
     pub(crate) schema_state: Arc<str>,
@@ -32,6 +33,7 @@ impl Sql {
             lookup_by_key: statement(include_str!("sql/lookup_by_key.sql")),
             lookup_by_id: statement(include_str!("sql/lookup_by_id.sql")),
             list: statement(include_str!("sql/list.sql")),
+            force_clear: statement(include_str!("sql/force_clear.sql")),
             prune: statement(include_str!("sql/prune.sql")),
             schema: statement(include_str!("sql/schema.sql")),
             schema_state: statement(include_str!("sql/schema_state.sql")),
@@ -70,14 +72,14 @@ mod tests {
     fn no_statement_has_a_gap_or_a_comment() {
         let sql = Sql::new(&Table::new("locks").unwrap());
         let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;
-        let Sql { lookup_by_id, list, prune, schema, schema_state, check, .. } = &sql;
+        let Sql { lookup_by_id, list, force_clear, prune, schema, schema_state, check, .. } = &sql;
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id] {
             assert!(text.contains("SYSDATE(3)"), "{text}");
         }
         let settings = settings();
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id]
             .into_iter()
-            .chain([harden, list, prune, schema, schema_state, check, &settings])
+            .chain([harden, list, force_clear, prune, schema, schema_state, check, &settings])
         {
             assert!(!text.contains(['{', '}']) && !text.contains("--"), "{text}");
         }

@@ -19,11 +19,17 @@ pub(crate) enum Failure {
     SharedMode,
     #[error("the id was abandoned, or holds another key")]
     Abandoned,
-    #[error("the fence counter stands at its limit of {}, or is no counter", Fence::LIMIT)]
+    #[error(
+        "the fence counter stands at its limit of {}, is not a counter, or does not fit the fence on \
+         record",
+        Fence::LIMIT
+    )]
     FenceLimit,
     /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    #[error("the record could not be read ({0}); it was cleared")]
+    Cleared(&'static str),
     /// A statement was carried out, and what the server says about it makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
@@ -190,7 +196,7 @@ impl Failure {
                 (ErrorKind::Internal, Effect::None)
             }
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unconnected(_) | Self::Unsound => (ErrorKind::ServiceUnavailable, Effect::None),
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);

@@ -50,7 +50,8 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     Ok(LockPage { locks, next })
 }
 
-/// Ends the live grant of a key and gives its record.
+/// Ends the live grant of a key and returns its record. One that cannot be read is cleared, and reported as
+/// an error that says so.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
@@ -60,7 +61,10 @@ pub(crate) async fn force_release(
         .integer(GRACE_MS)
         .text(&store.channel)
         .short(CLASS);
-    record(&store.connections.row_for(Priority::Release, statement).await?)
+    match record(&store.connections.row_for(Priority::Release, statement).await?) {
+        Err(Failure::Unreadable(what)) => Err(Failure::Cleared(what)),
+        ended => ended,
+    }
 }
 
 /// Deletes the rows of grants that have been over for `older_than`, and gives their number.

@@ -8,6 +8,7 @@ mod connections;
 mod contract;
 mod hostile;
 mod losers;
+mod mutants;
 mod network;
 mod not_applied;
 mod poison;
