@@ -254,8 +254,9 @@ impl PostgresConfig {
     ///   role may not make the tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the tables are missing or incomplete
     ///   and are not to be made.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
-    ///   is to be [refused](UnsafeSettings::Refuse).
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the tables are for later versions of
+    ///   this crate, and where the server's settings are unsafe and that is to be
+    ///   [refused](UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<PostgresBackend, Error> {
         let connecting = async {
             let mut store = self.open().await?;

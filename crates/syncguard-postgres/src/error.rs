@@ -35,6 +35,11 @@ pub(crate) enum Failure {
     UnreadableAnswer(&'static str),
     #[error("the lock tables are missing or incomplete: {ADVICE_SCHEMA}")]
     NoTables,
+    #[error(
+        "the lock tables are for clients that know version {least}; this program knows version {known}, \
+         upgrade it"
+    )]
+    NewerSchema { least: i64, known: i64 },
     #[error("no connection within {0:?}")]
     Unconnected(Duration),
     #[error(transparent)]
@@ -190,7 +195,7 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
+            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit | Self::NoTables | Self::NoRuntime | Self::RuntimeEnded => {
                 (ErrorKind::Internal, Effect::None)

@@ -15,6 +15,7 @@ mod poison;
 mod pooler;
 mod priorities;
 mod queueing;
+mod revisions;
 mod schema;
 mod server;
 mod sessions;
