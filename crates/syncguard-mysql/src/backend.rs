@@ -39,6 +39,8 @@ pub(crate) struct Store {
     pub(crate) connections: Arc<Connections>,
     pub(crate) sql: Sql,
     pub(crate) table: Table,
+    /// What is unsafe about the way to the server.
+    pub(crate) transport: Option<Finding>,
 }
 
 impl MysqlBackend {

@@ -65,7 +65,8 @@ impl MysqlConfig {
     pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
 
     /// Takes an address: `mysql://[user[:password]@]host[:port]/database[?ssl-mode=…]`, or the same with
-    /// `mariadb`.
+    /// `mariadb`. To another host, set `ssl-mode=VERIFY_IDENTITY`: by default the driver falls back to plaintext
+    /// where the server declines TLS.
     ///
     /// # Errors
     ///

@@ -17,6 +17,7 @@ mod schema;
 mod sql;
 mod statement;
 mod table;
+mod transport;
 
 pub use backend::MysqlBackend;
 pub use config::MysqlConfig;

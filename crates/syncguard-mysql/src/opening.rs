@@ -19,6 +19,7 @@ use crate::{
     sql::{Sql, settings},
     statement::Statement,
     table::Table,
+    transport,
 };
 
 /// What a connection must say of itself, in the words of MySQL 8 and of MariaDB.
@@ -53,7 +54,12 @@ impl MysqlConfig {
         pool.open_first().await?;
         let statement_timeout = self.statement_timeout;
         let connections = Connections { pool, statement_timeout, runtime };
-        Ok(Store { connections: Arc::new(connections), sql: Sql::new(&table), table })
+        Ok(Store {
+            connections: Arc::new(connections),
+            sql: Sql::new(&table),
+            table,
+            transport: transport::finding(&self.options),
+        })
     }
 
     /// How a connection is opened before anything is set for it.

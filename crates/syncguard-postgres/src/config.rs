@@ -93,6 +93,9 @@ impl PostgresConfig {
 
     /// Takes an address: `postgres://[user[:password]@]host[:port][/database][?sslmode=…]`.
     ///
+    /// To another host, set `sslmode=verify-full`: by default the driver falls back to plaintext where the
+    /// server declines TLS.
+    ///
     /// What the address leaves out comes from the environment (`PGUSER`, `PGPASSWORD` and the like) and
     /// from the password file, as PostgreSQL's own clients have it.
     ///

@@ -21,6 +21,7 @@ mod sightings;
 mod sql;
 mod statement;
 mod tables;
+mod transport;
 mod wait;
 
 pub use backend::PostgresBackend;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use sqlx::postgres::PgConnectOptions;
 use syncguard_core::{LockKey, WakeUp};
 use tokio::{
     runtime::Handle,
@@ -69,6 +70,11 @@ impl Waiters {
 
     pub(crate) fn wake_up(&self) -> WakeUp {
         if self.line.is_some() { WakeUp::Notified } else { WakeUp::None }
+    }
+
+    /// Returns how the connection is opened that listens, if one is.
+    pub(crate) fn options(&self) -> Option<&PgConnectOptions> {
+        self.line.as_ref().map(|line| &line.options)
     }
 
     async fn news(&self, key: &str) {
