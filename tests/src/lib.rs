@@ -11,6 +11,7 @@
 //! | [`heard`] | what is told through `tracing` |
 //! | [`hostile`] | keys that a store could take for something else |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
+//! | [`mod@mutants`] | records that nothing of ours has written |
 //! | [`node`] | packages for Node, for tests that run other people's clients |
 //! | [`process`] | a handle on a process that is spoken to, stopped and killed |
 //! | [`resource`] | a resource that checks fences |
@@ -27,6 +28,7 @@ pub mod heard;
 pub mod history;
 pub mod hostile;
 mod kept;
+pub mod mutants;
 pub mod node;
 pub mod process;
 pub mod proxy;

@@ -6,6 +6,7 @@ mod error;
 mod lock;
 mod value;
 
+pub mod address;
 pub mod pool;
 pub mod telemetry;
 pub mod text;

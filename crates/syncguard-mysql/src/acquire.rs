@@ -89,7 +89,12 @@ fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOut
         // An id names one grant at the most, and this one has had it.
         return Ok(own.then_some(AcquireOutcome::Contended { holder: None }));
     }
-    let grant = Grant { fence: fence(row)?, expires_at };
+    // Where it is the id's own, the id has the key.
+    let fence = fence(row).map_err(|failure| match own {
+        true => Failure::UnreadableAnswer("fence"),
+        false => failure,
+    })?;
+    let grant = Grant { fence, expires_at };
     Ok(Some(if own {
         AcquireOutcome::Granted(grant)
     } else {

@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use sqlx::mysql::MySqlConnectOptions;
-use syncguard_core::{Error, Operation, UnsafeSettings};
+use syncguard_core::{
+    Error, Operation, UnsafeSettings,
+    address::{check_parameters, unbracketed},
+};
 
 use crate::{MysqlBackend, check, error::Failure, schema, table::Table};
 
@@ -62,12 +65,14 @@ impl MysqlConfig {
     pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
 
     /// Takes an address: `mysql://[user[:password]@]host[:port]/database[?ssl-mode=…]`, or the same with
-    /// `mariadb`.
+    /// `mariadb`. To another host, set `ssl-mode=VERIFY_IDENTITY`: by default the driver falls back to plaintext
+    /// where the server declines TLS.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address. The
-    /// text does not repeat it, since it may hold a password.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address, or has a
+    /// parameter that the driver does not know, which is named. The text does not repeat the rest, since
+    /// it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         parse(url).map(Self::from_options).map_err(refused)
     }
@@ -164,8 +169,9 @@ impl MysqlConfig {
     ///   user may not make the table.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the table is missing or incomplete
     ///   and is not to be made, or a connection does not keep what is set for it.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
-    ///   is to be [refused](UnsafeSettings::Refuse).
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
+    ///   crate, and where the server's settings are unsafe and that is to be
+    ///   [refused](UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<MysqlBackend, Error> {
         let connecting = async {
             let store = self.open().await?;
@@ -181,19 +187,19 @@ impl MysqlConfig {
         connecting.await.map_err(refused)
     }
 
-    /// Connects, makes the table where it is missing, and disconnects. For those who give the service
+    /// Connects, makes the table where it is missing, records its revision, and disconnects. For those who give the service
     /// itself a user that may not.
     ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
     pub async fn setup_schema(&self) -> Result<(), Error> {
-        let making = async { schema::set_up(&self.open().await?).await };
+        let making = async { schema::upgrade(&self.open().await?).await };
         making.await.map_err(refused)
     }
 
-    /// Gives the statement that makes the table, for those who keep their own migrations. It can be run
-    /// again and again.
+    /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own migrations.
+    /// They can be run again and again.
     ///
     /// # Errors
     ///
@@ -205,14 +211,38 @@ impl MysqlConfig {
     }
 }
 
-/// The driver takes any scheme.
+/// The parameters that the driver knows.
+const PARAMETERS: [&str; 14] = [
+    "sslmode",
+    "ssl-mode",
+    "sslca",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "charset",
+    "collation",
+    "statement-cache-capacity",
+    "socket",
+    "timezone",
+    "time-zone",
+];
+
+/// The driver takes any scheme, drops parameters that it does not know, and leaves the brackets on a
+/// literal of IPv6.
 fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
     let rule = "the address is no mysql:// or mariadb:// address";
     let refused = || Failure::Config(rule.to_owned());
     if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
         return Err(refused());
     }
-    MySqlConnectOptions::from_str(url).map_err(|_| refused())
+    check_parameters(url, &PARAMETERS, |parameter| {
+        MySqlConnectOptions::from_str(&format!("mysql://host?{parameter}")).is_ok()
+    })?;
+    let options = MySqlConnectOptions::from_str(url).map_err(|_| refused())?;
+    let host = unbracketed(options.get_host()).to_owned();
+    Ok(options.host(&host))
 }
 
 fn refused(failure: Failure) -> Error {
@@ -238,7 +268,7 @@ impl fmt::Debug for MysqlConfig {
 mod tests {
     use syncguard_core::ErrorKind;
 
-    use super::MysqlConfig;
+    use super::{MysqlConfig, PARAMETERS, parse};
 
     #[test]
     fn what_is_no_address_is_refused_without_being_repeated() {
@@ -246,6 +276,34 @@ mod tests {
             let error = MysqlConfig::from_url(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_literal_of_ipv6_is_a_host_without_brackets() {
+        for url in ["mysql://[::1]/d", "mariadb://u@[::1]:7/d?ssl-mode=REQUIRED"] {
+            assert_eq!(parse(url).unwrap().get_host(), "::1", "{url}");
+        }
+    }
+
+    #[test]
+    fn each_parameter_of_the_driver_is_known_and_no_other() {
+        let value = |name| match name {
+            "sslmode" | "ssl-mode" => "VERIFY_IDENTITY",
+            _ => "1",
+        };
+        let query: Vec<_> = PARAMETERS.map(|name| format!("{name}={}", value(name))).into();
+        MysqlConfig::from_url(&format!("mysql://h/d?{}", query.join("&"))).unwrap();
+        for (bad, name) in [
+            ("sslmod=VERIFY_IDENTITY", "\"sslmod\"; did you mean \"sslmode\"?"),
+            ("ssl-mode=verify-full", "parameter \"ssl-mode\""),
+            ("allowPublicKeyRetrieval=secret", "\"allowPublicKeyRetrieval\""),
+        ] {
+            let error = MysqlConfig::from_url(&format!("mysql://u:secret@h/d?{bad}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
+            let text = format!("{error} {error:?}");
+            assert!(text.contains(name) && !text.contains("secret"), "{text}");
+            assert!(!text.contains("verify-full"), "{text}");
         }
     }
 

@@ -38,7 +38,7 @@ impl Connections {
         statement: Statement,
     ) -> Result<MySqlRow, Failure> {
         let row = self.run_for(priority, statement).await?.rows.into_iter().next();
-        row.ok_or(Failure::Unreadable("answer"))
+        row.ok_or(Failure::UnreadableAnswer("answer"))
     }
 
     /// Runs a statement, behind all that keeps or gives back a lock, and gives its answer.

@@ -21,10 +21,21 @@ pub(crate) enum Failure {
     Unmarked,
     #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
     FenceLimit,
+    /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    #[error("the record could not be read ({0}); it was cleared")]
+    Cleared(&'static str),
+    /// A statement was carried out, and what the server says about it makes no sense.
+    #[error("the {0} in the server's answer cannot be read")]
+    UnreadableAnswer(&'static str),
     #[error("the lock table is missing or incomplete: {ADVICE_SCHEMA}")]
     NoTable,
+    #[error(
+        "the lock table is for clients that know version {least}; this program knows version {known}, \
+         upgrade it"
+    )]
+    NewerSchema { least: i64, known: i64 },
     #[error("a connection does not keep its {0}: is there a proxy in between?")]
     Unpinned(String),
     #[error(transparent)]
@@ -35,6 +46,8 @@ pub(crate) enum Failure {
     RuntimeEnded,
     #[error("the server could not be connected to: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
+    #[error("the driver could not take what the server sent, and panicked")]
+    Panicked,
     #[error("no answer in time")]
     TimedOut(Effect),
     /// A task of ours ended before its statement, or its caller went away.
@@ -231,19 +244,20 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
+            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit
             | Self::NoTable
             | Self::Unpinned(_)
             | Self::NoRuntime
             | Self::RuntimeEnded => (ErrorKind::Internal, Effect::None),
-            // A statement was carried out, and what it says makes no sense.
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
             }
+            Self::Panicked => (ErrorKind::ServiceUnavailable, Effect::None),
             Self::Unmarked => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),

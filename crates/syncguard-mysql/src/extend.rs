@@ -21,7 +21,7 @@ pub(crate) async fn extend(
     if answer.changed == 0 {
         return Ok(ExtendOutcome::NotHeld(NotHeld::Unknown));
     }
-    let expires_at =
-        i64::try_from(answer.last_insert_id).map_err(|_| Failure::Unreadable("expires_at_ms"))?;
+    let expires_at = i64::try_from(answer.last_insert_id)
+        .map_err(|_| Failure::UnreadableAnswer("expires_at_ms"))?;
     Ok(ExtendOutcome::Extended { expires_at: Timestamp::from_unix_millis(expires_at) })
 }

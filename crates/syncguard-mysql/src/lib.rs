@@ -12,11 +12,13 @@ mod lookup;
 mod opening;
 mod operate;
 mod pool;
+mod prune;
 mod release;
 mod schema;
 mod sql;
 mod statement;
 mod table;
+mod transport;
 
 pub use backend::MysqlBackend;
 pub use config::MysqlConfig;

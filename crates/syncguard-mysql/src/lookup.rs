@@ -68,5 +68,5 @@ pub(crate) fn value<'r, T>(row: &'r MySqlRow, column: &'static str) -> Result<T,
 where
     T: Decode<'r, MySql> + Type<MySql>,
 {
-    row.try_get(column).map_err(|_| Failure::Unreadable(column))
+    row.try_get(column).map_err(|_| Failure::UnreadableAnswer(column))
 }

@@ -16,9 +16,11 @@ use crate::{
     error::Failure,
     lookup::text,
     pool::Server,
+    prune::Pruning,
     sql::{Sql, settings},
     statement::Statement,
     table::Table,
+    transport,
 };
 
 /// What a connection must say of itself, in the words of MySQL 8 and of MariaDB.
@@ -53,7 +55,13 @@ impl MysqlConfig {
         pool.open_first().await?;
         let statement_timeout = self.statement_timeout;
         let connections = Connections { pool, statement_timeout, runtime };
-        Ok(Store { connections: Arc::new(connections), sql: Sql::new(&table), table })
+        Ok(Store {
+            connections: Arc::new(connections),
+            sql: Sql::new(&table),
+            table,
+            pruning: Pruning::default(),
+            transport: transport::finding(&self.options),
+        })
     }
 
     /// How a connection is opened before anything is set for it.
@@ -90,6 +98,7 @@ impl MysqlConfig {
 }
 
 /// What is set for each connection.
+#[derive(Clone)]
 pub(crate) struct Settings {
     sql: Arc<str>,
     lock_timeout: i64,
@@ -112,7 +121,7 @@ impl Settings {
             // The isolation level has one of its two names, or both, and not every server knows
             // snapshot isolation.
             None if answer.rows.len() >= PINNED.len() - 2 => Ok(()),
-            None => Err(Failure::Unreadable("settings")),
+            None => Err(Failure::UnreadableAnswer("settings")),
             Some(row) => Err(Failure::Unpinned(name_of(row).to_owned())),
         }
     }

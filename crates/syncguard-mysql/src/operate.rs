@@ -1,58 +1,94 @@
 //! What operators do.
 
-use std::time::Duration;
+use std::{str::from_utf8, time::Duration};
 
 use syncguard_core::{
     ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
+    pool::Priority,
 };
 
 use crate::{
     backend::Store,
     error::Failure,
-    lookup::{GRACE_MS, lookup, record},
+    lookup::{GRACE_MS, bytes, lookup, record},
     release::release,
-    statement::Statement,
+    statement::{Statement, digits},
 };
 
-/// How long the mark of an abandoned id is kept at the least.
+/// How long the mark of an abandoned id is kept at least.
 ///
 /// It must outlast an acquire that is still on its way. Linux delivers what it still has of a lost
 /// connection, or gives it up, 15 to 30 minutes after the first loss (`tcp_retries2`).
-const MARK: Duration = Duration::from_secs(60 * 60);
+pub(crate) const MARK: Duration = Duration::from_secs(60 * 60);
 
 /// How many rows of a kind are pruned in one go, so that no statement takes long.
 const BATCH: i64 = 1_000;
 
-/// Gives the live locks whose keys begin with a prefix, in the order of their keys.
+/// Returns the live locks whose keys begin with a prefix, in the order of their keys. Records that cannot be
+/// read are left out, and their number is logged.
+///
+/// The mark of a page is a key in hexadecimal digits, because one that cannot be read need not be text.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let limit = request.limit.max(1);
+    let after = request.after.as_ref().map_or(Ok(Vec::new()), key_behind)?;
     let statement = Statement::read(&store.sql.list)
         .integer(GRACE_MS)
         .text(&request.prefix)
-        .text(request.after.as_ref().map_or("", PageToken::as_str))
+        .bytes(&after)
         .integer(i64::try_from(limit).unwrap_or(i64::MAX));
     let rows = store.connections.run(statement).await?.rows;
-    let locks = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
-    let last = locks.last().filter(|_| locks.len() >= limit);
-    let next = last.map(|lock| PageToken::new(lock.key.as_str()));
+    let (mut locks, mut unreadable) = (Vec::with_capacity(rows.len()), 0_usize);
+    for row in &rows {
+        match record(row) {
+            Ok(record) => locks.push(record),
+            Err(Failure::Unreadable(_)) => unreadable += 1,
+            Err(failure) => return Err(failure),
+        }
+    }
+    if unreadable > 0 {
+        tracing::warn!(unreadable, "records that cannot be read are left out of a list of locks");
+    }
+    let last = rows.last().filter(|_| rows.len() >= limit);
+    let next = last.and_then(|row| bytes(row, "lock_key")).map(|key| PageToken::new(digits(key)));
     Ok(LockPage { locks, next })
 }
 
-/// Ends the live grant of a key and gives its record: two round trips, or more if the key changes hands
-/// between them. What is ended is the grant that is given.
+fn key_behind(token: &PageToken) -> Result<Vec<u8>, Failure> {
+    let byte = |pair: &[u8]| match from_utf8(pair) {
+        Ok(pair) if pair.len() == 2 => u8::from_str_radix(pair, 16).ok(),
+        _ => None,
+    };
+    let key = token.as_str().as_bytes().chunks(2).map(byte).collect::<Option<_>>();
+    key.ok_or_else(|| Failure::Config("the page token is not one of this backend".to_owned()))
+}
+
+/// Ends the live grant of a key and returns its record: two round trips, or more if the key changes hands
+/// between them. What is ended is the grant that is returned. A record that cannot be read is cleared, but for
+/// its fence, and reported as an error that says so.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
     let query = LockQuery::ByKey(key.clone());
     loop {
-        let Some(record) = lookup(store, &query).await? else {
-            return Ok(None);
+        let record = match lookup(store, &query).await {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(Failure::Unreadable(what)) => match clear(store, key).await? {
+                0 => continue,
+                _ => return Err(Failure::Cleared(what)),
+            },
+            Err(failure) => return Err(failure),
         };
         if release(store, record.lock_id).await? == ReleaseOutcome::Released {
             return Ok(Some(record));
         }
     }
+}
+
+async fn clear(store: &Store, key: &LockKey) -> Result<u64, Failure> {
+    let statement = Statement::write(&store.sql.force_clear).text(key.as_str()).integer(GRACE_MS);
+    Ok(store.connections.run_for(Priority::Release, statement).await?.changed)
 }
 
 /// Clears away what is left of grants that have been over for `older_than`, and gives the number of

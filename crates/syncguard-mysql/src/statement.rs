@@ -57,14 +57,7 @@ impl Statement {
 
     /// Gives the next parameter a string of bytes.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
-        let mut literal = String::with_capacity(2 * bytes.len() + 3);
-        literal.push_str("X'");
-        for byte in bytes {
-            // Writing to a string does not fail.
-            let _ = write!(literal, "{byte:02X}");
-        }
-        literal.push('\'');
-        self.value(literal)
+        self.value(format!("X'{}'", digits(bytes)))
     }
 
     /// Gives the next parameter an integer.
@@ -125,6 +118,16 @@ impl Statement {
         }
         whole
     }
+}
+
+/// Writes bytes in hexadecimal digits.
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    let mut digits = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing to a string does not fail.
+        let _ = write!(digits, "{byte:02X}");
+    }
+    digits
 }
 
 #[cfg(test)]

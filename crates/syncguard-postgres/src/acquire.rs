@@ -115,7 +115,8 @@ fn refusal(failure: Failure) -> Failure {
     match failure.state() {
         // The other two unique indexes are met with ON CONFLICT, so it is that of the ids.
         Some(UNIQUE_VIOLATION) => Failure::Abandoned,
-        // Of what is written, the counter alone can be NULL: it is, instead of passing its limit.
+        // Of what is written, the counter alone can be NULL: it is, instead of passing its limit or
+        // falling behind.
         Some(NOT_NULL_VIOLATION) => Failure::FenceLimit,
         _ => failure,
     }
@@ -126,7 +127,8 @@ fn decided(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcom
     if let Some(outcome) = standing(row, request)? {
         return Ok(Some(outcome));
     }
-    let Some(fence) = fence(row, "granted_fence")? else {
+    let granted = fence(row, "granted_fence");
+    let Some(fence) = granted.map_err(|_| Failure::UnreadableAnswer("fence"))? else {
         return Ok(None);
     };
     let grant = Grant { fence, expires_at: timestamp(row, "granted_expires_at_ms")? };
@@ -138,10 +140,16 @@ fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutco
     let Some(lock_id) = text(row, "lock_id") else {
         return Ok(None);
     };
-    let fence = fence(row, "fence")?.ok_or(Failure::Unreadable("fence"))?;
+    let is_own = lock_id == request.lock_id.as_str();
+    let fence = match fence(row, "fence") {
+        Ok(Some(fence)) => fence,
+        // The id has the key, or had it.
+        _ if is_own => return Err(Failure::UnreadableAnswer("fence")),
+        _ => return Err(Failure::Unreadable("fence")),
+    };
     let grant = Grant { fence, expires_at: timestamp(row, "expires_at_ms")? };
     let now = timestamp(row, "now_ms")?;
-    let holder = if lock_id != request.lock_id.as_str() {
+    let holder = if !is_own {
         let holder = Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE);
         Some(if value(row, "notifies")? { holder } else { holder.silent() })
     } else if grant.expires_at.is_live(now, Capabilities::GRACE) {

@@ -14,7 +14,9 @@ use crate::{
     error::Failure,
     extend,
     extend::Extends,
-    lookup, operate, release, schema,
+    lookup, operate,
+    prune::Pruning,
+    release, schema,
     sightings::Sightings,
     sql::{Columns, Sql, Surroundings},
     tables::Tables,
@@ -56,6 +58,7 @@ pub(crate) struct Store {
     pub(crate) schema: schema::Texts,
     pub(crate) waiters: Waiters,
     pub(crate) sightings: Sightings,
+    pub(crate) pruning: Pruning,
 }
 
 impl Store {
@@ -80,8 +83,8 @@ impl PostgresBackend {
         Self(Arc::new(store))
     }
 
-    /// Creates what is missing of the tables, and adds the columns that the tables of a TypeScript client
-    /// lack. Any number of clients may do so at once, and any number of times.
+    /// Creates what is missing of the tables, adds the columns that the tables of a TypeScript client
+    /// lack, and records the revision. Any number of clients may do so at once, and any number of times.
     ///
     /// [`PostgresConfig::connect`] creates missing tables by itself, but never changes one that exists.
     /// Columns that are added are used by backends that connect afterwards. Adding them fails one acquire
@@ -93,6 +96,8 @@ impl PostgresBackend {
     /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the role may not make tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there are tables of these names that
     ///   are not as they should be.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the tables are for later versions of
+    ///   this crate.
     /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
     ///   be reached, and where a table that has to be changed is in use for longer than a second, or the
     ///   lock timeout if that is shorter. The step never waits longer, because everyone who comes to use
@@ -109,7 +114,8 @@ impl PostgresBackend {
     /// gives the number of rows. What abandoned ids leave is kept for an hour in any case; fence
     /// counters are kept for ever.
     ///
-    /// Only space is at stake: a row that is over is taken over by the next grant of its key.
+    /// Only space is at stake: a row that is over is taken over by the next grant of its key. Every 64th
+    /// release of a backend deletes a few such rows by itself, once they have been over for an hour.
     ///
     /// # Errors
     ///

@@ -5,6 +5,7 @@ use syncguard_core::Finding;
 
 use crate::{
     backend::Store, error::Failure, lookup::value, schema, sql::Columns, statement::Statement,
+    transport,
 };
 
 /// The first version that this crate is made for, as PostgreSQL writes it: 12.
@@ -21,6 +22,13 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let row = store.connections.plain_row(Statement::read(&store.sql.check)).await?;
     let server = Server::read(&row)?;
     let mut findings = server.findings();
+    let to_listen = store.waiters.options().and_then(transport::finding);
+    let ways = [transport::finding(&store.connections.plain), to_listen];
+    for way in ways.into_iter().flatten() {
+        if findings.last() != Some(&way) {
+            findings.push(way);
+        }
+    }
     // A server that is too old may not even take the statement.
     let state = schema::State::read(store).await?;
     if !state.usable {

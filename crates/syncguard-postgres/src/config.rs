@@ -3,7 +3,10 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use sqlx::{PgPool, postgres::PgConnectOptions};
-use syncguard_core::{Error, Operation, UnsafeSettings};
+use syncguard_core::{
+    Error, Operation, UnsafeSettings,
+    address::{check_parameters, unbracketed},
+};
 
 use crate::{PostgresBackend, check, error::Failure, schema, tables::Tables};
 
@@ -90,13 +93,17 @@ impl PostgresConfig {
 
     /// Takes an address: `postgres://[user[:password]@]host[:port][/database][?sslmode=…]`.
     ///
+    /// To another host, set `sslmode=verify-full`: by default the driver falls back to plaintext where the
+    /// server declines TLS.
+    ///
     /// What the address leaves out comes from the environment (`PGUSER`, `PGPASSWORD` and the like) and
     /// from the password file, as PostgreSQL's own clients have it.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address. The
-    /// text does not repeat it, since it may hold a password.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address, or has a
+    /// parameter that the driver does not know, which is named. The text does not repeat the rest, since
+    /// it may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         parse(url).map(Self::from_options).map_err(refused)
     }
@@ -250,8 +257,9 @@ impl PostgresConfig {
     ///   role may not make the tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the tables are missing or incomplete
     ///   and are not to be made.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
-    ///   is to be [refused](UnsafeSettings::Refuse).
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the tables are for later versions of
+    ///   this crate, and where the server's settings are unsafe and that is to be
+    ///   [refused](UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<PostgresBackend, Error> {
         let connecting = async {
             let mut store = self.open().await?;
@@ -296,14 +304,50 @@ impl PostgresConfig {
     }
 }
 
-/// The driver takes any scheme.
+/// The parameters that the driver knows.
+const PARAMETERS: [&str; 19] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+    "options[]",
+];
+
+/// The driver takes any scheme, logs parameters that it does not know with their values, and leaves the
+/// brackets on a literal of IPv6.
 fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
     let rule = "the address is no postgres:// or postgresql:// address";
     let refused = || Failure::Config(rule.to_owned());
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
         return Err(refused());
     }
-    PgConnectOptions::from_str(url).map_err(|_| refused())
+    check_parameters(url, &PARAMETERS, |parameter| {
+        PgConnectOptions::from_str(&format!("postgres://host?{parameter}")).is_ok()
+    })?;
+    let read = |url: &str| PgConnectOptions::from_str(url).map_err(|_| refused());
+    let options = read(url)?;
+    match unbracketed(options.get_host()) {
+        host if host == options.get_host() => Ok(options),
+        // The password file is looked up by the host, while the address is read.
+        host => {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            read(&format!("{url}{separator}host={host}"))
+        }
+    }
 }
 
 fn refused(failure: Failure) -> Error {
@@ -331,7 +375,7 @@ impl fmt::Debug for PostgresConfig {
 mod tests {
     use syncguard_core::ErrorKind;
 
-    use super::PostgresConfig;
+    use super::{PARAMETERS, PostgresConfig, parse};
 
     #[test]
     fn what_is_no_address_is_refused_without_being_repeated() {
@@ -339,6 +383,42 @@ mod tests {
             let error = PostgresConfig::from_url(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_literal_of_ipv6_is_a_host_without_brackets() {
+        for url in ["postgres://[::1]", "postgres://u@[::1]:7/d?sslmode=require"] {
+            assert_eq!(parse(url).unwrap().get_host(), "::1", "{url}");
+        }
+        assert_eq!(parse("postgres://[::1]/d?host=other").unwrap().get_host(), "other");
+        assert_eq!(parse("postgres://u@[::1]:7/d").unwrap().get_port(), 7);
+    }
+
+    #[test]
+    fn each_parameter_of_the_driver_is_known_and_no_other() {
+        let value = |name| match name {
+            "sslmode" | "ssl-mode" => "verify-full",
+            "hostaddr" => "::1",
+            _ => "1",
+        };
+        let query: Vec<_> = PARAMETERS.map(|name| format!("{name}={}", value(name))).into();
+        let config = PostgresConfig::from_url(&format!("postgres://h?{}", query.join("&")));
+        config.unwrap().listen_url("postgres://h?sslmode=require").unwrap();
+        for (bad, name) in [
+            ("sslmod=verify-full", "\"sslmod\"; did you mean \"sslmode\"?"),
+            ("sslmode=verify_full", "parameter \"sslmode\""),
+            ("target_session_attrs=secret", "\"target_session_attrs\""),
+        ] {
+            let url = format!("postgres://u:secret@h/d?{bad}");
+            let config = PostgresConfig::from_url("postgres://h").unwrap();
+            for refused in [PostgresConfig::from_url(&url), config.listen_url(&url)] {
+                let error = refused.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{bad}");
+                let text = format!("{error} {error:?}");
+                assert!(text.contains(name) && !text.contains("secret"), "{text}");
+                assert!(!text.contains("verify_full"), "{text}");
+            }
         }
     }
 

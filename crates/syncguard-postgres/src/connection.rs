@@ -68,7 +68,7 @@ impl Connections {
         statement: Statement,
     ) -> Result<PgRow, Failure> {
         let row = self.run(priority, statement).await?.into_iter().next();
-        row.ok_or(Failure::Unreadable("answer"))
+        row.ok_or(Failure::UnreadableAnswer("answer"))
     }
 
     /// Runs a statement, behind all that keeps or gives back a lock, and gives its rows.
@@ -243,7 +243,7 @@ impl Connections {
             let rows = answer.map_err(|source| Failure::driver(source, statement.effect()))?;
             // It is closed in any case.
             let _ = timeout(ON_THE_WAY, connection.close()).await;
-            rows.into_iter().next().ok_or(Failure::Unreadable("answer"))
+            rows.into_iter().next().ok_or(Failure::UnreadableAnswer("answer"))
         };
         self.apart(asking).await
     }

@@ -19,12 +19,27 @@ pub(crate) enum Failure {
     SharedMode,
     #[error("the id was abandoned, or holds another key")]
     Abandoned,
-    #[error("the fence counter stands at its limit of {}, or is no counter", Fence::LIMIT)]
+    #[error(
+        "the fence counter stands at its limit of {}, is not a counter, or does not fit the fence on \
+         record",
+        Fence::LIMIT
+    )]
     FenceLimit,
+    /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    #[error("the record could not be read ({0}); it was cleared")]
+    Cleared(&'static str),
+    /// A statement was carried out, and what the server says about it makes no sense.
+    #[error("the {0} in the server's answer cannot be read")]
+    UnreadableAnswer(&'static str),
     #[error("the lock tables are missing or incomplete: {ADVICE_SCHEMA}")]
     NoTables,
+    #[error(
+        "the lock tables are for clients that know version {least}; this program knows version {known}, \
+         upgrade it"
+    )]
+    NewerSchema { least: i64, known: i64 },
     #[error("no connection within {0:?}")]
     Unconnected(Duration),
     #[error(transparent)]
@@ -37,6 +52,8 @@ pub(crate) enum Failure {
     Connecting(#[source] sqlx::Error),
     #[error("every connection was inside a transaction that nobody ended")]
     Unsound,
+    #[error("the driver could not take what the server sent, and panicked")]
+    Panicked,
     #[error("no answer in time")]
     TimedOut(Effect),
     /// A task of ours ended before its statement, or its caller went away.
@@ -180,14 +197,16 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
+            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit | Self::NoTables | Self::NoRuntime | Self::RuntimeEnded => {
                 (ErrorKind::Internal, Effect::None)
             }
-            // A statement was carried out, and what it says makes no sense.
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::Unknown),
-            Self::Unconnected(_) | Self::Unsound => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
+            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Unconnected(_) | Self::Unsound | Self::Panicked => {
+                (ErrorKind::ServiceUnavailable, Effect::None)
+            }
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)

@@ -82,7 +82,7 @@ impl SendBatch for Sender {
             .integer(extend.ttl.as_millis())
             .integer(GRACE_MS);
         let rows = self.connections.run_leased(leased, Priority::Extend, statement).await?;
-        let row = rows.first().ok_or(Failure::Unreadable("answer"))?;
+        let row = rows.first().ok_or(Failure::UnreadableAnswer("answer"))?;
         value(row, "expires_at_ms").map(outcome)
     }
 
@@ -110,7 +110,7 @@ impl SendBatch for Sender {
             if !*is_first {
                 return Ok(None);
             }
-            let row = rows.next().ok_or(Failure::Unreadable("answer"))?;
+            let row = rows.next().ok_or(Failure::UnreadableAnswer("answer"))?;
             let is_busy: bool = value(row, "busy")?;
             let expires_at = value(row, "expires_at_ms")?;
             Ok((!is_busy).then(|| outcome(expires_at)))

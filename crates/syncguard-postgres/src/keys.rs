@@ -39,12 +39,13 @@ impl StoredKey {
     }
 }
 
-/// Reads the key of a user from what is stored of it.
+/// Reads the key of a user from what is stored of it. It must be the one that is stored under this key.
 pub(crate) fn user_key(key: &str, user_key: &str) -> Option<LockKey> {
-    if key == user_key {
-        return LockKey::new(user_key).ok();
-    }
-    LockKey::new(&unescaped(user_key)).ok()
+    let read = match key == user_key {
+        true => LockKey::new(user_key),
+        false => LockKey::new(&unescaped(user_key)),
+    };
+    read.ok().filter(|read| StoredKey::of(read).is_ok_and(|stored| stored.key == key))
 }
 
 /// Names the mark of an abandoned id: too long to be the key of any user.

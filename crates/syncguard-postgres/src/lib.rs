@@ -14,12 +14,14 @@ mod lookup;
 mod opening;
 mod operate;
 mod pool;
+mod prune;
 mod release;
 mod schema;
 mod sightings;
 mod sql;
 mod statement;
 mod tables;
+mod transport;
 mod wait;
 
 pub use backend::PostgresBackend;

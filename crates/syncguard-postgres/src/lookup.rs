@@ -73,5 +73,5 @@ pub(crate) fn value<'r, T>(row: &'r PgRow, column: &'static str) -> Result<T, Fa
 where
     T: Decode<'r, Postgres> + Type<Postgres>,
 {
-    row.try_get(column).map_err(|_| Failure::Unreadable(column))
+    row.try_get(column).map_err(|_| Failure::UnreadableAnswer(column))
 }

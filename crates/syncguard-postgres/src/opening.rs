@@ -15,6 +15,7 @@ use crate::{
     extend,
     listener::Line,
     pool::{Server, Source, Turns},
+    prune::Pruning,
     schema::Texts,
     sightings::Sightings,
     sql::{Columns, Company, Preamble, Sql, Surroundings},
@@ -79,6 +80,7 @@ impl PostgresConfig {
             tables,
             waiters: Waiters::new(line, runtime),
             sightings: Sightings::default(),
+            pruning: Pruning::default(),
         })
     }
 

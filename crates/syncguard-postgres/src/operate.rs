@@ -13,16 +13,17 @@ use crate::{
     wait::CLASS,
 };
 
-/// How long the mark of an abandoned id is kept at the least.
+/// How long the mark of an abandoned id is kept at least.
 ///
 /// It must outlast an acquire that is still on its way. Linux delivers what it still has of a lost
 /// connection, or gives it up, 15 to 30 minutes after the first loss (`tcp_retries2`).
-const MARK: Duration = Duration::from_secs(60 * 60);
+pub(crate) const MARK: Duration = Duration::from_secs(60 * 60);
 
 /// How many rows are deleted in one go, so that no statement takes long.
 const BATCH: i64 = 1_000;
 
-/// Gives the live locks whose keys begin with a prefix, in the order of their keys as stored.
+/// Returns the live locks whose keys begin with a prefix, in the order of their keys as stored. Records
+/// that cannot be read are left out, and their number is logged.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let limit = request.limit.max(1);
     let prefix = Some(request.prefix.as_str()).filter(|prefix| !prefix.contains('\0'));
@@ -35,11 +36,22 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     let rows = store.connections.rows(statement).await?;
     let last = rows.last().filter(|_| rows.len() >= limit).and_then(|row| text(row, "key"));
     let next = last.map(PageToken::new);
-    let records = rows.iter().filter_map(|row| record(row).transpose());
-    Ok(LockPage { locks: records.collect::<Result<_, _>>()?, next })
+    let (mut locks, mut unreadable) = (Vec::with_capacity(rows.len()), 0_usize);
+    for row in &rows {
+        match record(row) {
+            Ok(record) => locks.extend(record),
+            Err(Failure::Unreadable(_)) => unreadable += 1,
+            Err(failure) => return Err(failure),
+        }
+    }
+    if unreadable > 0 {
+        tracing::warn!(unreadable, "records that cannot be read are left out of a list of locks");
+    }
+    Ok(LockPage { locks, next })
 }
 
-/// Ends the live grant of a key and gives its record.
+/// Ends the live grant of a key and returns its record. One that cannot be read is cleared, and reported as
+/// an error that says so.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
@@ -49,7 +61,10 @@ pub(crate) async fn force_release(
         .integer(GRACE_MS)
         .text(&store.channel)
         .short(CLASS);
-    record(&store.connections.row_for(Priority::Release, statement).await?)
+    match record(&store.connections.row_for(Priority::Release, statement).await?) {
+        Err(Failure::Unreadable(what)) => Err(Failure::Cleared(what)),
+        ended => ended,
+    }
 }
 
 /// Deletes the rows of grants that have been over for `older_than`, and gives their number.

@@ -7,6 +7,7 @@ use crate::{
     error::{Failure, UNIQUE_VIOLATION},
     keys::{StoredKey, mark},
     lookup::{GRACE_MS, value},
+    prune::prune,
     statement::Statement,
     wait::CLASS,
 };
@@ -31,7 +32,10 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
         store.sightings.forget(&stored.key);
     }
     Ok(match value(&row, "released")? {
-        true => ReleaseOutcome::Released,
+        true => {
+            prune(store, lock.lock_id);
+            ReleaseOutcome::Released
+        }
         false => ReleaseOutcome::NotHeld(NotHeld::Unknown),
     })
 }
@@ -77,7 +81,10 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Re
     for _ in 1..ROUNDS {
         match store.connections.row_for(Priority::Release, statement()).await {
             Err(failure) if failure.state() == Some(UNIQUE_VIOLATION) => {}
-            done => return done.map(drop),
+            done => {
+                prune(store, lock_id);
+                return done.map(drop);
+            }
         }
     }
     store.connections.row_for(Priority::Release, statement()).await.map(drop)

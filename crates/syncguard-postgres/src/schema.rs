@@ -7,6 +7,14 @@ use crate::{
     tables::Tables,
 };
 
+/// The revision of the tables that the schema step makes, and the greatest that this program knows. Those of a
+/// TypeScript client are of revision 1; revision 2 has the columns of the owner, and a row that says so.
+///
+/// A change that earlier clients can live with raises the revision alone, and gets a step in
+/// [`Texts::wanting`]. One that they cannot live with also raises the least revision that the row demands of
+/// clients.
+const REVISION: i64 = 2;
+
 /// How often to create the tables while other clients create them too.
 const MAX_ATTEMPTS: usize = 5;
 
@@ -23,6 +31,7 @@ pub(crate) struct Texts {
     locks: String,
     counters: String,
     columns: String,
+    revision: String,
 }
 
 impl Texts {
@@ -46,25 +55,27 @@ impl Texts {
             locks: fill(include_str!("sql/schema_locks.sql")),
             counters: fill(include_str!("sql/schema_counters.sql")),
             columns: fill(include_str!("sql/schema_columns.sql")),
+            revision: fill(include_str!("sql/schema_revision.sql")),
         }
     }
 
     /// Returns the text that creates what is missing and adds the columns that are missing. It can be
     /// run any number of times.
     pub(crate) fn everything(&self) -> String {
-        let Self { begin, locks, counters, columns } = self;
-        format!("{begin}\n{locks}\n{columns}\n{counters}")
+        let Self { begin, locks, counters, columns, revision } = self;
+        format!("{begin}\n{locks}\n{columns}\n{counters}\n{revision}")
             .replace("{if_not_exists}", "IF NOT EXISTS")
     }
 
     /// Returns the text that creates and adds what is missing, and leaves the rest alone.
     fn wanting(&self, state: State) -> String {
-        let Self { begin, locks, counters, columns } = self;
+        let Self { begin, locks, counters, columns, revision } = self;
         let pick = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
         let locks = pick(!state.locks || !state.usable, locks);
         let columns = pick(state.locks && !state.labelled, columns);
         let counters = pick(!state.counters || !state.usable, counters);
-        format!("{begin}\n{columns}\n{locks}\n{counters}")
+        let revision = pick(!state.is_current(), revision);
+        format!("{begin}\n{columns}\n{locks}\n{counters}\n{revision}")
             .replace("{if_not_exists}", "IF NOT EXISTS")
     }
 
@@ -72,9 +83,10 @@ impl Texts {
     /// that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
     /// waits for the writers of its table.
     fn missing(&self, state: State) -> String {
-        let locks = if state.locks { "" } else { &self.locks };
+        let (locks, revision) =
+            if state.locks { ("", "") } else { (self.locks.as_str(), self.revision.as_str()) };
         let counters = if state.counters { "" } else { &self.counters };
-        format!("{}\n{locks}\n{counters}", self.begin).replace("{if_not_exists}", "")
+        format!("{}\n{locks}\n{counters}\n{revision}", self.begin).replace("{if_not_exists}", "")
     }
 }
 
@@ -87,20 +99,33 @@ pub(crate) struct State {
     pub(crate) usable: bool,
     /// Whether they have the columns that the TypeScript client does not create.
     pub(crate) labelled: bool,
+    /// The revision that is recorded, if one is.
+    revision: Option<i64>,
 }
 
 impl State {
+    /// Reads the state, and refuses tables that this program cannot use.
     pub(crate) async fn read(store: &Store) -> Result<Self, Failure> {
         let statement = Statement::read(&store.sql.schema_state)
             .text(&store.tables.quoted_locks())
-            .text(&store.tables.quoted_counters());
+            .text(&store.tables.quoted_counters())
+            .text(&store.tables.quoted_schema());
         let row = store.connections.row(statement).await?;
         Ok(Self {
             locks: value(&row, "locks")?,
             counters: value(&row, "counters")?,
             usable: value(&row, "usable")?,
             labelled: value(&row, "labelled")?,
+            revision: match value(&row, "versioned")? {
+                true => Some(revision(store).await?),
+                false => None,
+            },
         })
+    }
+
+    /// Returns whether the tables say that they are of this program's revision, or of a later one.
+    fn is_current(self) -> bool {
+        self.revision >= Some(REVISION)
     }
 
     /// Fails where the backend cannot keep locks in the tables.
@@ -110,6 +135,20 @@ impl State {
             Self { labelled: true, .. } => Ok(Columns::All),
             Self { labelled: false, .. } => Ok(Columns::TypeScripts),
         }
+    }
+}
+
+/// Reads the revision of the tables, and refuses those that this program cannot use.
+async fn revision(store: &Store) -> Result<i64, Failure> {
+    let row = store.connections.row(Statement::read(&store.sql.revision)).await?;
+    let (least, revision): (Option<i64>, Option<i64>) =
+        (value(&row, "version")?, value(&row, "revision")?);
+    match (least, revision) {
+        (Some(least), _) if least > REVISION => {
+            Err(Failure::NewerSchema { least, known: REVISION })
+        }
+        (Some(least), Some(revision)) if least >= 1 && revision >= least => Ok(revision),
+        _ => Err(Failure::Unreadable("version of the lock tables")),
     }
 }
 
@@ -125,7 +164,7 @@ pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
     verify(store).await
 }
 
-/// Creates what is missing of the tables, and adds the columns that are missing.
+/// Creates what is missing of the tables, adds the columns that are missing, and records the revision.
 ///
 /// It looks first: even where there is nothing to add, the statement that adds columns waits for
 /// everyone who uses the table. Afterwards it looks again, through a connection of the pool: what was
@@ -133,7 +172,7 @@ pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     for _ in 0..MAX_ATTEMPTS {
         let state = State::read(store).await?;
-        if state.usable && state.labelled {
+        if state.usable && state.labelled && state.is_current() {
             return Ok(());
         }
         run(store, store.schema.wanting(state)).await?;

@@ -63,6 +63,8 @@ pub(crate) struct Sql {
     pub(crate) list: SqlStr,
     pub(crate) force_release: SqlStr,
     pub(crate) prune: SqlStr,
+    pub(crate) prune_some: SqlStr,
+    pub(crate) revision: SqlStr,
     pub(crate) schema_state: SqlStr,
     /// Without a preamble: it reads the settings that others get.
     pub(crate) check: SqlStr,
@@ -99,6 +101,8 @@ impl Sql {
             list: statement(include_str!("sql/list.sql")),
             force_release: statement(include_str!("sql/force_release.sql")),
             prune: statement(include_str!("sql/prune.sql")),
+            prune_some: statement(include_str!("sql/prune_some.sql")),
+            revision: statement(include_str!("sql/revision.sql")),
             schema_state: statement(include_str!("sql/schema_state.sql")),
             check: sent(plain(include_str!("sql/check.sql"))),
             columns,
@@ -183,6 +187,8 @@ mod tests {
                     &sql.abandon,
                     &sql.list,
                     &sql.prune,
+                    &sql.prune_some,
+                    &sql.revision,
                     &sql.check,
                 ] {
                     assert!(!text.as_str().contains(['{', '}']), "{}", text.as_str());

@@ -34,6 +34,10 @@ impl Tables {
         if locks == counters {
             return Err(Failure::Config("the two tables need different names".to_owned()));
         }
+        if counters.strip_prefix(locks) == Some("_schema") {
+            let rule = "the table of counters has the name of the one that says the revision";
+            return Err(Failure::Config(rule.to_owned()));
+        }
         Ok(Self { locks: locks.to_owned(), counters: counters.to_owned() })
     }
 
@@ -42,6 +46,7 @@ impl Tables {
         let index = |kind: &str| quoted(&format!("idx_{}_{kind}", self.locks));
         text.replace("{locks}", &self.quoted_locks())
             .replace("{counters}", &self.quoted_counters())
+            .replace("{schema}", &self.quoted_schema())
             .replace("{locks_lock_id}", &index("lock_id"))
             .replace("{locks_expires}", &index("expires"))
     }
@@ -52,6 +57,11 @@ impl Tables {
 
     pub(crate) fn quoted_counters(&self) -> String {
         quoted(&self.counters)
+    }
+
+    /// The table that says the revision of the other two.
+    pub(crate) fn quoted_schema(&self) -> String {
+        quoted(&format!("{}_schema", self.locks))
     }
 
     /// The channel on which releases are told: one for each lock table of a database.
@@ -85,6 +95,7 @@ mod tests {
             assert!(Tables::new("locks", bad).is_err(), "{bad:?}");
         }
         assert!(Tables::new("same", "same").is_err());
+        assert!(Tables::new("locks", "locks_schema").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use sqlx::postgres::PgConnectOptions;
 use syncguard_core::{LockKey, WakeUp};
 use tokio::{
     runtime::Handle,
@@ -18,6 +19,7 @@ use crate::{
     interests::{Interests, LINGER, Seat},
     keys::StoredKey,
     listener::{Line, Listener, Watch, Watched},
+    pool::contained,
 };
 
 /// The first half of the advisory locks that show that a client waits; the second is the bucket of the
@@ -71,6 +73,11 @@ impl Waiters {
         if self.line.is_some() { WakeUp::Notified } else { WakeUp::None }
     }
 
+    /// Returns how the connection is opened that listens, if one is.
+    pub(crate) fn options(&self) -> Option<&PgConnectOptions> {
+        self.line.as_ref().map(|line| &line.options)
+    }
+
     async fn news(&self, key: &str) {
         let seat = Seat::take(&self.interests, key);
         let mut news = std::pin::pin!(seat.news.notified());
@@ -98,7 +105,8 @@ impl Waiters {
 async fn listen(line: Line, interests: Arc<Interests>) {
     loop {
         interests.want_all();
-        match attend(&line, &interests).await {
+        let (attended, keys) = (line.clone(), interests.clone());
+        match contained(async move { attend(&attended, &keys).await }).await {
             Ok(()) => return,
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
         }

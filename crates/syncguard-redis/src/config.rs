@@ -5,9 +5,15 @@ use std::{env, fmt, time::Duration};
 use fred::{
     error::ErrorKind as DriverKind,
     rustls_native_certs::load_native_certs,
-    types::{Builder, config::Config},
+    types::{
+        Builder,
+        config::{Config, Server, ServerConfig},
+    },
 };
-use syncguard_core::{Error, Operation, UnsafeSettings};
+use syncguard_core::{
+    Error, Operation, UnsafeSettings,
+    address::{check_parameters, unbracketed},
+};
 
 use crate::{
     RedisBackend,
@@ -85,11 +91,16 @@ impl RedisConfig {
         if !is_scheme(scheme) {
             return Err(refused(ADDRESS_RULE.to_owned()));
         }
+        check_parameters(url, parameters(scheme), |_| true)?;
         let config = Config::from_url(url).map_err(|error| match error.kind() {
             DriverKind::Tls => refused(untrusting(&error)),
             _ => refused(ADDRESS_RULE.to_owned()),
         });
-        Ok(Self::from_builder(Builder::from_config(config?)))
+        let mut config = config?;
+        for server in servers(&mut config.server) {
+            server.host = unbracketed(&server.host).into();
+        }
+        Ok(Self::from_builder(Builder::from_config(config)))
     }
 
     /// Takes a driver's builder with the caller's own addresses, credentials, TLS and TCP settings.
@@ -258,6 +269,26 @@ fn untrusting(error: &DriverError) -> String {
     format!("the certificates to trust cannot be loaded: {reason}{}", set.concat())
 }
 
+/// The parameters that the driver reads. It drops others.
+fn parameters(scheme: &str) -> &'static [&'static str] {
+    if scheme.ends_with("-sentinel") {
+        &["sentinelServiceName", "sentinelUsername", "sentinelPassword", "node"]
+    } else if scheme.ends_with("-cluster") {
+        &["node"]
+    } else {
+        &[]
+    }
+}
+
+/// The servers of an address, on whose literals of IPv6 the driver leaves the brackets.
+fn servers(config: &mut ServerConfig) -> &mut [Server] {
+    match config {
+        ServerConfig::Centralized { server } => std::slice::from_mut(server),
+        ServerConfig::Clustered { hosts, .. } | ServerConfig::Sentinel { hosts, .. } => hosts,
+        ServerConfig::Unix { .. } => &mut [],
+    }
+}
+
 /// The driver takes any scheme for `redis`.
 fn is_scheme(scheme: &str) -> bool {
     let kind = scheme.strip_prefix("redis").or_else(|| scheme.strip_prefix("valkey"));
@@ -283,7 +314,7 @@ impl fmt::Debug for RedisConfig {
 mod tests {
     use std::time::Duration;
 
-    use super::{RedisConfig, is_scheme};
+    use super::{RedisConfig, is_scheme, servers};
     use crate::layout::Shape;
 
     const URL: &str = "redis://localhost:6379";
@@ -316,6 +347,31 @@ mod tests {
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }
         assert!(!is_scheme("redisx") && !is_scheme("sredis"));
+    }
+
+    #[test]
+    fn a_literal_of_ipv6_is_a_host_without_brackets() {
+        for url in ["redis://[::1]:7", "redis-cluster://[::1]:7", "valkey://u:p@[::1]/3"] {
+            let mut config = RedisConfig::from_url(url).unwrap();
+            config.builder.with_config(|config| {
+                let hosts =
+                    servers(&mut config.server).iter().map(|server| server.host.to_string());
+                assert_eq!(hosts.collect::<Vec<_>>(), ["::1"], "{url}");
+            });
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_the_driver_does_not_read_is_refused() {
+        for (bad, name) in [
+            ("redis://u:secret@h?node=i:2", "\"node\""),
+            ("redis+unix:///tmp/redis.sock?db=secret", "\"db\""),
+            ("redis-cluster://h:1?nodes=secret", "did you mean \"node\"?"),
+            ("redis-sentinel://h:1?sentinelServicename=secret", "\"sentinelServiceName\""),
+        ] {
+            let text = RedisConfig::from_url(bad).unwrap_err().to_string();
+            assert!(text.contains(name) && !text.contains("secret"), "{text}");
+        }
     }
 
     #[test]

@@ -66,6 +66,9 @@ pub(crate) const ENABLED: &[&str] = &[
 /// query parameters. The file is created where it is missing, its directory is not. `rediss` in place
 /// of `redis` speaks TLS, and `valkey` means the same as `redis`, as `mariadb` does as `mysql`. For options, build the backend by its own constructor.
 ///
+/// To another host, add `?sslmode=verify-full` for PostgreSQL and `?ssl-mode=VERIFY_IDENTITY` for MySQL: their drivers
+/// fall back to plaintext by default.
+///
 /// # Errors
 ///
 /// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, one whose feature is not

@@ -5,8 +5,8 @@
 -- Out: one row: that of `stand`; the grant (granted_fence, granted_expires_at_ms), if it was made. If
 --      nothing stands in the way and no grant was made, another client is deciding, or has just
 --      decided, who gets the key.
---      An error: that the counter would be NULL, if it is not a counter or stands at its limit; that the
---      id is not unique, if it was abandoned or stands with another key.
+--      An error: that the counter would be NULL, if it is not a counter, stands at its limit, or does not
+--      fit the fence on record; that the id is not unique, if it was abandoned or stands with another key.
 --
 -- Invariant: a grant is written under the advisory lock of the key, by a statement whose snapshot shows
 -- every earlier grant. Clients that upsert without a condition take the same lock.
@@ -28,17 +28,21 @@ turn AS MATERIALIZED (
     WHERE stand.sound AND stand.lock_id IS NULL
 ),
 counted AS (
-    -- A counter that cannot be increased becomes NULL, which its column refuses.
+    -- A counter that cannot be increased becomes NULL, which its column refuses. So does one that is behind
+    -- the fence of the key's last grant, or beside a fence that cannot be read.
     INSERT INTO {counters} AS counters (fence_key, fence, key_debug)
     SELECT
         $5,
         CASE
+            WHEN length(past.fence) <> 15 OR past.fence ~ '[^0-9]' THEN NULL
+            WHEN past.fence::bigint > coalesce(seen.fence, 0) THEN NULL
             WHEN seen.fence IS NULL THEN 1
             WHEN seen.fence >= 0 AND seen.fence < $7 THEN seen.fence + 1
         END,
         $6
     FROM turn
     LEFT JOIN {counters} AS seen ON seen.fence_key = $5
+    LEFT JOIN {locks} AS past ON past.key = $1
     WHERE turn.taken
     ON CONFLICT (fence_key) DO UPDATE SET fence = excluded.fence
     WHERE counters.fence = excluded.fence - 1

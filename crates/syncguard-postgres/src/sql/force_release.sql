@@ -1,4 +1,6 @@
--- Ends the live grant of a key, whoever holds it, and tells those who wait. The fence stays.
+-- Ends the live grant of a key, whoever holds it, and notifies those who wait. The fence counter stays. A
+-- record whose fence cannot be read goes as well when it is over, because it keeps the key from being
+-- granted.
 --
 -- In:  $1 key as stored, $2 grace in ms, $3 channel, $4 class of the advisory locks of waiters
 -- Out: one row: sound; the lock as it was (key, user_key, lock_id, fence, owner, acquired_at_ms,
@@ -7,8 +9,12 @@ WITH released AS (
     DELETE FROM {locks} AS locks
     WHERE {sound}
         AND locks.key = $1
-        AND locks.expires_at_ms
-            > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
+        AND (
+            locks.expires_at_ms
+                > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
+            OR length(locks.fence) <> 15
+            OR locks.fence ~ '[^0-9]'
+        )
     RETURNING
         CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key) & 255)
             THEN pg_notify($3, hashtext(locks.key)::text)::text

@@ -1,13 +1,15 @@
 -- Reads how much of the tables exists.
 --
--- In:  $1 lock table, quoted, $2 counter table, quoted
+-- In:  $1 lock table, quoted, $2 counter table, quoted, $3 table of the revision, quoted
 -- Out: one row: sound; locks, counters: whether the tables exist; usable: whether they have the columns
 --      of the TypeScript client, and the unique indexes by which statements find a row or make one;
---      labelled: whether the lock table has the columns of the owner as well
+--      labelled: whether the lock table has the columns of the owner as well;
+--      versioned: whether the table of the revision exists
 SELECT
     {sound} AS sound,
     to_regclass($1) IS NOT NULL AS locks,
     to_regclass($2) IS NOT NULL AS counters,
+    to_regclass($3) IS NOT NULL AS versioned,
     (
         SELECT count(*) = 9
         FROM pg_attribute

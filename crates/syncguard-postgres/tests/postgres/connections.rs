@@ -230,3 +230,11 @@ async fn a_backend_without_a_server_reports_why_there_is_no_connection() {
     server.restart().await.unwrap();
     granted(&backend, &request).await;
 }
+
+#[tokio::test]
+async fn an_address_may_be_a_literal_of_ipv6() {
+    let server = PostgresServer::builder().setting("listen_addresses", "127.0.0.1,::1").start();
+    let server = server.await.unwrap();
+    let backend = connect(&server.url().replace("127.0.0.1", "[::1]")).await;
+    granted(&backend, &ask("job", LONG)).await;
+}

@@ -10,6 +10,7 @@ use syncguard_core::{
 use syncguard_postgres::PostgresBackend;
 use syncguard_tests::{
     asking::{LONG, ask, error_of, granted, is_contended, is_locked, key, lock_of, released, ttl},
+    heard::Heard,
     server::PostgresServer,
 };
 
@@ -263,4 +264,27 @@ async fn an_abandoned_id_leaves_a_row_that_is_nobodys_lock() {
     assert!(matches!(gone, ExtendOutcome::NotHeld(_)));
     assert!(tables.backend.list(&ListRequest::new("")).await.unwrap().locks.is_empty());
     assert!(!is_contended(&tables.backend, "job").await);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_left_out_of_a_list_and_counted() {
+    let mut tables = Tables::set_up().await;
+    let expires = tables.now_ms().await + 60_000;
+    for text in ["a", "b", "c", "d"] {
+        tables.write_as_typescript(text, &format!("{ID:.21}{text}"), expires).await;
+    }
+    tables.run("UPDATE {locks} SET fence = 'seven' WHERE key IN ('a', 'd')").await;
+    tables.run("UPDATE {locks} SET lock_id = 'none' WHERE key = 'c'").await;
+    let (heard, _guard) = Heard::listen("unreadable");
+    let (mut keys, mut request, mut pages) = (Vec::new(), ListRequest::new("").limit(2), 0);
+    loop {
+        let page = tables.backend.list(&request).await.unwrap();
+        keys.extend(page.locks.into_iter().map(|lock| lock.key.as_str().to_owned()));
+        pages += 1;
+        request.after = page.next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((keys, pages, heard.count()), (vec!["b".to_owned()], 3, 2));
 }

@@ -1,0 +1,194 @@
+//! What the addresses of all stores have in common: query parameters, and literals of IPv6.
+
+use std::borrow::Cow;
+
+use crate::{Error, ErrorKind, Operation, text::Quoted};
+
+/// Refuses an address with a query parameter that the backend does not know, or whose value its driver
+/// cannot read. A parameter that nothing reads may be a misspelt one on which safety rests, such as the
+/// verification of certificates.
+///
+/// `known` are the names; `options[]` stands for `options[…]` with anything between the brackets.
+/// `is_readable` is asked for each parameter, as it stands in the address.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](ErrorKind::InvalidArgument), with the name of the parameter and, if one resembles it,
+/// the name that is known. No value is repeated. A name is not repeated either where the text looks like
+/// the rest of a password that has a question mark in it.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::address::check_parameters;
+///
+/// let known = ["sslmode", "options[]"];
+/// let check = |address| check_parameters(address, &known, |_| true);
+/// assert!(check("postgres://db/app?sslmode=verify-full&options[jit]=off").is_ok());
+/// let error = check("postgres://db/app?sslmod=verify-full").unwrap_err().to_string();
+/// assert!(error.contains(r#"unknown parameter "sslmod"; did you mean "sslmode"?"#), "{error}");
+/// ```
+pub fn check_parameters(
+    address: &str,
+    known: &[&str],
+    is_readable: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
+    if address.contains('#') {
+        return Err(refused("an address has no fragment; write # as %23".to_owned()));
+    }
+    let Some((_, query)) = address.split_once('?') else {
+        return Ok(());
+    };
+    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        let name = decoded(parameter.split_once('=').map_or(parameter, |(name, _)| name));
+        if !known.contains(&without_index(&name).as_ref()) {
+            return Err(refused(unknown(&name, known, query.contains('@'))));
+        }
+        if !is_readable(parameter) {
+            let rule = "the value of the parameter {} cannot be read";
+            return Err(refused(rule.replace("{}", &Quoted(&name).to_string())));
+        }
+    }
+    Ok(())
+}
+
+/// Returns the host that a name in an address stands for: a literal of IPv6 is in brackets there, and in no
+/// call that connects.
+pub fn unbracketed(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+}
+
+fn unknown(name: &str, known: &[&str], is_secret: bool) -> String {
+    if is_secret {
+        return "unknown parameter, or a question mark in a password, which is written as %3F"
+            .to_owned();
+    }
+    let name = without_index(name);
+    let nearest = known.iter().min_by_key(|known| distance(&name, known));
+    match nearest.filter(|known| distance(&name, known) <= 2) {
+        Some(known) => {
+            format!("unknown parameter {}; did you mean {}?", Quoted(&name), Quoted(known))
+        }
+        None if known.is_empty() => {
+            format!("unknown parameter {}; the address takes none", Quoted(&name))
+        }
+        None => {
+            format!("unknown parameter {}; known ones are {}", Quoted(&name), known.join(", "))
+        }
+    }
+}
+
+/// Leaves out what is between the brackets at the end.
+fn without_index(name: &str) -> Cow<'_, str> {
+    match name.split_once('[') {
+        Some((list, index)) if index.ends_with(']') => Cow::Owned(format!("{list}[]")),
+        _ => Cow::Borrowed(name),
+    }
+}
+
+/// Decodes a name as browsers and drivers do.
+fn decoded(name: &str) -> String {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let digit = |at: usize| behind.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.extend(u8::try_from(high * 16 + low));
+                rest = &behind[2..];
+            }
+            (byte, ..) => {
+                bytes.push(if *byte == b'+' { b' ' } else { *byte });
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Counts the characters to insert, remove or replace to get from one name to the other, without regard
+/// to case (the distance of Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let mut row: Vec<usize> = (0..=other.chars().count()).collect();
+    for (line, a) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], line + 1);
+        for (column, b) in other.chars().enumerate() {
+            let replaced = diagonal + usize::from(!a.eq_ignore_ascii_case(&b));
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.chars().count()]
+}
+
+fn refused(rule: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument, Operation::Connect).with_detail(rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_parameters, distance, unbracketed};
+    use crate::ErrorKind;
+
+    const KNOWN: [&str; 3] = ["sslmode", "host", "options[]"];
+
+    fn refusal(address: &str) -> String {
+        let readable = |parameter: &str| parameter != "sslmode=hunter2";
+        let error = check_parameters(address, &KNOWN, readable).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        let text = format!("{error} {error:?}");
+        assert!(!text.contains("hunter2"), "{text}");
+        text
+    }
+
+    #[test]
+    fn known_parameters_pass_however_they_are_written() {
+        for query in
+            ["", "?", "?sslmode=x", "?ssl%6dode=x&&host", "?options[a]=b", "?options%5Ba%5D=b"]
+        {
+            let checked = check_parameters(&format!("s://h{query}"), &KNOWN, |_| true);
+            assert!(checked.is_ok(), "{query}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_named_without_its_value() {
+        for name in ["sslmod", "ssl_mode", "SSLMODE", "sslmode ", "ssl\tmode"] {
+            let text = refusal(&format!("s://h/d?host=h&{name}=hunter2"));
+            assert!(text.contains(r#"did you mean "sslmode"?"#), "{name}: {text}");
+        }
+        let text = refusal("s://h?options[a=hunter2");
+        assert!(text.contains("options[a"), "{text}");
+        let text = refusal("s://h?verification=hunter2");
+        assert!(text.contains("known ones are sslmode, host, options[]"), "{text}");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_not_repeated() {
+        assert!(refusal("s://h?host=h&sslmode=hunter2").contains(r#"parameter "sslmode""#));
+    }
+
+    #[test]
+    fn a_password_that_is_not_escaped_is_not_repeated() {
+        for address in ["s://u:1?hunter2@h", "s://u:1?hunter2=@h?sslmode=x", "s://u:1#hunter2@h"] {
+            refusal(address);
+        }
+    }
+
+    #[test]
+    fn the_distance_counts_single_changes() {
+        for (one, other, count) in
+            [("", "", 0), ("a", "A", 0), ("sslmod", "sslmode", 1), ("ab", "ba", 2), ("", "abc", 3)]
+        {
+            assert_eq!(distance(one, other), count, "{one} {other}");
+            assert_eq!(distance(other, one), count, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn only_literals_lose_their_brackets() {
+        for (host, plain) in [("[::1]", "::1"), ("::1", "::1"), ("db", "db"), ("[", "[")] {
+            assert_eq!(unbracketed(host), plain);
+        }
+    }
+}

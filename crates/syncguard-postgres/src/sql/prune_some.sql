@@ -1,0 +1,48 @@
+-- Deletes some of the rows whose grants are long over. Fence counters stay, and so do rows that cannot be
+-- read or whose fence is above its counter.
+--
+-- In:  $1 lock id, $2 how long over in ms, $3 how many rows to look at
+-- Out: one row: sound; deleted
+--
+-- It looks at a few rows only, those with the ids next to the given one. Rows that another client is changing
+-- are left alone, so this waits for no one. The commit does not wait for the disk.
+WITH connection AS MATERIALIZED (
+    SELECT
+        {sound} AS sound,
+        floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
+),
+seen AS MATERIALIZED (
+    SELECT locks.key
+    FROM {locks} AS locks
+    WHERE (SELECT sound FROM connection) AND locks.lock_id > $1
+    ORDER BY locks.lock_id
+    LIMIT $3
+),
+old AS MATERIALIZED (
+    SELECT locks.key
+    FROM seen
+    JOIN {locks} AS locks ON locks.key = seen.key
+    WHERE locks.expires_at_ms <= (SELECT now_ms FROM connection) - $2
+        AND locks.acquired_at_ms <= (SELECT now_ms FROM connection) - $2
+        AND CASE
+            WHEN length(locks.fence) <> 15 OR locks.fence ~ '[^0-9]' THEN false
+            ELSE locks.fence::bigint <= coalesce((
+                SELECT counters.fence
+                FROM {counters} AS counters
+                WHERE counters.fence_key = 'fence:' || locks.key
+            ), 0)
+        END
+    FOR UPDATE OF locks SKIP LOCKED
+),
+deleted AS (
+    DELETE FROM {locks} AS locks
+    USING old
+    WHERE locks.key = old.key
+        AND locks.expires_at_ms <= (SELECT now_ms FROM connection) - $2
+    RETURNING locks.key
+)
+SELECT
+    connection.sound,
+    set_config('synchronous_commit', 'off', true) AS synchronous_commit,
+    (SELECT count(*) FROM deleted) AS deleted
+FROM connection

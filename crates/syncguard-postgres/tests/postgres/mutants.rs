@@ -1,0 +1,363 @@
+//! Records that nothing of ours has written, in tables as the TypeScript client makes them.
+
+use std::sync::Arc;
+
+use sqlx::Row;
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockId,
+    LockQuery, LockRef, NotHeld, ReleaseOutcome,
+};
+use syncguard_postgres::PostgresBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, key, ttl},
+    mutants::mutants,
+    server::PostgresServer,
+};
+
+use crate::{Foreign, Names};
+
+const LIMIT: i64 = 900_000_000_000_000;
+
+/// Foreign texts, in SQL. `NAME` stands for the key of the record, `ID` for an id of its own.
+const TEXTS: [&str; 17] = [
+    "''",
+    "' '",
+    "'0'",
+    "'7'",
+    "'-00000000000001'",
+    "'+00000000000001'",
+    "'00000000000000a'",
+    "'0000000000000007'",
+    "'00000000000007'",
+    "'NaN'",
+    "'0x0000000000007'",
+    "E'\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff10\\uff17'",
+    "E'000000000000007\\n'",
+    "E'a\\u202eb\\\\0'",
+    "'{\"fence\":1}'",
+    "repeat('x', 600)",
+    "'000000000000008'",
+];
+
+const FENCES: [&str; 4] =
+    ["'000000000000000'", "'000000000000001'", "'000000000000009'", "'999999999999999'"];
+
+/// An id is unique in the table, so each is made so by the name of the record.
+const IDS: [&str; 6] = [
+    "'NAME'",
+    "'NAME!' || repeat('x', 2000)",
+    "E'\\u00e9NAME'",
+    "substr('NAME=====================', 1, 22)",
+    "E'NAME\\n'",
+    "'0xNAME'",
+];
+
+const NUMBERS: [&str; 8] = [
+    "0",
+    "1",
+    "-1",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "1000000000000000",
+    "4102444800000",
+    "899999999999999",
+];
+
+const COUNTERS: [&str; 9] = [
+    "NULL",
+    "0",
+    "6",
+    "-1",
+    "899999999999999",
+    "900000000000000",
+    "1000000000000000",
+    "9223372036854775807",
+    "-9223372036854775808",
+];
+
+/// What the columns hold before they are mutated: a live lock, and one that is over.
+const SHAPES: [[&str; 8]; 2] = [
+    ["'NAME'", "ID", "4102444800000", "1", "'000000000000007'", "'web-3'", "ID", "7"],
+    ["'NAME'", "ID", "2", "1", "'000000000000007'", "NULL", "NULL", "7"],
+];
+
+/// A record: user_key, lock_id, expires_at_ms, acquired_at_ms, fence, owner, owner_lock_id, and the counter.
+#[derive(Clone, Copy, Debug)]
+struct Columns([&'static str; 8]);
+
+impl Columns {
+    fn all() -> Vec<Self> {
+        let fences: Vec<_> = TEXTS.into_iter().chain(FENCES).collect();
+        let values: [&[&str]; 8] =
+            [&TEXTS, &IDS, &NUMBERS, &NUMBERS, &fences, &TEXTS, &TEXTS, &COUNTERS];
+        mutants(&SHAPES, values, 4).into_iter().map(Self).collect()
+    }
+
+    fn is_live(self) -> bool {
+        self.0[2].parse::<i64>().unwrap() > 4_000_000_000_000
+    }
+
+    fn is_own(self) -> bool {
+        self.0[1] == "ID"
+    }
+
+    fn fence(self) -> Option<i64> {
+        let digits = self.0[4].strip_prefix('\'')?.strip_suffix('\'')?;
+        let is_fence = digits.len() == 15 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        is_fence.then(|| digits.parse().unwrap())
+    }
+
+    fn is_readable(self) -> bool {
+        self.0[0] == "'NAME'" && self.is_own() && self.fence().is_some()
+    }
+
+    /// The fence that the next grant gets, if there may be one.
+    fn next(self) -> Option<i64> {
+        let counter = match self.0[7] {
+            "NULL" => 0,
+            counter => counter.parse().unwrap(),
+        };
+        let counts = (0..LIMIT).contains(&counter) && self.fence()? <= counter;
+        (!self.is_live() && counts).then(|| counter + 1)
+    }
+}
+
+struct Mutant {
+    name: String,
+    id: LockId,
+    columns: Columns,
+}
+
+impl Mutant {
+    fn lock(&self) -> LockRef {
+        LockRef::new(self.id, key(&self.name))
+    }
+
+    fn filled(&self, column: usize) -> String {
+        let id = format!("'{}'", self.id.as_str());
+        self.columns.0[column].replace("NAME", &self.name).replace("ID", &id)
+    }
+
+    fn context(&self) -> String {
+        format!("{} {:?}", self.name, self.columns)
+    }
+
+    /// Acquires under another id: a grant, or nothing is changed.
+    async fn acquire(&self, backend: &PostgresBackend) {
+        let (columns, context) = (self.columns, self.context());
+        match (columns.next(), backend.acquire(&ask(&self.name, LONG)).await) {
+            (Some(next), Ok(AcquireOutcome::Granted(grant))) => {
+                assert_eq!(i64::try_from(grant.fence.number()), Ok(next), "{context}");
+            }
+            (None, Ok(AcquireOutcome::Contended { .. })) => {
+                assert!(columns.is_live() && columns.fence().is_some(), "{context}");
+            }
+            (None, Err(error)) => {
+                assert!(!columns.is_live() || columns.fence().is_none(), "{context}: {error}");
+                assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
+                assert!(!error.may_have_applied(), "{context}: {error}");
+            }
+            (next, outcome) => panic!("{context}: {outcome:?} instead of {next:?}"),
+        }
+    }
+
+    /// Asks for the grant under its own id again.
+    async fn acquire_again(&self, backend: &PostgresBackend) {
+        let request = AcquireRequest::new(key(&self.name), self.id, ttl(LONG));
+        let outcome = backend.acquire(&request).await;
+        match (self.columns.is_live(), self.columns.fence(), outcome) {
+            (true, Some(fence), Ok(AcquireOutcome::Granted(grant))) => {
+                assert_eq!(i64::try_from(grant.fence.number()), Ok(fence), "{}", self.context());
+            }
+            (false, Some(_), Ok(AcquireOutcome::Contended { holder: None })) => {}
+            (_, None, Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
+                assert!(error.may_have_applied(), "the id may hold the key: {error}");
+            }
+            (.., outcome) => panic!("{}: {outcome:?}", self.context()),
+        }
+    }
+
+    /// Asks all that changes nothing.
+    async fn look(&self, backend: &PostgresBackend) {
+        let (columns, context, key) = (self.columns, self.context(), key(&self.name));
+        let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
+        let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
+        let is_locked = backend.is_locked(&key).await;
+        let listed = backend.list(&ListRequest::new(&*self.name)).await.unwrap().locks;
+        let is_listed = listed.iter().any(|lock| lock.key == key);
+        assert_eq!(is_listed, columns.is_live() && columns.is_readable(), "{context}");
+        if !columns.is_live() {
+            assert!(!is_locked.unwrap() && by_key.unwrap().is_none(), "{context}");
+            assert!(by_id.unwrap().is_none(), "{context}");
+        } else if columns.is_readable() {
+            assert!(is_locked.unwrap() && by_key.unwrap().is_some(), "{context}");
+            assert_eq!(by_id.unwrap().unwrap().key, key, "{context}");
+        } else {
+            error_of(is_locked, ErrorKind::Internal);
+            error_of(by_key, ErrorKind::Internal);
+            match by_id {
+                Err(error) => assert!(columns.is_own() && error.kind() == ErrorKind::Internal),
+                Ok(found) => assert!(found.is_none() && !columns.is_own(), "{context}"),
+            }
+        }
+    }
+
+    /// Extends. That rests on the id and the expiry alone, which are readable whatever else is not.
+    async fn extend(&self, backend: &PostgresBackend) {
+        let extended = backend.extend(&self.lock(), ttl(LONG)).await.unwrap();
+        match extended {
+            ExtendOutcome::Extended { .. } => {
+                assert!(self.columns.is_live() && self.columns.is_own(), "{}", self.context());
+            }
+            ExtendOutcome::NotHeld(_) => {
+                assert!(!(self.columns.is_live() && self.columns.is_own()), "{}", self.context());
+            }
+        }
+    }
+
+    /// Releases and abandons by the id.
+    async fn end(&self, backend: &PostgresBackend) {
+        let released = backend.release(&self.lock()).await.unwrap();
+        let expected = match self.columns.is_live() && self.columns.is_own() {
+            true => ReleaseOutcome::Released,
+            false => ReleaseOutcome::NotHeld(NotHeld::Unknown),
+        };
+        assert_eq!(released, expected, "{}", self.context());
+        backend.abandon(self.id, &key(&self.name)).await.unwrap();
+        let again = AcquireRequest::new(key(&self.name), self.id, ttl(LONG));
+        let again = backend.acquire(&again).await;
+        let is_held = self.columns.is_live() && !self.columns.is_own();
+        match again {
+            Ok(AcquireOutcome::Contended { .. }) => assert!(is_held, "{}", self.context()),
+            Err(error) => assert!(
+                [ErrorKind::Aborted, ErrorKind::Internal].contains(&error.kind()),
+                "{}: {error}",
+                self.context()
+            ),
+            Ok(granted) => panic!("{}: {granted:?}", self.context()),
+        }
+    }
+
+    /// Forces it free: it is cleared, whether or not it can be read.
+    async fn force(&self, backend: &PostgresBackend) {
+        let (columns, context, key) = (self.columns, self.context(), key(&self.name));
+        match backend.force_release(&key).await {
+            Ok(Some(_)) => assert!(columns.is_live() && columns.is_readable(), "{context}"),
+            Ok(None) => assert!(!columns.is_live() && columns.fence().is_some(), "{context}"),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
+                assert!(error.to_string().contains("it was cleared"), "{context}: {error}");
+                assert!(!columns.is_readable(), "{context}");
+            }
+        }
+        assert!(!backend.is_locked(&key).await.unwrap(), "{context}");
+        assert!(backend.force_release(&key).await.unwrap().is_none(), "{context}");
+    }
+}
+
+/// Writes all records at once.
+async fn plant(foreign: &mut Foreign, names: &Names, mutants: &[Mutant]) {
+    for some in mutants.chunks(500) {
+        let row = |mutant: &Mutant| {
+            let values: Vec<_> = (0..7).map(|column| mutant.filled(column)).collect();
+            format!("('{}', {})", mutant.name, values.join(", "))
+        };
+        let rows: Vec<_> = some.iter().map(row).collect();
+        let columns =
+            "user_key, lock_id, expires_at_ms, acquired_at_ms, fence, owner, owner_lock_id";
+        let (locks, rows) = (&names.locks, rows.join(", "));
+        foreign.run(&format!("INSERT INTO {locks} (key, {columns}) VALUES {rows}")).await;
+        let counted = some.iter().filter(|mutant| mutant.columns.0[7] != "NULL");
+        let row = |mutant: &Mutant| format!("('fence:{}', {})", mutant.name, mutant.filled(7));
+        let rows: Vec<_> = counted.map(row).collect();
+        let counters = &names.counters;
+        let rows = rows.join(", ");
+        foreign.run(&format!("INSERT INTO {counters} (fence_key, fence) VALUES {rows}")).await;
+    }
+}
+
+/// Reads whole records, by their keys.
+async fn records(foreign: &mut Foreign, names: &Names) -> Vec<(String, String)> {
+    let sql = format!("SELECT key, row_to_json(l)::text FROM {} AS l ORDER BY key", names.locks);
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut foreign.0).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// Does the same to all records, several at a time.
+async fn each<F>(mutants: &Arc<Vec<Mutant>>, work: impl Fn(Arc<Vec<Mutant>>, usize) -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    const TASKS: usize = 8;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..mutants.len() {
+        if tasks.len() == TASKS {
+            tasks.join_next().await.unwrap().unwrap();
+        }
+        tasks.spawn(work(mutants.clone(), number));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
+    let server = PostgresServer::builder().setting("fsync", "off").start().await.unwrap();
+    let names = Names::fresh();
+    let backend = names.connect(&server.url()).await;
+    let mut foreign = Foreign::open(&server.url()).await;
+    let mutant = |(number, columns)| Mutant {
+        name: format!("key-{number:05}-"),
+        id: LockId::mint().unwrap(),
+        columns,
+    };
+    let mutants: Vec<_> = Columns::all().into_iter().enumerate().map(mutant).collect();
+    let unreadable = mutants.iter().filter(|mutant| !mutant.columns.is_readable()).count();
+    assert!(mutants.len() >= 2_000 && unreadable >= 1_000, "{} {unreadable}", mutants.len());
+    plant(&mut foreign, &names, &mutants).await;
+    let before = records(&mut foreign, &names).await;
+    let mutants = Arc::new(mutants);
+
+    let asked = backend.clone();
+    each(&mutants, move |mutants, number| {
+        let backend = asked.clone();
+        async move {
+            let mutant = &mutants[number];
+            if mutant.columns.next().is_none() {
+                mutant.acquire(&backend).await;
+            }
+            if mutant.columns.is_own() {
+                mutant.acquire_again(&backend).await;
+            }
+            mutant.look(&backend).await;
+        }
+    })
+    .await;
+    assert_eq!(records(&mut foreign, &names).await, before, "all stand as they were");
+
+    let ending = backend.clone();
+    each(&mutants, move |mutants, number| {
+        let backend = ending.clone();
+        async move {
+            let mutant = &mutants[number];
+            mutant.extend(&backend).await;
+            match number % 3 {
+                0 => mutant.end(&backend).await,
+                1 => mutant.force(&backend).await,
+                _ if mutant.columns.next().is_some() => mutant.acquire(&backend).await,
+                _ => {}
+            }
+        }
+    })
+    .await;
+    let left = records(&mut foreign, &names).await;
+    for (mutant, (name, record)) in mutants.iter().zip(&before).skip(2).step_by(3) {
+        let after = left.iter().find(|(left, _)| left == name);
+        let is_same = after.is_some_and(|(_, after)| after == record);
+        let may_change = mutant.columns.next().is_some()
+            || (mutant.columns.is_live() && mutant.columns.is_own());
+        assert!(after.is_some() && (is_same || may_change), "{}", mutant.context());
+    }
+}
