@@ -4,14 +4,16 @@ use crate::{
     backend::Store,
     check,
     client::{Call, Committed, Document, Expect, Lane, Read, Write},
+    clock::Sent,
     error::Failure,
     grants::Known,
     layout::DocumentName,
     record::{Counter, Marks, Stored, counter_fields, lock_fields},
+    recount::{Counted, found_too_early, recount},
     retry::rounds,
 };
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Fence, Grant, Mode, Timestamp, UnsafeSettings,
+    AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, UnsafeSettings,
 };
 
 /// The documents of a key.
@@ -20,11 +22,19 @@ pub(crate) struct Names {
     pub(crate) fence: DocumentName,
 }
 
-/// How a key stands.
+/// How a key stood when it was read.
 enum Standing {
     Free(Free),
-    /// It is the answer.
-    Settled(AcquireOutcome),
+    /// The id has it.
+    Own(Stored),
+    Contended(Option<Holder>),
+}
+
+/// What a look at a key leads to.
+enum Look {
+    Free(Free),
+    /// This is the answer, as of the time of the read.
+    Settled(AcquireOutcome, Timestamp),
 }
 
 /// A key that can be granted.
@@ -49,10 +59,15 @@ struct Free {
 /// # Why the grant lasts for long enough
 ///
 /// The expiry has to be written before it is known when the commit will be made. It is the time of the
-/// read plus the ttl. The server read after this was asked for, so its clock showed no less then than it
+/// read plus the ttl. The server reads after it was asked, so its clock showed no less then than it
 /// did when the caller asked: the record never ends earlier than a ttl after that, by the server's own
 /// clock, and that is from when on its holder counts. What passes between the read and the commit is
 /// lost to the grant, as to its holder.
+///
+/// The time of the commit [shows](Counted::may_be_too_early) whether the read was made when it was asked
+/// for. Where it may not have been, the grant is [counted](recount) from its commit, before the caller is
+/// told of it. The same holds for a grant that is found on record, because the answer to its commit was
+/// lost.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -65,16 +80,18 @@ pub(crate) async fn acquire(
     let in_time = call.leaving(store.client.time_to_look());
     let mut rounds = rounds(in_time.deadline);
     loop {
+        let asked = Sent::now();
         let free = match look(store, request, &names, call).await? {
-            Standing::Free(free) => free,
-            Standing::Settled(outcome) => return Ok(outcome),
+            Look::Free(free) => free,
+            Look::Settled(outcome, _) => return Ok(outcome),
         };
+        let counted = Counted { from: free.now, asked, waited: asked.elapsed() };
         let grant = Grant { fence: free.fence, expires_at: free.now.after(request.ttl) };
         let written = grant_of(request, &names, free, grant);
         match store.client.commit(in_time, written).await {
             Ok(Some(committed)) => {
-                remember(store, request, names.lock, grant, &committed);
-                return Ok(AcquireOutcome::Granted(grant));
+                let made = made(store, request, call, names.lock, grant, (counted, committed));
+                return made.await.map(AcquireOutcome::Granted);
             }
             // Another client was faster. The next look shows which.
             Ok(None) => {
@@ -84,7 +101,7 @@ pub(crate) async fn acquire(
             }
             Err(failure) if failure.was_sent() => {
                 let looked = look(store, request, &names, call).await;
-                return resolve(failure, looked);
+                return resolve(failure, counted.from, looked);
             }
             Err(failure) => return Err(failure),
         }
@@ -97,27 +114,74 @@ async fn look(
     request: &AcquireRequest,
     names: &Names,
     call: Call,
-) -> Result<Standing, Failure> {
+) -> Result<Look, Failure> {
     let read = store.client.read(call, [&names.lock, &names.fence]).await?;
-    standing(store, request, names, read)
+    let at = read.at;
+    let outcome = match standing(store, request, read)? {
+        Standing::Free(free) => return Ok(Look::Free(free)),
+        Standing::Contended(holder) => AcquireOutcome::Contended { holder },
+        Standing::Own(stored) => {
+            let grant = found(store, request, call, names.lock.clone(), &stored).await?;
+            AcquireOutcome::Granted(grant)
+        }
+    };
+    Ok(Look::Settled(outcome, at))
+}
+
+/// Returns the grant that was just committed.
+async fn made(
+    store: &Store,
+    request: &AcquireRequest,
+    call: Call,
+    document: DocumentName,
+    grant: Grant,
+    (counted, committed): (Counted, Committed),
+) -> Result<Grant, Failure> {
+    let Some(version) = committed.versions.first().copied() else {
+        return Err(Failure::HalfDone(Failure::Unreadable("the version of the lock").into()));
+    };
+    let known = Known { document, version, expires_at: grant.expires_at };
+    if counted.may_be_too_early(committed.at) {
+        return recount(store, call, request, grant, known).await;
+    }
+    store.grants.remember(request.lock_id, known);
+    Ok(grant)
+}
+
+/// Returns the grant that the id has on record.
+async fn found(
+    store: &Store,
+    request: &AcquireRequest,
+    call: Call,
+    document: DocumentName,
+    stored: &Stored,
+) -> Result<Grant, Failure> {
+    let (grant, version) = (stored.grant(), stored.version);
+    let known = Known { document, version, expires_at: grant.expires_at };
+    if found_too_early(stored, request) {
+        return recount(store, call, request, grant, known).await;
+    }
+    store.grants.remember(request.lock_id, known);
+    Ok(grant)
 }
 
 /// The outcome where every commit met another client's, and there is no time for more.
 ///
 /// No commit was applied, whatever the last look found: others are at the key, whether one of them holds
 /// it or not.
-fn refused(looked: Result<Standing, Failure>) -> Result<AcquireOutcome, Failure> {
+fn refused(looked: Result<Look, Failure>) -> Result<AcquireOutcome, Failure> {
     match looked {
-        Ok(Standing::Settled(outcome)) => Ok(outcome),
+        Ok(Look::Settled(outcome, _)) => Ok(outcome),
         // It was not read.
-        Ok(Standing::Free(_)) | Err(Failure::Refused(..)) => {
+        Ok(Look::Free(_)) | Err(Failure::Refused(..)) => {
             Ok(AcquireOutcome::Contended { holder: None })
         }
         Err(failure) => Err(failure),
     }
 }
 
-/// What is known of a commit that was sent and failed, from a look at the key afterwards.
+/// What is known of a commit that was sent and failed, from a look at the key afterwards. The key was free
+/// when it was `read` before the commit; a look that shows an earlier state says nothing.
 ///
 /// - The id holds the key: the commit was applied.
 /// - Another id holds it. The key was free when it was read before the commit, and what has changed since
@@ -126,19 +190,22 @@ fn refused(looked: Result<Standing, Failure>) -> Result<AcquireOutcome, Failure>
 /// - The id was abandoned, so it holds nothing, now or in the future.
 /// - No one holds it. A commit that was answered with a refusal was not applied. Any other may still be
 ///   in flight, for instance behind a transaction that another client keeps open.
-fn resolve(failure: Failure, looked: Result<Standing, Failure>) -> Result<AcquireOutcome, Failure> {
+fn resolve(
+    failure: Failure,
+    read: Timestamp,
+    looked: Result<Look, Failure>,
+) -> Result<AcquireOutcome, Failure> {
     match looked {
-        Ok(Standing::Settled(outcome)) => Ok(outcome),
-        Ok(Standing::Free(_)) if failure.is_refusal() => Err(failure),
+        Ok(Look::Settled(outcome, at)) if at >= read => Ok(outcome),
+        Ok(Look::Free(_)) if failure.is_refusal() => Err(failure),
         Err(Failure::Abandoned) => Err(Failure::Abandoned),
-        Ok(Standing::Free(_)) | Err(_) => Err(Failure::HalfDone(failure.into())),
+        Ok(_) | Err(_) => Err(Failure::HalfDone(failure.into())),
     }
 }
 
 fn standing(
     store: &Store,
     request: &AcquireRequest,
-    names: &Names,
     read: Read<[Option<Document>; 2]>,
 ) -> Result<Standing, Failure> {
     let Read { at: now, found: [lock, counter] } = read;
@@ -147,10 +214,14 @@ fn standing(
         return Err(Failure::Abandoned);
     }
     let lock = lock.as_ref().map(Stored::parse).transpose()?;
-    if let Some(stored) = &lock
-        && let Some(outcome) = taken(store, request, names, stored, now)
-    {
-        return Ok(Standing::Settled(outcome));
+    if let Some(stored) = &lock {
+        match (stored.is_of(request.lock_id), stored.is_live(now)) {
+            (true, true) => return Ok(Standing::Own(stored.clone())),
+            (false, true) => return Ok(Standing::Contended(Some(stored.holder(now)))),
+            // An id names one grant at the most, and this one had its.
+            (true, false) => return Ok(Standing::Contended(None)),
+            (false, false) => {}
+        }
     }
     let fence = next_fence(lock.as_ref(), counter.as_ref())?;
     refuse_unsafe(store)?;
@@ -159,32 +230,6 @@ fn standing(
     marks.prune(now);
     let (lock, counter) = (Expect::unchanged(versions.0), Expect::unchanged(versions.1));
     Ok(Standing::Free(Free { now, fence, marks, lock, counter }))
-}
-
-/// Tells whether somebody has the key, the caller itself included.
-fn taken(
-    store: &Store,
-    request: &AcquireRequest,
-    names: &Names,
-    stored: &Stored,
-    now: Timestamp,
-) -> Option<AcquireOutcome> {
-    let (own, live) = (stored.is_of(request.lock_id), stored.is_live(now));
-    match (own, live) {
-        (true, true) => {
-            let known = Known {
-                document: names.lock.clone(),
-                version: stored.version,
-                expires_at: stored.expires_at(),
-            };
-            store.grants.remember(request.lock_id, known);
-            Some(AcquireOutcome::Granted(stored.grant()))
-        }
-        (false, true) => Some(AcquireOutcome::Contended { holder: Some(stored.holder(now)) }),
-        // An id names one grant at the most, and this one had its.
-        (true, false) => Some(AcquireOutcome::Contended { holder: None }),
-        (false, false) => None,
-    }
 }
 
 /// Gives the fence of the next grant.
@@ -226,17 +271,4 @@ fn grant_of(request: &AcquireRequest, names: &Names, free: Free, grant: Grant) -
         Write::replace(&names.lock, lock, free.lock),
         Write::replace(&names.fence, counter, free.counter),
     ]
-}
-
-fn remember(
-    store: &Store,
-    request: &AcquireRequest,
-    document: DocumentName,
-    grant: Grant,
-    committed: &Committed,
-) {
-    if let Some(version) = committed.versions.first() {
-        let known = Known { document, version: *version, expires_at: grant.expires_at };
-        store.grants.remember(request.lock_id, known);
-    }
 }

@@ -1,26 +1,24 @@
 //! Extending.
 
-use std::time::Duration;
-
 use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
 use tokio::time::sleep;
 
 use crate::{
     backend::Store,
-    client::{Call, Expect, Lane, Write},
+    client::{Call, Expect, Lane, Version, Write},
     clock::Sent,
     error::Failure,
     grants::Known,
     layout::DocumentName,
     lookup::{Found, find},
     record::{expiry_fields, is_live},
+    recount::is_too_early,
     retry::{pauses, rounds},
 };
 
-/// How a commit ended that was to move an expiry.
+/// How an attempt to move an expiry ended.
 enum Moved {
-    /// It was made at this time.
-    Made { at: Timestamp },
+    To(Timestamp),
     /// The grant was over by then.
     Over,
     /// Nothing was written: the document was not as it was known.
@@ -35,48 +33,30 @@ pub(crate) async fn extend(
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
-    let (asked, mut written) = (Sent::now(), false);
+    let asked = Sent::now();
     let call = store.client.call(Lane::Extend);
     if let Some((known, now)) = at_hand(store, lock.lock_id) {
         hint = Some(known.document.clone());
-        match move_expiry(store, call, lock.lock_id, known, now, ttl).await? {
-            Moved::Made { at } if is_too_early(now, at, asked.elapsed()) => written = true,
-            Moved::Made { .. } => return Ok(extended(now, ttl)),
+        match move_expiry(store, call, lock.lock_id, known, (now, asked), ttl).await? {
+            Moved::To(expires_at) => return Ok(ExtendOutcome::Extended { expires_at }),
             Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
             Moved::Outdated => {}
         }
     }
-    let moved = ask(store, call, lock.lock_id, hint, ttl).await;
-    moved.map_err(|failure| if written { Failure::HalfDone(failure.into()) } else { failure })
-}
-
-fn extended(now: Timestamp, ttl: Ttl) -> ExtendOutcome {
-    ExtendOutcome::Extended { expires_at: now.after(ttl) }
+    ask(store, call, lock.lock_id, hint, ttl).await
 }
 
 /// Gives what is needed for an extend without a question: the grant, and what time it is at the server.
 ///
 /// The latest that it can be is taken for the present, so the expiry is never too early, unless the
-/// server's clock was set since it was read. [`is_too_early`] finds that out, and then the time is asked
-/// for. A grant that may be over by then is not extended on trust.
+/// server's clock was set since it was read. [`move_expiry`] finds that out. A grant that may be over by then is not extended on trust.
 fn at_hand(store: &Store, id: LockId) -> Option<(Known, Timestamp)> {
     let now = store.client.clock.now()?.latest;
     let known = store.grants.find(id)?;
     is_live(known.expires_at, now).then_some((known, now))
 }
 
-/// Tells whether the server's clock showed more than `now` when an extend was asked for that took so long.
-///
-/// Its commit was made no later than asked for plus the time that it took.
-fn is_too_early(now: Timestamp, committed: Timestamp, took: Duration) -> bool {
-    // Timestamps are rounded down, which takes a millisecond at the most.
-    let rounding = Duration::from_millis(1);
-    committed.since(now) > took + rounding
-}
-
 /// Looks, and then moves the expiry.
-///
-/// The time of the read is no earlier than that of the request, so a ttl after it is long enough.
 async fn ask(
     store: &Store,
     call: Call,
@@ -86,6 +66,7 @@ async fn ask(
 ) -> Result<ExtendOutcome, Failure> {
     let mut rounds = rounds(call.deadline);
     loop {
+        let asked = Sent::now();
         let Some(Found { document, stored, at }) = find(store, call, id, hint.as_ref()).await?
         else {
             store.grants.forget(id);
@@ -95,8 +76,8 @@ async fn ask(
             return Ok(ExtendOutcome::NotHeld(NotHeld::Expired));
         }
         let known = Known { document, version: stored.version, expires_at: stored.expires_at() };
-        match move_expiry(store, call, id, known, at, ttl).await? {
-            Moved::Made { .. } => return Ok(extended(at, ttl)),
+        match move_expiry(store, call, id, known, (at, asked), ttl).await? {
+            Moved::To(expires_at) => return Ok(ExtendOutcome::Extended { expires_at }),
             Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
             Moved::Outdated => {}
         }
@@ -104,7 +85,51 @@ async fn ask(
     }
 }
 
-/// Moves the expiry of a grant that is in this very version.
+/// Moves the expiry of a grant that is in this very version to the ttl after `now`: what the server's clock
+/// showed when it was `asked`, or later.
+///
+/// Where the commit proves that the clock had shown more by then, because it was set or the read was stale,
+/// the expiry is counted from that commit.
+async fn move_expiry(
+    store: &Store,
+    call: Call,
+    id: LockId,
+    known: Known,
+    (now, asked): (Timestamp, Sent),
+    ttl: Ttl,
+) -> Result<Moved, Failure> {
+    let document = known.document.clone();
+    let (version, at) = match write_expiry(store, call, id, known, now.after(ttl)).await? {
+        Written::Made { version, at } => (version, at),
+        Written::Over => return Ok(Moved::Over),
+        Written::Outdated => return Ok(Moved::Outdated),
+    };
+    if !is_too_early(now, at, asked.elapsed()) {
+        return Ok(Moved::To(now.after(ttl)));
+    }
+    let unknown = |failure: Failure| Failure::HalfDone(failure.into());
+    // It was live at that commit, so it is for a ttl from then on, whatever the record says: while the
+    // version is this one, no one else was granted the key.
+    let known = Known { document, version, expires_at: at.after(ttl) };
+    match write_expiry(store, call, id, known, at.after(ttl)).await.map_err(unknown)? {
+        Written::Made { .. } => Ok(Moved::To(at.after(ttl))),
+        Written::Over => Ok(Moved::Over),
+        Written::Outdated => Err(unknown(Failure::Contention)),
+    }
+}
+
+/// How a commit ended that was to write an expiry.
+enum Written {
+    /// It made this version at this time.
+    Made {
+        version: Version,
+        at: Timestamp,
+    },
+    Over,
+    Outdated,
+}
+
+/// Writes the expiry of a grant that is in this very version.
 ///
 /// # Why it revives nobody
 ///
@@ -113,15 +138,13 @@ async fn ask(
 /// then is known from the version. A grant that was over is taken back. Until that is done the key looks
 /// held, and nobody else can have been granted it: their commit would have changed the version. Where the
 /// answer is lost as well, the caller is told that it does not know, and ends the lock when it gives up.
-async fn move_expiry(
+async fn write_expiry(
     store: &Store,
     call: Call,
     id: LockId,
     known: Known,
-    now: Timestamp,
-    ttl: Ttl,
-) -> Result<Moved, Failure> {
-    let expires_at = now.after(ttl);
+    expires_at: Timestamp,
+) -> Result<Written, Failure> {
     let write = Write::merge(
         &known.document,
         &["expiresAtMs"],
@@ -132,7 +155,7 @@ async fn move_expiry(
         Ok(Some(committed)) => committed,
         Ok(None) => {
             store.grants.forget(id);
-            return Ok(Moved::Outdated);
+            return Ok(Written::Outdated);
         }
         Err(failure) => {
             // The version may be another one by now.
@@ -151,10 +174,10 @@ async fn move_expiry(
     if !is_live(known.expires_at, committed.at) {
         store.grants.forget(id);
         take_back(store, &known.document, Expect::Version(version)).await;
-        return Ok(Moved::Over);
+        return Ok(Written::Over);
     }
     store.grants.remember(id, Known { version, expires_at, ..known });
-    Ok(Moved::Made { at: committed.at })
+    Ok(Written::Made { version, at: committed.at })
 }
 
 /// Ends a grant that was over and was revived.
@@ -176,23 +199,5 @@ async fn take_back(store: &Store, document: &DocumentName, revived: Expect) {
             return;
         };
         sleep(pause).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use syncguard_core::Timestamp;
-
-    use super::is_too_early;
-
-    #[test]
-    fn an_expiry_counts_from_too_early_only_where_the_commit_proves_it() {
-        let at = Timestamp::from_unix_millis;
-        let took = Duration::from_millis(30);
-        assert!(!is_too_early(at(1_000), at(990), took), "the clock was thought to be ahead");
-        assert!(!is_too_early(at(1_000), at(1_031), took), "it took that long");
-        assert!(is_too_early(at(1_000), at(1_032), took), "it had been later all along");
     }
 }

@@ -15,6 +15,7 @@ mod lookup;
 mod nested;
 mod operate;
 mod record;
+mod recount;
 mod release;
 mod retry;
 mod runtimes;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use syncguard_core::{
     AcquireRequest, Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner,
-    Timestamp,
+    Timestamp, Ttl,
 };
 
 use crate::{
@@ -74,6 +74,16 @@ impl Stored {
 
     pub(crate) fn expires_at(&self) -> Timestamp {
         self.expires_at
+    }
+
+    /// When the grant was made: the time from which its first expiry was counted.
+    pub(crate) fn acquired_at(&self) -> Timestamp {
+        self.acquired_at
+    }
+
+    /// Whether the expiry is the one with which a grant for this ttl was made.
+    pub(crate) fn is_unextended(&self, ttl: Ttl) -> bool {
+        self.expires_at == self.acquired_at.after(ttl)
     }
 
     pub(crate) fn fence(&self) -> Fence {

@@ -78,6 +78,11 @@ impl Database {
         self.state().clock.set_offset(offset);
     }
 
+    /// Returns the time of so long ago.
+    pub(crate) fn ago(&self, duration: Duration) -> Time {
+        self.state().clock.read().before(duration)
+    }
+
     /// Ends all transactions, as a server does that goes down.
     pub(crate) fn end_transactions(&self) {
         let mut state = self.state();

@@ -38,6 +38,8 @@ pub(crate) enum Deed {
     Delay(Duration),
     Hold,
     Refuse(Code),
+    /// The call reads the state of so long ago.
+    Stale(Duration),
     /// The call is done, and then answered so.
     Answer(Code),
     /// The call is done, and the connection is cut.
@@ -67,6 +69,16 @@ impl Fault {
     /// Answers with an error instead of doing anything.
     pub fn refuse(code: Code) -> Self {
         Self::new(Deed::Refuse(code))
+    }
+
+    /// Answers the next [`BatchGetDocuments`](Rpc::BatchGetDocuments) with the state of so long ago, and
+    /// with that time, as a replica does that lags behind. [`on`](Self::on) another method that reads, it
+    /// does the same there.
+    ///
+    /// A read in a transaction, or as of a time of its own, stays what it is. What is longer ago than the
+    /// [retention](crate::Builder::retention) is refused.
+    pub fn stale(by: Duration) -> Self {
+        Self::new(Deed::Stale(by)).on(Rpc::BatchGetDocuments)
     }
 
     /// Does what is asked, whatever comes of it, and then answers with an error.

@@ -1,4 +1,4 @@
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 
@@ -22,10 +22,21 @@ impl Strike {
                 Deed::Delay(duration) => tokio::time::sleep(duration).await,
                 Deed::Hold => armed.released().await,
                 Deed::Refuse(code) => return Err(failure(code)),
+                // It happens as the documents are read.
+                Deed::Stale(_) => {}
                 Deed::Answer(_) | Deed::Cut | Deed::Silence => {}
             }
         }
         Ok(())
+    }
+
+    /// How long ago the state is that a read finds instead of the latest.
+    pub(crate) fn staleness(&self) -> Option<Duration> {
+        let stale = self.0.iter().filter_map(|armed| match armed.deed() {
+            Deed::Stale(by) => Some(by),
+            _ => None,
+        });
+        stale.max()
     }
 
     /// What happens once it is done, instead of the answer.
@@ -39,7 +50,7 @@ impl Strike {
                     pending::<()>().await;
                 }
                 Deed::Silence => pending().await,
-                Deed::Delay(_) | Deed::Hold | Deed::Refuse(_) => {}
+                Deed::Delay(_) | Deed::Hold | Deed::Refuse(_) | Deed::Stale(_) => {}
             }
         }
         Ok(())

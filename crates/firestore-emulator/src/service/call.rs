@@ -26,13 +26,16 @@ impl Call {
         self.shared.faults.strike(self.rpc, documents)
     }
 
-    async fn perform<Q, T, F>(self, work: Work<Q, F>, request: Q) -> Result<T, Status>
+    async fn perform<Q, T, F>(self, work: Work<Q, F>, mut request: Q) -> Result<T, Status>
     where
         Q: Documents,
         F: Future<Output = Result<T, Status>>,
     {
         let strike = self.strike(&request.documents());
         strike.before().await?;
+        if let Some(staleness) = strike.staleness() {
+            request.read_as_of(self.shared.database.ago(staleness).into());
+        }
         let answer = work(self.shared.database.clone(), request).await;
         strike.after(&self.line).await?;
         answer

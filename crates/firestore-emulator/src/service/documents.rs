@@ -1,8 +1,13 @@
-//! Which documents a request names: faults can be meant for one document.
+//! What faults look at in a request, and change: the documents that it names, and when it reads them.
 
-use gcloud_sdk::google::firestore::v1::{
-    BatchGetDocumentsRequest, BeginTransactionRequest, CommitRequest, GetDocumentRequest,
-    ListDocumentsRequest, RollbackRequest, RunQueryRequest, Write, write::Operation,
+use gcloud_sdk::{
+    google::firestore::v1::{
+        BatchGetDocumentsRequest, BeginTransactionRequest, CommitRequest, GetDocumentRequest,
+        ListDocumentsRequest, RollbackRequest, RunQueryRequest, Write,
+        batch_get_documents_request as batch, get_document_request as get,
+        list_documents_request as list, run_query_request as query, write::Operation,
+    },
+    prost_types::Timestamp,
 };
 
 pub(super) trait Documents {
@@ -10,17 +15,41 @@ pub(super) trait Documents {
     fn documents(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Makes a request for the latest state one for the state of a time. Every other request stays as
+    /// it is.
+    fn read_as_of(&mut self, _: Timestamp) {}
 }
 
 impl Documents for BatchGetDocumentsRequest {
     fn documents(&self) -> Vec<String> {
         self.documents.clone()
     }
+
+    fn read_as_of(&mut self, time: Timestamp) {
+        self.consistency_selector.get_or_insert(batch::ConsistencySelector::ReadTime(time));
+    }
 }
 
 impl Documents for GetDocumentRequest {
     fn documents(&self) -> Vec<String> {
         vec![self.name.clone()]
+    }
+
+    fn read_as_of(&mut self, time: Timestamp) {
+        self.consistency_selector.get_or_insert(get::ConsistencySelector::ReadTime(time));
+    }
+}
+
+impl Documents for ListDocumentsRequest {
+    fn read_as_of(&mut self, time: Timestamp) {
+        self.consistency_selector.get_or_insert(list::ConsistencySelector::ReadTime(time));
+    }
+}
+
+impl Documents for RunQueryRequest {
+    fn read_as_of(&mut self, time: Timestamp) {
+        self.consistency_selector.get_or_insert(query::ConsistencySelector::ReadTime(time));
     }
 }
 
@@ -37,6 +66,4 @@ impl Documents for CommitRequest {
 }
 
 impl Documents for BeginTransactionRequest {}
-impl Documents for ListDocumentsRequest {}
 impl Documents for RollbackRequest {}
-impl Documents for RunQueryRequest {}

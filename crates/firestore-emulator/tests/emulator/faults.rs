@@ -1,13 +1,22 @@
 //! Faults on command, each of which is shown to have happened.
 
-use firestore_emulator::{Fault, Rpc};
-use gcloud_sdk::google::firestore::v1::{Write, precondition::ConditionType};
+use std::time::Duration;
+
+use firestore_emulator::{ClockOffset, Fault, Rpc};
+use gcloud_sdk::{
+    google::firestore::v1::{
+        BatchGetDocumentsResponse, Write, batch_get_documents_request::ConsistencySelector,
+        precondition::ConditionType,
+    },
+    prost_types::Timestamp,
+};
 use syncguard_tests::asking::eventually;
 use tokio::{task::JoinHandle, time::Instant};
 use tonic::{Code, Status};
 
 use super::{
-    A_WHILE, Client, batch_get, code_of, commit, connect, only_if, set, start, value, waits,
+    A_WHILE, Client, batch_get, begin, code_of, commit, connect, document, number, only_if, set,
+    start, value, waits,
 };
 
 /// Waits for a document to come about, whose commit nobody waits for.
@@ -109,5 +118,62 @@ async fn reads_fail_on_command_too() {
     commit(&client, &[set("a", 1)]).await.unwrap();
     assert_eq!(code_of(batch_get(&client, &["a"], None).await), Code::Unavailable);
     assert_eq!(refused.hits(), 1);
+    assert_eq!(value(&client, "a").await, Some(1));
+}
+
+/// A time that a read tells, in seconds and nanoseconds.
+fn told(response: &BatchGetDocumentsResponse) -> (i64, i32) {
+    let Timestamp { seconds, nanos } = response.read_time.unwrap();
+    (seconds, nanos)
+}
+
+/// Reads a document once: when that was, and its number.
+async fn seen(client: &Client, id: &str) -> ((i64, i32), Option<i64>) {
+    let response = batch_get(client, &[id], None).await.unwrap().pop().unwrap();
+    (told(&response), document(response).map(|document| number(&document)))
+}
+
+#[tokio::test]
+async fn a_stale_read_finds_what_stood_there_then_and_says_when_that_was() {
+    let (emulator, client) = start().await;
+    commit(&client, &[set("a", 1)]).await.unwrap();
+    emulator.set_clock_offset(ClockOffset::Ahead(Duration::from_secs(30)));
+    commit(&client, &[set("a", 2)]).await.unwrap();
+    for (by, found) in [(0, Some(2)), (10, Some(1)), (40, None)] {
+        let (before, _) = seen(&client, "a").await;
+        let stale = emulator.inject(Fault::stale(Duration::from_secs(by)).document("a"));
+        let ((seconds, nanos), number) = seen(&client, "a").await;
+        assert_eq!((stale.hits(), number), (1, found), "{by} s ago");
+        let (after, fresh) = seen(&client, "a").await;
+        assert_eq!(fresh, Some(2), "the next read is not stale");
+        let then = (seconds + i64::try_from(by).unwrap(), nanos);
+        assert!(before <= then && then <= after, "{by} s: {before:?} {then:?} {after:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stale_read_leaves_transactions_and_reads_as_of_a_time_as_they_are() {
+    let (emulator, client) = start().await;
+    let first = commit(&client, &[set("a", 1)]).await.unwrap().commit_time.unwrap();
+    let transaction = begin(&client, None).await;
+    let stale = emulator.inject(Fault::stale(Duration::from_secs(30)).times(2));
+    for consistency in
+        [ConsistencySelector::Transaction(transaction), ConsistencySelector::ReadTime(first)]
+    {
+        let mut responses = batch_get(&client, &["a"], Some(consistency)).await.unwrap();
+        let found = responses.pop().and_then(document);
+        assert_eq!(found.map(|document| number(&document)), Some(1));
+    }
+    assert_eq!(stale.hits(), 2);
+}
+
+#[tokio::test]
+async fn what_rests_on_a_stale_read_fails_by_its_precondition() {
+    let (emulator, client) = start().await;
+    commit(&client, &[set("a", 1)]).await.unwrap();
+    emulator.inject(Fault::stale(Duration::from_secs(30)));
+    assert_eq!(value(&client, "a").await, None);
+    let create = only_if(set("a", 2), ConditionType::Exists(false));
+    assert_eq!(code_of(commit(&client, &[create]).await), Code::AlreadyExists);
     assert_eq!(value(&client, "a").await, Some(1));
 }

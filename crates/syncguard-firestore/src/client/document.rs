@@ -8,7 +8,7 @@ use gcloud_sdk::{
     prost_types::Timestamp,
 };
 
-use crate::layout::DocumentName;
+use crate::{clock::timestamp, layout::DocumentName};
 
 pub(crate) type Fields = HashMap<String, Value>;
 
@@ -70,6 +70,11 @@ impl From<Message> for Document {
 impl Version {
     /// That of no document, so that a condition on it never holds.
     const NONE: Self = Self { seconds: 0, nanos: 0 };
+
+    /// When the commit was made that wrote it, by the server's clock.
+    pub(crate) fn time(self) -> syncguard_core::Timestamp {
+        timestamp(micros(&self.into()))
+    }
 
     #[cfg(test)]
     pub(crate) fn from_micros(micros: i64) -> Self {

@@ -16,6 +16,7 @@ mod peers;
 mod raw;
 mod runtimes;
 mod skew;
+mod stale;
 mod storm;
 mod trips;
 mod wakeups;

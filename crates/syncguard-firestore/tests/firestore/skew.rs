@@ -188,6 +188,7 @@ async fn an_extend_after_the_servers_clock_was_set_counts_from_where_it_stands()
     assert!(expires_at.since(grant.expires_at) >= LONG / 2, "{expires_at} {grant:?}");
     let commits = (emulator.calls() - before).of(Rpc::Commit);
     assert_eq!(commits, 2, "the first one took the clock for where it had been");
+    assert_eq!((emulator.calls() - before).total(), 2, "its commit told where it stands");
     let record = backend.lookup(&request.lock_id.into()).await.unwrap().unwrap();
     assert_eq!(record.expires_at, expires_at);
     assert!(record.remaining() > LONG / 2);

@@ -1,0 +1,101 @@
+//! Telling whether an expiry was counted from early enough, and writing one that is.
+
+use std::time::Duration;
+
+use syncguard_core::{AcquireRequest, Grant, Timestamp};
+
+use crate::{
+    backend::Store,
+    client::{Call, Expect, Write},
+    clock::Sent,
+    error::Failure,
+    grants::Known,
+    record::{Stored, expiry_fields},
+};
+
+/// By how much a grant may be counted from before its request: half of the [grace](syncguard_core::Capabilities::GRACE)
+/// for which its record stands beyond the expiry.
+const COVERED: Duration = Duration::from_millis(500);
+
+/// The time from which an expiry was counted, and what is known of when that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    /// The server's time, as a read told it.
+    pub(crate) from: Timestamp,
+    /// When that read was asked for, by the local clock.
+    pub(crate) asked: Sent,
+    /// How long after that the commit was sent.
+    pub(crate) waited: Duration,
+}
+
+impl Counted {
+    /// Whether the server's clock showed more than `from` when the read was asked for, or may have.
+    ///
+    /// The server answers a read as of a time since it was asked, or so it promises. The time of the
+    /// commit shows it. The commit was made after it was sent, so the server's clock showed no more than
+    /// that time less `waited` when the read was asked for; a difference of up to [`COVERED`] does no
+    /// harm. The commit was also made before it was answered, so that a greater difference than what has
+    /// passed by then is a proof.
+    pub(crate) fn may_be_too_early(self, committed: Timestamp) -> bool {
+        is_too_early(self.from, committed, self.asked.elapsed().min(self.waited + COVERED))
+    }
+}
+
+/// Tells whether more time lies between `from` and a commit than passed at most.
+pub(crate) fn is_too_early(from: Timestamp, committed: Timestamp, passed: Duration) -> bool {
+    // Timestamps are rounded down, which takes a millisecond at most.
+    let rounding = Duration::from_millis(1);
+    committed.since(from) > passed + rounding
+}
+
+/// Tells whether a grant that was found on record may be counted from too early: it was never extended, and
+/// more than the grace covers passed between the time from which it is counted and the commit that made
+/// it. When it was asked for is not known here.
+pub(crate) fn found_too_early(stored: &Stored, request: &AcquireRequest) -> bool {
+    let made = stored.version.time();
+    stored.is_unextended(request.ttl) && is_too_early(stored.acquired_at(), made, COVERED)
+}
+
+/// Moves the expiry of a grant, of which no one was told, to the ttl after the commit that made it.
+///
+/// That commit was made after the grant was asked for, so the expiry is late enough. It is written on the
+/// condition of the version, so that meanwhile no one else was granted the key, even if it looked free.
+///
+/// Where this fails, the grant stands as it was. The caller is told that it does not know the outcome, and
+/// asks again or abandons the id.
+pub(crate) async fn recount(
+    store: &Store,
+    call: Call,
+    request: &AcquireRequest,
+    grant: Grant,
+    known: Known,
+) -> Result<Grant, Failure> {
+    let unknown = |failure: Failure| Failure::HalfDone(failure.into());
+    let expires_at = known.version.time().after(request.ttl);
+    let expect = Expect::Version(known.version);
+    let fields = expiry_fields(expires_at);
+    let write = Write::merge(&known.document, &["expiresAtMs"], fields, expect);
+    let moved = store.client.commit(call, vec![write]).await.map_err(unknown)?;
+    let version = moved.and_then(|moved| moved.versions.first().copied());
+    let version = version.ok_or_else(|| unknown(Failure::Contention))?;
+    store.grants.remember(request.lock_id, Known { version, expires_at, ..known });
+    Ok(Grant { expires_at, ..grant })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use syncguard_core::Timestamp;
+
+    use super::is_too_early;
+
+    #[test]
+    fn an_expiry_counts_from_too_early_only_where_the_commit_proves_it() {
+        let at = Timestamp::from_unix_millis;
+        let took = Duration::from_millis(30);
+        assert!(!is_too_early(at(1_000), at(990), took), "the clock was thought to be ahead");
+        assert!(!is_too_early(at(1_000), at(1_031), took), "it took that long");
+        assert!(is_too_early(at(1_000), at(1_032), took), "it had been later all along");
+    }
+}
