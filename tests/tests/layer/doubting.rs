@@ -79,7 +79,7 @@ impl LockBackend for Garbled {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        self.0.acquire(request).await?;
+        let _unread = self.0.acquire(request).await?;
         Err(Error::new(ErrorKind::Internal, Operation::Acquire))
     }
 
