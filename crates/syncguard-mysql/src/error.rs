@@ -41,6 +41,8 @@ pub(crate) enum Failure {
     RuntimeEnded,
     #[error("the server could not be connected to: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
+    #[error("the driver could not take what the server sent, and panicked")]
+    Panicked,
     #[error("no answer in time")]
     TimedOut(Effect),
     /// A task of ours ended before its statement, or its caller went away.
@@ -250,6 +252,7 @@ impl Failure {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
             }
+            Self::Panicked => (ErrorKind::ServiceUnavailable, Effect::None),
             Self::Unmarked => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),

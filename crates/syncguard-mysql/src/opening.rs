@@ -96,6 +96,7 @@ impl MysqlConfig {
 }
 
 /// What is set for each connection.
+#[derive(Clone)]
 pub(crate) struct Settings {
     sql: Arc<str>,
     lock_timeout: i64,

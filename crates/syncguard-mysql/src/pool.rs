@@ -1,6 +1,7 @@
 //! How connections are opened, tested, and ended at the server; the pool itself is the core's.
 
 use std::{
+    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,8 +10,11 @@ use sqlx::{
     ConnectOptions, Connection,
     mysql::{MySqlConnectOptions, MySqlConnection},
 };
-use syncguard_core::pool::Manager;
-use tokio::time::{sleep, timeout};
+use syncguard_core::pool::{Interrupted, Manager, Reply, call};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 use crate::{
     error::Failure,
@@ -55,10 +59,14 @@ impl Manager for Server {
     type Session = Session;
 
     async fn open(&self) -> Result<Own, Failure> {
-        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
-        self.settings.pin(&mut connection).await?;
-        let sessions = Session::all(&mut connection, "CONNECTION_ID()").await?;
-        Ok(Own { connection, session: sessions.into_iter().next() })
+        let (options, settings) = (self.options.clone(), self.settings.clone());
+        contained(async move {
+            let mut connection = options.connect().await.map_err(Failure::Connecting)?;
+            settings.pin(&mut connection).await?;
+            let sessions = Session::all(&mut connection, "CONNECTION_ID()").await?;
+            Ok(Own { connection, session: sessions.into_iter().next() })
+        })
+        .await
     }
 
     async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
@@ -74,23 +82,48 @@ impl Manager for Server {
     }
 
     async fn end(&self, ending: &[Session]) -> Result<Vec<bool>, Failure> {
-        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
-        let looking = Instant::now();
-        loop {
-            let mut alive = Session::all(&mut connection, "ID").await?;
-            alive.retain(|session| ending.contains(session));
-            if alive.is_empty() || looking.elapsed() > ENDING {
-                // Closed by the system at the latest.
-                let _ = timeout(FAREWELL, connection.close()).await;
-                return Ok(ending.iter().map(|session| !alive.contains(session)).collect());
+        let (options, ending) = (self.options.clone(), ending.to_vec());
+        contained(async move {
+            let mut connection = options.connect().await.map_err(Failure::Connecting)?;
+            let looking = Instant::now();
+            loop {
+                let mut alive = Session::all(&mut connection, "ID").await?;
+                alive.retain(|session| ending.contains(session));
+                if alive.is_empty() || looking.elapsed() > ENDING {
+                    // Closed by the system at the latest.
+                    let _ = timeout(FAREWELL, connection.close()).await;
+                    return Ok(ending.iter().map(|session| !alive.contains(session)).collect());
+                }
+                for session in alive {
+                    let kill = Arc::from("KILL CONNECTION $1");
+                    // It may have ended by itself.
+                    let _ = Statement::read(&kill).integer(session.id).run(&mut connection).await;
+                }
+                sleep(LOOK).await;
             }
-            for session in alive {
-                let kill = Statement::read(&Arc::from("KILL CONNECTION $1")).integer(session.id);
-                // It may have ended by itself.
-                let _ = kill.run(&mut connection).await;
-            }
-            sleep(LOOK).await;
-        }
+        })
+        .await
+    }
+}
+
+/// Runs what the driver does in a task of its own. On some malformed messages the driver panics; that ends the
+/// task alone, and is an error here. Dropping the future stops it.
+async fn contained<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    let running = |mut reply: Reply<_>| async move {
+        reply.started();
+        let done = tokio::select! {
+            biased;
+            () = reply.caller_gone() => return,
+            done = work => done,
+        };
+        reply.send(done);
+    };
+    match call(&Handle::current(), running).await {
+        Ok(done) => done,
+        Err(Interrupted::NotStarted) => Err(Failure::RuntimeEnded),
+        Err(_) => Err(Failure::Panicked),
     }
 }
 

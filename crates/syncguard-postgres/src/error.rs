@@ -52,6 +52,8 @@ pub(crate) enum Failure {
     Connecting(#[source] sqlx::Error),
     #[error("every connection was inside a transaction that nobody ended")]
     Unsound,
+    #[error("the driver could not take what the server sent, and panicked")]
+    Panicked,
     #[error("no answer in time")]
     TimedOut(Effect),
     /// A task of ours ended before its statement, or its caller went away.
@@ -202,7 +204,9 @@ impl Failure {
             }
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
             Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
-            Self::Unconnected(_) | Self::Unsound => (ErrorKind::ServiceUnavailable, Effect::None),
+            Self::Unconnected(_) | Self::Unsound | Self::Panicked => {
+                (ErrorKind::ServiceUnavailable, Effect::None)
+            }
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)

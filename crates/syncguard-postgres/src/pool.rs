@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    future::Future,
     time::{Duration, Instant},
 };
 
@@ -10,8 +11,11 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgConnection, PgRow},
 };
-use syncguard_core::pool::{Lease, LeaseError, Manager, Pool, Priority};
-use tokio::time::{sleep, timeout};
+use syncguard_core::pool::{Interrupted, Lease, LeaseError, Manager, Pool, Priority, Reply, call};
+use tokio::{
+    runtime::Handle,
+    time::{sleep, timeout},
+};
 
 use crate::error::{Effect, Failure};
 
@@ -155,12 +159,16 @@ impl Manager for Server {
     type Session = Session;
 
     async fn open(&self) -> Result<Own, Failure> {
-        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
-        let session = match self.is_direct {
-            true => Session::of(&mut connection).await.map_err(Failure::Connecting)?,
-            false => None,
-        };
-        Ok(Own { connection, session })
+        let (options, is_direct) = (self.options.clone(), self.is_direct);
+        contained(async move {
+            let mut connection = options.connect().await.map_err(Failure::Connecting)?;
+            let session = match is_direct {
+                true => Session::of(&mut connection).await.map_err(Failure::Connecting)?,
+                false => None,
+            };
+            Ok(Own { connection, session })
+        })
+        .await
     }
 
     async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
@@ -176,18 +184,43 @@ impl Manager for Server {
     }
 
     async fn end(&self, sessions: &[Session]) -> Result<Vec<bool>, Failure> {
-        let mut connection = self.options.connect().await.map_err(Failure::Connecting)?;
-        let looking = Instant::now();
-        loop {
-            let alive = Session::end(sessions, &mut connection).await;
-            let alive = alive.map_err(|source| Failure::driver(source, Effect::None))?;
-            if alive.is_empty() || looking.elapsed() > ENDING {
-                // Closed by the system at the latest.
-                let _ = timeout(FAREWELL, connection.close()).await;
-                return Ok(sessions.iter().map(|s| !alive.contains(&s.pid)).collect());
+        let (options, sessions) = (self.options.clone(), sessions.to_vec());
+        contained(async move {
+            let mut connection = options.connect().await.map_err(Failure::Connecting)?;
+            let looking = Instant::now();
+            loop {
+                let alive = Session::end(&sessions, &mut connection).await;
+                let alive = alive.map_err(|source| Failure::driver(source, Effect::None))?;
+                if alive.is_empty() || looking.elapsed() > ENDING {
+                    // Closed by the system at the latest.
+                    let _ = timeout(FAREWELL, connection.close()).await;
+                    return Ok(sessions.iter().map(|s| !alive.contains(&s.pid)).collect());
+                }
+                sleep(LOOK).await;
             }
-            sleep(LOOK).await;
-        }
+        })
+        .await
+    }
+}
+
+/// Runs what the driver does in a task of its own. On some malformed messages the driver panics; that ends the
+/// task alone, and is an error here. Dropping the future stops it.
+pub(crate) async fn contained<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    let running = |mut reply: Reply<_>| async move {
+        reply.started();
+        let done = tokio::select! {
+            biased;
+            () = reply.caller_gone() => return,
+            done = work => done,
+        };
+        reply.send(done);
+    };
+    match call(&Handle::current(), running).await {
+        Ok(done) => done,
+        Err(Interrupted::NotStarted) => Err(Failure::RuntimeEnded),
+        Err(_) => Err(Failure::Panicked),
     }
 }
 

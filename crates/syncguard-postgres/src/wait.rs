@@ -19,6 +19,7 @@ use crate::{
     interests::{Interests, LINGER, Seat},
     keys::StoredKey,
     listener::{Line, Listener, Watch, Watched},
+    pool::contained,
 };
 
 /// The first half of the advisory locks that show that a client waits; the second is the bucket of the
@@ -104,7 +105,8 @@ impl Waiters {
 async fn listen(line: Line, interests: Arc<Interests>) {
     loop {
         interests.want_all();
-        match attend(&line, &interests).await {
+        let (attended, keys) = (line.clone(), interests.clone());
+        match contained(async move { attend(&attended, &keys).await }).await {
             Ok(()) => return,
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
         }

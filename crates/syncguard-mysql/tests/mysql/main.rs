@@ -7,6 +7,7 @@ mod applied;
 mod bounded;
 mod connections;
 mod contract;
+mod malformed;
 mod mutants;
 mod network;
 mod poison;

@@ -8,6 +8,7 @@ mod connections;
 mod contract;
 mod hostile;
 mod losers;
+mod malformed;
 mod mutants;
 mod network;
 mod not_applied;
