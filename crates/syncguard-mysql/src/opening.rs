@@ -16,6 +16,7 @@ use crate::{
     error::Failure,
     lookup::text,
     pool::Server,
+    prune::Pruning,
     sql::{Sql, settings},
     statement::Statement,
     table::Table,
@@ -58,6 +59,7 @@ impl MysqlConfig {
             connections: Arc::new(connections),
             sql: Sql::new(&table),
             table,
+            pruning: Pruning::default(),
             transport: transport::finding(&self.options),
         })
     }
