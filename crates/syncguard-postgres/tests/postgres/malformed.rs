@@ -35,11 +35,11 @@ async fn a_message_on_which_the_driver_panics_is_an_error() {
     for (answer, panics) in [
         // An authentication that says nothing; one whose length is too short; one with half a salt.
         (&b"R\0\0\0\x04"[..], true),
-        (b"R\0\0\0\0", true),
-        (b"R\0\0\0\x0a\0\0\0\x05\0\0", true),
+        (&b"R\0\0\0\0"[..], true),
+        (&b"R\0\0\0\x0a\0\0\0\x05\0\0"[..], true),
         // A parameter without an end, and no message at all.
-        (b"S\0\0\0\x06ab", false),
-        (b"\xff\xff\xff\xff\xff\xff", false),
+        (&b"S\0\0\0\x06ab"[..], false),
+        (&b"\xff\xff\xff\xff\xff\xff"[..], false),
     ] {
         let url = format!("postgres://u@{}/d?sslmode=disable", server(answer).await);
         let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
