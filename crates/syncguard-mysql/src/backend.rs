@@ -10,7 +10,7 @@ use syncguard_core::{
 
 use crate::{
     MysqlConfig, acquire, check, connection::Connections, error::Failure, extend, lookup, operate,
-    prune::Pruning, release, schema, sql::Sql, table::Table,
+    release, schema, sql::Sql, table::Table,
 };
 
 /// Keeps locks in MySQL or MariaDB. Cheap to clone; the clones share their connections.
@@ -39,7 +39,6 @@ pub(crate) struct Store {
     pub(crate) connections: Arc<Connections>,
     pub(crate) sql: Sql,
     pub(crate) table: Table,
-    pub(crate) pruning: Pruning,
     /// What is unsafe about the way to the server.
     pub(crate) transport: Option<Finding>,
 }
@@ -59,18 +58,15 @@ impl MysqlBackend {
         Self(Arc::new(store))
     }
 
-    /// Makes the table where it is missing, and records its revision. Any number of clients may do so at once,
-    /// and do it again.
+    /// Makes the table where it is missing. Any number of clients may do so at once, and do it again.
     ///
-    /// [`MysqlConfig::connect`] makes a missing table by itself by default, and never changes one that exists.
+    /// [`MysqlConfig::connect`] does so by itself unless it is told not to.
     ///
     /// # Errors
     ///
     /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the user may not make tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there is a table of this name that is
     ///   not as it should be.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
-    ///   crate.
     /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
     ///   be reached.
     ///
@@ -78,7 +74,7 @@ impl MysqlBackend {
     ///
     /// The table is made as a whole or not at all.
     pub async fn setup_schema(&self) -> Result<(), Error> {
-        schema::upgrade(&self.0).await.map_err(during(Operation::Connect))
+        schema::set_up(&self.0).await.map_err(during(Operation::Connect))
     }
 
     /// Clears away what is left of grants that have been over for `older_than`, at least for the grace,
@@ -86,8 +82,7 @@ impl MysqlBackend {
     /// ids leave is deleted after an hour at the earliest.
     ///
     /// Only space is at stake, and how much `list` reads: a grant that is over is taken over by the next
-    /// grant of its key. Every 64th release of a backend clears a few such rows and marks away by itself, once
-    /// they have been over for an hour.
+    /// grant of its key.
     ///
     /// # Errors
     ///

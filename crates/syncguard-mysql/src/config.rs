@@ -169,9 +169,8 @@ impl MysqlConfig {
     ///   user may not make the table.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the table is missing or incomplete
     ///   and is not to be made, or a connection does not keep what is set for it.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
-    ///   crate, and where the server's settings are unsafe and that is to be
-    ///   [refused](UnsafeSettings::Refuse).
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
+    ///   is to be [refused](UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<MysqlBackend, Error> {
         let connecting = async {
             let store = self.open().await?;
@@ -187,19 +186,19 @@ impl MysqlConfig {
         connecting.await.map_err(refused)
     }
 
-    /// Connects, makes the table where it is missing, records its revision, and disconnects. For those who give the service
+    /// Connects, makes the table where it is missing, and disconnects. For those who give the service
     /// itself a user that may not.
     ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
     pub async fn setup_schema(&self) -> Result<(), Error> {
-        let making = async { schema::upgrade(&self.open().await?).await };
+        let making = async { schema::set_up(&self.open().await?).await };
         making.await.map_err(refused)
     }
 
-    /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own migrations.
-    /// They can be run again and again.
+    /// Gives the statement that makes the table, for those who keep their own migrations. It can be run
+    /// again and again.
     ///
     /// # Errors
     ///

@@ -31,11 +31,6 @@ pub(crate) enum Failure {
     UnreadableAnswer(&'static str),
     #[error("the lock table is missing or incomplete: {ADVICE_SCHEMA}")]
     NoTable,
-    #[error(
-        "the lock table is for clients that know version {least}; this program knows version {known}, \
-         upgrade it"
-    )]
-    NewerSchema { least: i64, known: i64 },
     #[error("a connection does not keep its {0}: is there a proxy in between?")]
     Unpinned(String),
     #[error(transparent)]
@@ -244,7 +239,7 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
+            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit
             | Self::NoTable

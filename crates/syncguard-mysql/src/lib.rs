@@ -12,7 +12,6 @@ mod lookup;
 mod opening;
 mod operate;
 mod pool;
-mod prune;
 mod release;
 mod schema;
 mod sql;

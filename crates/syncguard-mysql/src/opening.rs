@@ -16,7 +16,6 @@ use crate::{
     error::Failure,
     lookup::text,
     pool::Server,
-    prune::Pruning,
     sql::{Sql, settings},
     statement::Statement,
     table::Table,
@@ -59,7 +58,6 @@ impl MysqlConfig {
             connections: Arc::new(connections),
             sql: Sql::new(&table),
             table,
-            pruning: Pruning::default(),
             transport: transport::finding(&self.options),
         })
     }

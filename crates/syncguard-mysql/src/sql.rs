@@ -16,9 +16,6 @@ pub(crate) struct Sql {
     pub(crate) list: Arc<str>,
     pub(crate) force_clear: Arc<str>,
     pub(crate) prune: Arc<str>,
-    pub(crate) prune_some: Arc<str>,
-    pub(crate) revision: Arc<str>,
-    pub(crate) schema_revision: Arc<str>,
     pub(crate) schema: Arc<str>,
     pub(crate) schema_state: Arc<str>,
     pub(crate) check: Arc<str>,
@@ -37,9 +34,6 @@ impl Sql {
             lookup_by_id: statement(include_str!("sql/lookup_by_id.sql")),
             list: statement(include_str!("sql/list.sql")),
             force_clear: statement(include_str!("sql/force_clear.sql")),
-            prune_some: statement(include_str!("sql/prune_some.sql")),
-            revision: statement(include_str!("sql/revision.sql")),
-            schema_revision: statement(include_str!("sql/schema_revision.sql")),
             prune: statement(include_str!("sql/prune.sql")),
             schema: statement(include_str!("sql/schema.sql")),
             schema_state: statement(include_str!("sql/schema_state.sql")),
@@ -77,37 +71,15 @@ mod tests {
     #[test]
     fn no_statement_has_a_gap_or_a_comment() {
         let sql = Sql::new(&Table::new("locks").unwrap());
-        let Sql { revision, schema_revision, .. } = &sql;
         let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;
-        let Sql {
-            lookup_by_id,
-            list,
-            force_clear,
-            prune,
-            prune_some,
-            schema,
-            schema_state,
-            check,
-            ..
-        } = &sql;
+        let Sql { lookup_by_id, list, force_clear, prune, schema, schema_state, check, .. } = &sql;
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id] {
             assert!(text.contains("SYSDATE(3)"), "{text}");
         }
         let settings = settings();
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id]
             .into_iter()
-            .chain([
-                harden,
-                list,
-                force_clear,
-                prune,
-                prune_some,
-                schema,
-                schema_state,
-                check,
-                &settings,
-            ])
-            .chain([revision, schema_revision])
+            .chain([harden, list, force_clear, prune, schema, schema_state, check, &settings])
         {
             assert!(!text.contains(['{', '}']) && !text.contains("--"), "{text}");
         }

@@ -87,8 +87,7 @@ async fn connecting_passes_by_a_transaction_that_has_read_the_table_complete_or_
     }
     drop(reader);
     watch.run("DROP TABLE syncguard_locks").await;
-    let (table, _revision) = schema.split_once(';').unwrap();
-    let altered = table.replace("owner VARCHAR(255)", "holder VARCHAR(255)");
+    let altered = schema.replace("owner VARCHAR(255)", "holder VARCHAR(255)");
     let _reader = read(&server, &altered).await;
     for _ in 0..3 {
         error_of(config(&server.url()).connect().await, ErrorKind::Internal);

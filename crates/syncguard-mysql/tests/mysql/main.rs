@@ -12,7 +12,6 @@ mod mutants;
 mod network;
 mod poison;
 mod priorities;
-mod revisions;
 mod schema;
 mod server;
 mod settings;

@@ -161,7 +161,7 @@ impl Mutant {
         let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
         let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
         let is_locked = backend.is_locked(&key).await;
-        let listed = backend.list(&ListRequest::new(&*self.name)).await.unwrap().locks;
+        let listed = backend.list(&ListRequest::new(&self.name)).await.unwrap().locks;
         assert_eq!(!listed.is_empty(), columns.is_live() && columns.is_readable(), "{context}");
         if !columns.is_live() {
             assert!(!is_locked.unwrap() && by_key.unwrap().is_none(), "{context}");

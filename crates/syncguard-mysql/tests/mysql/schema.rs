@@ -55,7 +55,6 @@ async fn a_table_that_is_not_as_it_should_be_is_refused() {
     ] {
         let name = Name::fresh();
         let sql = name.config(server.url()).schema_sql().unwrap();
-        let (sql, _) = sql.split_once(';').unwrap();
         assert!(sql.contains(what), "{what}");
         let sql = sql.replace(what, instead).replace(" ROW_FORMAT = DYNAMIC", "");
         Foreign::open(server.url()).await.run(&sql).await;
@@ -160,7 +159,6 @@ async fn more_than_a_batch_is_pruned() {
     foreign.run("SET SESSION max_recursive_iterations = 10000").await;
     foreign.run(&name.fill(rows)).await;
     assert_eq!(backend.prune(Duration::from_secs(60)).await.unwrap(), 2_500);
-    let kept =
-        foreign.number(&name.fill("SELECT COUNT(*) FROM {locks} WHERE lock_key < X'FF'")).await;
+    let kept = foreign.number(&name.fill("SELECT COUNT(*) FROM {locks}")).await;
     assert_eq!(kept, 2_500, "the fences stay");
 }
