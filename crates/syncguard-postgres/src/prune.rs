@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use syncguard_core::LockId;
+use syncguard_core::{Fence, LockId};
 
 use crate::{backend::Store, operate::MARK, statement::Statement};
 
@@ -31,7 +31,8 @@ pub(crate) fn prune(store: &Store, lock_id: LockId) {
     let statement = Statement::write(&store.sql.prune_some)
         .text(from)
         .integer(i64::try_from(MARK.as_millis()).unwrap_or(i64::MAX))
-        .integer(BATCH);
+        .integer(BATCH)
+        .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX));
     let connections = store.connections.clone();
     store.connections.runtime.spawn(async move {
         if let Err(failure) = connections.row(statement).await {

@@ -1,7 +1,7 @@
 -- Deletes some of the rows whose grants are long over. Fence counters stay, and so do rows that cannot be
--- read or whose fence is above its counter.
+-- read or whose fence is above its counter, and rows whose counter is at its limit or above.
 --
--- In:  $1 lock id, $2 how long over in ms, $3 how many rows to look at
+-- In:  $1 lock id, $2 how long over in ms, $3 how many rows to look at, $4 fence limit
 -- Out: one row: sound; deleted
 --
 -- It looks at a few rows only, those with the ids next to the given one. Rows that another client is changing
@@ -29,7 +29,7 @@ old AS MATERIALIZED (
             ELSE locks.fence::bigint <= coalesce((
                 SELECT counters.fence
                 FROM {counters} AS counters
-                WHERE counters.fence_key = 'fence:' || locks.key
+                WHERE counters.fence_key = 'fence:' || locks.key AND counters.fence < $4
             ), 0)
         END
     FOR UPDATE OF locks SKIP LOCKED

@@ -184,7 +184,7 @@ impl Mutant {
         let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
         let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
         let is_locked = backend.is_locked(&key).await;
-        let listed = backend.list(&ListRequest::new(&*self.name)).await.unwrap().locks;
+        let listed = backend.list(&ListRequest::new(&self.name)).await.unwrap().locks;
         let is_listed = listed.iter().any(|lock| lock.key == key);
         assert_eq!(is_listed, columns.is_live() && columns.is_readable(), "{context}");
         if !columns.is_live() {

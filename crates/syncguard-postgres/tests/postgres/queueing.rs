@@ -193,7 +193,7 @@ async fn abandonings_and_acquires_of_one_id_never_deadlock_and_leave_no_grant() 
         }
         assert!(!is_locked(&backend, request.key.as_str()).await, "round {round}");
         let over = format!(
-            "INSERT INTO {} VALUES ('k{}', 'over {round}', 1, 1, '000000000000001', 'k')
+            "INSERT INTO {} VALUES ('k{}', 'over {round}', 1, 1, '000000000000000', 'k')
              ON CONFLICT (key) DO NOTHING",
             names.locks,
             (round + 1) % 3
