@@ -1,5 +1,5 @@
 -- Deletes some of the rows whose grants are long over. Fence counters stay, and so do rows that cannot be
--- read or whose fence is above its counter, and rows whose counter is at its limit or above.
+-- read, whose fence is above its counter, or whose counter is missing or at its limit.
 --
 -- In:  $1 lock id, $2 how long over in ms, $3 how many rows to look at, $4 fence limit
 -- Out: one row: sound; deleted
@@ -26,11 +26,11 @@ old AS MATERIALIZED (
         AND locks.acquired_at_ms <= (SELECT now_ms FROM connection) - $2
         AND CASE
             WHEN length(locks.fence) <> 15 OR locks.fence ~ '[^0-9]' THEN false
-            ELSE locks.fence::bigint <= coalesce((
+            ELSE locks.fence::bigint <= (
                 SELECT counters.fence
                 FROM {counters} AS counters
                 WHERE counters.fence_key = 'fence:' || locks.key AND counters.fence < $4
-            ), 0)
+            )
         END
     FOR UPDATE OF locks SKIP LOCKED
 ),
