@@ -111,8 +111,11 @@ impl Scarce {
     async fn use_both(&mut self) {
         let held = [self.hold("one").await, self.hold("other").await];
         let mut blocks = [self.block(&held[0]).await, self.block(&held[1]).await];
-        held.into_iter().for_each(|held| self.extends(held));
-        self.blocked(2).await;
+        // One after the other: extends that wait for a connection together are one statement.
+        for (held, count) in held.into_iter().zip(1..) {
+            self.extends(held);
+            self.blocked(count).await;
+        }
         for block in &mut blocks {
             block.run("COMMIT").await;
         }
@@ -130,6 +133,7 @@ async fn an_extend_goes_before_releases_and_those_before_acquires() {
     let (mut first_block, mut second_block) =
         (scarce.block(&first).await, scarce.block(&second).await);
     scarce.extends(first);
+    scarce.blocked(1).await;
     scarce.extends(second);
     scarce.blocked(2).await;
     for number in 0..3 {
