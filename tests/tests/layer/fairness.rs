@@ -133,6 +133,32 @@ async fn pauses_cost_a_process_that_is_alone_little() {
     assert!((1_500 * 92 / 100..1_500).contains(&grants), "{grants} of 1500");
 }
 
+/// The second of them comes while the first asks, and is refused because of the grant to the first.
+#[tokio::test(start_paused = true)]
+async fn two_tasks_that_met_each_other_do_not_pause_for_another_process() {
+    let world = World::new();
+    let store = shared(&world);
+    store.delay(Operation::Acquire, millis(3));
+    let locks = Process::new(&world, store, 1).locks;
+    let time_of_a_loop = async || {
+        let began = Instant::now();
+        for _ in 0..100 {
+            let guard = locks.lock("k").acquire().await.unwrap();
+            sleep(HOLD).await;
+            guard.release().await.unwrap();
+        }
+        began.elapsed()
+    };
+    let before = time_of_a_loop().await;
+    let hold = async || {
+        let guard = locks.lock("k").wait(LONG).acquire().await.unwrap();
+        sleep(HOLD).await;
+        guard.release().await.unwrap();
+    };
+    tokio::join!(hold(), hold());
+    assert_eq!(time_of_a_loop().await, before);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_store_that_no_other_process_can_use_sees_no_pauses() {
     let world = World::new();

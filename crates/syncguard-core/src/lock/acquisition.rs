@@ -107,18 +107,12 @@ impl<'a> Acquisition<'a> {
 
     /// Asks once, after a pause where the waiters of other processes are to be let in.
     async fn attempt(&mut self, place: &Place) -> Option<Result<Attempted, Error>> {
-        let Some(least) = self.shared.least_pause.filter(|_| place.is_sharing()) else {
-            let attempted = self.ask(place).await;
-            if let Some(Ok(Attempted::Contended(Some(holder)))) = &attempted
-                && self.shared.least_pause.is_some()
-            {
-                place.possession(|possession| possession.refused(holder.fence));
+        let Some(least) = self.shared.least_pause else { return self.ask(place).await };
+        if place.is_sharing() {
+            let pause = place.possession(|possession| possession.pause(Instant::now(), least));
+            if let Some(pause) = pause {
+                Timer::after(pause).await;
             }
-            return attempted;
-        };
-        let pause = place.possession(|possession| possession.pause(Instant::now(), least));
-        if let Some(pause) = pause {
-            Timer::after(pause).await;
         }
         let asked = Instant::now();
         let attempted = self.ask(place).await;
