@@ -51,13 +51,13 @@ impl Shared {
     /// Hands a grant over to a background task. Never blocks and needs no runtime around it.
     ///
     /// The task runs on the [host](Self::host) of the lock. Where that ends first, the task moves to
-    /// `home`, where the lock was acquired, or to the runtime from which the first one was shut down.
-    /// Where none of them is left, the failure is reported and the ttl ends the grant.
+    /// `home`, where the lock was acquired. Where neither is left, the failure is reported and the ttl
+    /// ends the grant.
     pub(crate) fn clean_up(self: &Arc<Self>, home: &Handle, cleanup: Cleanup) {
         let until = self.clock.now() + cleanup.ttl.as_duration() + BEYOND_TTL;
         let (shared, host) = (self.clone(), self.host(home));
-        let others = if host.id() == home.id() { vec![] } else { vec![home.clone()] };
-        Task { shared, cleanup, until, host, others, moves: 0, finished: false }.start();
+        let other = Some(home).filter(|home| home.id() != host.id()).cloned();
+        Task { shared, cleanup, until, host, other, finished: false }.start();
     }
 
     /// Ends a grant at once, or lets it run out by itself at `keep_until`.
@@ -96,9 +96,6 @@ impl Shared {
     }
 }
 
-/// How many runtimes a clean-up is moved to at most when the one that it runs on ends.
-const MAX_MOVES: u32 = 2;
-
 /// Tries until the store answers, and reports it when it is dropped before that.
 struct Task {
     shared: Arc<Shared>,
@@ -107,8 +104,7 @@ struct Task {
     /// Where it runs.
     host: Handle,
     /// Where it may run instead.
-    others: Vec<Handle>,
-    moves: u32,
+    other: Option<Handle>,
     finished: bool,
 }
 
@@ -179,16 +175,11 @@ impl Task {
 }
 
 impl Task {
-    /// Makes the same task for another runtime, unless a panic of the backend ended this one.
+    /// Makes the same task for the other runtime, unless a panic of the backend ended this one.
     fn next(&mut self) -> Option<Self> {
-        if std::thread::panicking() || self.moves == MAX_MOVES {
-            return None;
-        }
-        let host = self.others.pop().or_else(|| Handle::try_current().ok())?;
+        let host = self.other.take().filter(|_| !std::thread::panicking())?;
         let (shared, cleanup) = (self.shared.clone(), self.cleanup.clone());
-        let (until, moves) = (self.until, self.moves + 1);
-        let others = std::mem::take(&mut self.others);
-        Some(Self { shared, cleanup, until, host, others, moves, finished: false })
+        Some(Self { shared, cleanup, until: self.until, host, other: None, finished: false })
     }
 }
 
