@@ -59,7 +59,7 @@ struct Core {
     /// On a cluster, where calls have slots of their own.
     one_by_one: bool,
     queue: std::sync::Mutex<Queue>,
-    /// How many commands of scripts are in flight.
+    /// How many calls of scripts are in flight.
     flying: AtomicUsize,
     current: RwLock<Arc<Link>>,
     /// Held while a new link is made, so that only one is.

@@ -36,6 +36,8 @@ pub(crate) enum Failure {
     Unattended(Duration),
     #[error("no connection within {0:?}")]
     Unconnected(Duration),
+    #[error("not sent within {0:?}: too many calls wait for an answer of the server")]
+    Unsent(Duration),
     #[error("the server could not be connected to")]
     Connecting(#[source] DriverError),
     #[error("the command was not sent")]
@@ -142,7 +144,7 @@ impl Failure {
             Self::NoRuntime => (ErrorKind::Internal, Effect::None),
             Self::Ended(effect) => (ErrorKind::Aborted, *effect),
             Self::Unattended(_) => (ErrorKind::NetworkTimeout, Effect::Unknown),
-            Self::Unconnected(_) | Self::Connecting(_) | Self::NotSent(_) => {
+            Self::Unconnected(_) | Self::Unsent(_) | Self::Connecting(_) | Self::NotSent(_) => {
                 (ErrorKind::ServiceUnavailable, Effect::None)
             }
             Self::TimedOut(_) => (ErrorKind::NetworkTimeout, Effect::Unknown),

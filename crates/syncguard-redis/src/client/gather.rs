@@ -18,11 +18,23 @@
 //! that no one waits for is dropped here before it is sent. And where a caller does wait for both, the
 //! mark that the abandon leaves refuses the acquire, as it does where the two take different
 //! connections. A release never meets its acquire here: it follows the answer.
+//!
+//! # A server that stands still
+//!
+//! The number of calls in flight is bounded. Callers who time out ask again, and a server that comes
+//! back works through everything that was sent, also what no one waits for any more. Without a bound,
+//! thousands of guards that renew their locks would keep it busy with calls of the past until the last
+//! of them is lost. Calls beyond the bound wait in the queue, and leave it unsent with their callers.
+//!
+//! **Invariant:** where calls wait, a task is scheduled that takes them, or calls are in flight, and one
+//! of these that ends schedules it. Both sides look under the lock of the queue: a task leaves calls
+//! behind only if it sees, or sends, too many calls in flight, and each of those that ends later looks
+//! for calls left behind.
 
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
     task::Poll,
 };
 
@@ -45,6 +57,13 @@ use crate::{
 /// How many calls a batch holds at most. More of them leave the server idle while the client prepares
 /// the next ones, and the client while the server is at work.
 const BATCH_SIZE: usize = 16;
+
+/// How many calls are in flight at most. It is far more than a server needs to be kept busy.
+const MAX_IN_FLIGHT: usize = 1_024;
+
+/// How few calls are in flight when those that wait for the bound are sent: not one for each answer,
+/// but in batches.
+const REFILL_BELOW: usize = MAX_IN_FLIGHT / 2;
 
 /// One call of a script.
 pub(super) struct Call {
@@ -86,6 +105,25 @@ impl Core {
     pub(super) fn submit(self: &Arc<Self>, call: Call) {
         let mut queue = self.queue();
         queue.calls.push(call);
+        // Where others were left behind, it waits with them.
+        if queue.calls.len() == 1 {
+            self.schedule(queue);
+        }
+    }
+
+    /// Notes that so many calls are no longer in flight.
+    pub(super) fn ended(self: &Arc<Self>, calls: usize) {
+        let before = self.flying.fetch_sub(calls, Ordering::Relaxed);
+        if before - calls < REFILL_BELOW {
+            let queue = self.queue();
+            if !queue.calls.is_empty() {
+                self.schedule(queue);
+            }
+        }
+    }
+
+    /// Starts a task that takes the calls, unless there is one.
+    fn schedule(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
         if std::mem::replace(&mut queue.scheduled, true) {
             return;
         }
@@ -95,15 +133,22 @@ impl Core {
         self.home.spawn(flush.run());
     }
 
-    /// Takes all calls, those first that must not wait.
+    /// Takes the calls that may be sent, those first that must not wait.
     fn take(&self) -> Vec<Call> {
+        let now = Instant::now();
         let mut queue = self.queue();
         queue.scheduled = false;
         let mut calls = std::mem::take(&mut queue.calls);
-        drop(queue);
         calls.retain(|call| !call.answer.is_closed());
+        let late: Vec<_> = calls.extract_if(.., |call| call.deadline <= now).collect();
         if calls.len() > 1 {
             calls.sort_by_key(|call| call.script.rank);
+        }
+        let room = MAX_IN_FLIGHT.saturating_sub(self.flying.load(Ordering::Relaxed));
+        queue.calls = calls.split_off(room.min(calls.len()));
+        drop(queue);
+        for call in late {
+            call.end(Err(Failure::Unsent(self.settings.command_timeout)));
         }
         calls
     }
@@ -200,8 +245,8 @@ impl Flush {
 impl Drop for Flush {
     fn drop(&mut self) {
         if !self.taken {
-            let calls = self.core.take();
-            calls.into_iter().for_each(|call| call.end(Err(Failure::Ended(Effect::None))));
+            let queue = std::mem::take(&mut *self.core.queue());
+            queue.calls.into_iter().for_each(|call| call.end(Err(Failure::Ended(Effect::None))));
         }
     }
 }

@@ -126,3 +126,36 @@ impl Unopened {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fred::types::{Builder, ClusterHash, Value, config::Config};
+    use syncguard_tests::{asking::eventually, server::RedisServer};
+
+    use super::{Link, Settings};
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// The first answer over the new connection is the one that must not count.
+    #[tokio::test]
+    async fn a_new_connection_is_announced_before_anything_is_answered_over_it() {
+        let server = RedisServer::builder().start().await.unwrap();
+        let builder = Builder::from_config(Config::from_url(&server.url()).unwrap());
+        let settings = Settings { builder, command_timeout: LONG, connect_timeout: LONG };
+        let link = Link::open(&settings).await.ok().unwrap();
+        let wait = async || {
+            let words = ["0", "1"].map(Value::from_static_str).to_vec();
+            link.send("WAIT", ClusterHash::FirstKey, words).await
+        };
+        for _ in 0..20 {
+            let mut continuity = link.continuity();
+            wait().await.unwrap();
+            assert!(continuity.is_unbroken());
+            server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
+            eventually("it is connected again", async || wait().await.is_ok()).await;
+            assert!(!continuity.is_unbroken());
+        }
+    }
+}

@@ -24,19 +24,22 @@ enum Form {
     Body,
 }
 
-/// Counts a command as in flight, until it is dropped.
-struct Flying<'a>(&'a Core);
+/// Counts calls as in flight, until it is dropped.
+struct Flying<'a> {
+    core: &'a Arc<Core>,
+    calls: usize,
+}
 
 impl<'a> Flying<'a> {
-    fn new(core: &'a Core) -> Self {
-        core.flying.fetch_add(1, Ordering::Relaxed);
-        Self(core)
+    fn new(core: &'a Arc<Core>, calls: usize) -> Self {
+        core.flying.fetch_add(calls, Ordering::Relaxed);
+        Self { core, calls }
     }
 }
 
 impl Drop for Flying<'_> {
     fn drop(&mut self) {
-        self.0.flying.fetch_sub(1, Ordering::Relaxed);
+        self.core.ended(self.calls);
     }
 }
 
@@ -45,7 +48,7 @@ pub(super) async fn send(core: Arc<Core>, link: Arc<Link>, mut calls: Vec<Call>)
     if calls.is_empty() {
         return;
     }
-    let flying = Flying::new(&core);
+    let flying = Flying::new(&core, calls.len());
     let script = match calls.as_slice() {
         [call] => call.script,
         _ => &*BATCH,

@@ -4,6 +4,7 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     task::Poll,
+    time::Duration,
 };
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
@@ -15,11 +16,14 @@ use syncguard_tests::{
     proxy::{Flow, Occurrences, Proxy, Tally},
     server::RedisServer,
 };
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
-use crate::{connect, safe};
+use crate::{config, connect, safe};
 
 const TASKS: usize = 64;
+
+/// How many calls are in flight at most.
+const BOUND: usize = 1_024;
 
 async fn started() -> (RedisServer, Proxy, RedisBackend) {
     let server = safe().start().await.unwrap();
@@ -33,9 +37,9 @@ fn commands(proxy: &Proxy) -> Tally {
 }
 
 /// Acquires so many keys in tasks that are ready together.
-async fn acquire_all(backend: &RedisBackend, key: &str) -> Vec<AcquireOutcome> {
+async fn acquire_all(backend: &RedisBackend, key: &str, count: usize) -> Vec<AcquireOutcome> {
     let mut tasks = JoinSet::new();
-    for task in 0..TASKS {
+    for task in 0..count {
         let (backend, request) = (backend.clone(), ask(&format!("{key}{task}"), LONG));
         tasks.spawn(async move { backend.acquire(&request).await.unwrap() });
     }
@@ -45,9 +49,9 @@ async fn acquire_all(backend: &RedisBackend, key: &str) -> Vec<AcquireOutcome> {
 #[tokio::test]
 async fn calls_that_are_ready_together_are_sent_as_few_commands() {
     let (_server, proxy, backend) = started().await;
-    acquire_all(&backend, "warm-up").await;
+    acquire_all(&backend, "warm-up", TASKS).await;
     let commands = commands(&proxy);
-    let outcomes = acquire_all(&backend, "k").await;
+    let outcomes = acquire_all(&backend, "k", TASKS).await;
     for outcome in outcomes {
         let AcquireOutcome::Granted(grant) = outcome else { panic!("{outcome:?}") };
         assert_eq!(grant.fence.number(), 1);
@@ -120,7 +124,7 @@ async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
     let log_all = safe().setting("slowlog-log-slower-than", "0").setting("slowlog-max-len", "2000");
     let server = log_all.start().await.unwrap();
     let backend = connect(&server.url()).await;
-    acquire_all(&backend, "warm-up").await;
+    acquire_all(&backend, "warm-up", TASKS).await;
     let [kept, ended] = ["kept", "ended"].map(|key| ask(key, LONG));
     granted(&backend, &kept).await;
     granted(&backend, &ended).await;
@@ -169,12 +173,62 @@ async fn a_call_whose_caller_has_gone_before_it_was_sent_is_not_sent() {
     assert_eq!(server.command(&["EXISTS", "syncguard:job"]).await.unwrap(), "0");
 }
 
+/// A server that goes on would otherwise have to work through all that nobody waits for any more.
+#[tokio::test]
+async fn a_server_that_stands_still_is_sent_no_more_than_a_bounded_number_of_calls() {
+    let (server, proxy, backend) = started().await;
+    acquire_all(&backend, "warm-up", TASKS).await;
+    let commands = commands(&proxy);
+    server.pause().unwrap();
+    for round in 0..4 {
+        let mut tasks = JoinSet::new();
+        for task in 0..BOUND {
+            let (backend, request) = (backend.clone(), ask(&format!("{round} {task}"), LONG));
+            tasks.spawn(async move { drop(backend.acquire(&request).await) });
+        }
+        for _ in 0..10 {
+            yield_now().await;
+        }
+        tasks.shutdown().await;
+    }
+    server.resume().unwrap();
+    granted(&backend, &ask("job", LONG)).await;
+    // One round and a few calls that went alone, and not four rounds.
+    assert!(commands.total() as usize <= 2 * BOUND / 16, "{}", commands.total());
+}
+
+#[tokio::test]
+async fn calls_beyond_the_bound_are_sent_as_others_are_answered() {
+    let (_server, _proxy, backend) = started().await;
+    let outcomes = acquire_all(&backend, "k", 3 * BOUND).await;
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, AcquireOutcome::Granted(_))));
+}
+
+#[tokio::test]
+async fn a_call_that_waits_too_long_for_others_to_be_answered_was_not_applied() {
+    let server = safe().start().await.unwrap();
+    let timeout = Duration::from_millis(500);
+    let backend = config(&server.url()).command_timeout(timeout).connect().await.unwrap();
+    granted(&backend, &ask("warm-up", LONG)).await;
+    server.pause().unwrap();
+    let mut tasks = JoinSet::new();
+    for task in 0..3 * BOUND {
+        let (backend, request) = (backend.clone(), ask(&task.to_string(), LONG));
+        tasks.spawn(async move { backend.acquire(&request).await.unwrap_err() });
+    }
+    let errors = tasks.join_all().await;
+    server.resume().unwrap();
+    let unapplied = errors.iter().filter(|error| !error.may_have_applied()).count();
+    // Those that waited as long as the first ones were sent once those had timed out, or not.
+    assert!((BOUND..=2 * BOUND).contains(&unapplied), "{unapplied}");
+}
+
 #[tokio::test]
 async fn a_batch_whose_script_the_server_has_forgotten_is_sent_again() {
     let (server, _proxy, backend) = started().await;
-    acquire_all(&backend, "a").await;
+    acquire_all(&backend, "a", TASKS).await;
     server.command(&["SCRIPT", "FLUSH"]).await.unwrap();
-    let outcomes = acquire_all(&backend, "b").await;
+    let outcomes = acquire_all(&backend, "b", TASKS).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, AcquireOutcome::Granted(_))));
 }
 
@@ -184,7 +238,7 @@ async fn a_batch_whose_script_the_server_has_forgotten_is_sent_again() {
 async fn a_batch_on_a_server_that_turned_read_only_is_unavailable_and_makes_the_driver_reconnect() {
     let (server, proxy, backend) = started().await;
     let other = safe().start().await.unwrap();
-    acquire_all(&backend, "a").await;
+    acquire_all(&backend, "a", TASKS).await;
     let port = other.port().to_string();
     server.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
     let connections = proxy.counts().connections;
