@@ -145,6 +145,15 @@ impl Failure {
         }
     }
 
+    /// Says of what the driver did while it was [contained](syncguard_core::pool::contained) that its task ended
+    /// first.
+    pub(crate) fn uncontained<T>(interrupted: Interrupted) -> Result<T, Self> {
+        match interrupted {
+            Interrupted::NotStarted => Err(Self::RuntimeEnded),
+            Interrupted::NotSent | Interrupted::Sent => Err(Self::Panicked),
+        }
+    }
+
     /// Says of a statement with an effect that its task ended before it replied.
     pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
         match interrupted {
