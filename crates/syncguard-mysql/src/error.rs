@@ -24,8 +24,6 @@ pub(crate) enum Failure {
     /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    #[error("the record could not be read ({0}); it was cleared")]
-    Cleared(&'static str),
     /// A statement was carried out, and what the server says about it makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
@@ -256,7 +254,7 @@ impl Failure {
             | Self::NoRuntime
             | Self::RuntimeEnded => (ErrorKind::Internal, Effect::None),
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)

@@ -3,7 +3,7 @@
 use std::{str::from_utf8, time::Duration};
 
 use syncguard_core::{
-    ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
+    Error, ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
     pool::Priority,
 };
 
@@ -76,7 +76,7 @@ pub(crate) async fn force_release(
             Ok(None) => return Ok(None),
             Err(Failure::Unreadable(what)) => match clear(store, key).await? {
                 0 => continue,
-                _ => return Err(Failure::Cleared(what)),
+                _ => return Err(Error::cleared(what).into()),
             },
             Err(failure) => return Err(failure),
         };
