@@ -15,11 +15,11 @@ use crate::{
     statement::{Statement, digits},
 };
 
-/// How long the mark of an abandoned id is kept at the least.
+/// How long the mark of an abandoned id is kept at least.
 ///
 /// It must outlast an acquire that is still on its way. Linux delivers what it still has of a lost
 /// connection, or gives it up, 15 to 30 minutes after the first loss (`tcp_retries2`).
-const MARK: Duration = Duration::from_secs(60 * 60);
+pub(crate) const MARK: Duration = Duration::from_secs(60 * 60);
 
 /// How many rows of a kind are pruned in one go, so that no statement takes long.
 const BATCH: i64 = 1_000;
