@@ -21,9 +21,17 @@ struct Inner {
     lock_id: Option<LockId>,
     detail: Option<Cow<'static, str>>,
     source: Option<Source>,
-    may_have_applied: bool,
+    applied: Applied,
     holder: Option<Holder>,
     free_within: Option<Duration>,
+}
+
+/// Whether the store has done what was asked for, although there is an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Applied {
+    No,
+    Perhaps,
+    Yes,
 }
 
 /// Sorts errors by what a caller can do about them.
@@ -176,10 +184,21 @@ impl Error {
             lock_id: None,
             detail: None,
             source: None,
-            may_have_applied: kind.may_have_applied(),
+            applied: if kind.may_have_applied() { Applied::Perhaps } else { Applied::No },
             holder: None,
             free_within: None,
         }))
+    }
+
+    /// Makes the error of a forced release that cleared a record of which `what` cannot be read. For backends.
+    ///
+    /// It is [`Internal`](ErrorKind::Internal), and [`has_applied`](Self::has_applied) is true.
+    pub fn cleared(what: &'static str) -> Self {
+        let error = Self::new(ErrorKind::Internal, Operation::ForceRelease);
+        let mut error =
+            error.with_detail(format!("the record could not be read ({what}); it was cleared"));
+        error.0.applied = Applied::Yes;
+        error
     }
 
     /// Adds what the kind does not say: a lower-case fragment without a full stop and without the
@@ -216,7 +235,7 @@ impl Error {
     /// A backend that can tell saves its callers an enquiry. When in doubt, do not call this.
     #[must_use]
     pub fn not_applied(mut self) -> Self {
-        self.0.may_have_applied = false;
+        self.0.applied = Applied::No;
         self
     }
 
@@ -264,7 +283,13 @@ impl Error {
 
     /// Tells whether the request may have changed something in the store all the same.
     pub fn may_have_applied(&self) -> bool {
-        self.0.may_have_applied
+        self.0.applied != Applied::No
+    }
+
+    /// Returns whether the store certainly did what was asked for all the same: a forced release
+    /// [cleared](Self::cleared) a record that cannot be read. There is nothing to repeat.
+    pub fn has_applied(&self) -> bool {
+        self.0.applied == Applied::Yes
     }
 
     /// Tells whether the same call, repeated unchanged, may succeed.
@@ -387,5 +412,15 @@ mod tests {
         assert!(timeout.may_have_applied());
         assert!(!timeout.not_applied().may_have_applied());
         assert!(!Error::new(ErrorKind::RateLimited, Operation::Acquire).may_have_applied());
+    }
+
+    #[test]
+    fn only_a_record_that_was_cleared_is_certain_to_have_been() {
+        let cleared = Error::cleared("fence");
+        assert!(cleared.has_applied() && cleared.may_have_applied() && !cleared.is_retryable());
+        let text =
+            "force release: internal error: the record could not be read (fence); it was cleared";
+        assert_eq!(cleared.to_string(), text);
+        assert!(!Error::new(ErrorKind::Internal, Operation::ForceRelease).has_applied());
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
     LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    ReleaseOutcome, Ttl, pool::Pruning,
 };
 
 use crate::{
@@ -39,6 +39,7 @@ pub(crate) struct Store {
     pub(crate) connections: Arc<Connections>,
     pub(crate) sql: Sql,
     pub(crate) table: Table,
+    pub(crate) pruning: Pruning,
     /// What is unsafe about the way to the server.
     pub(crate) transport: Option<Finding>,
 }
@@ -58,23 +59,26 @@ impl MysqlBackend {
         Self(Arc::new(store))
     }
 
-    /// Makes the table where it is missing. Any number of clients may do so at once, and do it again.
+    /// Creates the table where it is missing, and records its revision. Any number of clients may do so at once,
+    /// and any number of times.
     ///
-    /// [`MysqlConfig::connect`] does so by itself unless it is told not to.
+    /// [`MysqlConfig::connect`] creates a missing table by itself by default. Where one exists, it only reads.
     ///
     /// # Errors
     ///
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the user may not make tables.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the user may not create tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there is a table of this name that is
     ///   not as it should be.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
+    ///   crate.
     /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
     ///   be reached.
     ///
     /// # Cancel safety
     ///
-    /// The table is made as a whole or not at all.
+    /// The lock table is created last, and as a whole or not at all.
     pub async fn setup_schema(&self) -> Result<(), Error> {
-        schema::set_up(&self.0).await.map_err(during(Operation::Connect))
+        schema::upgrade(&self.0).await.map_err(during(Operation::Connect))
     }
 
     /// Clears away what is left of grants that have been over for `older_than`, at least for the grace,
@@ -82,7 +86,8 @@ impl MysqlBackend {
     /// ids leave is deleted after an hour at the earliest.
     ///
     /// Only space is at stake, and how much `list` reads: a grant that is over is taken over by the next
-    /// grant of its key.
+    /// grant of its key. Every 64th release of a backend clears a few such rows and marks away by itself, once
+    /// they have been over for an hour.
     ///
     /// # Errors
     ///

@@ -18,10 +18,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let server = Server(named.map(|(name, value)| (name.to_owned(), value.to_owned())).collect());
     let mut findings = server.findings();
     findings.extend(store.transport.clone());
-    if !schema::is_complete(store).await? {
-        let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
-        findings.push(Finding::grave("lock table missing or incomplete", consequence));
-    }
+    findings.extend(schema::finding(store).await?);
     Ok(findings)
 }
 

@@ -95,8 +95,9 @@ impl MysqlConfig {
         }
     }
 
-    /// Names the table, in the database of the address: 1 to 64 letters, digits and underscores of
-    /// ASCII, not beginning with a digit. All who share locks need the same name.
+    /// Names the table, in the database of the address: 1 to 57 letters, digits and underscores of
+    /// ASCII, not beginning with a digit. All who share locks need the same name. The table `<name>_schema`
+    /// says the revision of this one.
     #[must_use]
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = name.into();
@@ -169,8 +170,9 @@ impl MysqlConfig {
     ///   user may not make the table.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the table is missing or incomplete
     ///   and is not to be made, or a connection does not keep what is set for it.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
-    ///   is to be [refused](UnsafeSettings::Refuse).
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
+    ///   crate, and where the server's settings are unsafe and that is to be
+    ///   [refused](UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<MysqlBackend, Error> {
         let connecting = async {
             let store = self.open().await?;
@@ -186,19 +188,19 @@ impl MysqlConfig {
         connecting.await.map_err(refused)
     }
 
-    /// Connects, makes the table where it is missing, and disconnects. For those who give the service
-    /// itself a user that may not.
+    /// Connects, creates the table where it is missing, records its revision, and disconnects. For those who
+    /// give the service itself a user that may not.
     ///
     /// # Errors
     ///
     /// As [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
     pub async fn setup_schema(&self) -> Result<(), Error> {
-        let making = async { schema::set_up(&self.open().await?).await };
+        let making = async { schema::upgrade(&self.open().await?).await };
         making.await.map_err(refused)
     }
 
-    /// Gives the statement that makes the table, for those who keep their own migrations. It can be run
-    /// again and again.
+    /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own migrations.
+    /// They can be run any number of times.
     ///
     /// # Errors
     ///

@@ -24,13 +24,16 @@ pub(crate) enum Failure {
     /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    #[error("the record could not be read ({0}); it was cleared")]
-    Cleared(&'static str),
     /// A statement was carried out, and what the server says about it makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
     #[error("the lock table is missing or incomplete: {ADVICE_SCHEMA}")]
     NoTable,
+    #[error(
+        "the lock table is for clients that know version {least}; this program knows version {known}, \
+         upgrade it"
+    )]
+    NewerSchema { least: i64, known: i64 },
     #[error("a connection does not keep its {0}: is there a proxy in between?")]
     Unpinned(String),
     #[error(transparent)]
@@ -80,9 +83,9 @@ const ADVICE_BINLOG: &str = "set binlog_format = ROW or MIXED";
 const NUMBERS: &[Entry] = &[
     // The user, the password, the host, the rights.
     (&[1045, 1130, 1251, 1275, 1524, 1698], ErrorKind::AuthFailed, Effect::None, ""),
-    (&[1044, 1142, 1143, 1227], ErrorKind::AuthFailed, Effect::None, ADVICE_RIGHTS),
+    (&[1044, DENIED, 1143, 1227], ErrorKind::AuthFailed, Effect::None, ADVICE_RIGHTS),
     (&[1046, 1049], ErrorKind::InvalidArgument, Effect::None, ""),
-    (&[1054, 1146], ErrorKind::Internal, Effect::None, ADVICE_SCHEMA),
+    (&[1054, UNKNOWN_TABLE], ErrorKind::Internal, Effect::None, ADVICE_SCHEMA),
     (&[1290, 1792, 1836], ErrorKind::ServiceUnavailable, Effect::None, ADVICE_PRIMARY),
     (&[1665], ErrorKind::Internal, Effect::None, ADVICE_BINLOG),
     (&[DUPLICATE], ErrorKind::Internal, Effect::None, ""),
@@ -118,6 +121,11 @@ const CHANGED: u16 = 1020;
 
 const DUPLICATE: u16 = 1062;
 
+/// The user may not do this to the table, whether or not there is one.
+const DENIED: u16 = 1142;
+
+const UNKNOWN_TABLE: u16 = 1146;
+
 /// The server is full, or going down.
 const PASSING: [u16; 3] = [1040, 1203, 1053];
 
@@ -142,6 +150,15 @@ impl Failure {
         match self.effect() {
             Effect::None => Self::Doubtful(Box::new(self)),
             Effect::Unknown => self,
+        }
+    }
+
+    /// Says of what the driver did while it was [contained](syncguard_core::pool::contained) that its task ended
+    /// first.
+    pub(crate) fn uncontained<T>(interrupted: Interrupted) -> Result<T, Self> {
+        match interrupted {
+            Interrupted::NotStarted => Err(Self::RuntimeEnded),
+            Interrupted::NotSent | Interrupted::Sent => Err(Self::Panicked),
         }
     }
 
@@ -195,6 +212,16 @@ impl Failure {
         }
     }
 
+    /// Returns whether there is no such table.
+    pub(crate) fn is_unknown_table(&self) -> bool {
+        matches!(self, Self::Driver(source, _) if number(source) == Some(UNKNOWN_TABLE))
+    }
+
+    /// Returns whether the user may not use the table, if there is one.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Driver(source, _) if number(source) == Some(DENIED))
+    }
+
     /// Tells whether connecting may succeed a moment later.
     pub(crate) fn passes(&self) -> bool {
         let Self::Connecting(source) = self else {
@@ -239,7 +266,7 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
+            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::FenceLimit
             | Self::NoTable
@@ -247,7 +274,7 @@ impl Failure {
             | Self::NoRuntime
             | Self::RuntimeEnded => (ErrorKind::Internal, Effect::None),
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)

@@ -12,6 +12,7 @@ mod lookup;
 mod opening;
 mod operate;
 mod pool;
+mod prune;
 mod release;
 mod schema;
 mod sql;

@@ -6,7 +6,7 @@ use sqlx::{
     ConnectOptions,
     mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow},
 };
-use syncguard_core::pool::{Limits, MIN_SIZE, Pool};
+use syncguard_core::pool::{Limits, MIN_SIZE, Pool, Pruning};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -58,6 +58,7 @@ impl MysqlConfig {
             connections: Arc::new(connections),
             sql: Sql::new(&table),
             table,
+            pruning: Pruning::default(),
             transport: transport::finding(&self.options),
         })
     }

@@ -3,7 +3,7 @@
 use std::{str::from_utf8, time::Duration};
 
 use syncguard_core::{
-    ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
+    Error, ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
     pool::Priority,
 };
 
@@ -15,11 +15,11 @@ use crate::{
     statement::{Statement, digits},
 };
 
-/// How long the mark of an abandoned id is kept at the least.
+/// How long the mark of an abandoned id is kept at least.
 ///
 /// It must outlast an acquire that is still on its way. Linux delivers what it still has of a lost
 /// connection, or gives it up, 15 to 30 minutes after the first loss (`tcp_retries2`).
-const MARK: Duration = Duration::from_secs(60 * 60);
+pub(crate) const MARK: Duration = Duration::from_secs(60 * 60);
 
 /// How many rows of a kind are pruned in one go, so that no statement takes long.
 const BATCH: i64 = 1_000;
@@ -76,7 +76,7 @@ pub(crate) async fn force_release(
             Ok(None) => return Ok(None),
             Err(Failure::Unreadable(what)) => match clear(store, key).await? {
                 0 => continue,
-                _ => return Err(Failure::Cleared(what)),
+                _ => return Err(Error::cleared(what).into()),
             },
             Err(failure) => return Err(failure),
         };

@@ -1,7 +1,6 @@
 //! How connections are opened, tested, and ended at the server; the pool itself is the core's.
 
 use std::{
-    future::Future,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,11 +9,8 @@ use sqlx::{
     ConnectOptions, Connection,
     mysql::{MySqlConnectOptions, MySqlConnection},
 };
-use syncguard_core::pool::{Interrupted, Manager, Reply, call};
-use tokio::{
-    runtime::Handle,
-    time::{sleep, timeout},
-};
+use syncguard_core::pool::{Manager, contained};
+use tokio::time::{sleep, timeout};
 
 use crate::{
     error::Failure,
@@ -67,6 +63,7 @@ impl Manager for Server {
             Ok(Own { connection, session: sessions.into_iter().next() })
         })
         .await
+        .unwrap_or_else(Failure::uncontained)
     }
 
     async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
@@ -103,27 +100,7 @@ impl Manager for Server {
             }
         })
         .await
-    }
-}
-
-/// Runs what the driver does in a task of its own. On some malformed messages the driver panics; that ends the
-/// task alone, and is an error here. Dropping the future stops it.
-async fn contained<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<T, Failure> {
-    let running = |mut reply: Reply<_>| async move {
-        reply.started();
-        let done = tokio::select! {
-            biased;
-            () = reply.caller_gone() => return,
-            done = work => done,
-        };
-        reply.send(done);
-    };
-    match call(&Handle::current(), running).await {
-        Ok(done) => done,
-        Err(Interrupted::NotStarted) => Err(Failure::RuntimeEnded),
-        Err(_) => Err(Failure::Panicked),
+        .unwrap_or_else(Failure::uncontained)
     }
 }
 

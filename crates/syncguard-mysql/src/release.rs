@@ -6,6 +6,7 @@ use crate::{
     backend::Store,
     error::Failure,
     lookup::{GRACE_MS, value},
+    prune::prune,
     statement::Statement,
 };
 
@@ -21,7 +22,10 @@ pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOut
     let statement = Statement::write(&store.sql.release).text(lock_id.as_str()).integer(GRACE_MS);
     Ok(match store.connections.run_for(Priority::Release, statement).await?.changed {
         0 => ReleaseOutcome::NotHeld(NotHeld::Unknown),
-        _ => ReleaseOutcome::Released,
+        _ => {
+            prune(store, lock_id);
+            ReleaseOutcome::Released
+        }
     })
 }
 
@@ -52,6 +56,7 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId) -> Result<(), Failur
         if value::<i64>(&store.connections.row_for(Priority::Release, statement).await?, "marked")?
             != 0
         {
+            prune(store, lock_id);
             return Ok(());
         }
     }

@@ -1,4 +1,6 @@
-//! Making the table.
+//! Creating the table, and the table that says its revision.
+
+use syncguard_core::Finding;
 
 use crate::{
     backend::Store,
@@ -8,45 +10,100 @@ use crate::{
     table::Table,
 };
 
-/// Gives the statement that makes the table.
+/// The revision of the table that the schema step makes, and the greatest that this program knows. A table that
+/// does not say its revision is of revision 1; revision 2 says it.
+///
+/// A change that earlier clients can live with raises the revision alone, and gets a step in [`upgrade`]. One
+/// that they cannot live with also raises the least revision that the row demands of clients.
+const REVISION: i64 = 2;
+
+/// Returns the statements that create the table and record its revision.
 pub(crate) fn text(table: &Table) -> String {
-    table.fill(include_str!("sql/schema.sql"))
+    let [record, create] =
+        [include_str!("sql/schema_revision.sql"), include_str!("sql/schema.sql")];
+    table.fill(&format!("{};\n\n{create}", record.trim_end()))
 }
 
-/// How much of the table is there.
+/// How much of the table there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Missing,
     Incomplete,
-    Complete,
+    Complete(Revision),
 }
 
-/// Makes the table where it is missing.
+/// What is known of the revision of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Revision {
+    /// None is recorded: it is the first.
+    Unrecorded,
+    /// If one is recorded, the user may not read it. Users who were given rights to the lock table alone go on
+    /// when the other one is created.
+    Hidden,
+    Recorded(i64),
+}
+
+/// Creates the table where it is missing. Where one exists, this only reads.
 ///
-/// It looks first: who may not make tables need not where there is nothing to make. A table that
-/// exists is never altered, and no statement is sent that would wait for those who use it. To make
+/// It looks first: who may not create tables need not where there is nothing to create. A table that
+/// exists is never altered, and no statement is sent that would wait for those who use it. To create
 /// one waits for no longer than the lock timeout, after which the server withdraws the request.
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     match state(store).await? {
-        State::Complete => Ok(()),
+        State::Complete(_) => Ok(()),
         State::Incomplete => Err(Failure::NoTable),
         State::Missing => {
+            // The revision first: so that whoever finds the table finds its revision.
+            record(store).await?;
             store.connections.run(Statement::write(&store.sql.schema)).await?;
             verify(store).await
         }
     }
 }
 
+/// Creates the table where it is missing, and records its revision where it says none, or an earlier one.
+///
+/// Clients that are connected go on.
+pub(crate) async fn upgrade(store: &Store) -> Result<(), Failure> {
+    set_up(store).await?;
+    match state(store).await? {
+        State::Complete(Revision::Recorded(REVISION..)) => Ok(()),
+        _ => record(store).await,
+    }
+}
+
+async fn record(store: &Store) -> Result<(), Failure> {
+    store.connections.run(Statement::write(&store.sql.schema_revision)).await.map(drop)
+}
+
 /// Fails where the table is missing, or is not as it should be.
 pub(crate) async fn verify(store: &Store) -> Result<(), Failure> {
-    if is_complete(store).await? { Ok(()) } else { Err(Failure::NoTable) }
+    match state(store).await? {
+        State::Complete(_) => Ok(()),
+        State::Missing | State::Incomplete => Err(Failure::NoTable),
+    }
 }
 
-pub(crate) async fn is_complete(store: &Store) -> Result<bool, Failure> {
-    Ok(state(store).await? == State::Complete)
+/// Reports a table that is not as it should be.
+pub(crate) async fn finding(store: &Store) -> Result<Option<Finding>, Failure> {
+    Ok(match state(store).await? {
+        State::Missing | State::Incomplete => {
+            let consequence =
+                "no lock can be kept; call setup_schema, or run what schema_sql gives";
+            Some(Finding::grave("lock table missing or incomplete", consequence))
+        }
+        State::Complete(Revision::Hidden) => {
+            let consequence = "a table for later clients is not found out; run what schema_sql gives, and \
+                               grant SELECT on the table that it creates beside the lock table";
+            Some(Finding::warning("revision of the lock table unreadable", consequence))
+        }
+        State::Complete(_) => None,
+    })
 }
 
+/// Reads the state, and refuses a table that this program cannot use.
 async fn state(store: &Store) -> Result<State, Failure> {
+    let revision = revision(store).await?;
     let statement = Statement::read(&store.sql.schema_state).text(store.table.name());
     let row = store.connections.row(statement).await?;
     // Every part of the condition is a number once it is evaluated. Under load and with a short statement
@@ -56,6 +113,25 @@ async fn state(store: &Store) -> Result<State, Failure> {
     Ok(match (value::<i64>(&row, "present")?, complete) {
         (0, _) => State::Missing,
         (_, 0) => State::Incomplete,
-        _ => State::Complete,
+        _ => State::Complete(revision),
     })
+}
+
+/// Reads the revision of the table, and refuses one that this program cannot use.
+async fn revision(store: &Store) -> Result<Revision, Failure> {
+    let answer = match store.connections.run(Statement::read(&store.sql.revision)).await {
+        Ok(answer) => answer,
+        Err(failure) if failure.is_unknown_table() => return Ok(Revision::Unrecorded),
+        Err(failure) if failure.is_denied() => return Ok(Revision::Hidden),
+        Err(failure) => return Err(failure),
+    };
+    let Some(row) = answer.rows.first() else {
+        return Ok(Revision::Unrecorded);
+    };
+    let (least, revision): (i64, i64) = (value(row, "version")?, value(row, "revision")?);
+    match least {
+        _ if least > REVISION => Err(Failure::NewerSchema { least, known: REVISION }),
+        1.. if revision >= least => Ok(Revision::Recorded(revision)),
+        _ => Err(Failure::Unreadable("version of the lock table")),
+    }
 }

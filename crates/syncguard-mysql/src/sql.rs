@@ -16,6 +16,9 @@ pub(crate) struct Sql {
     pub(crate) list: Arc<str>,
     pub(crate) force_clear: Arc<str>,
     pub(crate) prune: Arc<str>,
+    pub(crate) prune_some: Arc<str>,
+    pub(crate) revision: Arc<str>,
+    pub(crate) schema_revision: Arc<str>,
     pub(crate) schema: Arc<str>,
     pub(crate) schema_state: Arc<str>,
     pub(crate) check: Arc<str>,
@@ -35,6 +38,9 @@ impl Sql {
             list: statement(include_str!("sql/list.sql")),
             force_clear: statement(include_str!("sql/force_clear.sql")),
             prune: statement(include_str!("sql/prune.sql")),
+            prune_some: statement(include_str!("sql/prune_some.sql")),
+            revision: statement(include_str!("sql/revision.sql")),
+            schema_revision: statement(include_str!("sql/schema_revision.sql")),
             schema: statement(include_str!("sql/schema.sql")),
             schema_state: statement(include_str!("sql/schema_state.sql")),
             check: statement(include_str!("sql/check.sql")),
@@ -71,6 +77,7 @@ mod tests {
     #[test]
     fn no_statement_has_a_gap_or_a_comment() {
         let sql = Sql::new(&Table::new("locks").unwrap());
+        let Sql { prune_some, revision, schema_revision, .. } = &sql;
         let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;
         let Sql { lookup_by_id, list, force_clear, prune, schema, schema_state, check, .. } = &sql;
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id] {
@@ -80,6 +87,7 @@ mod tests {
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id]
             .into_iter()
             .chain([harden, list, force_clear, prune, schema, schema_state, check, &settings])
+            .chain([prune_some, revision, schema_revision])
         {
             assert!(!text.contains(['{', '}']) && !text.contains("--"), "{text}");
         }

@@ -2,8 +2,11 @@
 
 use crate::error::Failure;
 
-/// The longest name that MySQL takes, in bytes of ASCII.
-const LONGEST: usize = 64;
+/// What the name of the table of the revision adds to that of the lock table.
+const SCHEMA: &str = "_schema";
+
+/// The longest name of a lock table, in bytes of ASCII: MySQL takes 64, for the other name as well.
+const LONGEST: usize = 64 - SCHEMA.len();
 
 /// A table, by a name that was found to be plain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +26,10 @@ impl Table {
         Err(Failure::Config(rule))
     }
 
-    /// Fills the name into the text of a statement, quoted.
+    /// Fills the names of the table, and of the one that says its revision, into the text of a statement, quoted.
     pub(crate) fn fill(&self, text: &str) -> String {
         text.replace("{locks}", &format!("`{}`", self.0))
+            .replace("{schema}", &format!("`{}{SCHEMA}`", self.0))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -54,11 +58,12 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_name_is_filled_in_with_quotes() {
-        let longest = "x".repeat(LONGEST);
+    fn a_plain_name_is_filled_in_with_quotes_and_leaves_room_for_that_of_the_revision() {
+        let longest = "x".repeat(57);
         for name in ["Order", "_1", longest.as_str()] {
             let table = Table::new(name).unwrap();
-            assert_eq!(table.fill("FROM {locks};"), format!("FROM `{name}`;"));
+            let filled = format!("FROM `{name}`, `{name}_schema`;");
+            assert_eq!(table.fill("FROM {locks}, {schema};"), filled);
         }
     }
 }

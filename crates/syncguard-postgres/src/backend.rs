@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
     LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    ReleaseOutcome, Ttl, pool::Pruning,
 };
 
 use crate::{
@@ -14,9 +14,7 @@ use crate::{
     error::Failure,
     extend,
     extend::Extends,
-    lookup, operate,
-    prune::Pruning,
-    release, schema,
+    lookup, operate, release, schema,
     sightings::Sightings,
     sql::{Columns, Sql, Surroundings},
     tables::Tables,

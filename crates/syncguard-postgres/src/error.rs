@@ -28,8 +28,6 @@ pub(crate) enum Failure {
     /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    #[error("the record could not be read ({0}); it was cleared")]
-    Cleared(&'static str),
     /// A statement was carried out, and what the server says about it makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
@@ -132,6 +130,15 @@ impl Failure {
         }
     }
 
+    /// Says of what the driver did while it was [contained](syncguard_core::pool::contained) that its task ended
+    /// first.
+    pub(crate) fn uncontained<T>(interrupted: Interrupted) -> Result<T, Self> {
+        match interrupted {
+            Interrupted::NotStarted => Err(Self::RuntimeEnded),
+            Interrupted::NotSent | Interrupted::Sent => Err(Self::Panicked),
+        }
+    }
+
     /// Says of a statement with an effect that its task ended before it replied.
     pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
         match interrupted {
@@ -203,7 +210,7 @@ impl Failure {
                 (ErrorKind::Internal, Effect::None)
             }
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Unconnected(_) | Self::Unsound | Self::Panicked => {
                 (ErrorKind::ServiceUnavailable, Effect::None)
             }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
-use syncguard_core::pool::{self, MIN_SIZE, Pool};
+use syncguard_core::pool::{self, MIN_SIZE, Pool, Pruning};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -15,7 +15,6 @@ use crate::{
     extend,
     listener::Line,
     pool::{Server, Source, Turns},
-    prune::Pruning,
     schema::Texts,
     sightings::Sightings,
     sql::{Columns, Company, Preamble, Sql, Surroundings},

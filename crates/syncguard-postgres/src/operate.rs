@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken, pool::Priority};
+use syncguard_core::{
+    Error, ListRequest, LockKey, LockPage, LockRecord, PageToken, pool::Priority,
+};
 
 use crate::{
     backend::Store,
@@ -62,7 +64,7 @@ pub(crate) async fn force_release(
         .text(&store.channel)
         .short(CLASS);
     match record(&store.connections.row_for(Priority::Release, statement).await?) {
-        Err(Failure::Unreadable(what)) => Err(Failure::Cleared(what)),
+        Err(Failure::Unreadable(what)) => Err(Error::cleared(what).into()),
         ended => ended,
     }
 }

@@ -2,7 +2,6 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
     time::{Duration, Instant},
 };
 
@@ -11,11 +10,8 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgConnection, PgRow},
 };
-use syncguard_core::pool::{Interrupted, Lease, LeaseError, Manager, Pool, Priority, Reply, call};
-use tokio::{
-    runtime::Handle,
-    time::{sleep, timeout},
-};
+use syncguard_core::pool::{Lease, LeaseError, Manager, Pool, Priority, contained};
+use tokio::time::{sleep, timeout};
 
 use crate::error::{Effect, Failure};
 
@@ -169,6 +165,7 @@ impl Manager for Server {
             Ok(Own { connection, session })
         })
         .await
+        .unwrap_or_else(Failure::uncontained)
     }
 
     async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
@@ -200,27 +197,7 @@ impl Manager for Server {
             }
         })
         .await
-    }
-}
-
-/// Runs what the driver does in a task of its own. On some malformed messages the driver panics; that ends the
-/// task alone, and is an error here. Dropping the future stops it.
-pub(crate) async fn contained<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<T, Failure> {
-    let running = |mut reply: Reply<_>| async move {
-        reply.started();
-        let done = tokio::select! {
-            biased;
-            () = reply.caller_gone() => return,
-            done = work => done,
-        };
-        reply.send(done);
-    };
-    match call(&Handle::current(), running).await {
-        Ok(done) => done,
-        Err(Interrupted::NotStarted) => Err(Failure::RuntimeEnded),
-        Err(_) => Err(Failure::Panicked),
+        .unwrap_or_else(Failure::uncontained)
     }
 }
 

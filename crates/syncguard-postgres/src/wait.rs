@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::postgres::PgConnectOptions;
-use syncguard_core::{LockKey, WakeUp};
+use syncguard_core::{LockKey, WakeUp, pool::contained};
 use tokio::{
     runtime::Handle,
     time::{MissedTickBehavior, interval, sleep},
@@ -19,7 +19,6 @@ use crate::{
     interests::{Interests, LINGER, Seat},
     keys::StoredKey,
     listener::{Line, Listener, Watch, Watched},
-    pool::contained,
 };
 
 /// The first half of the advisory locks that show that a client waits; the second is the bucket of the
@@ -106,7 +105,8 @@ async fn listen(line: Line, interests: Arc<Interests>) {
     loop {
         interests.want_all();
         let (attended, keys) = (line.clone(), interests.clone());
-        match contained(async move { attend(&attended, &keys).await }).await {
+        let attending = contained(async move { attend(&attended, &keys).await });
+        match attending.await.unwrap_or_else(Failure::uncontained) {
             Ok(()) => return,
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
+use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToken};
 
 use crate::{
     backend::Store,
@@ -84,7 +84,8 @@ async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Fail
     Ok(records)
 }
 
-/// Ends whatever live grant holds the key. What cannot be read is removed too, and has no record.
+/// Ends the live grant of a key and returns its record. One that cannot be read is removed, and reported as an
+/// error that says so.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
@@ -92,12 +93,9 @@ pub(crate) async fn force_release(
     let lock: LockName = store.layout.lock(key)?;
     let arguments = [&lock.channel(), store.waiters.publish()];
     match store.client.run(&FORCE_RELEASE, &[lock.as_str()], &arguments).await?.list() {
-        [now, record] => live(now, record).or_else(|failure| match failure {
-            Failure::Unreadable(what) => {
-                tracing::warn!(what, "removed what could not be read");
-                Ok(None)
-            }
-            other => Err(other),
+        [now, record] => live(now, record).map_err(|failure| match failure {
+            Failure::Unreadable(what) => Error::cleared(what).into(),
+            other => other,
         }),
         _ => Err(Failure::Garbled("a forced release")),
     }

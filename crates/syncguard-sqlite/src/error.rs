@@ -7,6 +7,8 @@ use syncguard_core::{Error, ErrorKind, Fence, Operation};
 /// Says what went wrong, in this crate's terms.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
+    #[error(transparent)]
+    Core(#[from] Error),
     #[error("{0}")]
     Config(&'static str),
     #[error(
@@ -41,8 +43,6 @@ pub(crate) enum Failure {
     /// A statement that wrote returned what it should not.
     #[error("the {0} that was stored cannot be read")]
     UnreadableAnswer(&'static str),
-    #[error("the record could not be read ({0}); it was cleared")]
-    Cleared(&'static str),
     #[error("the id was abandoned")]
     Abandoned,
     #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
@@ -131,6 +131,7 @@ impl Failure {
             Effect::Unknown => error,
         };
         match self {
+            Self::Core(error) => error,
             Self::Driver(source, _) => error.with_source(source),
             Self::NoWorker(source) => error.with_source(source),
             _ => error,
@@ -139,6 +140,7 @@ impl Failure {
 
     fn classify(&self) -> (ErrorKind, Effect) {
         match self {
+            Self::Core(error) => (error.kind(), Effect::None),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
             Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
             Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::None),
@@ -149,7 +151,7 @@ impl Failure {
             Self::CutOff => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::CallerLeft => (ErrorKind::Aborted, Effect::None),
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::FenceLimit => (ErrorKind::Internal, Effect::None),
             Self::Abandoned => (ErrorKind::Aborted, Effect::None),
             Self::Driver(source, effect) => classify_driver(source, *effect),

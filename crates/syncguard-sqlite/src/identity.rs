@@ -212,3 +212,35 @@ fn now_ms() -> i64 {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::{Identity, Journal};
+    use crate::error::Failure;
+
+    #[test]
+    fn a_log_that_went_away_is_found_out_on_opening_and_never_trusted_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("locks.db");
+        let [log, away] = ["locks.db-wal", "away"].map(|name| directory.path().join(name));
+        for file in [&path, &log, &directory.path().join("locks.db-shm")] {
+            fs::write(file, "").unwrap();
+        }
+        let identity = Identity::of_open(&path, Journal::WriteAhead).unwrap();
+        assert!(Identity::of_open(&path, Journal::WriteAhead).is_ok());
+        fs::rename(&log, &away).unwrap();
+        let reopened = Identity::of_open(&path, Journal::WriteAhead);
+        assert!(matches!(reopened, Err(Failure::Torn(_))), "{reopened:?}");
+        fs::rename(&away, &log).unwrap();
+        assert!(matches!(identity.verify(&path), Err(Failure::Torn(_))), "others have gone on");
+    }
+
+    #[test]
+    fn what_is_mounted_by_itself_is_refused() {
+        let refused = Identity::before_opening(Path::new("/proc"));
+        assert!(matches!(refused, Err(Failure::Aliased(reason)) if reason.contains("mounted")));
+        assert!(Identity::before_opening(Path::new("/proc/self/status")).is_ok());
+    }
+}

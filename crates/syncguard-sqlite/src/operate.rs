@@ -1,6 +1,6 @@
 //! What operators do.
 
-use syncguard_core::{ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken};
+use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken};
 
 use crate::{
     error::Failure,
@@ -84,7 +84,7 @@ async fn clear(
 ) -> Result<Option<LockRecord>, Failure> {
     let statement = Statement::new(include_str!("sql/force_clear.sql")).text(key.as_str());
     match store.writer.row(statement, ticket).await? {
-        Some(_) => Err(Failure::Cleared(what)),
+        Some(_) => Err(Error::cleared(what).into()),
         None => Ok(None),
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use syncguard_core::pool::Pruning;
+
 use crate::{
     config::Target,
     connection::{Lane, Role},
     error::Failure,
     identity::Succession,
-    prune::Pruning,
     turn::Turns,
     wait::Watch,
 };

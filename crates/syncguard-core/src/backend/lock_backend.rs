@@ -122,7 +122,13 @@ pub trait LockBackend: Send + Sync + 'static {
     }
 
     /// Ends whatever live grant holds the key, on an operator's word, and gives its record. Its
-    /// holder finds out at its next extend; its fence is below that of the next grant.
+    /// holder finds out at its next extend; its fence is below that of the next grant. `None` states that no
+    /// one held the key.
+    ///
+    /// A record that cannot be read is cleared, but for its fence counter, and then the answer is
+    /// [`Error::cleared`], which names what could not be read. `Ok` would pass for a lock that was looked at, or
+    /// for a key that no one held. The error states that the key is free, by
+    /// [`has_applied`](Error::has_applied), so that no one takes it for a failure to free it.
     ///
     /// The default answers [`Unsupported`](ErrorKind::Unsupported).
     fn force_release(

@@ -169,9 +169,13 @@ impl SyncGuard {
     /// Takes the lock on `key` away from whoever holds it and shows what it was. For operators: the
     /// holder goes on until its next renewal tells it.
     ///
+    /// `None` states that no one held it.
+    ///
     /// # Errors
     ///
-    /// As [`list`](Self::list).
+    /// As [`list`](Self::list). A record that cannot be read is cleared, and reported as an
+    /// [`Internal`](crate::ErrorKind::Internal) error that names what could not be read. Its
+    /// [`has_applied`](Error::has_applied) is true: the key is free.
     pub async fn force_release(
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,

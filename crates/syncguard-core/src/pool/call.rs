@@ -46,6 +46,32 @@ where
     answer.await
 }
 
+/// Runs what a driver does in a task of its own, on the current runtime, and returns its result. On some
+/// malformed messages drivers panic; that ends the task alone.
+///
+/// # Errors
+///
+/// [`NotStarted`](Interrupted::NotStarted) where the runtime has been shut down, and
+/// [`NotSent`](Interrupted::NotSent) where the work panicked.
+///
+/// # Cancel safety
+///
+/// Dropping the future stops the work.
+pub async fn contained<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Interrupted> {
+    let running = |mut reply: Reply<T>| async move {
+        reply.started();
+        let done = tokio::select! {
+            biased;
+            () = reply.caller_gone() => return,
+            done = work => done,
+        };
+        reply.send(done);
+    };
+    call(&Handle::current(), running).await
+}
+
 impl<T> Reply<T> {
     /// Makes a reply of an operation that has not started, and the future that its caller awaits.
     pub(super) fn pair() -> (Self, impl Future<Output = Result<T, Interrupted>>) {
@@ -91,5 +117,33 @@ impl<T> Drop for Reply<T> {
         if let Some(caller) = self.caller.take() {
             let _ = caller.send(Err(self.progress));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use tokio::{sync::oneshot, time::timeout};
+
+    use super::{Interrupted, contained};
+
+    #[tokio::test]
+    async fn work_that_panics_is_interrupted_and_takes_no_one_with_it() {
+        let work = contained::<()>(async { panic!("as a driver does on a malformed message") });
+        assert_eq!(work.await, Err(Interrupted::NotSent));
+        assert_eq!(contained(async { 7 }).await, Ok(7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_stopped_when_its_caller_has_gone() {
+        let (alive, mut ended) = oneshot::channel::<()>();
+        let work = contained(async move {
+            pending::<()>().await;
+            drop(alive);
+        });
+        assert!(timeout(Duration::from_millis(1), work).await.is_err());
+        let ended = timeout(Duration::from_secs(1), &mut ended).await;
+        assert!(ended.expect("the work has been dropped").is_err());
     }
 }

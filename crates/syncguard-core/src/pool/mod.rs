@@ -19,6 +19,8 @@
 //!   one broke, is pinged before it is leased.
 //! - **A place is free when the server says so.** A connection whose answer never came is ended at the
 //!   server before its place goes to another one; see [`Lease::abandon`].
+//! - **Panics are contained.** What a driver does while it opens or ends connections can be run by
+//!   [`contained`], so that its panic is an error.
 //! - **One runtime.** Connections, and the tasks that use them, live on the runtime that the pool was
 //!   given. [`call()`] runs an operation there, whichever runtime its caller is on.
 //!
@@ -65,6 +67,7 @@ mod call;
 mod ending;
 mod lease;
 mod opening;
+mod pruning;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -83,8 +86,9 @@ use tokio::{
 
 pub use self::{
     batcher::{BatchLimits, Batcher, SendBatch},
-    call::{Interrupted, Reply, call},
+    call::{Interrupted, Reply, call, contained},
     lease::{Lease, LeaseError},
+    pruning::Pruning,
 };
 use self::{opening::Opener, state::State};
 

@@ -12,6 +12,7 @@ mod mutants;
 mod network;
 mod poison;
 mod priorities;
+mod revisions;
 mod schema;
 mod server;
 mod settings;

@@ -200,6 +200,7 @@ impl Mutant {
             Ok(None) => assert!(!columns.is_live(), "{context}"),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
+                assert!(error.has_applied(), "{context}: {error}");
                 assert!(error.to_string().contains("it was cleared"), "{context}: {error}");
                 assert!(columns.is_live() && !columns.is_readable(), "{context}");
             }

@@ -28,6 +28,24 @@ async fn a_safe_server_is_accepted_by_the_strict_policy() {
     assert_eq!(findings(&strict.connect().await.unwrap()).await, []);
 }
 
+/// By this address, Linux connects to the same host, and no client can know that.
+#[tokio::test]
+async fn the_way_to_another_host_is_reported_unless_it_is_verified() {
+    let (server, name) = (MariadbServer::start().await.unwrap(), Name::fresh());
+    let other = server.url().replace("127.0.0.1", "0.0.0.0");
+    assert_ne!(other, server.url());
+    for mode in ["PREFERRED", "DISABLED"] {
+        let backend = name.connect(&format!("{other}?ssl-mode={mode}")).await;
+        assert_eq!(
+            findings(&backend).await,
+            [(Severity::Warning, format!("ssl-mode = {mode}"))],
+            "the server declines TLS, and is not verified"
+        );
+        let backend = name.connect(&format!("{}?ssl-mode={mode}", server.url())).await;
+        assert_eq!(findings(&backend).await, []);
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_does_not_write_through_is_refused() {
     for (setting, options) in [

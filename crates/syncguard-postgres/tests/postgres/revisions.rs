@@ -43,6 +43,12 @@ async fn tables_of_typescript_are_the_first_revision_until_the_schema_step() {
     }
     assert_eq!(pass(&backend, "job").await, 2, "who was connected goes on");
     assert_eq!(pass(&names.connect(&server.url()).await, "job").await, 3);
+    // As a client leaves it that knew all columns, and no revisions.
+    foreign.run(&format!("DROP TABLE {}_schema", names.locks)).await;
+    assert_eq!(pass(&names.connect(&server.url()).await, "job").await, 4);
+    assert!(!is_recorded(&mut foreign, &names).await, "connecting changes nothing");
+    backend.setup_schema().await.unwrap();
+    assert_eq!(recorded(&mut foreign, &names).await, (1, 2));
 }
 
 #[tokio::test]

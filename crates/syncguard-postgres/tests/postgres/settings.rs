@@ -47,6 +47,26 @@ async fn a_safe_server_is_accepted_by_the_strict_policy() {
     assert_eq!(findings(&strict.connect().await.unwrap()).await, []);
 }
 
+/// By this address, Linux connects to the same host, and no client can know that.
+#[tokio::test]
+async fn the_way_to_another_host_is_reported_unless_it_is_verified() {
+    let (server, names) = (PostgresServer::start().await.unwrap(), Names::fresh());
+    let url = server.url();
+    let other = url.replace("127.0.0.1", "0.0.0.0");
+    assert_ne!(other, url);
+    let [preferred, disabled] = ["prefer", "disable"].map(|mode| format!("{other}?sslmode={mode}"));
+    let warning = |mode: &str| (Severity::Warning, format!("sslmode = {mode}"));
+    for (url, to_listen, expected) in [
+        (&url, &url, vec![]),
+        (&preferred, &preferred, vec![warning("prefer")]),
+        (&preferred, &disabled, vec![warning("prefer"), warning("disable")]),
+        (&url, &disabled, vec![warning("disable")]),
+    ] {
+        let backend = names.config(url).listen_url(to_listen).unwrap().connect().await.unwrap();
+        assert_eq!(findings(&backend).await, expected, "to listen at {to_listen}");
+    }
+}
+
 const LAX_ROLE: &str = "CREATE ROLE lax LOGIN SUPERUSER;
     ALTER ROLE lax SET default_transaction_isolation = 'repeatable read';
     ALTER ROLE lax SET synchronous_commit = off";

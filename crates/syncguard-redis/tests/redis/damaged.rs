@@ -108,7 +108,7 @@ async fn what_is_no_record_is_reported_by_a_lookup_and_skipped_by_a_list() {
 }
 
 #[tokio::test]
-async fn a_forced_release_clears_what_cannot_be_read() {
+async fn a_forced_release_clears_what_cannot_be_read_and_says_so() {
     let (server, backend) = started().await;
     let [record, _] = records("NaN");
     for damage in [
@@ -118,6 +118,9 @@ async fn a_forced_release_clears_what_cannot_be_read() {
         &["SET", "syncguard:job", &record],
     ] {
         server.command(damage).await.unwrap();
+        let error = error_of(backend.force_release(&key("job")).await, ErrorKind::Internal);
+        assert!(error.has_applied(), "{damage:?}: {error}");
+        assert!(error.to_string().contains("it was cleared"), "{damage:?}: {error}");
         assert_eq!(backend.force_release(&key("job")).await.unwrap(), None, "{damage:?}");
         let request = ask("job", LONG);
         granted(&backend, &request).await;

@@ -74,6 +74,20 @@ async fn a_log_that_was_deleted_is_not_written_into_the_file_by_those_who_had_it
     assert!(fs::read(scratch.path()).unwrap() == before, "the old log was written into the file");
 }
 
+#[tokio::test]
+async fn a_log_that_was_deleted_is_not_written_into_the_file_by_the_last_who_had_it() {
+    let scratch = Scratch::new();
+    let unaware = scratch.open().await;
+    for number in 0..50 {
+        pass(&unaware, &format!("key-{number}")).await;
+    }
+    let before = fs::read(scratch.path()).unwrap();
+    fs::remove_file(side(&scratch, SIDES[0])).unwrap();
+    drop(unaware);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(fs::read(scratch.path()).unwrap() == before, "the old log was written into the file");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_grant_is_not_believed_where_the_log_went_away_while_it_was_written() {
     const SLOW: &str = "
@@ -162,10 +176,12 @@ async fn a_file_with_two_hard_links_is_refused_before_and_after_it_was_opened() 
 #[tokio::test]
 async fn a_symbolic_link_leads_to_the_same_locks() {
     let scratch = Scratch::new();
-    let backend = scratch.open().await;
     let link = scratch.0.path().join("link.db");
     std::os::unix::fs::symlink(scratch.path(), &link).unwrap();
+    fs::write(scratch.path(), "").unwrap();
+    // By the link first, so that the files beside the database are found from there.
     let linked = SqliteBackend::open(&link).await.unwrap();
+    let backend = scratch.open().await;
     let held = request("key");
     granted(&linked, &held).await;
     let outcome = backend.acquire(&request("key")).await.unwrap();

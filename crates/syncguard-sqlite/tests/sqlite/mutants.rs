@@ -176,8 +176,12 @@ impl Mutant<'_> {
     async fn force(&self, backend: &SqliteBackend, foreign: &mut Foreign) {
         let before = foreign.record(&self.name).await;
         let forced = backend.force_release(&key(&self.name)).await;
-        if let Err(error) = &forced {
-            assert!(error.to_string().contains("it was cleared"), "{error}");
+        match &forced {
+            Ok(record) => assert!(record.is_none() && before[1..] == ["NULL"; 4], "{forced:?}"),
+            Err(error) => {
+                assert!(error.has_applied(), "{error}");
+                assert!(error.to_string().contains("it was cleared"), "{error}");
+            }
         }
         let [fence, rest @ ..] = foreign.record(&self.name).await;
         assert_eq!(fence, before[0], "{:?}", self.columns);

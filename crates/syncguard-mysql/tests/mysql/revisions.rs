@@ -1,0 +1,213 @@
+//! Tables of earlier and later clients, and what becomes of rows that no one needs any more.
+
+use sqlx::Row;
+use syncguard_core::{ErrorKind, LockBackend, UnsafeSettings};
+use syncguard_mysql::MysqlBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, error_of, eventually, granted, is_locked, released},
+    server::MariadbServer,
+};
+
+use crate::{Foreign, Name, config, shared};
+
+/// Reads the row of the revision: the least version of a client, and the revision.
+async fn recorded(foreign: &mut Foreign, name: &Name) -> (i64, i64) {
+    let read = |column: &str| format!("SELECT {column} FROM {}_schema WHERE id = 1", name.0);
+    (foreign.number(&read("version")).await, foreign.number(&read("revision")).await)
+}
+
+async fn is_recorded(foreign: &mut Foreign, name: &Name) -> bool {
+    let tables =
+        "SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_NAME = '{locks}_schema'";
+    foreign.number(&name.fill(tables)).await == 1
+}
+
+async fn pass(backend: &MysqlBackend, text: &str) -> u64 {
+    let request = ask(text, LONG);
+    let grant = granted(backend, &request).await;
+    assert!(released(backend, &request).await);
+    grant.fence.number()
+}
+
+#[tokio::test]
+async fn a_table_that_says_no_revision_is_the_first_until_the_schema_step() {
+    let (server, name) = (shared().await, Name::fresh());
+    let mut foreign = Foreign::open(server.url()).await;
+    let backend = name.connect(server.url()).await;
+    assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+    foreign.run(&name.fill("DROP TABLE {locks}_schema")).await;
+    assert_eq!(pass(&name.connect(server.url()).await, "job").await, 1);
+    assert!(!is_recorded(&mut foreign, &name).await, "connecting changes nothing");
+    for _ in 0..2 {
+        backend.setup_schema().await.unwrap();
+        assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+    }
+    assert_eq!(pass(&backend, "job").await, 2, "who was connected goes on");
+    assert_eq!(pass(&name.connect(server.url()).await, "job").await, 3);
+    // As a step leaves it that ends between its statements.
+    foreign.run(&name.fill("DELETE FROM {locks}_schema")).await;
+    assert_eq!(pass(&name.connect(server.url()).await, "job").await, 4);
+    backend.setup_schema().await.unwrap();
+    assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+}
+
+#[tokio::test]
+async fn a_table_that_demands_a_later_client_is_refused_and_left_alone() {
+    let (server, name) = (shared().await, Name::fresh());
+    let backend = name.connect(server.url()).await;
+    let mut foreign = Foreign::open(server.url()).await;
+    foreign.run(&name.fill("UPDATE {locks}_schema SET version = 3, revision = 4")).await;
+    for dropped in [false, true] {
+        if dropped {
+            foreign.run(&name.fill("DROP TABLE {locks}")).await;
+        }
+        for refused in [
+            name.config(server.url()).connect().await.map(drop),
+            name.config(server.url()).existing_table_only().connect().await.map(drop),
+            name.config(server.url()).setup_schema().await,
+            backend.setup_schema().await,
+            backend.check().await.map(drop),
+        ] {
+            let error = error_of(refused, ErrorKind::Unsupported);
+            assert!(!error.may_have_applied());
+            let text = error.to_string();
+            assert!(text.contains("version 3") && text.contains("version 2"), "{text}");
+        }
+    }
+    assert_eq!(recorded(&mut foreign, &name).await, (3, 4));
+}
+
+#[tokio::test]
+async fn a_later_table_that_this_client_may_use_is_used_and_not_set_back() {
+    let (server, name) = (shared().await, Name::fresh());
+    name.connect(server.url()).await;
+    let mut foreign = Foreign::open(server.url()).await;
+    foreign.run(&name.fill("UPDATE {locks}_schema SET version = 2, revision = 9")).await;
+    foreign.run(&name.fill("ALTER TABLE {locks} ADD COLUMN future TEXT")).await;
+    let backend = name.connect(server.url()).await;
+    backend.setup_schema().await.unwrap();
+    foreign.run(&name.config(server.url()).schema_sql().unwrap()).await;
+    assert_eq!(pass(&backend, "job").await, 1);
+    assert_eq!(recorded(&mut foreign, &name).await, (2, 9));
+}
+
+#[tokio::test]
+async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
+    let (server, name) = (shared().await, Name::fresh());
+    let backend = name.connect(server.url()).await;
+    let mut foreign = Foreign::open(server.url()).await;
+    for nonsense in [(0, 1), (-1, 1), (2, 1), (1, 0), (1, -1)] {
+        let (version, revision) = nonsense;
+        let change =
+            format!("UPDATE {{locks}}_schema SET version = {version}, revision = {revision}");
+        foreign.run(&name.fill(&change)).await;
+        let connected = name.config(server.url()).connect().await;
+        assert!(!error_of(connected, ErrorKind::Internal).may_have_applied(), "{nonsense:?}");
+        error_of(backend.setup_schema().await, ErrorKind::Internal);
+        assert_eq!(recorded(&mut foreign, &name).await, nonsense);
+    }
+}
+
+/// Rights to the lock table alone are enough for all but to know its revision, of which `check` speaks.
+#[tokio::test]
+async fn a_user_without_the_right_to_create_tables_or_to_read_the_revision_goes_on() {
+    let (server, name) = (shared().await, Name::fresh());
+    let mut foreign = Foreign::open(server.url()).await;
+    let (database, user) = (format!("database_{}", name.0), format!("user_{}", name.0));
+    foreign.run(&format!("CREATE DATABASE {database}; CREATE USER {user}")).await;
+    let root = server.url().replace("/test", &format!("/{database}"));
+    let theirs = config(&root.replace("root@", &format!("{user}@")));
+    let backend = config(&root).connect().await.unwrap();
+    let schema = format!("{database}.syncguard_locks_schema");
+    let rights = "SELECT, INSERT, UPDATE, DELETE";
+    foreign.run(&format!("GRANT {rights} ON {database}.syncguard_locks TO {user}")).await;
+    let unreadable = async || {
+        let strict = theirs.clone().unsafe_settings(UnsafeSettings::Refuse);
+        let findings = strict.connect().await.unwrap().check().await.unwrap();
+        findings.iter().any(|finding| finding.setting.contains("revision"))
+    };
+    assert!(unreadable().await, "there is one that the user may not read");
+    foreign.run(&format!("DROP TABLE {schema}")).await;
+    assert!(unreadable().await, "to this user it is the same");
+    assert_eq!(pass(&theirs.clone().connect().await.unwrap(), "job").await, 1);
+    let error = error_of(theirs.setup_schema().await, ErrorKind::AuthFailed);
+    assert!(error.to_string().contains("schema_sql"), "{error}");
+    backend.setup_schema().await.unwrap();
+    foreign.run(&format!("GRANT SELECT ON {schema} TO {user}")).await;
+    assert!(!unreadable().await);
+    assert_eq!(pass(&theirs.clone().connect().await.unwrap(), "job").await, 2);
+    foreign.run(&format!("UPDATE {schema} SET version = 3, revision = 3")).await;
+    error_of(theirs.connect().await, ErrorKind::Unsupported);
+    foreign.run(&format!("DROP USER {user}; DROP DATABASE {database}")).await;
+}
+
+/// Such a server refuses every write at READ COMMITTED. What is written is in the log.
+#[tokio::test]
+async fn a_server_that_logs_statements_records_the_revision_and_connecting_only_reads() {
+    let log = [("log-bin", "binlog"), ("server-id", "1"), ("binlog-format", "STATEMENT")];
+    let builder =
+        log.iter().fold(MariadbServer::builder(), |b, (name, value)| b.setting(*name, *value));
+    let (server, name) = (builder.start().await.unwrap(), Name::fresh());
+    let backend = name.connect(&server.url()).await;
+    error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Internal);
+    let mut foreign = Foreign::open(&server.url()).await;
+    for old in [false, true] {
+        if old {
+            foreign.run(&name.fill("DROP TABLE {locks}_schema")).await;
+        } else {
+            assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+        }
+        let written = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
+        name.connect(&server.url()).await.check().await.unwrap();
+        name.config(&server.url()).existing_table_only().connect().await.unwrap();
+        let then = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
+        assert_eq!(then, written, "connecting has written");
+        backend.setup_schema().await.unwrap();
+        assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+        let then = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
+        assert_eq!(then > written, old, "the schema step is in the log");
+    }
+}
+
+#[tokio::test]
+async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fences_stay() {
+    const NUMBERS: &str = "WITH RECURSIVE numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 400)";
+    const COLUMNS: &str = "(lock_key, fence, lock_id, acquired_at_ms, expires_at_ms)";
+    let (server, name) = (shared().await, Name::fresh());
+    let backend = name.connect(server.url()).await;
+    let mut foreign = Foreign::open(server.url()).await;
+    granted(&backend, &ask("held", LONG)).await;
+    for row in [
+        "CONCAT('past-', n), n, LPAD(n, 22, '0'), 1, 2",
+        "CONCAT(X'FF', 'm', LPAD(n, 21, '0')), 0, CONCAT('m', LPAD(n, 21, '0')), 1, 0",
+    ] {
+        let plant = format!("INSERT INTO {{locks}} {COLUMNS} {NUMBERS} SELECT {row} FROM numbers");
+        foreign.run(&name.fill(&plant)).await;
+    }
+    let mut other = Foreign::open(server.url()).await;
+    other.run("BEGIN").await;
+    let locked = "SELECT * FROM {locks} WHERE lock_key = 'past-400' FOR UPDATE";
+    other.run(&name.fill(locked)).await;
+    let count = name.fill("SELECT COUNT(*) FROM {locks} WHERE lock_id IS NOT NULL");
+    let (mut left, mut rounds) = (foreign.number(&count).await, 0);
+    // The one that is held, and the one that is locked.
+    while left > 2 {
+        for _ in 0..128 {
+            pass(&backend, "job").await;
+        }
+        rounds += 1;
+        let before = left;
+        eventually("some have gone", async || {
+            left = foreign.number(&count).await;
+            left < before
+        })
+        .await;
+        // Two prunings, each of 64 grants and 64 marks.
+        assert!(801 - left <= 256 * rounds, "too many at once: {left} are left");
+    }
+    other.run("COMMIT").await;
+    let fences = "SELECT COUNT(*) FROM {locks} WHERE lock_key LIKE 'past-%' AND fence > 0";
+    assert_eq!(foreign.number(&name.fill(fences)).await, 400);
+    assert!(is_locked(&backend, "held").await);
+    assert_eq!(pass(&backend, "past-7").await, 8);
+}
