@@ -11,6 +11,7 @@ use super::{
 /// A lock that is held, and a waiter that neither the store nor its schedule wakes.
 struct Waiting {
     world: World,
+    locks: SyncGuard,
     guard: LockGuard,
     waiter: JoinHandle<LockGuard>,
 }
@@ -25,13 +26,13 @@ impl Waiting {
         let waiter = tokio::spawn(async move { lock.acquire().await.unwrap() });
         sleep(secs(5)).await;
         assert!(!waiter.is_finished());
-        Self { world, guard, waiter }
+        Self { world, locks, guard, waiter }
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_release_wakes_the_next_waiter_of_the_process() {
-    let Waiting { world, guard, waiter } = Waiting::new().await;
+    let Waiting { world, guard, waiter, .. } = Waiting::new().await;
     guard.release().await.unwrap();
     let _next = waiter.await.unwrap();
     assert_at(world.clock.elapsed(), secs(5));
@@ -39,7 +40,7 @@ async fn a_release_wakes_the_next_waiter_of_the_process() {
 
 #[tokio::test(start_paused = true)]
 async fn a_release_in_the_background_wakes_the_next_waiter_of_the_process() {
-    let Waiting { world, guard, waiter } = Waiting::new().await;
+    let Waiting { world, guard, waiter, .. } = Waiting::new().await;
     drop(guard);
     let _next = waiter.await.unwrap();
     assert_at(world.clock.elapsed(), secs(5));
@@ -48,9 +49,20 @@ async fn a_release_in_the_background_wakes_the_next_waiter_of_the_process() {
 /// The answer of the release is lost, so that it is the clean-up that ends the grant.
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_repeated_in_the_background_wakes_the_next_waiter_of_the_process() {
-    let Waiting { world, guard, waiter } = Waiting::new().await;
+    let Waiting { world, guard, waiter, .. } = Waiting::new().await;
     world.plan(Operation::Release, &Fault::RequestLost, 1);
     guard.release().await.unwrap_err();
+    let _next = waiter.await.unwrap();
+    world.assert_planned(0);
+    assert_at(world.clock.elapsed(), secs(5));
+}
+
+/// What is forced may have been done although no answer says so.
+#[tokio::test(start_paused = true)]
+async fn a_forced_release_that_is_not_answered_wakes_the_next_waiter_of_the_process() {
+    let Waiting { world, locks, guard: _guard, waiter } = Waiting::new().await;
+    world.plan(Operation::ForceRelease, &Fault::ReplyLost, 1);
+    locks.force_release("k").await.unwrap_err();
     let _next = waiter.await.unwrap();
     world.assert_planned(0);
     assert_at(world.clock.elapsed(), secs(5));

@@ -183,8 +183,9 @@ impl SyncGuard {
         let key = key.try_into().map_err(Into::into)?;
         let request = self.shared.backend.force_release(&key);
         let record = self.shared.asked(Operation::ForceRelease, request).await;
-        let record = record.map_err(|error| error.with_key(&key))?;
+        // After an error as well: what it is about may have been cleared.
         self.shared.queues.freed(&key);
+        let record = record.map_err(|error| error.with_key(&key))?;
         Ok(record.as_ref().map(LockInfo::from))
     }
 
