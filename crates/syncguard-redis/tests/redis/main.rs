@@ -16,6 +16,7 @@ mod other_types;
 mod outcomes;
 mod peer;
 mod replicas;
+mod rogue;
 mod runtimes;
 mod server;
 mod settings;
