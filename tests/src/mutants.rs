@@ -1,4 +1,11 @@
-//! Records that nothing of ours has written: the shapes that are right, with foreign values in them.
+//! Records that nothing of ours has written: the shapes that are right, with foreign values in them, and
+//! texts that were damaged.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio::task::JoinSet;
 
 /// Gives every shape with each of the values in its column, and with each of them beside `partners` values
 /// of every later column. `values` are those of each column.
@@ -32,9 +39,77 @@ pub fn mutants<V: Copy, const N: usize>(
     mutants
 }
 
+/// Gives a text that ends at every place, with each of `more` behind it, and `spoilt` times with one to three
+/// characters changed at random. The same arguments give the same texts.
+#[must_use]
+pub fn damaged(text: &str, more: &[&str], spoilt: usize) -> BTreeSet<String> {
+    let ends = text.char_indices().map(|(end, _)| text[..end].to_owned());
+    let more = more.iter().map(|more| format!("{text}{more}"));
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let spoilt = (0..spoilt).map(|_| random.spoil(text));
+    ends.chain(more).chain(spoilt).collect()
+}
+
+/// Does the same to all of `mutants`, some `at_a_time`, and returns the results in their order.
+pub async fn each<T, R, F>(
+    mutants: &Arc<Vec<T>>,
+    at_a_time: usize,
+    work: impl Fn(Arc<Vec<T>>, usize) -> F + Send,
+) -> Vec<R>
+where
+    T: Send + Sync,
+    R: Send + 'static,
+    F: Future<Output = R> + Send + 'static,
+{
+    let (mut tasks, mut results) = (JoinSet::new(), Vec::new());
+    for number in 0..mutants.len() {
+        if tasks.len() == at_a_time {
+            results.extend(tasks.join_next().await.transpose().unwrap());
+        }
+        let work = work(mutants.clone(), number);
+        tasks.spawn(async move { (number, work.await) });
+    }
+    results.extend(tasks.join_all().await);
+    results.sort_by_key(|(number, _)| *number);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Marsaglia's xorshift (Journal of Statistical Software 8, 2003): the same numbers each time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+
+    /// Replaces, removes, doubles or exchanges one to three characters of a text that has more.
+    fn spoil(&mut self, text: &str) -> String {
+        const CHARACTERS: &[u8] = b"\"{}[]:,-.e09\\ \0\n";
+        let mut spoilt: Vec<char> = text.chars().collect();
+        for _ in 0..=self.below(3) {
+            let place = self.below(spoilt.len());
+            match self.below(4) {
+                0 => spoilt[place] = CHARACTERS[self.below(CHARACTERS.len())].into(),
+                1 => drop(spoilt.remove(place)),
+                2 => spoilt.insert(place, spoilt[place]),
+                _ => {
+                    let other = self.below(spoilt.len());
+                    spoilt.swap(place, other);
+                }
+            }
+        }
+        spoilt.into_iter().collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::mutants;
+    use std::sync::Arc;
+
+    use super::{damaged, each, mutants};
 
     #[test]
     fn each_value_stands_alone_and_beside_others() {
@@ -43,5 +118,27 @@ mod tests {
             assert!(mutants.contains(&expected), "{expected:?}");
         }
         assert_eq!(mutants.len(), 2 + 3 + 4);
+    }
+
+    #[test]
+    fn a_text_is_damaged_everywhere_and_always_alike() {
+        let texts = damaged("some text", &["!", " more"], 50);
+        for expected in ["", "some", "some tex", "some text!", "some text more"] {
+            assert!(texts.contains(expected), "{expected:?}");
+        }
+        assert!(texts.len() > 9 + 2 + 40, "{texts:?}");
+        assert_eq!(texts, damaged("some text", &["!", " more"], 50));
+    }
+
+    #[tokio::test]
+    async fn results_have_the_order_of_what_they_are_of() {
+        let letters = Arc::new(vec!['a', 'b', 'c', 'd', 'e']);
+        let results = each(&letters, 2, |letters, number| async move {
+            for _ in number..5 {
+                tokio::task::yield_now().await;
+            }
+            letters[number]
+        });
+        assert_eq!(results.await, *letters);
     }
 }

@@ -123,6 +123,10 @@ impl RedisConfig {
     }
 
     /// Sets what the names of all keys begin with. All who share locks need the same prefix.
+    ///
+    /// Its locks may not have the names of another prefix's fence counters: the lock of `k` under the prefix
+    /// `a:fence:a` would be the counter of `k` under the prefix `a`. [Connecting](Self::connect) refuses
+    /// such a prefix, except to a cluster, where names are of another form.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -228,6 +232,10 @@ impl RedisConfig {
                 shape == Shape::Plain
                     || !(self.prefix.trim_end_matches(':').is_empty()
                         || self.prefix.contains(['{', '}'])),
+            ),
+            (
+                "locks under the prefix would have the names of another prefix's fence counters",
+                shape == Shape::Tagged || !Layout::is_among_counters(&self.prefix),
             ),
             (
                 "the grace is longer than 1000 ms, or no whole number of them",
@@ -383,6 +391,13 @@ mod tests {
             config().prefix("p".repeat(401)),
             cluster().prefix("a{b"),
             cluster().prefix("::"),
+            config().prefix("fence"),
+            config().prefix("fence:a:"),
+            config().prefix("a:fence"),
+            config().prefix("a:fence:a"),
+            config().prefix("a:b:fence:a"),
+            config().prefix("a:b:fence:a:b:c"),
+            config().prefix("fence:fence:b"),
             config().grace(second + Duration::from_millis(1)),
             config().grace(Duration::from_micros(1)),
             config().command_timeout(Duration::ZERO),
@@ -391,7 +406,16 @@ mod tests {
         ] {
             assert!(bad.validated().is_err(), "{bad:?}");
         }
-        assert!(config().prefix("").grace(Duration::ZERO).validated().is_ok());
+        for good in [
+            config().prefix("").grace(Duration::ZERO),
+            config().prefix("fences"),
+            config().prefix("a:Fence:a"),
+            config().prefix("geo:fence:alerts"),
+            config().prefix("a:fence:ab"),
+            cluster().prefix("a:fence:a"),
+        ] {
+            assert!(good.validated().is_ok(), "{good:?}");
+        }
     }
 
     #[test]

@@ -76,6 +76,19 @@ impl Layout {
         }
     }
 
+    /// Tells whether a lock under this prefix can have the name of another prefix's fence counter, in the plain
+    /// layout. It would overwrite the counter.
+    ///
+    /// The counters of the prefix `p` are `p:fence:p:…`, those of the empty one `fence:…`. So the part before
+    /// `fence` is the other prefix, and what follows begins with it, or is the beginning of it.
+    pub(crate) fn is_among_counters(prefix: &str) -> bool {
+        let parts: Vec<_> = prefix.trim_end_matches(':').split(':').collect();
+        parts.iter().enumerate().filter(|(_, part)| **part == "fence").any(|(place, _)| {
+            let (other, rest) = (&parts[..place], &parts[place + 1..]);
+            rest.starts_with(other) || other.starts_with(rest)
+        })
+    }
+
     pub(crate) fn shape(&self) -> Shape {
         self.shape
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde_json::Value;
 use syncguard_core::{Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner, Timestamp};
 
 use crate::error::Failure;
@@ -21,8 +22,9 @@ pub(crate) struct Stored {
     acquired_at_ms: f64,
     key: String,
     fence: String,
+    /// Ours alone, so whatever else a peer keeps under this name does not make the record unreadable.
     #[serde(default)]
-    owner: Option<String>,
+    owner: Option<Value>,
 }
 
 /// Writes the head of every record of an id, up to the number of its expiry. A script that finds a
@@ -109,7 +111,7 @@ impl Stored {
     }
 
     fn owner(&self) -> Option<Owner> {
-        Owner::new(self.owner.as_deref()?).ok()
+        Owner::new(self.owner.as_ref()?.as_str()?).ok()
     }
 }
 
@@ -169,5 +171,17 @@ mod tests {
         let stored = Stored::parse(json).unwrap();
         assert_eq!(stored.expires_at(), Timestamp::from_unix_millis(1_700_000_000_500));
         assert_eq!(super::timestamp(stored.acquired_at_ms).unix_millis(), 1_700_000_000_000);
+    }
+
+    #[test]
+    fn an_owner_that_is_no_label_leaves_the_record_readable() {
+        for owner in ["7", "null", "[1]", "{}", r#""""#, r#""a\u0000""#] {
+            let json = format!(
+                r#"{{"lockId":"i","expiresAtMs":2,"acquiredAtMs":1,"fence":"000000000000007","key":"k","owner":{owner}}}"#
+            );
+            let stored = Stored::parse(&json).unwrap();
+            assert_eq!(stored.owner(), None, "{owner}");
+            assert_eq!(stored.grant().unwrap().fence.number(), 7);
+        }
     }
 }

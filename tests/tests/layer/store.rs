@@ -162,6 +162,10 @@ impl<B: LockBackend> LockBackend for Watched<B> {
         self.carry(Operation::Abandon, self.inner.abandon(lock_id, key)).await
     }
 
+    async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
+        self.carry(Operation::ForceRelease, self.inner.force_release(key)).await
+    }
+
     async fn released(&self, key: &LockKey) {
         if self.deaf {
             return std::future::pending().await;

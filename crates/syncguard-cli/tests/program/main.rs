@@ -14,6 +14,7 @@ mod postgres;
 mod redis;
 mod refusals;
 mod sandbox;
+mod shells;
 mod signals;
 mod status;
 mod terminal;

@@ -37,7 +37,8 @@ impl LockRecord {
     }
 }
 
-/// What lookups show of a lock: hashes in place of the key and the id.
+/// What lookups show of a lock: hashes in place of the key and the id. [`DisplayHash`] says how much they
+/// hide.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct LockInfo {

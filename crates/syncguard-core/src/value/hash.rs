@@ -1,20 +1,79 @@
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
-/// Shows a key or a lock id in logs and lookups without giving its text away.
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::invalid::Invalid;
+use crate::Error;
+
+/// Stands for a key or a lock id in logs and lookups, so that its text does not show by accident.
 ///
 /// Three 32-bit accumulators over the UTF-16 code units of the text, written as 24 lower-case
 /// hexadecimal digits. The TypeScript SyncGuard shows the same digits, so that logs of both can be
 /// joined. It is for display only: collisions are cheap to make, so decide nothing by it.
+///
+/// # Secrecy
+///
+/// By default there is none. The accumulators are polynomials, so a text that is short, or that can be
+/// guessed, is found from its hash in seconds, and the hash of a lock id leaves a fraction of the work
+/// that its 128 bits would take. Where those who read the logs must not learn the keys, call
+/// [`set_key`](Self::set_key).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DisplayHash([u32; 3]);
 
+/// The key of all hashes of the process, if one was set.
+static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+
 impl DisplayHash {
+    /// Computes all display hashes of this process under `key` from now on: the first 12 bytes of
+    /// HMAC-SHA-256 (RFC 2104).
+    ///
+    /// Without the key, a hash shows nothing about its text, except whether another hash is of the same text.
+    /// Processes whose logs are to be joined need the same key. Hashes of the TypeScript SyncGuard differ.
+    ///
+    /// The key is one for the process, as a global logger is, because keys and ids are displayed where no
+    /// configuration is at hand. It is for a program to set, not for a library, and before the first lock is
+    /// acquired: a hash that was computed before stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where another key was set before, which
+    /// stays in use.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use syncguard_core::{DisplayHash, LockKey};
+    ///
+    /// // A service reads it from its configuration.
+    /// DisplayHash::set_key([7; 32])?;
+    /// assert_eq!(LockKey::new("payment:42")?.to_string().len(), 24);
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
+    pub fn set_key(key: [u8; 32]) -> Result<(), Error> {
+        if *KEY.get_or_init(|| key) == key { Ok(()) } else { Err(Invalid::HashKey.into()) }
+    }
+
     /// Computes the hash of `text`, which is taken as it is; a key brings its own normal form.
     pub fn of(text: &str) -> Self {
+        KEY.get().map_or_else(|| Self::plain(text), |key| Self::keyed(key, text))
+    }
+
+    fn plain(text: &str) -> Self {
         let step = |h: u32, shift: u32, add: u32| (h << shift).wrapping_sub(h).wrapping_add(add);
         Self(text.encode_utf16().map(u32::from).fold([0; 3], |[a, b, c], unit| {
             [step(a, 5, unit), step(b, 7, unit * 3), step(c, 11, unit * 7)]
         }))
+    }
+
+    /// A block of SHA-256 is longer than the key, so the key is used as it is.
+    fn keyed(key: &[u8; 32], text: &str) -> Self {
+        let mut block = [0; 64];
+        block[..key.len()].copy_from_slice(key);
+        let code = Hmac::<Sha256>::new(&block.into()).chain_update(text).finalize().into_bytes();
+        let word =
+            |at: usize| u32::from_be_bytes([code[at], code[at + 1], code[at + 2], code[at + 3]]);
+        Self([word(0), word(4), word(8)])
     }
 }
 
@@ -34,5 +93,29 @@ impl fmt::Debug for DisplayHash {
 impl serde::Serialize for DisplayHash {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DisplayHash;
+
+    #[test]
+    fn a_keyed_hash_is_the_beginning_of_hmac_sha_256() {
+        // RFC 4231, test case 2, whose key is followed by zeros in any case.
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        let hash = DisplayHash::keyed(&key, "what do ya want for nothing?");
+        assert_eq!(hash.to_string(), "5bdcc146bf60754e6a042426");
+    }
+
+    #[test]
+    fn keys_that_differ_in_one_bit_give_unrelated_hashes() {
+        let (mut key, text) = ([7; 32], "payment:42");
+        let hash = DisplayHash::keyed(&key, text);
+        key[31] ^= 1;
+        let shared = hash.0.iter().zip(DisplayHash::keyed(&key, text).0).filter(|(a, b)| *a == b);
+        assert_eq!(shared.count(), 0);
+        assert_ne!(hash, DisplayHash::plain(text));
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Invalid {
         "key prefix of {prefix} bytes leaves no room for a key of at most {limit} bytes with {reserve} reserved"
     )]
     LongPrefix { prefix: usize, limit: usize, reserve: usize },
+    #[error("the key of display hashes was set to another one before; a process has one")]
+    HashKey,
 }
 
 impl From<Invalid> for Error {

@@ -9,7 +9,8 @@ use crate::Error;
 ///
 /// Two spellings of the same text (`é` as one character or as two) are one key. Any character is
 /// allowed. `Display` and `Debug` show the [`DisplayHash`], because keys tend to carry names and
-/// numbers of people; [`as_str`](Self::as_str) gives the text. Cloning is cheap.
+/// numbers of people; [`as_str`](Self::as_str) gives the text. The hash keeps no secret unless a
+/// [key](DisplayHash::set_key) is set. Cloning is cheap.
 ///
 /// # Examples
 ///

@@ -11,6 +11,9 @@ use crate::Error;
 /// where it does not. Lengths are bytes of UTF-8; `reserve` is what the store's own derived names
 /// need beyond that.
 ///
+/// A key that is, letter for letter, the hashed form of another shares the lock of that key. This excludes
+/// too much, never too little, and keeps one name for one key in both languages.
+///
 /// # Examples
 ///
 /// ```

@@ -10,11 +10,14 @@ use syncguard_core::{
 use syncguard_postgres::PostgresBackend;
 use syncguard_tests::{
     asking::{LONG, ask, error_of, key, ttl},
-    mutants::mutants,
+    mutants::{each, mutants},
     server::PostgresServer,
 };
 
 use crate::{Foreign, Names};
+
+/// How many records are asked about at a time.
+const AT_A_TIME: usize = 8;
 
 const LIMIT: i64 = 900_000_000_000_000;
 
@@ -285,24 +288,6 @@ async fn records(foreign: &mut Foreign, names: &Names) -> Vec<(String, String)> 
     rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
-/// Does the same to all records, several at a time.
-async fn each<F>(mutants: &Arc<Vec<Mutant>>, work: impl Fn(Arc<Vec<Mutant>>, usize) -> F)
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    const TASKS: usize = 8;
-    let mut tasks = tokio::task::JoinSet::new();
-    for number in 0..mutants.len() {
-        if tasks.len() == TASKS {
-            tasks.join_next().await.unwrap().unwrap();
-        }
-        tasks.spawn(work(mutants.clone(), number));
-    }
-    while let Some(ended) = tasks.join_next().await {
-        ended.unwrap();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
     let server = PostgresServer::builder().setting("fsync", "off").start().await.unwrap();
@@ -322,7 +307,7 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
     let mutants = Arc::new(mutants);
 
     let asked = backend.clone();
-    each(&mutants, move |mutants, number| {
+    each(&mutants, AT_A_TIME, move |mutants, number| {
         let backend = asked.clone();
         async move {
             let mutant = &mutants[number];
@@ -339,7 +324,7 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
     assert_eq!(records(&mut foreign, &names).await, before, "all stand as they were");
 
     let ending = backend.clone();
-    each(&mutants, move |mutants, number| {
+    each(&mutants, AT_A_TIME, move |mutants, number| {
         let backend = ending.clone();
         async move {
             let mutant = &mutants[number];

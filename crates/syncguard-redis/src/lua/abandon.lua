@@ -10,7 +10,14 @@
 
 local call = redis.call
 local held = 0
-local record = call('GET', KEYS[1])
+local record = redis.pcall('GET', KEYS[1])
+
+-- What is no text, such as a list, is no grant. The id is marked all the same: its acquire may arrive when
+-- the key is free again. Any other error ends the script.
+if type(record) == 'table' then
+  if not string.find(record.err, '^WRONGTYPE') then return call('GET', KEYS[1]) end
+  record = false
+end
 
 -- As in acquire.lua. A record that cannot be read is nobody's grant.
 if record then

@@ -29,12 +29,13 @@ if record then
   -- A plain find makes no new string, as taking the beginning out would.
   local own = string.find(record, ARGV[1], 1, true) == 1
   local expires = tonumber(string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+),'))
+  local foreign
   -- One that is about to be granted over is decoded as well: a beginning is not a record. By default the
   -- decoder takes NaN and hexadecimal numbers, which JSON does not have.
   if not expires or expires <= now - GRACE then
-    local json = cjson.new()
+    local json, ok = cjson.new()
     json.decode_invalid_numbers(false)
-    local ok, foreign = pcall(json.decode, record)
+    ok, foreign = pcall(json.decode, record)
     if not ok or type(foreign) ~= 'table' then return -3 end
     own = foreign.lockId == string.match(ARGV[1], '^{"lockId":"(.-)"')
     expires = foreign.expiresAtMs
@@ -46,6 +47,15 @@ if record then
     if call('GET', KEYS[3]) == '' then return -1 end
     return {now, record, call('PTTL', KEYS[1])}
   end
+  -- It is over, and was decoded. The decoder also takes `1.` and `-.5`, a NUL for the end, and control
+  -- characters in strings. These are left over where strings and the points between digits are taken out.
+  local bare = string.gsub(string.gsub(record, '\\.', ''), '"[^"%z\1-\31]*"', '')
+  local acquired = foreign.acquiredAtMs
+  if string.find(string.gsub(bare, '%d%.%d', ''), '[%."%z]') or type(foreign.lockId) ~= 'string'
+    or type(foreign.key) ~= 'string' or type(foreign.fence) ~= 'string'
+    or type(acquired) ~= 'number' or acquired % 1 ~= 0 then
+    return -3
+  end
 end
 
 local fence = call('INCR', KEYS[2])
@@ -55,9 +65,12 @@ if fence < 1 or fence > LIMIT then
 end
 -- The mark is empty for an id that was abandoned, and names a lock otherwise.
 if not call('SET', KEYS[3], KEYS[1], 'PX', ARGV[3], 'NX') then
-  if call('GET', KEYS[3]) == '' then
+  local mark = redis.pcall('GET', KEYS[3])
+  if mark == '' or type(mark) == 'table' then
     call('DECR', KEYS[2])
-    return -1
+    if mark == '' then return -1 end
+    -- Something other than a mark is stored under its name, such as a list: this error ends the script.
+    return call('GET', KEYS[3])
   end
   call('SET', KEYS[3], KEYS[1], 'PX', ARGV[3])
 end

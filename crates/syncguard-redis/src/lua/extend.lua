@@ -28,12 +28,14 @@ else
   local json = cjson.new()
   json.decode_invalid_numbers(false)
   local ok, foreign = pcall(json.decode, record)
-  if not ok or type(foreign) ~= 'table' then return -3 end
+  if not ok or type(foreign) ~= 'table' or type(foreign.lockId) ~= 'string' then return -3 end
   own = foreign.lockId == string.match(ARGV[1], '^{"lockId":"(.-)"')
   expires = foreign.expiresAtMs
   if type(expires) ~= 'number' or expires % 1 ~= 0 then return -3 end
   foreign.expiresAtMs = now + ARGV[2]
-  extended = json.encode(foreign)
+  -- Infinite numbers can be read but not written.
+  ok, extended = pcall(json.encode, foreign)
+  if not ok then return -3 end
 end
 if not own then return 0 end
 if tonumber(expires) <= now - GRACE then return -1 end

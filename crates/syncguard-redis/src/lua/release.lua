@@ -19,7 +19,7 @@ if not record then return 0 end
 if string.find(record, ARGV[1], 1, true) ~= 1 then
   if string.find(record, '^{"lockId":"[%w_-]+","expiresAtMs":') then return 0 end
   local ok, foreign = pcall(cjson.decode, record)
-  if not ok or type(foreign) ~= 'table' then return -3 end
+  if not ok or type(foreign) ~= 'table' or type(foreign.lockId) ~= 'string' then return -3 end
   if foreign.lockId ~= string.match(ARGV[1], '^{"lockId":"(.-)"') then return 0 end
 end
 call('DEL', KEYS[1], KEYS[2])

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use syncguard_core::{LockBackend, LockKey};
+use syncguard_core::{ErrorKind, LockBackend, LockKey};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{LONG, ask, granted, is_contended, is_locked, released},
@@ -200,4 +200,39 @@ async fn keys_that_begin_like_derived_names_are_listed() {
         let page = ours.list(&syncguard_core::ListRequest::new(prefix)).await.unwrap();
         assert_eq!(page.locks.len(), count, "{prefix:?}: {page:?}");
     }
+}
+
+#[tokio::test]
+async fn a_prefix_under_which_another_keeps_its_counters_is_refused() {
+    let server = safe().start().await.unwrap();
+    let ours = config(&server.url()).prefix("app").connect().await.unwrap();
+    for prefix in ["app:fence:app", "app:fence", "fence", "fence:app::"] {
+        let error = config(&server.url()).prefix(prefix).connect().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{prefix}");
+        assert!(error.to_string().contains("another prefix's fence counters"), "{error}");
+    }
+    // What would happen otherwise: a lock of the one is the counter of the other.
+    let mut theirs = Peer::connect(&server, "app:fence:app").await;
+    theirs.acquire("job", ID).await.unwrap().unwrap();
+    let error = ours.acquire(&ask("job", LONG)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Internal);
+}
+
+/// Too much is excluded, never too little.
+#[tokio::test]
+async fn a_key_that_is_the_hashed_form_of_another_shares_its_lock() {
+    let server = safe().start().await.unwrap();
+    let ours = crate::connect(&server.url()).await;
+    let request = ask("fence:syncguard:k", LONG);
+    granted(&ours, &request).await;
+    let found = ours.lookup(&request.lock_id.into()).await.unwrap().unwrap();
+    assert_eq!(found.key.as_str(), "fence:syncguard:k");
+    let mut theirs = Peer::connect(&server, "syncguard").await;
+    let name = theirs.call(&["GET", &format!("syncguard:id:{}", request.lock_id.as_str())]).await;
+    let name = name.unwrap().unwrap();
+    let hashed = name.strip_prefix("syncguard:").unwrap();
+    assert!(is_contended(&ours, hashed).await);
+    assert!(released(&ours, &request).await);
+    granted(&ours, &ask(hashed, LONG)).await;
+    assert!(is_contended(&ours, "fence:syncguard:k").await);
 }

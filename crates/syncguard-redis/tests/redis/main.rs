@@ -5,14 +5,18 @@
 
 mod cluster;
 mod contract;
+mod corpus;
 mod damaged;
 mod failover;
 mod gathering;
 mod keys;
+mod mutants;
 mod network;
+mod other_types;
 mod outcomes;
 mod peer;
 mod replicas;
+mod rogue;
 mod runtimes;
 mod server;
 mod settings;

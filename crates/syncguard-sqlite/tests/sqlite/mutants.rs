@@ -5,6 +5,7 @@ use syncguard_core::{
     LockQuery, LockRef, ReleaseOutcome,
 };
 use syncguard_sqlite::SqliteBackend;
+use syncguard_tests::mutants::mutants;
 
 use crate::{Foreign, Scratch, key, request, ttl};
 
@@ -59,29 +60,6 @@ const SHAPES: [[&str; 5]; 3] = [
     ["7", "ID", "NULL", "1", "2"],
     ["7", "NULL", "NULL", "NULL", "NULL"],
 ];
-
-/// Every shape with each value in each column, and with each value in two of them.
-fn mutants() -> Vec<[&'static str; 5]> {
-    let mut mutants = Vec::new();
-    for shape in SHAPES {
-        for (number, value) in VALUES.into_iter().enumerate() {
-            for column in 0..5 {
-                let mut mutant = shape;
-                mutant[column] = value;
-                mutants.push(mutant);
-                for other in column + 1..5 {
-                    // Another value for each pair, so that all meet all in time.
-                    for step in [0, 11] {
-                        let mut mutant = mutant;
-                        mutant[other] = VALUES[(number * 3 + other + step) % VALUES.len()];
-                        mutants.push(mutant);
-                    }
-                }
-            }
-        }
-    }
-    mutants
-}
 
 fn integer(literal: &str) -> Option<i64> {
     literal.parse().ok()
@@ -197,7 +175,7 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
     foreign.run(LOOSE_TABLES).await;
     let backend = scratch.open().await;
     let (mut readable, mut unreadable) = (0, 0);
-    for (number, columns) in mutants().into_iter().enumerate() {
+    for (number, columns) in mutants(&SHAPES, [&VALUES; 5], 2).into_iter().enumerate() {
         let mutant =
             Mutant { name: format!("key-{number}-"), id: LockId::mint().unwrap(), columns };
         let id = format!("'{}'", mutant.id.as_str());

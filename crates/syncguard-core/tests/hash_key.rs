@@ -1,0 +1,28 @@
+//! The key of display hashes is one for the process, so this test has a process of its own.
+
+use syncguard_core::{DisplayHash, Error, ErrorKind, LockId, LockKey, Operation};
+
+#[test]
+fn a_key_of_hashes_holds_for_all_that_is_shown_and_is_set_once() -> Result<(), Error> {
+    let key = LockKey::new("payment:42")?;
+    let id: LockId = "abcdefghijklmnopqrstuv".parse()?;
+    let plain = [key.to_string(), id.to_string()];
+
+    DisplayHash::set_key([7; 32])?;
+    let keyed = [key.to_string(), id.to_string()];
+    // `printf payment:42 | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707…`, and so for the id.
+    assert_eq!(keyed, ["374a7df3678d8263cc24e3c4", "b5516de46a31ec01a8384de7"]);
+    assert!(keyed.iter().all(|hash| !plain.contains(hash)));
+    assert_eq!(key.display_hash().to_string(), keyed[0]);
+    assert_eq!(format!("{key:?} {id:?}"), format!("LockKey({}) LockId({})", keyed[0], keyed[1]));
+    let error = Error::new(ErrorKind::Internal, Operation::Acquire).with_key(&key).with_lock_id(id);
+    assert!(error.to_string().contains(&keyed[0]), "{error}");
+    assert!(!format!("{error} {error:?}").contains(&plain[0]), "{error:?}");
+
+    // Set again, it may only be the same.
+    DisplayHash::set_key([7; 32])?;
+    let refused = DisplayHash::set_key([8; 32]).map_err(|error| error.kind());
+    assert_eq!(refused, Err(ErrorKind::InvalidArgument));
+    assert_eq!(key.to_string(), keyed[0], "the first one stays");
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! Damaged records, and what is right to do about each.
+
+use std::{collections::BTreeSet, time::UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::Value;
+use syncguard_tests::mutants::{damaged, mutants};
+
+/// Stands for the id, and for the key, that a record would have if it were sound.
+pub(crate) const ID: &str = r#""ID""#;
+pub(crate) const KEY: &str = r#""KEY""#;
+
+const MEMBERS: [&str; 5] = ["lockId", "expiresAtMs", "acquiredAtMs", "fence", "key"];
+
+/// A lock that is live, and one that is over.
+const SHAPES: [[&str; 5]; 2] = [
+    [ID, "4102444800000", "1", r#""000000000000005""#, KEY],
+    [ID, "1", "1", r#""000000000000005""#, KEY],
+];
+
+/// A value whose member is left out.
+const ABSENT: &str = "absent";
+
+/// Values that are odd where a number is expected, and mostly where a text is.
+const ODD_VALUES: &[&str] = &[
+    ABSENT,
+    // Numbers that are not finite, not whole, or written as JSON does not write them.
+    "NaN",
+    "-NaN",
+    "nan",
+    "Infinity",
+    "-Infinity",
+    "inf",
+    "-inf",
+    "1e999",
+    "-1e999",
+    "0x10",
+    "-0x1p3",
+    "1.5",
+    "-0.5",
+    "1e-3",
+    "1.",
+    ".5",
+    "+1",
+    "01",
+    "1_000",
+    "1e",
+    "--1",
+    // Small ones, negative ones, and those at the limits of integers and of floating point.
+    "0",
+    "-0",
+    "1",
+    "-1",
+    "1e3",
+    "1.0e3",
+    "9007199254740993",
+    "9223372036854775807",
+    "9223372036854775808",
+    "-9223372036854775808",
+    "18446744073709551616",
+    "99999999999999999999999999999999999999999999999999",
+    "-99999999999999999999999999999999999999999999999999",
+    "1e308",
+    "-1e308",
+    // Text, also such that reads as a number, breaks out of a string, or belongs to a language.
+    r#""""#,
+    r#"" ""#,
+    r#""1""#,
+    r#""-1""#,
+    r#""nan""#,
+    r#""0x10""#,
+    r#""1e999""#,
+    r#""000000000000001""#,
+    r#""999999999999999""#,
+    r#""9999999999999999""#,
+    ID,
+    r#""ABCDEFGHIJKLMNOPQRSTU""#,
+    r#""abcdefghijklmnopqrstu+""#,
+    r#""\u0000""#,
+    r#""a\"b\\c""#,
+    r#""%s%n%d""#,
+    r#""\u202ejob""#,
+    r#""{\"expiresAtMs\":1}""#,
+    "\"unclosed",
+    "'1'",
+    // What is neither.
+    "null",
+    "true",
+    "false",
+    "undefined",
+    "",
+    "[]",
+    "{}",
+    "[1]",
+    "[[[[[[[[1]]]]]]]]",
+    r#"{"expiresAtMs":1}"#,
+    r#"{"$date":1}"#,
+    r#"{"__proto__":null}"#,
+];
+
+/// Texts that are a record of nothing.
+const FOREIGN: &[&str] = &[
+    "",
+    " ",
+    "\n",
+    "nonsense",
+    "0",
+    "-1",
+    "1.5",
+    "NaN",
+    "null",
+    "true",
+    "[]",
+    "[1,2]",
+    "{}",
+    "{",
+    "}",
+    "{}{}",
+    "\"",
+    "\"text\"",
+    "[{}]",
+    "{\"\":1}",
+    "{\"value\":{}}",
+    "O:8:\"stdClass\":0:{}",
+    "---\nlockId: a",
+    "<lock/>",
+    "lockId=a&expiresAtMs=1",
+    "\u{feff}{}",
+    "\0",
+    "{\"a\":\0}",
+    "locked",
+    "PONG",
+    "*1\r\n$-1\r\n",
+    "syncguard:job",
+];
+
+/// Depths at which a parser may give up, or should.
+const DEPTHS: [usize; 4] = [100, 127, 1_001, 20_000];
+
+/// What may stand behind the end of a record.
+const MORE: [&str; 7] = ["x", "}", ",", "{}", "\0", " 1", "\n"];
+
+/// How many texts have a few characters changed at random, for each shape and order of the members.
+const SPOILT: usize = 40;
+
+/// Returns all texts, in which [`ID`] and [`KEY`] are to be replaced. No two are equal, and some are sound.
+pub(crate) fn texts() -> BTreeSet<String> {
+    let mut texts = BTreeSet::new();
+    for values in mutants(&SHAPES, [ODD_VALUES; 5], 0) {
+        texts.extend([object(&members(&values)), object(&backwards(&values))]);
+    }
+    for shape in &SHAPES {
+        for members in [members(shape), backwards(shape)] {
+            texts.extend(damaged(&object(&members), &MORE, SPOILT));
+            texts.extend(rearranged(&members));
+        }
+    }
+    texts.extend(FOREIGN.iter().map(|&text| text.to_owned()));
+    for depth in DEPTHS {
+        texts.insert("[".repeat(depth));
+        texts.insert("[".repeat(depth) + &"]".repeat(depth));
+        texts.insert(r#"{"a":"#.repeat(depth) + "1" + &"}".repeat(depth));
+    }
+    texts
+}
+
+type Member<'a> = (&'a str, &'a str);
+
+fn members<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
+    MEMBERS.into_iter().zip(values.iter().copied()).collect()
+}
+
+/// Our scripts read records of our own order and of any other in different ways.
+fn backwards<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
+    members(values).into_iter().rev().collect()
+}
+
+fn object(members: &[Member<'_>]) -> String {
+    let members = members.iter().filter(|(_, value)| *value != ABSENT);
+    let members: Vec<_> = members.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// A member that no one knows comes first, members are there twice or under other names, or the record is
+/// inside another.
+fn rearranged(members: &[Member<'_>]) -> Vec<String> {
+    let record = object(members);
+    let mut texts = vec![format!("[{record}]"), format!("{{\"value\":{record}}}")];
+    for odd in ODD_VALUES.iter().step_by(5) {
+        texts.push(object(&[&[("other", *odd)], members].concat()));
+        texts.extend(members.iter().map(|&(name, _)| object(&[members, &[(name, *odd)]].concat())));
+    }
+    for (name, value) in members {
+        let (member, shorter) = (format!("\"{name}\":"), format!("\"{}\":", &name[1..]));
+        for other in [shorter, "\"\":".to_owned(), member.to_uppercase()] {
+            texts.push(record.replace(&member, &other));
+        }
+        let inside = format!("\"value\":{}", object(&[(name, value)]));
+        texts.push(record.replace(&format!("{member}{value}"), &inside));
+    }
+    texts
+}
+
+/// A record in the stored format. As everywhere, no member may be there twice.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Sound {
+    pub(crate) lock_id: String,
+    expires_at_ms: f64,
+    acquired_at_ms: f64,
+    #[serde(rename = "key")]
+    _key: String,
+    #[serde(rename = "fence")]
+    _fence: String,
+}
+
+impl Sound {
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let sound: Self = serde_json::from_str(text).ok()?;
+        let whole = sound.expires_at_ms.fract() == 0.0 && sound.acquired_at_ms.fract() == 0.0;
+        whole.then_some(sound)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        is_over(self.expires_at_ms)
+    }
+}
+
+/// No record becomes over within a test.
+fn is_over(expires_at_ms: f64) -> bool {
+    let now = UNIX_EPOCH.elapsed().unwrap();
+    expires_at_ms <= now.as_secs_f64() * 1e3 - 1e3
+}
+
+/// Tells whether a text may be granted over: it is a record, whose last members count where one is there
+/// twice, and it is over.
+pub(crate) fn may_be_granted_over(text: &str) -> bool {
+    if let Some(sound) = Sound::read(text) {
+        return sound.is_over();
+    }
+    let value = serde_json::from_str(text).unwrap_or(Value::Null);
+    let time = |name: &str| value[name].as_f64().filter(|time| time.fract() == 0.0);
+    ["lockId", "key", "fence"].iter().all(|name| value[name].is_string())
+        && time("acquiredAtMs").is_some()
+        && time("expiresAtMs").is_some_and(is_over)
+}

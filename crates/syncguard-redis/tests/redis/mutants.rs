@@ -1,0 +1,392 @@
+//! Thousands of damaged records: for each of them, every operation gives a right answer or a typed error,
+//! grants nothing over what cannot be read, and leaves it as it stands.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use syncguard_core::{
+    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, ListRequest, LockBackend,
+    LockId, LockRecord, LockRef, NotHeld, ReleaseOutcome,
+};
+use syncguard_redis::RedisBackend;
+use syncguard_tests::{
+    asking::{LONG, ask, granted, key, ttl},
+    mutants::each,
+    server::RedisServer,
+};
+
+use crate::{
+    connect,
+    corpus::{ID, KEY, Sound, may_be_granted_over, texts},
+    peer::Peer,
+    safe,
+};
+
+/// So many that the client sends them together.
+const AT_A_TIME: usize = 64;
+
+/// How many records are written and read in one command.
+const CHUNK: usize = 500;
+
+/// Returns the values of all keys as one text.
+const READ: &str = "return cjson.encode(redis.call('MGET', unpack(KEYS)))";
+
+/// A damaged record, under a key and an id of its own.
+struct Mutant {
+    name: String,
+    id: LockId,
+    text: String,
+    sound: Option<Sound>,
+    /// It holds the id somewhere.
+    may_be_own: bool,
+    may_be_granted_over: bool,
+}
+
+impl Mutant {
+    fn new((number, text): (usize, String)) -> Self {
+        let (name, id) = (format!("job-{number}"), format!("{number:022}"));
+        let quoted = |text: &str| format!("\"{text}\"");
+        let text = text.replace(ID, &quoted(&id)).replace(KEY, &quoted(&name));
+        let (sound, may_be_own) = (Sound::read(&text), text.contains(&id));
+        let may_be_granted_over = may_be_granted_over(&text);
+        Self { name, id: id.parse().unwrap(), text, sound, may_be_own, may_be_granted_over }
+    }
+
+    fn is_own(&self) -> bool {
+        self.sound.as_ref().is_some_and(|sound| sound.lock_id == self.id.as_str())
+    }
+
+    fn is_live(&self) -> bool {
+        self.sound.as_ref().is_some_and(|sound| !sound.is_over())
+    }
+
+    fn is_over(&self) -> bool {
+        self.sound.as_ref().is_some_and(Sound::is_over)
+    }
+
+    /// Points at the lock under its own id, by way of its key or of the index.
+    fn lock(&self) -> LockRef {
+        match self.text.len() % 2 {
+            0 => LockRef::new(self.id, key(&self.name)),
+            _ => self.id.into(),
+        }
+    }
+
+    fn request(&self) -> AcquireRequest {
+        AcquireRequest::new(key(&self.name), self.id, ttl(LONG))
+    }
+
+    /// The names of the lock, of its counter, and of the index of its id.
+    fn stored(&self) -> [String; 3] {
+        let lock = format!("syncguard:{}", self.name);
+        [
+            lock.clone(),
+            format!("syncguard:fence:{lock}"),
+            format!("syncguard:id:{}", self.id.as_str()),
+        ]
+    }
+
+    /// An error says that the record cannot be read, and that nothing was changed.
+    #[track_caller]
+    fn refused(&self, error: &Error) {
+        assert_eq!(error.kind(), ErrorKind::Internal, "{}: {error:?}", self.text);
+        assert!(!error.may_have_applied(), "{}: {error:?}", self.text);
+        assert!(error.to_string().contains("cannot be read"), "{}: {error}", self.text);
+    }
+
+    /// Acquires under another id.
+    async fn acquire(&self, backend: &RedisBackend) {
+        let request = ask(&self.name, LONG);
+        let outcome = backend.acquire(&request).await;
+        let is_granted = matches!(outcome, Ok(AcquireOutcome::Granted(_)));
+        match outcome {
+            Ok(_) if self.sound.is_some() => {
+                assert_eq!(is_granted, !self.is_live(), "{}", self.text)
+            }
+            Ok(_) => assert!(!is_granted || self.may_be_granted_over, "{}", self.text),
+            Err(error) => {
+                assert!(self.sound.is_none(), "{}: {error}", self.text);
+                self.refused(&error);
+            }
+        }
+    }
+
+    /// Asks for the grant under its own id again.
+    async fn acquire_again(&self, backend: &RedisBackend) {
+        match backend.acquire(&self.request()).await {
+            Ok(AcquireOutcome::Granted(grant)) => {
+                assert!(self.is_own() && self.is_live(), "{}", self.text);
+                let fence = format!("\"{}\"", grant.fence);
+                assert!(self.text.contains(&fence), "{}", self.text);
+            }
+            Ok(AcquireOutcome::Contended { .. }) => assert!(!self.is_own(), "{}", self.text),
+            // The id may hold the lock, so such an error does not say that nothing was granted.
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Internal, "{}: {error:?}", self.text);
+                assert!(!error.may_have_applied() || self.may_be_own, "{}", self.text);
+            }
+        }
+    }
+
+    /// Looks at the lock by its key and by its id, and tells whether it was seen.
+    async fn look(&self, backend: &RedisBackend) -> bool {
+        let seen = self.looked_up(backend.lookup(&key(&self.name).into()).await);
+        let found = self.looked_up(backend.lookup(&self.id.into()).await);
+        assert_eq!(found, seen && self.is_own(), "{}", self.text);
+        // It reads as a lookup does, so some of the records will do.
+        if self.text.len().is_multiple_of(4) {
+            match backend.is_locked(&key(&self.name)).await {
+                Ok(locked) => assert_eq!(locked, seen, "{}", self.text),
+                Err(error) => self.refused(&error),
+            }
+        }
+        seen
+    }
+
+    /// Asks to change the grant as one who does not hold it, in one of three ways.
+    async fn end_from_outside(&self, backend: &RedisBackend) {
+        // Whose the lock is can be said where the record has an id.
+        let has_id = self.text.contains(r#""lockId":""#);
+        let other = LockRef::new(LockId::mint().unwrap(), key(&self.name));
+        match self.text.len() % 3 {
+            0 => match backend.extend(&other, ttl(LONG)).await {
+                Ok(ExtendOutcome::NotHeld(_)) if has_id => {}
+                Err(error) => self.refused(&error),
+                outcome => panic!("{}: {outcome:?}", self.text),
+            },
+            1 => match backend.release(&other).await {
+                Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)) if has_id => {}
+                Err(error) => self.refused(&error),
+                outcome => panic!("{}: {outcome:?}", self.text),
+            },
+            _ => backend.abandon(other.lock_id, &key(&self.name)).await.unwrap(),
+        }
+    }
+
+    /// Checks what a lookup says, and tells whether it found a lock.
+    fn looked_up(&self, answer: Result<Option<LockRecord>, Error>) -> bool {
+        match (&answer, &self.sound) {
+            (Ok(Some(record)), Some(sound)) => {
+                let is_read = record.lock_id.as_str() == sound.lock_id && self.is_live();
+                assert!(is_read, "{}: {record:?}", self.text);
+            }
+            // By its id, a lock is not found that has another.
+            (Ok(None), Some(_)) => assert!(!self.is_live() || !self.is_own(), "{}", self.text),
+            (Ok(found), None) => panic!("{} was read as {found:?}", self.text),
+            // A key, an id or a fence may be a text and yet not be one.
+            (Err(error), sound) => {
+                assert!(sound.is_none() || self.is_live(), "{}: {error}", self.text);
+                self.refused(error);
+            }
+        }
+        answer.is_ok_and(|found| found.is_some())
+    }
+
+    /// Extends the grant of its own id, and tells whether that was one.
+    async fn extend(&self, backend: &RedisBackend) -> bool {
+        let outcome = backend.extend(&self.lock(), ttl(LONG)).await;
+        let extended = matches!(outcome, Ok(ExtendOutcome::Extended { .. }));
+        // A number that is infinite in a member that no one knows cannot be written back.
+        if self.sound.is_some() && !self.text.contains("1e999") {
+            assert!(outcome.is_ok(), "{}: {outcome:?}", self.text);
+            assert_eq!(extended, self.is_own() && self.is_live(), "{}", self.text);
+        }
+        self.is_answer(extended, outcome.err())
+    }
+
+    /// Releases the grant of its own id, and tells whether that was one.
+    async fn release(&self, backend: &RedisBackend) -> bool {
+        let outcome = backend.release(&self.lock()).await;
+        let released = matches!(outcome, Ok(ReleaseOutcome::Released));
+        if self.sound.is_some() {
+            assert!(outcome.is_ok() && released == self.is_own(), "{}: {outcome:?}", self.text);
+        }
+        self.is_answer(released, outcome.err())
+    }
+
+    /// Only an id that the record may name has a grant, and what cannot be read is a typed error.
+    fn is_answer(&self, is_held: bool, error: Option<Error>) -> bool {
+        assert!(!is_held || self.may_be_own, "{}", self.text);
+        error.iter().for_each(|error| self.refused(error));
+        is_held
+    }
+
+    /// Abandons its own id, which gets no grant from then on.
+    async fn abandon(&self, backend: &RedisBackend) {
+        backend.abandon(self.id, &key(&self.name)).await.unwrap();
+        let again = backend.acquire(&self.request()).await;
+        assert!(!matches!(again, Ok(AcquireOutcome::Granted(_))), "{}: {again:?}", self.text);
+    }
+
+    /// Forces it free. The counter stays, whatever the record was.
+    async fn force(&self, backend: &RedisBackend) -> bool {
+        let ended = backend.force_release(&key(&self.name)).await.unwrap();
+        let next = granted(backend, &ask(&self.name, LONG)).await;
+        assert_eq!(next.fence.number(), 6, "{}", self.text);
+        ended.is_some()
+    }
+}
+
+/// What stands under the names of a lock: the record, the counter and the index.
+type Stored = [Option<String>; 3];
+
+/// A backend, and a bare connection that writes and reads behind its back.
+struct Bench {
+    backend: RedisBackend,
+    bare: Peer,
+    mutants: Arc<Vec<Mutant>>,
+    _server: RedisServer,
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let server = safe().setting("appendonly", "no").start().await.unwrap();
+        let (backend, bare) =
+            (connect(&server.url()).await, Peer::connect(&server, "syncguard").await);
+        let mutants: Vec<_> = texts().into_iter().enumerate().map(Mutant::new).collect();
+        let sound = mutants.iter().filter(|mutant| mutant.sound.is_some()).count();
+        let total = mutants.len();
+        assert!(total >= 2_000 && sound >= 100 && sound < total / 2, "{sound} of {total}");
+        let mut bench = Self { backend, bare, mutants: Arc::new(mutants), _server: server };
+        bench.plant().await;
+        bench
+    }
+
+    /// Stores all records, each with a sound counter and a sound index.
+    async fn plant(&mut self) {
+        for some in self.mutants.chunks(CHUNK) {
+            let mut words = vec!["MSET".to_owned()];
+            for mutant in some {
+                let [lock, counter, index] = mutant.stored();
+                let (text, target) = (mutant.text.clone(), lock.clone());
+                words.extend([lock, text, counter, "5".to_owned(), index, target]);
+            }
+            let words: Vec<_> = words.iter().map(String::as_str).collect();
+            self.bare.call(&words).await.unwrap();
+        }
+    }
+
+    /// Reads everything that is stored for each record.
+    async fn stored(&mut self) -> Vec<Stored> {
+        let mut stored = Vec::new();
+        for some in self.mutants.chunks(CHUNK) {
+            let names: Vec<_> = some.iter().flat_map(Mutant::stored).collect();
+            let count = names.len().to_string();
+            let words = ["EVAL", READ, &count].into_iter();
+            let words: Vec<_> = words.chain(names.iter().map(String::as_str)).collect();
+            let values = self.bare.call(&words).await.unwrap().unwrap();
+            let values: Vec<Value> = serde_json::from_str(&values).unwrap();
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            stored.extend(values.chunks(3).map(|three| [0, 1, 2].map(|place| text(&three[place]))));
+        }
+        stored
+    }
+
+    /// Does the same to all records, and returns the results with what was stored before and after.
+    async fn each<R, F>(
+        &mut self,
+        work: impl Fn(Arc<Vec<Mutant>>, usize, RedisBackend) -> F + Sync,
+    ) -> Vec<(R, Stored, Stored)>
+    where
+        R: Send + 'static,
+        F: Future<Output = R> + Send + 'static,
+    {
+        let before = self.stored().await;
+        let asking = |mutants, number| work(mutants, number, self.backend.clone());
+        let results = each(&self.mutants, AT_A_TIME, asking).await;
+        let stored = before.into_iter().zip(self.stored().await);
+        results
+            .into_iter()
+            .zip(stored)
+            .map(|(result, (before, after))| (result, before, after))
+            .collect()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_is_not_granted_over_and_stays_as_it_stands() {
+    let mut bench = Bench::start().await;
+    let ask = async |mutants: Arc<Vec<Mutant>>, number, backend| {
+        let mutant: &Mutant = &mutants[number];
+        if !mutant.may_be_granted_over {
+            mutant.acquire(&backend).await;
+            mutant.acquire_again(&backend).await;
+        }
+        mutant.end_from_outside(&backend).await;
+        mutant.look(&backend).await
+    };
+    let asked = bench.each(ask).await;
+    for (mutant, (_, before, after)) in bench.mutants.iter().zip(&asked) {
+        assert_eq!(before, after, "{}", mutant.text);
+    }
+    let seen = asked.iter().filter(|(seen, ..)| *seen).count();
+    let listed = bench.backend.list(&ListRequest::new("").limit(10_000)).await.unwrap();
+    assert!(listed.next.is_none() && listed.locks.len() == seen, "{seen} of {listed:?}");
+
+    let acquire = async |mutants: Arc<Vec<Mutant>>, number, backend| {
+        let mutant: &Mutant = &mutants[number];
+        if mutant.may_be_granted_over {
+            mutant.acquire(&backend).await;
+        }
+    };
+    let acquired = bench.each(acquire).await;
+    for (mutant, (_, before, after)) in bench.mutants.iter().zip(acquired) {
+        assert!(before == after || mutant.may_be_granted_over, "{}: {after:?}", mutant.text);
+        assert!(before != after || !mutant.is_over(), "{}", mutant.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_extends_and_ends_what_the_record_says_is_its_own() {
+    let mut bench = Bench::start().await;
+    let extend = async |mutants: Arc<Vec<Mutant>>, number, backend| {
+        let mutant: &Mutant = &mutants[number];
+        mutant.extend(&backend).await
+    };
+    let extended = bench.each(extend).await;
+    for (mutant, (extended, before, after)) in bench.mutants.iter().zip(extended) {
+        assert_eq!(before != after, extended, "{}: {after:?}", mutant.text);
+        if let Some(sound) = &mutant.sound {
+            let after = Sound::read(after[0].as_ref().unwrap()).unwrap();
+            assert_eq!(after.lock_id, sound.lock_id, "{}", mutant.text);
+        }
+    }
+
+    bench.plant().await;
+    let release = async |mutants: Arc<Vec<Mutant>>, number, backend| {
+        let mutant: &Mutant = &mutants[number];
+        mutant.release(&backend).await
+    };
+    let released = bench.each(release).await;
+    for (mutant, (released, before, after)) in bench.mutants.iter().zip(released) {
+        let expected = if released { [None, before[1].clone(), None] } else { before };
+        assert_eq!(after, expected, "{}", mutant.text);
+    }
+
+    bench.plant().await;
+    let abandon = async |mutants: Arc<Vec<Mutant>>, number, backend| {
+        let mutant: &Mutant = &mutants[number];
+        mutant.abandon(&backend).await;
+    };
+    let abandoned = bench.each(abandon).await;
+    for (mutant, (_, before, after)) in bench.mutants.iter().zip(abandoned) {
+        let is_gone = after[0].is_none();
+        assert!(if is_gone { mutant.may_be_own } else { !mutant.is_own() }, "{}", mutant.text);
+        assert!(is_gone || after[0] == before[0], "{}", mutant.text);
+        assert_eq!((&after[1], after[2].as_deref()), (&before[1], Some("")), "{}", mutant.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_forced_release_clears_every_record_and_keeps_its_counter() {
+    let mut bench = Bench::start().await;
+    let force = async |mutants: Arc<Vec<Mutant>>, number, backend| {
+        let mutant: &Mutant = &mutants[number];
+        mutant.force(&backend).await
+    };
+    let ended = bench.each(force).await;
+    for (mutant, (ended, before, after)) in bench.mutants.iter().zip(ended) {
+        assert!(!ended || mutant.is_live(), "{}", mutant.text);
+        assert_ne!(after[0], before[0], "{}", mutant.text);
+    }
+}
