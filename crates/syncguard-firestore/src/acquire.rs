@@ -13,7 +13,7 @@ use crate::{
     retry::rounds,
 };
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, UnsafeSettings,
+    AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, Ttl, UnsafeSettings,
 };
 
 /// The documents of a key.
@@ -216,7 +216,10 @@ fn standing(
     let lock = lock.as_ref().map(Stored::parse).transpose()?;
     if let Some(stored) = &lock {
         match (stored.is_of(request.lock_id), stored.is_live(now)) {
-            (true, true) => return Ok(Standing::Own(stored.clone())),
+            (true, true) if is_shown(stored, counter.as_ref(), request.ttl) => {
+                return Ok(Standing::Own(stored.clone()));
+            }
+            (true, true) => return Err(Failure::HalfGranted),
             (false, true) => return Ok(Standing::Contended(Some(stored.holder(now)))),
             // An id names one grant at the most, and this one had its.
             (true, false) => return Ok(Standing::Contended(None)),
@@ -230,6 +233,19 @@ fn standing(
     marks.prune(now);
     let (lock, counter) = (Expect::unchanged(versions.0), Expect::unchanged(versions.1));
     Ok(Standing::Free(Free { now, fence, marks, lock, counter }))
+}
+
+/// Whether the counter shows a grant that the lock shows.
+///
+/// A grant writes both in one commit, so until either is written again they have one version. Of a commit
+/// that a server applied in part, or of a lock that was written by hand, the lock alone says that its fence
+/// was granted; the counter may have given the same one to another. Once a grant was extended, its lock
+/// has a version of its own, and whoever extended it had been told of it.
+fn is_shown(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
+    counter.is_some_and(|counter| {
+        let counted = counter.fence().is_ok_and(|last| last >= stored.fence());
+        counted && (counter.version == stored.version || !stored.is_unextended(ttl))
+    })
 }
 
 /// Gives the fence of the next grant.

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     FenceLimit,
     #[error("{0}, so the next fence could be one that was granted before")]
     FenceLost(&'static str),
+    #[error("the lock of this id was written without its fence counter")]
+    HalfGranted,
     #[error("{0} cannot be read")]
     Unreadable(&'static str),
     #[error("the settings are unsafe: {0}")]
@@ -187,6 +189,7 @@ impl Failure {
             Self::FenceLimit | Self::FenceLost(_) | Self::Unreadable(_) => {
                 (ErrorKind::Internal, Effect::Unsent)
             }
+            Self::HalfGranted => (ErrorKind::Internal, Effect::Unknown),
             Self::Contention | Self::NoRuntime => (ErrorKind::ServiceUnavailable, Effect::Unsent),
             Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::Unsent),
             Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::Unsent),
