@@ -1,8 +1,10 @@
 //! Fence counters that are deleted or go back.
 
 use firestore_emulator::Fault;
-use syncguard_core::{ErrorKind, LockBackend, Severity};
-use syncguard_tests::asking::{LONG, ask, error_of, eventually, granted, is_locked, key, released};
+use syncguard_core::{ErrorKind, ExtendOutcome, LockBackend, Severity};
+use syncguard_tests::asking::{
+    LONG, ask, error_of, eventually, granted, is_locked, key, lock_of, released, ttl,
+};
 
 use crate::{
     connect,
@@ -131,14 +133,18 @@ async fn a_grant_that_its_counter_does_not_show_is_not_believed_however_it_is_wr
 }
 
 #[tokio::test]
-async fn a_grant_is_believed_after_it_was_extended_too() {
+async fn a_grant_that_was_extended_is_believed_though_its_lock_has_another_version() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);
     let fence = granted(&backend, &request).await.fence;
-    let shorter = syncguard_tests::asking::ttl(LONG / 2);
-    for ttl in [shorter, request.ttl] {
-        backend.extend(&syncguard_tests::asking::lock_of(&request), ttl).await.unwrap();
+    for asked in [ttl(LONG / 2), request.ttl] {
+        let extended = backend.extend(&lock_of(&request), asked).await.unwrap();
+        assert!(matches!(extended, ExtendOutcome::Extended { .. }));
         assert_eq!(granted(&connect(&emulator), &request).await.fence, fence);
     }
+    let raw = Raw::connect(&emulator);
+    raw.set(COUNTER, record([("fence", text("000000000000000"))])).await.unwrap();
+    let error = error_of(backend.acquire(&request).await, ErrorKind::Internal);
+    assert!(error.may_have_applied(), "nor then, if its counter is behind it: {error:?}");
 }
