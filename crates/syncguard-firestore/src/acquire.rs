@@ -13,7 +13,7 @@ use crate::{
     retry::rounds,
 };
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, UnsafeSettings,
+    AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, Ttl, UnsafeSettings,
 };
 
 /// The documents of a key.
@@ -138,7 +138,7 @@ async fn made(
     (counted, committed): (Counted, Committed),
 ) -> Result<Grant, Failure> {
     let Some(version) = committed.versions.first().copied() else {
-        return Err(Failure::HalfDone(Failure::Unreadable("the version of the lock").into()));
+        return Err(Failure::HalfDone(Failure::UnreadableAnswer("version of the lock").into()));
     };
     let known = Known { document, version, expires_at: grant.expires_at };
     if counted.may_be_too_early(committed.at) {
@@ -210,13 +210,16 @@ fn standing(
 ) -> Result<Standing, Failure> {
     let Read { at: now, found: [lock, counter] } = read;
     let counter = counter.as_ref().map(Counter::parse);
-    if counter.as_ref().is_some_and(|counter| counter.marks.has(request.lock_id)) {
+    if counter.as_ref().is_some_and(|counter| counter.has_abandoned(request.lock_id)) {
         return Err(Failure::Abandoned);
     }
     let lock = lock.as_ref().map(Stored::parse).transpose()?;
     if let Some(stored) = &lock {
         match (stored.is_of(request.lock_id), stored.is_live(now)) {
-            (true, true) => return Ok(Standing::Own(stored.clone())),
+            (true, true) if is_shown(stored, counter.as_ref(), request.ttl) => {
+                return Ok(Standing::Own(stored.clone()));
+            }
+            (true, true) => return Err(Failure::HalfGranted),
             (false, true) => return Ok(Standing::Contended(Some(stored.holder(now)))),
             // An id names one grant at the most, and this one had its.
             (true, false) => return Ok(Standing::Contended(None)),
@@ -226,10 +229,26 @@ fn standing(
     let fence = next_fence(lock.as_ref(), counter.as_ref())?;
     refuse_unsafe(store)?;
     let versions = (lock.map(|lock| lock.version), counter.as_ref().map(|c| c.version));
-    let mut marks = counter.map(|counter| counter.marks).unwrap_or_default();
+    let mut marks = counter.map(Counter::marks).transpose()?.unwrap_or_default();
     marks.prune(now);
     let (lock, counter) = (Expect::unchanged(versions.0), Expect::unchanged(versions.1));
     Ok(Standing::Free(Free { now, fence, marks, lock, counter }))
+}
+
+/// Whether the counter shows a grant that the lock shows.
+///
+/// A grant writes both in one commit, so until either is written again they have one version. Of a commit
+/// that a server applied in part, or of a lock that was written by hand, the lock alone says that its fence
+/// was granted; the counter may have given the same one to another. Once a grant was extended, its lock
+/// has a version of its own, and whoever extended it had been told of it.
+///
+/// An abandon of another id changes the counter as well. A grant whose answer was lost, and after which such
+/// an abandon came first, cannot be told from one that was applied in part. It is not believed either.
+fn is_shown(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
+    counter.is_some_and(|counter| {
+        let counted = counter.fence().is_ok_and(|last| last >= stored.fence());
+        counted && (counter.version == stored.version || !stored.is_unextended(ttl))
+    })
 }
 
 /// Gives the fence of the next grant.

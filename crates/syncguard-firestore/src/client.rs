@@ -241,7 +241,7 @@ impl Client {
     }
 
     fn observe(&self, time: Option<i64>, sent: Sent) -> Result<Timestamp, Failure> {
-        let time = time.ok_or(Failure::Unreadable("the server's time"))?;
+        let time = time.ok_or(Failure::UnreadableAnswer("time"))?;
         self.clock.observe(time, sent);
         Ok(timestamp(time))
     }

@@ -23,8 +23,15 @@ pub(crate) enum Failure {
     FenceLimit,
     #[error("{0}, so the next fence could be one that was granted before")]
     FenceLost(&'static str),
-    #[error("{0} cannot be read")]
+    #[error("the lock of this id was written without its fence counter")]
+    HalfGranted,
+    /// Nothing was granted over the document, and it stands as it was.
+    #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
+    #[error("the record could not be read ({0}); it was cleared")]
+    Cleared(&'static str),
+    #[error("the {0} in the server's answer cannot be read")]
+    UnreadableAnswer(&'static str),
     #[error("the settings are unsafe: {0}")]
     Unsafe(String),
     #[error("others changed the lock again and again")]
@@ -184,9 +191,11 @@ impl Failure {
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::Unsent),
             Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::Unsent),
             Self::Abandoned => (ErrorKind::Aborted, Effect::Unsent),
-            Self::FenceLimit | Self::FenceLost(_) | Self::Unreadable(_) => {
-                (ErrorKind::Internal, Effect::Unsent)
-            }
+            Self::FenceLimit
+            | Self::FenceLost(_)
+            | Self::Unreadable(_)
+            | Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unsent),
+            Self::HalfGranted | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
             Self::Contention | Self::NoRuntime => (ErrorKind::ServiceUnavailable, Effect::Unsent),
             Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::Unsent),
             Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::Unsent),

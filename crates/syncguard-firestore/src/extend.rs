@@ -169,7 +169,7 @@ async fn write_expiry(
             });
         }
     };
-    let unread = || Failure::HalfDone(Failure::Unreadable("the version of the lock").into());
+    let unread = || Failure::HalfDone(Failure::UnreadableAnswer("version of the lock").into());
     let version = *committed.versions.first().ok_or_else(unread)?;
     if !is_live(known.expires_at, committed.at) {
         store.grants.forget(id);

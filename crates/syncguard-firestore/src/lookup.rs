@@ -33,7 +33,7 @@ pub(crate) async fn lookup(
         LockQuery::ById(id) => {
             let found =
                 search(store, call, *id).await?.filter(|found| found.stored.is_live(found.at));
-            found.map(|found| found.stored.into_record(found.at)).transpose()
+            Ok(found.map(|found| found.stored.into_record(found.at)))
         }
     }
 }
@@ -74,8 +74,5 @@ async fn search(store: &Store, call: Call, id: LockId) -> Result<Option<Found>, 
 /// Makes a record of a document, if it is a live lock's.
 pub(crate) fn live(now: Timestamp, document: &Document) -> Result<Option<LockRecord>, Failure> {
     let stored = Stored::parse(document)?;
-    if !stored.is_live(now) {
-        return Ok(None);
-    }
-    stored.into_record(now).map(Some)
+    Ok(stored.is_live(now).then(|| stored.into_record(now)))
 }

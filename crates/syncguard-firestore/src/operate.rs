@@ -4,22 +4,22 @@ use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
 
 use crate::{
     backend::Store,
-    client::{Document, Expect, Lane, Read, Search, Write, field_above},
+    client::{Expect, Lane, Read, Search, Write, field_above},
     error::Failure,
     lookup::live,
     nested::{self, Nested},
-    record::Stored,
     retry::rounds,
 };
 
 /// Returns one page of the live locks, in the order of their keys. The key is a field, so this finds the
-/// hashed ones as well.
+/// hashed ones as well. Documents that cannot be read are left out, and their number is logged.
 ///
 /// Those below other documents are found apart, and take their places among the rest. Behind the last
 /// document of a full page there may be more that were not read, so nothing beyond it is on the page.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let search = Search {
-        condition: (!request.prefix.is_empty()).then(|| field_above("key", &request.prefix)),
+        // This leaves out keys that are not text, after which no page could begin.
+        condition: Some(field_above("key", &request.prefix)),
         order: Some(("key", request.after.as_ref().map(PageToken::as_str))),
         limit: request.limit,
     };
@@ -40,12 +40,21 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     let last = page.last().and_then(|(_, document)| document.text("key"));
     // Keys with the same beginning sort next to each other, so the first other one is the end.
     let next = last.filter(|key| full && within(key)).map(|key| PageToken::new(key.to_owned()));
-    let record = |(at, document): (_, &Document)| live(at, document).ok().flatten();
-    let locks = page.into_iter().filter_map(record);
-    Ok(LockPage { locks: locks.filter(|lock| within(lock.key.as_str())).collect(), next })
+    let (mut locks, mut unreadable) = (Vec::with_capacity(page.len()), 0_usize);
+    for (at, document) in page {
+        match live(at, document) {
+            Ok(record) => locks.extend(record.filter(|lock| within(lock.key.as_str()))),
+            Err(_) => unreadable += usize::from(document.text("key").is_some_and(within)),
+        }
+    }
+    if unreadable > 0 {
+        tracing::warn!(unreadable, "records that cannot be read are left out of a list of locks");
+    }
+    Ok(LockPage { locks, next })
 }
 
-/// Ends whatever live grant holds the key.
+/// Ends the live grant of a key and returns its record. One that cannot be read is cleared, and reported as
+/// an error that says so.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
@@ -55,14 +64,15 @@ pub(crate) async fn force_release(
     let mut rounds = rounds(call.deadline);
     loop {
         let Read { at, found: [document] } = store.client.read(call, [&name]).await?;
-        let stored = document.as_ref().map(Stored::parse).transpose()?;
-        let Some(stored) = stored.filter(|stored| stored.is_live(at)) else {
-            return Ok(None);
+        let Some(document) = document else { return Ok(None) };
+        let ended = match live(at, &document) {
+            Ok(None) => return Ok(None),
+            Err(Failure::Unreadable(what)) => Err(Failure::Cleared(what)),
+            record => record,
         };
-        let delete = Write::delete(&name, Expect::Version(stored.version));
-        let record = stored.into_record(at)?;
+        let delete = Write::delete(&name, Expect::Version(document.version));
         if store.client.commit(call, vec![delete]).await?.is_some() {
-            return Ok(Some(record));
+            return ended;
         }
         rounds.next().await.ok_or(Failure::Contention)?;
     }

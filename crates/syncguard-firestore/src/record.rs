@@ -1,6 +1,6 @@
 //! What the documents say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, str::FromStr};
 
 use syncguard_core::{
     AcquireRequest, Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner,
@@ -22,12 +22,12 @@ const MARKS: usize = 256;
 /// The document of a lock, by whomever it was written.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
-    lock_id: String,
+    lock_id: LockId,
     expires_at: Timestamp,
     acquired_at: Timestamp,
-    key: String,
+    key: LockKey,
     fence: Fence,
-    owner: Option<String>,
+    owner: Option<Owner>,
     pub(crate) version: Version,
 }
 
@@ -36,7 +36,8 @@ pub(crate) struct Stored {
 pub(crate) struct Counter {
     /// The fence of the last grant, unless the document is none of a counter.
     fence: Option<Fence>,
-    pub(crate) marks: Marks,
+    /// The ids that were abandoned, unless they cannot be read.
+    marks: Option<Marks>,
     pub(crate) version: Version,
 }
 
@@ -46,26 +47,21 @@ pub(crate) struct Marks(BTreeMap<String, i64>);
 
 impl Stored {
     pub(crate) fn parse(document: &Document) -> Result<Self, Failure> {
-        let field = |name| document.text(name).map(str::to_owned);
-        let time = |name| document.integer(name).map(Timestamp::from_unix_millis);
-        let parsed = || {
-            Some(Self {
-                lock_id: field("lockId")?,
-                expires_at: time("expiresAtMs")?,
-                acquired_at: time("acquiredAtMs")?,
-                key: field("key")?,
-                fence: field("fence")?.parse().ok()?,
-                // TypeScript's grant replaces the document and its extend keeps the field, so a label
-                // is always that of the holder.
-                owner: field("owner"),
-                version: document.version,
-            })
-        };
-        parsed().ok_or(Failure::Unreadable("the document of the lock"))
+        Ok(Self {
+            lock_id: parsed(document, "lockId")?,
+            expires_at: time(document, "expiresAtMs")?,
+            acquired_at: time(document, "acquiredAtMs")?,
+            key: parsed(document, "key")?,
+            fence: parsed(document, "fence")?,
+            // TypeScript's grant replaces the document and its extend keeps the field, so a label
+            // is always that of the holder. Nothing rests on it.
+            owner: parsed(document, "owner").ok(),
+            version: document.version,
+        })
     }
 
     pub(crate) fn is_of(&self, id: LockId) -> bool {
-        self.lock_id == id.as_str()
+        self.lock_id == id
     }
 
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
@@ -95,25 +91,30 @@ impl Stored {
     }
 
     pub(crate) fn holder(&self, now: Timestamp) -> Holder {
-        Holder::new(self.grant(), self.owner(), now, Capabilities::GRACE)
+        Holder::new(self.grant(), self.owner.clone(), now, Capabilities::GRACE)
     }
 
-    pub(crate) fn into_record(self, observed_at: Timestamp) -> Result<LockRecord, Failure> {
-        let unreadable = |what| move |_| Failure::Unreadable(what);
-        Ok(LockRecord {
-            key: LockKey::new(&self.key).map_err(unreadable("the key of the lock"))?,
-            lock_id: self.lock_id.parse().map_err(unreadable("the id of the lock"))?,
+    pub(crate) fn into_record(self, observed_at: Timestamp) -> LockRecord {
+        LockRecord {
+            key: self.key,
+            lock_id: self.lock_id,
             fence: self.fence,
-            owner: self.owner(),
+            owner: self.owner,
             acquired_at: self.acquired_at,
             expires_at: self.expires_at,
             observed_at,
-        })
+        }
     }
+}
 
-    fn owner(&self) -> Option<Owner> {
-        Owner::new(self.owner.as_deref()?).ok()
-    }
+fn parsed<T: FromStr>(document: &Document, field: &'static str) -> Result<T, Failure> {
+    let text = document.text(field).and_then(|text| text.parse().ok());
+    text.ok_or(Failure::Unreadable(field))
+}
+
+fn time(document: &Document, field: &'static str) -> Result<Timestamp, Failure> {
+    let millis = document.integer(field).ok_or(Failure::Unreadable(field))?;
+    Ok(Timestamp::from_unix_millis(millis))
 }
 
 /// Tells whether a grant is live: the rule of every SyncGuard.
@@ -124,24 +125,37 @@ pub(crate) fn is_live(expires_at: Timestamp, now: Timestamp) -> bool {
 impl Counter {
     pub(crate) fn parse(document: &Document) -> Self {
         Self {
-            fence: document.text("fence").and_then(|fence| fence.parse().ok()),
+            fence: parsed(document, "fence").ok(),
             marks: Marks::parse(document),
             version: document.version,
         }
     }
 
     pub(crate) fn fence(&self) -> Result<Fence, Failure> {
-        self.fence.ok_or(Failure::Unreadable("the fence counter"))
+        self.fence.ok_or(Failure::Unreadable("fence counter"))
+    }
+
+    /// Returns the marks. Where they cannot be read they are not taken for none: an id that was abandoned
+    /// could be among them.
+    pub(crate) fn marks(self) -> Result<Marks, Failure> {
+        self.marks.ok_or(Failure::Unreadable("list of abandoned ids"))
+    }
+
+    pub(crate) fn has_abandoned(&self, id: LockId) -> bool {
+        self.marks.as_ref().is_some_and(|marks| marks.has(id))
     }
 }
 
 impl Marks {
-    fn parse(document: &Document) -> Self {
-        let marks = document.map("abandoned").into_iter().flatten();
-        Self(marks.filter_map(|(id, at)| Some((id.clone(), integer_of(at)?))).collect())
+    fn parse(document: &Document) -> Option<Self> {
+        let Some(marks) = document.map("abandoned") else {
+            return (!document.has("abandoned")).then(Self::default);
+        };
+        let mark = |(id, at): (&String, _)| Some((id.clone(), integer_of(at)?));
+        marks.iter().map(mark).collect::<Option<_>>().map(Self)
     }
 
-    pub(crate) fn has(&self, id: LockId) -> bool {
+    fn has(&self, id: LockId) -> bool {
         self.0.contains_key(id.as_str())
     }
 

@@ -85,7 +85,7 @@ pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<
     let mut rounds = rounds(call.deadline);
     loop {
         let read = store.client.read(call, [&names.lock, &names.fence]).await?;
-        if store.client.commit(call, called_off(&names, id, key, read)).await?.is_some() {
+        if store.client.commit(call, called_off(&names, id, key, read)?).await?.is_some() {
             store.grants.forget(id);
             return Ok(());
         }
@@ -99,14 +99,14 @@ fn called_off(
     id: LockId,
     key: &LockKey,
     read: Read<[Option<Document>; 2]>,
-) -> Vec<Write> {
+) -> Result<Vec<Write>, Failure> {
     let Read { at: now, found: [lock, counter] } = read;
-    // What is no lock is not the id's either.
+    // What cannot be read is not the id's.
     let lock = lock.as_ref().and_then(|lock| Stored::parse(lock).ok());
     let counter = counter.as_ref().map(Counter::parse);
     let expect = Expect::unchanged(counter.as_ref().map(|counter| counter.version));
     let is_new = counter.is_none();
-    let mut marks = counter.map(|counter| counter.marks).unwrap_or_default();
+    let mut marks = counter.map(Counter::marks).transpose()?.unwrap_or_default();
     marks.add(id, now);
     let mark = if is_new {
         let last = lock.as_ref().map_or(Fence::ZERO, Stored::fence);
@@ -116,5 +116,5 @@ fn called_off(
     };
     let own = lock.is_some_and(|lock| lock.is_of(id));
     let end = own.then(|| Write::delete(&names.lock, Expect::Anything));
-    std::iter::once(mark).chain(end).collect()
+    Ok(std::iter::once(mark).chain(end).collect())
 }

@@ -1,7 +1,9 @@
 //! What a commit does, and what it refuses.
 
+use firestore_emulator::Concurrency;
 use gcloud_sdk::google::firestore::v1::{
     DocumentMask, Value, Write,
+    batch_get_documents_request::ConsistencySelector,
     document_transform::{
         FieldTransform,
         field_transform::{ServerValue, TransformType},
@@ -12,7 +14,8 @@ use gcloud_sdk::google::firestore::v1::{
 use tonic::Code;
 
 use super::{
-    Client, code_of, commit, delete, integer, name, only_if, put, read, set, start, text, value,
+    Client, batch_get, begin, code_of, commit, commit_in, delete, integer, name, only_if, put,
+    read, set, start, start_as, text, value,
 };
 
 fn masked(write: Write, paths: &[&str]) -> Write {
@@ -81,6 +84,35 @@ async fn a_commit_is_all_or_nothing() {
     let times =
         [read(&client, "a").await, read(&client, "b").await].map(|it| it.unwrap().update_time);
     assert_eq!(times[0], times[1]);
+}
+
+/// A create beside an update of a document that has changed: what a client does that takes a lock and counts
+/// a fence.
+#[tokio::test]
+async fn a_create_leaves_nothing_where_the_update_beside_it_fails() {
+    for concurrency in [Concurrency::Pessimistic, Concurrency::Optimistic] {
+        let (_emulator, client) = start_as(concurrency).await;
+        let known = commit(&client, &[set("counter", 1)]).await.unwrap().commit_time.unwrap();
+        commit(&client, &[set("counter", 2)]).await.unwrap();
+        let counter = read(&client, "counter").await;
+        let create = only_if(set("lock", 1), ConditionType::Exists(false));
+        let update = only_if(set("counter", 3), ConditionType::UpdateTime(known));
+        let missing = only_if(set("missing", 3), ConditionType::Exists(true));
+        for (failing, code) in [(update, Code::FailedPrecondition), (missing, Code::NotFound)] {
+            for writes in [[create.clone(), failing.clone()], [failing, create.clone()]] {
+                assert_eq!(code_of(commit(&client, &writes).await), code);
+                let transaction = begin(&client, None).await;
+                let ids = ["lock", "counter"];
+                let seen = ConsistencySelector::Transaction(transaction.clone());
+                batch_get(&client, &ids, Some(seen)).await.unwrap();
+                let outcome = commit_in(&client, &transaction, &writes).await;
+                assert_eq!(code_of(outcome), code, "in a transaction");
+                assert_eq!(read(&client, "lock").await, None);
+                assert_eq!(read(&client, "counter").await, counter, "with its version");
+            }
+        }
+        commit(&client, &[create]).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,10 @@ impl Document {
         }
     }
 
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
     pub(crate) fn integer(&self, field: &str) -> Option<i64> {
         integer_of(self.fields.get(field)?)
     }
@@ -47,12 +51,17 @@ impl Document {
     }
 }
 
-/// Reads a number. JavaScript has but one kind of them, and may write a whole one as floating point.
-#[expect(clippy::cast_possible_truncation, reason = "milliseconds are whole and fit by far")]
+/// `Number.MAX_SAFE_INTEGER`: beyond it, floating point does not represent every integer.
+const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
+
+/// Reads an integer. JavaScript has one type of numbers, and may store an integer as floating point.
+#[expect(clippy::cast_possible_truncation, reason = "it is whole and fits")]
 pub(crate) fn integer_of(value: &Value) -> Option<i64> {
     match value.value_type.as_ref()? {
         ValueType::IntegerValue(number) => Some(*number),
-        ValueType::DoubleValue(number) => Some(*number as i64),
+        ValueType::DoubleValue(number) if number.fract() == 0.0 && number.abs() <= MAX_SAFE => {
+            Some(*number as i64)
+        }
         _ => None,
     }
 }

@@ -61,7 +61,7 @@ impl Subscription {
         let request = Request::new(UnboundedReceiverStream::new(receiver));
         // Only the beginning is bounded: it is to last, and may be silent for as long as nothing changes.
         let opened = timeout(settings.request_timeout, service.listen(request)).await;
-        let opened = opened.map_err(|_| Failure::Unreadable("the stream of changes"))?;
+        let opened = opened.map_err(|_| Failure::late())?;
         let responses = opened.map_err(|status| Failure::reading(&status))?.into_inner();
         Ok(Self { subscriber, responses })
     }

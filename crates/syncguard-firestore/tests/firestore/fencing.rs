@@ -1,7 +1,10 @@
 //! Fence counters that are deleted or go back.
 
-use syncguard_core::{ErrorKind, LockBackend, Severity};
-use syncguard_tests::asking::{LONG, ask, error_of, eventually, granted, is_locked, key, released};
+use firestore_emulator::Fault;
+use syncguard_core::{ErrorKind, ExtendOutcome, LockBackend, Severity};
+use syncguard_tests::asking::{
+    LONG, ask, error_of, eventually, granted, is_locked, key, lock_of, released, ttl,
+};
 
 use crate::{
     connect,
@@ -82,4 +85,66 @@ async fn what_is_no_counter_refuses_before_anything_is_stored() {
         assert!(!error.may_have_applied() && !is_locked(&backend, "job").await, "{garbage}");
         assert_eq!(raw.read(COUNTER).await.unwrap()["fence"], text(garbage));
     }
+}
+
+/// Of a grant that is on its way, another client is first; then the lock alone is written, as by a server that
+/// applies a commit in part.
+#[tokio::test]
+async fn a_grant_that_was_applied_in_part_is_not_believed() {
+    let emulator = start().await;
+    let (backend, theirs, raw) = (connect(&emulator), connect(&emulator), Raw::connect(&emulator));
+    let (request, other) = (ask("job", LONG), ask("job", LONG));
+    let held = emulator.inject(Fault::hold().document("job"));
+    let acquiring = tokio::spawn({
+        let (backend, request) = (backend.clone(), request.clone());
+        async move { backend.acquire(&request).await }
+    });
+    held.happened(1).await;
+    assert_eq!(granted(&theirs, &other).await.fence.number(), 1);
+    let mut lock = raw.read("locks/job").await.unwrap();
+    assert!(released(&theirs, &other).await);
+    lock.insert("lockId".to_owned(), text(request.lock_id.as_str()));
+    raw.set("locks/job", lock).await.unwrap();
+    held.release();
+    let error = error_of(acquiring.await.unwrap(), ErrorKind::Internal);
+    assert!(error.may_have_applied(), "{error:?}: so the id is abandoned");
+    assert!(backend.acquire(&request).await.is_err(), "nor is it when asked again");
+    backend.abandon(request.lock_id, &request.key).await.unwrap();
+    assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 2);
+}
+
+#[tokio::test]
+async fn a_grant_that_its_counter_does_not_show_is_not_believed_however_it_is_wrong() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    for damaged in [None, Some("000000000000000"), Some("nonsense"), Some("000000000000001")] {
+        let request = ask("job", LONG);
+        let fence = granted(&backend, &request).await.fence;
+        assert_eq!(granted(&connect(&emulator), &request).await.fence, fence);
+        raw.delete(COUNTER).await;
+        if let Some(damaged) = damaged {
+            raw.set(COUNTER, record([("fence", text(damaged))])).await.unwrap();
+        }
+        let error = error_of(backend.acquire(&request).await, ErrorKind::Internal);
+        assert!(error.may_have_applied(), "{damaged:?}: {error:?}");
+        assert!(released(&backend, &request).await);
+        raw.delete(COUNTER).await;
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_was_extended_is_believed_though_its_lock_has_another_version() {
+    let emulator = start().await;
+    let backend = connect(&emulator);
+    let request = ask("job", LONG);
+    let fence = granted(&backend, &request).await.fence;
+    for asked in [ttl(LONG / 2), request.ttl] {
+        let extended = backend.extend(&lock_of(&request), asked).await.unwrap();
+        assert!(matches!(extended, ExtendOutcome::Extended { .. }));
+        assert_eq!(granted(&connect(&emulator), &request).await.fence, fence);
+    }
+    let raw = Raw::connect(&emulator);
+    raw.set(COUNTER, record([("fence", text("000000000000000"))])).await.unwrap();
+    let error = error_of(backend.acquire(&request).await, ErrorKind::Internal);
+    assert!(error.may_have_applied(), "nor then, if its counter is behind it: {error:?}");
 }

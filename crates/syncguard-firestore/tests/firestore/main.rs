@@ -6,6 +6,7 @@
 
 mod contention;
 mod contract;
+mod damaged;
 mod faults;
 mod fencing;
 mod keeping;

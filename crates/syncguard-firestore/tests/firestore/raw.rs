@@ -58,18 +58,34 @@ impl Raw {
 
     /// Replaces a document.
     pub(crate) async fn set(&self, path: &str, fields: Fields) -> Result<(), Status> {
-        let value = |value_type| Value { value_type: Some(value_type) };
-        let fields = fields.into_iter().map(|(name, field)| (name, value(field))).collect();
-        let document = Document { name: name(path), fields, ..Document::default() };
-        self.write(Operation::Update(document)).await
+        self.commit(vec![replacing(path, fields)]).await
+    }
+
+    /// Replaces documents, all in one commit.
+    pub(crate) async fn set_all(&self, documents: BTreeMap<String, Fields>) {
+        let writes = documents.into_iter().map(|(path, fields)| replacing(&path, fields));
+        self.commit(writes.collect()).await.unwrap();
+    }
+
+    /// Reads all documents of a collection, by their paths.
+    pub(crate) async fn all(&self, collection: &str) -> BTreeMap<String, Fields> {
+        let root = name("");
+        let path = |document: &Document| document.name.strip_prefix(&root).unwrap().to_owned();
+        let documents = self.list(collection).await.into_iter();
+        documents.map(|document| (path(&document), fields(document))).collect()
     }
 
     pub(crate) async fn delete(&self, path: &str) {
-        self.write(Operation::Delete(name(path))).await.unwrap();
+        self.commit(vec![write(Operation::Delete(name(path)))]).await.unwrap();
     }
 
     /// Gives the ids of all documents in a collection.
     pub(crate) async fn ids(&self, collection: &str) -> Vec<String> {
+        let id = |document: Document| document.name.rsplit('/').next().unwrap().to_owned();
+        self.list(collection).await.into_iter().map(id).collect()
+    }
+
+    async fn list(&self, collection: &str) -> Vec<Document> {
         let request = ListDocumentsRequest {
             parent: format!("{}/documents", database()),
             collection_id: collection.to_owned(),
@@ -77,8 +93,8 @@ impl Raw {
             ..ListDocumentsRequest::default()
         };
         let listed = self.0.clone().list_documents(request).await.unwrap().into_inner();
-        let id = |document: Document| document.name.rsplit('/').next().unwrap().to_owned();
-        listed.documents.into_iter().map(id).collect()
+        assert_eq!(listed.next_page_token, "", "one page shows all");
+        listed.documents
     }
 
     /// Returns the paths of all documents in a collection and below it, in the order of their names.
@@ -125,11 +141,20 @@ impl Raw {
         self.0.clone().rollback(request).await.unwrap();
     }
 
-    async fn write(&self, operation: Operation) -> Result<(), Status> {
-        let writes = vec![Write { operation: Some(operation), ..Write::default() }];
+    async fn commit(&self, writes: Vec<Write>) -> Result<(), Status> {
         let request = CommitRequest { database: database(), writes, ..CommitRequest::default() };
         self.0.clone().commit(request).await.map(drop)
     }
+}
+
+fn replacing(path: &str, fields: Fields) -> Write {
+    let value = |value_type| Value { value_type: Some(value_type) };
+    let fields = fields.into_iter().map(|(name, field)| (name, value(field))).collect();
+    write(Operation::Update(Document { name: name(path), fields, ..Document::default() }))
+}
+
+fn write(operation: Operation) -> Write {
+    Write { operation: Some(operation), ..Write::default() }
 }
 
 fn fields(document: Document) -> Fields {

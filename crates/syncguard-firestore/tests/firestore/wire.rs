@@ -175,15 +175,3 @@ async fn a_key_that_the_service_takes_for_no_id_is_stored_under_its_hash() {
         assert!(released(&backend, &request).await && !is_locked(&backend, plain).await);
     }
 }
-
-#[tokio::test]
-async fn a_lock_that_cannot_be_told_of_is_not_ended_by_force() {
-    let emulator = start().await;
-    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
-    let mut strange = typescripts(now_ms() + 30_000);
-    strange.insert("lockId".to_owned(), text("none of ours"));
-    raw.set("locks/job", strange.clone()).await.unwrap();
-    let error = error_of(backend.force_release(&key("job")).await, ErrorKind::Internal);
-    assert!(!error.may_have_applied(), "{error:?}");
-    assert_eq!(raw.read("locks/job").await.unwrap(), strange);
-}
