@@ -28,8 +28,6 @@ pub(crate) enum Failure {
     /// Nothing was granted over the document, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    #[error("the record could not be read ({0}); it was cleared")]
-    Cleared(&'static str),
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
     #[error("the settings are unsafe: {0}")]
@@ -195,7 +193,7 @@ impl Failure {
             | Self::FenceLost(_)
             | Self::Unreadable(_)
             | Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unsent),
-            Self::HalfGranted | Self::Cleared(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::HalfGranted => (ErrorKind::Internal, Effect::Unknown),
             Self::Contention | Self::NoRuntime => (ErrorKind::ServiceUnavailable, Effect::Unsent),
             Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::Unsent),
             Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::Unsent),

@@ -1,6 +1,6 @@
 //! What operators do.
 
-use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
+use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToken};
 
 use crate::{
     backend::Store,
@@ -67,7 +67,7 @@ pub(crate) async fn force_release(
         let Some(document) = document else { return Ok(None) };
         let ended = match live(at, &document) {
             Ok(None) => return Ok(None),
-            Err(Failure::Unreadable(what)) => Err(Failure::Cleared(what)),
+            Err(Failure::Unreadable(what)) => Err(Error::cleared(what).into()),
             record => record,
         };
         let delete = Write::delete(&name, Expect::Version(document.version));
