@@ -1,8 +1,10 @@
 //! Granting.
 
+use std::time::Duration;
+
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
+    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Jitter, Mode, Owner, Retry,
 };
 
 use crate::{
@@ -14,14 +16,24 @@ use crate::{
     statement::Statement,
 };
 
+/// How long to leave alone, at most, a client that is deciding who gets a key: about as long as it needs
+/// to write the grant and to flush it to a disk that is not slow. At least half as long.
+const DECISION: Duration = Duration::from_millis(3);
+
 /// Grants the key, or returns who holds it: one statement, which is a transaction by itself.
 ///
 /// The statement first reads who holds the key, so that contenders neither write nor wait. If no one
 /// does, it tries the key's advisory lock, and writes the grant if it gets it. If it does not, another
-/// client is deciding who gets the key. Then a text that writes nothing waits for the decision, together
-/// with all others who wait for it, and finds the other client's grant. Who comes too late writes nothing,
-/// and no fence is lost. If there is no grant, because it was released at once or never made, the client
-/// queues.
+/// client is deciding who gets the key. This one leaves it alone for a moment, and looks who holds the key
+/// then. Who comes too late writes nothing, and no fence is lost. If the look finds no grant, a text that
+/// writes nothing waits for the decision, together with all others who wait for it, and looks again. If
+/// there is no grant even then, because it was released at once or never made, the client queues.
+///
+/// The moment is for the other client. A release wakes all who wait for the key. Sent at once, the texts
+/// of those who came too late are parsed and planned while the server writes the grant, and all are let
+/// go when it commits, just before its answer is sent. The look is prepared and waits for no one. A
+/// release that falls into the moment is not missed: as long as the attempt lasts, news is kept for
+/// the caller, who subscribed before.
 ///
 /// To queue is to wait for the advisory lock first, and then to acquire, in one text. The statement that
 /// acquires begins under the lock. So its snapshot shows all that was decided before, and it always
@@ -67,20 +79,24 @@ async fn attempt(
     key: &StoredKey,
 ) -> Result<AcquireOutcome, Failure> {
     let way = store.sightings.way(&key.key);
-    if way.looks_first() {
-        let row = store.connections.row(look(&store.sql.stand, request, key)).await?;
-        if let Some(outcome) = standing(&row, request)? {
-            return Ok(outcome);
-        }
+    if way.looks_first()
+        && let Some(outcome) = seen(store, request, look(&store.sql.stand, request, key)).await?
+    {
+        return Ok(outcome);
     }
     if !way.queues() {
         let row = store.connections.row(writing(&store.sql.acquire, request, key)).await;
         if let Some(outcome) = decided(&row.map_err(refusal)?, request)? {
             return Ok(outcome);
         }
+        if let Some(moment) = Retry::fixed(DECISION).jitter(Jitter::Equal).delays().next() {
+            store.connections.pause(moment).await?;
+        }
         let settled = look(&store.sql.settled_stand, request, key).of_several();
-        if let Some(outcome) = standing(&store.connections.row(settled).await?, request)? {
-            return Ok(outcome);
+        for look in [look(&store.sql.stand, request, key), settled] {
+            if let Some(outcome) = seen(store, request, look).await? {
+                return Ok(outcome);
+            }
         }
     }
     let text = match way {
@@ -92,6 +108,15 @@ async fn attempt(
     let outcome = decided(&row, request)?;
     // Only a client that changes the counter without the advisory lock leaves it undecided.
     Ok(outcome.unwrap_or(AcquireOutcome::Contended { holder: None }))
+}
+
+/// Sends a look, and returns what it finds in the way.
+async fn seen(
+    store: &Store,
+    request: &AcquireRequest,
+    look: Statement,
+) -> Result<Option<AcquireOutcome>, Failure> {
+    standing(&store.connections.row(look).await?, request)
 }
 
 fn look(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement {

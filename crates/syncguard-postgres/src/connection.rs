@@ -225,6 +225,15 @@ impl Connections {
         reply.unwrap_or_else(|interrupted| Err(Failure::interrupted(interrupted, Effect::None)))
     }
 
+    /// Waits, by the clock of the runtime of the backend: that of the caller may have none.
+    pub(crate) async fn pause(&self, time: Duration) -> Result<(), Failure> {
+        let waiting = async move {
+            sleep(time).await;
+            Ok(())
+        };
+        self.apart(waiting).await
+    }
+
     /// Runs a statement that gives one row, on a connection as others of this role get it. Where the
     /// connections are the caller's, they are what others get.
     pub(crate) async fn plain_row(

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use syncguard_core::{AcquireOutcome, LockBackend, LockId, SyncGuard};
-use syncguard_tests::asking::{LONG, ask, granted};
+use syncguard_tests::{
+    asking::{LONG, ask, eventually, granted, released},
+    proxy::{Flow, Occurrences, Proxy},
+};
 
 use crate::{
     Foreign, Names,
+    network::SYNC,
     queueing::{hold_turn, queued},
     shared,
     storm::{TRY, acquire_by, acquire_text},
@@ -14,6 +18,9 @@ use crate::{
 
 const CLIENTS: usize = 16;
 const GRANTS: usize = 480;
+
+/// What a text holds that waits for a decision.
+const WAIT: &str = "pg_advisory_xact_lock_shared";
 
 /// How many fences may be lost: a grant that is rolled back or abandoned loses one.
 const SPARE: usize = 20;
@@ -68,6 +75,33 @@ async fn an_attempt_that_waited_for_another_clients_grant_writes_nothing() {
         WHERE {locks}.xmax <> 0 OR {counters}.xmax <> 0"
     );
     assert_eq!(watcher.number(&rewritten).await, 0, "no row was even locked");
+}
+
+/// Texts of several statements are planned each time. Who is late for a key by a moment is not to send one.
+#[tokio::test]
+async fn an_attempt_that_is_late_looks_once_more_before_it_waits_for_the_decision() {
+    let (server, names) = (shared().await, Names::fresh());
+    let proxy = Proxy::start(server.address()).await.unwrap();
+    let backend = names.connect(&server.url_through(proxy.address())).await;
+    let text = format!("job of {}", names.locks);
+    // The first time, each statement is prepared.
+    let mut before_waiting = 0;
+    for _ in 0..2 {
+        let statements = proxy.tally(Flow::Requests, || Occurrences::of(SYNC));
+        let scripts = proxy.tally(Flow::Requests, || Occurrences::of(WAIT));
+        let winner = hold_turn(&server, &text).await;
+        let late = tokio::spawn({
+            let (backend, request) = (backend.clone(), ask(&text, LONG));
+            async move { (backend.acquire(&request).await, request) }
+        });
+        eventually("it waits", async || scripts.total() == 1).await;
+        before_waiting = statements.total();
+        drop(winner);
+        let (outcome, request) = late.await.unwrap();
+        assert!(matches!(outcome.unwrap(), AcquireOutcome::Granted(_)), "nobody was granted it");
+        assert!(released(&backend, &request).await);
+    }
+    assert_eq!(before_waiting, 2, "the attempt and a look");
 }
 
 /// The statement itself, made to wait for the advisory lock: its snapshot is from before the wait.

@@ -16,7 +16,7 @@ use syncguard_tests::{
 use crate::{Foreign, Names, shared};
 
 /// The message by which a client asks for an answer to all that it has sent. Each is a round trip.
-const SYNC: &[u8] = b"S\0\0\0\x04";
+pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
