@@ -237,17 +237,15 @@ fn standing(
 
 /// Whether the counter shows a grant that the lock shows.
 ///
-/// A grant writes both in one commit, so until either is written again they have one version. Of a commit
+/// A grant writes both in one commit, and nothing takes a counter back. So the counter has the fence, or a
+/// higher one, and was changed with the lock or later: an abandon of another id changes it again. Of a commit
 /// that a server applied in part, or of a lock that was written by hand, the lock alone says that its fence
-/// was granted; the counter may have given the same one to another. Once a grant was extended, its lock
-/// has a version of its own, and whoever extended it had been told of it.
-///
-/// An abandon of another id changes the counter as well. A grant whose answer was lost, and after which such
-/// an abandon came first, cannot be told from one that was applied in part. It is not believed either.
+/// was granted; the counter, which was changed before, may have given the same one to another. Once a grant
+/// was extended, its lock has a later version, and whoever extended it had been told of it.
 fn is_shown(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
     counter.is_some_and(|counter| {
         let counted = counter.fence().is_ok_and(|last| last >= stored.fence());
-        counted && (counter.version == stored.version || !stored.is_unextended(ttl))
+        counted && (counter.version >= stored.version || !stored.is_unextended(ttl))
     })
 }
 
