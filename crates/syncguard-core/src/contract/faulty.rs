@@ -183,7 +183,9 @@ impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        self.inner.force_release(key).await
+        let key = key.clone();
+        let request = |inner: B| async move { inner.force_release(&key).await };
+        self.carry(Operation::ForceRelease, request).await
     }
 
     async fn released(&self, key: &LockKey) {

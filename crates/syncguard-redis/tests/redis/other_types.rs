@@ -7,7 +7,7 @@ use syncguard_core::{
 };
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
-    asking::{LONG, ask, granted, key, lock_of, ttl},
+    asking::{LONG, ask, error_of, granted, key, lock_of, ttl},
     server::RedisServer,
 };
 
@@ -92,6 +92,13 @@ fn internal<T: Debug>(outcome: Result<T, Error>) {
     assert!(!error.may_have_applied() && !error.is_retryable(), "{error:?}");
 }
 
+/// A forced release ends with the error that says what it did.
+#[track_caller]
+fn cleared<T: Debug>(outcome: Result<T, Error>) {
+    let error = error_of(outcome, ErrorKind::Internal);
+    assert!(error.has_applied(), "{error:?}");
+}
+
 #[tokio::test]
 async fn another_type_under_a_lock_s_name_is_said_kept_and_cleared_by_force() {
     let mut bench = Bench::start().await;
@@ -110,7 +117,7 @@ async fn another_type_under_a_lock_s_name_is_said_kept_and_cleared_by_force() {
         assert_eq!(bench.digest().await, before, "{words:?}");
         bench.backend.abandon(bench.own.lock_id, &bench.own.key).await.unwrap();
         assert_eq!(bench.server.call(&["EXISTS", LOCK]).await.unwrap().unwrap(), "1", "{words:?}");
-        assert_eq!(bench.backend.force_release(&key("job")).await.unwrap(), None, "{words:?}");
+        cleared(bench.backend.force_release(&key("job")).await);
         let refused = bench.backend.acquire(&bench.own).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Aborted, "the id was abandoned: {refused:?}");
         granted(&bench.backend, &ask("job", LONG)).await;
@@ -128,7 +135,7 @@ async fn another_type_under_a_counter_s_name_is_said_and_kept() {
         bench.server.call(&["SET", LOCK, "{}"]).await.unwrap();
         bench.server.call(&["SET", INDEX, LOCK]).await.unwrap();
         assert_eq!(bench.digest().await, before, "{words:?}");
-        assert_eq!(bench.backend.force_release(&key("job")).await.unwrap(), None);
+        cleared(bench.backend.force_release(&key("job")).await);
         assert_eq!(bench.backend.lookup(&key("job").into()).await.unwrap(), None);
     }
 }
