@@ -165,3 +165,29 @@ fn describe(locks: &SyncGuard, arguments: &Run) -> LockBuilder {
         None => lock,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use clap::Parser;
+    use syncguard::{Capabilities, SyncGuard};
+
+    use super::{describe, time_left};
+    use crate::arguments::{Arguments, Verb};
+
+    #[tokio::test]
+    async fn what_is_left_to_the_ttl_is_what_the_store_keeps_grace_included() {
+        let arguments = ["syncguard", "run", "--key", "k", "--ttl", "1h", "--", "true"];
+        let Verb::Run(arguments) = Arguments::try_parse_from(arguments).unwrap().verb else {
+            unreachable!("it is what was parsed");
+        };
+        let locks = SyncGuard::new(syncguard::connect("memory:").await.unwrap());
+        let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
+        assert_eq!(time_left(&locks, &arguments, None), whole);
+        let asked = Instant::now();
+        let guard = describe(&locks, &arguments).acquire().await.unwrap();
+        let left = time_left(&locks, &arguments, Some(&guard));
+        assert!(left <= whole && left + asked.elapsed() >= whole, "{left:?}");
+    }
+}

@@ -111,6 +111,30 @@ mod tests {
     }
 
     #[test]
+    fn every_class_of_hidden_characters_is_escaped() {
+        let bidirectional = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}";
+        let isolates = "\u{2066}\u{2067}\u{2068}\u{2069}";
+        let line_breaks = "\n\u{b}\u{c}\r\u{85}\u{2028}\u{2029}";
+        let without_width = "\u{ad}\u{34f}\u{200b}\u{200c}\u{200d}\u{2060}\u{2064}\u{feff}";
+        let fillers = "\u{115f}\u{1160}\u{17b4}\u{17b5}\u{3164}\u{ffa0}";
+        let selectors = "\u{180b}\u{180f}\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}\u{e0fff}";
+        let tags = "\u{e0000}\u{e0001}\u{e007f}";
+        let formats = "\u{206a}\u{206f}\u{fff0}\u{fffb}\u{1bca0}\u{1bca3}\u{1d173}\u{1d17a}";
+        let steering = [bidirectional, isolates, line_breaks, formats];
+        let unseen = [without_width, fillers, selectors, tags];
+        let classes = [steering, unseen].concat();
+        for hidden in classes.into_iter().flat_map(str::chars) {
+            let (label, shown) = (format!("a{hidden}b"), hidden.escape_unicode());
+            assert_eq!(quoted(&label), format!("\"a{shown}b\""));
+            assert!(!Line(&label).to_string().contains(hidden), "{shown}");
+        }
+        // A letter that is written from right to left, a combining accent, and neighbours of the above.
+        for visible in "~\u{5d0}\u{301}\u{ae}\u{2010}\u{2030}\u{fffc}\u{1f600}".chars() {
+            assert!(!is_hidden(visible), "{visible:?}");
+        }
+    }
+
+    #[test]
     fn nothing_breaks_a_line_or_steers_the_terminal() {
         assert_eq!(Line("a\n  b\u{1b}[2J\tc\n").to_string(), "a b [2J c");
         assert_eq!(Line("gnp.\u{202e}exe\u{200b}").to_string(), r"gnp.\u{202e}exe\u{200b}");

@@ -1,9 +1,13 @@
 //! A store that stops answering keeps neither the program nor its caller.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
+use humantime::parse_duration;
 use rustix::process::Signal;
-use syncguard::{LockKey, SyncGuard, redis::RedisBackend};
+use syncguard::{Capabilities, LockKey, SyncGuard, Ttl, redis::RedisBackend};
 use syncguard_tests::{
     proxy::{Flow, Occurrences, Proxy},
     server::{PostgresServer, RedisServer},
@@ -30,6 +34,7 @@ async fn the_program_ends_with_its_command_and_says_what_is_left_to_the_ttl() {
     let locks = SyncGuard::new(RedisBackend::connect(&server.url()).await.unwrap());
     let key: LockKey = KEY.parse().unwrap();
     assert!(locks.lookup_raw(&key.clone().into()).await.unwrap().is_none());
+    let asked = Instant::now();
     let mut running = Running::start(&mut run(&server.url(), "echo held; read line; exit 3"));
     assert_eq!(running.line(), "held");
 
@@ -43,25 +48,32 @@ async fn the_program_ends_with_its_command_and_says_what_is_left_to_the_ttl() {
     };
     assert_code(&output, 3);
     let line = only_line(&output);
-    assert!(line.contains("warning: the lock is left to its ttl, free in about 3"), "{line}");
+    let left = line.strip_prefix("syncguard: warning: the lock is left to its ttl, free in about ");
+    let left =
+        left.and_then(|left| left.split(": ").next()).and_then(|left| parse_duration(left).ok());
+    // It began with the whole, and has fallen by no more than the time that has passed since.
+    let whole = Ttl::default().as_duration() + Capabilities::GRACE;
+    assert!(left.is_some_and(|left| left <= whole && left + asked.elapsed() >= whole), "{line}");
     server.resume().unwrap();
 }
 
 #[tokio::test]
 async fn a_signal_during_the_release_ends_the_program() {
-    let server = server().await;
-    let script = "echo $$; read line; exit 3";
-    let mut running = Running::start(&mut run(&server.url(), script));
-    let command = running.line();
-    server.pause().unwrap();
-    // The program finds both when it wakes up: that its command has ended, and the signal.
-    running.signal(Signal::STOP);
-    running.close_input();
-    wait_until("the command has ended", || !is_alive(&command));
-    running.signal(Signal::TERM);
-    running.signal(Signal::CONT);
-    assert_signal(&running.ended(), Signal::TERM);
-    server.resume().unwrap();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT] {
+        let server = server().await;
+        let script = "echo $$; read line; exit 3";
+        let mut running = Running::start(&mut run(&server.url(), script));
+        let command = running.line();
+        server.pause().unwrap();
+        // The program finds both when it wakes up: that its command has ended, and the signal.
+        running.signal(Signal::STOP);
+        running.close_input();
+        wait_until("the command has ended", || !is_alive(&command));
+        running.signal(signal);
+        running.signal(Signal::CONT);
+        assert_signal(&running.ended(), signal);
+        server.resume().unwrap();
+    }
 }
 
 #[tokio::test]

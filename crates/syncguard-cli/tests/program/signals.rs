@@ -4,9 +4,11 @@ use std::{fs, process::Command, time::Duration};
 
 use nix::sys::signal::{SigSet, Signal::SIGCHLD};
 use rustix::process::{Pid, Signal, kill_process};
+use syncguard_tests::server::RedisServer;
 
 use crate::sandbox::{
-    Running, Sandbox, assert_code, assert_signal, is_alive, lookup, outlives, stdout, wait_until,
+    KEY, Running, Sandbox, assert_code, assert_signal, is_alive, lookup, outlives, program, stdout,
+    wait_until,
 };
 
 const PASSED_ON: [Signal; 14] = [
@@ -54,24 +56,35 @@ fn a_signal_that_ends_the_command_ends_the_program_too_and_the_lock_is_free() {
     assert_code(&sandbox.run(&["--no-wait"], "true").output().unwrap(), 0);
 }
 
-#[test]
-fn a_signal_ends_the_wait_at_once_and_leaves_no_ghost() {
-    for signal in
+#[tokio::test]
+async fn a_signal_ends_the_wait_at_once_and_leaves_no_ghost() {
+    let server = RedisServer::builder().setting("appendonly", "yes").start().await.unwrap();
+    let run = |options: &[&str], script: &str| {
+        let mut run = program();
+        run.env("SYNCGUARD_STORE", server.url()).args(["run", "--key", KEY]).args(options);
+        run.args(["--", "sh", "-c", script]);
+        run
+    };
+    for (signal, next) in
         [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::USR1, Signal::ALARM]
+            .into_iter()
+            .zip((2..).step_by(2))
     {
-        let sandbox = Sandbox::new();
-        let holder = sandbox.hold(&[]);
-        let waiter = Running::start(&mut sandbox.run(&["--wait", "60s"], "touch ran"));
-        waiter.opened(&sandbox.store());
+        let mut holder = Running::start(&mut run(&[], "echo held; read line; exit 0"));
+        assert_eq!(holder.line(), "held");
+        let waiter = Running::start(&mut run(&["--wait", "60s"], "echo ran"));
+        // It subscribes to the key once it was refused.
+        while server.command(&["PUBSUB", "CHANNELS"]).await.unwrap().is_empty() {}
         // Means nothing to a program that does not ask for it.
         waiter.signal(Signal::WINCH);
         waiter.signal(signal);
-        assert_signal(&waiter.ended(), signal);
+        let output = waiter.ended();
+        assert_signal(&output, signal);
+        assert_eq!(stdout(&output), "");
         // The holder still has the lock, so nothing but the signal can have ended the wait.
         assert_code(&holder.finish(), 0);
-        let output = sandbox.run(&["--no-wait"], "echo $SYNCGUARD_FENCE").output().unwrap();
-        assert_eq!(stdout(&output), "000000000000002", "{signal:?}");
-        assert!(!sandbox.path("ran").exists());
+        let output = run(&["--no-wait"], "echo $SYNCGUARD_FENCE").output().unwrap();
+        assert_eq!(stdout(&output), format!("{next:015}"), "{signal:?}");
     }
 }
 

@@ -1,4 +1,5 @@
-//! Who may read and write the files. These tests give files away, which takes the superuser.
+//! Who may read and write the files. These tests give files away and change the user, which takes the
+//! superuser.
 
 #![cfg(unix)]
 
@@ -24,8 +25,8 @@ fn is_superuser(scratch: &Scratch) -> bool {
     fs::metadata(scratch.0.path()).unwrap().uid() == 0
 }
 
-async fn findings(scratch: &Scratch) -> Vec<(Severity, String)> {
-    let findings = scratch.open().await.check().await.unwrap();
+async fn findings(path: &Path) -> Vec<(Severity, String)> {
+    let findings = SqliteBackend::open(path).await.unwrap().check().await.unwrap();
     let findings = findings.into_iter().map(|found| (found.severity, found.setting.into_owned()));
     findings.filter(|(_, setting)| !setting.starts_with("file system")).collect()
 }
@@ -33,7 +34,7 @@ async fn findings(scratch: &Scratch) -> Vec<(Severity, String)> {
 /// Finds this before anything else, and refuses to connect if it is unsafe and the policy says so.
 async fn finds(scratch: &Scratch, severity: Severity, setting: &str) {
     // The superuser's SQLite gives the log to the owner of the database, which is found too.
-    let found = findings(scratch).await;
+    let found = findings(&scratch.path()).await;
     assert_eq!(found.first(), Some(&(severity, setting.to_owned())), "{found:?}");
     assert!(found.iter().all(|found| found.0 == severity), "{found:?}");
     let strict = SqliteConfig::new(scratch.path()).unsafe_settings(UnsafeSettings::Refuse);
@@ -56,18 +57,18 @@ async fn the_files_that_are_created_are_for_their_owner_alone() {
         let mode = fs::metadata(scratch.0.path().join(name)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
-    assert_eq!(findings(&scratch).await, []);
+    assert_eq!(findings(&scratch.path()).await, []);
 }
 
 #[tokio::test]
 async fn a_file_that_others_may_write_is_unsafe_and_one_that_they_may_read_is_reported() {
     for (mode, severity) in
-        [(0o602, Severity::Unsafe), (0o660, Severity::Warning), (0o644, Severity::Warning)]
+        [(0o602, Severity::Unsafe), (0o620, Severity::Warning), (0o644, Severity::Warning)]
     {
         let scratch = Scratch::new();
         drop(fs::File::create(scratch.path()).unwrap());
         set_mode(&scratch.path(), mode);
-        let found = findings(&scratch).await;
+        let found = findings(&scratch.path()).await;
         let expected = ["file", "file-wal", "file-shm"];
         let expected = expected.map(|name| (severity, format!("{name} mode = {mode:04o}")));
         assert_eq!(found, expected, "SQLite gives its side files the mode of the database");
@@ -122,4 +123,33 @@ async fn a_file_of_another_user_is_unsafe_and_can_still_be_used_where_that_is_ig
     let lenient = SqliteConfig::new(scratch.path()).unsafe_settings(UnsafeSettings::Ignore);
     assert_eq!(pass(&lenient.connect().await.unwrap(), "key").await, 2);
     assert_eq!(pass(&SqliteBackend::open(scratch.path()).await.unwrap(), "key").await, 3);
+}
+
+/// Starts itself again as an ordinary user, in a directory of the superuser's.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_ordinary_user_is_not_warned_of_what_belongs_to_it_or_to_the_superuser() {
+    use std::{os::unix::process::CommandExt, process::Command};
+
+    const NAME: &str =
+        "permission::an_ordinary_user_is_not_warned_of_what_belongs_to_it_or_to_the_superuser";
+    const SUPERUSERS: &str = "SYNCGUARD_DIRECTORY_OF_THE_SUPERUSER";
+    let scratch = Scratch::new();
+    if is_superuser(&scratch) {
+        let directory = scratch.0.path();
+        set_mode(directory, 0o1777);
+        // By a link of the kernel's, because the user may not look into the directories above.
+        let mut again = Command::new("/proc/self/exe");
+        again.args(["--exact", NAME]).env("TMPDIR", directory).env(SUPERUSERS, directory);
+        let output = again.current_dir("/").uid(NOBODY).gid(NOBODY).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+        return;
+    }
+    pass(&scratch.open().await, "key").await;
+    assert_eq!(findings(&scratch.path()).await, []);
+    if let Some(directory) = std::env::var_os(SUPERUSERS) {
+        let found = findings(&Path::new(&directory).join("locks.db")).await;
+        assert_eq!(found, [(Severity::Warning, "directory mode = 1777".to_owned())]);
+    }
 }

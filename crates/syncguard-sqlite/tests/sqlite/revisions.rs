@@ -119,3 +119,41 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
     assert!(backend.is_locked(&held.key).await.unwrap());
     assert_eq!(pass(&backend, "past-250").await, 251);
 }
+
+/// Such a grant can still be extended. Its expiry is moved to the present before each release, because
+/// time goes on.
+#[tokio::test]
+async fn the_row_of_a_grant_that_is_in_its_grace_stays_where_one_of_the_past_goes() {
+    const PLANT: &str = "INSERT INTO syncguard_locks VALUES
+        ('past', 1, 'zzzzzzzzzzzzzzzzzzzzyA', NULL, 1, 2),
+        ('in grace', 1, 'zzzzzzzzzzzzzzzzzzzzzA', NULL, 1, 2)";
+    const TO_GRACE: &str = "UPDATE syncguard_locks
+        SET expires_at_ms = CAST(round(unixepoch('subsec') * 1000) AS INTEGER) WHERE key = 'in grace'";
+    const EXPIRED: &str = "SELECT expires_at_ms FROM syncguard_locks WHERE key = 'in grace'";
+    const PAST_IS_LEFT: &str = "SELECT lock_id NOT NULL FROM syncguard_locks WHERE key = 'past'";
+    const IN_GRACE_IS_LEFT: &str =
+        "SELECT lock_id NOT NULL FROM syncguard_locks WHERE key = 'in grace'";
+    const NOW_MS: &str = "SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
+    const GRACE_MS: i64 = 1_000;
+    for _ in 0..20 {
+        let scratch = Scratch::in_memory();
+        let backend = scratch.open().await;
+        let mut foreign = scratch.foreign().await;
+        foreign.run(PLANT).await;
+        let (mut passes, mut expired) = (0, 0);
+        while foreign.number(PAST_IS_LEFT).await == 1 {
+            foreign.run(TO_GRACE).await;
+            expired = foreign.number(EXPIRED).await;
+            pass(&backend, "key").await;
+            passes += 1;
+            assert!(passes <= 128, "nothing is pruned");
+        }
+        let now = foreign.number(NOW_MS).await;
+        if foreign.number(IN_GRACE_IS_LEFT).await == 1 {
+            return;
+        }
+        // On a busy machine the grace may be over by then.
+        assert!(now >= expired + GRACE_MS, "pruned within the grace");
+    }
+    panic!("the pruning was late each time");
+}
