@@ -6,12 +6,11 @@ use crate::{
     provision::{self, Install},
 };
 
-/// Their tests run in virtual time, or quickly, and need no server: those of the types and of the pure
-/// parts, of the lock layer, and of the memory backend. Most mutants are noticed by one of the first, and
+/// The tests of the types and of the lock layer over the memory backend, and the contract suite on it.
+/// They run in virtual time, or quickly, and need no server. Most mutants fail one of the first, and
 /// the profile of nextest ends a run with its first failure.
 const TESTS: &str = "--test-tool nextest --all-features \
-    --test-package syncguard-core --test-package syncguard-memory --test-package syncguard-tests \
-    -- --profile mutants -E package(syncguard-core)|package(syncguard-memory)|test(/^layer::/)";
+    --test-package syncguard-core --test-package syncguard-memory -- --profile mutants";
 
 /// What is mutated where no file is named: the lock layer and the memory backend.
 const FILES: &[&str] = &["crates/syncguard-core/src/lock/*.rs", "crates/syncguard-memory/src/*.rs"];

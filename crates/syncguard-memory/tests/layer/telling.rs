@@ -13,7 +13,7 @@ use tracing::Level;
 use super::{World, drained, error_of, key, time::secs};
 
 /// The page on which all of this is documented.
-const PAGE: &str = include_str!("../../../crates/syncguard-core/TELEMETRY.md");
+const PAGE: &str = include_str!("../../../syncguard-core/TELEMETRY.md");
 
 const KEY: &str = "patient:jane-doe";
 

@@ -1,6 +1,8 @@
 //! The lock layer over the memory backend, in virtual time: tokio's clock stands still until all
 //! tasks wait, and then jumps to the next timer.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod chaos;
 mod cleaning;
 mod doubting;

@@ -1,5 +1,7 @@
 //! Several processes on one SQLite file.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod killed;
 mod opening;
 mod stopped;

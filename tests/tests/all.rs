@@ -1,6 +1,0 @@
-//! The tests that cross the crates: the lock layer in virtual time, and many processes on one store.
-
-#![cfg(test)]
-
-mod layer;
-mod processes;
