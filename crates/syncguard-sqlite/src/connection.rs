@@ -22,6 +22,13 @@ use crate::{
 /// write a lock.
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// How old the last look at the files may be when a statement begins, and when its result is believed.
+///
+/// Files that are deleted within this time after a look go unnoticed until the next request, as do those
+/// that are deleted right after any look. What is longer, such as the wait for others who write or for a
+/// slow disk, ends with another look.
+const MAX_AGE: Duration = Duration::from_millis(2);
+
 /// What a connection is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Role {
@@ -82,6 +89,8 @@ struct Open {
     /// `None` once it was dropped.
     connection: Option<SqliteConnection>,
     identity: Arc<Identity>,
+    /// When the last look at the files began.
+    seen: Instant,
     target: Arc<Target>,
 }
 
@@ -178,8 +187,8 @@ impl Slot {
     ) -> Result<&mut Open, Failure> {
         // Without this look, a process whose file was deleted would go on with a file that no other
         // process can see, and exclude no one.
-        if let Some(open) = &self.open {
-            match open.identity.verify(&target.path) {
+        if let Some(open) = &mut self.open {
+            match open.verify() {
                 Err(Failure::Replaced) => self.open = None,
                 verified => verified?,
             }
@@ -190,7 +199,8 @@ impl Slot {
                 let (connection, identity) = schema::open(target, role.synchronous()).await?;
                 self.generation += 1;
                 succession.enter(identity.database());
-                Open { connection: Some(connection), identity, target: target.clone() }
+                let (connection, seen) = (Some(connection), Instant::now());
+                Open { connection, identity, seen, target: target.clone() }
             }
         };
         Ok(self.open.insert(open))
@@ -205,10 +215,19 @@ impl Open {
         let rows = rows.map_err(|source| Failure::Driver(source, role.effect()))?;
         if role.writes() {
             // What was written to files that no one else can see is not believed.
-            let verified = self.identity.verify(&self.target.path);
-            verified.map_err(|failure| failure.after(role.effect()))?;
+            self.verify().map_err(|failure| failure.after(role.effect()))?;
         }
         Ok(rows)
+    }
+
+    /// Looks whether the files are in their places, unless that was done a moment ago.
+    fn verify(&mut self) -> Result<(), Failure> {
+        let now = Instant::now();
+        if now.duration_since(self.seen) > MAX_AGE {
+            self.identity.verify(&self.target.path)?;
+            self.seen = now;
+        }
+        Ok(())
     }
 }
 

@@ -4,7 +4,7 @@
 //! log in shared memory (`-shm`). Whoever opens the database by its path finds the files that have these
 //! names then. Where one of them was deleted or replaced meanwhile, two processes exclude each other no
 //! longer, and neither gets an error from SQLite. So the files are looked at before every statement, and
-//! after each one that writes.
+//! after each one that writes, unless that was done a moment ago.
 
 use std::{
     collections::BTreeMap,
@@ -141,16 +141,41 @@ struct File {
     links: u64,
 }
 
+#[cfg(unix)]
+impl File {
+    /// A directory has a link for each directory in it.
+    fn new(id: FileId, is_file: bool, links: u64) -> Self {
+        Self { id, links: if is_file { links } else { 1 } }
+    }
+}
+
 /// Looks at a file by its path: opening it here and closing it again would drop SQLite's locks on it,
 /// which POSIX gives to the process, not to the descriptor.
 #[cfg(unix)]
 fn look(path: &Path) -> Option<File> {
+    #[cfg(target_os = "linux")]
+    match look_without_times(path) {
+        // Kernels before 4.11, and sandboxes of that time, do not know the call.
+        Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
+        looked => return looked.ok(),
+    }
     use std::os::unix::fs::MetadataExt;
 
     let metadata = fs::metadata(path).ok()?;
-    // A directory has one for each directory in it.
-    let links = if metadata.is_file() { metadata.nlink() } else { 1 };
-    Some(File { id: (metadata.dev(), metadata.ino()), links })
+    Some(File::new((metadata.dev(), metadata.ino()), metadata.is_file(), metadata.nlink()))
+}
+
+/// Where somebody has seen the time of the last write, Linux gives the next write a later one, and each
+/// flush of the log writes its inode too. So the times are not asked for.
+#[cfg(target_os = "linux")]
+fn look_without_times(path: &Path) -> rustix::io::Result<File> {
+    use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
+
+    let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::NLINK;
+    let found = statx(CWD, path, AtFlags::empty(), wanted)?;
+    let device = u64::from(found.stx_dev_major) << 32 | u64::from(found.stx_dev_minor);
+    let kind = FileType::from_raw_mode(found.stx_mode.into());
+    Ok(File::new((device, found.stx_ino), kind.is_file(), found.stx_nlink.into()))
 }
 
 /// Elsewhere a file cannot be deleted while it is open.

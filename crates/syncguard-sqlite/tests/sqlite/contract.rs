@@ -6,7 +6,7 @@ use syncguard_core::{
 };
 use syncguard_sqlite::SqliteBackend;
 
-use super::Scratch;
+use super::{Scratch, until_the_files_are_looked_at};
 
 impl Harness for Scratch {
     type Backend = SqliteBackend;
@@ -42,6 +42,7 @@ impl Harness for Scratch {
             let _ = std::fs::remove_file(self.path().with_extension(log));
         }
         std::fs::rename(copy, self.path()).unwrap();
+        until_the_files_are_looked_at().await;
         Hook::Done
     }
 }

@@ -3,7 +3,10 @@ use std::time::{Duration, Instant};
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
 use syncguard_sqlite::SqliteBackend;
 
-use crate::{Scratch, grant_of, granted, key, pass, refused, release, request, ttl};
+use crate::{
+    Scratch, grant_of, granted, key, pass, refused, release, request, ttl,
+    until_the_files_are_looked_at,
+};
 
 #[tokio::test]
 async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
@@ -104,6 +107,7 @@ async fn a_file_that_was_replaced_is_not_held_on_to() {
     for file in std::fs::read_dir(scratch.0.path()).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();
     }
+    until_the_files_are_looked_at().await;
     let new = scratch.open().await;
     granted(&new, &request("key")).await;
     let outcome = old.acquire(&request("key")).await.unwrap();

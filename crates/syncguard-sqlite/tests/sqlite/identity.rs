@@ -8,7 +8,9 @@ use syncguard_core::{
 };
 use syncguard_sqlite::SqliteBackend;
 
-use crate::{Scratch, grant_of, granted, pass, refused, release, request, ttl};
+use crate::{
+    Scratch, grant_of, granted, pass, refused, release, request, ttl, until_the_files_are_looked_at,
+};
 
 /// The files that SQLite keeps beside a database with a write-ahead log.
 const SIDES: [&str; 2] = ["locks.db-wal", "locks.db-shm"];
@@ -38,6 +40,7 @@ async fn a_log_that_is_deleted_or_replaced_loses_every_lock_and_is_not_believed_
             let held = request("held");
             granted(&other, &held).await;
             fault(side(&scratch, name));
+            until_the_files_are_looked_at().await;
             let error = guard.extend(ttl(30_000)).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Lost, "{name}: {error}");
             assert!(!guard.is_valid());
@@ -68,6 +71,7 @@ async fn a_log_that_was_deleted_is_not_written_into_the_file_by_those_who_had_it
     let before = fs::read(scratch.path()).unwrap();
     fs::remove_file(side(&scratch, SIDES[0])).unwrap();
     drop(unaware);
+    until_the_files_are_looked_at().await;
     refused(&backend, &request("key")).await;
     drop(backend);
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -133,6 +137,7 @@ async fn a_restored_copy_loses_the_locks_that_it_brings_back_and_the_service_goe
         fs::remove_file(side(&scratch, name)).unwrap();
     }
     fs::rename(copy, scratch.path()).unwrap();
+    until_the_files_are_looked_at().await;
     let outcome = scratch.open().await.acquire(&request("held")).await.unwrap();
     assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "the copy has no locks");
     let error = guard.extend(ttl(30_000)).await.unwrap_err();
@@ -155,6 +160,7 @@ async fn a_file_with_two_hard_links_is_refused_before_and_after_it_was_opened() 
     granted(&backend, &held).await;
     let alias = scratch.0.path().join("alias.db");
     fs::hard_link(scratch.path(), &alias).unwrap();
+    until_the_files_are_looked_at().await;
     let mut errors = vec![
         refused(&backend, &request("free")).await,
         backend.extend(&grant_of(&held), ttl(30_000)).await.unwrap_err(),

@@ -115,6 +115,11 @@ impl Foreign {
     }
 }
 
+/// Waits for longer than a look at the files counts, so that the next request looks at them.
+async fn until_the_files_are_looked_at() {
+    tokio::time::sleep(Duration::from_millis(5)).await;
+}
+
 fn key(text: &str) -> LockKey {
     LockKey::new(text).unwrap()
 }
