@@ -66,7 +66,7 @@ impl<'a> Acquisition<'a> {
     /// completes a subscription. Only the very first attempt goes without: a lock that is free costs
     /// no subscription, and one that is not is asked for again as soon as the subscription stands.
     async fn contend(&mut self, place: &Place, mut schedule: Schedule) -> Result<LockGuard, Error> {
-        let (mut due, mut rested) = (None, Instant::now());
+        let (mut due, mut rested) = (None, None);
         loop {
             match self.attempt(place).await {
                 Some(Ok(Attempted::Granted(guard))) => return Ok(guard),
@@ -94,10 +94,10 @@ impl<'a> Acquisition<'a> {
                 () = place.freed() => due = Some(scheduled),
                 () = place.released(self.shared, &self.home) => {
                     due = Some(scheduled);
-                    if Instant::now() < rested {
+                    if let Some(rested) = rested.filter(|rested| Instant::now() < *rested) {
                         Timer::at(rested).await;
                     }
-                    rested = Instant::now() + REST;
+                    rested = Some(Instant::now() + REST);
                     place.subscribe(self.shared, &self.home).await;
                 }
                 () = Timer::at(until) => {}

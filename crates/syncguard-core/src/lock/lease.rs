@@ -12,7 +12,6 @@ use tokio::{
     sync::{Notify, futures::Notified},
     task::JoinError,
 };
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::{
@@ -54,8 +53,7 @@ struct Inner {
     held: Stopwatch,
     /// Whether it was told that the lease is over.
     announced: AtomicBool,
-    ended: CancellationToken,
-    /// Tells those who count on the deadline or the ttl that it has moved.
+    /// Tells those who count on the deadline or the ttl that it has moved, or that the lease is over.
     moved: Notify,
     /// How to end the grant: by calling it off where its first acquire may still be on its way.
     action: Action,
@@ -92,7 +90,6 @@ impl Lease {
             fence: grant.fence,
             state: Mutex::new(State { validity, expires_at: grant.expires_at, stopped: None }),
             announced: AtomicBool::new(false),
-            ended: CancellationToken::new(),
             moved: Notify::new(),
             action,
             keep_until: OnceLock::new(),
@@ -164,7 +161,6 @@ impl Lease {
             let moved = self.moved();
             let Some(remaining) = self.held() else { return };
             tokio::select! {
-                () = self.0.ended.cancelled() => return,
                 () = moved => {}
                 () = Timer::after(remaining.min(STRETCH)) => {}
             }
@@ -294,7 +290,7 @@ impl Lease {
         self.0.shared.clock.now()
     }
 
-    /// Resolves when the deadline or the ttl moves after this call.
+    /// Resolves when the deadline or the ttl moves after this call, or the lease ends.
     pub(crate) fn moved(&self) -> Notified<'_> {
         self.0.moved.notified()
     }
@@ -368,7 +364,7 @@ impl Lease {
         if self.0.announced.swap(true, Ordering::Relaxed) {
             return;
         }
-        self.0.ended.cancel();
+        self.0.moved.notify_waiters();
         let loss = match end {
             End::Lost(loss) => Some(loss),
             End::Given => None,

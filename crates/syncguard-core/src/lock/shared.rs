@@ -69,7 +69,8 @@ impl Shared {
         answer.unwrap_or_else(|| Err(Error::new(ErrorKind::NetworkTimeout, operation)))
     }
 
-    /// Returns `None` where the request takes longer than `limit`.
+    /// Returns `None` where the request takes longer than `limit`. The time counts from the first poll on:
+    /// a request that is answered in it looks at no clock.
     async fn limited<F: Future>(
         &self,
         limit: Duration,
@@ -77,10 +78,13 @@ impl Shared {
         request: F,
     ) -> Option<F::Output> {
         let mut request = pin!(request);
-        let mut limit = Timer::after(limit);
+        let mut timer = None;
         poll_fn(|context| match self.poll_in_context(home, request.as_mut(), context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending => Pin::new(&mut limit).poll(context).map(|()| None),
+            Poll::Pending => {
+                let timer = timer.get_or_insert_with(|| Timer::after(limit));
+                Pin::new(timer).poll(context).map(|()| None)
+            }
         })
         .await
     }
