@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use nix::sys::signal::{SigSet, Signal::SIGCHLD};
 use rustix::process::{Pid, Signal, kill_process};
-use syncguard_tests::server::RedisServer;
+use syncguard_tests::{asking::eventually, server::RedisServer};
 
 use crate::sandbox::{
     KEY, Running, Sandbox, assert_code, assert_signal, is_alive, lookup, outlives, program, stdout,
@@ -74,7 +74,10 @@ async fn a_signal_ends_the_wait_at_once_and_leaves_no_ghost() {
         assert_eq!(holder.line(), "held");
         let waiter = Running::start(&mut run(&["--wait", "60s"], "echo ran"));
         // It subscribes to the key once it was refused.
-        while server.command(&["PUBSUB", "CHANNELS"]).await.unwrap().is_empty() {}
+        eventually("the waiter subscribes", async || {
+            !server.command(&["PUBSUB", "CHANNELS"]).await.unwrap().is_empty()
+        })
+        .await;
         // Means nothing to a program that does not ask for it.
         waiter.signal(Signal::WINCH);
         waiter.signal(signal);
