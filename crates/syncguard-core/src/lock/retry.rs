@@ -81,9 +81,7 @@ impl Retry {
 
     /// Keeps the same delay, without jitter unless [`jitter`](Self::jitter) adds one.
     pub fn fixed(delay: Duration) -> Self {
-        let growth = Growth::Fixed;
-        let delay = delay.clamp(SHORTEST, LONGEST);
-        Self { growth, jitter: Jitter::None, max_delay: delay, ..Self::exponential(delay) }
+        Self { growth: Growth::Fixed, jitter: Jitter::None, ..Self::exponential(delay) }
     }
 
     /// Sets how many scheduled attempts follow the first one at the most.

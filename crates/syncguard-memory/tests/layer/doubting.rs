@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::{
     World, drained, error_of, key,
-    time::{millis, secs},
+    time::{assert_all_at, millis, secs},
 };
 
 /// Locks whose first acquire is held back until the gate opens, and asked again before that.
@@ -159,4 +159,16 @@ async fn a_release_within_min_hold_follows_an_extend_that_is_in_flight() {
     // With the grace of a second.
     sleep(secs(11)).await;
     assert!(!world.is_locked("k").await);
+}
+
+/// A grant whose first request may still arrive is abandoned, and until then it is kept.
+#[tokio::test(start_paused = true)]
+async fn a_grant_that_was_asked_for_twice_is_abandoned_when_min_hold_is_over() {
+    let world = World::new();
+    world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
+    let locks = world.locks();
+    let lock = locks.lock("k").ttl(secs(30)).min_hold(secs(10));
+    lock.acquire().await.unwrap().release().await.unwrap();
+    drained(&locks).await;
+    assert_all_at(&world.sent(Operation::Abandon), &[secs(10)]);
 }
