@@ -23,7 +23,8 @@ pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
 pub(crate) struct Shared {
     pub(crate) backend: DynBackend,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) store_clock: StoreClock,
+    /// `None` where the store has no clock of its own.
+    pub(crate) store_clock: Option<StoreClock>,
     pub(crate) queues: Queues,
     /// How long a pause for waiters of other processes is at least, `None` where there are no others.
     pub(crate) least_pause: Option<Duration>,
@@ -55,7 +56,9 @@ impl Shared {
 
     /// Takes what an answer tells of the store's clock.
     pub(crate) fn answered(&self, expires_at: Timestamp, ttl: Ttl, sent: BootInstant) {
-        self.store_clock.answered(expires_at, ttl, sent, self.clock.now());
+        if let Some(store_clock) = &self.store_clock {
+            store_clock.answered(expires_at, ttl, sent, self.clock.now());
+        }
     }
 
     /// Bounds one request that is not about a lock of this process.
