@@ -1,7 +1,6 @@
 //! Granting.
 
 use crate::{
-    backend::Store,
     check,
     client::{Call, Committed, Document, Expect, Lane, Read, Write},
     clock::Sent,
@@ -11,6 +10,7 @@ use crate::{
     record::{Counter, Marks, Stored, counter_fields, lock_fields},
     recount::{Counted, found_too_early, recount},
     retry::rounds,
+    store::Store,
 };
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, Ttl, UnsafeSettings,

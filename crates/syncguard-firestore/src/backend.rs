@@ -13,11 +13,10 @@ use crate::{
     extend,
     grants::Grants,
     layout::Layout,
-    lookup,
-    nested::Scans,
-    operate, release,
+    lookup, operate, release,
     runtimes::PerRuntime,
-    wait::{self, Waiters},
+    store::Store,
+    wait,
 };
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
@@ -37,16 +36,6 @@ use syncguard_core::{
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
 #[derive(Clone)]
 pub struct FirestoreBackend(Arc<Store>);
-
-/// What the operations work with.
-pub(crate) struct Store {
-    pub(crate) client: Arc<Client>,
-    pub(crate) layout: Layout,
-    pub(crate) grants: Grants,
-    pub(crate) unsafe_settings: UnsafeSettings,
-    pub(crate) scans: PerRuntime<Scans>,
-    pub(crate) waiters: PerRuntime<Waiters>,
-}
 
 impl FirestoreBackend {
     /// Takes an [address](FirestoreConfig::from_url) with the default settings. Nothing is connected to

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use syncguard_core::{Finding, Severity};
 
 use crate::{
-    backend::Store,
     client::{Document, Lane, Read, Search},
     clock::Skew,
     error::Failure,
     layout::DocumentName,
     record::{Counter, Stored},
+    store::Store,
 };
 
 /// How many locks are looked at.

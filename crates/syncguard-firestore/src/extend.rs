@@ -4,7 +4,6 @@ use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
 use tokio::time::sleep;
 
 use crate::{
-    backend::Store,
     client::{Call, Expect, Lane, Version, Write},
     clock::Sent,
     error::Failure,
@@ -14,6 +13,7 @@ use crate::{
     record::{expiry_fields, is_live},
     recount::is_too_early,
     retry::{pauses, rounds},
+    store::Store,
 };
 
 /// How an attempt to move an expiry ended.

@@ -19,8 +19,10 @@ mod recount;
 mod release;
 mod retry;
 mod runtimes;
+mod store;
 mod targets;
 mod wait;
+mod waiters;
 
 pub use backend::FirestoreBackend;
 pub use config::FirestoreConfig;

@@ -3,12 +3,12 @@
 use syncguard_core::{LockId, LockQuery, LockRecord, Timestamp};
 
 use crate::{
-    backend::Store,
     client::{Call, Document, Lane, Read, Search, field_is},
     error::Failure,
     layout::DocumentName,
-    nested::{self, Nested},
+    nested::Nested,
     record::Stored,
+    store::Store,
 };
 
 /// A lock that is on record under an id, live or not.
@@ -62,7 +62,7 @@ async fn search(store: &Store, call: Call, id: LockId) -> Result<Option<Found>, 
     if let Some(it) = found.into_iter().next() {
         return Ok(Some(Found { stored: Stored::parse(&it)?, document: it.name, at }));
     }
-    let nested = nested::read(store, call).await?;
+    let nested = store.scans.here()?.read(&store.client, &store.layout, call).await?;
     // Others may keep documents of their own there: what is no lock is not the id's either.
     let found = nested.iter().find_map(|Nested { document, at }| {
         let stored = Stored::parse(document).ok().filter(|stored| stored.is_of(id))?;

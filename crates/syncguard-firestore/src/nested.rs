@@ -9,7 +9,6 @@ use tokio::{
 };
 
 use crate::{
-    backend::Store,
     client::{Call, Client, Document, Read},
     error::Failure,
     layout::Layout,
@@ -33,32 +32,39 @@ struct Scan {
     nested: Arc<Vec<Nested>>,
 }
 
-/// Reads all nested documents, by reading all that lies in the collection: a query can tell them apart
-/// neither by their depth nor by their fields.
-///
-/// All callers share one scan after the other, so that many who look for lost locks at once read the
-/// collection once or twice. A caller takes only a scan that began after it came. The scan is a task, so
-/// a caller that is no longer polled keeps no one waiting.
-pub(crate) async fn read(store: &Store, call: Call) -> Result<Arc<Vec<Nested>>, Failure> {
-    let asked = Instant::now();
-    let last = store.scans.here()?.0.clone();
-    let (client, layout) = (store.client.clone(), store.layout.clone());
-    let scan = tokio::spawn(async move {
-        let mut last = last.lock().await;
-        if let Some(scan) = &*last
-            && scan.began > asked
-        {
-            return Ok(scan.nested.clone());
+impl Scans {
+    /// Reads all nested documents, by reading all that lies in the collection: a query can tell them apart
+    /// neither by their depth nor by their fields.
+    ///
+    /// All callers share one scan after the other, so that many who look for lost locks at once read the
+    /// collection once or twice. A caller takes only a scan that began after it came. The scan is a task, so
+    /// a caller that is no longer polled keeps no one waiting.
+    pub(crate) async fn read(
+        &self,
+        client: &Arc<Client>,
+        layout: &Layout,
+        call: Call,
+    ) -> Result<Arc<Vec<Nested>>, Failure> {
+        let asked = Instant::now();
+        let last = self.0.clone();
+        let (client, layout) = (client.clone(), layout.clone());
+        let scan = tokio::spawn(async move {
+            let mut last = last.lock().await;
+            if let Some(scan) = &*last
+                && scan.began > asked
+            {
+                return Ok(scan.nested.clone());
+            }
+            let began = Instant::now();
+            let nested = Arc::new(scan(&client, &layout, call).await?);
+            *last = Some(Scan { began, nested: nested.clone() });
+            Ok(nested)
+        });
+        let ended = |_| Failure::NoRuntime;
+        match timeout(call.deadline.left(), scan).await {
+            Ok(scanned) => scanned.map_err(ended)?,
+            Err(_) => Err(Failure::late()),
         }
-        let began = Instant::now();
-        let nested = Arc::new(scan(&client, &layout, call).await?);
-        *last = Some(Scan { began, nested: nested.clone() });
-        Ok(nested)
-    });
-    let ended = |_| Failure::NoRuntime;
-    match timeout(call.deadline.left(), scan).await {
-        Ok(scanned) => scanned.map_err(ended)?,
-        Err(_) => Err(Failure::late()),
     }
 }
 

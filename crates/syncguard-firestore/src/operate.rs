@@ -3,12 +3,12 @@
 use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToken};
 
 use crate::{
-    backend::Store,
     client::{Expect, Lane, Read, Search, Write, field_above},
     error::Failure,
     lookup::live,
-    nested::{self, Nested},
+    nested::Nested,
     retry::rounds,
+    store::Store,
 };
 
 /// Returns one page of the live locks, in the order of their keys. The key is a field, so this finds the
@@ -25,7 +25,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     };
     let call = store.client.call(Lane::Common);
     let Read { at, found } = store.client.search(call, search).await?;
-    let nested = nested::read(store, call).await?;
+    let nested = store.scans.here()?.read(&store.client, &store.layout, call).await?;
     let after = request.after.as_ref().map(PageToken::as_str);
     let within = |key: &str| key.starts_with(&request.prefix);
     let is_behind = |Nested { document, .. }: &&Nested| {

@@ -5,12 +5,12 @@ use std::time::Duration;
 use syncguard_core::{AcquireRequest, Grant, Timestamp};
 
 use crate::{
-    backend::Store,
     client::{Call, Expect, Write},
     clock::Sent,
     error::Failure,
     grants::Known,
     record::{Stored, expiry_fields},
+    store::Store,
 };
 
 /// By how much a grant may be counted from before its request: half of the [grace](syncguard_core::Capabilities::GRACE)

@@ -4,13 +4,13 @@ use syncguard_core::{Fence, LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
 
 use crate::{
     acquire::Names,
-    backend::Store,
     client::{Call, Document, Expect, Lane, Read, Write},
     error::Failure,
     layout::DocumentName,
     lookup::{Found, find},
     record::{Counter, Stored, counter_fields, is_live, mark_fields},
     retry::rounds,
+    store::Store,
 };
 
 /// Ends the grant: one round trip where this client knows it, and two otherwise, or three if the key is not

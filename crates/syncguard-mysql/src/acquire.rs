@@ -6,10 +6,10 @@ use syncguard_core::{
 };
 
 use crate::{
-    backend::Store,
     error::Failure,
     lookup::{GRACE_MS, bytes, fence, owner, timestamp, value},
     statement::Statement,
+    store::Store,
 };
 
 /// How often to ask for a key that changes hands between the statement that would grant it and the one

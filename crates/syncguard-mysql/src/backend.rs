@@ -5,12 +5,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
     LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl, pool::Pruning,
+    ReleaseOutcome, Ttl,
 };
 
 use crate::{
-    MysqlConfig, acquire, check, connection::Connections, error::Failure, extend, lookup, operate,
-    release, schema, sql::Sql, table::Table,
+    MysqlConfig, acquire, check, error::Failure, extend, lookup, operate, release, schema,
+    store::Store,
 };
 
 /// Keeps locks in MySQL or MariaDB. Cheap to clone; the clones share their connections.
@@ -33,16 +33,6 @@ use crate::{
 /// Its connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct MysqlBackend(Arc<Store>);
-
-/// What the operations work with.
-pub(crate) struct Store {
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) sql: Sql,
-    pub(crate) table: Table,
-    pub(crate) pruning: Pruning,
-    /// What is unsafe about the way to the server.
-    pub(crate) transport: Option<Finding>,
-}
 
 impl MysqlBackend {
     /// Connects to an [address](MysqlConfig::from_url) with the default settings. The table is made

@@ -17,6 +17,7 @@ mod release;
 mod schema;
 mod sql;
 mod statement;
+mod store;
 mod table;
 mod transport;
 

@@ -5,7 +5,7 @@ use std::str::from_utf8;
 use sqlx::{Decode, MySql, Row, Type, mysql::MySqlRow};
 use syncguard_core::{Capabilities, Fence, LockKey, LockQuery, LockRecord, Owner, Timestamp};
 
-use crate::{backend::Store, error::Failure, statement::Statement};
+use crate::{error::Failure, statement::Statement, store::Store};
 
 /// How long past its expiry a grant still keeps its key, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;

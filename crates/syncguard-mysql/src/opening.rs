@@ -11,13 +11,13 @@ use tokio::runtime::Handle;
 
 use crate::{
     MysqlConfig,
-    backend::Store,
     connection::Connections,
     error::Failure,
     lookup::text,
     pool::Server,
     sql::{Sql, settings},
     statement::Statement,
+    store::Store,
     table::Table,
     transport,
 };

@@ -8,11 +8,11 @@ use syncguard_core::{
 };
 
 use crate::{
-    backend::Store,
     error::Failure,
     lookup::{GRACE_MS, bytes, lookup, record},
     release::release,
     statement::{Statement, digits},
+    store::Store,
 };
 
 /// How long the mark of an abandoned id is kept at least.

@@ -3,11 +3,11 @@
 use syncguard_core::{LockId, NotHeld, ReleaseOutcome, pool::Priority};
 
 use crate::{
-    backend::Store,
     error::Failure,
     lookup::{GRACE_MS, value},
     prune::prune,
     statement::Statement,
+    store::Store,
 };
 
 /// How often to leave a mark where grants under the id are made all the time. Each of them takes an

@@ -3,10 +3,10 @@
 use syncguard_core::Finding;
 
 use crate::{
-    backend::Store,
     error::{Effect, Failure},
     lookup::value,
     statement::Statement,
+    store::Store,
     table::Table,
 };
 

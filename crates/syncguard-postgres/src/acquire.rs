@@ -8,12 +8,12 @@ use syncguard_core::{
 };
 
 use crate::{
-    backend::Store,
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
     keys::StoredKey,
     lookup::{GRACE_MS, fence, owner, text, timestamp, value},
     sightings::Way,
     statement::Statement,
+    store::Store,
 };
 
 /// How long to leave alone, at most, a client that is deciding who gets a key: about as long as it needs

@@ -5,21 +5,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
     LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl, pool::Pruning,
+    ReleaseOutcome, Ttl,
 };
 
 use crate::{
-    PostgresConfig, acquire, check,
-    connection::Connections,
-    error::Failure,
-    extend,
-    extend::Extends,
-    lookup, operate, release, schema,
-    sightings::Sightings,
-    sql::{Columns, Sql, Surroundings},
-    tables::Tables,
-    wait,
-    wait::Waiters,
+    PostgresConfig, acquire, check, error::Failure, extend, lookup, operate, release, schema,
+    store::Store, wait,
 };
 
 /// Keeps locks in PostgreSQL. Cheap to clone; the clones share their connections, and another one
@@ -44,27 +35,6 @@ use crate::{
 /// Its own connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct PostgresBackend(Arc<Store>);
-
-/// What the operations work with.
-pub(crate) struct Store {
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) extends: Extends,
-    pub(crate) sql: Sql,
-    pub(crate) tables: Tables,
-    pub(crate) channel: String,
-    pub(crate) surroundings: Surroundings,
-    pub(crate) schema: schema::Texts,
-    pub(crate) waiters: Waiters,
-    pub(crate) sightings: Sightings,
-    pub(crate) pruning: Pruning,
-}
-
-impl Store {
-    /// Uses the columns that the lock table has.
-    pub(crate) fn adapt(&mut self, columns: Columns) {
-        self.sql = Sql::new(&self.tables, &self.surroundings, columns);
-    }
-}
 
 impl PostgresBackend {
     /// Connects to an [address](PostgresConfig::from_url) with the default settings. The tables are

@@ -4,7 +4,7 @@ use sqlx::postgres::PgRow;
 use syncguard_core::Finding;
 
 use crate::{
-    backend::Store, error::Failure, lookup::value, schema, sql::Columns, statement::Statement,
+    error::Failure, lookup::value, schema, sql::Columns, statement::Statement, store::Store,
     transport,
 };
 

@@ -1,52 +1,15 @@
-//! Extending.
+//! Extends a lock.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
-use sqlx::SqlStr;
-use syncguard_core::{
-    ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl,
-    pool::{BatchLimits, Batcher, Priority, SendBatch},
-};
+use syncguard_core::{ExtendOutcome, LockRef, Ttl};
 use tokio::time::Instant;
 
 use crate::{
-    backend::Store,
-    connection::Connections,
     error::{Effect, Failure},
-    lookup::{GRACE_MS, value},
-    pool::Leased,
-    sql::Sql,
-    statement::Statement,
+    extends::Extend,
+    store::Store,
 };
-
-/// How many extends one statement carries at most. It takes a connection for a few milliseconds, in which
-/// those that come meanwhile wait.
-const BATCH_SIZE: usize = 64;
-
-/// The extends that wait for a connection.
-pub(crate) type Extends = Batcher<Sender>;
-
-/// How extends are sent.
-pub(crate) struct Sender {
-    connections: Arc<Connections>,
-    extend: SqlStr,
-    extend_many: SqlStr,
-}
-
-/// One extend.
-#[derive(Clone, Copy)]
-pub(crate) struct Extend {
-    lock_id: LockId,
-    ttl: Ttl,
-}
-
-/// Makes the queue in which extends wait for one of `size` connections.
-pub(crate) fn queue(connections: &Arc<Connections>, sql: &Sql, size: usize) -> Extends {
-    let (extend, extend_many) = (sql.extend.clone(), sql.extend_many.clone());
-    let sender = Sender { connections: connections.clone(), extend, extend_many };
-    let limits = BatchLimits { requests: BATCH_SIZE, connections: size };
-    Batcher::new(sender, limits, connections.runtime.clone())
-}
 
 /// Sets the expiry of a live grant to now plus `ttl`.
 ///
@@ -63,65 +26,5 @@ pub(crate) async fn extend(
     match store.extends.ask(needed_by, extend).await {
         Ok(answer) => answer.map_err(|e| Arc::try_unwrap(e).unwrap_or_else(Failure::Shared)),
         Err(interrupted) => Err(Failure::interrupted(interrupted, Effect::Unknown)),
-    }
-}
-
-impl SendBatch for Sender {
-    type Request = Extend;
-    type Answer = ExtendOutcome;
-    type Error = Failure;
-    type Leased = Leased;
-
-    async fn lease(&self) -> Result<Leased, Failure> {
-        self.connections.source.lease(Priority::Extend).await
-    }
-
-    async fn send_one(&self, leased: Leased, extend: &Extend) -> Result<ExtendOutcome, Failure> {
-        let statement = Statement::write(&self.extend)
-            .text(extend.lock_id.as_str())
-            .integer(extend.ttl.as_millis())
-            .integer(GRACE_MS);
-        let rows = self.connections.run_leased(leased, Priority::Extend, statement).await?;
-        let row = rows.first().ok_or(Failure::UnreadableAnswer("answer"))?;
-        value(row, "expires_at_ms").map(outcome)
-    }
-
-    /// The statement waits for no one, and what the server refuses is refused as a whole. What is left
-    /// out in the first case, and everything in the second, is sent by itself. So is the second extend of
-    /// one id, which has an answer of its own.
-    async fn send_many(
-        &self,
-        leased: Leased,
-        extends: &[Extend],
-    ) -> Result<Vec<Option<ExtendOutcome>>, Failure> {
-        let mut ids = HashSet::new();
-        let is_first: Vec<bool> = extends.iter().map(|extend| ids.insert(extend.lock_id)).collect();
-        let firsts = || extends.iter().zip(&is_first).filter(|(_, first)| **first);
-        let statement = Statement::write(&self.extend_many)
-            .texts(firsts().map(|(extend, _)| extend.lock_id.as_str().to_owned()).collect())
-            .integers(firsts().map(|(extend, _)| extend.ttl.as_millis()).collect())
-            .integer(GRACE_MS);
-        let rows = match self.connections.run_leased(leased, Priority::Extend, statement).await {
-            Err(Failure::Driver(_, Effect::None)) => return Ok(Vec::new()),
-            rows => rows?,
-        };
-        let mut rows = rows.iter();
-        let mut answer = |is_first: &bool| {
-            if !*is_first {
-                return Ok(None);
-            }
-            let row = rows.next().ok_or(Failure::UnreadableAnswer("answer"))?;
-            let is_busy: bool = value(row, "busy")?;
-            let expires_at = value(row, "expires_at_ms")?;
-            Ok((!is_busy).then(|| outcome(expires_at)))
-        };
-        is_first.iter().map(&mut answer).collect()
-    }
-}
-
-fn outcome(expires_at: Option<i64>) -> ExtendOutcome {
-    match expires_at.map(Timestamp::from_unix_millis) {
-        Some(expires_at) => ExtendOutcome::Extended { expires_at },
-        None => ExtendOutcome::NotHeld(NotHeld::Unknown),
     }
 }

@@ -8,6 +8,10 @@ use crate::error::Failure;
 /// none is ever hashed for its length.
 const LIMIT: usize = 1_700;
 
+/// The first half of the advisory locks that show that a client waits; the second is the bucket of the
+/// key. Locks of two halves are different from those of one number, by which acquires queue.
+pub(crate) const WAITER_CLASS: i32 = i32::from_be_bytes(*b"SGwt");
+
 /// A key as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StoredKey {

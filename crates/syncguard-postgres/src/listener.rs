@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::{
     error::{Effect, Failure},
+    keys::WAITER_CLASS,
     lookup::value,
-    wait::CLASS,
 };
 
 /// How the connection is made.
@@ -88,7 +88,7 @@ impl Listener {
     pub(crate) async fn watch(&mut self, keys: Vec<String>) -> Result<Vec<Watch>, Failure> {
         let held: Vec<i32> = self.buckets.iter().copied().collect();
         let query = sqlx::query(SqlStr::from_static(include_str!("sql/listen_watch.sql")));
-        let rows = self.ask(query.bind(keys).bind(CLASS).bind(held)).await?;
+        let rows = self.ask(query.bind(keys).bind(WAITER_CLASS).bind(held)).await?;
         let mut watches = Vec::with_capacity(rows.len());
         for row in &rows {
             let (hash, bucket) = (value(row, "hash")?, value(row, "bucket")?);
@@ -110,7 +110,7 @@ impl Listener {
         let left: Vec<i32> = self.buckets.difference(buckets).copied().collect();
         self.buckets.retain(|bucket| buckets.contains(bucket));
         let query = sqlx::query(SqlStr::from_static(include_str!("sql/listen_unwatch.sql")));
-        self.ask(query.bind(left).bind(CLASS)).await.map(drop)
+        self.ask(query.bind(left).bind(WAITER_CLASS)).await.map(drop)
     }
 
     async fn ask(

@@ -6,10 +6,10 @@ use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow};
 use syncguard_core::{Capabilities, Fence, LockQuery, LockRecord, Owner, Timestamp};
 
 use crate::{
-    backend::Store,
     error::Failure,
     keys::{StoredKey, user_key},
     statement::Statement,
+    store::Store,
 };
 
 /// How long past its expiry a grant still keeps its key, as statements take it.

@@ -8,19 +8,19 @@ use tokio::runtime::Handle;
 
 use crate::{
     PostgresConfig,
-    backend::Store,
     config::{Listening, Origin, Pooler},
     connection::{Connections, Limits},
     error::Failure,
-    extend,
+    extends,
     listener::Line,
     pool::{Server, Source, Turns},
     schema::Texts,
     sightings::Sightings,
     sql::{Columns, Company, Preamble, Sql, Surroundings},
     statement::Sending,
+    store::Store,
     tables::Tables,
-    wait::Waiters,
+    waiters::Waiters,
 };
 
 /// How long one attempt to open a connection may take at least, whatever its waiters are ready to
@@ -70,7 +70,7 @@ impl PostgresConfig {
         let surroundings = Surroundings { company, preamble: self.preamble(sending) };
         let sql = Sql::new(&tables, &surroundings, Columns::All);
         Ok(Store {
-            extends: extend::queue(&connections, &sql, limits.patience),
+            extends: extends::queue(&connections, &sql, limits.patience),
             connections,
             sql,
             surroundings,

@@ -7,12 +7,11 @@ use syncguard_core::{
 };
 
 use crate::{
-    backend::Store,
     error::Failure,
-    keys::{StoredKey, escaped},
+    keys::{StoredKey, WAITER_CLASS, escaped},
     lookup::{GRACE_MS, record, text, value},
     statement::Statement,
-    wait::CLASS,
+    store::Store,
 };
 
 /// How long the mark of an abandoned id is kept at least.
@@ -62,7 +61,7 @@ pub(crate) async fn force_release(
         .text(&StoredKey::of(key)?.key)
         .integer(GRACE_MS)
         .text(&store.channel)
-        .short(CLASS);
+        .short(WAITER_CLASS);
     match record(&store.connections.row_for(Priority::Release, statement).await?) {
         Err(Failure::Unreadable(what)) => Err(Error::cleared(what).into()),
         ended => ended,

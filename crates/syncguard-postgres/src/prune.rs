@@ -2,7 +2,7 @@
 
 use syncguard_core::{Fence, LockId, pool::Pruning};
 
-use crate::{backend::Store, operate::MARK, statement::Statement};
+use crate::{operate::MARK, statement::Statement, store::Store};
 
 /// Prunes, if it is [time to](Pruning), in the background, and behind all other operations that want a connection.
 ///

@@ -3,13 +3,12 @@
 use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome, pool::Priority};
 
 use crate::{
-    backend::Store,
     error::{Failure, UNIQUE_VIOLATION},
-    keys::{StoredKey, mark},
+    keys::{StoredKey, WAITER_CLASS, mark},
     lookup::{GRACE_MS, value},
     prune::prune,
     statement::Statement,
-    wait::CLASS,
+    store::Store,
 };
 
 /// How often to mark an id that others are marking at the same time.
@@ -26,7 +25,7 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
         .text(lock.lock_id.as_str())
         .integer(GRACE_MS)
         .text(&store.channel)
-        .short(CLASS);
+        .short(WAITER_CLASS);
     let row = store.connections.row_for(Priority::Release, statement).await?;
     if let Some(Ok(stored)) = lock.key.as_ref().map(StoredKey::of) {
         store.sightings.forget(&stored.key);
@@ -76,7 +75,7 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Re
             .text(&mark)
             .text(&key)
             .text(&store.channel)
-            .short(CLASS)
+            .short(WAITER_CLASS)
     };
     for _ in 1..ROUNDS {
         match store.connections.row_for(Priority::Release, statement()).await {

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    backend::Store, error::Failure, lookup::value, sql::Columns, statement::Statement,
-    tables::Tables,
+    error::Failure, lookup::value, sql::Columns, statement::Statement, store::Store, tables::Tables,
 };
 
 /// The revision of the tables that the schema step makes, and the greatest that this program knows. Those of a

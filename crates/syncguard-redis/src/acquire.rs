@@ -3,7 +3,6 @@
 use syncguard_core::{AcquireOutcome, AcquireRequest, Fence, Grant, LockId, Mode, Timestamp, Ttl};
 
 use crate::{
-    backend::Store,
     client::{Answer, Reply},
     error::{Effect, Failure},
     layout::{LockName, Shape},
@@ -12,6 +11,7 @@ use crate::{
     release,
     replicas::{Counted, too_few},
     script::{ACQUIRE, reply},
+    store::Store,
 };
 
 /// Grants the key, or says who has it: one round trip.

@@ -17,7 +17,9 @@ use crate::{
     lookup, operate,
     options::Options,
     release, replicas,
-    wait::{self, Waiters},
+    store::Store,
+    wait,
+    waiters::Waiters,
 };
 
 /// Keeps locks in Redis or Valkey. Cheap to clone; the clones share one connection (one for each node
@@ -39,14 +41,6 @@ use crate::{
 /// command timeout and the connect timeout.
 #[derive(Clone)]
 pub struct RedisBackend(Arc<Store>);
-
-/// What the operations work with.
-pub(crate) struct Store {
-    pub(crate) client: Client,
-    pub(crate) layout: Layout,
-    pub(crate) options: Options,
-    pub(crate) waiters: Waiters,
-}
 
 impl RedisBackend {
     /// Connects to an [address](RedisConfig::from_url) with the default settings.

@@ -4,7 +4,6 @@ use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
 
 use crate::{
     acquire::{lifetime, remember},
-    backend::Store,
     client::Answer,
     error::Failure,
     layout::LockName,
@@ -12,6 +11,7 @@ use crate::{
     record::head,
     replicas::too_few,
     script::{EXTEND, reply},
+    store::Store,
 };
 
 /// Moves the expiry: one round trip where the key is known, two where only the id is.

@@ -16,7 +16,9 @@ mod record;
 mod release;
 mod replicas;
 mod script;
+mod store;
 mod wait;
+mod waiters;
 
 pub use backend::RedisBackend;
 pub use config::RedisConfig;

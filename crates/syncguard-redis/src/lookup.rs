@@ -3,7 +3,7 @@
 use syncguard_core::{Capabilities, LockId, LockQuery, LockRecord, Timestamp};
 
 use crate::{
-    backend::Store, client::Reply, error::Failure, layout::LockName, record::Stored, script::LOOKUP,
+    client::Reply, error::Failure, layout::LockName, record::Stored, script::LOOKUP, store::Store,
 };
 
 /// Reads a live lock.

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToken};
 
 use crate::{
-    backend::Store,
     client::Reply,
     error::Failure,
     layout::{LockName, Shape},
     lookup::live,
     script::{FORCE_RELEASE, LOOKUP},
+    store::Store,
 };
 
 /// How many names the server looks at in one go. It serves nobody else meanwhile, for some

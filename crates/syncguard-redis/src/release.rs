@@ -3,12 +3,12 @@
 use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
 
 use crate::{
-    backend::Store,
     error::Failure,
     layout::{LockName, Shape},
     lookup::find,
     record::head,
     script::{ABANDON, RELEASE, reply},
+    store::Store,
 };
 
 const RELEASED: i64 = 1;

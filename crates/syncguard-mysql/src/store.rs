@@ -1,0 +1,17 @@
+//! What the operations work with.
+
+use std::sync::Arc;
+
+use syncguard_core::{Finding, pool::Pruning};
+
+use crate::{connection::Connections, sql::Sql, table::Table};
+
+/// What the operations work with.
+pub(crate) struct Store {
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) sql: Sql,
+    pub(crate) table: Table,
+    pub(crate) pruning: Pruning,
+    /// What is unsafe about the way to the server.
+    pub(crate) transport: Option<Finding>,
+}

@@ -1,0 +1,11 @@
+//! What the operations work with.
+
+use crate::{client::Client, layout::Layout, options::Options, waiters::Waiters};
+
+/// What the operations work with.
+pub(crate) struct Store {
+    pub(crate) client: Client,
+    pub(crate) layout: Layout,
+    pub(crate) options: Options,
+    pub(crate) waiters: Waiters,
+}

@@ -1,0 +1,173 @@
+//! The waiters of this process, and the connection on which they are subscribed to releases.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use syncguard_core::WakeUp;
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    channels::{Channels, Seat},
+    client::{Client, News, Reach, Settings, Subscriber, Subscription},
+    error::Failure,
+};
+
+/// How often channels are looked through, and how long until what failed is tried again.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// The first version that publishes within a shard.
+const SHARDED_SINCE: u32 = 7;
+
+/// All who wait, and the one connection on which they are subscribed.
+pub(crate) struct Waiters {
+    settings: Settings,
+    home: Handle,
+    reach: Option<Reach>,
+    channels: Arc<Channels>,
+    /// The task that keeps the subscriptions, on the backend's runtime. It ends with the backend.
+    listener: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+impl Waiters {
+    /// Finds out how releases are told. A cluster before version 7 would carry each message to all of
+    /// its nodes; there, they are not told.
+    pub(crate) async fn new(settings: Settings, client: &Client) -> Result<Self, Failure> {
+        let reach = match settings.is_cluster() {
+            false => Some(Reach::Server),
+            true => {
+                let info = client.everywhere("INFO", &["server"]).await?;
+                let old = |text: &str| major(text).is_some_and(|major| major < SHARDED_SINCE);
+                let old = info.iter().filter_map(|info| info.text()).any(old);
+                (!old).then_some(Reach::Shard)
+            }
+        };
+        let home = client.home().clone();
+        Ok(Self { settings, home, reach, channels: Arc::default(), listener: Mutex::default() })
+    }
+
+    pub(crate) fn wake_up(&self) -> WakeUp {
+        match self.reach {
+            Some(_) => WakeUp::Notified,
+            None => WakeUp::None,
+        }
+    }
+
+    /// The command by which scripts publish; empty where they do not.
+    pub(crate) fn publish(&self) -> &'static str {
+        match self.reach {
+            Some(Reach::Server) => "PUBLISH",
+            Some(Reach::Shard) => "SPUBLISH",
+            None => "",
+        }
+    }
+
+    /// Waits for a release on `channel`.
+    pub(crate) async fn news(&self, channel: String) {
+        let seat = Seat::take(&self.channels, channel);
+        let mut news = std::pin::pin!(seat.news.notified());
+        // Heard from here on, before anybody is asked to subscribe.
+        news.as_mut().enable();
+        if self.channels.is_wanted(&seat.channel) || !self.listens() {
+            self.listen();
+        }
+        news.await;
+    }
+
+    /// Tells whether there is a listener. It ends with the backend's runtime, or if it panicked.
+    fn listens(&self) -> bool {
+        let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        listener.as_ref().is_some_and(|listener| !listener.is_finished())
+    }
+
+    /// Tells the listener that a channel is wanted, after starting one if need be.
+    fn listen(&self) {
+        let Some(reach) = self.reach else { return };
+        let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
+        if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            let listening = listen(self.settings.clone(), reach, self.channels.clone());
+            // Where the backend's runtime has ended, no attempt is made either.
+            *listener = Some(AbortOnDropHandle::new(self.home.spawn(listening)));
+        }
+        self.channels.wanted.notify_one();
+    }
+}
+
+/// Keeps the subscriptions, over as many connections as it takes.
+async fn listen(settings: Settings, reach: Reach, channels: Arc<Channels>) {
+    loop {
+        channels.want_all();
+        match Subscription::open(&settings, reach).await {
+            Ok(subscription) => attend(subscription, &channels).await,
+            Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
+        }
+        sleep(ROUND).await;
+    }
+}
+
+/// Keeps the subscriptions until the driver gives up.
+async fn attend(mut subscription: Subscription, channels: &Arc<Channels>) {
+    let subscriber = subscription.subscriber();
+    let (mut subscribing, mut count) = (JoinSet::new(), 0);
+    let mut rounds = interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            news = subscription.news() => match news {
+                News::Published(channel) => channels.tell(&channel),
+                News::Missed(missed) => {
+                    tracing::debug!(missed, "messages were missed, so all waiters are woken");
+                    channels.tell_all();
+                }
+                News::Reconnected => {
+                    count += 1;
+                    channels.want_all();
+                }
+                News::Ended => return,
+            },
+            () = channels.wanted.notified() => {}
+            _ = rounds.tick() => {
+                for channel in channels.sweep() {
+                    subscriber.unsubscribe(&channel).await;
+                }
+            }
+        }
+        while subscribing.try_join_next().is_some() {}
+        for channel in channels.take_wanted(count) {
+            // Beside the listening, which must not wait for it.
+            subscribing.spawn(subscribe(subscriber.clone(), channels.clone(), channel, count));
+        }
+    }
+}
+
+async fn subscribe(subscriber: Subscriber, channels: Arc<Channels>, channel: String, count: u64) {
+    let subscribed = subscriber.subscribe(&channel).await;
+    if let Err(failure) = &subscribed {
+        tracing::debug!(%failure, "a channel could not be subscribed to");
+        // What fails at once would otherwise be asked for again and again.
+        sleep(ROUND).await;
+    }
+    channels.asked(&channel, count, subscribed.is_ok());
+}
+
+/// Reads the major version from what a server says of itself.
+fn major(info: &str) -> Option<u32> {
+    let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
+    version.split('.').next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_major_version_is_read() {
+        let info = "# Server\r\nredis_version:7.0.15\r\nredis_mode:cluster\r\n";
+        assert_eq!(super::major(info), Some(7));
+        assert_eq!(super::major(""), None);
+    }
+}
