@@ -1,8 +1,13 @@
 //! Runs every check that a change has to pass.
 
-use std::time::Duration;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::{
+    circles,
     command::{Attempt, cargo},
     failure::Failure,
     provision::{self, Install},
@@ -35,7 +40,19 @@ pub(crate) fn run(install: Install, tests: Tests) -> Result<(), Failure> {
     documentation()?;
     cargo("deny check bans licenses sources").run()?;
     advisories()?;
-    core_names_no_driver()
+    core_names_no_driver()?;
+    Ok(circles::check(&crates())?)
+}
+
+/// Returns the root files of all crates.
+fn crates() -> Vec<PathBuf> {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let crates = fs::read_dir(workspace.join("crates")).into_iter().flatten().flatten();
+    let folders = crates.map(|entry| entry.path());
+    let folders = folders.chain(["tests", "xtask"].map(|name| workspace.join(name)));
+    let roots =
+        folders.flat_map(|folder| ["lib.rs", "main.rs"].map(|root| folder.join("src").join(root)));
+    roots.filter(|root| root.exists()).collect()
 }
 
 fn documentation() -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use std::{io, process::ExitStatus};
 use syncguard_tests::{find::Missing, server::ServerError};
 use thiserror::Error;
 
-use crate::{contract::MalformedLine, tree::DriversInCore};
+use crate::{circles::CirclesError, contract::MalformedLine, tree::DriversInCore};
 
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -50,4 +50,7 @@ pub(crate) enum Failure {
 
     #[error(transparent)]
     DriversInCore(#[from] DriversInCore),
+
+    #[error(transparent)]
+    Circles(#[from] CirclesError),
 }

@@ -2,6 +2,7 @@
 
 mod apt;
 mod ci;
+mod circles;
 mod command;
 mod contract;
 mod docker;
