@@ -3,15 +3,15 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    attempt::Attempted,
-    builder::{Terms, contended},
+    attempt::{self, Attempted},
     guard::LockGuard,
-    queue::Place,
+    options::LockOptions,
+    queue::{Place, Queues},
     retry::{Jitter, Retry, Schedule},
     shared::Shared,
     timer::Timer,
 };
-use crate::{Error, ErrorKind, Holder, Operation};
+use crate::{Error, ErrorKind, Holder, LockKey, Operation};
 
 /// How much later than the holder's expiry to ask, at least: the store rounds to milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
@@ -35,7 +35,8 @@ const SILENT_POLL: Duration = Duration::from_millis(30);
 /// The way of one task from asking for a lock to having it.
 pub(crate) struct Acquisition<'a> {
     shared: &'a Arc<Shared>,
-    terms: &'a Terms,
+    queues: &'a Queues,
+    options: &'a LockOptions,
     home: Handle,
     refusal: Option<Refusal>,
     asking: bool,
@@ -48,13 +49,18 @@ enum Refusal {
 }
 
 impl<'a> Acquisition<'a> {
-    pub(crate) fn new(shared: &'a Arc<Shared>, terms: &'a Terms, home: Handle) -> Self {
-        Self { shared, terms, home, refusal: None, asking: false }
+    pub(crate) fn new(
+        shared: &'a Arc<Shared>,
+        queues: &'a Queues,
+        options: &'a LockOptions,
+        home: Handle,
+    ) -> Self {
+        Self { shared, queues, options, home, refusal: None, asking: false }
     }
 
     /// Joins the queue, and contends once it is at its head.
     pub(crate) async fn run(&mut self, retry: &Retry) -> Result<LockGuard, Error> {
-        let place = self.shared.queues.join(&self.terms.key);
+        let place = self.queues.join(&self.options.key);
         let home = self.home.clone();
         place.drive(&home, self.contend(&place, retry.schedule())).await
     }
@@ -132,7 +138,7 @@ impl<'a> Acquisition<'a> {
     async fn ask(&mut self, place: &Place) -> Option<Result<Attempted, Error>> {
         place.forget_releases();
         self.asking = true;
-        let attempted = place.attempt(self.shared.attempt(self.terms, &self.home)).await;
+        let attempted = place.attempt(attempt::start(self.shared, self.options, &self.home)).await;
         self.asking = false;
         attempted
     }
@@ -156,9 +162,9 @@ impl<'a> Acquisition<'a> {
 
     fn unanswered(&self) -> Error {
         Error::new(ErrorKind::Ambiguous, Operation::Acquire)
-            .with_key(&self.terms.key)
+            .with_key(&self.options.key)
             .with_detail("the wait ended before the store had answered")
-            .with_free_within(self.terms.ttl.as_duration() + self.shared.grace)
+            .with_free_within(self.options.ttl.as_duration() + self.shared.grace)
     }
 
     /// Returns the error that says why the lock was not granted.
@@ -168,14 +174,19 @@ impl<'a> Acquisition<'a> {
             Some(Refusal::Contended(holder)) => holder,
             None if self.asking => return self.unanswered(),
             None => {
-                return contended(&self.terms.key, None)
+                return contended(&self.options.key, None)
                     .with_detail("other waiters of this process were ahead in the queue");
             }
         };
-        contended(&self.terms.key, holder)
+        contended(&self.options.key, holder)
     }
 }
 
 fn drawn(delay: Duration, jitter: Jitter) -> Duration {
     Retry::fixed(delay).jitter(jitter).schedule().next().unwrap_or_default()
+}
+
+/// Returns the error for a lock that another holder holds.
+pub(crate) fn contended(key: &LockKey, holder: Option<Holder>) -> Error {
+    Error::new(ErrorKind::AcquisitionTimeout, Operation::Acquire).with_key(key).with_holder(holder)
 }

@@ -3,11 +3,11 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
-    builder::Terms,
     cleanup::{Action, Cleanup},
     detached::Detached,
     guard::LockGuard,
     lease::Lease,
+    options::LockOptions,
     shared::Shared,
     validity::Validity,
 };
@@ -22,32 +22,33 @@ pub(crate) enum Attempted {
     Contended(Option<Holder>),
 }
 
-impl Shared {
-    /// Asks the store once, and once more where the first answer was lost.
-    ///
-    /// **Invariant:** whatever happens to the future, to its caller or to the runtime, a grant that
-    /// was made, or may yet be made, ends up in a guard or in a [`Cleanup`]. Dropped while a
-    /// request is in flight, the attempt goes on in the background, and the guard that no one
-    /// receives releases itself.
-    ///
-    /// An error that is marked "not applied" is believed: the attempt ends with it, without a
-    /// second request and without an abandon, and whoever waits tries again with a new id.
-    pub(crate) fn attempt(
-        self: &Arc<Self>,
-        terms: &Terms,
-        home: &Handle,
-    ) -> Detached<Result<Attempted, Error>> {
-        let attempt = attempt(self.clone(), terms.clone(), home.clone());
-        self.detached(home, attempt)
-    }
+/// Asks the store once, and once more if the first answer was lost.
+///
+/// **Invariant:** whatever happens to the future, to its caller or to the runtime, a grant that was
+/// made, or may yet be made, ends up in a guard or in a [`Cleanup`]. Dropped while a request is in
+/// flight, the attempt continues in the background, and the guard that no one receives releases
+/// itself.
+///
+/// An error that is marked "not applied" is trusted: the attempt ends with it, without a second
+/// request and without an abandon, and a waiter tries again with a new id.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    options: &LockOptions,
+    home: &Handle,
+) -> Detached<Result<Attempted, Error>> {
+    shared.detached(home, attempt(shared.clone(), options.clone(), home.clone()))
 }
 
-async fn attempt(shared: Arc<Shared>, terms: Terms, home: Handle) -> Result<Attempted, Error> {
-    let request = AcquireRequest::new(terms.key.clone(), LockId::mint()?, terms.ttl)
-        .with_owner(Some(terms.owner.clone()))
-        .with_mode(terms.mode);
+async fn attempt(
+    shared: Arc<Shared>,
+    options: LockOptions,
+    home: Handle,
+) -> Result<Attempted, Error> {
+    let request = AcquireRequest::new(options.key.clone(), LockId::mint()?, options.ttl)
+        .with_owner(Some(options.owner.clone()))
+        .with_mode(options.mode);
     let sent = shared.clock.now();
-    let mut doubt = Doubt::new(&shared, &request, &home);
+    let mut undecided = AbandonOnDrop::new(&shared, &request, &home);
     let mut answer = ask(&shared, &request, &home).await;
     let lost = answer.as_ref().is_err_and(Error::may_have_applied);
     if lost {
@@ -57,29 +58,29 @@ async fn attempt(shared: Arc<Shared>, terms: Terms, home: Handle) -> Result<Atte
     }
     match answer {
         Ok(AcquireOutcome::Granted(grant)) => {
-            doubt.settle();
+            undecided.settle();
             if !lost {
                 // Asked again, the store answers with a grant that it made before.
-                shared.answered(grant.expires_at, terms.ttl, sent);
+                shared.answered(grant.expires_at, options.ttl, sent);
             }
             let action = if lost { Action::Abandon } else { Action::Release };
-            let guard = guard(&shared, terms, &request, &home, grant, sent, action);
+            let guard = guard(&shared, options, &request, &home, grant, sent, action);
             accept(guard, shared.grace).map(Attempted::Granted)
         }
-        // Nothing is granted now, but a first request that was lost may still be on its way; the
-        // doubt stays and calls it off.
+        // Nothing is granted now, but a first request that was lost may still be in flight:
+        // its id is abandoned on drop.
         Ok(AcquireOutcome::Contended { holder }) => {
-            doubt.settle_unless(lost);
+            undecided.settle_unless(lost);
             Ok(Attempted::Contended(holder))
         }
-        // What no repetition cures keeps its name; the doubt stays.
+        // An error that no retry cures keeps its kind. The id is abandoned on drop.
         Err(error) if error.may_have_applied() && !error.is_retryable() => {
-            Err(error.with_key(&terms.key))
+            Err(error.with_key(&options.key))
         }
-        Err(error) if lost || error.may_have_applied() => Err(ambiguous(&shared, &terms, error)),
+        Err(error) if lost || error.may_have_applied() => Err(ambiguous(&shared, &options, error)),
         Err(error) => {
-            doubt.settle();
-            Err(error.with_key(&terms.key))
+            undecided.settle();
+            Err(error.with_key(&options.key))
         }
     }
 }
@@ -95,7 +96,7 @@ async fn ask(
 
 fn guard(
     shared: &Arc<Shared>,
-    terms: Terms,
+    options: LockOptions,
     request: &AcquireRequest,
     home: &Handle,
     grant: Grant,
@@ -105,14 +106,14 @@ fn guard(
     if grant.fence > Fence::WARNING {
         tracing::warn!(
             target: "syncguard",
-            { syncguard.key.hash = %terms.key, syncguard.fence = %grant.fence },
+            { syncguard.key.hash = %options.key, syncguard.fence = %grant.fence },
             "the fence counter nears its limit"
         );
     }
     // From the first send on: where the first answer was lost, the stored grant may be that old.
-    let validity = Validity::granted(sent, terms.ttl, terms.max_hold);
+    let validity = Validity::granted(sent, options.ttl, options.max_hold);
     let lease = Lease::new(shared.clone(), home.clone(), request, grant, validity, action);
-    LockGuard::new(lease, terms.renew.unwrap_or_default(), terms.scope)
+    LockGuard::new(lease, options.renew.unwrap_or_default(), options.scope)
 }
 
 /// Refuses a grant that arrives after its own deadline; dropping the guard gives it back.
@@ -127,23 +128,23 @@ fn accept(guard: LockGuard, grace: std::time::Duration) -> Result<LockGuard, Err
         .with_free_within(guard.ttl().as_duration() + grace))
 }
 
-fn ambiguous(shared: &Shared, terms: &Terms, cause: Error) -> Error {
+fn ambiguous(shared: &Shared, options: &LockOptions, cause: Error) -> Error {
     Error::new(ErrorKind::Ambiguous, Operation::Acquire)
-        .with_key(&terms.key)
+        .with_key(&options.key)
         .with_detail("the store did not answer, nor when asked again")
-        .with_free_within(terms.ttl.as_duration() + shared.grace)
+        .with_free_within(options.ttl.as_duration() + shared.grace)
         .with_source(cause)
 }
 
-/// Stands for a grant that may exist though nobody knows; calls it off unless it is settled.
-struct Doubt<'a> {
+/// A request whose outcome is not known yet. Dropped before it is settled, it abandons the id.
+struct AbandonOnDrop<'a> {
     shared: &'a Arc<Shared>,
     request: &'a AcquireRequest,
     home: &'a Handle,
     open: bool,
 }
 
-impl<'a> Doubt<'a> {
+impl<'a> AbandonOnDrop<'a> {
     fn new(shared: &'a Arc<Shared>, request: &'a AcquireRequest, home: &'a Handle) -> Self {
         Self { shared, request, home, open: true }
     }
@@ -157,12 +158,12 @@ impl<'a> Doubt<'a> {
     }
 }
 
-impl Drop for Doubt<'_> {
+impl Drop for AbandonOnDrop<'_> {
     fn drop(&mut self) {
         if self.open {
             let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
             let cleanup = Cleanup { key, lock_id, ttl, action: Action::Abandon, keep_until: None };
-            self.shared.clean_up(self.home, cleanup);
+            cleanup.start(self.shared, self.home);
         }
     }
 }

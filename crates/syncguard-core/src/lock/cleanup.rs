@@ -1,17 +1,12 @@
 //! What must still happen at the store after the caller has gone.
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-use super::{Retry, lease::STRETCH, shared::Shared};
+use super::{Retry, shared::Shared, timer::MAX_TIMER_SLEEP};
 use crate::{
-    BootInstant, Error, ErrorKind, ExtendOutcome, LockBackend, LockId, LockKey, LockRef, Operation,
-    ReleaseOutcome, Ttl, telemetry,
+    BootInstant, Error, ErrorKind, LockBackend, LockId, LockKey, LockRef, Operation, Ttl, telemetry,
 };
 
 /// How long beyond the ttl a clean-up is still tried. After that the grant, if there was one, is
@@ -34,7 +29,7 @@ pub(crate) struct Cleanup {
 pub(crate) enum Action {
     /// It is known to exist.
     Release,
-    /// Nobody knows whether it exists, or will: its first acquire may still be on its way.
+    /// It is unknown whether it exists, or will: its first acquire may still be in flight.
     Abandon,
 }
 
@@ -47,52 +42,17 @@ impl Action {
     }
 }
 
-impl Shared {
-    /// Hands a grant over to a background task. Never blocks and needs no runtime around it.
+impl Cleanup {
+    /// Hands the grant over to a background task. Never blocks and needs no runtime around it.
     ///
-    /// The task runs on the [host](Self::host) of the lock. Where that ends first, the task moves to
-    /// `home`, where the lock was acquired. Where neither is left, the failure is reported and the ttl
+    /// The task runs on the [host](super::runtime::Runtimes::host) of the lock. If that ends first, the task moves to
+    /// `home`, where the lock was acquired. If neither is left, the failure is reported and the ttl
     /// ends the grant.
-    pub(crate) fn clean_up(self: &Arc<Self>, home: &Handle, cleanup: Cleanup) {
-        let until = self.clock.now() + cleanup.ttl.as_duration() + BEYOND_TTL;
-        let (shared, host) = (self.clone(), self.host(home));
+    pub(crate) fn start(self, shared: &Arc<Shared>, home: &Handle) {
+        let until = shared.clock.now() + self.ttl.as_duration() + BEYOND_TTL;
+        let (shared, host) = (shared.clone(), shared.runtimes.host(home));
         let other = Some(home).filter(|home| home.id() != host.id()).cloned();
-        Task { shared, cleanup, until, host, other, finished: false }.start();
-    }
-
-    /// Ends a grant at once, or lets it run out by itself at `keep_until`.
-    ///
-    /// If that fails, the grant ends with its ttl: later than it should, unless an extend has made the
-    /// ttl shorter than what is left to keep. An extend without an answer that arrives afterwards
-    /// counts instead.
-    pub(crate) async fn give_back(
-        &self,
-        lock: &LockRef,
-        keep_until: Option<BootInstant>,
-        home: &Handle,
-    ) -> Result<ReleaseOutcome, Error> {
-        let left = keep_until.map(|until| until.since(self.clock.now()));
-        let left = left.filter(|left| !left.is_zero()).map(Ttl::covering);
-        let Some(left) = left else {
-            let request = self.backend.release(lock);
-            return self.bounded(Operation::Release, self.request_timeout, home, request).await;
-        };
-        let request = self.backend.extend(lock, left);
-        let answer = self.bounded(Operation::Release, self.request_timeout, home, request).await;
-        answer.map(|outcome| match outcome {
-            ExtendOutcome::Extended { .. } => ReleaseOutcome::Released,
-            ExtendOutcome::NotHeld(reason) => ReleaseOutcome::NotHeld(reason),
-        })
-    }
-
-    pub(crate) fn report(&self, error: &Error) {
-        telemetry::release_failed(error);
-        if let Some(callback) = &self.on_release_error {
-            // A callback that panics must not take the clean-up of other locks with it.
-            if catch_unwind(AssertUnwindSafe(|| callback(error))).is_err() {
-                tracing::error!(target: "syncguard", "on_release_error panicked");
-            }
-        }
+        Task { shared, cleanup: self, until, host, other, finished: false }.start();
     }
 }
 
@@ -123,7 +83,7 @@ impl Task {
         let ended = self.attempts().await;
         let _ = ended.as_ref().inspect_err(|error| self.shared.report(error));
         self.finished = true;
-        self.shared.queues.freed(&self.cleanup.key);
+        (self.shared.on_freed)(&self.cleanup.key);
         ended
     }
 
@@ -151,7 +111,7 @@ impl Task {
             if left.is_zero() {
                 return;
             }
-            tokio::time::sleep(left.min(STRETCH)).await;
+            tokio::time::sleep(left.min(MAX_TIMER_SLEEP)).await;
         }
     }
 
@@ -161,7 +121,7 @@ impl Task {
         let answer = match action {
             Action::Release => {
                 let lock = LockRef::new(*lock_id, key.clone());
-                shared.give_back(&lock, *keep_until, &self.host).await.map(drop)
+                shared.end_grant(&lock, *keep_until, &self.host).await.map(drop)
             }
             Action::Abandon => {
                 let request = shared.backend.abandon(*lock_id, key);

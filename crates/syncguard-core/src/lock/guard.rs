@@ -6,7 +6,10 @@ use super::{
     scope::Scope,
     validity::{End, Loss},
 };
-use crate::{Error, Holder, ReleaseOutcome, telemetry};
+use crate::{
+    Error, Holder, ReleaseOutcome,
+    telemetry::{Judged, Verdict},
+};
 
 /// Holds a lock; dropping it releases the lock in the background.
 ///
@@ -114,48 +117,6 @@ impl LockGuard {
     }
 }
 
-impl Lease {
-    /// Ends the lease here and at the store.
-    pub(crate) async fn give_back(self) -> Result<ReleaseOutcome, Error> {
-        self.end_with(End::Given);
-        let (shared, host) = (self.shared().clone(), self.shared().host(self.home()));
-        let releasing = telemetry::releasing(&self);
-        let result = releasing.within(shared.detached(&host, release(self))).await;
-        releasing.end(result)
-    }
-}
-
-async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
-    let mut owed = Owed { lease, open: true };
-    let lease = owed.lease.clone();
-    if lease.keep_until().is_some() {
-        // An extend that overtook this one would have the last word on when the key is free.
-        lease.extends_settled().await;
-    }
-    let shared = lease.shared();
-    let answer = shared.give_back(&lease.lock_ref(), lease.keep_until(), lease.home()).await;
-    if answer.is_ok() {
-        // An acquire that is still in flight would be granted after the release: abandon it too.
-        owed.open = lease.is_in_doubt();
-        shared.queues.freed(lease.key());
-    }
-    answer.map_err(|error| error.with_key(lease.key()).with_lock_id(lease.lock_id()))
-}
-
-/// A release that the store has not answered; dropped like that, it is left to the background.
-struct Owed {
-    lease: Lease,
-    open: bool,
-}
-
-impl Drop for Owed {
-    fn drop(&mut self) {
-        if self.open {
-            self.lease.release_later();
-        }
-    }
-}
-
 impl Deref for LockGuard {
     type Target = Lease;
 
@@ -179,5 +140,20 @@ impl Drop for LockGuard {
 impl fmt::Debug for LockGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("LockGuard").field(&self.lease).finish()
+    }
+}
+
+impl Judged for LockGuard {
+    fn verdict(&self) -> Verdict {
+        Verdict::found(self.granted_fence(), Some(self.lock_id()))
+    }
+}
+
+impl Judged for TryAcquire {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Acquired(guard) => guard.verdict(),
+            Self::Contended(_) => Verdict::LOCKED,
+        }
     }
 }

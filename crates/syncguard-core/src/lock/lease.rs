@@ -16,20 +16,15 @@ use tracing::Instrument;
 
 use super::{
     cleanup::{Action, Cleanup},
-    renewal::{self, Upkeep},
     shared::Shared,
-    timer::Timer,
+    timer::{MAX_TIMER_SLEEP, Timer},
     validity::{End, Loss, Validity},
 };
 use crate::{
     AcquireRequest, BootInstant, Error, ErrorKind, ExtendOutcome, Fence, Grant, LockBackend,
-    LockId, LockKey, LockRef, Operation, Timestamp, Ttl,
+    LockId, LockKey, LockRef, Operation, ReleaseOutcome, Timestamp, Ttl,
     telemetry::{self, Stopwatch},
 };
-
-/// How long the wait for a loss sleeps at a stretch. Timers stand still while the machine sleeps
-/// and the boot clock does not, so this is how late a loss during a suspend is noticed on waking.
-pub(super) const STRETCH: Duration = Duration::from_secs(1);
 
 /// A handle on a held lock: what one may know of it and do with it short of giving it back.
 ///
@@ -41,6 +36,9 @@ pub(super) const STRETCH: Duration = Duration::from_secs(1);
 /// may grant the key to somebody else, whether or not the store can be reached.
 #[derive(Clone)]
 pub struct Lease(Arc<Inner>);
+
+/// Starts a task that looks after a lease.
+pub(crate) type Restart = Box<dyn FnOnce(&Handle, &Lease) + Send>;
 
 struct Inner {
     shared: Arc<Shared>,
@@ -68,8 +66,8 @@ struct Inner {
 struct State {
     validity: Validity,
     expires_at: Timestamp,
-    /// What the task that looks after the lease was to do when its runtime was shut down.
-    stopped: Option<Upkeep>,
+    /// Starts what looked after the lease until its runtime was shut down, on another runtime.
+    stopped: Option<Restart>,
 }
 
 impl Lease {
@@ -162,7 +160,7 @@ impl Lease {
             let Some(remaining) = self.held() else { return };
             tokio::select! {
                 () = moved => {}
-                () = Timer::after(remaining.min(STRETCH)) => {}
+                () = Timer::after(remaining.min(MAX_TIMER_SLEEP)) => {}
             }
         }
     }
@@ -184,7 +182,7 @@ impl Lease {
     /// Dropped, it goes on in the background.
     pub async fn extend(&self, ttl: impl TryInto<Ttl, Error: Into<Error>>) -> Result<(), Error> {
         let ttl = ttl.try_into().map_err(Into::into)?;
-        let extending = telemetry::extending(self);
+        let extending = telemetry::extending(self.key(), self.lock_id(), self.0.fence);
         let result = extending.within(self.extend_apart(ttl)).await;
         extending.end(result)
     }
@@ -193,7 +191,7 @@ impl Lease {
     async fn extend_apart(&self, ttl: Ttl) -> Result<(), Error> {
         let lease = self.clone();
         let extend = async move { lease.extend_once(ttl).await };
-        let host = self.0.shared.host(&self.0.home);
+        let host = self.0.shared.runtimes.host(&self.0.home);
         let ended = tokio::select! {
             biased;
             ended = host.spawn(extend.in_current_span()) => ended,
@@ -307,13 +305,22 @@ impl Lease {
         &self.0.home
     }
 
+    /// Ends the lease here and at the store.
+    pub(crate) async fn give_back(self) -> Result<ReleaseOutcome, Error> {
+        self.end_with(End::Given);
+        let (shared, host) = (self.shared().clone(), self.shared().runtimes.host(self.home()));
+        let releasing = telemetry::releasing(self.key(), self.lock_id(), self.0.fence);
+        let result = releasing.within(shared.detached(&host, release(self))).await;
+        releasing.end(result)
+    }
+
     /// Leaves the release to a background task.
     pub(crate) fn release_later(&self) {
         let (key, lock_id, ttl) =
             (self.key().clone(), self.lock_id(), self.state().validity.longest());
         let cleanup =
             Cleanup { key, lock_id, ttl, action: self.0.action, keep_until: self.keep_until() };
-        self.0.shared.clean_up(self.home(), cleanup);
+        cleanup.start(self.shared(), self.home());
     }
 
     /// Returns the error that tells why the lock is not held.
@@ -333,10 +340,10 @@ impl Lease {
         remaining.inspect_err(|end| self.announce(*end)).ok()
     }
 
-    /// Keeps what a task was to do for the lease when its runtime was shut down, for the next use of
-    /// the lease on a live one.
-    pub(crate) fn suspend(&self, upkeep: Upkeep) {
-        self.state().stopped = Some(upkeep);
+    /// Keeps how to restart a task that was stopped with its runtime, for the next use of the lease on a
+    /// live one.
+    pub(crate) fn suspend(&self, restart: Restart) {
+        self.state().stopped = Some(restart);
         self.0.upkeep_stopped.store(true, Ordering::Release);
     }
 
@@ -345,11 +352,11 @@ impl Lease {
         if !self.0.upkeep_stopped.load(Ordering::Acquire) {
             return;
         }
-        if let Ok(here) = self.0.shared.home(Operation::Extend) {
+        if let Ok(here) = self.0.shared.runtimes.home(Operation::Extend) {
             self.0.upkeep_stopped.store(false, Ordering::Release);
             let stopped = self.state().stopped.take();
-            if let Some(upkeep) = stopped {
-                renewal::start_on(&here, self, upkeep);
+            if let Some(restart) = stopped {
+                restart(&here, self);
             }
         }
     }
@@ -369,7 +376,7 @@ impl Lease {
             End::Lost(loss) => Some(loss),
             End::Given => None,
         };
-        telemetry::ended(self, &self.0.held, loss);
+        telemetry::ended(self.key(), self.lock_id(), self.0.fence, &self.0.held, loss);
     }
 
     /// Returns the state with what the store's clock says of it.
@@ -385,6 +392,37 @@ impl Lease {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the state is locked, so it is whole even if poisoned.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
+    let mut unanswered = ReleaseOnDrop { lease, open: true };
+    let lease = unanswered.lease.clone();
+    if lease.keep_until().is_some() {
+        // An extend that overtook this one would have the last word on when the key is free.
+        lease.extends_settled().await;
+    }
+    let shared = lease.shared();
+    let answer = shared.end_grant(&lease.lock_ref(), lease.keep_until(), lease.home()).await;
+    if answer.is_ok() {
+        // An acquire that is still in flight would be granted after the release: abandon it too.
+        unanswered.open = lease.is_in_doubt();
+        (shared.on_freed)(lease.key());
+    }
+    answer.map_err(|error| error.with_key(lease.key()).with_lock_id(lease.lock_id()))
+}
+
+/// A release that the store has not answered. Dropped, it is left to the background.
+struct ReleaseOnDrop {
+    lease: Lease,
+    open: bool,
+}
+
+impl Drop for ReleaseOnDrop {
+    fn drop(&mut self) {
+        if self.open {
+            self.lease.release_later();
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod fairness;
 mod guard;
 mod lease;
 mod line;
+mod options;
 mod queue;
 mod renewal;
 mod retry;

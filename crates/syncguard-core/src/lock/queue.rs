@@ -277,7 +277,7 @@ impl Place {
         let (backend, key) = (shared.backend.clone(), self.key.clone());
         let mut released: Released = Box::pin(async move { backend.released(&key).await });
         let first = poll_fn(|context| {
-            Poll::Ready(shared.poll_in_context(Some(home), released.as_mut(), context))
+            Poll::Ready(shared.runtimes.poll_in_context(Some(home), released.as_mut(), context))
         });
         // One that completes at its first poll is news like any other: where many contend for a key,
         // one release may follow the other that closely.
@@ -295,7 +295,7 @@ impl Place {
             let Some(Some(mut released)) = self.take(|line| &mut line.released) else {
                 return Poll::Pending;
             };
-            let polled = shared.poll_in_context(Some(home), released.as_mut(), context);
+            let polled = shared.runtimes.poll_in_context(Some(home), released.as_mut(), context);
             match polled {
                 Poll::Pending => self.keep(|line| &mut line.released, released),
                 Poll::Ready(()) => self.keep(|line| &mut line.spent, released),

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use super::{
-    lease::{Lease, STRETCH},
+    lease::Lease,
     retry::{Jitter, Retry},
     scope::Scope,
+    timer::MAX_TIMER_SLEEP,
     validity::{End, Loss},
 };
 use crate::{BootInstant, Error, ErrorKind, telemetry};
@@ -49,7 +50,7 @@ pub(crate) fn start(lease: &Lease, upkeep: Upkeep) {
     }
 }
 
-pub(crate) fn start_on(runtime: &Handle, lease: &Lease, upkeep: Upkeep) {
+fn start_on(runtime: &Handle, lease: &Lease, upkeep: Upkeep) {
     let task = Task { lease: lease.clone(), upkeep: Some(upkeep) };
     runtime.spawn(task.run());
 }
@@ -79,7 +80,8 @@ impl Drop for Task {
     fn drop(&mut self) {
         // A backend that panics would do so again.
         if let Some(upkeep) = self.upkeep.take().filter(|_| !std::thread::panicking()) {
-            self.lease.suspend(upkeep);
+            let restart = |runtime: &Handle, lease: &Lease| start_on(runtime, lease, upkeep);
+            self.lease.suspend(Box::new(restart));
         }
     }
 }
@@ -99,7 +101,7 @@ async fn renewals(lease: &Lease, renew: Renew) {
         let left = due.since(lease.now());
         if !left.is_zero() {
             tokio::select! {
-                () = tokio::time::sleep(left.min(STRETCH)) => {}
+                () = tokio::time::sleep(left.min(MAX_TIMER_SLEEP)) => {}
                 () = moved => {}
             }
             continue;
@@ -132,7 +134,7 @@ async fn renew_once(lease: &Lease) -> BootInstant {
 }
 
 async fn extend(lease: &Lease) -> Result<(), Error> {
-    let renewing = telemetry::renewing(lease);
+    let renewing = telemetry::renewing(lease.key(), lease.lock_id(), lease.granted_fence());
     let result = renewing.within(lease.extend_once(lease.ttl())).await;
     renewing.end(result)
 }

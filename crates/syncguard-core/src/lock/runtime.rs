@@ -15,11 +15,14 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::shared::Shared;
 use crate::{Error, ErrorKind, Operation};
 
+/// On which runtime background work runs: the configured one, or that of the caller.
+#[derive(Default)]
+pub(crate) struct Runtimes(Option<Configured>);
+
 /// The runtime that was configured, and whether it is still there.
-pub(crate) struct Configured {
+struct Configured {
     handle: Handle,
     ended: Arc<AtomicBool>,
     /// Ends the sentinel together with the last use of the handle.
@@ -37,7 +40,7 @@ impl Drop for Sentinel {
 }
 
 impl Configured {
-    pub(crate) fn new(handle: Handle) -> Self {
+    fn new(handle: Handle) -> Self {
         let (ended, unused) = (Arc::<AtomicBool>::default(), CancellationToken::new());
         let (sentinel, token) = (Sentinel(ended.clone()), unused.clone());
         handle.spawn(async move {
@@ -52,9 +55,14 @@ impl Configured {
     }
 }
 
-impl Shared {
+impl Runtimes {
+    /// Sets the configured runtime.
+    pub(crate) fn configure(&mut self, handle: Handle) {
+        self.0 = Some(Configured::new(handle));
+    }
+
     fn configured(&self) -> Option<&Handle> {
-        self.configured.as_ref().and_then(Configured::alive)
+        self.0.as_ref().and_then(Configured::alive)
     }
 
     /// Finds the runtime for the background work of a new lock: the configured one, else the
@@ -63,7 +71,7 @@ impl Shared {
         let home = self.configured().cloned().map_or_else(Handle::try_current, Ok);
         home.map_err(|none| {
             let error = Error::new(ErrorKind::Internal, operation).with_source(none).not_applied();
-            match self.configured {
+            match self.0 {
                 Some(_) => error.with_detail("the configured runtime was shut down"),
                 None => error.with_detail("there is no runtime, neither configured nor around it"),
             }

@@ -1,5 +1,6 @@
 use std::{
     future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -9,11 +10,10 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::{
-    detached::Detached, queue::Queues, runtime::Configured, store_clock::StoreClock, timer::Timer,
-};
+use super::{detached::Detached, runtime::Runtimes, store_clock::StoreClock, timer::Timer};
 use crate::{
-    BootInstant, Clock, DynBackend, Error, ErrorKind, Operation, Owner, Timestamp, Ttl,
+    BootInstant, Clock, DynBackend, Error, ErrorKind, ExtendOutcome, LockBackend, LockKey, LockRef,
+    Operation, Owner, ReleaseOutcome, Timestamp, Ttl,
     telemetry::{self, Judged},
 };
 
@@ -25,7 +25,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     /// `None` where the store has no clock of its own.
     pub(crate) store_clock: Option<StoreClock>,
-    pub(crate) queues: Queues,
+    /// Notifies the waiters of this process that a key may be free.
+    pub(crate) on_freed: Box<dyn Fn(&LockKey) + Send + Sync>,
     /// How long a pause for waiters of other processes is at least, `None` where there are no others.
     pub(crate) least_pause: Option<Duration>,
     /// Everything that must still reach the store though nobody waits for it.
@@ -33,7 +34,7 @@ pub(crate) struct Shared {
     pub(crate) owner: Owner,
     pub(crate) grace: Duration,
     pub(crate) request_timeout: Duration,
-    pub(crate) configured: Option<Configured>,
+    pub(crate) runtimes: Runtimes,
     pub(crate) on_release_error: Option<OnReleaseError>,
 }
 
@@ -67,7 +68,7 @@ impl Shared {
         operation: Operation,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let home = self.home(operation).ok();
+        let home = self.runtimes.home(operation).ok();
         let answer = self.limited(self.request_timeout, home.as_ref(), request).await;
         answer.unwrap_or_else(|| Err(Error::new(ErrorKind::NetworkTimeout, operation)))
     }
@@ -82,7 +83,7 @@ impl Shared {
     ) -> Option<F::Output> {
         let mut request = pin!(request);
         let mut timer = None;
-        poll_fn(|context| match self.poll_in_context(home, request.as_mut(), context) {
+        poll_fn(|context| match self.runtimes.poll_in_context(home, request.as_mut(), context) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => {
                 let timer = timer.get_or_insert_with(|| Timer::after(limit));
@@ -90,6 +91,41 @@ impl Shared {
             }
         })
         .await
+    }
+
+    /// Ends a grant at once, or lets it run out by itself at `keep_until`.
+    ///
+    /// If that fails, the grant ends with its ttl: later than it should, unless an extend has made the
+    /// ttl shorter than what is left to keep. An extend without an answer that arrives afterwards
+    /// counts instead.
+    pub(crate) async fn end_grant(
+        &self,
+        lock: &LockRef,
+        keep_until: Option<BootInstant>,
+        home: &Handle,
+    ) -> Result<ReleaseOutcome, Error> {
+        let left = keep_until.map(|until| until.since(self.clock.now()));
+        let left = left.filter(|left| !left.is_zero()).map(Ttl::covering);
+        let Some(left) = left else {
+            let request = self.backend.release(lock);
+            return self.bounded(Operation::Release, self.request_timeout, home, request).await;
+        };
+        let request = self.backend.extend(lock, left);
+        let answer = self.bounded(Operation::Release, self.request_timeout, home, request).await;
+        answer.map(|outcome| match outcome {
+            ExtendOutcome::Extended { .. } => ReleaseOutcome::Released,
+            ExtendOutcome::NotHeld(reason) => ReleaseOutcome::NotHeld(reason),
+        })
+    }
+
+    pub(crate) fn report(&self, error: &Error) {
+        telemetry::release_failed(error);
+        if let Some(callback) = &self.on_release_error {
+            // A callback that panics must not take the clean-up of other locks with it.
+            if catch_unwind(AssertUnwindSafe(|| callback(error))).is_err() {
+                tracing::error!(target: "syncguard", "on_release_error panicked");
+            }
+        }
     }
 
     /// Makes a future that runs to its end even if its caller goes away, then on `host`.

@@ -4,8 +4,8 @@ use tokio::runtime::Handle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    builder::LockBuilder, fairness, queue::Queues, runtime::Configured, scope::Scope,
-    shared::Shared, store_clock::StoreClock, timer::Timer,
+    builder::LockBuilder, fairness, queue::Queues, runtime::Runtimes, scope::Scope, shared::Shared,
+    store_clock::StoreClock, timer::Timer,
 };
 use crate::{
     BootClock, Capabilities, Clock, DynBackend, Error, Finding, ListRequest, LockBackend, LockId,
@@ -34,6 +34,7 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct SyncGuard {
     pub(super) shared: Arc<Shared>,
+    queues: Queues,
     scope: Scope,
 }
 
@@ -46,26 +47,30 @@ impl SyncGuard {
     /// Starts to describe a `SyncGuard`.
     pub fn builder(backend: impl LockBackend) -> SyncGuardBuilder {
         let capabilities = backend.capabilities();
-        SyncGuardBuilder(Shared {
+        let queues = Queues::default();
+        let freed = queues.clone();
+        let shared = Shared {
             grace: capabilities.grace,
             least_pause: fairness::least_pause(&capabilities),
             backend: DynBackend::new(backend),
             clock: Arc::new(BootClock),
             store_clock: StoreClock::new(capabilities.clock),
-            queues: Queues::default(),
+            on_freed: Box::new(move |key| freed.freed(key)),
             tasks: TaskTracker::new(),
             owner: Owner::of_process(),
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
-            configured: None,
+            runtimes: Runtimes::default(),
             on_release_error: None,
-        })
+        };
+        SyncGuardBuilder { shared, queues }
     }
 
     /// Starts to describe one use of the lock on `key`: text or a [`LockKey`].
     ///
     /// A key that breaks its rule is reported when the lock is asked for.
     pub fn lock(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LockBuilder {
-        LockBuilder::new(self.shared.clone(), &self.scope, key.try_into().map_err(Into::into))
+        let key = key.try_into().map_err(Into::into);
+        LockBuilder::new(self.shared.clone(), self.queues.clone(), &self.scope, key)
     }
 
     /// Gives the same locks as a scope of their own: when `token` is cancelled, all that were asked
@@ -95,7 +100,8 @@ impl SyncGuard {
     /// ```
     #[must_use = "the locks of the parent are not bound to the token"]
     pub fn child(&self, token: CancellationToken) -> Self {
-        Self { shared: self.shared.clone(), scope: self.scope.clone().with(token) }
+        let (shared, queues) = (self.shared.clone(), self.queues.clone());
+        Self { shared, queues, scope: self.scope.clone().with(token) }
     }
 
     /// Shows who holds `key`, `None` where nobody does. For diagnosis: the answer is old when it
@@ -184,7 +190,7 @@ impl SyncGuard {
         let request = self.shared.backend.force_release(&key);
         let record = self.shared.asked(Operation::ForceRelease, request).await;
         // After an error as well: what it is about may have been cleared.
-        self.shared.queues.freed(&key);
+        self.queues.freed(&key);
         let record = record.map_err(|error| error.with_key(&key))?;
         Ok(record.as_ref().map(LockInfo::from))
     }
@@ -254,12 +260,15 @@ pub enum Shutdown {
 
 /// Describes a [`SyncGuard`].
 #[must_use = "a description locks nothing until it is built"]
-pub struct SyncGuardBuilder(Shared);
+pub struct SyncGuardBuilder {
+    shared: Shared,
+    queues: Queues,
+}
 
 impl SyncGuardBuilder {
     /// Sets the label of all locks that do not set their own; by default `host:pid`.
     pub fn owner(mut self, owner: Owner) -> Self {
-        self.0.owner = owner;
+        self.shared.owner = owner;
         self
     }
 
@@ -267,7 +276,7 @@ impl SyncGuardBuilder {
     /// extend or release, and every lookup, listing, forced release and check. A request that takes
     /// longer is cut off, and its outcome counts as unknown.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.0.request_timeout = timeout;
+        self.shared.request_timeout = timeout;
         self
     }
 
@@ -275,7 +284,7 @@ impl SyncGuardBuilder {
     ///
     /// The callback must not block. It may panic; that is logged.
     pub fn on_release_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.0.on_release_error = Some(Arc::new(callback));
+        self.shared.on_release_error = Some(Arc::new(callback));
         self
     }
 
@@ -289,24 +298,25 @@ impl SyncGuardBuilder {
     /// The runtime must be driven for as long as locks are used. Once it has been shut down, the
     /// runtime of each caller takes its place.
     pub fn runtime(mut self, runtime: Handle) -> Self {
-        self.0.configured = Some(Configured::new(runtime));
+        self.shared.runtimes.configure(runtime);
         self
     }
 
     /// Sets the clock by which leases are judged. For tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.0.clock = clock;
+        self.shared.clock = clock;
         self
     }
 
     /// Finishes the description.
     pub fn build(self) -> SyncGuard {
-        SyncGuard { shared: Arc::new(self.0), scope: Scope::default() }
+        let Self { shared, queues } = self;
+        SyncGuard { shared: Arc::new(shared), queues, scope: Scope::default() }
     }
 }
 
 impl fmt::Debug for SyncGuardBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SyncGuardBuilder").field(&self.0.backend).finish()
+        f.debug_tuple("SyncGuardBuilder").field(&self.shared.backend).finish()
     }
 }

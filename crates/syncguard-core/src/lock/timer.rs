@@ -15,6 +15,11 @@ use tokio::{
 
 use super::alarm::Alarm;
 
+/// How long a wait for a time of the boot clock sleeps before it reads that clock again. Timers stand
+/// still while the machine is suspended and the boot clock does not, so this is how late, at most, the
+/// end of the wait is noticed after resuming.
+pub(crate) const MAX_TIMER_SLEEP: Duration = Duration::from_secs(1);
+
 /// Completes when its duration has passed.
 ///
 /// A [`Sleep`] belongs to the runtime that polls it first, and panics when it is polled after that

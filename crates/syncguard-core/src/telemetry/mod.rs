@@ -18,4 +18,4 @@ pub(crate) use ongoing::{
     Ongoing, acquiring, cleaning_up, ended, extending, release_failed, releasing, renewing,
     requesting, running,
 };
-pub(crate) use verdict::{Done, Judged};
+pub(crate) use verdict::{Done, Judged, Verdict};

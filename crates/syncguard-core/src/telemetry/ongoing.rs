@@ -17,7 +17,7 @@ use super::{
     meter::{self, Stopwatch},
     verdict::{Judged, Verdict},
 };
-use crate::{Clock, Error, Lease, LockId, LockKey, Loss, Mode, Operation};
+use crate::{Clock, Error, Fence, LockId, LockKey, Loss, Mode, Operation};
 
 /// An operation of the lock layer that goes on. Dropped before its end, it was cancelled.
 pub(crate) struct Ongoing {
@@ -130,13 +130,13 @@ pub(crate) fn running(key: Option<&LockKey>) -> Ongoing {
     Ongoing::new(span, Counted::Nothing)
 }
 
-pub(crate) fn extending(lease: &Lease) -> Ongoing {
+pub(crate) fn extending(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing {
     let span = debug_span!(
         target: "syncguard",
         "extend",
-        syncguard.key.hash = %lease.key(),
-        syncguard.lock_id.hash = %lease.lock_id(),
-        syncguard.fence = %lease.granted_fence(),
+        syncguard.key.hash = %key,
+        syncguard.lock_id.hash = %lock_id,
+        syncguard.fence = %fence,
         syncguard.outcome = Empty,
         syncguard.reason = Empty,
         "error.type" = Empty,
@@ -145,13 +145,13 @@ pub(crate) fn extending(lease: &Lease) -> Ongoing {
     Ongoing::new(span, Counted::Nothing)
 }
 
-pub(crate) fn renewing(lease: &Lease) -> Ongoing {
+pub(crate) fn renewing(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing {
     let span = debug_span!(
         target: "syncguard",
         "renew",
-        syncguard.key.hash = %lease.key(),
-        syncguard.lock_id.hash = %lease.lock_id(),
-        syncguard.fence = %lease.granted_fence(),
+        syncguard.key.hash = %key,
+        syncguard.lock_id.hash = %lock_id,
+        syncguard.fence = %fence,
         syncguard.outcome = Empty,
         syncguard.reason = Empty,
         "error.type" = Empty,
@@ -160,13 +160,13 @@ pub(crate) fn renewing(lease: &Lease) -> Ongoing {
     Ongoing::new(span, Counted::Renewal)
 }
 
-pub(crate) fn releasing(lease: &Lease) -> Ongoing {
+pub(crate) fn releasing(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing {
     let span = debug_span!(
         target: "syncguard",
         "release",
-        syncguard.key.hash = %lease.key(),
-        syncguard.lock_id.hash = %lease.lock_id(),
-        syncguard.fence = %lease.granted_fence(),
+        syncguard.key.hash = %key,
+        syncguard.lock_id.hash = %lock_id,
+        syncguard.fence = %fence,
         syncguard.outcome = Empty,
         syncguard.reason = Empty,
         "error.type" = Empty,
@@ -213,16 +213,22 @@ pub(crate) fn requesting(operation: Operation) -> Ongoing {
 }
 
 /// Tells that a lease is over; once for each.
-pub(crate) fn ended(lease: &Lease, held: &Stopwatch, loss: Option<Loss>) {
+pub(crate) fn ended(
+    key: &LockKey,
+    lock_id: LockId,
+    fence: Fence,
+    held: &Stopwatch,
+    loss: Option<Loss>,
+) {
     let reason = loss.map(Reason::from);
     meter::held(held, reason);
     if let Some(reason) = reason {
         tracing::warn!(
             target: "syncguard",
             {
-                syncguard.key.hash = %lease.key(),
-                syncguard.lock_id.hash = %lease.lock_id(),
-                syncguard.fence = %lease.granted_fence(),
+                syncguard.key.hash = %key,
+                syncguard.lock_id.hash = %lock_id,
+                syncguard.fence = %fence,
                 syncguard.reason = reason.as_str(),
             },
             "lock lost"

@@ -2,8 +2,8 @@
 
 use super::{Outcome, Reason};
 use crate::{
-    AcquireOutcome, Error, ErrorKind, ExtendOutcome, Fence, Finding, LockGuard, LockId, LockPage,
-    LockRecord, NotHeld, ReleaseOutcome, Run, TryAcquire,
+    AcquireOutcome, Error, ErrorKind, ExtendOutcome, Fence, Finding, LockId, LockPage, LockRecord,
+    NotHeld, ReleaseOutcome,
 };
 
 /// How an operation ended, and what became known by it.
@@ -18,6 +18,8 @@ pub(crate) struct Verdict {
 impl Verdict {
     pub(crate) const OK: Self = Self::new(Outcome::Ok, None);
     pub(crate) const CANCELLED: Self = Self::new(Outcome::Cancelled, None);
+    /// Another holder has the lock.
+    pub(crate) const LOCKED: Self = Self::fail(Reason::Locked);
 
     const fn new(outcome: Outcome, reason: Option<Reason>) -> Self {
         Self { outcome, reason, fence: None, lock_id: None }
@@ -27,7 +29,7 @@ impl Verdict {
         Self::new(Outcome::Fail, Some(reason))
     }
 
-    fn found(fence: Fence, lock_id: Option<LockId>) -> Self {
+    pub(crate) fn found(fence: Fence, lock_id: Option<LockId>) -> Self {
         Self { fence: Some(fence), lock_id, ..Self::OK }
     }
 }
@@ -46,7 +48,7 @@ impl<T: Judged> Judged for Result<T, Error> {
 impl Judged for Error {
     fn verdict(&self) -> Verdict {
         match self.kind() {
-            ErrorKind::AcquisitionTimeout => Verdict::fail(Reason::Locked),
+            ErrorKind::AcquisitionTimeout => Verdict::LOCKED,
             ErrorKind::Lost => Verdict::fail(Reason::Error(ErrorKind::Lost)),
             ErrorKind::Aborted => Verdict::CANCELLED,
             kind => Verdict::new(Outcome::Error, Some(Reason::Error(kind))),
@@ -58,7 +60,7 @@ impl Judged for AcquireOutcome {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Granted(grant) => Verdict::found(grant.fence, None),
-            Self::Contended { .. } => Verdict::fail(Reason::Locked),
+            Self::Contended { .. } => Verdict::LOCKED,
         }
     }
 }
@@ -97,30 +99,6 @@ impl Judged for Option<LockRecord> {
         self.as_ref().map_or(Verdict::fail(Reason::NotFound), |record| {
             Verdict::found(record.fence, Some(record.lock_id))
         })
-    }
-}
-
-impl Judged for LockGuard {
-    fn verdict(&self) -> Verdict {
-        Verdict::found(self.granted_fence(), Some(self.lock_id()))
-    }
-}
-
-impl Judged for TryAcquire {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::Acquired(guard) => guard.verdict(),
-            Self::Contended(_) => Verdict::fail(Reason::Locked),
-        }
-    }
-}
-
-impl<T> Judged for Run<T> {
-    fn verdict(&self) -> Verdict {
-        match self {
-            Self::Ran(_) => Verdict::OK,
-            Self::Skipped(_) => Verdict::fail(Reason::Locked),
-        }
     }
 }
 

@@ -1,0 +1,48 @@
+//! What one use of a lock is asked for with.
+
+use std::time::Duration;
+
+use super::{renewal::Renew, scope::Scope};
+use crate::{Error, LockKey, Mode, Owner, Ttl, value::invalid::Invalid};
+
+/// What is asked of the store, and of the guard that comes of it.
+#[derive(Clone)]
+pub(crate) struct LockOptions {
+    pub(crate) key: LockKey,
+    pub(crate) ttl: Ttl,
+    pub(crate) mode: Mode,
+    pub(crate) owner: Owner,
+    pub(crate) renew: Option<Renew>,
+    pub(crate) min_hold: Option<Duration>,
+    pub(crate) max_hold: Option<Duration>,
+    /// What cancels the lock itself.
+    pub(crate) scope: Scope,
+}
+
+impl LockOptions {
+    pub(crate) fn new(key: LockKey, owner: Owner, scope: Scope) -> Self {
+        Self {
+            key,
+            ttl: Ttl::default(),
+            mode: Mode::default(),
+            owner,
+            renew: None,
+            min_hold: None,
+            max_hold: None,
+            scope,
+        }
+    }
+
+    /// Checks the rules that concern several options.
+    pub(crate) fn checked(self) -> Result<Self, Error> {
+        let limits = [("ttl", Some(self.ttl.as_duration())), ("max_hold", self.max_hold)];
+        for (limit, value) in limits {
+            if let (Some(min_hold), Some(value)) = (self.min_hold, value)
+                && min_hold > value
+            {
+                return Err(Invalid::LongMinHold { min_hold, limit, value }.into());
+            }
+        }
+        Ok(self)
+    }
+}
