@@ -17,7 +17,7 @@ use std::{fmt::Display, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::{ci::Tests, failure::Failure, provision::Install};
+use crate::{ci::Tests, failure::Failure, mutants::Start, provision::Install};
 
 /// Runs the development tasks of the workspace.
 #[derive(Debug, Parser)]
@@ -63,6 +63,9 @@ enum Task {
         /// Install cargo-mutants with `cargo install` where it is not there
         #[arg(long)]
         install: bool,
+        /// Leave out the mutants that an earlier run has caught
+        #[arg(long)]
+        resume: bool,
         /// The files to plant them in, instead of all
         files: Vec<String>,
     },
@@ -89,7 +92,9 @@ fn dispatch(task: Task) -> Result<(), Failure> {
         Task::Ci { install, after_test } => {
             ci::run(Install::from_flag(install), Tests::from_after_test(after_test))
         }
-        Task::Mutants { install, files } => mutants::run(Install::from_flag(install), &files),
+        Task::Mutants { install, resume, files } => {
+            mutants::run(Install::from_flag(install), Start::from_flag(resume), &files)
+        }
         Task::Services { task } => services::run(&task),
     }
 }
