@@ -1,57 +1,96 @@
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     time::{Instant, timeout_at},
 };
 
-use super::{Inner, Manager, Priority, state::Handover};
+use super::{
+    error::LeaseError,
+    manager::{Limits, Manager, Priority},
+    state::{Ending, Handover, MAX_ENDING, State},
+};
 
-/// Why there is no lease. In each case nothing was sent.
-#[derive(Debug)]
-pub enum LeaseError<E> {
-    /// An acquire would have waited for longer than this.
-    Busy(Duration),
-    /// There was no connection in time.
-    TimedOut {
-        /// How long was waited.
-        limit: Duration,
-        /// Why the last attempt to open one failed, if it did.
-        cause: Option<Arc<E>>,
-    },
-    /// A connection could not be opened, and trying again would not help.
-    Failed(Arc<E>),
+/// What the leases of a pool and its tasks share.
+pub(super) struct Inner<M: Manager> {
+    pub(super) manager: M,
+    pub(super) limits: Limits,
+    pub(super) runtime: Handle,
+    pub(super) tasks: Tasks<M>,
+    state: Mutex<State<M, Lease<M>>>,
 }
 
-impl<E> LeaseError<E> {
-    /// Returns why the last attempt to open a connection failed, if that is why there is no lease.
-    pub fn cause(&self) -> Option<&Arc<E>> {
-        match self {
-            Self::Busy(_) => None,
-            Self::TimedOut { cause, .. } => cause.as_ref(),
-            Self::Failed(cause) => Some(cause),
+/// How the tasks of a pool are started. They work with the pool, so they stand above it.
+pub(super) struct Tasks<M: Manager> {
+    /// Opens one connection, which the plan has counted.
+    pub(super) open: fn(Arc<Inner<M>>),
+    /// Ends the sessions that are to be ended.
+    pub(super) end: fn(Arc<Inner<M>>),
+}
+
+impl<M: Manager> Inner<M> {
+    pub(super) fn new(manager: M, limits: Limits, runtime: Handle, tasks: Tasks<M>) -> Self {
+        let state = Mutex::new(State::new(limits.size));
+        Self { manager, limits, runtime, tasks, state }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State<M, Lease<M>>> {
+        // Nothing panics while it is locked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn drop_stale(&self) {
+        // Dropped after the state is unlocked: closing a socket is a system call.
+        let stale = self.state().take_stale();
+        drop(stale);
+    }
+
+    /// Hands connections to waiters, and starts opening those that are missing.
+    ///
+    /// Wakers run after the state is unlocked. A waiter that has gone by then returns its connection,
+    /// which goes to the next one in another round.
+    pub(super) fn settle(self: &Arc<Self>) {
+        loop {
+            let plan = self.state().plan(Instant::now());
+            drop(plan.expired);
+            for _ in 0..plan.openers {
+                (self.tasks.open)(self.clone());
+            }
+            let mut returned = false;
+            for (waiter, handover) in plan.handovers {
+                let lease = Lease::of(self.clone(), handover);
+                let unwanted = waiter.send(Ok(lease)).err().and_then(Result::ok);
+                if let Some(handover) = unwanted.and_then(Lease::into_handover) {
+                    self.state().take_back(handover);
+                    returned = true;
+                }
+            }
+            if !returned {
+                return;
+            }
         }
     }
-}
 
-impl<E: fmt::Display> fmt::Display for LeaseError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Busy(limit) => {
-                write!(f, "all connections are in use, and one would be free after {limit:?} only")
-            }
-            Self::TimedOut { limit, cause: None } => write!(f, "no connection within {limit:?}"),
-            Self::TimedOut { limit, cause: Some(cause) } => {
-                write!(f, "no connection within {limit:?}: {cause}")
-            }
-            Self::Failed(cause) => write!(f, "{cause}"),
-        }
+    fn free(self: &Arc<Self>, priority: Priority) {
+        self.state().free(priority);
+        self.settle();
     }
-}
 
-impl<E: std::error::Error + 'static> std::error::Error for LeaseError<E> {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.cause().map(|cause| &**cause as _)
+    /// Lets a session be ended at the server.
+    fn end(self: &Arc<Self>, session: M::Session, priority: Priority) {
+        let until = Instant::now() + MAX_ENDING;
+        let starts = {
+            let mut state = self.state();
+            state.ending.push(Ending { session, priority, until });
+            !std::mem::replace(&mut state.is_ending, true)
+        };
+        if starts {
+            (self.tasks.end)(self.clone());
+        }
     }
 }
 
@@ -138,13 +177,6 @@ impl<M: Manager> Drop for Lease<M> {
             drop(handover.connection);
             self.pool.free(handover.priority);
         }
-    }
-}
-
-impl<M: Manager> Inner<M> {
-    pub(super) fn free(self: &Arc<Self>, priority: Priority) {
-        self.state().free(priority);
-        self.settle();
     }
 }
 

@@ -65,141 +65,45 @@
 mod batcher;
 mod call;
 mod ending;
+mod error;
 mod lease;
+mod manager;
 mod opening;
 mod pruning;
 mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    future::Future,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
     time::{Instant, timeout},
 };
 
+use self::lease::{Inner, Tasks};
 pub use self::{
     batcher::{BatchLimits, Batcher, SendBatch},
     call::{Interrupted, Reply, call, contained},
-    lease::{Lease, LeaseError},
+    error::LeaseError,
+    lease::Lease,
+    manager::{Limits, MIN_SIZE, Manager, Priority},
     pruning::Pruning,
+    state::MAX_ENDING,
 };
-use self::{opening::Opener, state::State};
-
-/// A connection that was idle for this long is pinged before it is leased.
-const PING_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a ping may take. One round trip between continents is well within it.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long an unused connection is kept. Shorter than the idle limits of NATs and load balancers,
-/// which forget connections after a minute at the earliest.
-const MAX_IDLE: Duration = Duration::from_secs(45);
-
-/// How long any connection is kept, so that clients follow a server that has moved.
-const MAX_AGE: Duration = Duration::from_secs(30 * 60);
-
-/// How many connections are opened at a time.
-const MAX_OPENING: usize = 3;
-
-/// How long the place of a connection whose answer never came is kept while the server does not say
-/// that its side has ended.
-///
-/// Longer than PostgreSQL keeps a standby that does not answer (`wal_sender_timeout`, one minute),
-/// which is what a commit hangs on.
-pub const MAX_ENDING: Duration = Duration::from_secs(90);
-
-/// What a [`Pool`] asks of a driver.
-pub trait Manager: Send + Sync + 'static {
-    /// A connection on which one operation at a time runs.
-    type Connection: Send + 'static;
-
-    /// Why a connection could not be opened.
-    type Error: Send + Sync + 'static;
-
-    /// What names the server's side of a connection to another one.
-    type Session: Clone + Send + Sync + 'static;
-
-    /// Opens a connection. The pool bounds it by [`Limits::open`].
-    fn open(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
-
-    /// Finds out, in one round trip, whether the server still answers on a connection.
-    fn ping(
-        &self,
-        connection: &mut Self::Connection,
-    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
-
-    /// Returns whether opening may succeed a moment later with nothing changed: the server is starting
-    /// or full, or the network failed. Waiters then keep waiting. Wrong credentials are not transient.
-    fn is_transient(&self, error: &Self::Error) -> bool;
-
-    /// Returns what names the server's side of the connection, or `None` where it cannot be named:
-    /// behind a pooler, say. The default is `None`.
-    fn session(&self, connection: &Self::Connection) -> Option<Self::Session> {
-        let _ = connection;
-        None
-    }
-
-    /// Ends sessions at the server, from one other connection, and returns for each whether it is gone.
-    ///
-    /// A session that is not found is gone. The default says so of all of them.
-    fn end(
-        &self,
-        sessions: &[Self::Session],
-    ) -> impl Future<Output = Result<Vec<bool>, Self::Error>> + Send {
-        let gone = vec![true; sessions.len()];
-        async move { Ok(gone) }
-    }
-}
-
-/// What a connection is wanted for. Lower values are served first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Priority {
-    /// To keep a lock that is held. It waits for as long as its caller does.
-    Extend,
-    /// To give a lock back or to abandon an id.
-    Release,
-    /// To take a lock, and for all that can be asked for later: lookups, lists, checks.
-    Acquire,
-}
-
-/// The bounds of a [`Pool`].
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How many connections there are at most, counting those that are being opened or ended. Fewer
-    /// than [`MIN_SIZE`] count as that many.
-    pub size: usize,
-    /// How long a lease may be waited for, except by an extend.
-    pub wait: Duration,
-    /// How long one attempt to open a connection may take, and one to end sessions.
-    pub open: Duration,
-}
-
-/// The fewest connections with which one can be kept from acquires.
-pub const MIN_SIZE: usize = 2;
-
 /// A stack of connections. Cheap to clone; clones share the connections.
 pub struct Pool<M: Manager>(Arc<Inner<M>>);
-
-struct Inner<M: Manager> {
-    manager: M,
-    limits: Limits,
-    runtime: Handle,
-    state: Mutex<State<M>>,
-}
 
 impl<M: Manager> Pool<M> {
     /// Makes a pool without connections. What it opens, and the tasks that do so, live on `runtime`.
     pub fn new(manager: M, limits: Limits, runtime: Handle) -> Self {
         let limits = Limits { size: limits.size.max(MIN_SIZE), ..limits };
-        let state = Mutex::new(State::new(limits.size));
-        Self(Arc::new(Inner { manager, limits, runtime, state }))
+        let tasks = Tasks { open: opening::start, end: ending::start };
+        Self(Arc::new(Inner::new(manager, limits, runtime, tasks)))
     }
 
     /// Opens a connection and keeps it, so that the first operation need not. It is tried once, so that
@@ -263,46 +167,6 @@ impl<M: Manager> Pool<M> {
     /// Lets connections that are idle now be pinged before they are leased, after another one broke.
     pub fn suspect_idle(&self) {
         self.0.state().suspect_idle();
-    }
-}
-
-impl<M: Manager> Inner<M> {
-    fn state(&self) -> MutexGuard<'_, State<M>> {
-        // Nothing panics while it is locked.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn drop_stale(&self) {
-        // Dropped after the state is unlocked: closing a socket is a system call.
-        let stale = self.state().take_stale();
-        drop(stale);
-    }
-
-    /// Hands connections to waiters, and starts opening those that are missing.
-    ///
-    /// Wakers run after the state is unlocked. A waiter that has gone by then returns its connection,
-    /// which goes to the next one in another round.
-    fn settle(self: &Arc<Self>) {
-        loop {
-            let plan = self.state().plan(Instant::now());
-            drop(plan.expired);
-            for _ in 0..plan.openers {
-                let opener = Opener::new(self.clone());
-                self.runtime.spawn(opener.run());
-            }
-            let mut returned = false;
-            for (waiter, handover) in plan.handovers {
-                let lease = Lease::of(self.clone(), handover);
-                let unwanted = waiter.send(Ok(lease)).err().and_then(Result::ok);
-                if let Some(handover) = unwanted.and_then(Lease::into_handover) {
-                    self.state().take_back(handover);
-                    returned = true;
-                }
-            }
-            if !returned {
-                return;
-            }
-        }
     }
 }
 

@@ -1,34 +1,29 @@
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::{sleep, timeout};
 
-use super::{Inner, LeaseError, Manager, state::State};
-use crate::{Jitter, Retry, lock::Schedule};
+use super::{
+    error::LeaseError,
+    lease::{Inner, Lease},
+    manager::Manager,
+    state::State,
+};
 
-/// The first pause after an attempt that failed, and the longest. Short, because a lock waits, and
-/// because one attempt at a time is made while attempts fail.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
-pub(super) fn pauses() -> Schedule {
-    let pauses = Retry::exponential(FIRST_PAUSE).max_delay(LONGEST_PAUSE);
-    pauses.jitter(Jitter::Equal).unlimited().schedule()
+/// Starts to open one connection, which the plan has counted.
+pub(super) fn start<M: Manager>(pool: Arc<Inner<M>>) {
+    let runtime = pool.runtime.clone();
+    runtime.spawn(Opener { pool, counted: true }.run());
 }
 
 /// Opens one connection for the pool. It is counted as long as it lives.
-pub(super) struct Opener<M: Manager> {
+struct Opener<M: Manager> {
     pool: Arc<Inner<M>>,
     counted: bool,
 }
 
 impl<M: Manager> Opener<M> {
-    /// The plan has counted it already.
-    pub(super) fn new(pool: Arc<Inner<M>>) -> Self {
-        Self { pool, counted: true }
-    }
-
     /// Tries until it succeeds, until no one waits, or until trying makes no sense.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         loop {
             match timeout(self.pool.limits.open, self.pool.manager.open()).await {
                 Ok(Ok(connection)) => return self.opened(connection),
@@ -84,7 +79,7 @@ impl<M: Manager> Opener<M> {
     /// The condition is tested and the opener taken out of the count under one lock. Otherwise two that
     /// fail together would each leave it to the other one, and a waiter that comes just then would
     /// count on one that is about to end; either would wait for ever.
-    fn ends_where(&mut self, condition: impl FnOnce(&State<M>) -> bool) -> bool {
+    fn ends_where(&mut self, condition: impl FnOnce(&State<M, Lease<M>>) -> bool) -> bool {
         let mut state = self.pool.state();
         let ends = condition(&state);
         if ends {

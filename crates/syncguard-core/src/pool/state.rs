@@ -3,12 +3,43 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Lease, LeaseError, MAX_AGE, MAX_IDLE, MAX_OPENING, Manager, PING_AFTER, Priority,
-    ending::Ending, opening,
+    error::LeaseError,
+    manager::{Manager, Priority},
 };
-use crate::lock::Schedule;
+use crate::{Jitter, Retry, lock::Schedule};
 
-pub(super) type Waiter<M> = oneshot::Sender<Result<Lease<M>, LeaseError<<M as Manager>::Error>>>;
+/// A connection that was idle for this long is pinged before it is leased.
+const PING_AFTER: Duration = Duration::from_secs(5);
+
+/// How long an unused connection is kept. Shorter than the idle limits of NATs and load balancers,
+/// which forget connections after a minute at the earliest.
+const MAX_IDLE: Duration = Duration::from_secs(45);
+
+/// How long any connection is kept, so that clients follow a server that has moved.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+
+/// How many connections are opened at a time.
+pub(super) const MAX_OPENING: usize = 3;
+
+/// How long the place of a connection whose answer never came is kept while the server does not say
+/// that its side has ended.
+///
+/// Longer than PostgreSQL keeps a standby that does not answer (`wal_sender_timeout`, one minute),
+/// which is what a commit hangs on.
+pub const MAX_ENDING: Duration = Duration::from_secs(90);
+
+/// The first pause after an attempt that failed, and the longest. Short, because a lock waits, and
+/// because one attempt at a time is made while attempts fail.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+pub(super) fn pauses() -> Schedule {
+    let pauses = Retry::exponential(FIRST_PAUSE).max_delay(LONGEST_PAUSE);
+    pauses.jitter(Jitter::Equal).unlimited().schedule()
+}
+
+/// One that waits for a lease `L`.
+pub(super) type Waiter<M, L> = oneshot::Sender<Result<L, LeaseError<<M as Manager>::Error>>>;
 
 /// The weight of the last lease in the average of how long leases take: one in eight, as in the
 /// estimate of a round trip in TCP (RFC 6298).
@@ -18,12 +49,12 @@ const WEIGHT: u32 = 8;
 ///
 /// **Invariant:** `idle + leased + opening ≤ size`, and `acquiring ≤ size − 1`, which is what keeps a
 /// connection from acquires. A place that is being ended counts as leased, with its priority.
-pub(super) struct State<M: Manager> {
+pub(super) struct State<M: Manager, L> {
     size: usize,
     /// The one that was used last is on top, so that those that are too many grow old.
     idle: Vec<Idle<M::Connection>>,
     /// One queue for each priority, by the order of arrival.
-    queues: [BTreeMap<u64, Waiter<M>>; 3],
+    queues: [BTreeMap<u64, Waiter<M, L>>; 3],
     next_ticket: u64,
     leased: usize,
     /// How many of `leased` are leased by [`Priority::Acquire`].
@@ -47,6 +78,13 @@ struct Idle<C> {
     suspect: bool,
 }
 
+/// A session whose client has gone, and the place that it keeps.
+pub(super) struct Ending<S> {
+    pub(super) session: S,
+    pub(super) priority: Priority,
+    pub(super) until: Instant,
+}
+
 /// A connection, and the place that it takes.
 pub(super) struct Handover<C> {
     pub(super) connection: C,
@@ -58,13 +96,13 @@ pub(super) struct Handover<C> {
 }
 
 /// What is to be done once the state is unlocked.
-pub(super) struct Plan<M: Manager> {
-    pub(super) handovers: Vec<(Waiter<M>, Handover<M::Connection>)>,
+pub(super) struct Plan<M: Manager, L> {
+    pub(super) handovers: Vec<(Waiter<M, L>, Handover<M::Connection>)>,
     pub(super) openers: usize,
     pub(super) expired: Vec<M::Connection>,
 }
 
-impl<M: Manager> State<M> {
+impl<M: Manager, L> State<M, L> {
     pub(super) fn new(size: usize) -> Self {
         Self {
             size,
@@ -116,15 +154,15 @@ impl<M: Manager> State<M> {
         self.next_ticket
     }
 
-    pub(super) fn enter(&mut self, priority: Priority, ticket: u64, waiter: Waiter<M>) {
+    pub(super) fn enter(&mut self, priority: Priority, ticket: u64, waiter: Waiter<M, L>) {
         self.queues[priority as usize].insert(ticket, waiter);
     }
 
-    pub(super) fn leave(&mut self, priority: Priority, ticket: u64) -> Option<Waiter<M>> {
+    pub(super) fn leave(&mut self, priority: Priority, ticket: u64) -> Option<Waiter<M, L>> {
         self.queues[priority as usize].remove(&ticket)
     }
 
-    pub(super) fn leave_all(&mut self) -> Vec<Waiter<M>> {
+    pub(super) fn leave_all(&mut self) -> Vec<Waiter<M, L>> {
         self.queues.iter_mut().flat_map(mem::take).map(|(_, waiter)| waiter).collect()
     }
 
@@ -133,7 +171,7 @@ impl<M: Manager> State<M> {
     }
 
     /// Decides which waiter is given which connection, and how many are to be opened.
-    pub(super) fn plan(&mut self, now: Instant) -> Plan<M> {
+    pub(super) fn plan(&mut self, now: Instant) -> Plan<M, L> {
         let mut plan = Plan { handovers: Vec::new(), openers: 0, expired: Vec::new() };
         let old = self.idle.iter().take_while(|idle| idle.is_expired(now)).count();
         plan.expired.extend(self.idle.drain(..old).map(|idle| idle.connection));
@@ -235,7 +273,7 @@ impl<M: Manager> State<M> {
 
     /// Returns the pause before the next attempt to open.
     pub(super) fn pause(&mut self) -> Duration {
-        let pauses = self.pauses.get_or_insert_with(opening::pauses);
+        let pauses = self.pauses.get_or_insert_with(pauses);
         pauses.next().unwrap_or_default()
     }
 }

@@ -280,7 +280,7 @@ async fn a_thousand_waiters_open_a_few_connections_at_a_time() {
     for _ in 0..1_000 {
         waiting.push(waits(&pool, Priority::Extend, "extend", &log).await);
     }
-    assert_eq!(server.begun.load(SeqCst), super::MAX_OPENING);
+    assert_eq!(server.begun.load(SeqCst), super::state::MAX_OPENING);
     server.opens(Opens::AtOnce);
     server.admits.notify_waiters();
     for waiting in waiting {

@@ -1,0 +1,72 @@
+//! What a pool needs to know of a driver, and of those who use it.
+
+use std::{future::Future, time::Duration};
+
+/// What a [`Pool`](super::Pool) asks of a driver.
+pub trait Manager: Send + Sync + 'static {
+    /// A connection on which one operation at a time runs.
+    type Connection: Send + 'static;
+
+    /// Why a connection could not be opened.
+    type Error: Send + Sync + 'static;
+
+    /// What names the server's side of a connection to another one.
+    type Session: Clone + Send + Sync + 'static;
+
+    /// Opens a connection. The pool bounds it by [`Limits::open`].
+    fn open(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
+
+    /// Finds out, in one round trip, whether the server still answers on a connection.
+    fn ping(
+        &self,
+        connection: &mut Self::Connection,
+    ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Returns whether opening may succeed a moment later with nothing changed: the server is starting
+    /// or full, or the network failed. Waiters then keep waiting. Wrong credentials are not transient.
+    fn is_transient(&self, error: &Self::Error) -> bool;
+
+    /// Returns what names the server's side of the connection, or `None` where it cannot be named:
+    /// behind a pooler, say. The default is `None`.
+    fn session(&self, connection: &Self::Connection) -> Option<Self::Session> {
+        let _ = connection;
+        None
+    }
+
+    /// Ends sessions at the server, from one other connection, and returns for each whether it is gone.
+    ///
+    /// A session that is not found is gone. The default says so of all of them.
+    fn end(
+        &self,
+        sessions: &[Self::Session],
+    ) -> impl Future<Output = Result<Vec<bool>, Self::Error>> + Send {
+        let gone = vec![true; sessions.len()];
+        async move { Ok(gone) }
+    }
+}
+
+/// What a connection is wanted for. Lower values are served first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// To keep a lock that is held. It waits for as long as its caller does.
+    Extend,
+    /// To give a lock back or to abandon an id.
+    Release,
+    /// To take a lock, and for all that can be asked for later: lookups, lists, checks.
+    Acquire,
+}
+
+/// The bounds of a [`Pool`](super::Pool).
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How many connections there are at most, counting those that are being opened or ended. Fewer
+    /// than [`MIN_SIZE`] count as that many.
+    pub size: usize,
+    /// How long a lease may be waited for, except by an extend.
+    pub wait: Duration,
+    /// How long one attempt to open a connection may take, and one to end sessions.
+    pub open: Duration,
+}
+
+/// The fewest connections with which one can be kept from acquires.
+pub const MIN_SIZE: usize = 2;
