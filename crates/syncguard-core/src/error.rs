@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, convert::Infallible, fmt, time::Duration};
 
-use crate::{DisplayHash, Holder, LockId, LockKey, text::Line};
+use crate::{DisplayHash, Holder, InvalidValue, LockId, LockKey, text::Line};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -341,6 +341,13 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<InvalidValue> for Error {
+    fn from(invalid: InvalidValue) -> Self {
+        let error = Self::new(ErrorKind::InvalidArgument, Operation::Validate);
+        error.with_detail(invalid.to_string())
     }
 }
 

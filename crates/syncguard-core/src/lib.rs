@@ -30,5 +30,6 @@ pub use lock::{
     SyncGuard, SyncGuardBuilder, Throttle, TryAcquire,
 };
 pub use value::{
-    DisplayHash, DurationExt, Fence, KeyLayout, LockId, LockKey, Owner, Timestamp, Ttl,
+    DisplayHash, DurationExt, Fence, InvalidValue, KeyLayout, LockId, LockKey, Owner, Timestamp,
+    Ttl,
 };

@@ -21,7 +21,7 @@ fn a_key_of_hashes_holds_for_all_that_is_shown_and_is_set_once() -> Result<(), E
 
     // Set again, it may only be the same.
     DisplayHash::set_key([7; 32])?;
-    let refused = DisplayHash::set_key([8; 32]).map_err(|error| error.kind());
+    let refused = DisplayHash::set_key([8; 32]).map_err(|invalid| Error::from(invalid).kind());
     assert_eq!(refused, Err(ErrorKind::InvalidArgument));
     assert_eq!(key.to_string(), keyed[0], "the first one stays");
     Ok(())

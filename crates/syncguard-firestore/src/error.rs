@@ -6,7 +6,7 @@ use gcloud_sdk::{
     error::{Error as DriverError, ErrorKind as DriverKind},
     tonic::{Code, ConnectError, Status},
 };
-use syncguard_core::{Error, ErrorKind, Operation};
+use syncguard_core::{Error, ErrorKind, InvalidValue, Operation};
 
 /// Everything that can end an operation without an outcome.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +87,12 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}: {}", self.code, self.words)
+    }
+}
+
+impl From<InvalidValue> for Failure {
+    fn from(invalid: InvalidValue) -> Self {
+        Self::Core(invalid.into())
     }
 }
 

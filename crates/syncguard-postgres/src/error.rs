@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use syncguard_core::{
-    Error, ErrorKind, Fence, Operation,
+    Error, ErrorKind, Fence, InvalidValue, Operation,
     pool::{Interrupted, LeaseError},
 };
 
@@ -116,6 +116,12 @@ const PASSING: [&str; 4] = ["57P01", "57P02", "57P03", "53300"];
 
 pub(crate) const UNIQUE_VIOLATION: &str = "23505";
 pub(crate) const NOT_NULL_VIOLATION: &str = "23502";
+
+impl From<InvalidValue> for Failure {
+    fn from(invalid: InvalidValue) -> Self {
+        Self::Core(invalid.into())
+    }
+}
 
 impl Failure {
     /// Sorts what the driver reports of a statement that could do `effect` at all.

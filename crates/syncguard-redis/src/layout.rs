@@ -101,9 +101,9 @@ impl Layout {
     pub(crate) fn lock(&self, key: &LockKey) -> Result<LockName, Error> {
         match self.shape {
             Shape::Plain if self.is_derived(key.as_str()) => {
-                self.keys.hashed_lock_name(key).map(LockName)
+                Ok(LockName(self.keys.hashed_lock_name(key)?))
             }
-            Shape::Plain => self.keys.lock_name(key).map(LockName),
+            Shape::Plain => Ok(LockName(self.keys.lock_name(key)?)),
             Shape::Tagged => Ok(LockName(format!("{{{}}}", self.keys.lock_name(key)?))),
         }
     }
@@ -115,7 +115,7 @@ impl Layout {
             Shape::Plain if self.is_derived(key.as_str()) => {
                 Ok(self.join(&format!("fence:{}", lock.0)))
             }
-            Shape::Plain => self.keys.fence_name(key),
+            Shape::Plain => Ok(self.keys.fence_name(key)?),
             Shape::Tagged => Ok(format!("{}:fence", lock.0)),
         }
     }

@@ -1,6 +1,6 @@
 //! Fences increase with every grant of a key, and with nothing else.
 
-use super::{Harness, Verdict, steps::*};
+use super::{CaseOutcome, Harness, steps::*};
 use crate::{AcquireOutcome, ErrorKind, Fence, LockBackend};
 
 /// A grant after a release has the next fence.
@@ -101,7 +101,7 @@ pub async fn racing_contenders_get_increasing_fences<H: Harness>(h: H) {
 /// A counter at its limit refuses before it stores anything, and goes on refusing.
 pub async fn a_counter_at_its_limit_refuses_and_stores_nothing<H: Harness>(
     h: H,
-) -> Result<(), Verdict> {
+) -> Result<(), CaseOutcome> {
     let a = h.client().await;
     let last = Fence::new(Fence::LIMIT.number() - 1).expect("it fits");
     h.seed_fence(&key("k"), last).await.or_skip("the harness cannot set a fence counter")?;

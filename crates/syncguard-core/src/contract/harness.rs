@@ -1,6 +1,6 @@
 use std::{future::Future, time::Duration};
 
-use super::report;
+use super::report::{self, CaseOutcome};
 use crate::{Fence, LockBackend, LockKey};
 
 /// How long one case may take. A case that hangs fails.
@@ -57,10 +57,10 @@ pub enum Hook {
 
 impl Hook {
     /// Lets a case go on, or skips it with `reason`.
-    pub(super) fn or_skip(self, reason: &'static str) -> Result<(), Verdict> {
+    pub(super) fn or_skip(self, reason: &'static str) -> Result<(), CaseOutcome> {
         match self {
             Self::Done => Ok(()),
-            Self::Missing => Err(Verdict::Skipped(reason)),
+            Self::Missing => Err(CaseOutcome::Skipped(reason)),
         }
     }
 }
@@ -115,27 +115,6 @@ impl Profile {
     }
 }
 
-/// How a case ended that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// The promise was kept.
-    Passed,
-    /// The promise was not put to the test, and why.
-    Skipped(&'static str),
-}
-
-impl From<()> for Verdict {
-    fn from((): ()) -> Self {
-        Self::Passed
-    }
-}
-
-impl From<Result<(), Self>> for Verdict {
-    fn from(result: Result<(), Self>) -> Self {
-        result.err().unwrap_or(Self::Passed)
-    }
-}
-
 /// Runs one case on a runtime of its own. What [`contract_tests!`](crate::contract_tests) calls.
 ///
 /// # Panics
@@ -145,11 +124,11 @@ pub fn run<H, C, F>(case: &'static str, body: C)
 where
     H: Harness,
     C: FnOnce(H) -> F,
-    F: Future<Output: Into<Verdict>>,
+    F: Future<Output: Into<CaseOutcome>>,
 {
     let profile = H::profile();
-    let verdict = match profile.skips(case) {
-        Some(reason) => Verdict::Skipped(reason),
+    let outcome = match profile.skips(case) {
+        Some(reason) => CaseOutcome::Skipped(reason),
         None => {
             let case = async { body(H::start().await).await.into() };
             let bounded = async { tokio::time::timeout(LIMIT, case).await };
@@ -159,5 +138,5 @@ where
             ended.expect("the case ends within its limit")
         }
     };
-    report::append(profile.name, case, verdict);
+    report::append(profile.name, case, outcome);
 }

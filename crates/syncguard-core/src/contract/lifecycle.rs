@@ -1,6 +1,6 @@
 //! A lock from its grant to its release.
 
-use super::{Connection, Harness, Hook, Verdict, steps::*};
+use super::{CaseOutcome, Connection, Harness, Hook, steps::*};
 use crate::{Fence, LockBackend, SyncGuard};
 
 /// A key that nobody holds is granted, under the first fence.
@@ -55,7 +55,7 @@ pub async fn a_guard_acquires_extends_and_releases<H: Harness>(h: H) {
 /// Locks, fences and owners survive a restart of a store that calls itself durable.
 pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(
     h: H,
-) -> Result<(), Verdict> {
+) -> Result<(), CaseOutcome> {
     let a = h.client().await;
     let (kept, gone) = (ask("kept", LONG), ask("gone", LONG));
     granted(&a, &kept).await;
@@ -63,7 +63,7 @@ pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(
     released(&a, lock_of(&gone)).await;
     if a.capabilities().fencing != crate::Fencing::Durable {
         assert_eq!(h.restart().await, Hook::Missing, "what restarts must be durable");
-        return Err(Verdict::Skipped("the store does not claim to be durable"));
+        return Err(CaseOutcome::Skipped("the store does not claim to be durable"));
     }
     assert_eq!(h.restart().await, Hook::Done, "what is called durable must be restarted");
     let b = h.client().await;
@@ -76,13 +76,13 @@ pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(
 /// A client whose connections are cut serves again.
 pub async fn a_client_whose_connections_are_cut_serves_again<H: Harness>(
     h: H,
-) -> Result<(), Verdict> {
+) -> Result<(), CaseOutcome> {
     let a = h.client().await;
     let request = ask("k", LONG);
     granted(&a, &request).await;
     if H::profile().connection == Connection::InProcess {
         assert_eq!(h.sever().await, Hook::Missing, "there is nothing to cut");
-        return Err(Verdict::Skipped("the store is not reached through a network"));
+        return Err(CaseOutcome::Skipped("the store is not reached through a network"));
     }
     assert_eq!(h.sever().await, Hook::Done, "a network can be cut");
     let lock = lock_of(&request);

@@ -71,4 +71,5 @@ pub mod waiting;
 
 pub use cases::CASES;
 pub use faulty::{Fault, Faulty, Gate};
-pub use harness::{Connection, Harness, Hook, Profile, Verdict, run};
+pub use harness::{Connection, Harness, Hook, Profile, run};
+pub use report::CaseOutcome;

@@ -1,13 +1,13 @@
 //! What operators do: list and force.
 
-use super::{Harness, Verdict, steps::*};
+use super::{CaseOutcome, Harness, steps::*};
 use crate::{ErrorKind, ListRequest, LockBackend, LockRecord};
 
-const NOT_OFFERED: Verdict = Verdict::Skipped("the backend offers nothing to operators");
+const NOT_OFFERED: CaseOutcome = CaseOutcome::Skipped("the backend offers nothing to operators");
 
 /// The held locks below a prefix are listed once each, in pages, as lookups show them; others are
 /// not.
-pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) -> Result<(), Verdict> {
+pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let a = h.client().await;
     if !a.capabilities().list {
         error_of(a.list(&ListRequest::new("")).await, ErrorKind::Unsupported);
@@ -33,7 +33,7 @@ pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) -> Result<(), 
 }
 
 /// A lock in its grace is listed, one that is over is not.
-pub async fn expired_locks_are_not_listed<H: Harness>(h: H) -> Result<(), Verdict> {
+pub async fn expired_locks_are_not_listed<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let a = h.client().await;
     if !a.capabilities().list {
         return Err(NOT_OFFERED);
@@ -61,7 +61,7 @@ async fn listed(a: &impl LockBackend, prefix: &str, limit: usize) -> Vec<LockRec
 }
 
 /// A lock that is released by force is free; its holder finds out, and the next fence is higher.
-pub async fn a_lock_released_by_force_is_free<H: Harness>(h: H) -> Result<(), Verdict> {
+pub async fn a_lock_released_by_force_is_free<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);
     if !a.capabilities().list {

@@ -1,15 +1,34 @@
 use std::{env, fs::OpenOptions, io::Write};
 
-use super::Verdict;
+/// How a case ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaseOutcome {
+    /// The promise was kept.
+    Passed,
+    /// The promise was not put to the test, and why.
+    Skipped(&'static str),
+}
+
+impl From<()> for CaseOutcome {
+    fn from((): ()) -> Self {
+        Self::Passed
+    }
+}
+
+impl From<Result<(), Self>> for CaseOutcome {
+    fn from(result: Result<(), Self>) -> Self {
+        result.err().unwrap_or(Self::Passed)
+    }
+}
 
 /// Appends a line to the report, if one is wanted. One write, so that lines of tests that run side
 /// by side do not mix.
-pub(super) fn append(backend: &str, case: &str, verdict: Verdict) {
-    let (word, reason) = match verdict {
-        Verdict::Passed => ("passed", ""),
-        Verdict::Skipped(reason) => ("skipped", reason),
+pub(super) fn append(backend: &str, case: &str, outcome: CaseOutcome) {
+    let (word, reason) = match outcome {
+        CaseOutcome::Passed => ("passed", ""),
+        CaseOutcome::Skipped(reason) => ("skipped", reason),
     };
-    if verdict != Verdict::Passed {
+    if outcome != CaseOutcome::Passed {
         tracing::warn!(backend, case, reason, "contract case skipped");
     }
     let Some(path) = env::var_os("SYNCGUARD_CONTRACT_REPORT") else {

@@ -4,10 +4,10 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use tokio::time::{Instant, timeout};
 
-use super::{Fault, Faulty, Gate, Harness, Verdict, steps::*};
+use super::{CaseOutcome, Fault, Faulty, Gate, Harness, steps::*};
 use crate::{ErrorKind, LockBackend, LockKey, Operation, Retry, SyncGuard, WakeUp};
 
-const WAKES_NO_ONE: Verdict = Verdict::Skipped("the backend does not wake waiters");
+const WAKES_NO_ONE: CaseOutcome = CaseOutcome::Skipped("the backend does not wake waiters");
 
 /// A waiter gets the lock when it is released by the same process.
 pub async fn a_waiter_gets_the_lock_when_it_is_released<H: Harness>(h: H) {
@@ -137,7 +137,7 @@ pub async fn one_waiter_of_a_process_asks_the_store<H: Harness>(h: H) {
 }
 
 /// A wake-up subscription that is made before an attempt misses no release that comes after it.
-pub async fn a_subscription_misses_no_release<H: Harness>(h: H) -> Result<(), Verdict> {
+pub async fn a_subscription_misses_no_release<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = (h.client().await, h.client().await);
     if a.capabilities().wake_up == WakeUp::None {
         let woken = timeout(SHORT, a.released(&key("k"))).await;
@@ -186,7 +186,9 @@ pub async fn a_subscription_rests_between_releases<H: Harness>(h: H) {
 }
 
 /// A subscriber is woken however the grant ends: released, abandoned, or released by force.
-pub async fn a_subscription_sees_every_way_to_end_a_grant<H: Harness>(h: H) -> Result<(), Verdict> {
+pub async fn a_subscription_sees_every_way_to_end_a_grant<H: Harness>(
+    h: H,
+) -> Result<(), CaseOutcome> {
     let (a, b) = (h.client().await, h.client().await);
     let capabilities = a.capabilities();
     if capabilities.wake_up == WakeUp::None {

@@ -44,7 +44,8 @@ async fn attempt(
     options: LockOptions,
     home: Handle,
 ) -> Result<Attempted, Error> {
-    let request = AcquireRequest::new(options.key.clone(), LockId::mint()?, options.ttl)
+    let lock_id = LockId::mint().map_err(no_lock_id)?;
+    let request = AcquireRequest::new(options.key.clone(), lock_id, options.ttl)
         .with_owner(Some(options.owner.clone()))
         .with_mode(options.mode);
     let sent = shared.clock.now();
@@ -83,6 +84,13 @@ async fn attempt(
             Err(error.with_key(&options.key))
         }
     }
+}
+
+fn no_lock_id(refused: std::io::Error) -> Error {
+    Error::new(ErrorKind::Internal, Operation::Acquire)
+        .with_detail("the operating system returned no random bytes")
+        .with_source(refused)
+        .not_applied()
 }
 
 async fn ask(

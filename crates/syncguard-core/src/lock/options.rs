@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{renewal::Renew, scope::Scope};
-use crate::{Error, LockKey, Mode, Owner, Ttl, value::invalid::Invalid};
+use crate::{InvalidValue, LockKey, Mode, Owner, Ttl, value::invalid::Invalid};
 
 /// What is asked of the store, and of the guard that comes of it.
 #[derive(Clone)]
@@ -34,7 +34,7 @@ impl LockOptions {
     }
 
     /// Checks the rules that concern several options.
-    pub(crate) fn checked(self) -> Result<Self, Error> {
+    pub(crate) fn checked(self) -> Result<Self, InvalidValue> {
         let limits = [("ttl", Some(self.ttl.as_duration())), ("max_hold", self.max_hold)];
         for (limit, value) in limits {
             if let (Some(min_hold), Some(value)) = (self.min_hold, value)

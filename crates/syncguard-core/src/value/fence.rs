@@ -1,7 +1,9 @@
 use std::{fmt, str::FromStr};
 
-use super::{invalid::Invalid, serde_as_text};
-use crate::Error;
+use super::{
+    invalid::{Invalid, InvalidValue},
+    serde_as_text,
+};
 
 /// Orders the grants of one key: a later grant has a higher fence, for ever.
 ///
@@ -33,7 +35,7 @@ impl Fence {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) above 999999999999999.
-    pub fn new(number: u64) -> Result<Self, Error> {
+    pub fn new(number: u64) -> Result<Self, InvalidValue> {
         if number > Self::FORMAT_LIMIT {
             return Err(Invalid::LargeFence(number).into());
         }
@@ -57,9 +59,9 @@ impl Fence {
 }
 
 impl FromStr for Fence {
-    type Err = Error;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let digits = text.len() == Self::DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
         let number = digits.then(|| text.parse().ok()).flatten();
         number.map(Self).ok_or_else(|| Invalid::FenceText(text.chars().take(32).collect()).into())

@@ -3,8 +3,7 @@ use std::{fmt, sync::OnceLock};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::invalid::Invalid;
-use crate::Error;
+use super::invalid::{Invalid, InvalidValue};
 
 /// Stands for a key or a lock id in logs and lookups, so that its text does not show by accident.
 ///
@@ -50,7 +49,7 @@ impl DisplayHash {
     /// assert_eq!(LockKey::new("payment:42")?.to_string().len(), 24);
     /// # Ok::<(), syncguard_core::Error>(())
     /// ```
-    pub fn set_key(key: [u8; 32]) -> Result<(), Error> {
+    pub fn set_key(key: [u8; 32]) -> Result<(), InvalidValue> {
         if *KEY.get_or_init(|| key) == key { Ok(()) } else { Err(Invalid::HashKey.into()) }
     }
 

@@ -1,8 +1,15 @@
 use std::time::Duration;
 
-use crate::{Error, ErrorKind, Operation};
+/// The error of a value that breaks its rule.
+///
+/// `Display` names the value and the rule in one lower-case line. A key is described by its length,
+/// never by its text. It converts into an [`Error`](crate::Error) of the kind
+/// [`InvalidArgument`](crate::ErrorKind::InvalidArgument).
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct InvalidValue(#[from] Invalid);
 
-/// Says which rule a value breaks. A key is described by its length, never by its text.
+/// Which rule a value breaks.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Invalid {
     #[error("lock key is empty; it takes 1 to 512 bytes of UTF-8 after NFC normalisation")]
@@ -39,10 +46,4 @@ pub(crate) enum Invalid {
     LongPrefix { prefix: usize, limit: usize, reserve: usize },
     #[error("the key of display hashes was set to another one before; a process has one")]
     HashKey,
-}
-
-impl From<Invalid> for Error {
-    fn from(rule: Invalid) -> Self {
-        Self::new(ErrorKind::InvalidArgument, Operation::Validate).with_detail(rule.to_string())
-    }
 }

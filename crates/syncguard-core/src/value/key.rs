@@ -2,8 +2,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::{DisplayHash, invalid::Invalid, serde_as_text};
-use crate::Error;
+use super::{
+    DisplayHash,
+    invalid::{Invalid, InvalidValue},
+    serde_as_text,
+};
 
 /// Names what is locked: 1 to 512 bytes of UTF-8 in Unicode normal form C.
 ///
@@ -35,14 +38,14 @@ impl LockKey {
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the text is empty or longer
     /// than [`MAX_BYTES`](Self::MAX_BYTES).
-    pub fn new(text: &str) -> Result<Self, Error> {
+    pub fn new(text: &str) -> Result<Self, InvalidValue> {
         if is_nfc(text) {
             return Self::from_normal(text.into());
         }
         Self::from_normal(text.nfc().collect::<String>().into())
     }
 
-    fn from_normal(text: Arc<str>) -> Result<Self, Error> {
+    fn from_normal(text: Arc<str>) -> Result<Self, InvalidValue> {
         match text.len() {
             0 => Err(Invalid::EmptyKey.into()),
             length if length > Self::MAX_BYTES => Err(Invalid::LongKey(length).into()),
@@ -66,33 +69,33 @@ impl LockKey {
 }
 
 impl FromStr for LockKey {
-    type Err = Error;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         Self::new(text)
     }
 }
 
 impl TryFrom<&str> for LockKey {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(text: &str) -> Result<Self, Error> {
+    fn try_from(text: &str) -> Result<Self, InvalidValue> {
         Self::new(text)
     }
 }
 
 impl TryFrom<String> for LockKey {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(text: String) -> Result<Self, Error> {
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
         Self::new(&text)
     }
 }
 
 impl TryFrom<&String> for LockKey {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(text: &String) -> Result<Self, Error> {
+    fn try_from(text: &String) -> Result<Self, InvalidValue> {
         Self::new(text)
     }
 }

@@ -1,8 +1,10 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
-use super::{LockKey, invalid::Invalid};
-use crate::Error;
+use super::{
+    LockKey,
+    invalid::{Invalid, InvalidValue},
+};
 
 /// Derives the names under which a store keeps a key's lock and its fence counter.
 ///
@@ -44,7 +46,7 @@ impl KeyLayout {
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the prefix leaves no room even
     /// for the hashed form.
-    pub fn lock_name(&self, key: &LockKey) -> Result<String, Error> {
+    pub fn lock_name(&self, key: &LockKey) -> Result<String, InvalidValue> {
         self.derive(key.as_str())
     }
 
@@ -53,7 +55,7 @@ impl KeyLayout {
     /// # Errors
     ///
     /// As [`lock_name`](Self::lock_name).
-    pub fn fence_name(&self, key: &LockKey) -> Result<String, Error> {
+    pub fn fence_name(&self, key: &LockKey) -> Result<String, InvalidValue> {
         self.derive(&format!("fence:{}", self.lock_name(key)?))
     }
 
@@ -63,11 +65,11 @@ impl KeyLayout {
     /// # Errors
     ///
     /// As [`lock_name`](Self::lock_name).
-    pub fn hashed_lock_name(&self, key: &LockKey) -> Result<String, Error> {
+    pub fn hashed_lock_name(&self, key: &LockKey) -> Result<String, InvalidValue> {
         self.hashed(&self.join(key.as_str()))
     }
 
-    fn derive(&self, text: &str) -> Result<String, Error> {
+    fn derive(&self, text: &str) -> Result<String, InvalidValue> {
         let plain = self.join(text);
         if plain.len() + self.reserve <= self.limit {
             return Ok(plain);
@@ -75,7 +77,7 @@ impl KeyLayout {
         self.hashed(&plain)
     }
 
-    fn hashed(&self, plain: &str) -> Result<String, Error> {
+    fn hashed(&self, plain: &str) -> Result<String, InvalidValue> {
         let digest = Sha256::digest(plain.as_bytes());
         let name = self.join(&URL_SAFE_NO_PAD.encode(&digest[..16]));
         if name.len() + self.reserve > self.limit {

@@ -1,9 +1,12 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, io, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{DisplayHash, invalid::Invalid, serde_as_text};
-use crate::{Error, ErrorKind, Operation};
+use super::{
+    DisplayHash,
+    invalid::{Invalid, InvalidValue},
+    serde_as_text,
+};
 
 const LENGTH: usize = 22;
 
@@ -20,15 +23,13 @@ impl LockId {
     ///
     /// # Errors
     ///
-    /// [`Internal`](ErrorKind::Internal) where the system gives no random bytes.
-    pub fn mint() -> Result<Self, Error> {
+    /// The error of the system if it returns no random bytes.
+    pub fn mint() -> io::Result<Self> {
         let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).map_err(|refused| {
-            Error::new(ErrorKind::Internal, Operation::Acquire)
-                .with_detail("the operating system gives no random bytes")
-                .with_source(refused)
-        })?;
-        URL_SAFE_NO_PAD.encode(bytes).parse()
+        getrandom::fill(&mut bytes)?;
+        let mut text = [0; LENGTH];
+        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text).map_err(io::Error::other)?;
+        Ok(Self(text))
     }
 
     /// Returns the 22 characters.
@@ -48,11 +49,11 @@ impl LockId {
 }
 
 impl FromStr for LockId {
-    type Err = Error;
+    type Err = InvalidValue;
 
     /// Accepts any 22 characters of base64url. The last one may carry bits beyond the sixteenth
     /// byte, as it may in the TypeScript SyncGuard: an id is compared as text, never decoded.
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let stranger = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
         if let Some(character) = text.chars().find(stranger) {
             return Err(Invalid::LockIdCharacter(character).into());

@@ -12,6 +12,7 @@ mod ttl;
 
 pub use fence::Fence;
 pub use hash::DisplayHash;
+pub use invalid::InvalidValue;
 pub use key::LockKey;
 pub use layout::KeyLayout;
 pub use lock_id::LockId;

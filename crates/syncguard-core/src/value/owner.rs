@@ -1,7 +1,10 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
-use super::{invalid::Invalid, serde_as_text};
-use crate::{Error, text::Quoted};
+use super::{
+    invalid::{Invalid, InvalidValue},
+    serde_as_text,
+};
+use crate::text::Quoted;
 
 /// Tells people who holds a lock: 1 to 255 bytes of printable text, such as `web-3:4711`.
 ///
@@ -20,7 +23,7 @@ impl Owner {
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where it is empty, longer than
     /// [`MAX_BYTES`](Self::MAX_BYTES), or has control characters. Others that a terminal does not show
     /// are escaped when the label is displayed.
-    pub fn new(label: &str) -> Result<Self, Error> {
+    pub fn new(label: &str) -> Result<Self, InvalidValue> {
         if let Some(control) = label.chars().find(|c| c.is_control()) {
             return Err(Invalid::OwnerCharacter(control).into());
         }
@@ -57,25 +60,25 @@ fn host() -> String {
 }
 
 impl FromStr for Owner {
-    type Err = Error;
+    type Err = InvalidValue;
 
-    fn from_str(label: &str) -> Result<Self, Error> {
+    fn from_str(label: &str) -> Result<Self, InvalidValue> {
         Self::new(label)
     }
 }
 
 impl TryFrom<&str> for Owner {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(label: &str) -> Result<Self, Error> {
+    fn try_from(label: &str) -> Result<Self, InvalidValue> {
         Self::new(label)
     }
 }
 
 impl TryFrom<String> for Owner {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(label: String) -> Result<Self, Error> {
+    fn try_from(label: String) -> Result<Self, InvalidValue> {
         Self::new(&label)
     }
 }

@@ -1,7 +1,9 @@
 use std::{fmt, str::FromStr, time::Duration};
 
-use super::{invalid::Invalid, serde_as_text};
-use crate::Error;
+use super::{
+    invalid::{Invalid, InvalidValue},
+    serde_as_text,
+};
 
 /// Says how long a grant lasts unless it is extended: a positive whole number of milliseconds.
 ///
@@ -35,7 +37,7 @@ impl Ttl {
     /// # Errors
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where it is not.
-    pub fn new(duration: Duration) -> Result<Self, Error> {
+    pub fn new(duration: Duration) -> Result<Self, InvalidValue> {
         if duration.is_zero() || !duration.subsec_nanos().is_multiple_of(1_000_000) {
             return Err(Invalid::FractionalTtl(duration).into());
         }
@@ -84,25 +86,25 @@ impl Default for Ttl {
 }
 
 impl TryFrom<Duration> for Ttl {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(duration: Duration) -> Result<Self, Error> {
+    fn try_from(duration: Duration) -> Result<Self, InvalidValue> {
         Self::new(duration)
     }
 }
 
 impl TryFrom<&str> for Ttl {
-    type Error = Error;
+    type Error = InvalidValue;
 
-    fn try_from(text: &str) -> Result<Self, Error> {
+    fn try_from(text: &str) -> Result<Self, InvalidValue> {
         text.parse()
     }
 }
 
 impl FromStr for Ttl {
-    type Err = Error;
+    type Err = InvalidValue;
 
-    fn from_str(text: &str) -> Result<Self, Error> {
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let refused = |reason| Invalid::TtlText { text: text.chars().take(32).collect(), reason };
         Self::new(humantime::parse_duration(text).map_err(refused)?)
     }

@@ -209,7 +209,7 @@ impl Flaw for StoresWhatItRefuses {
     async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
         let outcome = step.memory.acquire(request).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Aborted) {
-            let unknown = syncguard_core::LockId::mint()?;
+            let unknown = syncguard_core::LockId::mint().unwrap();
             let stored = AcquireRequest::new(request.key.clone(), unknown, request.ttl);
             let _ = step.memory.acquire(&stored).await?;
             return Err(Error::new(ErrorKind::Aborted, Operation::Acquire).not_applied());

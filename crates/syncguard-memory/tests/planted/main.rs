@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::contract::{Harness, Verdict};
+use syncguard_core::contract::{CaseOutcome, Harness};
 use tokio::runtime::Builder;
 
 use self::{fences::*, granting::*, ownership::*, reading::*, store::*};
@@ -23,9 +23,9 @@ use self::{fences::*, granting::*, ownership::*, reading::*, store::*};
 const LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs one case in virtual time.
-fn verdict<H: Harness, F>(case: impl FnOnce(H) -> F) -> Verdict
+fn verdict<H: Harness, F>(case: impl FnOnce(H) -> F) -> CaseOutcome
 where
-    F: Future<Output: Into<Verdict>>,
+    F: Future<Output: Into<CaseOutcome>>,
 {
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let case = async { case(H::start().await).await.into() };
