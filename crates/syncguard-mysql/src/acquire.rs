@@ -7,7 +7,7 @@ use syncguard_core::{
 
 use crate::{
     error::Failure,
-    lookup::{GRACE_MS, bytes, fence, owner, timestamp, value},
+    row::{GRACE_MS, bytes, fence, owner, timestamp, value},
     statement::Statement,
     store::Store,
 };

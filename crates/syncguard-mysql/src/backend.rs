@@ -9,8 +9,7 @@ use syncguard_core::{
 };
 
 use crate::{
-    MysqlConfig, acquire, check, error::Failure, extend, lookup, operate, release, schema,
-    store::Store,
+    acquire, check, error::Failure, extend, lookup, operate, prune, release, schema, store::Store,
 };
 
 /// Keeps locks in MySQL or MariaDB. Cheap to clone; the clones share their connections.
@@ -27,7 +26,7 @@ use crate::{
 ///
 /// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
 /// connection is never used. An acquire that would wait for a connection for longer than the
-/// [connect timeout](MysqlConfig::connect_timeout) is refused at once with
+/// [connect timeout](crate::MysqlConfig::connect_timeout) is refused at once with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
 ///
 /// Its connections are closed when the last clone is dropped.
@@ -35,16 +34,6 @@ use crate::{
 pub struct MysqlBackend(Arc<Store>);
 
 impl MysqlBackend {
-    /// Connects to an [address](MysqlConfig::from_url) with the default settings. The table is made
-    /// where it is missing.
-    ///
-    /// # Errors
-    ///
-    /// As [`MysqlConfig::from_url`] and [`MysqlConfig::connect`].
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        MysqlConfig::from_url(url)?.connect().await
-    }
-
     pub(crate) fn new(store: Store) -> Self {
         Self(Arc::new(store))
     }
@@ -52,7 +41,8 @@ impl MysqlBackend {
     /// Creates the table where it is missing, and records its revision. Any number of clients may do so at once,
     /// and any number of times.
     ///
-    /// [`MysqlConfig::connect`] creates a missing table by itself by default. Where one exists, it only reads.
+    /// [`MysqlConfig::connect`](crate::MysqlConfig::connect) creates a missing table by itself by default.
+    /// Where one exists, it only reads.
     ///
     /// # Errors
     ///
@@ -83,7 +73,7 @@ impl MysqlBackend {
     ///
     /// As an operation that finds the server out of reach. What was cleared away before stays so.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
-        operate::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
+        prune::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use syncguard_core::Finding;
 
-use crate::{error::Failure, lookup::text, schema, statement::Statement, store::Store};
+use crate::{error::Failure, row::text, schema, statement::Statement, store::Store};
 
 /// The first versions that this crate is made for.
 const OLDEST_MYSQL: (u64, u64) = (8, 0);

@@ -6,9 +6,10 @@ use sqlx::mysql::MySqlConnectOptions;
 use syncguard_core::{
     Error, Operation, UnsafeSettings,
     address::{check_parameters, unbracketed},
+    pool::MIN_SIZE,
 };
 
-use crate::{MysqlBackend, check, error::Failure, schema, table::Table};
+use crate::{error::Failure, names::Table, sql};
 
 /// Says which database keeps the locks and how it is used.
 ///
@@ -158,47 +159,6 @@ impl MysqlConfig {
         self
     }
 
-    /// Connects, makes the table where it is missing, and looks at the server's settings.
-    ///
-    /// # Errors
-    ///
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
-    ///   rule, and for a database that is not named or not there.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
-    ///   be reached in time.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
-    ///   user may not make the table.
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the table is missing or incomplete
-    ///   and is not to be made, or a connection does not keep what is set for it.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
-    ///   crate, and where the server's settings are unsafe and that is to be
-    ///   [refused](UnsafeSettings::Refuse).
-    pub async fn connect(self) -> Result<MysqlBackend, Error> {
-        let connecting = async {
-            let store = self.open().await?;
-            match self.missing {
-                Missing::Create => schema::set_up(&store).await?,
-                Missing::Refuse => schema::verify(&store).await?,
-            }
-            let refused = |failure: Failure| failure.into_error(Operation::Check);
-            let checking = async { check::check(&store).await.map_err(refused) };
-            self.unsafe_settings.enforce(checking).await?;
-            Ok(MysqlBackend::new(store))
-        };
-        connecting.await.map_err(refused)
-    }
-
-    /// Connects, creates the table where it is missing, records its revision, and disconnects. For those who
-    /// give the service itself a user that may not.
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
-    pub async fn setup_schema(&self) -> Result<(), Error> {
-        let making = async { schema::upgrade(&self.open().await?).await };
-        making.await.map_err(refused)
-    }
-
     /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own migrations.
     /// They can be run any number of times.
     ///
@@ -208,7 +168,32 @@ impl MysqlConfig {
     /// breaks its rule.
     pub fn schema_sql(&self) -> Result<String, Error> {
         let table = Table::new(&self.table).map_err(refused)?;
-        Ok(schema::text(&table))
+        Ok(sql::schema(&table))
+    }
+
+    /// Fails where a value breaks its rule.
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
+        let longest = self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout);
+        for (rule, holds) in [
+            ("the address names no database", self.options.get_database().is_some()),
+            (
+                "max_connections must be at least 2: one connection is kept for extends and releases",
+                self.max_connections as usize >= MIN_SIZE,
+            ),
+            (
+                "a timeout is shorter than 10 ms",
+                self.connect_timeout.min(self.statement_timeout) >= Duration::from_millis(10),
+            ),
+            ("the lock timeout is no whole seconds", {
+                self.lock_timeout.as_secs() > 0 && self.lock_timeout.subsec_nanos() == 0
+            }),
+            ("a timeout is longer than 1 h", longest <= Duration::from_secs(60 * 60)),
+        ] {
+            if !holds {
+                return Err(Failure::Config(rule.to_owned()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -246,7 +231,8 @@ fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
     Ok(options.host(&host))
 }
 
-fn refused(failure: Failure) -> Error {
+/// Makes the core's error of a failure to connect.
+pub(crate) fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
 }
 
@@ -267,6 +253,8 @@ impl fmt::Debug for MysqlConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use syncguard_core::ErrorKind;
 
     use super::{MysqlConfig, PARAMETERS, parse};
@@ -314,5 +302,23 @@ mod tests {
             let config = MysqlConfig::from_url(&format!("{scheme}://u:secret@h/d")).unwrap();
             assert!(!format!("{config:?}").contains("secret"));
         }
+    }
+
+    #[test]
+    fn values_that_break_a_rule_are_refused() {
+        let config = || MysqlConfig::from_url("mysql://h/d").unwrap();
+        for bad in [
+            MysqlConfig::from_url("mysql://h").unwrap(),
+            config().max_connections(0),
+            config().max_connections(1),
+            config().connect_timeout(Duration::ZERO),
+            config().statement_timeout(Duration::from_millis(9)),
+            config().lock_timeout(Duration::from_millis(1_500)),
+            config().lock_timeout(Duration::ZERO),
+            config().lock_timeout(Duration::MAX),
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+        assert!(config().validate().is_ok());
     }
 }

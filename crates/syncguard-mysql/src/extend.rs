@@ -2,7 +2,7 @@
 
 use syncguard_core::{ExtendOutcome, LockId, NotHeld, Timestamp, Ttl, pool::Priority};
 
-use crate::{error::Failure, lookup::GRACE_MS, statement::Statement, store::Store};
+use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store};
 
 /// Sets the expiry of a live grant to now plus `ttl`.
 ///

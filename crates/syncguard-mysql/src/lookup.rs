@@ -1,14 +1,13 @@
-//! Looking up, and reading rows.
+//! Looking up.
 
-use std::str::from_utf8;
+use syncguard_core::{LockQuery, LockRecord};
 
-use sqlx::{Decode, MySql, Row, Type, mysql::MySqlRow};
-use syncguard_core::{Capabilities, Fence, LockKey, LockQuery, LockRecord, Owner, Timestamp};
-
-use crate::{error::Failure, statement::Statement, store::Store};
-
-/// How long past its expiry a grant still keeps its key, as statements take it.
-pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
+use crate::{
+    error::Failure,
+    row::{GRACE_MS, record},
+    statement::Statement,
+    store::Store,
+};
 
 /// Reads a live lock.
 pub(crate) async fn lookup(
@@ -21,52 +20,4 @@ pub(crate) async fn lookup(
     };
     let answer = store.connections.run(statement.integer(GRACE_MS)).await?;
     answer.rows.first().map(record).transpose()
-}
-
-/// Reads a whole lock from a row.
-pub(crate) fn record(row: &MySqlRow) -> Result<LockRecord, Failure> {
-    let key = bytes(row, "lock_key").and_then(|key| LockKey::new(from_utf8(key).ok()?).ok());
-    let lock_id = bytes(row, "lock_id").and_then(|id| from_utf8(id).ok()?.parse().ok());
-    Ok(LockRecord {
-        key: key.ok_or(Failure::Unreadable("key"))?,
-        lock_id: lock_id.ok_or(Failure::Unreadable("lock id"))?,
-        fence: fence(row)?,
-        owner: owner(row),
-        acquired_at: timestamp(row, "acquired_at_ms")?,
-        expires_at: timestamp(row, "expires_at_ms")?,
-        observed_at: timestamp(row, "now_ms")?,
-    })
-}
-
-/// Reads the fence from a row.
-pub(crate) fn fence(row: &MySqlRow) -> Result<Fence, Failure> {
-    Fence::new(value(row, "fence")?).map_err(|_| Failure::Unreadable("fence"))
-}
-
-/// Reads the label from a row. It is for people to see, so one that cannot be shown is left out.
-pub(crate) fn owner(row: &MySqlRow) -> Option<Owner> {
-    text(row, "owner").and_then(|label| Owner::new(label).ok())
-}
-
-/// Reads a point in time from a row.
-pub(crate) fn timestamp(row: &MySqlRow, column: &'static str) -> Result<Timestamp, Failure> {
-    value(row, column).map(Timestamp::from_unix_millis)
-}
-
-/// Reads a text from a row, `None` where it is NULL.
-pub(crate) fn text<'r>(row: &'r MySqlRow, column: &'static str) -> Option<&'r str> {
-    row.try_get(column).ok()
-}
-
-/// Reads a string of bytes from a row, `None` where it is NULL.
-pub(crate) fn bytes<'r>(row: &'r MySqlRow, column: &'static str) -> Option<&'r [u8]> {
-    row.try_get(column).ok()
-}
-
-/// Reads a value from a row.
-pub(crate) fn value<'r, T>(row: &'r MySqlRow, column: &'static str) -> Result<T, Failure>
-where
-    T: Decode<'r, MySql> + Type<MySql>,
-{
-    row.try_get(column).map_err(|_| Failure::UnreadableAnswer(column))
 }

@@ -1,6 +1,6 @@
 //! What operators do.
 
-use std::{str::from_utf8, time::Duration};
+use std::str::from_utf8;
 
 use syncguard_core::{
     Error, ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
@@ -9,20 +9,12 @@ use syncguard_core::{
 
 use crate::{
     error::Failure,
-    lookup::{GRACE_MS, bytes, lookup, record},
+    lookup::lookup,
     release::release,
+    row::{GRACE_MS, bytes, record},
     statement::{Statement, digits},
     store::Store,
 };
-
-/// How long the mark of an abandoned id is kept at least.
-///
-/// It must outlast an acquire that is still on its way. Linux delivers what it still has of a lost
-/// connection, or gives it up, 15 to 30 minutes after the first loss (`tcp_retries2`).
-pub(crate) const MARK: Duration = Duration::from_secs(60 * 60);
-
-/// How many rows of a kind are pruned in one go, so that no statement takes long.
-const BATCH: i64 = 1_000;
 
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys. Records that cannot be
 /// read are left out, and their number is logged.
@@ -89,24 +81,4 @@ pub(crate) async fn force_release(
 async fn clear(store: &Store, key: &LockKey) -> Result<u64, Failure> {
     let statement = Statement::write(&store.sql.force_clear).text(key.as_str()).integer(GRACE_MS);
     Ok(store.connections.run_for(Priority::Release, statement).await?.changed)
-}
-
-/// Clears away what is left of grants that have been over for `older_than`, and gives the number of
-/// rows.
-pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Failure> {
-    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    // A century is for ever, and leaves room for a subtraction.
-    let older_than = millis(older_than).clamp(GRACE_MS, 100 * 366 * 24 * 3_600_000);
-    let mut pruned = 0;
-    loop {
-        let statement = Statement::write(&store.sql.prune)
-            .integer(older_than)
-            .integer(older_than.max(millis(MARK)))
-            .integer(BATCH);
-        let changed = store.connections.run(statement).await?.changed;
-        pruned += changed;
-        if changed < BATCH.unsigned_abs() {
-            return Ok(pruned);
-        }
-    }
 }

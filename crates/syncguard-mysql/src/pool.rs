@@ -7,16 +7,15 @@ use std::{
 
 use sqlx::{
     ConnectOptions, Connection,
-    mysql::{MySqlConnectOptions, MySqlConnection},
+    mysql::{MySqlConnectOptions, MySqlConnection, MySqlRow},
 };
 use syncguard_core::pool::{Manager, contained};
 use tokio::time::{sleep, timeout};
 
 use crate::{
     error::Failure,
-    lookup::{text, value},
-    opening::Settings,
-    sql::sessions,
+    row::{text, value},
+    sql,
     statement::Statement,
 };
 
@@ -28,10 +27,29 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const ENDING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
+/// What a connection must say of itself, in the words of MySQL 8 and of MariaDB.
+const PINNED: [(&str, &str); 7] = [
+    ("autocommit", "ON"),
+    ("innodb_snapshot_isolation", "OFF"),
+    ("sql_mode", "STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION"),
+    ("time_zone", "+00:00"),
+    ("transaction_isolation", "READ-COMMITTED"),
+    ("tx_isolation", "READ-COMMITTED"),
+    ("unique_checks", "ON"),
+];
+
 /// The server, and how connections to it begin.
 pub(crate) struct Server {
     pub(crate) options: MySqlConnectOptions,
     pub(crate) settings: Settings,
+}
+
+/// What is set for each connection.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    sql: Arc<str>,
+    lock_timeout: i64,
+    statement_timeout: String,
 }
 
 /// A connection of our own.
@@ -107,7 +125,7 @@ impl Manager for Server {
 impl Session {
     /// Gives the sessions of this user whose number is the same as what `id` stands for.
     async fn all(connection: &mut MySqlConnection, id: &str) -> Result<Vec<Self>, Failure> {
-        let answer = Statement::read(&sessions()).digits(id).run(connection).await;
+        let answer = Statement::read(&sql::sessions()).digits(id).run(connection).await;
         let rows = answer.map_err(Failure::in_opening)?.rows;
         let session = |row| {
             let host = text(row, "host").unwrap_or_default().to_owned();
@@ -115,4 +133,35 @@ impl Session {
         };
         rows.iter().map(session).collect()
     }
+}
+
+impl Settings {
+    pub(crate) fn new(lock_timeout: Duration, statement_timeout: Duration) -> Self {
+        let lock_timeout = i64::try_from(lock_timeout.as_secs()).unwrap_or(i64::MAX);
+        let statement_timeout = format!("{:.3}", statement_timeout.as_secs_f64());
+        Self { sql: sql::settings(), lock_timeout, statement_timeout }
+    }
+
+    /// Sets what statements rely on, and makes sure that it is set.
+    async fn pin(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
+        let setting = Statement::read(&self.sql).integer(self.lock_timeout);
+        let answer = setting.digits(&self.statement_timeout).run(connection).await;
+        let answer = answer.map_err(Failure::in_opening)?;
+        match answer.rows.iter().find(|row| !is_pinned(row)) {
+            // The isolation level has one of its two names, or both, and not every server knows
+            // snapshot isolation.
+            None if answer.rows.len() >= PINNED.len() - 2 => Ok(()),
+            None => Err(Failure::UnreadableAnswer("settings")),
+            Some(row) => Err(Failure::Unpinned(name_of(row).to_owned())),
+        }
+    }
+}
+
+fn is_pinned(row: &MySqlRow) -> bool {
+    let value = text(row, "Value");
+    PINNED.iter().any(|(name, pinned)| *name == name_of(row) && value == Some(pinned))
+}
+
+fn name_of(row: &MySqlRow) -> &str {
+    text(row, "Variable_name").unwrap_or_default()
 }

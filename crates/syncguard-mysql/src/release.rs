@@ -4,8 +4,9 @@ use syncguard_core::{LockId, NotHeld, ReleaseOutcome, pool::Priority};
 
 use crate::{
     error::Failure,
-    lookup::{GRACE_MS, value},
-    prune::prune,
+    names::mark,
+    prune::prune_some,
+    row::{GRACE_MS, value},
     statement::Statement,
     store::Store,
 };
@@ -14,16 +15,13 @@ use crate::{
 /// acquire of its own, which is sent once.
 const ROUNDS: usize = 16;
 
-/// With which the keys of marks begin: no text in UTF-8 has this byte.
-const MARK: u8 = 0xff;
-
 /// Ends a live grant.
 pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOutcome, Failure> {
     let statement = Statement::write(&store.sql.release).text(lock_id.as_str()).integer(GRACE_MS);
     Ok(match store.connections.run_for(Priority::Release, statement).await?.changed {
         0 => ReleaseOutcome::NotHeld(NotHeld::Unknown),
         _ => {
-            prune(store, lock_id);
+            prune_some(store, lock_id);
             ReleaseOutcome::Released
         }
     })
@@ -49,14 +47,13 @@ pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOut
 ///
 /// Two abandonings of one id leave one mark: the second finds it, and leaves it as it is.
 pub(crate) async fn abandon(store: &Store, lock_id: LockId) -> Result<(), Failure> {
-    let mut mark = vec![MARK];
-    mark.extend_from_slice(lock_id.as_str().as_bytes());
+    let mark = mark(lock_id);
     for _ in 0..ROUNDS {
         let statement = Statement::write(&store.sql.abandon).text(lock_id.as_str()).bytes(&mark);
         if value::<i64>(&store.connections.row_for(Priority::Release, statement).await?, "marked")?
             != 0
         {
-            prune(store, lock_id);
+            prune_some(store, lock_id);
             return Ok(());
         }
     }

@@ -4,10 +4,9 @@ use syncguard_core::Finding;
 
 use crate::{
     error::{Effect, Failure},
-    lookup::value,
+    row::value,
     statement::Statement,
     store::Store,
-    table::Table,
 };
 
 /// The revision of the table that the schema step makes, and the greatest that this program knows. A table that
@@ -16,13 +15,6 @@ use crate::{
 /// A change that earlier clients can live with raises the revision alone, and gets a step in [`upgrade`]. One
 /// that they cannot live with also raises the least revision that the row demands of clients.
 const REVISION: i64 = 2;
-
-/// Returns the statements that create the table and record its revision.
-pub(crate) fn text(table: &Table) -> String {
-    let [record, create] =
-        [include_str!("sql/schema_revision.sql"), include_str!("sql/schema.sql")];
-    table.fill(&format!("{};\n\n{create}", record.trim_end()))
-}
 
 /// How much of the table there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

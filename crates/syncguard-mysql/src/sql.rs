@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::table::Table;
+use crate::names::Table;
 
 /// Each statement, or statements that are sent together, but for the values.
 pub(crate) struct Sql {
@@ -48,6 +48,13 @@ impl Sql {
     }
 }
 
+/// Returns the statements that create the table and record its revision.
+pub(crate) fn schema(table: &Table) -> String {
+    let [record, create] =
+        [include_str!("sql/schema_revision.sql"), include_str!("sql/schema.sql")];
+    table.fill(&format!("{};\n\n{create}", record.trim_end()))
+}
+
 /// The statements that a connection begins with.
 pub(crate) fn settings() -> Arc<str> {
     Arc::from(sent(include_str!("sql/settings.sql")))
@@ -72,7 +79,7 @@ fn without_comments(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Sql, settings};
-    use crate::table::Table;
+    use crate::names::Table;
 
     #[test]
     fn no_statement_has_a_gap_or_a_comment() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use syncguard_core::{Finding, pool::Pruning};
 
-use crate::{connection::Connections, sql::Sql, table::Table};
+use crate::{connection::Connections, names::Table, sql::Sql};
 
 /// What the operations work with.
 pub(crate) struct Store {

@@ -1,4 +1,6 @@
-//! The name of the table, and the only place where a name gets into a statement.
+//! The name of the table, and the only place where a name gets into a statement; and the keys of marks.
+
+use syncguard_core::LockId;
 
 use crate::error::Failure;
 
@@ -7,6 +9,9 @@ const SCHEMA: &str = "_schema";
 
 /// The longest name of a lock table, in bytes of ASCII: MySQL takes 64, for the other name as well.
 const LONGEST: usize = 64 - SCHEMA.len();
+
+/// With which the keys of marks begin: no text in UTF-8 has this byte.
+const MARK: u8 = 0xff;
 
 /// A table, by a name that was found to be plain.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +40,11 @@ impl Table {
     pub(crate) fn name(&self) -> &str {
         &self.0
     }
+}
+
+/// Names the mark of an abandoned id: what cannot be the key of any user.
+pub(crate) fn mark(id: LockId) -> Vec<u8> {
+    [[MARK].as_slice(), id.as_str().as_bytes()].concat()
 }
 
 fn is_plain(name: &str) -> bool {

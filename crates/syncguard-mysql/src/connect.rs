@@ -1,0 +1,115 @@
+//! Connecting.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{ConnectOptions, mysql::MySqlConnectOptions};
+use syncguard_core::{
+    Error, Operation,
+    pool::{Limits, Pool, Pruning},
+};
+use tokio::runtime::Handle;
+
+use crate::{
+    MysqlBackend, MysqlConfig, check,
+    config::{Missing, refused},
+    connection::Connections,
+    error::Failure,
+    names::Table,
+    pool::{Server, Settings},
+    schema,
+    sql::Sql,
+    store::Store,
+    transport,
+};
+
+/// How long one attempt to open a connection may take at least, whatever its waiters are ready to
+/// wait: one that is given up half-way has cost the server as much as one that succeeds.
+const OPENING: Duration = Duration::from_secs(5);
+
+impl MysqlBackend {
+    /// Connects to an [address](MysqlConfig::from_url) with the default settings. The table is made
+    /// where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`MysqlConfig::from_url`] and [`MysqlConfig::connect`].
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        MysqlConfig::from_url(url)?.connect().await
+    }
+}
+
+impl MysqlConfig {
+    /// Connects, makes the table where it is missing, and looks at the server's settings.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
+    ///   rule, and for a database that is not named or not there.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
+    ///   user may not make the table.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the table is missing or incomplete
+    ///   and is not to be made, or a connection does not keep what is set for it.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
+    ///   crate, and where the server's settings are unsafe and that is to be
+    ///   [refused](syncguard_core::UnsafeSettings::Refuse).
+    pub async fn connect(self) -> Result<MysqlBackend, Error> {
+        let connecting = async {
+            let store = self.open().await?;
+            match self.missing {
+                Missing::Create => schema::set_up(&store).await?,
+                Missing::Refuse => schema::verify(&store).await?,
+            }
+            let refused = |failure: Failure| failure.into_error(Operation::Check);
+            let checking = async { check::check(&store).await.map_err(refused) };
+            self.unsafe_settings.enforce(checking).await?;
+            Ok(MysqlBackend::new(store))
+        };
+        connecting.await.map_err(refused)
+    }
+
+    /// Connects, creates the table where it is missing, records its revision, and disconnects. For those who
+    /// give the service itself a user that may not.
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
+    pub async fn setup_schema(&self) -> Result<(), Error> {
+        let making = async { schema::upgrade(&self.open().await?).await };
+        making.await.map_err(refused)
+    }
+
+    /// Opens what operations work with. Nothing is known of the table yet.
+    async fn open(&self) -> Result<Store, Failure> {
+        self.validate()?;
+        let table = Table::new(&self.table)?;
+        let settings = Settings::new(self.lock_timeout, self.statement_timeout);
+        let limits = Limits {
+            size: usize::try_from(self.max_connections).unwrap_or(usize::MAX),
+            wait: self.connect_timeout,
+            open: self.connect_timeout.max(OPENING),
+        };
+        let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
+        let server = Server { options: self.plain(), settings };
+        let pool = Pool::new(server, limits, runtime.clone());
+        pool.open_first().await?;
+        let statement_timeout = self.statement_timeout;
+        let connections = Connections { pool, statement_timeout, runtime };
+        Ok(Store {
+            connections: Arc::new(connections),
+            sql: Sql::new(&table),
+            table,
+            pruning: Pruning::default(),
+            transport: transport::finding(&self.options),
+        })
+    }
+
+    /// How a connection is opened before anything is set for it.
+    fn plain(&self) -> MySqlConnectOptions {
+        let options = self.options.as_ref().clone();
+        let options = options.pipes_as_concat(false).no_engine_substitution(false);
+        // Statements hold ids, and whoever knows one can release the lock.
+        options.timezone(None).set_names(false).disable_statement_logging()
+    }
+}
