@@ -7,7 +7,7 @@ use syncguard_core::{
 
 use crate::{
     error::{Effect, Failure},
-    lookup::{GRACE_MS, fence, is_null, standing, timestamp},
+    row::{GRACE_MS, fence, is_null, standing, timestamp},
     statement::Statement,
     store::Store,
     worker::Ticket,

@@ -1,6 +1,6 @@
 //! The backend itself: each operation is in the file of its name.
 
-use std::{fmt, future::pending, path::PathBuf, sync::Arc};
+use std::{fmt, future::pending, sync::Arc};
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
@@ -9,8 +9,7 @@ use syncguard_core::{
 };
 
 use crate::{
-    SqliteConfig, acquire, check,
-    config::Target,
+    acquire, check,
     error::Failure,
     extend, lookup, operate, release,
     store::Store,
@@ -41,19 +40,8 @@ struct Inner {
 }
 
 impl SqliteBackend {
-    /// Opens the file at `path`, which is created where it is missing, with the default settings.
-    ///
-    /// # Errors
-    ///
-    /// As [`SqliteConfig::connect`].
-    pub async fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        SqliteConfig::new(path).connect().await
-    }
-
-    pub(crate) async fn connect(target: Target) -> Result<Self, Failure> {
-        let worker = Worker::start()?;
-        let store = worker.call(Rank::Other, |_| Store::open(target)).await?;
-        Ok(Self(Arc::new(Inner { store: Arc::new(store), worker })))
+    pub(crate) fn new(store: Store, worker: Worker) -> Self {
+        Self(Arc::new(Inner { store: Arc::new(store), worker }))
     }
 
     /// Carries out an operation on the backend's thread.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
-use syncguard_core::{Error, LockBackend, Operation, UnsafeSettings};
+use syncguard_core::UnsafeSettings;
 
-use crate::{SqliteBackend, error::Failure};
+use crate::error::Failure;
 
 /// Says which file keeps the locks and how it is opened.
 ///
@@ -29,10 +29,10 @@ use crate::{SqliteBackend, error::Failure};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SqliteConfig {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     busy_timeout: Duration,
     missing: Missing,
-    unsafe_settings: UnsafeSettings,
+    pub(crate) unsafe_settings: UnsafeSettings,
 }
 
 /// Says what to do where there is no file.
@@ -82,32 +82,6 @@ impl SqliteConfig {
     #[must_use]
     pub fn unsafe_settings(self, unsafe_settings: UnsafeSettings) -> Self {
         Self { unsafe_settings, ..self }
-    }
-
-    /// Opens the file, switches it to a write-ahead log, creates the tables where they are missing, and
-    /// looks for unsafe settings. Any number of processes may do so at once. A file that it creates, and
-    /// the two that SQLite keeps beside it, may be read and written by their owner alone (mode 0600).
-    ///
-    /// # Errors
-    ///
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a path that names no
-    ///   file (`:memory:`, a URI, an empty one), one that is not UTF-8, and a busy timeout above
-    ///   [`MAX_BUSY_TIMEOUT`](Self::MAX_BUSY_TIMEOUT).
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the file cannot
-    ///   be opened, or is in use for longer than the busy timeout.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the file may not be written.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where a newer version of this crate
-    ///   made the tables, where the file has several hard links or is mounted by itself, and where
-    ///   settings are unsafe and that is to be [refused](UnsafeSettings::Refuse).
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the file is no SQLite database or
-    ///   is damaged, and where its log was deleted or replaced while this process had it open.
-    pub async fn connect(self) -> Result<SqliteBackend, Error> {
-        let (path, unsafe_settings) = (self.path.clone(), self.unsafe_settings);
-        let connected = async { SqliteBackend::connect(Target::try_from(self)?).await };
-        let backend = connected.await;
-        let backend = backend.map_err(|failure| failure.into_error(Operation::Connect, &path))?;
-        unsafe_settings.enforce(backend.check()).await?;
-        Ok(backend)
     }
 }
 

@@ -2,16 +2,20 @@
 
 use std::{mem, sync::Arc, time::Duration};
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous};
+use sqlx::{
+    ConnectOptions, Row,
+    sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous},
+};
 use tokio::{
     sync::Mutex,
     time::{Instant, sleep, timeout_at},
 };
 
 use crate::{
-    config::Target,
+    config::{Missing, Target},
     error::{Effect, Failure},
-    identity::{Identity, Succession},
+    identity::{Identity, Journal, Succession},
+    permission::create_private,
     schema,
     statement::Statement,
     turn::{Turn, Turns},
@@ -21,6 +25,9 @@ use crate::{
 /// How long to leave a database alone that another process writes to: about as long as it takes to
 /// write a lock.
 const PAUSE: Duration = Duration::from_millis(1);
+
+/// How long to leave a database alone that another process is setting up.
+const SETUP_PAUSE: Duration = Duration::from_millis(10);
 
 /// How old the last look at the files may be when a statement begins, and when its result is believed.
 ///
@@ -196,7 +203,7 @@ impl Slot {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
-                let (connection, identity) = schema::open(target, role.synchronous()).await?;
+                let (connection, identity) = open(target, role.synchronous()).await?;
                 self.generation += 1;
                 succession.enter(identity.database());
                 let (connection, seen) = (Some(connection), Instant::now());
@@ -245,4 +252,45 @@ impl Drop for Open {
             mem::forget(self.identity.clone());
         }
     }
+}
+
+/// Opens a connection to a database that has the tables.
+///
+/// While another process creates the file, switches it to a write-ahead log or recovers its log, SQLite
+/// answers that it is busy. Everything begins anew then, on a new connection, until the busy timeout
+/// is over. So it does where the file is replaced meanwhile.
+async fn open(
+    target: &Target,
+    synchronous: SqliteSynchronous,
+) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
+    let deadline = Instant::now() + target.busy_timeout;
+    loop {
+        match open_once(target, synchronous).await {
+            Err(failure) if failure.passes() && Instant::now() < deadline => {
+                sleep(SETUP_PAUSE).await
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn open_once(
+    target: &Target,
+    synchronous: SqliteSynchronous,
+) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
+    Identity::before_opening(&target.path)?;
+    if target.missing == Missing::Create {
+        create_private(&target.path);
+    }
+    let options = target.options.clone().synchronous(synchronous);
+    let mut connection = options.connect().await.map_err(Failure::in_opening)?;
+    // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the
+    // same, and `check` tells.
+    let journal = Statement::new(include_str!("sql/journal_mode.sql"));
+    let journal = journal.run(&mut connection).await.map_err(Failure::in_opening)?;
+    schema::set_up(&mut connection).await?;
+    let mode = journal.last().and_then(|row| row.try_get::<String, _>("journal_mode").ok());
+    let is_ahead = mode.is_some_and(|mode| mode == "wal");
+    let journal = if is_ahead { Journal::WriteAhead } else { Journal::Rollback };
+    Ok((connection, Identity::of_open(&target.path, journal)?))
 }

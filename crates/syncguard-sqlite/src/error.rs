@@ -84,6 +84,11 @@ mod code {
 }
 
 impl Failure {
+    /// Takes an error of the driver from opening a connection. No lock is touched meanwhile.
+    pub(crate) fn in_opening(source: sqlx::Error) -> Self {
+        Self::Driver(source, Effect::None)
+    }
+
     /// Tells whether another connection was in the way, which passes.
     pub(crate) fn is_busy(&self) -> bool {
         let passing = [code::BUSY, code::LOCKED, code::PROTOCOL];

@@ -4,7 +4,8 @@ use syncguard_core::{ExtendOutcome, LockId, NotHeld, Ttl};
 
 use crate::{
     error::{Effect, Failure},
-    lookup::{GRACE_MS, nothing_unreadable, timestamp},
+    lookup::nothing_unreadable,
+    row::{GRACE_MS, timestamp},
     statement::Statement,
     store::Store,
     worker::Ticket,

@@ -1,14 +1,8 @@
-//! Looking up, and reading rows.
+//! Looking up.
 
-use sqlx::{Row, ValueRef, sqlite::SqliteRow};
-use syncguard_core::{
-    Capabilities, Fence, LockId, LockKey, LockQuery, LockRecord, NotHeld, Owner, Timestamp,
-};
+use syncguard_core::{Capabilities, LockId, LockKey, LockQuery, LockRecord, NotHeld};
 
-use crate::{error::Failure, statement::Statement, store::Store, worker::Ticket};
-
-/// How long past its expiry a grant still keeps its key, as statements take it.
-pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
+use crate::{error::Failure, row::standing, statement::Statement, store::Store, worker::Ticket};
 
 /// Reads a live lock.
 pub(crate) async fn lookup(
@@ -48,63 +42,4 @@ pub(crate) async fn nothing_unreadable(
 ) -> Result<NotHeld, Failure> {
     lookup(store, ticket, &LockQuery::ById(lock_id)).await?;
     Ok(NotHeld::Unknown)
-}
-
-/// Reads the record of a key, live or over; `None` if its last grant was released.
-///
-/// Nothing is granted over what cannot be read, and nothing is taken for a released key but one that is
-/// empty down to its counter.
-pub(crate) fn standing(row: &SqliteRow) -> Result<Option<LockRecord>, Failure> {
-    let columns = ["lock_id", "owner", "acquired_at_ms", "expires_at_ms"];
-    if columns.into_iter().all(|column| is_null(row, column)) {
-        return Ok(None);
-    }
-    record(row).map(Some)
-}
-
-/// Reads a whole lock from a row.
-pub(crate) fn record(row: &SqliteRow) -> Result<LockRecord, Failure> {
-    let key = text(row, "key").and_then(|text| LockKey::new(text).ok());
-    let lock_id = text(row, "lock_id").and_then(|text| text.parse().ok());
-    Ok(LockRecord {
-        key: key.ok_or(Failure::Unreadable("key"))?,
-        lock_id: lock_id.ok_or(Failure::Unreadable("lock id"))?,
-        fence: fence(row)?,
-        owner: owner(row),
-        acquired_at: timestamp(row, "acquired_at_ms")?,
-        expires_at: timestamp(row, "expires_at_ms")?,
-        observed_at: timestamp(row, "now_ms")?,
-    })
-}
-
-/// Tells whether a column of a row is NULL.
-pub(crate) fn is_null(row: &SqliteRow, column: &'static str) -> bool {
-    row.try_get_raw(column).is_ok_and(|value| value.is_null())
-}
-
-/// Reads the fence from a row.
-pub(crate) fn fence(row: &SqliteRow) -> Result<Fence, Failure> {
-    let number = integer(row, "fence").and_then(|number| u64::try_from(number).ok());
-    number.and_then(|number| Fence::new(number).ok()).ok_or(Failure::Unreadable("fence"))
-}
-
-/// Reads the label from a row. It is for people to see, so one that cannot be shown is left out.
-pub(crate) fn owner(row: &SqliteRow) -> Option<Owner> {
-    text(row, "owner").and_then(|label| Owner::new(label).ok())
-}
-
-/// Reads a point in time from a row.
-pub(crate) fn timestamp(row: &SqliteRow, column: &'static str) -> Result<Timestamp, Failure> {
-    let millis = integer(row, column).ok_or(Failure::Unreadable(column))?;
-    Ok(Timestamp::from_unix_millis(millis))
-}
-
-/// Reads an integer from a row. The driver takes NULL for 0 unless it is asked for an option.
-fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
-    row.try_get::<Option<i64>, _>(column).ok().flatten()
-}
-
-/// Reads a text from a row, `None` where it is NULL.
-pub(crate) fn text<'r>(row: &'r SqliteRow, column: &'static str) -> Option<&'r str> {
-    row.try_get(column).ok()
 }

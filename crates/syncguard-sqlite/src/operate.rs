@@ -4,7 +4,8 @@ use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockQuery, LockRecor
 
 use crate::{
     error::Failure,
-    lookup::{GRACE_MS, lookup, record},
+    lookup::lookup,
+    row::{GRACE_MS, record},
     statement::Statement,
     store::Store,
     worker::Ticket,

@@ -2,12 +2,12 @@
 
 use syncguard_core::{LockId, pool::Pruning};
 
-use crate::{error::Failure, lookup::GRACE_MS, statement::Statement, store::Store, worker::Ticket};
+use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store, worker::Ticket};
 
-/// Prunes, if it is [time to](Pruning).
+/// Prunes a little, if it is [time to](Pruning).
 ///
 /// It comes after a release, which does not wait for the disk, and never before a grant.
-pub(crate) async fn prune(store: &Store, ticket: &Ticket, lock_id: LockId) {
+pub(crate) async fn prune_some(store: &Store, ticket: &Ticket, lock_id: LockId) {
     let Some(from) = store.pruning.due(&lock_id) else {
         return;
     };

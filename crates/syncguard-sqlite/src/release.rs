@@ -6,8 +6,9 @@ use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
 
 use crate::{
     error::{Effect, Failure},
-    lookup::{GRACE_MS, nothing_unreadable},
-    prune::prune,
+    lookup::nothing_unreadable,
+    prune::prune_some,
+    row::GRACE_MS,
     statement::Statement,
     store::Store,
     worker::Ticket,
@@ -34,7 +35,7 @@ pub(crate) async fn release(
         Statement::new(include_str!("sql/release.sql")).text(lock_id.as_str()).integer(GRACE_MS);
     match store.releaser.row(statement, ticket).await {
         Ok(Some(_)) => {
-            prune(store, ticket, lock_id).await;
+            prune_some(store, ticket, lock_id).await;
             Ok(ReleaseOutcome::Released)
         }
         Ok(None) => nothing_unreadable(store, ticket, lock_id).await.map(ReleaseOutcome::NotHeld),
@@ -64,6 +65,6 @@ pub(crate) async fn abandon(
     store.releaser.rows(release.text(lock_id.as_str()), ticket).await?;
     let nothing = nothing_unreadable(store, ticket, lock_id).await;
     nothing.map_err(|failure| failure.after(Effect::Unknown))?;
-    prune(store, ticket, lock_id).await;
+    prune_some(store, ticket, lock_id).await;
     Ok(())
 }

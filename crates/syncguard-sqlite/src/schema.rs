@@ -1,19 +1,11 @@
-//! Opening the file and creating the tables.
-
-use std::{sync::Arc, time::Duration};
+//! Creating the tables.
 
 use sqlx::{
-    ConnectOptions, Row,
-    sqlite::{SqliteConnection, SqliteRow, SqliteSynchronous},
+    Row,
+    sqlite::{SqliteConnection, SqliteRow},
 };
-use tokio::time::{Instant, sleep};
 
-use crate::{
-    config::{Missing, Target},
-    error::{Effect, Failure},
-    identity::{Identity, Journal},
-    permission::create_private,
-};
+use crate::error::Failure;
 
 /// The revision of the tables that `sql/schema.sql` makes, and the greatest that this program knows.
 ///
@@ -21,51 +13,16 @@ use crate::{
 /// One that they cannot live with also raises the least revision that the row demands of clients.
 const REVISION: i64 = 2;
 
-/// How long to leave a database alone that another process is setting up.
-const PAUSE: Duration = Duration::from_millis(10);
-
-/// Opens a connection to a database that has the tables.
-///
-/// While another process creates the file, switches it to a write-ahead log or recovers its log, SQLite
-/// answers that it is busy. Everything begins anew then, on a new connection, until the busy timeout
-/// is over. So it does where the file is replaced meanwhile.
-pub(crate) async fn open(
-    target: &Target,
-    synchronous: SqliteSynchronous,
-) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
-    let deadline = Instant::now() + target.busy_timeout;
-    loop {
-        match open_once(target, synchronous).await {
-            Err(failure) if failure.passes() && Instant::now() < deadline => sleep(PAUSE).await,
-            outcome => return outcome,
-        }
-    }
-}
-
-async fn open_once(
-    target: &Target,
-    synchronous: SqliteSynchronous,
-) -> Result<(SqliteConnection, Arc<Identity>), Failure> {
-    Identity::before_opening(&target.path)?;
-    if target.missing == Missing::Create {
-        create_private(&target.path);
-    }
-    let mut connection =
-        target.options.clone().synchronous(synchronous).connect().await.map_err(failed)?;
-    // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the
-    // same, and `check` tells.
-    let journal = read(&mut connection, include_str!("sql/journal_mode.sql")).await?;
-    if !has_schema(&mut connection).await? {
+/// Creates the tables where they are missing, and brings them to this program's revision.
+pub(crate) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Failure> {
+    if !has_schema(connection).await? {
         let create = sqlx::raw_sql(include_str!("sql/schema.sql"));
-        create.execute(&mut connection).await.map_err(failed)?;
+        create.execute(&mut *connection).await.map_err(Failure::in_opening)?;
     }
-    if revision(&mut connection).await? < REVISION {
-        upgrade(&mut connection).await?;
+    if revision(connection).await? < REVISION {
+        upgrade(connection).await?;
     }
-    let mode = journal.and_then(|row| row.try_get::<String, _>("journal_mode").ok());
-    let is_ahead = mode.is_some_and(|mode| mode == "wal");
-    let journal = if is_ahead { Journal::WriteAhead } else { Journal::Rollback };
-    Ok((connection, Identity::of_open(&target.path, journal)?))
+    Ok(())
 }
 
 /// Reads the revision of the tables, and refuses those that this program cannot use.
@@ -95,13 +52,13 @@ async fn revision(connection: &mut SqliteConnection) -> Result<i64, Failure> {
 /// it went through.
 async fn upgrade(connection: &mut SqliteConnection) -> Result<(), Failure> {
     let begin = sqlx::raw_sql(include_str!("sql/upgrade_begin.sql"));
-    begin.execute(&mut *connection).await.map_err(failed)?;
+    begin.execute(&mut *connection).await.map_err(Failure::in_opening)?;
     // Another process may have done it while this one waited for the write lock.
     let step = match revision(&mut *connection).await? {
         1 => include_str!("sql/upgrade_to_2.sql"),
         _ => include_str!("sql/upgrade_none.sql"),
     };
-    sqlx::raw_sql(step).execute(connection).await.map_err(failed)?;
+    sqlx::raw_sql(step).execute(connection).await.map_err(Failure::in_opening)?;
     Ok(())
 }
 
@@ -115,10 +72,5 @@ async fn read(
     connection: &mut SqliteConnection,
     sql: &'static str,
 ) -> Result<Option<SqliteRow>, Failure> {
-    Ok(sqlx::query(sql).fetch_all(connection).await.map_err(failed)?.pop())
-}
-
-/// No lock is touched while a connection is being opened.
-fn failed(source: sqlx::Error) -> Failure {
-    Failure::Driver(source, Effect::None)
+    Ok(sqlx::query(sql).fetch_all(connection).await.map_err(Failure::in_opening)?.pop())
 }

@@ -10,7 +10,7 @@ use crate::{
     error::Failure,
     identity::Succession,
     turn::Turns,
-    wait::Watch,
+    waiters::Waiters,
 };
 
 /// The connections to one file.
@@ -18,10 +18,10 @@ pub(crate) struct Store {
     pub(crate) path: PathBuf,
     pub(crate) writer: Lane,
     pub(crate) releaser: Lane,
-    pub(crate) reader: Lane,
+    pub(crate) reader: Arc<Lane>,
     pub(crate) succession: Arc<Succession>,
     pub(crate) pruning: Pruning,
-    pub(crate) watch: Watch,
+    pub(crate) waiters: Waiters,
 }
 
 impl Store {
@@ -33,10 +33,10 @@ impl Store {
             path: target.path.clone(),
             writer: Lane::open(&target, Role::Durable, writes.clone(), &succession).await?,
             releaser: Lane::open(&target, Role::Prompt, writes, &succession).await?,
-            reader: Lane::open(&target, Role::Read, Arc::default(), &succession).await?,
+            reader: Arc::new(Lane::open(&target, Role::Read, Arc::default(), &succession).await?),
             succession,
             pruning: Pruning::default(),
-            watch: Watch::default(),
+            waiters: Waiters::default(),
         })
     }
 }

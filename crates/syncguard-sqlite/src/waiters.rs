@@ -1,0 +1,83 @@
+//! The waiters of this process, and the task that looks at the file for them.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use sqlx::Row;
+use tokio::{sync::watch, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{connection::Lane, error::Failure, statement::Statement, turn::Rank, worker::Ticket};
+
+/// How often the file is looked at while anyone waits. A look takes some ten microseconds.
+const GAP: Duration = Duration::from_millis(5);
+
+/// How long to leave a database alone that could not be read.
+pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+
+/// Those who wait, and the watcher that they share while there are any.
+#[derive(Default)]
+pub(crate) struct Waiters(Mutex<Weak<Watcher>>);
+
+/// A task that looks at the file. It ends when the last waiter drops its reference.
+pub(crate) struct Watcher {
+    changes: watch::Receiver<()>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Waiters {
+    /// Returns the watcher that runs, or starts one on the backend's thread, which is the caller's.
+    pub(crate) fn join(&self, reader: &Arc<Lane>) -> Arc<Watcher> {
+        let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(watcher) = shared.upgrade() {
+            return watcher;
+        }
+        let (publish, changes) = watch::channel(());
+        let task = AbortOnDropHandle::new(tokio::spawn(observe(reader.clone(), publish)));
+        let watcher = Arc::new(Watcher { changes, _task: task });
+        *shared = Arc::downgrade(&watcher);
+        watcher
+    }
+}
+
+impl Watcher {
+    /// Subscribes to the changes from here on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        let mut changes = self.changes.clone();
+        changes.mark_unchanged();
+        changes
+    }
+}
+
+/// Publishes each change of the database.
+///
+/// The first look counts as a change. What it sees is what later looks are compared with, so a
+/// waiter who read the lock before it must read it again.
+async fn observe(reader: Arc<Lane>, publish: watch::Sender<()>) {
+    let ticket = Ticket::new(Rank::Other);
+    let mut seen = None;
+    loop {
+        match data_version(&reader, &ticket).await {
+            Ok(version) => {
+                if seen.replace(version) != Some(version) {
+                    publish.send_replace(());
+                }
+                sleep(GAP).await;
+            }
+            Err(failure) => {
+                tracing::debug!(%failure, "the watcher could not read the database");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Reads the version of the data, together with the connection for which it holds.
+async fn data_version(reader: &Lane, ticket: &Ticket) -> Result<(i64, u64), Failure> {
+    let statement = Statement::new(include_str!("sql/data_version.sql"));
+    let (rows, connection) = reader.run(statement, ticket).await?;
+    let version = rows.first().and_then(|row| row.try_get(0).ok());
+    Ok((version.ok_or(Failure::Unreadable("data version"))?, connection))
+}
