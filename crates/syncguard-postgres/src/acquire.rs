@@ -9,8 +9,8 @@ use syncguard_core::{
 
 use crate::{
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
-    keys::StoredKey,
-    lookup::{GRACE_MS, fence, owner, text, timestamp, value},
+    names::StoredKey,
+    row::{GRACE_MS, fence, owner, text, timestamp, value},
     sightings::Way,
     statement::Statement,
     store::Store,

@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    PostgresConfig, acquire, check, error::Failure, extend, lookup, operate, release, schema,
-    store::Store, wait,
+    acquire, check, error::Failure, extend, lookup, operate, prune, release, schema, store::Store,
+    wait,
 };
 
 /// Keeps locks in PostgreSQL. Cheap to clone; the clones share their connections, and another one
@@ -29,7 +29,7 @@ use crate::{
 /// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
 /// connection is never used. Extends that wait for a connection are sent together in one statement, those
 /// first whose [time](syncguard_core::LockRef::time_left) is the shortest. An acquire that would wait for a connection for longer than the
-/// [connect timeout](PostgresConfig::connect_timeout) is refused at once with
+/// [connect timeout](crate::PostgresConfig::connect_timeout) is refused at once with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
 ///
 /// Its own connections are closed when the last clone is dropped.
@@ -37,16 +37,6 @@ use crate::{
 pub struct PostgresBackend(Arc<Store>);
 
 impl PostgresBackend {
-    /// Connects to an [address](PostgresConfig::from_url) with the default settings. The tables are
-    /// made where they are missing.
-    ///
-    /// # Errors
-    ///
-    /// As [`PostgresConfig::from_url`] and [`PostgresConfig::connect`].
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        PostgresConfig::from_url(url)?.connect().await
-    }
-
     pub(crate) fn new(store: Store) -> Self {
         Self(Arc::new(store))
     }
@@ -54,10 +44,10 @@ impl PostgresBackend {
     /// Creates what is missing of the tables, adds the columns that the tables of a TypeScript client
     /// lack, and records the revision. Any number of clients may do so at once, and any number of times.
     ///
-    /// [`PostgresConfig::connect`] creates missing tables by itself, but never changes one that exists.
-    /// Columns that are added are used by backends that connect afterwards. Adding them fails one acquire
-    /// and one release on each connection of a running TypeScript client ("cached plan must not change
-    /// result type"); Rust clients go on.
+    /// [`PostgresConfig::connect`](crate::PostgresConfig::connect) creates missing tables by itself, but
+    /// never changes one that exists. Columns that are added are used by backends that connect afterwards.
+    /// Adding them fails one acquire and one release on each connection of a running TypeScript client
+    /// ("cached plan must not change result type"); Rust clients go on.
     ///
     /// # Errors
     ///
@@ -89,7 +79,7 @@ impl PostgresBackend {
     ///
     /// As an operation that finds the server out of reach. What was deleted before stays deleted.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
-        operate::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
+        prune::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
     }
 }
 

@@ -4,8 +4,7 @@ use sqlx::postgres::PgRow;
 use syncguard_core::Finding;
 
 use crate::{
-    error::Failure, lookup::value, schema, sql::Columns, statement::Statement, store::Store,
-    transport,
+    error::Failure, row::value, schema, sql::Columns, statement::Statement, store::Store, transport,
 };
 
 /// The first version that this crate is made for, as PostgreSQL writes it: 12.

@@ -6,9 +6,10 @@ use sqlx::{PgPool, postgres::PgConnectOptions};
 use syncguard_core::{
     Error, Operation, UnsafeSettings,
     address::{check_parameters, unbracketed},
+    pool::MIN_SIZE,
 };
 
-use crate::{PostgresBackend, check, error::Failure, schema, tables::Tables};
+use crate::{error::Failure, names::Tables, sql::SchemaTexts};
 
 /// Says which database keeps the locks and how it is used.
 ///
@@ -243,53 +244,6 @@ impl PostgresConfig {
         self
     }
 
-    /// Connects, creates the tables that do not exist, and looks at the server's settings. A table that
-    /// exists is left as it is: on the tables of a TypeScript client no owner is stored until
-    /// [`setup_schema`](Self::setup_schema) has added the columns.
-    ///
-    /// # Errors
-    ///
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
-    ///   rule, and for a database that is not there.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
-    ///   be reached in time.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
-    ///   role may not make the tables.
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the tables are missing or incomplete
-    ///   and are not to be made.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the tables are for later versions of
-    ///   this crate, and where the server's settings are unsafe and that is to be
-    ///   [refused](UnsafeSettings::Refuse).
-    pub async fn connect(self) -> Result<PostgresBackend, Error> {
-        let connecting = async {
-            let mut store = self.open().await?;
-            let columns = match self.missing {
-                Missing::Create => schema::create_missing(&store).await?,
-                Missing::Refuse => schema::verify(&store).await?,
-            };
-            store.adapt(columns);
-            let refused = |failure: Failure| failure.into_error(Operation::Check);
-            let checking = async { check::check(&store).await.map_err(refused) };
-            self.unsafe_settings.enforce(checking).await?;
-            Ok(PostgresBackend::new(store))
-        };
-        connecting.await.map_err(refused)
-    }
-
-    /// Connects, creates what is missing of the tables, adds the columns that the tables of a TypeScript
-    /// client lack, and disconnects. For services whose own role may not, and for operators.
-    ///
-    /// Adding columns fails one acquire and one release on each connection of a running TypeScript
-    /// client ("cached plan must not change result type").
-    ///
-    /// # Errors
-    ///
-    /// As [`connect`](Self::connect) and [`PostgresBackend::setup_schema`].
-    pub async fn setup_schema(&self) -> Result<(), Error> {
-        let making = async { schema::set_up(&self.open().await?).await };
-        making.await.map_err(refused)
-    }
-
     /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own
     /// migrations. They can be run any number of times, as one transaction.
     ///
@@ -299,8 +253,33 @@ impl PostgresConfig {
     /// break their rule.
     pub fn schema_sql(&self) -> Result<String, Error> {
         let tables = Tables::new(&self.locks, &self.counters).map_err(refused)?;
-        let texts = schema::Texts::new(&tables, self.lock_timeout, self.statement_timeout);
+        let texts = SchemaTexts::new(&tables, self.lock_timeout, self.statement_timeout);
         Ok(texts.everything())
+    }
+
+    /// Fails where a value breaks its rule.
+    pub(crate) fn validate(&self) -> Result<(), Failure> {
+        let least = Duration::from_millis(10);
+        for (rule, holds) in [
+            (
+                "max_connections must be at least 2: one connection is kept for extends and releases",
+                self.max_connections as usize >= MIN_SIZE,
+            ),
+            (
+                "a timeout is shorter than 10 ms",
+                self.connect_timeout.min(self.statement_timeout).min(self.lock_timeout) >= least,
+            ),
+            (
+                "a timeout is longer than 1 h",
+                self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout)
+                    <= Duration::from_secs(60 * 60),
+            ),
+        ] {
+            if !holds {
+                return Err(Failure::Config(rule.to_owned()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -350,7 +329,8 @@ fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
     }
 }
 
-fn refused(failure: Failure) -> Error {
+/// Makes the core's error of a failure to connect.
+pub(crate) fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
 }
 
@@ -373,6 +353,8 @@ impl fmt::Debug for PostgresConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use syncguard_core::ErrorKind;
 
     use super::{PARAMETERS, PostgresConfig, parse};
@@ -427,5 +409,20 @@ mod tests {
         let config = PostgresConfig::from_url("postgres://u:secret@h/d").unwrap();
         let config = config.listen_url("postgresql://u:secret@h/d").unwrap();
         assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn values_that_break_a_rule_are_refused() {
+        let config = || PostgresConfig::from_url("postgres://h/d").unwrap();
+        for bad in [
+            config().max_connections(0),
+            config().max_connections(1),
+            config().connect_timeout(Duration::ZERO),
+            config().statement_timeout(Duration::from_millis(9)),
+            config().lock_timeout(Duration::MAX),
+        ] {
+            assert!(bad.validate().is_err(), "{bad:?}");
+        }
+        assert!(config().validate().is_ok());
     }
 }

@@ -11,8 +11,8 @@ use syncguard_core::{
 use crate::{
     connection::Connections,
     error::{Effect, Failure},
-    lookup::{GRACE_MS, value},
     pool::Leased,
+    row::{GRACE_MS, value},
     sql::Sql,
     statement::Statement,
 };

@@ -11,8 +11,8 @@ use tokio::time::timeout;
 
 use crate::{
     error::{Effect, Failure},
-    keys::WAITER_CLASS,
-    lookup::value,
+    names::WAITER_CLASS,
+    row::value,
 };
 
 /// How the connection is made.

@@ -1,14 +1,51 @@
-//! Removing what no one needs any more, a little at a time.
+//! Removing what no one needs any more: all of it when an operator asks, and a little at a time otherwise.
 
-use syncguard_core::{Fence, LockId, pool::Pruning};
+use std::time::Duration;
 
-use crate::{operate::MARK, statement::Statement, store::Store};
+use syncguard_core::{Fence, LockId, LockKey, pool::Pruning};
 
-/// Prunes, if it is [time to](Pruning), in the background, and behind all other operations that want a connection.
+use crate::{
+    error::Failure,
+    row::{GRACE_MS, value},
+    statement::Statement,
+    store::Store,
+};
+
+/// How long the mark of an abandoned id is kept at least.
+///
+/// It must outlast an acquire that is still on its way. Linux delivers what it still has of a lost
+/// connection, or gives it up, 15 to 30 minutes after the first loss (`tcp_retries2`).
+const MARK: Duration = Duration::from_secs(60 * 60);
+
+/// How many rows are deleted in one go, so that no statement takes long.
+const BATCH: i64 = 1_000;
+
+/// Deletes the rows of grants that have been over for `older_than`, and gives their number.
+pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Failure> {
+    let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    // A century is for ever, and leaves room for a subtraction.
+    let older_than = millis(older_than).clamp(GRACE_MS, 100 * 366 * 24 * 3_600_000);
+    let mut pruned = 0;
+    loop {
+        let statement = Statement::write(&store.sql.prune)
+            .integer(older_than)
+            .integer(millis(MARK))
+            .integer(LockKey::MAX_BYTES.try_into().unwrap_or(i64::MAX))
+            .integer(BATCH);
+        let deleted: i64 = value(&store.connections.row(statement).await?, "deleted")?;
+        pruned += u64::try_from(deleted).unwrap_or_default();
+        if deleted < BATCH {
+            return Ok(pruned);
+        }
+    }
+}
+
+/// Prunes a little, if it is [time to](Pruning), in the background, and behind all other operations that
+/// want a connection.
 ///
 /// It comes after a release, which does not wait for it, and never before a grant. Rows stay for as long as the
 /// marks of abandoned ids do.
-pub(crate) fn prune(store: &Store, lock_id: LockId) {
+pub(crate) fn prune_some(store: &Store, lock_id: LockId) {
     let Some(from) = store.pruning.due(&lock_id) else {
         return;
     };

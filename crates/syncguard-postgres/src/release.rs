@@ -4,9 +4,9 @@ use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome, pool::Pr
 
 use crate::{
     error::{Failure, UNIQUE_VIOLATION},
-    keys::{StoredKey, WAITER_CLASS, mark},
-    lookup::{GRACE_MS, value},
-    prune::prune,
+    names::{StoredKey, WAITER_CLASS, mark},
+    prune::prune_some,
+    row::{GRACE_MS, value},
     statement::Statement,
     store::Store,
 };
@@ -32,7 +32,7 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
     }
     Ok(match value(&row, "released")? {
         true => {
-            prune(store, lock.lock_id);
+            prune_some(store, lock.lock_id);
             ReleaseOutcome::Released
         }
         false => ReleaseOutcome::NotHeld(NotHeld::Unknown),
@@ -81,7 +81,7 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Re
         match store.connections.row_for(Priority::Release, statement()).await {
             Err(failure) if failure.state() == Some(UNIQUE_VIOLATION) => {}
             done => {
-                prune(store, lock_id);
+                prune_some(store, lock_id);
                 return done.map(drop);
             }
         }

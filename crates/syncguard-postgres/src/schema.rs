@@ -1,16 +1,18 @@
 //! Creating the tables, and adding to those of others.
 
-use std::time::Duration;
-
 use crate::{
-    error::Failure, lookup::value, sql::Columns, statement::Statement, store::Store, tables::Tables,
+    error::Failure,
+    row::value,
+    sql::{Columns, SchemaTexts},
+    statement::Statement,
+    store::Store,
 };
 
 /// The revision of the tables that the schema step makes, and the greatest that this program knows. Those of a
 /// TypeScript client are of revision 1; revision 2 has the columns of the owner, and a row that says so.
 ///
 /// A change that earlier clients can live with raises the revision alone, and gets a step in
-/// [`Texts::wanting`]. One that they cannot live with also raises the least revision that the row demands of
+/// [`State::wanting`]. One that they cannot live with also raises the least revision that the row demands of
 /// clients.
 const REVISION: i64 = 2;
 
@@ -19,75 +21,6 @@ const MAX_ATTEMPTS: usize = 5;
 
 /// The errors of creating a table, a type or an index that another client has created meanwhile.
 const MADE_MEANWHILE: [&str; 5] = ["23505", "42P07", "42710", "42701", "40P01"];
-
-/// How long a change of a table that is in use may wait for those who use it. Everyone else who comes to
-/// use the table waits as long.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The texts that create and change the tables.
-pub(crate) struct Texts {
-    begin: String,
-    locks: String,
-    counters: String,
-    columns: String,
-    revision: String,
-}
-
-impl Texts {
-    pub(crate) fn new(
-        tables: &Tables,
-        lock_timeout: Duration,
-        statement_timeout: Duration,
-    ) -> Self {
-        let fill = |text: &str| {
-            tables
-                .fill(text)
-                .replace("{statement_timeout}", &statement_timeout.as_millis().to_string())
-                .replace("{lock_timeout}", &lock_timeout.as_millis().to_string())
-                .replace(
-                    "{schema_lock_timeout}",
-                    &lock_timeout.min(LOCK_TIMEOUT).as_millis().to_string(),
-                )
-        };
-        Self {
-            begin: fill(include_str!("sql/schema_begin.sql")),
-            locks: fill(include_str!("sql/schema_locks.sql")),
-            counters: fill(include_str!("sql/schema_counters.sql")),
-            columns: fill(include_str!("sql/schema_columns.sql")),
-            revision: fill(include_str!("sql/schema_revision.sql")),
-        }
-    }
-
-    /// Returns the text that creates what is missing and adds the columns that are missing. It can be
-    /// run any number of times.
-    pub(crate) fn everything(&self) -> String {
-        let Self { begin, locks, counters, columns, revision } = self;
-        format!("{begin}\n{locks}\n{columns}\n{counters}\n{revision}")
-            .replace("{if_not_exists}", "IF NOT EXISTS")
-    }
-
-    /// Returns the text that creates and adds what is missing, and leaves the rest alone.
-    fn wanting(&self, state: State) -> String {
-        let Self { begin, locks, counters, columns, revision } = self;
-        let pick = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
-        let locks = pick(!state.locks || !state.usable, locks);
-        let columns = pick(state.locks && !state.labelled, columns);
-        let counters = pick(!state.counters || !state.usable, counters);
-        let revision = pick(!state.is_current(), revision);
-        format!("{begin}\n{columns}\n{locks}\n{counters}\n{revision}")
-            .replace("{if_not_exists}", "IF NOT EXISTS")
-    }
-
-    /// Returns the text that creates the tables that do not exist. It fails where one does by then, so
-    /// that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
-    /// waits for the writers of its table.
-    fn missing(&self, state: State) -> String {
-        let (locks, revision) =
-            if state.locks { ("", "") } else { (self.locks.as_str(), self.revision.as_str()) };
-        let counters = if state.counters { "" } else { &self.counters };
-        format!("{}\n{locks}\n{counters}\n{revision}", self.begin).replace("{if_not_exists}", "")
-    }
-}
 
 /// How much of the tables exists.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +53,28 @@ impl State {
                 false => None,
             },
         })
+    }
+
+    /// Returns the text that creates and adds what is missing, and leaves the rest alone.
+    fn wanting(self, texts: &SchemaTexts) -> String {
+        let SchemaTexts { begin, locks, counters, columns, revision } = texts;
+        let pick = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
+        let locks = pick(!self.locks || !self.usable, locks);
+        let columns = pick(self.locks && !self.labelled, columns);
+        let counters = pick(!self.counters || !self.usable, counters);
+        let revision = pick(!self.is_current(), revision);
+        format!("{begin}\n{columns}\n{locks}\n{counters}\n{revision}")
+            .replace("{if_not_exists}", "IF NOT EXISTS")
+    }
+
+    /// Returns the text that creates the tables that do not exist. It fails where one does by then, so
+    /// that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
+    /// waits for the writers of its table.
+    fn missing(self, texts: &SchemaTexts) -> String {
+        let (locks, revision) =
+            if self.locks { ("", "") } else { (texts.locks.as_str(), texts.revision.as_str()) };
+        let counters = if self.counters { "" } else { &texts.counters };
+        format!("{}\n{locks}\n{counters}\n{revision}", texts.begin).replace("{if_not_exists}", "")
     }
 
     /// Returns whether the tables say that they are of this program's revision, or of a later one.
@@ -158,7 +113,7 @@ pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
         if state.locks && state.counters {
             return state.columns();
         }
-        run(store, store.schema.missing(state)).await?;
+        run(store, state.missing(&store.schema)).await?;
     }
     verify(store).await
 }
@@ -174,7 +129,7 @@ pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
         if state.usable && state.labelled && state.is_current() {
             return Ok(());
         }
-        run(store, store.schema.wanting(state)).await?;
+        run(store, state.wanting(&store.schema)).await?;
     }
     match verify(store).await? {
         Columns::All => Ok(()),

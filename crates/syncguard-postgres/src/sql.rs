@@ -1,10 +1,10 @@
 //! The statements as they are sent.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::tables::Tables;
+use crate::names::Tables;
 
 /// The pauses of an acquire that stands at the head of the queue, in milliseconds. It looks after each whether
 /// the key is free. The first ones are for peers that hold it for a moment.
@@ -13,6 +13,10 @@ use crate::tables::Tables;
 /// without need. A release falls into one of them, however soon the peer asks again, about as often as
 /// they fill the time (see `BETWEEN_STANDS` in `sightings.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
+
+/// How long a change of a table that is in use may wait for those who use it. Everyone else who comes to
+/// use the table waits as long.
+const SCHEMA_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a statement has to allow for on the connections that it runs on.
 #[derive(Clone, Debug)]
@@ -152,6 +156,49 @@ impl Columns {
     }
 }
 
+/// The texts that create and change the tables.
+pub(crate) struct SchemaTexts {
+    pub(crate) begin: String,
+    pub(crate) locks: String,
+    pub(crate) counters: String,
+    pub(crate) columns: String,
+    pub(crate) revision: String,
+}
+
+impl SchemaTexts {
+    pub(crate) fn new(
+        tables: &Tables,
+        lock_timeout: Duration,
+        statement_timeout: Duration,
+    ) -> Self {
+        let fill = |text: &str| {
+            tables
+                .fill(text)
+                .replace("{statement_timeout}", &statement_timeout.as_millis().to_string())
+                .replace("{lock_timeout}", &lock_timeout.as_millis().to_string())
+                .replace(
+                    "{schema_lock_timeout}",
+                    &lock_timeout.min(SCHEMA_LOCK_TIMEOUT).as_millis().to_string(),
+                )
+        };
+        Self {
+            begin: fill(include_str!("sql/schema_begin.sql")),
+            locks: fill(include_str!("sql/schema_locks.sql")),
+            counters: fill(include_str!("sql/schema_counters.sql")),
+            columns: fill(include_str!("sql/schema_columns.sql")),
+            revision: fill(include_str!("sql/schema_revision.sql")),
+        }
+    }
+
+    /// Returns the text that creates what is missing and adds the columns that are missing. It can be
+    /// run any number of times.
+    pub(crate) fn everything(&self) -> String {
+        let Self { begin, locks, counters, columns, revision } = self;
+        format!("{begin}\n{locks}\n{columns}\n{counters}\n{revision}")
+            .replace("{if_not_exists}", "IF NOT EXISTS")
+    }
+}
+
 fn sent(text: String) -> SqlStr {
     // Nothing has been filled in but names that were found to be plain, numbers, and text of ours.
     AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
@@ -166,7 +213,7 @@ fn without_comments(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Columns, Company, Preamble, Sql, Surroundings};
-    use crate::tables::Tables;
+    use crate::names::Tables;
 
     #[test]
     fn no_statement_has_a_gap_or_a_comment() {

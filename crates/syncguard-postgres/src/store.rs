@@ -7,10 +7,9 @@ use syncguard_core::pool::Pruning;
 use crate::{
     connection::Connections,
     extends::Extends,
-    schema,
+    names::Tables,
     sightings::Sightings,
-    sql::{Columns, Sql, Surroundings},
-    tables::Tables,
+    sql::{Columns, SchemaTexts, Sql, Surroundings},
     waiters::Waiters,
 };
 
@@ -22,7 +21,7 @@ pub(crate) struct Store {
     pub(crate) tables: Tables,
     pub(crate) channel: String,
     pub(crate) surroundings: Surroundings,
-    pub(crate) schema: schema::Texts,
+    pub(crate) schema: SchemaTexts,
     pub(crate) waiters: Waiters,
     pub(crate) sightings: Sightings,
     pub(crate) pruning: Pruning,

@@ -2,7 +2,7 @@
 
 use syncguard_core::{LockKey, WakeUp};
 
-use crate::{keys::StoredKey, store::Store};
+use crate::{names::StoredKey, store::Store};
 
 /// Resolves when the key may have become free.
 ///

@@ -1,25 +1,28 @@
-//! Opening connections as they are configured.
+//! Connecting.
 
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
-use syncguard_core::pool::{self, MIN_SIZE, Pool, Pruning};
+use syncguard_core::{
+    Error, Operation,
+    pool::{self, Pool, Pruning},
+};
 use tokio::runtime::Handle;
 
 use crate::{
-    PostgresConfig,
-    config::{Listening, Origin, Pooler},
+    PostgresBackend, PostgresConfig, check,
+    config::{Listening, Missing, Origin, Pooler, refused},
     connection::{Connections, Limits},
     error::Failure,
     extends,
     listener::Line,
+    names::Tables,
     pool::{Server, Source, Turns},
-    schema::Texts,
+    schema,
     sightings::Sightings,
-    sql::{Columns, Company, Preamble, Sql, Surroundings},
+    sql::{Columns, Company, Preamble, SchemaTexts, Sql, Surroundings},
     statement::Sending,
     store::Store,
-    tables::Tables,
     waiters::Waiters,
 };
 
@@ -35,9 +38,68 @@ const KEEPALIVE: [(&str, &str); 3] = [
     ("tcp_keepalives_count", "3"),
 ];
 
+impl PostgresBackend {
+    /// Connects to an [address](PostgresConfig::from_url) with the default settings. The tables are
+    /// made where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`PostgresConfig::from_url`] and [`PostgresConfig::connect`].
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        PostgresConfig::from_url(url)?.connect().await
+    }
+}
+
 impl PostgresConfig {
+    /// Connects, creates the tables that do not exist, and looks at the server's settings. A table that
+    /// exists is left as it is: on the tables of a TypeScript client no owner is stored until
+    /// [`setup_schema`](Self::setup_schema) has added the columns.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
+    ///   rule, and for a database that is not there.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
+    ///   role may not make the tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the tables are missing or incomplete
+    ///   and are not to be made.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the tables are for later versions of
+    ///   this crate, and where the server's settings are unsafe and that is to be
+    ///   [refused](syncguard_core::UnsafeSettings::Refuse).
+    pub async fn connect(self) -> Result<PostgresBackend, Error> {
+        let connecting = async {
+            let mut store = self.open().await?;
+            let columns = match self.missing {
+                Missing::Create => schema::create_missing(&store).await?,
+                Missing::Refuse => schema::verify(&store).await?,
+            };
+            store.adapt(columns);
+            let refused = |failure: Failure| failure.into_error(Operation::Check);
+            let checking = async { check::check(&store).await.map_err(refused) };
+            self.unsafe_settings.enforce(checking).await?;
+            Ok(PostgresBackend::new(store))
+        };
+        connecting.await.map_err(refused)
+    }
+
+    /// Connects, creates what is missing of the tables, adds the columns that the tables of a TypeScript
+    /// client lack, and disconnects. For services whose own role may not, and for operators.
+    ///
+    /// Adding columns fails one acquire and one release on each connection of a running TypeScript
+    /// client ("cached plan must not change result type").
+    ///
+    /// # Errors
+    ///
+    /// As [`connect`](Self::connect) and [`PostgresBackend::setup_schema`].
+    pub async fn setup_schema(&self) -> Result<(), Error> {
+        let making = async { schema::set_up(&self.open().await?).await };
+        making.await.map_err(refused)
+    }
+
     /// Opens what operations work with. Nothing is known of the tables yet.
-    pub(crate) async fn open(&self) -> Result<Store, Failure> {
+    async fn open(&self) -> Result<Store, Failure> {
         self.validate()?;
         let tables = Tables::new(&self.locks, &self.counters)?;
         let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
@@ -74,7 +136,7 @@ impl PostgresConfig {
             connections,
             sql,
             surroundings,
-            schema: Texts::new(&tables, self.lock_timeout, self.statement_timeout),
+            schema: SchemaTexts::new(&tables, self.lock_timeout, self.statement_timeout),
             channel: tables.channel(),
             tables,
             waiters: Waiters::new(line, runtime),
@@ -163,52 +225,11 @@ impl PostgresConfig {
             (Listening::At(options), _) => Some(options.as_ref().clone()),
         }
     }
-
-    fn validate(&self) -> Result<(), Failure> {
-        let least = Duration::from_millis(10);
-        for (rule, holds) in [
-            (
-                "max_connections must be at least 2: one connection is kept for extends and releases",
-                self.max_connections as usize >= MIN_SIZE,
-            ),
-            (
-                "a timeout is shorter than 10 ms",
-                self.connect_timeout.min(self.statement_timeout).min(self.lock_timeout) >= least,
-            ),
-            (
-                "a timeout is longer than 1 h",
-                self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout)
-                    <= Duration::from_secs(60 * 60),
-            ),
-        ] {
-            if !holds {
-                return Err(Failure::Config(rule.to_owned()));
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crate::PostgresConfig;
-
-    #[test]
-    fn values_that_break_a_rule_are_refused() {
-        let config = || PostgresConfig::from_url("postgres://h/d").unwrap();
-        for bad in [
-            config().max_connections(0),
-            config().max_connections(1),
-            config().connect_timeout(Duration::ZERO),
-            config().statement_timeout(Duration::from_millis(9)),
-            config().lock_timeout(Duration::MAX),
-        ] {
-            assert!(bad.validate().is_err(), "{bad:?}");
-        }
-        assert!(config().validate().is_ok());
-    }
 
     #[test]
     fn a_pooler_of_transactions_is_asked_for_no_settings() {

@@ -1,0 +1,220 @@
+//! The names of the tables, the only place where one gets into a statement, and those under which a key is
+//! stored.
+
+use syncguard_core::{KeyLayout, LockId, LockKey};
+
+use crate::error::Failure;
+
+/// The longest name that PostgreSQL keeps whole, in bytes.
+const LONGEST_IDENTIFIER: usize = 63;
+
+/// What the names of the indexes of a table add to its own: `idx_` and `_lock_id`, or `_expires`.
+const INDEX_AFFIXES: usize = 12;
+
+/// The longest name of a table, so that no name of an index is cut off.
+const LONGEST_TABLE: usize = LONGEST_IDENTIFIER - INDEX_AFFIXES;
+
+/// The longest key as stored, in bytes: that of the TypeScript SyncGuard. A key has at most 512, so
+/// none is ever hashed for its length.
+const LONGEST_KEY: usize = 1_700;
+
+/// The first half of the advisory locks that show that a client waits; the second is the bucket of the
+/// key. Locks of two halves are different from those of one number, by which acquires queue.
+pub(crate) const WAITER_CLASS: i32 = i32::from_be_bytes(*b"SGwt");
+
+/// Two different tables, by names that were found to be plain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Tables {
+    locks: String,
+    counters: String,
+}
+
+impl Tables {
+    /// Takes letters, digits and underscores of ASCII, not beginning with a digit. What needs no
+    /// escape cannot escape.
+    pub(crate) fn new(locks: &str, counters: &str) -> Result<Self, Failure> {
+        for name in [locks, counters] {
+            if !is_plain(name) {
+                let rule = format!(
+                    "a table name takes 1 to {LONGEST_TABLE} letters, digits and underscores of \
+                     ASCII, and does not begin with a digit"
+                );
+                return Err(Failure::Config(rule));
+            }
+        }
+        if locks == counters {
+            return Err(Failure::Config("the two tables need different names".to_owned()));
+        }
+        if counters.strip_prefix(locks) == Some("_schema") {
+            let rule = "the table of counters has the name of the one that says the revision";
+            return Err(Failure::Config(rule.to_owned()));
+        }
+        Ok(Self { locks: locks.to_owned(), counters: counters.to_owned() })
+    }
+
+    /// Fills the names into the text of a statement, quoted.
+    pub(crate) fn fill(&self, text: &str) -> String {
+        let index = |kind: &str| quoted(&format!("idx_{}_{kind}", self.locks));
+        text.replace("{locks}", &self.quoted_locks())
+            .replace("{counters}", &self.quoted_counters())
+            .replace("{schema}", &self.quoted_schema())
+            .replace("{locks_lock_id}", &index("lock_id"))
+            .replace("{locks_expires}", &index("expires"))
+    }
+
+    pub(crate) fn quoted_locks(&self) -> String {
+        quoted(&self.locks)
+    }
+
+    pub(crate) fn quoted_counters(&self) -> String {
+        quoted(&self.counters)
+    }
+
+    /// The table that says the revision of the other two.
+    pub(crate) fn quoted_schema(&self) -> String {
+        quoted(&format!("{}_schema", self.locks))
+    }
+
+    /// The channel on which releases are told: one for each lock table of a database.
+    pub(crate) fn channel(&self) -> String {
+        format!("{}_released", self.locks)
+    }
+}
+
+fn is_plain(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    (1..=LONGEST_TABLE).contains(&name.len())
+        && name.chars().all(plain)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{name}\"")
+}
+
+/// A key as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StoredKey {
+    /// The primary key of its lock.
+    pub(crate) key: String,
+    /// The primary key of its fence counter.
+    pub(crate) fence_key: String,
+    /// The key as the user gave it, for people and other clients to read.
+    pub(crate) user_key: String,
+}
+
+impl StoredKey {
+    /// Names a key by itself.
+    ///
+    /// PostgreSQL's text cannot hold U+0000. A key that does is stored under its hashed form, and
+    /// readably with an escape. That the two differ says so: other clients never let them.
+    pub(crate) fn of(key: &LockKey) -> Result<Self, Failure> {
+        let layout = KeyLayout::new("", LONGEST_KEY, 0);
+        if key.as_str().contains('\0') {
+            let hashed = layout.hashed_lock_name(key)?;
+            let fence_key = format!("fence:{hashed}");
+            return Ok(Self { key: hashed, fence_key, user_key: escaped(key.as_str()) });
+        }
+        Ok(Self {
+            key: layout.lock_name(key)?,
+            fence_key: layout.fence_name(key)?,
+            user_key: key.as_str().to_owned(),
+        })
+    }
+}
+
+/// Reads the key of a user from what is stored of it. It must be the one that is stored under this key.
+pub(crate) fn user_key(key: &str, user_key: &str) -> Option<LockKey> {
+    let read = match key == user_key {
+        true => LockKey::new(user_key),
+        false => LockKey::new(&unescaped(user_key)),
+    };
+    read.ok().filter(|read| StoredKey::of(read).is_ok_and(|stored| stored.key == key))
+}
+
+/// Names the mark of an abandoned id: too long to be the key of any user.
+pub(crate) fn mark(id: LockId) -> String {
+    format!("abandoned:{}:{:.>width$}", id.as_str(), "", width = LockKey::MAX_BYTES)
+}
+
+/// Writes `\0` for NUL and `\\` for a backslash.
+pub(crate) fn escaped(text: &str) -> String {
+    text.replace('\\', r"\\").replace('\0', r"\0")
+}
+
+fn unescaped(text: &str) -> String {
+    let mut characters = text.chars();
+    let next = || match characters.next()? {
+        '\\' => characters.next().map(|escaped| if escaped == '0' { '\0' } else { escaped }),
+        plain => Some(plain),
+    };
+    std::iter::from_fn(next).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use syncguard_core::{LockId, LockKey};
+
+    use super::{LONGEST_TABLE, StoredKey, Tables, escaped, mark, unescaped, user_key};
+
+    fn stored(text: &str) -> StoredKey {
+        StoredKey::of(&LockKey::new(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_that_could_leave_their_quotes_or_be_cut_off_are_refused() {
+        let long = "x".repeat(LONGEST_TABLE + 1);
+        for bad in
+            ["", "a b", "a\"b", "a;b", "a.b", "1a", "é", "a\0b", "--", "{counters}", long.as_str()]
+        {
+            assert!(Tables::new(bad, "counters").is_err(), "{bad:?}");
+            assert!(Tables::new("locks", bad).is_err(), "{bad:?}");
+        }
+        assert!(Tables::new("same", "same").is_err());
+        assert!(Tables::new("locks", "locks_schema").is_err());
+    }
+
+    #[test]
+    fn the_longest_name_leaves_room_for_its_indexes() {
+        let longest = "x".repeat(LONGEST_TABLE);
+        let tables = Tables::new(&longest, "Counters_2").unwrap();
+        let filled = tables.fill("{locks} {counters} {locks_lock_id} {locks_expires}");
+        assert!(filled.contains("\"Counters_2\"") && !filled.contains('{'), "{filled}");
+        assert!(filled.split(' ').all(|name| name.len() <= 63 + 2), "{filled}");
+    }
+
+    #[test]
+    fn a_key_is_stored_as_it_is() {
+        let longest = "é".repeat(256);
+        for text in ["k", "fence:k", r"a\0b", longest.as_str()] {
+            let stored = stored(text);
+            assert_eq!((stored.key.as_str(), stored.user_key.as_str()), (text, text));
+            assert_eq!(stored.fence_key, format!("fence:{text}"));
+        }
+    }
+
+    #[test]
+    fn a_key_that_text_cannot_hold_is_hashed_and_read_back() {
+        for text in ["\0", "nul\0key", "nul\0", "\\\0\\0\\\\0"] {
+            let stored = stored(text);
+            assert_eq!(stored.key.len(), 22, "{text:?}");
+            assert!(!stored.user_key.contains('\0') && stored.user_key != stored.key);
+            let read = user_key(&stored.key, &stored.user_key).unwrap();
+            assert_eq!(read.as_str(), text);
+        }
+    }
+
+    #[test]
+    fn what_is_escaped_is_read_back() {
+        for text in ["", "a", r"\", r"\0", "\0", "\\\0", r"\\0\\", "0\0"] {
+            assert_eq!(unescaped(&escaped(text)), text);
+        }
+    }
+
+    #[test]
+    fn a_mark_is_no_key() {
+        let (one, other) = (LockId::mint().unwrap(), LockId::mint().unwrap());
+        assert!(mark(one).len() > LockKey::MAX_BYTES && LockKey::new(&mark(one)).is_err());
+        assert_ne!(mark(one), mark(other));
+    }
+}

@@ -1,0 +1,58 @@
+//! What the rows of an answer say.
+
+use std::str::FromStr;
+
+use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow};
+use syncguard_core::{Capabilities, Fence, LockRecord, Owner, Timestamp};
+
+use crate::{error::Failure, names::user_key};
+
+/// How long past its expiry a grant still keeps its key, as statements take it.
+pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
+
+/// Reads a whole lock from a row, `None` where there is none in it.
+pub(crate) fn record(row: &PgRow) -> Result<Option<LockRecord>, Failure> {
+    let Some(key) = text(row, "key") else {
+        return Ok(None);
+    };
+    let user_key = text(row, "user_key").and_then(|text| user_key(key, text));
+    let lock_id = text(row, "lock_id").and_then(|text| text.parse().ok());
+    Ok(Some(LockRecord {
+        key: user_key.ok_or(Failure::Unreadable("key"))?,
+        lock_id: lock_id.ok_or(Failure::Unreadable("lock id"))?,
+        fence: fence(row, "fence")?.ok_or(Failure::Unreadable("fence"))?,
+        owner: owner(row, "owner"),
+        acquired_at: timestamp(row, "acquired_at_ms")?,
+        expires_at: timestamp(row, "expires_at_ms")?,
+        observed_at: timestamp(row, "now_ms")?,
+    }))
+}
+
+/// Reads a fence from a row, `None` where it is NULL.
+pub(crate) fn fence(row: &PgRow, column: &'static str) -> Result<Option<Fence>, Failure> {
+    let read = |text| Fence::from_str(text).map_err(|_| Failure::Unreadable("fence"));
+    text(row, column).map(read).transpose()
+}
+
+/// Reads a label from a row. It is for people to see, so one that cannot be shown is left out.
+pub(crate) fn owner(row: &PgRow, column: &'static str) -> Option<Owner> {
+    text(row, column).and_then(|label| Owner::new(label).ok())
+}
+
+/// Reads a point in time from a row.
+pub(crate) fn timestamp(row: &PgRow, column: &'static str) -> Result<Timestamp, Failure> {
+    value(row, column).map(Timestamp::from_unix_millis)
+}
+
+/// Reads a text from a row, `None` where it is NULL.
+pub(crate) fn text<'r>(row: &'r PgRow, column: &'static str) -> Option<&'r str> {
+    row.try_get(column).ok()
+}
+
+/// Reads a value from a row.
+pub(crate) fn value<'r, T>(row: &'r PgRow, column: &'static str) -> Result<T, Failure>
+where
+    T: Decode<'r, Postgres> + Type<Postgres>,
+{
+    row.try_get(column).map_err(|_| Failure::UnreadableAnswer(column))
+}
