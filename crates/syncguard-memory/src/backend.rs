@@ -1,25 +1,18 @@
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
-};
+//! The backend itself: each operation is in the file of its name.
+
+use std::sync::Arc;
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, BootClock, BootInstant, Capabilities, Clock, Error,
-    ExtendOutcome, Fence, Fencing, ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery,
-    LockRecord, LockRef, ReleaseOutcome, Timestamp, Ttl, WakeUp,
+    AcquireOutcome, AcquireRequest, BootClock, Capabilities, Clock, Error, ExtendOutcome, Fence,
+    Fencing, ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef,
+    ReleaseOutcome, Ttl, WakeUp,
 };
 
-use crate::slots::{Slot, Slots};
+use crate::{acquire, extend, lookup, operate, release, store::Store, wait};
 
 /// Keeps locks in this process. Cheap to clone; the clones share the locks.
 #[derive(Clone, Debug)]
-pub struct MemoryBackend {
-    slots: Arc<Mutex<Slots>>,
-    clock: Arc<dyn Clock>,
-    /// Where the clock and the calendar met when the backend was made.
-    start: BootInstant,
-    epoch: Duration,
-}
+pub struct MemoryBackend(Arc<Store>);
 
 impl MemoryBackend {
     /// Makes a backend without locks.
@@ -29,26 +22,13 @@ impl MemoryBackend {
 
     /// Makes a backend whose locks expire by `clock`. For tests.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { slots: Arc::default(), start: clock.now(), clock, epoch }
+        Self(Arc::new(Store::new(clock)))
     }
 
     /// Lets the fences of `key` go on after `fence`, unless they are beyond it already. For moving
     /// from another store, whose fences the resource has seen.
     pub fn seed_fence(&self, key: &LockKey, fence: Fence) {
-        let mut slots = self.lock();
-        let slot = slots.by_key.entry(key.clone()).or_insert(Slot { fence, held: None });
-        slot.fence = slot.fence.max(fence);
-    }
-
-    pub(crate) fn now(&self) -> Timestamp {
-        let now = self.epoch + self.clock.now().since(self.start);
-        Timestamp::from_unix_millis(i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Slots> {
-        // Nothing panics while the slots are locked, so they are whole even if poisoned.
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().seed(key, fence);
     }
 }
 
@@ -67,36 +47,36 @@ impl LockBackend for MemoryBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        self.acquire_now(request)
+        acquire::acquire(&self.0, request)
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
-        Ok(self.extend_now(lock.lock_id, ttl))
+        Ok(extend::extend(&self.0, lock.lock_id, ttl))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        Ok(self.release_now(lock.lock_id))
+        Ok(release::release(&self.0, lock.lock_id))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        Ok(self.lookup_now(query))
+        Ok(lookup::lookup(&self.0, query))
     }
 
     async fn abandon(&self, lock_id: LockId, _key: &LockKey) -> Result<(), Error> {
-        self.abandon_now(lock_id);
+        release::abandon(&self.0, lock_id);
         Ok(())
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        Ok(self.list_now(request))
+        Ok(operate::list(&self.0, request))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        Ok(self.force_release_now(key))
+        Ok(operate::force_release(&self.0, key))
     }
 
     async fn released(&self, key: &LockKey) {
-        self.wait_for_release(key).await;
+        wait::released(&self.0, key).await;
     }
 }
 
@@ -112,7 +92,7 @@ mod tests {
         LockKey, ManualClock, Ttl,
     };
 
-    use super::{MemoryBackend, Slots};
+    use super::{MemoryBackend, Store};
 
     async fn is_granted(backend: &MemoryBackend) -> bool {
         let id = LockId::mint().unwrap();
@@ -140,20 +120,20 @@ mod tests {
             let woken = tokio::time::timeout(Duration::from_millis(1), backend.released(&key));
             assert!(woken.await.is_err(), "nothing is released");
         }
-        assert!(backend.lock().waiters.is_empty());
+        assert!(backend.0.lock().waiters.is_empty());
     }
 
     /// Notes for each look at the clock whether the slots were locked.
     #[derive(Debug, Default)]
     struct Witness {
-        slots: OnceLock<Weak<Mutex<Slots>>>,
+        store: OnceLock<Weak<Store>>,
         locked: Mutex<Vec<bool>>,
     }
 
     impl Clock for Witness {
         fn now(&self) -> BootInstant {
-            if let Some(slots) = self.slots.get().and_then(Weak::upgrade) {
-                self.locked.lock().unwrap().push(slots.try_lock().is_err());
+            if let Some(store) = self.store.get().and_then(Weak::upgrade) {
+                self.locked.lock().unwrap().push(store.is_locked());
             }
             BootInstant::from_boot(Duration::ZERO)
         }
@@ -164,7 +144,7 @@ mod tests {
     async fn each_operation_reads_the_present_while_the_slots_are_locked() {
         let witness = Arc::new(Witness::default());
         let backend = MemoryBackend::with_clock(witness.clone());
-        witness.slots.set(Arc::downgrade(&backend.slots)).unwrap();
+        witness.store.set(Arc::downgrade(&backend.0)).unwrap();
         let (id, key) = (LockId::mint().unwrap(), LockKey::new("k").unwrap());
         let read = |operation: &str| {
             let locked = std::mem::take(&mut *witness.locked.lock().unwrap());

@@ -1,20 +1,21 @@
+//! Extending.
+
 use syncguard_core::{ExtendOutcome, LockId, Ttl};
 
-use crate::MemoryBackend;
+use crate::store::Store;
 
-impl MemoryBackend {
-    pub(crate) fn extend_now(&self, lock_id: LockId, ttl: Ttl) -> ExtendOutcome {
-        let mut slots = self.lock();
-        let now = self.now();
-        match slots.held_by(lock_id, now) {
-            Ok((_, slot)) => {
-                let expires_at = now.after(ttl);
-                if let Some(held) = &mut slot.held {
-                    held.expires_at = expires_at;
-                }
-                ExtendOutcome::Extended { expires_at }
+/// Sets the expiry of a live grant to now plus `ttl`.
+pub(crate) fn extend(store: &Store, lock_id: LockId, ttl: Ttl) -> ExtendOutcome {
+    let mut slots = store.lock();
+    let now = store.now();
+    match slots.held_by(lock_id, now) {
+        Ok((_, slot)) => {
+            let expires_at = now.after(ttl);
+            if let Some(held) = &mut slot.held {
+                held.expires_at = expires_at;
             }
-            Err(why) => ExtendOutcome::NotHeld(why),
+            ExtendOutcome::Extended { expires_at }
         }
+        Err(why) => ExtendOutcome::NotHeld(why),
     }
 }

@@ -4,8 +4,11 @@ mod acquire;
 mod backend;
 mod extend;
 mod lookup;
+mod operate;
 mod release;
 mod slots;
+mod store;
 mod wait;
+mod waiters;
 
 pub use backend::MemoryBackend;

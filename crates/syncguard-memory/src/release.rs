@@ -1,41 +1,31 @@
-use syncguard_core::{LockId, LockKey, LockRecord, ReleaseOutcome};
+//! Releasing and abandoning.
 
-use crate::MemoryBackend;
+use syncguard_core::{LockId, ReleaseOutcome};
 
-impl MemoryBackend {
-    pub(crate) fn release_now(&self, lock_id: LockId) -> ReleaseOutcome {
-        let mut slots = self.lock();
-        match slots.held_by(lock_id, self.now()).map(|(key, _)| key) {
-            Ok(key) => {
-                let woken = slots.vacate(&key);
-                drop(slots);
-                woken.wake();
-                ReleaseOutcome::Released
-            }
-            Err(why) => ReleaseOutcome::NotHeld(why),
-        }
-    }
+use crate::store::Store;
 
-    /// Marks the id and ends its grant in one step, so no acquire comes in between.
-    pub(crate) fn abandon_now(&self, lock_id: LockId) {
-        let mut slots = self.lock();
-        let now = self.now();
-        slots.abandon(lock_id, now);
-        if let Ok(key) = slots.held_by(lock_id, now).map(|(key, _)| key) {
+/// Ends a live grant.
+pub(crate) fn release(store: &Store, lock_id: LockId) -> ReleaseOutcome {
+    let mut slots = store.lock();
+    match slots.held_by(lock_id, store.now()).map(|(key, _)| key) {
+        Ok(key) => {
             let woken = slots.vacate(&key);
             drop(slots);
             woken.wake();
+            ReleaseOutcome::Released
         }
+        Err(why) => ReleaseOutcome::NotHeld(why),
     }
+}
 
-    pub(crate) fn force_release_now(&self, key: &LockKey) -> Option<LockRecord> {
-        let mut slots = self.lock();
-        let now = self.now();
-        let slot = slots.by_key.get(key)?;
-        let record = slot.record(key, slot.live(now)?, now);
-        let woken = slots.vacate(key);
+/// Marks the id and ends its grant in one step, so no acquire comes in between.
+pub(crate) fn abandon(store: &Store, lock_id: LockId) {
+    let mut slots = store.lock();
+    let now = store.now();
+    slots.abandon(lock_id, now);
+    if let Ok(key) = slots.held_by(lock_id, now).map(|(key, _)| key) {
+        let woken = slots.vacate(&key);
         drop(slots);
         woken.wake();
-        Some(record)
     }
 }

@@ -1,13 +1,16 @@
+//! The slots of the keys.
+
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
 use syncguard_core::{
-    Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, NotHeld, Owner, Timestamp,
+    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, LockId, LockKey,
+    LockRecord, NotHeld, Owner, Timestamp,
 };
 
-use crate::wait::{Waiters, Woken};
+use crate::waiters::{Waiters, Woken};
 
 /// How long the mark of an abandoned id is kept. An acquire that is still on its way waits in this
 /// very process for its first poll; no task is left unpolled for that long.
@@ -89,6 +92,29 @@ impl Slots {
         }
     }
 
+    /// Grants a key that nobody holds; `None` if its fence counter is at its limit.
+    pub(crate) fn grant(
+        &mut self,
+        request: &AcquireRequest,
+        now: Timestamp,
+    ) -> Option<AcquireOutcome> {
+        let last = self.by_key.get(&request.key).map_or(Fence::ZERO, |slot| slot.fence);
+        let held = Held {
+            lock_id: request.lock_id,
+            owner: request.owner.clone(),
+            acquired_at: now,
+            expires_at: now.after(request.ttl),
+        };
+        let slot = Slot { fence: last.next()?, held: Some(held.clone()) };
+        let granted = AcquireOutcome::Granted(slot.grant(&held));
+        let before = self.by_key.insert(request.key.clone(), slot);
+        if let Some(expired) = before.and_then(|slot| slot.held) {
+            self.by_id.remove(&expired.lock_id);
+        }
+        self.by_id.insert(request.lock_id, request.key.clone());
+        Some(granted)
+    }
+
     /// Empties a slot. Returns those who wait for its key.
     pub(crate) fn vacate(&mut self, key: &LockKey) -> Woken {
         let held = self.by_key.get_mut(key).and_then(|slot| slot.held.take());
@@ -102,6 +128,12 @@ impl Slots {
         self.abandoned.retain(|_, marked_at| now.since(*marked_at) < MARK);
         self.abandoned.insert(lock_id, now);
     }
+
+    /// Lets the fences of a key go on after `fence`, unless they are beyond it already.
+    pub(crate) fn seed(&mut self, key: &LockKey, fence: Fence) {
+        let slot = self.by_key.entry(key.clone()).or_insert(Slot { fence, held: None });
+        slot.fence = slot.fence.max(fence);
+    }
 }
 
 #[cfg(test)]
@@ -114,20 +146,26 @@ mod tests {
     };
 
     use super::MARK;
-    use crate::MemoryBackend;
+    use crate::{
+        acquire::acquire,
+        extend::extend,
+        operate::force_release,
+        release::{abandon, release},
+        store::Store,
+    };
 
     const ROUNDS: usize = 50;
 
-    fn store() -> (MemoryBackend, Arc<ManualClock>) {
+    fn store() -> (Store, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::default());
-        (MemoryBackend::with_clock(clock.clone()), clock)
+        (Store::new(clock.clone()), clock)
     }
 
     /// Grants the only key to a new id.
-    fn grant(store: &MemoryBackend) -> LockId {
+    fn grant(store: &Store) -> LockId {
         let id = LockId::mint().unwrap();
         let request = AcquireRequest::new(LockKey::new("k").unwrap(), id, Ttl::default());
-        let outcome = store.acquire_now(&request).unwrap();
+        let outcome = acquire(store, &request).unwrap();
         assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
         id
     }
@@ -136,12 +174,12 @@ mod tests {
     fn the_id_of_a_grant_is_forgotten_however_the_grant_ends() {
         let (store, clock) = store();
         for _ in 0..ROUNDS {
-            let _ = store.release_now(grant(&store));
+            let _ = release(&store, grant(&store));
             assert_eq!(store.lock().by_id.len(), 0, "released");
-            store.abandon_now(grant(&store));
+            abandon(&store, grant(&store));
             assert_eq!(store.lock().by_id.len(), 0, "abandoned");
             grant(&store);
-            assert!(store.force_release_now(&LockKey::new("k").unwrap()).is_some());
+            assert!(force_release(&store, &LockKey::new("k").unwrap()).is_some());
             assert_eq!(store.lock().by_id.len(), 0, "released by force");
         }
         for _ in 0..ROUNDS {
@@ -156,25 +194,25 @@ mod tests {
         let (store, _clock) = store();
         let (holder, stale) = (grant(&store), LockId::mint().unwrap());
         store.lock().by_id.insert(stale, LockKey::new("k").unwrap());
-        let extended = store.extend_now(stale, Ttl::MAX);
+        let extended = extend(&store, stale, Ttl::MAX);
         assert_eq!(extended, ExtendOutcome::NotHeld(NotHeld::NotFound));
-        assert_eq!(store.release_now(stale), ReleaseOutcome::NotHeld(NotHeld::NotFound));
-        store.abandon_now(stale);
-        assert_eq!(store.release_now(holder), ReleaseOutcome::Released);
+        assert_eq!(release(&store, stale), ReleaseOutcome::NotHeld(NotHeld::NotFound));
+        abandon(&store, stale);
+        assert_eq!(release(&store, holder), ReleaseOutcome::Released);
     }
 
     #[test]
     fn a_mark_is_kept_for_its_time_and_forgotten_after_it() {
         let (store, clock) = store();
         for _ in 0..ROUNDS {
-            store.abandon_now(LockId::mint().unwrap());
+            abandon(&store, LockId::mint().unwrap());
         }
         assert_eq!(store.lock().abandoned.len(), ROUNDS);
         clock.advance(MARK - Duration::from_millis(1));
-        store.abandon_now(LockId::mint().unwrap());
+        abandon(&store, LockId::mint().unwrap());
         assert_eq!(store.lock().abandoned.len(), ROUNDS + 1);
         clock.advance(Duration::from_millis(1));
-        store.abandon_now(LockId::mint().unwrap());
+        abandon(&store, LockId::mint().unwrap());
         assert_eq!(store.lock().abandoned.len(), 2);
     }
 }

@@ -1,0 +1,34 @@
+//! What operators do.
+
+use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
+
+use crate::store::Store;
+
+/// Returns the live locks whose keys begin with a prefix, in the order of their keys.
+///
+/// The mark of a page is the last key that it gave.
+pub(crate) fn list(store: &Store, request: &ListRequest) -> LockPage {
+    let slots = store.lock();
+    let now = store.now();
+    let after = request.after.as_ref().map_or("", PageToken::as_str);
+    let mut held = slots
+        .by_key
+        .iter()
+        .filter(|(key, _)| key.as_str() > after && key.as_str().starts_with(&request.prefix))
+        .filter_map(|(key, slot)| Some(slot.record(key, slot.live(now)?, now)));
+    let locks: Vec<_> = held.by_ref().take(request.limit).collect();
+    let last = locks.last().map(|lock| PageToken::new(lock.key.as_str()));
+    LockPage { next: held.next().and(last), locks }
+}
+
+/// Ends the live grant of a key and returns its record.
+pub(crate) fn force_release(store: &Store, key: &LockKey) -> Option<LockRecord> {
+    let mut slots = store.lock();
+    let now = store.now();
+    let slot = slots.by_key.get(key)?;
+    let record = slot.record(key, slot.live(now)?, now);
+    let woken = slots.vacate(key);
+    drop(slots);
+    woken.wake();
+    Some(record)
+}
