@@ -1,11 +1,12 @@
 //! Granting.
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, Fence, Grant, LockId, Mode, Timestamp, Ttl};
+use syncguard_core::{AcquireOutcome, AcquireRequest, Fence, Grant, Mode, Timestamp};
 
 use crate::{
     client::{Answer, Reply},
     error::{Effect, Failure},
-    layout::{LockName, Shape},
+    index::remember,
+    names::LockName,
     options::Counters,
     record::{Stored, head, tail},
     release,
@@ -41,7 +42,8 @@ async fn ask(
     let fence = store.layout.fence(&request.key, lock)?;
     let mark = store.layout.mark(lock, request.lock_id);
     let (head, tail) = (head(request.lock_id), tail(&request.key, request.owner.as_ref()));
-    let (ttl, lifetime) = (request.ttl.as_millis().to_string(), lifetime(store, request.ttl));
+    let (ttl, lifetime) =
+        (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
     let keys = [lock.as_str(), &fence, &mark];
     let arguments = [head.as_str(), &ttl, &lifetime, &tail, "seed"];
     let arguments = match store.options.counters {
@@ -88,11 +90,6 @@ fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure>
     Ok(AcquireOutcome::Granted(Grant { fence, expires_at }))
 }
 
-/// Says for how long a record is stored, in milliseconds: that is what makes the grace real.
-pub(crate) fn lifetime(store: &Store, ttl: Ttl) -> String {
-    (ttl.as_duration() + store.options.grace).as_millis().to_string()
-}
-
 /// Releases a grant that does not count. Only if that is answered, nothing has happened but a gap in
 /// the fences; otherwise the caller has to find out.
 async fn give_back(
@@ -107,18 +104,4 @@ async fn give_back(
         *effect = Effect::None;
     }
     why
-}
-
-/// Writes down on a cluster where the id's lock is. The script cannot, since that is in another slot.
-///
-/// It is only a hint for those who know nothing but the id, so the grant stands without it.
-pub(crate) async fn remember(store: &Store, lock: &LockName, id: LockId, ttl: Ttl) {
-    if store.layout.shape() == Shape::Plain {
-        return;
-    }
-    let (index, lifetime) = (store.layout.index(id), lifetime(store, ttl));
-    let words = [&index, lock.as_str(), "PX", &lifetime];
-    if let Err(failure) = store.client.command("SET", &words).await {
-        tracing::debug!(%failure, "the index of a lock id could not be written");
-    }
 }

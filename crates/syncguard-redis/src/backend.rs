@@ -5,21 +5,12 @@ use std::{fmt, sync::Arc};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, Error, ExtendOutcome, Finding,
     ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl, UnsafeSettings,
+    ReleaseOutcome, Ttl,
 };
 
 use crate::{
-    RedisConfig, acquire, check,
-    client::{Client, Settings},
-    error::Failure,
-    extend,
-    layout::{Layout, Shape},
-    lookup, operate,
-    options::Options,
-    release, replicas,
-    store::Store,
+    acquire, check, error::Failure, extend, lookup, names::Shape, operate, release, store::Store,
     wait,
-    waiters::Waiters,
 };
 
 /// Keeps locks in Redis or Valkey. Cheap to clone; the clones share one connection (one for each node
@@ -40,33 +31,7 @@ use crate::{
 /// runtime returns a [`NetworkTimeout`](syncguard_core::ErrorKind::NetworkTimeout) after twice the
 /// command timeout and the connect timeout.
 #[derive(Clone)]
-pub struct RedisBackend(Arc<Store>);
-
-impl RedisBackend {
-    /// Connects to an [address](RedisConfig::from_url) with the default settings.
-    ///
-    /// # Errors
-    ///
-    /// As [`RedisConfig::from_url`] and [`RedisConfig::connect`].
-    pub async fn connect(url: &str) -> Result<Self, Error> {
-        RedisConfig::from_url(url)?.connect().await
-    }
-
-    pub(crate) async fn open(
-        settings: Settings,
-        layout: Layout,
-        options: Options,
-        unsafe_settings: UnsafeSettings,
-    ) -> Result<Self, Failure> {
-        let client = Client::connect(settings.clone()).await?;
-        replicas::may_wait(&client, options.replicas).await?;
-        let store =
-            Store { waiters: Waiters::new(settings, &client).await?, client, layout, options };
-        let checking = async { check::check(&store).await.map_err(during(Operation::Check)) };
-        unsafe_settings.enforce(checking).await?;
-        Ok(Self(Arc::new(store)))
-    }
-}
+pub struct RedisBackend(pub(crate) Arc<Store>);
 
 impl LockBackend for RedisBackend {
     fn capabilities(&self) -> Capabilities {

@@ -2,7 +2,7 @@
 
 use syncguard_core::Finding;
 
-use crate::{client::Reply, error::Failure, layout::Shape, store::Store};
+use crate::{client::Reply, error::Failure, names::Shape, store::Store};
 
 /// Looks at each server.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {

@@ -1,25 +1,15 @@
 //! Where the server is and how it is used.
 
-use std::{env, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
-use fred::{
-    error::ErrorKind as DriverKind,
-    rustls_native_certs::load_native_certs,
-    types::{
-        Builder,
-        config::{Config, Server, ServerConfig},
-    },
-};
-use syncguard_core::{
-    Error, Operation, UnsafeSettings,
-    address::{check_parameters, unbracketed},
-};
+use fred::types::Builder;
+use syncguard_core::{Error, Operation, UnsafeSettings};
 
 use crate::{
-    RedisBackend,
+    address,
     client::Settings,
-    error::{DriverError, Failure},
-    layout::{Layout, Shape},
+    error::Failure,
+    names::{Layout, Shape},
     options::{Counters, Options, Replicas},
 };
 
@@ -46,8 +36,8 @@ use crate::{
 pub struct RedisConfig {
     builder: Builder,
     prefix: String,
-    options: Options,
-    unsafe_settings: UnsafeSettings,
+    pub(crate) options: Options,
+    pub(crate) unsafe_settings: UnsafeSettings,
     command_timeout: Duration,
     connect_timeout: Duration,
 }
@@ -86,20 +76,8 @@ impl RedisConfig {
     /// where TLS is asked for and the certificates to trust cannot be loaded. The text names their file,
     /// and does not repeat the address, which may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let refused = |rule: String| Failure::Config(rule).into_error(Operation::Connect);
-        let scheme = url.split("://").next().unwrap_or_default();
-        if !is_scheme(scheme) {
-            return Err(refused(ADDRESS_RULE.to_owned()));
-        }
-        check_parameters(url, parameters(scheme), |_| true)?;
-        let config = Config::from_url(url).map_err(|error| match error.kind() {
-            DriverKind::Tls => refused(untrusting(&error)),
-            _ => refused(ADDRESS_RULE.to_owned()),
-        });
-        let mut config = config?;
-        for server in servers(&mut config.server) {
-            server.host = unbracketed(&server.host).into();
-        }
+        let config =
+            address::parse(url).map_err(|failure| failure.into_error(Operation::Connect))?;
         Ok(Self::from_builder(Builder::from_config(config)))
     }
 
@@ -197,28 +175,8 @@ impl RedisConfig {
         self
     }
 
-    /// Connects, and looks at the server's settings. The backend belongs to the runtime on which this is
-    /// called: see [`RedisBackend`].
-    ///
-    /// # Errors
-    ///
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) outside of a tokio runtime.
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
-    ///   rule.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
-    ///   be reached in time.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
-    ///   is to be [refused](UnsafeSettings::Refuse).
-    pub async fn connect(self) -> Result<RedisBackend, Error> {
-        let refused = |failure: Failure| failure.into_error(Operation::Connect);
-        let (settings, layout) = self.validated().map_err(refused)?;
-        let unsafe_settings = self.unsafe_settings;
-        let connecting = RedisBackend::open(settings, layout, self.options, unsafe_settings);
-        connecting.await.map_err(refused)
-    }
-
-    fn validated(&self) -> Result<(Settings, Layout), Failure> {
+    /// Returns what the driver needs and how names are made, or the rule that a value breaks.
+    pub(crate) fn validated(&self) -> Result<(Settings, Layout), Failure> {
         let settings = Settings {
             builder: self.builder.clone(),
             command_timeout: self.command_timeout,
@@ -262,49 +220,6 @@ impl RedisConfig {
     }
 }
 
-const ADDRESS_RULE: &str = "the address is none of redis://, rediss://, redis-sentinel://, \
-                            redis-cluster:// or redis+unix://";
-
-/// Says why the certificates that TLS trusts cannot be loaded.
-///
-/// The driver has the reason in a form for programmers, and of a file that is not PEM not the name.
-fn untrusting(error: &DriverError) -> String {
-    let reasons = load_native_certs().errors;
-    let reason = reasons.first().map_or_else(|| error.details().to_owned(), ToString::to_string);
-    let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|variable| {
-        env::var_os(variable).map_or_else(String::new, |path| format!("; {variable} is {path:?}"))
-    });
-    format!("the certificates to trust cannot be loaded: {reason}{}", set.concat())
-}
-
-/// The parameters that the driver reads. It drops others.
-fn parameters(scheme: &str) -> &'static [&'static str] {
-    if scheme.ends_with("-sentinel") {
-        &["sentinelServiceName", "sentinelUsername", "sentinelPassword", "node"]
-    } else if scheme.ends_with("-cluster") {
-        &["node"]
-    } else {
-        &[]
-    }
-}
-
-/// The servers of an address, on whose literals of IPv6 the driver leaves the brackets.
-fn servers(config: &mut ServerConfig) -> &mut [Server] {
-    match config {
-        ServerConfig::Centralized { server } => std::slice::from_mut(server),
-        ServerConfig::Clustered { hosts, .. } | ServerConfig::Sentinel { hosts, .. } => hosts,
-        ServerConfig::Unix { .. } => &mut [],
-    }
-}
-
-/// The driver takes any scheme for `redis`.
-fn is_scheme(scheme: &str) -> bool {
-    let kind = scheme.strip_prefix("redis").or_else(|| scheme.strip_prefix("valkey"));
-    kind.is_some_and(|kind| {
-        matches!(kind, "" | "s" | "-cluster" | "s-cluster" | "-sentinel" | "s-sentinel" | "+unix")
-    })
-}
-
 impl fmt::Debug for RedisConfig {
     /// Leaves the builder out: it may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -322,8 +237,8 @@ impl fmt::Debug for RedisConfig {
 mod tests {
     use std::time::Duration;
 
-    use super::{RedisConfig, is_scheme, servers};
-    use crate::layout::Shape;
+    use super::RedisConfig;
+    use crate::names::Shape;
 
     const URL: &str = "redis://localhost:6379";
 
@@ -344,41 +259,6 @@ mod tests {
         }
         for url in ["redis-cluster://h:1?node=i:2", "valkeys-cluster://h:1"] {
             assert_eq!(shape_of(url), Shape::Tagged, "{url}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused_without_being_repeated() {
-        for bad in ["", "localhost", "http://h", "postgres://u:secret@h", "redis://u:secret@h:port"]
-        {
-            let error = RedisConfig::from_url(bad).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
-        }
-        assert!(!is_scheme("redisx") && !is_scheme("sredis"));
-    }
-
-    #[test]
-    fn a_literal_of_ipv6_is_a_host_without_brackets() {
-        for url in ["redis://[::1]:7", "redis-cluster://[::1]:7", "valkey://u:p@[::1]/3"] {
-            let mut config = RedisConfig::from_url(url).unwrap();
-            config.builder.with_config(|config| {
-                let hosts =
-                    servers(&mut config.server).iter().map(|server| server.host.to_string());
-                assert_eq!(hosts.collect::<Vec<_>>(), ["::1"], "{url}");
-            });
-        }
-    }
-
-    #[test]
-    fn a_parameter_that_the_driver_does_not_read_is_refused() {
-        for (bad, name) in [
-            ("redis://u:secret@h?node=i:2", "\"node\""),
-            ("redis+unix:///tmp/redis.sock?db=secret", "\"db\""),
-            ("redis-cluster://h:1?nodes=secret", "did you mean \"node\"?"),
-            ("redis-sentinel://h:1?sentinelServicename=secret", "\"sentinelServiceName\""),
-        ] {
-            let text = RedisConfig::from_url(bad).unwrap_err().to_string();
-            assert!(text.contains(name) && !text.contains("secret"), "{text}");
         }
     }
 

@@ -3,11 +3,10 @@
 use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
 
 use crate::{
-    acquire::{lifetime, remember},
     client::Answer,
     error::Failure,
-    layout::LockName,
-    lookup::find,
+    index::{find, remember},
+    names::LockName,
     record::head,
     replicas::too_few,
     script::{EXTEND, reply},
@@ -44,7 +43,8 @@ async fn move_expiry(
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
     let mark = store.layout.mark(lock, id);
-    let (head, ttl_ms, lifetime) = (head(id), ttl.as_millis().to_string(), lifetime(store, ttl));
+    let (head, ttl_ms, lifetime) =
+        (head(id), ttl.as_millis().to_string(), store.options.lifetime(ttl));
     let keys = [lock.as_str(), &mark];
     let (arguments, replicas) = ([head.as_str(), &ttl_ms, &lifetime], store.options.replicas);
     let Answer { reply, replicas } =

@@ -1,15 +1,18 @@
 #![doc = include_str!("../README.md")]
 
 mod acquire;
+mod address;
 mod backend;
 mod channels;
 mod check;
 mod client;
 mod config;
+mod connect;
 mod error;
 mod extend;
-mod layout;
+mod index;
 mod lookup;
+mod names;
 mod operate;
 mod options;
 mod record;

@@ -7,8 +7,8 @@ use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToke
 use crate::{
     client::Reply,
     error::Failure,
-    layout::{LockName, Shape},
-    lookup::live,
+    names::{LockName, Shape},
+    record::live,
     script::{FORCE_RELEASE, LOOKUP},
     store::Store,
 };

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
-use syncguard_core::{Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner, Timestamp};
+use syncguard_core::{
+    Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner, Timestamp,
+};
 
-use crate::error::Failure;
+use crate::{client::Reply, error::Failure};
 
 /// How far two readings of the server's clock may be apart that were made in one script.
 const SKEW: Duration = Duration::from_millis(20);
@@ -118,6 +120,20 @@ impl Stored {
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds are whole and fit by far")]
 fn timestamp(millis: f64) -> Timestamp {
     Timestamp::from_unix_millis(millis as i64)
+}
+
+/// Makes a record of the server's time and what is stored, if it is live.
+pub(crate) fn live(now: &Reply, stored: &Reply) -> Result<Option<LockRecord>, Failure> {
+    let now = now.integer().ok_or(Failure::Unreadable("the server's time"))?;
+    let now = Timestamp::from_unix_millis(now);
+    let stored = match stored {
+        Reply::Nil => return Ok(None),
+        stored => Stored::parse(stored.text().unwrap_or_default())?,
+    };
+    if !stored.expires_at().is_live(now, Capabilities::GRACE) {
+        return Ok(None);
+    }
+    stored.into_record(now).map(Some)
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
 
 use crate::{
     error::Failure,
-    layout::{LockName, Shape},
-    lookup::find,
+    index::{find, forget},
+    names::LockName,
     record::head,
     script::{ABANDON, RELEASE, reply},
     store::Store,
@@ -69,15 +69,4 @@ pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<
     reply.integer().ok_or(Failure::Garbled("an abandon"))?;
     forget(store, id).await;
     Ok(())
-}
-
-/// Removes what led from the id to its lock on a cluster, where the script cannot. What stays behind
-/// is a hint that leads nowhere, until it expires.
-async fn forget(store: &Store, id: LockId) {
-    if store.layout.shape() == Shape::Plain {
-        return;
-    }
-    if let Err(failure) = store.client.command("DEL", &[&store.layout.index(id)]).await {
-        tracing::debug!(%failure, "the index of a lock id could not be removed");
-    }
 }

@@ -1,8 +1,33 @@
 //! The scripts.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
-use crate::client::{Rank, Script};
+use fred::util::sha1_hash;
+
+/// A script and the hash by which the server knows it.
+pub(crate) struct Script {
+    pub(crate) number: usize,
+    pub(crate) rank: Rank,
+    pub(crate) body: Cow<'static, str>,
+    pub(crate) hash: String,
+}
+
+/// What goes first where several calls are ready together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// Keeps a lock that would be lost otherwise.
+    Extend,
+    /// Frees a key that others wait for.
+    Release,
+    Other,
+}
+
+impl Script {
+    pub(crate) fn new(number: usize, rank: Rank, body: impl Into<Cow<'static, str>>) -> Self {
+        let body = body.into();
+        Self { number, rank, hash: sha1_hash(&body), body }
+    }
+}
 
 macro_rules! scripts {
     ($($number:literal $name:ident = $rank:ident $file:literal;)*) => {

@@ -1,6 +1,6 @@
 //! What the operations work with.
 
-use crate::{client::Client, layout::Layout, options::Options, waiters::Waiters};
+use crate::{client::Client, names::Layout, options::Options, waiters::Waiters};
 
 /// What the operations work with.
 pub(crate) struct Store {

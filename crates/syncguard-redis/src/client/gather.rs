@@ -34,29 +34,25 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
 };
 
 use tokio::{
-    sync::oneshot,
+    runtime::Handle,
     time::{Instant, sleep},
 };
 
 use super::{
-    Answer, Core, Script,
+    call::Call,
+    connection::Connection,
     link::{Link, POLL},
-    send::send,
-    words::Words,
+    send::{batches, evaluate, hand_out},
 };
-use crate::{
-    error::{Effect, Failure},
-    options::Replicas,
-};
-
-/// How many calls a batch holds at most. More of them leave the server idle while the client prepares
-/// the next ones, and the client while the server is at work.
-const BATCH_SIZE: usize = 16;
+use crate::error::{Effect, Failure};
 
 /// How many calls are in flight at most. It is far more than a server needs to be kept busy.
 const MAX_IN_FLIGHT: usize = 1_024;
@@ -65,21 +61,19 @@ const MAX_IN_FLIGHT: usize = 1_024;
 /// but in batches.
 const REFILL_BELOW: usize = MAX_IN_FLIGHT / 2;
 
-/// One call of a script.
-pub(super) struct Call {
-    pub(super) script: &'static Script,
-    pub(super) words: Words,
-    pub(super) replicas: Option<Replicas>,
-    pub(super) answer: oneshot::Sender<Result<Answer, Failure>>,
-    /// Until when it may wait to be sent.
-    pub(super) deadline: Instant,
-    pub(super) resends: usize,
-    /// Not in a batch: one that it was in was refused.
-    pub(super) alone: bool,
+/// What the tasks of a client share.
+pub(super) struct Core {
+    pub(super) connection: Connection,
+    pub(super) home: Handle,
+    /// On a cluster, where calls have slots of their own.
+    one_by_one: bool,
+    queue: Mutex<Queue>,
+    /// How many calls of scripts are in flight.
+    flying: AtomicUsize,
 }
 
 #[derive(Default)]
-pub(super) struct Queue {
+struct Queue {
     calls: Vec<Call>,
     /// Whether a task is about to take the calls.
     scheduled: bool,
@@ -92,14 +86,45 @@ struct Flush {
     taken: bool,
 }
 
+/// Counts calls as in flight, until it is dropped.
+struct Flying<'a> {
+    core: &'a Arc<Core>,
+    calls: usize,
+}
+
 impl Core {
+    pub(super) fn new(connection: Connection, home: Handle) -> Self {
+        Self {
+            one_by_one: connection.settings.is_cluster(),
+            connection,
+            home,
+            queue: Mutex::default(),
+            flying: AtomicUsize::new(0),
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         // Nothing panics while it is locked.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_scheduled(&self) -> bool {
-        self.queue().scheduled
+    /// Tells whether nothing is in flight or about to be.
+    pub(super) fn is_idle(&self) -> bool {
+        self.flying.load(Ordering::Relaxed) == 0 && !self.queue().scheduled
+    }
+
+    /// Sends some calls as one command, hands out their answers, and queues those again that go out
+    /// once more.
+    pub(super) async fn send(self: Arc<Self>, link: Arc<Link>, calls: Vec<Call>) {
+        if calls.is_empty() {
+            return;
+        }
+        let flying = Flying::new(&self, calls.len());
+        let answer = evaluate(&link, &calls).await;
+        drop(flying);
+        for call in hand_out(calls, answer) {
+            self.submit(call);
+        }
     }
 
     pub(super) fn submit(self: &Arc<Self>, call: Call) {
@@ -112,7 +137,7 @@ impl Core {
     }
 
     /// Notes that so many calls are no longer in flight.
-    pub(super) fn ended(self: &Arc<Self>, calls: usize) {
+    fn ended(self: &Arc<Self>, calls: usize) {
         let before = self.flying.fetch_sub(calls, Ordering::Relaxed);
         if before - calls < REFILL_BELOW {
             let queue = self.queue();
@@ -148,7 +173,7 @@ impl Core {
         queue.calls = calls.split_off(room.min(calls.len()));
         drop(queue);
         for call in late {
-            call.end(Err(Failure::Unsent(self.settings.command_timeout)));
+            call.end(Err(Failure::Unsent(self.connection.settings.command_timeout)));
         }
         calls
     }
@@ -166,16 +191,22 @@ impl Core {
         let any_left = queue.scheduled;
         drop(queue);
         for call in late {
-            call.end(Err(Failure::Unconnected(self.settings.command_timeout)));
+            call.end(Err(Failure::Unconnected(self.connection.settings.command_timeout)));
         }
         any_left
     }
 }
 
-impl Call {
-    pub(super) fn end(self, answer: Result<Answer, Failure>) {
-        // Whoever asked may have gone.
-        drop(self.answer.send(answer));
+impl<'a> Flying<'a> {
+    fn new(core: &'a Arc<Core>, calls: usize) -> Self {
+        core.flying.fetch_add(calls, Ordering::Relaxed);
+        Self { core, calls }
+    }
+}
+
+impl Drop for Flying<'_> {
+    fn drop(&mut self) {
+        self.core.ended(self.calls);
     }
 }
 
@@ -189,11 +220,11 @@ impl Flush {
         self.taken = true;
         let Some(link) = link else { return };
         if calls.len() < 2 {
-            return send(self.core.clone(), link, calls).await;
+            return self.core.clone().send(link, calls).await;
         }
         let mut sending = Vec::new();
         for batch in batches(calls, self.core.one_by_one) {
-            let mut send = Box::pin(send(self.core.clone(), link.clone(), batch));
+            let mut send = Box::pin(self.core.clone().send(link.clone(), batch));
             // Handed to the driver here and now, in order; the tasks run in any.
             if poll_fn(|context| Poll::Ready(send.as_mut().poll(context).is_pending())).await {
                 sending.push(send);
@@ -211,7 +242,7 @@ impl Flush {
     /// Waits for a connection on behalf of all who wait; for nothing where there is one.
     async fn link(&self) -> Option<Arc<Link>> {
         loop {
-            match self.core.living() {
+            match self.core.connection.living() {
                 Some(link) if link.is_connected() => return Some(link),
                 Some(_) => {}
                 None => self.renew().await,
@@ -225,7 +256,7 @@ impl Flush {
 
     /// Makes a new link, unless all who wait for it give up.
     async fn renew(&self) {
-        let mut renewal = pin!(self.core.link());
+        let mut renewal = pin!(self.core.connection.link());
         loop {
             tokio::select! {
                 biased;
@@ -249,20 +280,4 @@ impl Drop for Flush {
             queue.calls.into_iter().for_each(|call| call.end(Err(Failure::Ended(Effect::None))));
         }
     }
-}
-
-/// Divides calls into batches without changing their order.
-fn batches(calls: Vec<Call>, one_by_one: bool) -> Vec<Vec<Call>> {
-    let mut batches: Vec<Vec<Call>> = Vec::new();
-    for call in calls {
-        match batches.last_mut() {
-            Some(batch)
-                if batch.len() < BATCH_SIZE && !one_by_one && !call.alone && !batch[0].alone =>
-            {
-                batch.push(call);
-            }
-            _ => batches.push(vec![call]),
-        }
-    }
-    batches
 }

@@ -13,11 +13,15 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Settings;
+use super::settings::Settings;
 use crate::error::{DriverError, Failure};
 
 /// How often to look whether the connection is back.
 pub(super) const POLL: Duration = Duration::from_millis(5);
+
+/// How often a call that was certainly not carried out is sent again at once. The first attempt may
+/// meet a lock that has moved to another node, the second one a node that had no connection.
+pub(super) const RESENDS: usize = 2;
 
 pub(super) struct Link {
     driver: Driver,

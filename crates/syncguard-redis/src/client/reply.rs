@@ -1,5 +1,7 @@
 use fred::types::Value;
 
+use crate::error::Failure;
+
 /// What a server answers.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Reply {
@@ -7,6 +9,13 @@ pub(crate) enum Reply {
     Integer(i64),
     Text(String),
     List(Vec<Self>),
+}
+
+/// What came back from a script.
+pub(crate) struct Answer {
+    pub(crate) reply: Reply,
+    /// How many replicas have what it wrote, where that was asked for.
+    pub(crate) replicas: Option<Result<i64, Failure>>,
 }
 
 impl Reply {

@@ -1,21 +1,27 @@
 //! One command for one call or for several.
 
-use std::sync::{Arc, atomic::Ordering};
-
 use fred::{
     error::ErrorKind as DriverKind,
     types::{ClusterHash, Value},
 };
 
-use super::{Answer, Core, Script, gather::Call, link::Link, reply::Reply};
+use super::{
+    call::Call,
+    link::{Link, RESENDS},
+    reply::{Answer, Reply},
+    words::values,
+};
 use crate::{
     error::{DriverError, Effect, Failure},
-    script::BATCH,
+    script::{BATCH, Script},
 };
 
-/// How often a call that was certainly not carried out is sent again at once. The first attempt may
-/// meet a lock that has moved to another node, the second one a node that had no connection.
-pub(super) const RESENDS: usize = 2;
+/// How many calls a batch holds at most. More of them leave the server idle while the client prepares
+/// the next ones, and the client while the server is at work.
+const BATCH_SIZE: usize = 16;
+
+/// What a script returned, and how many replicas have what it wrote, where that was asked for.
+type Evaluated = (Value, Option<Result<i64, DriverError>>);
 
 /// A text of a script, or its hash.
 #[derive(Clone, Copy)]
@@ -24,70 +30,104 @@ enum Form {
     Body,
 }
 
-/// Counts calls as in flight, until it is dropped.
-struct Flying<'a> {
-    core: &'a Arc<Core>,
-    calls: usize,
-}
-
-impl<'a> Flying<'a> {
-    fn new(core: &'a Arc<Core>, calls: usize) -> Self {
-        core.flying.fetch_add(calls, Ordering::Relaxed);
-        Self { core, calls }
-    }
-}
-
-impl Drop for Flying<'_> {
-    fn drop(&mut self) {
-        self.core.ended(self.calls);
-    }
-}
-
-/// Sends some calls as one command, and hands out their answers.
-pub(super) async fn send(core: Arc<Core>, link: Arc<Link>, mut calls: Vec<Call>) {
-    if calls.is_empty() {
-        return;
-    }
-    let flying = Flying::new(&core, calls.len());
-    let script = match calls.as_slice() {
+/// Runs the script of a call, or the one that runs those of several. Where the server does not know it,
+/// its body is sent.
+pub(super) async fn evaluate(link: &Link, calls: &[Call]) -> Result<Evaluated, DriverError> {
+    let script = match calls {
         [call] => call.script,
         _ => &*BATCH,
     };
-    let mut answer = evaluate(&link, script, Form::Hash, &calls).await;
-    if answer.as_ref().is_err_and(|error| error.details().starts_with("NOSCRIPT")) {
-        answer = evaluate(&link, script, Form::Body, &calls).await;
+    let evaluated = evaluate_as(link, script, Form::Hash, calls).await;
+    if evaluated.as_ref().is_err_and(|error| error.details().starts_with("NOSCRIPT")) {
+        return evaluate_as(link, script, Form::Body, calls).await;
     }
-    drop(flying);
-    match answer {
-        Ok((value, replicas)) if calls.len() > 1 => hand_out(calls, Reply::from(value), &replicas),
+    evaluated
+}
+
+/// Runs a script, and counts the replicas that have what it wrote, where a call asks for that.
+///
+/// `WAIT` speaks of the last write of its own connection. It is handed to the driver together with the
+/// script, and what comes back counts only if the connection has stayed the same.
+async fn evaluate_as(
+    link: &Link,
+    script: &'static Script,
+    form: Form,
+    calls: &[Call],
+) -> Result<Evaluated, DriverError> {
+    let (name, text) = match form {
+        Form::Hash => ("EVALSHA", script.hash.as_str()),
+        Form::Body => ("EVAL", script.body.as_ref()),
+    };
+    let mut words = vec![Value::from_static_str(text)];
+    match calls {
+        [call] => words.extend(call.words.alone()),
+        calls => {
+            let keys: usize = calls.iter().map(|call| call.words.key_count()).sum();
+            words.push(Value::Integer(keys as i64));
+            words.extend(calls.iter().flat_map(|call| call.words.keys()));
+            words.extend(calls.iter().flat_map(|call| call.words.header_and_arguments()));
+        }
+    }
+    let slot = calls.first().map_or(ClusterHash::FirstKey, |call| call.words.slot());
+    let evaluation = link.send(name, slot.clone(), words);
+    let Some(replicas) = calls.iter().find_map(|call| call.replicas) else {
+        return Ok((evaluation.await?, None));
+    };
+    let (count, timeout) = (replicas.count.to_string(), replicas.timeout.as_millis().to_string());
+    let mut continuity = link.continuity();
+    let waiting = link.send("WAIT", slot, values(&[&count, &timeout]));
+    let (value, acknowledged) = tokio::join!(biased; evaluation, waiting);
+    let acknowledged = acknowledged.and_then(|count| {
+        match count {
+            _ if !continuity.is_unbroken() => {
+                Err("the connection changed before the replicas were counted")
+            }
+            Value::Integer(count) => Ok(count),
+            _ => Err("the number of replicas cannot be read"),
+        }
+        .map_err(|details| DriverError::new(DriverKind::Unknown, details))
+    });
+    Ok((value?, Some(acknowledged)))
+}
+
+/// Hands out the answers to calls that went out together, and returns the calls that go out again.
+pub(super) fn hand_out(
+    mut calls: Vec<Call>,
+    evaluated: Result<Evaluated, DriverError>,
+) -> Vec<Call> {
+    match evaluated {
+        Ok((value, replicas)) if calls.len() > 1 => divide(calls, Reply::from(value), &replicas),
         Ok((value, replicas)) => {
             if let Some(call) = calls.pop() {
                 call.end(Ok(Answer { reply: Reply::from(value), replicas: counted(replicas) }));
             }
         }
         Err(error) => {
-            let alone = calls.len() > 1;
-            for call in calls {
-                refuse(&core, call, Failure::driver(error.clone()), alone);
-            }
+            let batched = calls.len() > 1;
+            let failed = |call| refuse(call, Failure::driver(error.clone()), batched);
+            return calls.into_iter().filter_map(failed).collect();
         }
     }
+    Vec::new()
 }
 
-/// Ends a call that came back without an answer, or queues it again where that is safe: nothing was
-/// sent, or the server refused a whole batch, perhaps because of another call in it. It decides on that
-/// before it runs the script.
-fn refuse(core: &Arc<Core>, mut call: Call, failure: Failure, batched: bool) {
+/// Ends a call that came back without an answer, or returns it to be sent again where that is safe:
+/// nothing was sent, or the server refused a whole batch, perhaps because of another call in it. It
+/// decides on that before it runs the script.
+fn refuse(mut call: Call, failure: Failure, batched: bool) -> Option<Call> {
     match &failure {
         Failure::NotSent(_) if call.resends < RESENDS => call.resends += 1,
         Failure::Refused(_) if batched && failure.effect() == Effect::None => call.alone = true,
-        _ => return call.end(Err(failure)),
+        _ => {
+            call.end(Err(failure));
+            return None;
+        }
     }
-    core.submit(call);
+    Some(call)
 }
 
 /// Gives each call of a batch its own part of the answer.
-fn hand_out(calls: Vec<Call>, replies: Reply, replicas: &Option<Result<i64, DriverError>>) {
+fn divide(calls: Vec<Call>, replies: Reply, replicas: &Option<Result<i64, DriverError>>) {
     let mut replies = match replies {
         Reply::List(replies) => replies.into_iter(),
         _ => Vec::new().into_iter(),
@@ -113,48 +153,18 @@ fn counted(replicas: Option<Result<i64, DriverError>>) -> Option<Result<i64, Fai
     replicas.map(|count| count.map_err(Failure::driver))
 }
 
-/// Runs a script, and counts the replicas that have what it wrote, where a call asks for that.
-///
-/// `WAIT` speaks of the last write of its own connection. It is handed to the driver together with the
-/// script, and what comes back counts only if the connection has stayed the same.
-async fn evaluate(
-    link: &Link,
-    script: &'static Script,
-    form: Form,
-    calls: &[Call],
-) -> Result<(Value, Option<Result<i64, DriverError>>), DriverError> {
-    let (name, text) = match form {
-        Form::Hash => ("EVALSHA", script.hash.as_str()),
-        Form::Body => ("EVAL", script.body.as_ref()),
-    };
-    let mut words = vec![Value::from_static_str(text)];
-    match calls {
-        [call] => words.extend(call.words.alone()),
-        calls => {
-            let keys: usize = calls.iter().map(|call| call.words.key_count()).sum();
-            words.push(Value::Integer(keys as i64));
-            words.extend(calls.iter().flat_map(|call| call.words.keys()));
-            words.extend(calls.iter().flat_map(|call| call.words.header_and_arguments()));
+/// Divides calls into batches without changing their order.
+pub(super) fn batches(calls: Vec<Call>, one_by_one: bool) -> Vec<Vec<Call>> {
+    let mut batches: Vec<Vec<Call>> = Vec::new();
+    for call in calls {
+        match batches.last_mut() {
+            Some(batch)
+                if batch.len() < BATCH_SIZE && !one_by_one && !call.alone && !batch[0].alone =>
+            {
+                batch.push(call);
+            }
+            _ => batches.push(vec![call]),
         }
     }
-    let slot = calls.first().map_or(ClusterHash::FirstKey, |call| call.words.slot());
-    let evaluation = link.send(name, slot.clone(), words);
-    let Some(replicas) = calls.iter().find_map(|call| call.replicas) else {
-        return Ok((evaluation.await?, None));
-    };
-    let (count, timeout) = (replicas.count.to_string(), replicas.timeout.as_millis().to_string());
-    let mut continuity = link.continuity();
-    let waiting = link.send("WAIT", slot, super::values(&[&count, &timeout]));
-    let (value, acknowledged) = tokio::join!(biased; evaluation, waiting);
-    let acknowledged = acknowledged.and_then(|count| {
-        match count {
-            _ if !continuity.is_unbroken() => {
-                Err("the connection changed before the replicas were counted")
-            }
-            Value::Integer(count) => Ok(count),
-            _ => Err("the number of replicas cannot be read"),
-        }
-        .map_err(|details| DriverError::new(DriverKind::Unknown, details))
-    });
-    Ok((value?, Some(acknowledged)))
+    batches
 }

@@ -71,4 +71,10 @@ impl Settings {
         let config = self.builder.get_config();
         config.is_some_and(|config| config.server.is_clustered())
     }
+
+    /// How long a call takes at most while the runtime runs: until there is a connection, or a new
+    /// one was made; then the command.
+    pub(super) fn patience(&self) -> Duration {
+        2 * self.command_timeout + self.connect_timeout
+    }
 }

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Settings;
+use super::settings::Settings;
 use crate::error::{DriverError, Failure};
 
 /// How channels are published on and subscribed to.

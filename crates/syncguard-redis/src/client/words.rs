@@ -6,7 +6,7 @@ use fred::{
     util::redis_keyslot,
 };
 
-use super::Script;
+use crate::script::Script;
 
 /// The words of a call: what it is, its keys and its arguments, in one piece of memory.
 ///
@@ -72,4 +72,9 @@ impl Words {
         let start = place.checked_sub(1).map_or(0, |before| self.ends[before]);
         self.text.slice(start..self.ends[place])
     }
+}
+
+/// Returns the words of a command.
+pub(super) fn values(words: &[&str]) -> Vec<Value> {
+    words.iter().map(|word| Value::from(*word)).collect()
 }

@@ -1,0 +1,24 @@
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{reply::Answer, words::Words};
+use crate::{error::Failure, options::Replicas, script::Script};
+
+/// One call of a script.
+pub(super) struct Call {
+    pub(super) script: &'static Script,
+    pub(super) words: Words,
+    pub(super) replicas: Option<Replicas>,
+    pub(super) answer: oneshot::Sender<Result<Answer, Failure>>,
+    /// Until when it may wait to be sent.
+    pub(super) deadline: Instant,
+    pub(super) resends: usize,
+    /// Not in a batch: one that it was in was refused.
+    pub(super) alone: bool,
+}
+
+impl Call {
+    pub(super) fn end(self, answer: Result<Answer, Failure>) {
+        // Whoever asked may have gone.
+        drop(self.answer.send(answer));
+    }
+}
