@@ -1,12 +1,11 @@
 //! Granting.
 
 use crate::{
-    check,
     client::{Call, Committed, Document, Expect, Lane, Read, Write},
     clock::Sent,
     error::Failure,
     grants::Known,
-    layout::DocumentName,
+    names::{DocumentName, Names},
     record::{Counter, Marks, Stored, counter_fields, lock_fields},
     recount::{Counted, found_too_early, recount},
     retry::rounds,
@@ -15,12 +14,6 @@ use crate::{
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, Ttl, UnsafeSettings,
 };
-
-/// The documents of a key.
-pub(crate) struct Names {
-    pub(crate) lock: DocumentName,
-    pub(crate) fence: DocumentName,
-}
 
 /// How a key stood when it was read.
 enum Standing {
@@ -75,7 +68,7 @@ pub(crate) async fn acquire(
     if request.mode == Mode::Shared {
         return Err(Failure::SharedMode);
     }
-    let names = store.names(&request.key)?;
+    let names = store.layout.names(&request.key)?;
     let call = store.client.call(Lane::Common);
     let in_time = call.leaving(store.client.time_to_look());
     let mut rounds = rounds(in_time.deadline);
@@ -274,7 +267,7 @@ fn next_fence(lock: Option<&Stored>, counter: Option<&Counter>) -> Result<Fence,
 fn refuse_unsafe(store: &Store) -> Result<(), Failure> {
     match store.client.clock.skew() {
         Some(skew) if store.unsafe_settings == UnsafeSettings::Refuse => {
-            Err(Failure::Unsafe(check::setting(skew)))
+            Err(Failure::Unsafe(skew.setting()))
         }
         _ => Ok(()),
     }

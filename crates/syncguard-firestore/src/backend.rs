@@ -2,26 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{
-    FirestoreConfig,
-    acquire::{self, Names},
-    check,
-    client::{Client, Settings},
-    clock::{Report, ServerClock},
-    detached::Detached,
-    error::Failure,
-    extend,
-    grants::Grants,
-    layout::Layout,
-    lookup, operate, release,
-    runtimes::PerRuntime,
-    store::Store,
-    wait,
-};
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
     LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl, UnsafeSettings, WakeUp,
+    ReleaseOutcome, Ttl, WakeUp,
+};
+
+use crate::{
+    acquire, check, detached::Detached, error::Failure, extend, lookup, operate, release,
+    store::Store, wait,
 };
 
 /// Keeps locks in Firestore. Cheap to clone; the clones share their connections, each of which is made
@@ -35,42 +24,7 @@ use syncguard_core::{
 /// can release it. Outside a runtime every operation is refused with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
 #[derive(Clone)]
-pub struct FirestoreBackend(Arc<Store>);
-
-impl FirestoreBackend {
-    /// Takes an [address](FirestoreConfig::from_url) with the default settings. Nothing is connected to
-    /// yet.
-    ///
-    /// # Errors
-    ///
-    /// As [`FirestoreConfig::from_url`] and [`FirestoreConfig::connect`].
-    pub fn connect(url: &str) -> Result<Self, Error> {
-        FirestoreConfig::from_url(url)?.connect()
-    }
-
-    pub(crate) fn new(settings: Settings, layout: Layout, unsafe_settings: UnsafeSettings) -> Self {
-        let report = match unsafe_settings {
-            UnsafeSettings::Ignore => Report::Silence,
-            UnsafeSettings::Refuse | UnsafeSettings::Warn => Report::Log,
-        };
-        Self(Arc::new(Store {
-            client: Arc::new(Client::new(settings, ServerClock::new(report))),
-            layout,
-            grants: Grants::default(),
-            unsafe_settings,
-            scans: PerRuntime::default(),
-            waiters: PerRuntime::default(),
-        }))
-    }
-}
-
-impl Store {
-    /// Names the documents of a key.
-    pub(crate) fn names(&self, key: &LockKey) -> Result<Names, Failure> {
-        let lock = self.layout.lock(key)?;
-        Ok(Names { fence: self.layout.fence(&lock), lock })
-    }
-}
+pub struct FirestoreBackend(pub(crate) Arc<Store>);
 
 // An extend is detached: once begun, it goes on without its caller. One that came too late has to be taken
 // back, which nobody but itself could know.

@@ -8,7 +8,7 @@ use crate::{
     client::{Document, Lane, Read, Search},
     clock::Skew,
     error::Failure,
-    layout::DocumentName,
+    names::DocumentName,
     record::{Counter, Stored},
     store::Store,
 };
@@ -36,18 +36,12 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     Ok(clocks.into_iter().chain(lost(behind)).collect())
 }
 
-/// Describes a skew as a setting.
-pub(crate) fn setting(Skew(millis): Skew) -> String {
-    let side = if millis > 0 { "ahead" } else { "behind" };
-    format!("a local wall clock that is {} ms {side}", millis.unsigned_abs())
-}
-
 fn skewed(skew: Skew) -> Finding {
     let consequence = "a TypeScript client on this host takes live locks for over, or over ones for \
                        live; locks of this backend are safe; synchronise the clock";
     Finding {
         severity: Severity::Warning,
-        setting: setting(skew).into(),
+        setting: skew.setting().into(),
         consequence: consequence.into(),
     }
 }

@@ -2,6 +2,7 @@
 //! sorts, and for what `FirestoreConfig` takes, only this module and those within it know the driver.
 
 mod document;
+mod query;
 mod session;
 mod settings;
 mod subscription;
@@ -11,7 +12,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use gcloud_sdk::{
     google::firestore::v1::{
-        self as api, BatchGetDocumentsRequest, CommitRequest, RunQueryRequest, StructuredQuery,
+        BatchGetDocumentsRequest, CommitRequest, RunQueryRequest, StructuredQuery,
         batch_get_documents_response::Result as Found, run_query_request::QueryType,
     },
     tonic::{Code, Request, Response, Status, Streaming},
@@ -22,20 +23,21 @@ use tokio::time::{sleep, sleep_until};
 
 use self::{
     document::micros,
+    query::{descendants, query},
     session::{InFlight, Service, Session},
-    write::{descendants, query},
 };
 pub(crate) use self::{
     document::{Document, Fields, Value, Version, integer, integer_of, map, text},
+    query::{Search, field_above, field_is},
     session::Lane,
     settings::{Endpoint, Settings},
     subscription::{News, Subscription},
-    write::{Expect, Write, field_above, field_is},
+    write::{Expect, Write},
 };
 use crate::{
     clock::{Sent, ServerClock, timestamp},
     error::{Failure, Refusal, late},
-    layout::DocumentName,
+    names::DocumentName,
     retry::{Deadline, pauses},
     runtimes::PerRuntime,
 };
@@ -79,14 +81,6 @@ pub(crate) struct Committed {
     pub(crate) at: Timestamp,
     /// The versions that it made, in the order of the writes.
     pub(crate) versions: Vec<Version>,
-}
-
-/// Says which documents are looked for, and how many at the most.
-pub(crate) struct Search<'a> {
-    pub(crate) condition: Option<api::structured_query::Filter>,
-    /// Sorted by this field, and behind this value of it.
-    pub(crate) order: Option<(&'a str, Option<&'a str>)>,
-    pub(crate) limit: usize,
 }
 
 impl Client {

@@ -159,6 +159,15 @@ fn log(skew: Option<Skew>) {
     }
 }
 
+impl Skew {
+    /// Describes it as a setting.
+    pub(crate) fn setting(self) -> String {
+        let Self(millis) = self;
+        let side = if millis > 0 { "ahead" } else { "behind" };
+        format!("a local wall clock that is {} ms {side}", millis.unsigned_abs())
+    }
+}
+
 impl Reading {
     /// What the server's clock shows at the least and at the most, at a moment since this was received.
     ///

@@ -6,10 +6,9 @@ use gcloud_sdk::google_cloud_auth::credentials::Credentials;
 use syncguard_core::{Error, Operation, UnsafeSettings};
 
 use crate::{
-    FirestoreBackend,
     client::{Endpoint, Settings},
     error::Failure,
-    layout::{Layout, is_id},
+    names::{Layout, is_id},
 };
 
 /// The variable by which all of Google's clients are pointed at an emulator.
@@ -43,7 +42,7 @@ pub struct FirestoreConfig {
     fences: String,
     emulator: Option<String>,
     credentials: Option<Credentials>,
-    unsafe_settings: UnsafeSettings,
+    pub(crate) unsafe_settings: UnsafeSettings,
     request_timeout: Duration,
     connect_timeout: Duration,
 }
@@ -169,13 +168,9 @@ impl FirestoreConfig {
         self
     }
 
-    /// Makes the backend. The first operation connects.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its rule.
-    pub fn connect(self) -> Result<FirestoreBackend, Error> {
-        self.validated().map_err(|failure| failure.into_error(Operation::Connect))?;
+    /// Returns what the driver needs and where the documents are, or the rule that a value breaks.
+    pub(crate) fn resolved(self) -> Result<(Settings, Layout), Failure> {
+        self.validated()?;
         let layout = Layout::new(&self.project, &self.database, &self.locks, &self.fences);
         let emulator = self.emulator.or_else(|| std::env::var(EMULATOR).ok());
         let emulator = emulator.filter(|address| !address.is_empty());
@@ -189,8 +184,8 @@ impl FirestoreConfig {
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
         };
-        settings.validated().map_err(|failure| failure.into_error(Operation::Connect))?;
-        Ok(FirestoreBackend::new(settings, layout, self.unsafe_settings))
+        settings.validated()?;
+        Ok((settings, layout))
     }
 
     fn validated(&self) -> Result<(), Failure> {

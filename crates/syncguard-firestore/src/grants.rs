@@ -7,7 +7,7 @@ use std::{
 
 use syncguard_core::{LockId, Timestamp};
 
-use crate::{client::Version, layout::DocumentName};
+use crate::{client::Version, names::DocumentName};
 
 /// How many grants are remembered. One that was forgotten costs a round trip more.
 const LIMIT: usize = 10_000;
@@ -83,7 +83,7 @@ mod tests {
     use syncguard_core::{LockId, Timestamp};
 
     use super::{Grants, Known, LIMIT};
-    use crate::{client::Version, layout::DocumentName};
+    use crate::{client::Version, names::DocumentName};
 
     fn known(version: i64) -> Known {
         let expires_at = Timestamp::from_unix_millis(version);

@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     client::{Call, Client, Document, Read},
     error::Failure,
-    layout::Layout,
+    names::Layout,
 };
 
 /// How many documents are read at a time.

@@ -5,8 +5,8 @@ use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToke
 use crate::{
     client::{Expect, Lane, Read, Search, Write, field_above},
     error::Failure,
-    lookup::live,
     nested::Nested,
+    record::live,
     retry::rounds,
     store::Store,
 };

@@ -224,6 +224,12 @@ pub(crate) fn mark_fields(marks: Marks) -> Fields {
     marks.into_iter().collect()
 }
 
+/// Makes a record of a document, if it is a live lock's.
+pub(crate) fn live(now: Timestamp, document: &Document) -> Result<Option<LockRecord>, Failure> {
+    let stored = Stored::parse(document)?;
+    Ok(stored.is_live(now).then(|| stored.into_record(now)))
+}
+
 #[cfg(test)]
 mod tests {
     use syncguard_core::{LockId, Timestamp};

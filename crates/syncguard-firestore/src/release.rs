@@ -3,11 +3,10 @@
 use syncguard_core::{Fence, LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
 
 use crate::{
-    acquire::Names,
     client::{Call, Document, Expect, Lane, Read, Write},
     error::Failure,
-    layout::DocumentName,
-    lookup::{Found, find},
+    find::{Found, find},
+    names::{DocumentName, Names},
     record::{Counter, Stored, counter_fields, is_live, mark_fields},
     retry::rounds,
     store::Store,
@@ -80,7 +79,7 @@ fn ended(live: bool) -> ReleaseOutcome {
 /// A counter that is missing has to be made, since a commit that expects it to be missing would
 /// otherwise go through. It begins where the lock beside it stands, so that no fence goes back.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
-    let names = store.names(key)?;
+    let names = store.layout.names(key)?;
     let call = store.client.call(Lane::Release);
     let mut rounds = rounds(call.deadline);
     loop {

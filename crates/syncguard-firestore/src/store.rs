@@ -5,7 +5,12 @@ use std::sync::Arc;
 use syncguard_core::UnsafeSettings;
 
 use crate::{
-    client::Client, grants::Grants, layout::Layout, nested::Scans, runtimes::PerRuntime,
+    client::{Client, Settings},
+    clock::{Report, ServerClock},
+    grants::Grants,
+    names::Layout,
+    nested::Scans,
+    runtimes::PerRuntime,
     waiters::Waiters,
 };
 
@@ -17,4 +22,21 @@ pub(crate) struct Store {
     pub(crate) unsafe_settings: UnsafeSettings,
     pub(crate) scans: PerRuntime<Scans>,
     pub(crate) waiters: PerRuntime<Waiters>,
+}
+
+impl Store {
+    pub(crate) fn new(settings: Settings, layout: Layout, unsafe_settings: UnsafeSettings) -> Self {
+        let report = match unsafe_settings {
+            UnsafeSettings::Ignore => Report::Silence,
+            UnsafeSettings::Refuse | UnsafeSettings::Warn => Report::Log,
+        };
+        Self {
+            client: Arc::new(Client::new(settings, ServerClock::new(report))),
+            layout,
+            grants: Grants::default(),
+            unsafe_settings,
+            scans: PerRuntime::default(),
+            waiters: PerRuntime::default(),
+        }
+    }
 }

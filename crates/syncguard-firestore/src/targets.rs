@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-use crate::layout::DocumentName;
+use crate::names::DocumentName;
 
 /// How long a document stays listened to when nobody waits any more. Who waits for a lock that is
 /// fought over comes back in no time.
@@ -175,7 +175,7 @@ mod tests {
     };
 
     use super::{Seat, Targets};
-    use crate::layout::DocumentName;
+    use crate::names::DocumentName;
 
     fn name(text: &str) -> DocumentName {
         DocumentName::new(text.to_owned())

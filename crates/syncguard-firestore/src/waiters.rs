@@ -10,7 +10,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     client::{Client, News, Subscription},
-    layout::DocumentName,
+    names::DocumentName,
     targets::{Seat, Targets},
 };
 
@@ -118,7 +118,7 @@ mod tests {
     use crate::{
         client::{Client, Endpoint, Settings},
         clock::{Report, ServerClock},
-        layout::DocumentName,
+        names::DocumentName,
     };
 
     /// Nobody listens there.

@@ -8,7 +8,7 @@ use gcloud_sdk::{
     prost_types::Timestamp,
 };
 
-use crate::{clock::timestamp, layout::DocumentName};
+use crate::{clock::timestamp, names::DocumentName};
 
 pub(crate) type Fields = HashMap<String, Value>;
 

@@ -8,7 +8,7 @@ use std::sync::{
 use gcloud_sdk::{GoogleAuthMiddleware, google::firestore::v1::firestore_client::FirestoreClient};
 use tokio::sync::OnceCell;
 
-use super::Settings;
+use super::settings::Settings;
 use crate::error::Failure;
 
 pub(super) type Service = FirestoreClient<GoogleAuthMiddleware>;

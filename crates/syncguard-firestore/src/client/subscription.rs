@@ -16,8 +16,8 @@ use tokio::{
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::{Settings, session::Service};
-use crate::{error::Failure, layout::DocumentName};
+use super::{session::Service, settings::Settings};
+use crate::{error::Failure, names::DocumentName};
 
 /// A stream on which any number of documents is listened to.
 pub(crate) struct Subscription {

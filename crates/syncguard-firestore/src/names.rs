@@ -28,6 +28,12 @@ pub(crate) struct Layout {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DocumentName(String);
 
+/// The documents of a key.
+pub(crate) struct Names {
+    pub(crate) lock: DocumentName,
+    pub(crate) fence: DocumentName,
+}
+
 impl Layout {
     pub(crate) fn new(project: &str, database: &str, locks: &str, fences: &str) -> Self {
         let database = format!("projects/{project}/databases/{database}");
@@ -43,6 +49,12 @@ impl Layout {
     /// The name of the database.
     pub(crate) fn database(&self) -> &str {
         &self.database
+    }
+
+    /// Names the documents of a key.
+    pub(crate) fn names(&self, key: &LockKey) -> Result<Names, Failure> {
+        let lock = self.lock(key)?;
+        Ok(Names { fence: self.fence(&lock), lock })
     }
 
     /// Names the lock of a key.

@@ -1,0 +1,102 @@
+//! Queries.
+
+use gcloud_sdk::google::firestore::v1::{
+    Cursor, StructuredQuery,
+    structured_query::{
+        CollectionSelector, CompositeFilter, Direction, FieldFilter, FieldReference, Filter, Order,
+        composite_filter, field_filter::Operator, filter::FilterType,
+    },
+    value::ValueType,
+};
+
+use super::document::{Value, text};
+use crate::names::DocumentName;
+
+/// Says which documents are looked for, and how many at the most.
+pub(crate) struct Search<'a> {
+    pub(crate) condition: Option<Filter>,
+    /// Sorted by this field, and behind this value of it.
+    pub(crate) order: Option<(&'a str, Option<&'a str>)>,
+    pub(crate) limit: usize,
+}
+
+/// Looks for documents whose field is this.
+pub(crate) fn field_is(name: &str, value: &str) -> Filter {
+    filter(name, Operator::Equal, text(value))
+}
+
+/// Looks for documents whose field is this or sorts behind it.
+pub(crate) fn field_above(name: &str, value: &str) -> Filter {
+    filter(name, Operator::GreaterThanOrEqual, text(value))
+}
+
+fn filter(name: &str, operator: Operator, value: Value) -> Filter {
+    let filter = FieldFilter { field: Some(field(name)), op: operator.into(), value: Some(value) };
+    Filter { filter_type: Some(FilterType::FieldFilter(filter)) }
+}
+
+fn field(name: &str) -> FieldReference {
+    FieldReference { field_path: name.to_owned() }
+}
+
+pub(super) fn query(collection: &str, search: Search<'_>) -> StructuredQuery {
+    let mut query = StructuredQuery {
+        from: vec![CollectionSelector {
+            collection_id: collection.to_owned(),
+            all_descendants: false,
+        }],
+        r#where: search.condition,
+        limit: Some(i32::try_from(search.limit).unwrap_or(i32::MAX)),
+        ..StructuredQuery::default()
+    };
+    if let Some((name, behind)) = search.order {
+        query.order_by = vec![ascending(name)];
+        query.start_at = behind.map(|value| Cursor { values: vec![text(value)], before: false });
+    }
+    query
+}
+
+/// The least id of a document.
+const LEAST_ID: &str = "__id-9223372036854775808__";
+
+/// Asks for all documents whose names lie within a collection, at any depth.
+///
+/// It is the query by which Google's client for Node deletes a collection with all below it: over all
+/// collections, within two names. Such a query can look at nothing but names, and needs no index. One
+/// over a collection group could look at fields, but the ids of the nested collections are parts of keys,
+/// which no one knows in advance, and it needs an index that a database does not have by itself.
+pub(super) fn descendants(
+    database: &str,
+    collection: &str,
+    after: Option<&DocumentName>,
+    limit: usize,
+) -> StructuredQuery {
+    let bound = |collection| reference(format!("{database}/documents/{collection}/{LEAST_ID}"));
+    let from = filter(NAME, Operator::GreaterThanOrEqual, bound(collection.to_owned()));
+    // The next id that a collection could have.
+    let to = filter(NAME, Operator::LessThan, bound(format!("{collection}\0")));
+    let op = composite_filter::Operator::And.into();
+    let within = FilterType::CompositeFilter(CompositeFilter { op, filters: vec![from, to] });
+    let behind = |name: &DocumentName| Cursor {
+        values: vec![reference(name.as_str().to_owned())],
+        before: false,
+    };
+    StructuredQuery {
+        from: vec![CollectionSelector { collection_id: String::new(), all_descendants: true }],
+        r#where: Some(Filter { filter_type: Some(within) }),
+        order_by: vec![ascending(NAME)],
+        start_at: after.map(behind),
+        limit: Some(i32::try_from(limit).unwrap_or(i32::MAX)),
+        ..StructuredQuery::default()
+    }
+}
+
+const NAME: &str = "__name__";
+
+fn ascending(name: &str) -> Order {
+    Order { field: Some(field(name)), direction: Direction::Ascending.into() }
+}
+
+fn reference(name: String) -> Value {
+    Value { value_type: Some(ValueType::ReferenceValue(name)) }
+}
