@@ -8,10 +8,11 @@ use std::{
 
 use crate::{
     circles,
-    command::{Attempt, cargo},
+    command::{Attempt, ROOT, cargo},
     failure::Failure,
     provision::{self, Install},
-    say, test, tree,
+    say::say,
+    test, tree,
 };
 
 const FETCH_LIMIT: Duration = Duration::from_secs(60);
@@ -46,7 +47,7 @@ pub(crate) fn run(install: Install, tests: Tests) -> Result<(), Failure> {
 
 /// Returns the root files of all crates.
 fn crates() -> Vec<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let workspace = Path::new(ROOT);
     let crates = fs::read_dir(workspace.join("crates")).into_iter().flatten().flatten();
     let folders = crates.map(|entry| entry.path());
     let folders = folders.chain(["tests", "xtask"].map(|name| workspace.join(name)));

@@ -13,7 +13,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use crate::{failure::Failure, say};
+use crate::{failure::Failure, say::say};
 
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const POLL: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use syncguard_tests::find::Store;
 use crate::{
     command::{Call, call},
     failure::Failure,
-    say,
+    say::say,
 };
 
 const PROGRAM: &str = "docker";

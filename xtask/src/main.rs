@@ -9,11 +9,13 @@ mod docker;
 mod failure;
 mod mutants;
 mod provision;
+mod say;
 mod services;
 mod test;
 mod tree;
+mod wait;
 
-use std::{fmt::Display, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -97,11 +99,6 @@ fn dispatch(task: Task) -> Result<(), Failure> {
         }
         Task::Services { task } => services::run(&task),
     }
-}
-
-#[expect(clippy::print_stdout, reason = "a task reports to the person who started it")]
-fn say(line: impl Display) {
-    println!("{line}");
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use crate::{
     command::cargo,
     docker::{Container, Engine},
     failure::Failure,
-    say,
-    services::wait,
+    say::say,
+    wait::wait,
 };
 
 // Unoptimised it is built several times faster, and its own speed does not matter here.

@@ -11,8 +11,9 @@ use crate::{
     docker::{Engine, Project},
     failure::Failure,
     provision::{Install, missing},
-    say,
+    say::say,
     test::SERVERS,
+    wait::wait,
 };
 
 /// What is done to the servers.
@@ -119,15 +120,6 @@ fn directory(store: Store) -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| PathBuf::from("target"));
     PathBuf::from(ROOT).join(target).join("services").join(store.name())
-}
-
-/// Runs on this thread, with which the kernel ends what is started in it.
-pub(crate) fn wait<T, E>(future: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
-where
-    Failure: From<E>,
-{
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    Ok(runtime.map_err(Failure::Runtime)?.block_on(future)?)
 }
 
 fn store(name: &str) -> Result<Store, String> {

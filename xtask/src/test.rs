@@ -10,7 +10,7 @@ use crate::{
     contract::Report,
     failure::Failure,
     provision::{self, Install, Provision, Runner},
-    say,
+    say::say,
 };
 
 /// The servers that the tests need. The memory and SQLite backends run inside the test process.
