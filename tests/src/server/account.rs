@@ -7,7 +7,7 @@ use std::{
 
 use rustix::process::geteuid;
 
-use super::{Program, ServerError};
+use super::error::ServerError;
 use crate::find::{Executable, Missing};
 
 /// The user that runs a server which refuses to run as root.
@@ -27,15 +27,18 @@ pub(super) enum Lifetime {
 }
 
 impl Account {
-    /// Chooses the user for a program: nobody else, unless this is root and the program minds.
-    pub(super) fn of<P: Program>() -> Result<Option<Self>, ServerError> {
-        if P::USERS.is_empty() || !geteuid().is_root() {
+    /// Chooses the user for a program: nobody else, unless this is root and the program minds. Then it is
+    /// the first of `users` that exists.
+    pub(super) fn of(
+        program: Executable,
+        users: &'static [&'static str],
+    ) -> Result<Option<Self>, ServerError> {
+        if users.is_empty() || !geteuid().is_root() {
             return Ok(None);
         }
-        let account = P::USERS.iter().find_map(|name| Self::named(name));
-        account
-            .map(Some)
-            .ok_or(ServerError::NoUser { program: P::SERVER.name(), candidates: P::USERS })
+        let account = users.iter().find_map(|name| Self::named(name));
+        let none = ServerError::NoUser { program: program.name(), candidates: users };
+        account.map(Some).ok_or(none)
     }
 
     fn named(name: &str) -> Option<Self> {

@@ -1,12 +1,14 @@
 use std::{ffi::OsString, fmt::Debug, marker::PhantomData, path::Path};
 
 use super::{
-    Place, Program, Server, ServerError,
     account::{Account, Lifetime},
     directory,
+    error::ServerError,
+    handle::Server,
     launch::{Launch, Launched},
-    place::free_ports,
+    place::{Place, free_ports},
     process::Process,
+    program::Program,
 };
 
 // Each is taken with a chance of one in thousands.
@@ -80,7 +82,7 @@ impl<P: Program> Builder<P> {
     ///
     /// A start that is dropped leaves neither a process nor a directory.
     pub async fn start(self) -> Result<Server<P>, ServerError> {
-        let account = Account::of::<P>()?;
+        let account = Account::of(P::SERVER, P::USERS)?;
         let home = directory::temporary(P::STORE.name(), account.as_ref())?;
         let started = self.launch(home.path(), account, Lifetime::OfThisProcess);
         let (process, launch, place) = started.await?;
@@ -92,7 +94,7 @@ impl<P: Program> Builder<P> {
         self,
         directory: &Path,
     ) -> Result<(Process, Place), ServerError> {
-        let account = Account::of::<P>()?;
+        let account = Account::of(P::SERVER, P::USERS)?;
         directory::lasting(directory, account.as_ref())?;
         let started = self.launch(directory, account, Lifetime::Unbounded);
         let (process, _, place) = started.await?;
@@ -126,6 +128,22 @@ impl<P: Program> Builder<P> {
         }
         let program = P::SERVER.name();
         Err(ServerError::PortsTaken { program, tried })
+    }
+}
+
+impl<P: Program> Server<P> {
+    /// Says how a server is started.
+    pub fn builder() -> Builder<P> {
+        Builder::new()
+    }
+
+    /// Starts one as it is by itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::start`].
+    pub async fn start() -> Result<Self, ServerError> {
+        Self::builder().start().await
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
 use tempfile::TempDir;
 
-use super::{ServerError, account::Account};
+use super::{account::Account, error::ServerError};
 
 /// Makes a temporary directory, removed on drop.
 pub(super) fn temporary(name: &str, account: Option<&Account>) -> Result<TempDir, ServerError> {

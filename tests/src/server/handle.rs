@@ -11,10 +11,12 @@ use tempfile::TempDir;
 use tokio::time::sleep;
 
 use super::{
-    Builder, Place, Program, ServerError,
     call::call,
+    error::ServerError,
     launch::{Launch, Launched},
+    place::Place,
     process::Process,
+    program::Program,
 };
 
 /// How long a server may take to end in good order.
@@ -38,20 +40,6 @@ pub struct Server<P: Program> {
 impl<P: Program> Server<P> {
     pub(super) fn new(process: Process, launch: Launch, place: Place, home: TempDir) -> Self {
         Self { process: Mutex::new(process), launch, place, _home: home, program: PhantomData }
-    }
-
-    /// Says how a server is started.
-    pub fn builder() -> Builder<P> {
-        Builder::new()
-    }
-
-    /// Starts one as it is by itself.
-    ///
-    /// # Errors
-    ///
-    /// As [`Builder::start`].
-    pub async fn start() -> Result<Self, ServerError> {
-        Self::builder().start().await
     }
 
     /// Kills it (SIGKILL), with the processes that it started. What it had not written is lost,
@@ -109,8 +97,8 @@ impl<P: Program> Server<P> {
     ///
     /// # Errors
     ///
-    /// As [`Builder::start`]; [`ServerError::PortsTaken`] where somebody else took the port and
-    /// keeps it.
+    /// As [`Builder::start`](super::Builder::start); [`ServerError::PortsTaken`] where somebody else took
+    /// the port and keeps it.
     pub async fn restart(&self) -> Result<(), ServerError> {
         if self.pid().is_some() {
             self.terminate().await?;

@@ -10,9 +10,11 @@ use std::{
 use tokio::time::{sleep, timeout};
 
 use super::{
-    Place, Program, ServerError,
     account::{Account, Lifetime, server_as},
+    error::ServerError,
+    place::Place,
     process::Process,
+    program::Program,
 };
 
 /// How long a server may take to answer. Laying out data and a busy machine are part of it.

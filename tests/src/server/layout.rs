@@ -3,10 +3,11 @@ use std::{path::PathBuf, process::Command};
 use tempfile::TempDir;
 
 use super::{
-    Place, ServerError,
     account::{Account, command_as},
     call::call,
     directory,
+    error::ServerError,
+    place::Place,
 };
 use crate::find::Executable;
 

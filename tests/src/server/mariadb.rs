@@ -3,7 +3,13 @@ use std::{ffi::OsString, io, net::SocketAddr, sync::Arc};
 use tokio::{io::AsyncReadExt, net::UnixStream};
 
 use super::{
-    Place, Program, Server, ServerError, account::Account, layout::Layout, program::Settings,
+    account::Account,
+    error::ServerError,
+    handle::Server,
+    layout::Layout,
+    place::Place,
+    program::{Program, Settings},
+    shared::Shareable,
 };
 use crate::{
     find::{Executable, Store},
@@ -32,7 +38,7 @@ impl Program for Mariadb {
 
     async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
         static LAYOUT: Kept<Layout> = Kept::new();
-        let account = Account::of::<Self>()?;
+        let account = Account::of(Self::SERVER, Self::USERS)?;
         let layout = Layout::make(Executable::MARIADB_INSTALL_DB, account, |data| {
             let data = format!("--datadir={data}");
             let (method, names) =
@@ -90,7 +96,9 @@ impl Program for Mariadb {
         ]
         .into()
     }
+}
 
+impl Shareable for Mariadb {
     fn kept() -> &'static Kept<Server<Self>> {
         static KEPT: Kept<MariadbServer> = Kept::new();
         &KEPT

@@ -2,7 +2,7 @@
 //!
 //! | A test that … | uses |
 //! | --- | --- |
-//! | needs a store and nothing else | [`Redis::shared`](Program::shared) and the like |
+//! | needs a store and nothing else | [`Redis::shared`](Shareable::shared) and the like |
 //! | breaks a server, or needs settings of its own | [`RedisServer`], [`PostgresServer`], [`MariadbServer`] |
 //! | needs several nodes | [`RedisCluster`], [`RedisSentinel`] |
 //! | needs a pooler before a server | [`PgBouncer`] |
@@ -50,5 +50,5 @@ pub use self::{
     program::{Program, Settings},
     redis::{Redis, RedisServer},
     sentinel::RedisSentinel,
-    shared::Shared,
+    shared::{Shareable, Shared},
 };

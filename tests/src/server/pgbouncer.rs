@@ -3,10 +3,7 @@ use std::{ffi::OsString, fs, io, net::SocketAddr};
 use tokio::net::UnixStream;
 
 use super::{Builder, Place, Postgres, Program, Server, program::Settings};
-use crate::{
-    find::{Executable, Store},
-    kept::Kept,
-};
+use crate::find::{Executable, Store};
 
 /// The name under which [`PgBouncer::before`] hands over where the server is. It is none of
 /// pgbouncer's.
@@ -65,10 +62,5 @@ impl Program for PgBouncer {
 
     fn client_arguments(address: SocketAddr) -> Vec<String> {
         Postgres::client_arguments(address)
-    }
-
-    fn kept() -> &'static Kept<Server<Self>> {
-        static KEPT: Kept<PgBouncerServer> = Kept::new();
-        &KEPT
     }
 }

@@ -3,7 +3,13 @@ use std::{ffi::OsString, io, net::SocketAddr, sync::Arc};
 use rustix::process::Signal;
 
 use super::{
-    Place, Program, Server, ServerError, account::Account, layout::Layout, program::Settings,
+    account::Account,
+    error::ServerError,
+    handle::Server,
+    layout::Layout,
+    place::Place,
+    program::{Program, Settings},
+    shared::Shareable,
 };
 use crate::{
     find::{Executable, Store},
@@ -31,7 +37,7 @@ impl Program for Postgres {
 
     async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
         static LAYOUT: Kept<Layout> = Kept::new();
-        let account = Account::of::<Self>()?;
+        let account = Account::of(Self::SERVER, Self::USERS)?;
         let layout = Layout::make(Executable::INITDB, account, |data| {
             let data = format!("--pgdata={data}");
             let rest = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync";
@@ -68,7 +74,9 @@ impl Program for Postgres {
         arguments.push(format!("--dbname={}", Self::STORE.url(address)));
         arguments
     }
+}
 
+impl Shareable for Postgres {
     fn kept() -> &'static Kept<Server<Self>> {
         static KEPT: Kept<PostgresServer> = Kept::new();
         &KEPT

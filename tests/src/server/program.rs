@@ -2,19 +2,15 @@ use std::{ffi::OsString, fmt::Debug, io, net::SocketAddr, sync::Arc};
 
 use rustix::process::Signal;
 
-use super::{Place, Server, ServerError, Shared, layout::Layout};
-use crate::{
-    find::{Executable, Store},
-    kept::Kept,
-};
+use super::{error::ServerError, layout::Layout, place::Place};
+use crate::find::{Executable, Store};
 
 /// A name and a value for each setting, in the order in which they were made.
 pub type Settings = [(String, String)];
 
 /// A kind of server: what has to be known to start it, to ask it, and to stop it.
 ///
-/// The rest is the same for all and written once, in [`Server`]. The kinds are those of this module:
-/// others cannot implement it.
+/// The rest is the same for all and written once, in [`Server`](super::Server).
 pub trait Program: Sized + Debug + Send + Sync + 'static {
     /// What kind of store it is.
     const STORE: Store;
@@ -57,21 +53,4 @@ pub trait Program: Sized + Debug + Send + Sync + 'static {
 
     /// The arguments by which the command line client connects.
     fn client_arguments(address: SocketAddr) -> Vec<String>;
-
-    /// Where the server stands that the tests of this process share.
-    #[doc(hidden)]
-    fn kept() -> &'static Kept<Server<Self>>;
-
-    /// Gives the server that [`STORE`](Self::STORE)'s variable names, or else one that the tests of
-    /// this process share while any of them holds it.
-    ///
-    /// For tests that need only a store, and keep apart by names of their own. A test that breaks a
-    /// server starts its own.
-    ///
-    /// # Errors
-    ///
-    /// As [`Builder::start`](super::Builder::start).
-    fn shared() -> impl Future<Output = Result<Shared<Self>, ServerError>> + Send {
-        Shared::get()
-    }
 }

@@ -5,7 +5,12 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{Place, Program, Server, program::Settings};
+use super::{
+    handle::Server,
+    place::Place,
+    program::{Program, Settings},
+    shared::Shareable,
+};
 use crate::{
     find::{Executable, Store},
     kept::Kept,
@@ -58,7 +63,9 @@ impl Program for Redis {
         // `-e`: an error reply is a failure.
         ["-h", &host, "-p", &port, "-e"].map(str::to_owned).into()
     }
+}
 
+impl Shareable for Redis {
     fn kept() -> &'static Kept<Server<Self>> {
         static KEPT: Kept<RedisServer> = Kept::new();
         &KEPT

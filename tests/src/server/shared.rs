@@ -5,7 +5,28 @@ use std::{
     sync::Arc,
 };
 
-use super::{Builder, Program, Server, ServerError};
+use super::{builder::Builder, error::ServerError, handle::Server, program::Program};
+use crate::kept::Kept;
+
+/// A kind of server of which the tests of a process can share one.
+pub trait Shareable: Program {
+    /// Where the server stands that the tests of this process share.
+    #[doc(hidden)]
+    fn kept() -> &'static Kept<Server<Self>>;
+
+    /// Gives the server that [`STORE`](Program::STORE)'s variable names, or else one that the tests of
+    /// this process share while any of them holds it.
+    ///
+    /// For tests that need only a store, and keep apart by names of their own. A test that breaks a
+    /// server starts its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::start`](super::Builder::start).
+    fn shared() -> impl Future<Output = Result<Shared<Self>, ServerError>> + Send {
+        Shared::get()
+    }
+}
 
 /// A server that tests share. It ends when the last of them drops it, unless it is somebody else's.
 #[derive(Debug)]
@@ -15,15 +36,17 @@ pub struct Shared<P: Program> {
     own: Option<Arc<Server<P>>>,
 }
 
-impl<P: Program> Shared<P> {
-    pub(super) async fn get() -> Result<Self, ServerError> {
+impl<P: Shareable> Shared<P> {
+    async fn get() -> Result<Self, ServerError> {
         if let Some(url) = P::STORE.address() {
             return Ok(Self { url, own: None });
         }
         let server = P::kept().or_make(Self::builder().start()).await?;
         Ok(Self { url: server.url(), own: Some(server) })
     }
+}
 
+impl<P: Program> Shared<P> {
     /// How such a server is started here.
     pub(super) fn builder() -> Builder<P> {
         let settings = P::SHARED.iter();

@@ -1,6 +1,6 @@
 use syncguard_tests::{
     find::Store,
-    server::{Program, Redis},
+    server::{Redis, Shareable},
 };
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use syncguard_core::{
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
 use syncguard_tests::{
     proxy::Proxy,
-    server::{Mariadb, MariadbServer, Program, Shared},
+    server::{Mariadb, MariadbServer, Shareable, Shared},
 };
 
 use crate::{Foreign, Name, snapshot};

@@ -9,7 +9,7 @@ use syncguard_core::{
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_tests::{
     proxy::Proxy,
-    server::{PgBouncer, PgBouncerServer, Postgres, PostgresServer, Program, Shared},
+    server::{PgBouncer, PgBouncerServer, Postgres, PostgresServer, Shareable, Shared},
 };
 
 use crate::{Foreign, Names};
