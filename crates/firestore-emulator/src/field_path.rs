@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use gcloud_sdk::google::firestore::v1::{MapValue, Value, value::ValueType};
+use gcloud_sdk::google::firestore::v1::{Document, MapValue, Value, value::ValueType};
 use tonic::Status;
+
+use crate::value::reference;
 
 pub(crate) type Fields = HashMap<String, Value>;
 
@@ -37,6 +39,14 @@ impl FieldPath {
 
     pub(crate) fn is_name(&self) -> bool {
         self.0 == ["__name__"]
+    }
+
+    /// Reads a field, or the name of the document as if that were one.
+    pub(crate) fn read_in(&self, document: &Document) -> Option<Value> {
+        if self.is_name() {
+            return Some(reference(document.name.clone()));
+        }
+        self.read(&document.fields).cloned()
     }
 
     pub(crate) fn read<'a>(&self, fields: &'a Fields) -> Option<&'a Value> {

@@ -16,6 +16,7 @@ mod store;
 mod time;
 mod transaction;
 mod value;
+mod watchers;
 
 pub use calls::Calls;
 pub use emulator::{Builder, Emulator};

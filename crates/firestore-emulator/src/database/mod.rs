@@ -18,7 +18,6 @@ use tonic::Status;
 pub(crate) use reading::Reading;
 
 use crate::{
-    listen::Watchers,
     name::{DatabaseName, DocumentName},
     store::{Documents, Stored},
     time::{Clock, ClockOffset, Time},
@@ -26,6 +25,7 @@ use crate::{
         Concurrency, Doom, Limits, Locks, Mode, Party, Transaction, TransactionId, Transactions,
         Wanted, expired,
     },
+    watchers::Watchers,
 };
 
 /// What a server serves. It outlasts the server, so that one can be started again on the same data.

@@ -6,7 +6,7 @@ use tonic::Status;
 use super::{Database, State};
 use crate::{
     name::DocumentName,
-    transaction::{Access, Doom, Party, Ticket, contention, doomed},
+    transaction::{Access, Doom, Party, Ticket, contention, doomed, victim},
 };
 
 impl Database {
@@ -68,7 +68,7 @@ impl State {
     /// Ends transactions until nobody waits for itself. A deadlock comes about when somebody begins to
     /// wait, and it goes through whoever did, so this is the time and the place to look.
     fn break_deadlocks(&mut self, party: Party) {
-        while let Some(victim) = self.locks.victim(party) {
+        while let Some(victim) = victim(&self.locks, party) {
             self.end(victim, Doom::Deadlock);
         }
     }

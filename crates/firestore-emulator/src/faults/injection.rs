@@ -1,36 +1,15 @@
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
-
-use super::{Deed, Fault, strike::Strike};
-use crate::Rpc;
+use super::{Fault, armed::Armed, strike::Strike};
+use crate::rpc::Rpc;
 
 /// The faults that wait for calls.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Mutex<Vec<Arc<Armed>>>);
 
-/// A fault, how many calls it has met, and with how many of them it has already happened.
-#[derive(Debug)]
-pub(crate) struct Armed {
-    fault: Fault,
-    met: AtomicUsize,
-    hits: watch::Sender<usize>,
-    released: CancellationToken,
-}
-
 impl Faults {
     pub(crate) fn inject(&self, fault: Fault) -> Injection {
-        let (hits, _) = watch::channel(0);
-        let armed = Arc::new(Armed {
-            fault,
-            met: AtomicUsize::new(0),
-            hits,
-            released: CancellationToken::new(),
-        });
+        let armed = Arc::new(Armed::new(fault));
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(armed.clone());
         Injection(armed)
     }
@@ -38,30 +17,10 @@ impl Faults {
     /// Finds the faults that a call meets, and forgets those that have met enough of them.
     pub(crate) fn strike(&self, rpc: Rpc, documents: &[String]) -> Strike {
         let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let met = armed.iter().filter(|armed| armed.fault.concerns(rpc, documents));
+        let met = armed.iter().filter(|armed| armed.concerns(rpc, documents));
         let met: Vec<_> = met.filter(|armed| armed.meets()).cloned().collect();
-        armed.retain(|armed| armed.met.load(Ordering::Relaxed) < armed.fault.times);
+        armed.retain(|armed| !armed.is_spent());
         Strike::of(met)
-    }
-}
-
-impl Armed {
-    pub(super) fn deed(&self) -> Deed {
-        self.fault.deed
-    }
-
-    pub(super) async fn released(&self) {
-        self.released.cancelled().await;
-    }
-
-    /// Says that it happens now.
-    pub(super) fn hit(&self) {
-        self.hits.send_modify(|hits| *hits += 1);
-    }
-
-    // Under the lock of all faults, so no call is counted too many.
-    fn meets(&self) -> bool {
-        self.met.fetch_add(1, Ordering::Relaxed) < self.fault.times
     }
 }
 
@@ -74,7 +33,7 @@ impl Injection {
     /// once it is done counts from then on.
     #[must_use]
     pub fn hits(&self) -> usize {
-        *self.0.hits.borrow()
+        *self.0.hits().borrow()
     }
 
     /// Waits until it has happened so often.
@@ -83,13 +42,13 @@ impl Injection {
     ///
     /// Dropping it changes nothing.
     pub async fn happened(&self, times: usize) {
-        let mut hits = self.0.hits.subscribe();
+        let mut hits = self.0.hits();
         // The sender is in `self`, so it cannot be gone.
         drop(hits.wait_for(|hits| *hits >= times).await);
     }
 
     /// Lets the calls go on that it holds, and holds no more.
     pub fn release(&self) {
-        self.0.released.cancel();
+        self.0.release();
     }
 }

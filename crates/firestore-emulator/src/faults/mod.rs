@@ -1,5 +1,6 @@
 //! Faults on command.
 
+mod armed;
 mod injection;
 mod strike;
 

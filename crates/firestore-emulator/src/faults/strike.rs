@@ -2,7 +2,7 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 
-use super::{Deed, injection::Armed};
+use super::{Deed, armed::Armed};
 use crate::connection::Line;
 
 /// What goes wrong with one call.

@@ -8,10 +8,11 @@ use gcloud_sdk::google::firestore::v1::{
 };
 use tonic::Status;
 
-use super::{Change, Watch, messages};
+use super::{Watch, messages};
 use crate::{
     name::{DatabaseName, DocumentName},
     time::Time,
+    watchers::Change,
 };
 
 /// The targets of a stream.

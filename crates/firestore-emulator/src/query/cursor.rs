@@ -3,7 +3,7 @@ use std::cmp::Ordering;
 use gcloud_sdk::google::firestore::v1::{Cursor as Message, Document, Value};
 use tonic::Status;
 
-use super::{order::Sorting, read};
+use super::order::Sorting;
 use crate::{
     name::DocumentName,
     value::{compare, reference},
@@ -33,7 +33,7 @@ impl Cursor {
     /// Tells where a document lies, as seen from this place.
     pub(super) fn compare(&self, document: &Document, sorting: &Sorting) -> Ordering {
         let places = sorting.fields().zip(&self.values).enumerate();
-        let orderings = places.map(|(at, (path, value))| match read(document, path) {
+        let orderings = places.map(|(at, (path, value))| match path.read_in(document) {
             Some(stored) => sorting.direct(at, compare(&stored, value)),
             None => Ordering::Less,
         });

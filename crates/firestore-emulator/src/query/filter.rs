@@ -10,7 +10,6 @@ use gcloud_sdk::google::firestore::v1::{
 };
 use tonic::Status;
 
-use super::read;
 use crate::{
     field_path::FieldPath,
     value::{compare, same_type},
@@ -55,7 +54,7 @@ impl Filter {
             Self::All(filters) => filters.iter().all(|filter| filter.accepts(document)),
             Self::Any(filters) => filters.iter().any(|filter| filter.accepts(document)),
             Self::Field { path, test } => {
-                read(document, path).is_some_and(|value| test.accepts(&value))
+                path.read_in(document).is_some_and(|value| test.accepts(&value))
             }
         }
     }

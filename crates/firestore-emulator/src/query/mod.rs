@@ -7,7 +7,7 @@ mod order;
 use std::{cmp::Ordering, sync::Arc};
 
 use gcloud_sdk::google::firestore::v1::{
-    Document, StructuredQuery, Value, structured_query::CollectionSelector,
+    Document, StructuredQuery, structured_query::CollectionSelector,
 };
 use tonic::Status;
 
@@ -18,7 +18,6 @@ use crate::{
     name::{CollectionName, DatabaseName, ParentName},
     store::Documents,
     time::Time,
-    value::reference,
 };
 use filter::Filter;
 use order::Sorting;
@@ -147,12 +146,4 @@ fn fields(
     fields: &[gcloud_sdk::google::firestore::v1::structured_query::FieldReference],
 ) -> Result<Vec<FieldPath>, Status> {
     fields.iter().map(|field| FieldPath::parse(&field.field_path)).collect()
-}
-
-/// Reads a field, or the name of the document as if that were one.
-fn read(document: &Document, path: &FieldPath) -> Option<Value> {
-    if path.is_name() {
-        return Some(reference(document.name.clone()));
-    }
-    path.read(&document.fields).cloned()
 }

@@ -6,7 +6,7 @@ use gcloud_sdk::google::firestore::v1::{
 };
 use tonic::Status;
 
-use super::{filter::Filter, read};
+use super::filter::Filter;
 use crate::{field_path::FieldPath, value::compare};
 
 /// The order of results. The name of the document decides in the end.
@@ -42,11 +42,11 @@ impl Sorting {
 
     /// Tells whether a document has every field that is sorted by. One that has not is not found.
     pub(super) fn accepts(&self, document: &Document) -> bool {
-        self.fields().all(|path| read(document, path).is_some())
+        self.fields().all(|path| path.read_in(document).is_some())
     }
 
     pub(super) fn compare(&self, left: &Document, right: &Document) -> Ordering {
-        let values = |path| (read(left, path), read(right, path));
+        let values = |path: &FieldPath| (path.read_in(left), path.read_in(right));
         let orderings = self.0.iter().map(|(path, way)| match values(path) {
             (Some(left), Some(right)) => way.apply(compare(&left, &right)),
             _ => Ordering::Equal,

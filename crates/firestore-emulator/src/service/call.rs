@@ -9,7 +9,7 @@ use tonic::{
     server::{ServerStreamingService, UnaryService},
 };
 
-use super::{Shared, documents::Documents};
+use super::{documents::Documents, shared::Shared};
 use crate::{Rpc, connection::Line, database::Database, faults::Strike};
 
 /// A call of a method, before its message is read.

@@ -12,6 +12,7 @@ mod listen;
 mod mask;
 mod rollback;
 mod run_query;
+mod shared;
 
 use std::{convert::Infallible, sync::Arc, task};
 
@@ -24,19 +25,13 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use crate::{Rpc, calls::Counter, connection::Line, database::Database, faults::Faults};
+pub(crate) use shared::Shared;
+
+use crate::{connection::Line, rpc::Rpc};
 use call::{Call, Many, One};
 
 /// The largest message that the service takes, in bytes: 10 MiB.
 const MAX_REQUEST: usize = 10 * 1_024 * 1_024;
-
-/// What all connections share, and what outlasts a restart.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) database: Arc<Database>,
-    pub(crate) faults: Faults,
-    pub(crate) calls: Counter,
-}
 
 /// Answers requests by the path that they name.
 #[derive(Clone, Debug)]

@@ -1,13 +1,17 @@
 //! Finding a circle of parties that wait for each other, and whom to end.
 
-use super::{Party, TransactionId, locks::Locks};
+use super::{
+    TransactionId,
+    locks::{Locks, Party},
+};
 
-/// Looks for a circle through `party`, and names the youngest transaction in it.
+/// Looks for a circle through `party`, and names the transaction to end so that it does not wait for
+/// itself: the youngest in the circle.
 ///
 /// Every circle has a transaction in it: a party that holds nothing is waited for only by those who
 /// came later, and that alone closes no circle. The youngest is ended, and nobody else, so somebody
 /// in the circle goes on.
-pub(super) fn victim(locks: &Locks, party: Party) -> Option<TransactionId> {
+pub(crate) fn victim(locks: &Locks, party: Party) -> Option<TransactionId> {
     let circle = circle(locks, party)?;
     let transactions = circle.into_iter().filter_map(|party| match party {
         Party::Transaction(id) => Some(id),

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{TransactionId, deadlock};
+use super::TransactionId;
 use crate::name::DocumentName;
 
 /// Somebody who locks.
@@ -122,11 +122,6 @@ impl Locks {
 
     pub(crate) fn is_waiting(&self, party: Party) -> bool {
         self.queue.values().any(|request| request.party == party && request.doom.is_none())
-    }
-
-    /// The transaction to end so that a party does not wait for itself.
-    pub(crate) fn victim(&self, party: Party) -> Option<TransactionId> {
-        deadlock::victim(self, party)
     }
 
     /// For whom a party waits, in any of its requests.

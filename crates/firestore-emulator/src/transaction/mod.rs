@@ -19,6 +19,7 @@ use gcloud_sdk::{
 use tokio::time::Instant;
 use tonic::Status;
 
+pub(crate) use deadlock::victim;
 pub(crate) use id::TransactionId;
 pub(crate) use locks::{Access, Doom, Locks, Party, Ticket};
 

@@ -1,0 +1,11 @@
+use std::sync::Arc;
+
+use crate::{calls::Counter, database::Database, faults::Faults};
+
+/// What all connections share, and what outlasts a restart.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) database: Arc<Database>,
+    pub(crate) faults: Faults,
+    pub(crate) calls: Counter,
+}
