@@ -48,6 +48,9 @@ pub(crate) enum Failure {
     )]
     MutantsMissing { install: String },
 
+    #[error("the database of advisories could not be fetched: {reason}")]
+    NoAdvisories { reason: String },
+
     #[error(transparent)]
     DriversInCore(#[from] DriversInCore),
 
