@@ -21,13 +21,13 @@ use crate::{
     telemetry::{self, Done, Ongoing},
 };
 
-/// How long a wait lasts unless told otherwise.
+/// The default limit of a wait.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
-/// Describes one use of a lock; ends with [`acquire`](Self::acquire),
+/// Configures one use of a lock. Finish with [`acquire`](Self::acquire),
 /// [`try_acquire`](Self::try_acquire), [`run`](Self::run) or [`try_run`](Self::try_run).
 ///
-/// A value that breaks its rule is reported there, before anything is sent.
+/// These methods report an invalid value before any request is sent.
 ///
 /// | Setting | Default |
 /// | --- | --- |
@@ -46,7 +46,7 @@ pub struct LockBuilder {
     options: Result<LockOptions, Error>,
     wait: Option<Duration>,
     retry: Option<Retry>,
-    /// What cancels the wait, and in `run` the work.
+    /// Cancels the wait, and in `run` the work.
     cancelled_by: Scope,
 }
 
@@ -69,16 +69,17 @@ impl LockBuilder {
         self.set(ttl.try_into(), |options, ttl| options.ttl = ttl)
     }
 
-    /// Sets how long to wait for the lock at the most, even while a request is on its way. Zero
-    /// asks once.
+    /// Sets how long to wait for the lock at most, even while a request is in flight. With zero,
+    /// the store is asked once.
     ///
-    /// Without a [`retry`](Self::retry) beside it, the retries are no longer counted: the wait
-    /// alone bounds them.
+    /// If [`retry`](Self::retry) is not set as well, the number of retries is unlimited and only
+    /// the wait bounds them.
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait: Some(wait), ..self }
     }
 
-    /// Sets when a refused or failed attempt is repeated. The wait bounds it all the same.
+    /// Sets when a refused or failed attempt is repeated. The wait still bounds all attempts
+    /// together.
     pub fn retry(self, retry: Retry) -> Self {
         Self { retry: Some(retry), ..self }
     }
@@ -88,25 +89,24 @@ impl LockBuilder {
         self.set(Ok::<_, Error>(renew), |options, renew| options.renew = Some(renew))
     }
 
-    /// Sets how long the key stays taken at the least, from the grant on: a lock that is given back
-    /// before that stays with the store until then. So a job that ends quickly is not run again by
-    /// a machine whose schedule, or clock, is a little behind.
+    /// Sets how long the key stays taken at least, counted from the grant. A lock that is released
+    /// earlier stays with the store until then. This prevents a short job from being run again by a
+    /// machine whose schedule or clock is slightly behind.
     ///
-    /// It holds for a release and for a drop, and at most for the ttl, which must not be shorter: a
-    /// process that dies early leaves the key taken for that long as well. The store's grace comes
-    /// on top.
+    /// It applies to a release and to a drop. It is bounded by the ttl, which must not be shorter,
+    /// so a process that dies early leaves the key taken for that long as well. The store's grace
+    /// is added to it.
     pub fn min_hold(self, min_hold: Duration) -> Self {
         self.set(Ok::<_, Error>(min_hold), |options, least| options.min_hold = Some(least))
     }
 
-    /// Sets how long the lock is held at the most, whatever the renewals. A lock that is held for
-    /// that long counts as [lost](crate::Loss::MaxHold), so that a hung job does not keep it for
-    /// ever.
+    /// Sets how long the lock is held at most, regardless of renewals. After that time the lock
+    /// counts as [lost](crate::Loss::MaxHold), so that a hung job does not keep it indefinitely.
     pub fn max_hold(self, max_hold: Duration) -> Self {
         self.set(Ok::<_, Error>(max_hold), |options, limit| options.max_hold = Some(limit))
     }
 
-    /// Sets the label by which others learn who holds the lock.
+    /// Sets the label that identifies the holder to others.
     pub fn owner(self, owner: impl TryInto<Owner, Error: Into<Error>>) -> Self {
         self.set(owner.try_into(), |options, owner| options.owner = owner)
     }
@@ -116,26 +116,26 @@ impl LockBuilder {
         self.set(Ok::<_, Error>(mode), |options, mode| options.mode = mode)
     }
 
-    /// Gives up, with [`Aborted`](ErrorKind::Aborted), as soon as `token` is cancelled: the wait,
-    /// and in `run` the work. A guard is not bound to it; one of a
-    /// [`child`](crate::SyncGuard::child) is.
+    /// Cancels the wait, and in `run` the work, with [`Aborted`](ErrorKind::Aborted) as soon as
+    /// `token` is cancelled. The token does not affect a guard; to cancel guards, use a
+    /// [`child`](crate::SyncGuard::child).
     pub fn cancel_on(self, token: CancellationToken) -> Self {
         Self { cancelled_by: self.cancelled_by.with(token), ..self }
     }
 
-    /// Asks for the lock once.
+    /// Attempts to acquire the lock once.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a value that breaks its rule,
-    /// [`Aborted`](ErrorKind::Aborted) where the token was cancelled,
-    /// [`Ambiguous`](ErrorKind::Ambiguous) where nobody knows whether the lock was granted (it is
-    /// called off in the background), or why the store could not answer.
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if a value is invalid,
+    /// [`Aborted`](ErrorKind::Aborted) if the token was cancelled,
+    /// [`Ambiguous`](ErrorKind::Ambiguous) if it is unknown whether the lock was granted (the
+    /// attempt is abandoned in the background), or the reason why the store could not answer.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves nothing behind: a grant that was made or is made later is released in the
-    /// background.
+    /// If the future is dropped, no lock is left behind: a grant that was made, or is made later,
+    /// is released in the background.
     pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
         let acquiring = self.acquiring();
         let result = acquiring.within(pin!(self.ask_once())).await;
@@ -160,15 +160,16 @@ impl LockBuilder {
 
     /// Waits for the lock.
     ///
-    /// The tasks of one process that wait for one key form a queue, first come, first served; only
-    /// the first of them asks the store. It asks again when the lock is released, when its holder's
-    /// grant is over, or when the schedule says so, whichever comes first.
+    /// Tasks of one process that wait for the same key form a first-come, first-served queue, and
+    /// only the first of them sends requests to the store. It tries again when the lock is
+    /// released, when the holder's grant is over, or when the schedule is due, whichever comes
+    /// first.
     ///
     /// # Errors
     ///
-    /// [`AcquisitionTimeout`](ErrorKind::AcquisitionTimeout) where the wait or the retries are used
-    /// up; [`Error::holder`] tells who had the lock. Otherwise as
-    /// [`try_acquire`](Self::try_acquire); what may pass is tried again within the wait.
+    /// [`AcquisitionTimeout`](ErrorKind::AcquisitionTimeout) if the wait or the retries are used
+    /// up; [`Error::holder`] returns the holder. Otherwise as [`try_acquire`](Self::try_acquire);
+    /// transient errors are retried within the wait.
     ///
     /// # Cancel safety
     ///
@@ -212,23 +213,24 @@ impl LockBuilder {
 
     /// Waits for the lock, runs `work` under it, and releases it.
     ///
-    /// **Guarantees:** the lock is renewed while the work runs, every third of the ttl unless
-    /// [`renew`](Self::renew) says otherwise. The work is cancelled (its future is dropped) as soon
-    /// as the lock is lost; it never runs on knowingly. A panic in the work releases the lock and
-    /// goes on. The work is polled in place, so it may borrow, and need not be `Send`.
+    /// **Guarantees:** the lock is renewed while the work runs, by default every third of the ttl
+    /// (see [`renew`](Self::renew)). The work is cancelled (its future is dropped) as soon as the
+    /// lock is lost; it never knowingly continues without the lock. If the work panics, the lock is
+    /// released and the panic is propagated. The work is polled in place, so it may borrow and need
+    /// not be `Send`.
     ///
-    /// A release that fails does not take the work's result away: it is tried again in the
-    /// background, and reported to
+    /// If the release fails, the result of the work is still returned. The release is retried in
+    /// the background and reported to
     /// [`on_release_error`](crate::SyncGuardBuilder::on_release_error).
     ///
     /// # Errors
     ///
-    /// As [`acquire`](Self::acquire); and [`Lost`](ErrorKind::Lost) where the lock was lost before
-    /// the work had ended. The work may have got anywhere by then, even to its last line.
+    /// As [`acquire`](Self::acquire); and [`Lost`](ErrorKind::Lost) if the lock was lost before the
+    /// work had ended. Any part of the work may have been done by then, even all of it.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it drops the work and releases the lock in the background.
+    /// If the future is dropped, the work is dropped and the lock is released in the background.
     ///
     /// # Examples
     ///
@@ -254,9 +256,10 @@ impl LockBuilder {
         run::run(guard, work, cancelled_by).await.map(Done)
     }
 
-    /// Runs `work` under the lock if it is to be had at once, and leaves it otherwise.
+    /// Runs `work` if the lock can be acquired immediately; otherwise returns `Skipped` with the
+    /// current holder.
     ///
-    /// Otherwise as [`run`](Self::run).
+    /// Apart from that, it behaves as [`run`](Self::run).
     ///
     /// # Errors
     ///
@@ -285,19 +288,19 @@ impl LockBuilder {
         telemetry::acquiring(&self.shared.clock, self.key(), mode)
     }
 
-    /// Returns the key, if it keeps its rule.
+    /// Returns the key if it is valid.
     pub(crate) fn key(&self) -> Option<&LockKey> {
         self.options.as_ref().ok().map(|options| &options.key)
     }
 
-    /// Renews unless told otherwise.
+    /// Enables renewal by default.
     pub(crate) fn renewing(self) -> Self {
         self.set(Ok::<_, Error>(Renew::Auto), |options, auto| {
             options.renew.get_or_insert(auto);
         })
     }
 
-    /// Applies a setting; the first value that breaks its rule is the one that is reported.
+    /// Applies a setting. The first invalid value is the one that is reported.
     fn set<V, E: Into<Error>>(
         self,
         value: Result<V, E>,
@@ -312,7 +315,7 @@ impl LockBuilder {
 }
 
 /// Starts `min_hold`: the guard has reached its caller. A guard that reaches no caller is released
-/// at once, because no work was done under it.
+/// immediately, because no work was done under it.
 fn received(guard: LockGuard, options: &LockOptions) -> LockGuard {
     if let Some(min_hold) = options.min_hold {
         guard.keep_for(min_hold);

@@ -3,47 +3,47 @@ use std::time::Duration;
 use super::{guard::TryAcquire, lease::Lease, sync_guard::SyncGuard, validity::End};
 use crate::{Error, Fence, Holder, LockKey, ReleaseOutcome, Ttl};
 
-/// Says whether something is done for the first time.
+/// Reports whether the claim is the first within the ttl.
 #[derive(Debug)]
 #[must_use = "it tells whether to go on"]
 pub enum Once {
-    /// Nobody has done it within the ttl: it is the caller's to do.
+    /// No one else claimed the key within the ttl: the caller does the work.
     First(Claim),
-    /// It was done, or begun, within the ttl; what is known of who did.
+    /// The key was already claimed within the ttl; contains what is known of the earlier claim.
     Already(Option<Holder>),
 }
 
-/// Says whether something may be done now.
+/// Reports whether the operation may be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it tells whether to go on"]
 pub enum Throttle {
-    /// It may, and has been counted.
+    /// The operation may be done, and has been counted.
     Passed,
-    /// It was done too short a time ago.
+    /// The operation was done too recently.
     Limited {
-        /// When it may be done again, if nobody does it before; `None` where the store does not
-        /// say.
+        /// How long until it may be done again, if no one else does it first; `None` if the store
+        /// does not report it.
         retry_after: Option<Duration>,
     },
 }
 
 impl SyncGuard {
-    /// Claims `key` for `ttl`, and says whether anybody had it: for doing something once, such as
-    /// handling a webhook that is delivered more than once.
+    /// Claims `key` for `ttl` and returns whether the claim is the first. For work that must be
+    /// done once, such as handling a webhook that is delivered more than once.
     ///
-    /// **Guarantees:** within the ttl one caller is the first, whatever happens to it. The claim
-    /// stays when the work is done, when it fails, and when the process dies; it ends with the ttl
-    /// (the store's grace may come on top), or by [`Claim::give_back`].
+    /// **Guarantees:** within the ttl exactly one caller is the first, whatever happens to it. The
+    /// claim stays when the work is done, when it fails, and when the process dies. It ends with
+    /// the ttl (to which the store's grace may be added) or by [`Claim::give_back`].
     ///
     /// # Errors
     ///
-    /// As [`try_acquire`](crate::LockBuilder::try_acquire). Where the outcome is
-    /// [`Ambiguous`](crate::ErrorKind::Ambiguous) the claim is called off, so that it can be made
+    /// As [`try_acquire`](crate::LockBuilder::try_acquire). If the outcome is
+    /// [`Ambiguous`](crate::ErrorKind::Ambiguous), the claim is abandoned, so that it can be made
     /// again.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it leaves no claim behind.
+    /// If the future is dropped, no claim is left behind.
     ///
     /// # Examples
     ///
@@ -74,12 +74,13 @@ impl SyncGuard {
         })
     }
 
-    /// Lets one caller pass in the time of `per`, counted from when the store lets it: a rate limit of
-    /// one for each key.
+    /// Lets one caller pass in each period of `per`, counted from when the store grants it: a rate
+    /// limit of one for each key.
     ///
-    /// The next one passes when `per` is over. On a store with a grace (see
-    /// [`capabilities`](Self::capabilities)) that takes at least the grace and half of `per`. A `per` of
-    /// less than several round trips to the store is answered with errors: the answers come too late.
+    /// The next caller passes when `per` is over. On a store with a grace (see
+    /// [`capabilities`](Self::capabilities)) that takes at least the grace and half of `per`. If
+    /// `per` is less than several round trips to the store, the call returns errors, because the
+    /// answers arrive too late.
     ///
     /// # Errors
     ///
@@ -87,7 +88,7 @@ impl SyncGuard {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it has not been counted.
+    /// If the future is dropped, the call is not counted.
     ///
     /// # Examples
     ///
@@ -107,8 +108,8 @@ impl SyncGuard {
         per: impl TryInto<Ttl, Error: Into<Error>>,
     ) -> Result<Throttle, Error> {
         let per = per.try_into().map_err(Into::into)?.as_duration();
-        // The store keeps the key for the grace beyond the ttl. A ttl that is too short for a request
-        // would be over before the answer.
+        // The store keeps the key for the grace beyond the ttl. A ttl that is too short for a
+        // request would be over before the answer.
         let ttl = per.saturating_sub(self.shared.grace).max(per / 2);
         Ok(match self.once(key, Ttl::covering(ttl)).await? {
             Once::First(_) => Throttle::Passed,
@@ -119,7 +120,7 @@ impl SyncGuard {
     }
 }
 
-/// Stands for having been the first. It may be dropped: the store keeps the claim.
+/// A claim that was the first. It may be dropped: the store keeps the claim.
 #[derive(Debug)]
 pub struct Claim(Lease);
 
@@ -128,28 +129,29 @@ impl Claim {
     ///
     /// # Errors
     ///
-    /// [`Lost`](crate::ErrorKind::Lost) once the ttl is over, or the scope was cancelled.
+    /// [`Lost`](crate::ErrorKind::Lost) once the ttl is over or the scope was cancelled.
     pub fn fence(&self) -> Result<Fence, Error> {
         self.0.fence()
     }
 
-    /// Ends the claim before its ttl, so that somebody else is the first: for work that failed, and
-    /// may be done again.
+    /// Ends the claim before its ttl, so that another caller can be the first. For work that failed
+    /// and may be repeated.
     ///
     /// # Errors
     ///
-    /// As [`LockGuard::release`](crate::LockGuard::release): a background task goes on trying.
+    /// As [`LockGuard::release`](crate::LockGuard::release): a background task retries the release.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it goes on in the background.
+    /// If the future is dropped, the release continues in the background.
     pub async fn give_back(self) -> Result<ReleaseOutcome, Error> {
         self.0.clone().give_back().await
     }
 }
 
 impl Drop for Claim {
-    /// Ends the lease here: nobody is told that it ran out at the store, which is as it should be.
+    /// Ends the local lease without reporting its expiry at the store, which is the intended end of
+    /// a claim.
     fn drop(&mut self) {
         self.0.end_with(End::Given);
     }

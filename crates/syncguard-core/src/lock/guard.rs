@@ -13,26 +13,26 @@ use crate::{
 
 /// Holds a lock; dropping it releases the lock in the background.
 ///
-/// It dereferences to its [`Lease`], which tells the fence, the time left and the loss.
+/// It dereferences to its [`Lease`], which returns the fence, the remaining time and the loss.
 ///
-/// **Guarantees:** dropping never blocks, never panics and needs no runtime around it. Where the
-/// store cannot be reached, the release is tried until the ttl and a second are over; then the
-/// grant has ended by itself. A failure reaches
+/// **Guarantees:** dropping never blocks, never panics and does not require a runtime. If the store
+/// cannot be reached, the release is retried until the ttl plus one second is over; by then the
+/// grant has expired. A failure is reported to
 /// [`on_release_error`](crate::SyncGuardBuilder::on_release_error) and `tracing`.
 ///
 /// # Runtimes
 ///
-/// A guard may outlive the runtime on which its lock was acquired. Its methods work on any runtime,
-/// and, except where the backend needs one, outside of all of them. A drop releases the lock on the
-/// [configured](crate::SyncGuardBuilder::runtime) runtime, otherwise on the one around the drop,
-/// otherwise on the one on which the lock was acquired; where that is shut down before the release is
-/// done, the release moves to another of them.
+/// A guard may outlive the runtime on which its lock was acquired. Its methods work on any runtime
+/// and, unless the backend needs one, outside every runtime. A drop releases the lock on the
+/// [configured](crate::SyncGuardBuilder::runtime) runtime, otherwise on the current runtime of the
+/// drop, otherwise on the runtime on which the lock was acquired. If that runtime is shut down
+/// before the release is done, the release moves to another of them.
 ///
-/// **One case is left to the ttl:** a guard is dropped outside every runtime, and the runtime on which
-/// its lock was acquired is a `current_thread` runtime that no thread drives any more. Its release is a
-/// task that is never polled. If that runtime is shut down later, the release is reported to
-/// `on_release_error`; until then nothing can notice. Configure a runtime that is always driven, and
-/// such a guard is released at once:
+/// **One case is left to the ttl:** a guard is dropped outside every runtime, and its lock was
+/// acquired on a `current_thread` runtime that no thread drives any more. Its release is a task
+/// that is never polled. If that runtime is shut down later, the release is reported to
+/// `on_release_error`; until then the failure cannot be detected. With a configured runtime that is
+/// always driven, such a guard is released immediately:
 ///
 /// ```
 /// # use syncguard_core::{NullBackend, SyncGuard};
@@ -54,18 +54,18 @@ pub struct LockGuard {
     armed: bool,
 }
 
-/// How a single attempt ended.
+/// How a single attempt to acquire ended.
 #[derive(Debug)]
 #[must_use = "a guard that is dropped releases its lock"]
 pub enum TryAcquire {
-    /// The lock is held.
+    /// The lock was acquired.
     Acquired(LockGuard),
-    /// Somebody else holds it; what is known of them.
+    /// Another holder has the lock; contains what is known of the holder.
     Contended(Option<Holder>),
 }
 
 impl TryAcquire {
-    /// Returns the guard, or `None` where somebody else holds the lock.
+    /// Returns the guard, or `None` if another holder has the lock.
     pub fn acquired(self) -> Option<LockGuard> {
         match self {
             Self::Acquired(guard) => Some(guard),
@@ -80,37 +80,37 @@ impl LockGuard {
         Self { lease, armed: true }
     }
 
-    /// Returns a handle that may outlive the guard; it does not keep the lock.
+    /// Returns a handle that may outlive the guard. The handle does not keep the lock.
     pub fn lease(&self) -> Lease {
         self.lease.clone()
     }
 
-    /// Releases the lock and waits until the store has answered. Before
-    /// [`min_hold`](crate::LockBuilder::min_hold) is over, it lets the lock run out at that time
+    /// Releases the lock and waits for the store's answer. Before
+    /// [`min_hold`](crate::LockBuilder::min_hold) is over, it sets the lock to expire at that time
     /// instead.
     ///
-    /// [`NotHeld`](ReleaseOutcome::NotHeld) tells that the lock had run out or been taken away
-    /// before; nobody else's lock was touched.
+    /// Returns [`NotHeld`](ReleaseOutcome::NotHeld) if the lock had already expired or had been
+    /// taken away. No other holder's lock is affected.
     ///
     /// # Errors
     ///
-    /// Why the store did not answer. A background task goes on trying, so there is nothing to
-    /// repeat.
+    /// The reason why the store did not answer. A background task retries the release, so the
+    /// caller need not repeat it.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it goes on in the background.
+    /// If the future is dropped, the release continues in the background.
     pub async fn release(self) -> Result<ReleaseOutcome, Error> {
         self.disarm().give_back().await
     }
 
-    /// Keeps the lock until its ttl is over, and gives up renewing it. For rate limits and for
-    /// doing something once.
+    /// Keeps the lock until its ttl is over and stops renewing it. For rate limits and for work
+    /// that is done once.
     pub fn keep(self) {
         self.disarm().end_with(End::Given);
     }
 
-    /// Takes the duty to release from the drop.
+    /// Takes over from `drop` the duty to release.
     pub(crate) fn disarm(mut self) -> Lease {
         self.armed = false;
         self.lease.clone()
@@ -129,7 +129,7 @@ impl Drop for LockGuard {
     fn drop(&mut self) {
         if self.armed {
             self.lease.end_with(End::Given);
-            // Where the store itself said that the lock is gone, there is nothing to release.
+            // If the store reported that the lock is gone, there is nothing to release.
             if self.lease.loss() != Some(Loss::NotHeld) || self.lease.is_in_doubt() {
                 self.lease.release_later();
             }

@@ -26,18 +26,18 @@ use crate::{
     telemetry::{self, Stopwatch},
 };
 
-/// A handle on a held lock: what one may know of it and do with it short of giving it back.
+/// A handle on a held lock, with everything that a guard can do except release it.
 ///
-/// Cheap to clone; all clones speak of the same grant, and none keeps it alive. The
-/// [`LockGuard`](crate::LockGuard) dereferences to it, and `run` hands it to the work.
+/// Cheap to clone. All clones refer to the same grant, and none keeps it alive. The
+/// [`LockGuard`](crate::LockGuard) dereferences to it, and `run` passes it to the work.
 ///
-/// **Guarantees:** once it says that the lock is lost, it says so for ever. It notices the loss by
+/// **Guarantees:** once it reports the lock as lost, it does so for ever. It detects the loss by
 /// the local boot clock, no later than a margin (5 % of the ttl, at least 50 ms) before the store
-/// may grant the key to somebody else, whether or not the store can be reached.
+/// may grant the key to another holder, whether or not the store can be reached.
 #[derive(Clone)]
 pub struct Lease(Arc<Inner>);
 
-/// Starts a task that looks after a lease.
+/// Starts a task that maintains a lease.
 pub(crate) type Restart = Box<dyn FnOnce(&Handle, &Lease) + Send>;
 
 struct Inner {
@@ -49,24 +49,25 @@ struct Inner {
     fence: Fence,
     state: Mutex<State>,
     held: Stopwatch,
-    /// Whether it was told that the lease is over.
+    /// Whether the end of the lease was reported to telemetry.
     announced: AtomicBool,
-    /// Tells those who count on the deadline or the ttl that it has moved, or that the lease is over.
+    /// Notifies tasks that depend on the deadline or the ttl when it moves or the lease ends.
     moved: Notify,
-    /// How to end the grant: by calling it off where its first acquire may still be on its way.
+    /// How to end the grant: by abandoning it if its first acquire may still be in flight.
     action: Action,
-    /// Until when the key stays taken though the lock is given back, once it has reached its user.
+    /// Until when the key stays taken after a release; set once the lock has reached its user.
     keep_until: OnceLock<BootInstant>,
     /// One extend at a time: two in flight could overtake each other and shorten the lease.
     extending: tokio::sync::Mutex<()>,
-    /// Whether the upkeep in `state` waits for a runtime on which to go on.
+    /// Whether the upkeep in `state` waits for a runtime on which to continue.
     upkeep_stopped: AtomicBool,
 }
 
 struct State {
     validity: Validity,
     expires_at: Timestamp,
-    /// Starts what looked after the lease until its runtime was shut down, on another runtime.
+    /// Restarts on another runtime the task that maintained the lease until its runtime was shut
+    /// down.
     stopped: Option<Restart>,
 }
 
@@ -100,13 +101,13 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`Lost`](ErrorKind::Lost) once the lock is not held any more: a fence that is no longer
-    /// current must not be given to anybody by mistake.
+    /// [`Lost`](ErrorKind::Lost) once the lock is no longer held, so that a fence that is no longer
+    /// current is never used by mistake.
     pub fn fence(&self) -> Result<Fence, Error> {
         self.held().map(|_| self.0.fence).ok_or_else(|| self.lost_error())
     }
 
-    /// Returns the fence of the grant, held or not. For telling what it was.
+    /// Returns the fence of the grant, held or not. For diagnostics.
     pub(crate) fn granted_fence(&self) -> Fence {
         self.0.fence
     }
@@ -126,21 +127,21 @@ impl Lease {
         self.state().expires_at
     }
 
-    /// Returns how long the lock can still be relied upon without an extend, zero once it is lost
-    /// or given back. It ends a margin before the store's expiry.
+    /// Returns how long the lock can still be relied upon without an extend, or zero once it is
+    /// lost or released. This time ends a margin before the store's expiry.
     pub fn remaining(&self) -> Duration {
         self.held().unwrap_or_default()
     }
 
-    /// Tells whether the lock is held, by the local boot clock; asks nobody.
+    /// Returns whether the lock is held, by the local boot clock; sends no request.
     ///
-    /// It is false at the first call after the process was stopped, or the machine slept, past the
-    /// deadline.
+    /// After the process was stopped, or the machine slept, past the deadline, the first call
+    /// returns false.
     pub fn is_valid(&self) -> bool {
         self.held().is_some()
     }
 
-    /// Returns how the lock was lost, `None` while it is held or where it was given back.
+    /// Returns how the lock was lost, or `None` if it is held or was released.
     pub fn loss(&self) -> Option<Loss> {
         match self.end() {
             Some(End::Lost(loss)) => Some(loss),
@@ -148,8 +149,7 @@ impl Lease {
         }
     }
 
-    /// Completes as soon as the lock is no longer held, for whatever reason. Needs no runtime around
-    /// it.
+    /// Completes as soon as the lock is no longer held, for any reason. Does not require a runtime.
     ///
     /// # Cancel safety
     ///
@@ -165,21 +165,21 @@ impl Lease {
         }
     }
 
-    /// Sets the expiry to the store's now plus `ttl`, sooner or later than before. Renewals go on
-    /// with this ttl.
+    /// Sets the expiry to the store's current time plus `ttl`, sooner or later than before.
+    /// Renewals continue with this ttl.
     ///
-    /// One extend is on its way at a time; this one waits for a renewal that is.
+    /// At most one extend is in flight; this call waits for a renewal that is.
     ///
     /// # Errors
     ///
-    /// [`Lost`](ErrorKind::Lost) where the lock is not held any more, before or after asking;
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) for a ttl that is none; or why the store did
-    /// not answer, in which case the lock is still held until its deadline and the call may be
-    /// repeated.
+    /// [`Lost`](ErrorKind::Lost) if the lock is not held, before or after the request;
+    /// [`InvalidArgument`](ErrorKind::InvalidArgument) if the ttl is invalid; or the reason why the
+    /// store did not answer. In the last case the lock is still held until its deadline, and the
+    /// call may be repeated.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it goes on in the background.
+    /// If the future is dropped, the extend continues in the background.
     pub async fn extend(&self, ttl: impl TryInto<Ttl, Error: Into<Error>>) -> Result<(), Error> {
         let ttl = ttl.try_into().map_err(Into::into)?;
         let extending = telemetry::extending(self.key(), self.lock_id(), self.0.fence);
@@ -187,7 +187,7 @@ impl Lease {
         extending.end(result)
     }
 
-    /// Extends in a task of its own: one that its caller leaves unpolled must not block the renewals.
+    /// Extends in a separate task: if the caller stops polling, renewals must not block.
     async fn extend_apart(&self, ttl: Ttl) -> Result<(), Error> {
         let lease = self.clone();
         let extend = async move { lease.extend_once(ttl).await };
@@ -195,12 +195,12 @@ impl Lease {
         let ended = tokio::select! {
             biased;
             ended = host.spawn(extend.in_current_span()) => ended,
-            // Where no thread drives that runtime.
+            // In case no thread drives that runtime.
             () = self.lost() => return Err(self.lost_error()),
         };
         match ended {
             Ok(result) => result,
-            // The runtime was shut down. Whoever polls this is alive, so the extend is polled here.
+            // The runtime was shut down. The caller is being polled, so the extend is polled here.
             Err(ended) if ended.is_cancelled() => self.extend_once(ttl).await,
             Err(ended) => Err(self.extend_ended(ended)),
         }
@@ -243,7 +243,8 @@ impl Lease {
         self.fence().map(drop)
     }
 
-    /// Waits until no extend is in flight, as far as one is still waited for.
+    /// Waits until no extend is in flight, unless the caller of that extend has stopped waiting for
+    /// it.
     pub(crate) async fn extends_settled(&self) {
         drop(self.0.extending.lock().await);
     }
@@ -260,26 +261,26 @@ impl Lease {
 
     /// Ends the lease, unless it has ended before.
     pub(crate) fn end_with(&self, end: End) {
-        // By the clock first: a lease that ran out unnoticed was lost, not given back.
+        // Check the clock first: a lease that expired unnoticed was lost, not released.
         if self.end().is_none() {
             let ended = self.state().validity.end(end);
             self.announce(ended);
         }
     }
 
-    /// Tells whether an acquire under the id may still be on its way.
+    /// Returns whether an acquire under the id may still be in flight.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.0.action == Action::Abandon
     }
 
-    /// Keeps the key taken for `min_hold` from now on, whenever the lock is given back. The grant was
-    /// made before now.
+    /// Keeps the key taken for `min_hold` from now on, even if the lock is released earlier. The
+    /// grant was made before now.
     pub(crate) fn keep_for(&self, min_hold: Duration) {
         // It reaches its user once.
         let _ = self.0.keep_until.set(self.now() + min_hold);
     }
 
-    /// Returns until when the key stays taken though the lock is given back.
+    /// Returns until when the key stays taken after a release.
     pub(crate) fn keep_until(&self) -> Option<BootInstant> {
         self.0.keep_until.get().copied()
     }
@@ -323,7 +324,7 @@ impl Lease {
         cleanup.start(self.shared(), self.home());
     }
 
-    /// Returns the error that tells why the lock is not held.
+    /// Returns the error that explains why the lock is not held.
     pub(crate) fn lost_error(&self) -> Error {
         let why =
             self.loss().map_or_else(|| "it was given back".to_owned(), |loss| loss.to_string());
@@ -333,21 +334,21 @@ impl Lease {
             .with_detail(why)
     }
 
-    /// Returns the time left, `None` where the lock is not held.
+    /// Returns the time left, or `None` if the lock is not held.
     fn held(&self) -> Option<Duration> {
         self.resume();
         let remaining = self.judged().validity.remaining(self.0.shared.clock.now());
         remaining.inspect_err(|end| self.announce(*end)).ok()
     }
 
-    /// Keeps how to restart a task that was stopped with its runtime, for the next use of the lease on a
-    /// live one.
+    /// Stores how to restart a task that was stopped with its runtime, for the next use of the
+    /// lease on a live runtime.
     pub(crate) fn suspend(&self, restart: Restart) {
         self.state().stopped = Some(restart);
         self.0.upkeep_stopped.store(true, Ordering::Release);
     }
 
-    /// Goes on, on the caller's runtime, with what was stopped together with another one.
+    /// Continues, on the caller's runtime, the task that was stopped together with another one.
     fn resume(&self) {
         if !self.0.upkeep_stopped.load(Ordering::Acquire) {
             return;
@@ -366,7 +367,7 @@ impl Lease {
         end.inspect(|end| self.announce(*end))
     }
 
-    /// Wakes whoever waits for the end, once.
+    /// Wakes the waiters for the end, once.
     fn announce(&self, end: End) {
         if self.0.announced.swap(true, Ordering::Relaxed) {
             return;
@@ -399,7 +400,7 @@ async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
     let mut unanswered = ReleaseOnDrop { lease, open: true };
     let lease = unanswered.lease.clone();
     if lease.keep_until().is_some() {
-        // An extend that overtook this one would have the last word on when the key is free.
+        // An extend that overtook this one would decide when the key is free.
         lease.extends_settled().await;
     }
     let shared = lease.shared();
@@ -412,7 +413,7 @@ async fn release(lease: Lease) -> Result<ReleaseOutcome, Error> {
     answer.map_err(|error| error.with_key(lease.key()).with_lock_id(lease.lock_id()))
 }
 
-/// A release that the store has not answered. Dropped, it is left to the background.
+/// A release that the store has not answered. If dropped, it continues in the background.
 struct ReleaseOnDrop {
     lease: Lease,
     open: bool,
@@ -426,8 +427,8 @@ impl Drop for ReleaseOnDrop {
     }
 }
 
-/// Returns how long one extend may take: half of what is left, because an answer past the deadline is
-/// useless and another try needs time. Near the deadline, where half would be too short for a store
+/// Returns the time limit of one extend: half of the time left, because an answer past the deadline
+/// is useless and a retry needs time. Near the deadline, where half would be too short for a store
 /// under load, it is at least a thirtieth of the ttl.
 fn time_for_a_try(remaining: Duration, ttl: Ttl) -> Duration {
     (remaining / 2).max(remaining.min(ttl.as_duration() / 30))

@@ -1,11 +1,11 @@
-//! What one use of a lock is asked for with.
+//! The options of one use of a lock.
 
 use std::time::Duration;
 
 use super::{renewal::Renew, scope::Scope};
 use crate::{InvalidValue, LockKey, Mode, Owner, Ttl, value::invalid::Invalid};
 
-/// What is asked of the store, and of the guard that comes of it.
+/// The options of a request to the store and of the resulting guard.
 #[derive(Clone)]
 pub(crate) struct LockOptions {
     pub(crate) key: LockKey,
@@ -15,7 +15,7 @@ pub(crate) struct LockOptions {
     pub(crate) renew: Option<Renew>,
     pub(crate) min_hold: Option<Duration>,
     pub(crate) max_hold: Option<Duration>,
-    /// What cancels the lock itself.
+    /// Cancels the lock itself.
     pub(crate) scope: Scope,
 }
 

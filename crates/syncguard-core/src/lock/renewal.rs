@@ -1,4 +1,4 @@
-//! Extending a lease for as long as its guard lives.
+//! Renewing a lease while its guard lives.
 
 use std::time::Duration;
 
@@ -13,37 +13,37 @@ use super::{
 };
 use crate::{BootInstant, Error, ErrorKind, telemetry};
 
-/// Says whether a lock is extended while its guard lives.
+/// Selects whether a lock is extended while its guard lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Renew {
-    /// It is not: it is held for its ttl, or as long as the caller extends it.
+    /// Never: the lock is held for its ttl, or as long as the caller extends it.
     #[default]
     Never,
     /// Every third of the ttl.
     Auto,
-    /// Every so often, at most once in a millisecond. Where that is not well within the ttl, the
-    /// lease is over before it is extended.
+    /// At this interval, at most once per millisecond. If the interval is not well within the ttl,
+    /// the lease ends before it is extended.
     Every(Duration),
 }
 
-/// No lease is extended more often than this, whatever is asked for.
+/// The shortest interval between two extends of a lease, whatever is configured.
 const LEAST: Duration = Duration::from_millis(1);
 
-/// How long a renewal that failed rests at most before it is tried again. Half of it is random, so
-/// that the guards of a process that all failed together do not all come back together.
+/// The longest pause before a failed renewal is retried. Half of the pause is random, so that the
+/// guards of a process that all failed together do not all retry together.
 const MAX_PAUSE: Duration = Duration::from_millis(250);
 
-/// What is done for a lease while it is held.
+/// The maintenance of a lease while it is held.
 pub(crate) struct Upkeep {
     pub(crate) renew: Renew,
-    /// Ends the lease when it ends.
+    /// Ends the lease when the scope is cancelled.
     ///
-    /// The lock itself stays with the store until its guard is dropped, or its ttl is over: whoever
-    /// works under it may not have noticed yet.
+    /// The lock itself stays with the store until its guard is dropped or its ttl is over, because
+    /// the work under it may not have noticed the end yet.
     pub(crate) scope: Scope,
 }
 
-/// Starts the task that looks after a lease, where there is anything to do.
+/// Starts the task that maintains a lease, if there is anything to do.
 pub(crate) fn start(lease: &Lease, upkeep: Upkeep) {
     if upkeep.renew != Renew::Never || !upkeep.scope.is_endless() {
         start_on(lease.home(), lease, upkeep);
@@ -55,7 +55,7 @@ fn start_on(runtime: &Handle, lease: &Lease, upkeep: Upkeep) {
     runtime.spawn(task.run());
 }
 
-/// Looks after a lease until it ends. Dropped before that, with its runtime, it leaves the rest to
+/// Maintains a lease until it ends. If dropped before that, with its runtime, it leaves the rest to
 /// the next use of the lease on a live runtime.
 struct Task {
     lease: Lease,
@@ -96,7 +96,7 @@ async fn renewals(lease: &Lease, renew: Renew) {
             Renew::Auto => pace / 3,
             Renew::Every(interval) => interval,
         };
-        // By the boot clock, in stretches: a timer stands still while the machine sleeps.
+        // Sleep by the boot clock, in short steps: a timer stands still while the machine sleeps.
         let due = last + interval.max(LEAST);
         let left = due.since(lease.now());
         if !left.is_zero() {
@@ -110,12 +110,12 @@ async fn renewals(lease: &Lease, renew: Renew) {
     }
 }
 
-/// Extends the lease once; where the store does not answer, tries until the lease is lost, which
-/// ends the task around this.
+/// Extends the lease once. If the store does not answer, retries until the lease is lost, which
+/// ends the surrounding task.
 ///
-/// Returns when the last try began. The next renewal counts from there: counted from the first try,
-/// it would come at once after a long outage, from all guards together, when the store has most to
-/// catch up with.
+/// Returns when the last attempt began. The next renewal is scheduled from that time. Scheduled
+/// from the first attempt, it would follow immediately after a long outage, for all guards
+/// together, when the store has the largest backlog.
 async fn renew_once(lease: &Lease) -> BootInstant {
     loop {
         let begun = lease.now();

@@ -1,4 +1,4 @@
-//! When to ask again.
+//! The schedule of retries.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use backoff::{ExponentialBackoff, backoff::Backoff};
 
 use crate::Ttl;
 
-/// Shorter delays are drawn out to this: a store is asked in a rhythm, not in a loop.
+/// Shorter delays are raised to this value, so that the store is not asked in a busy loop.
 const SHORTEST: Duration = Duration::from_millis(1);
 
-/// Longer delays are cut to this: no wait outlasts it, and no clock overflows.
+/// Longer delays are cut to this value: no wait outlasts it, and no clock overflows.
 const LONGEST: Duration = Ttl::MAX_DURATION;
 
-/// Says when a refused or failed attempt is repeated.
+/// A schedule for repeating refused or failed attempts.
 ///
-/// By default ten times: after 100 ms, then twice as long each time up to 2 s, with
-/// [equal jitter](Jitter::Equal). A delay is a millisecond at least, before jitter. Only attempts
-/// that this schedule itself starts are counted; those that follow a release or the holder's expiry,
-/// or that poll a holder whose client does not notify of its release, are not.
+/// The default is ten retries, the first after 100 ms, with the delay doubling up to 2 s and [equal
+/// jitter](Jitter::Equal). A delay is at least one millisecond, before jitter. Only attempts that
+/// this schedule itself starts are counted. Not counted are attempts that follow a release or the
+/// holder's expiry, or that poll a holder whose client does not notify waiters of its release.
 ///
 /// # Examples
 ///
@@ -37,21 +37,21 @@ pub struct Retry {
     limit: Option<u32>,
 }
 
-/// Says how the delay grows from attempt to attempt.
+/// How the delay grows from attempt to attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Growth {
-    /// It doubles.
+    /// The delay doubles.
     Exponential,
-    /// It stays.
+    /// The delay stays the same.
     Fixed,
 }
 
-/// Says how much of a delay is left to chance, so that contenders spread out.
+/// How much of a delay is random, so that contenders spread out.
 ///
 /// The names are those of Marc Brooker, "Exponential Backoff And Jitter" (2015).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Jitter {
-    /// Nothing.
+    /// None.
     None,
     /// The upper half: `d/2 + random * d/2`.
     Equal,
@@ -66,8 +66,8 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// Doubles the delay from attempt to attempt, up to 2 s unless [`max_delay`](Self::max_delay)
-    /// says otherwise.
+    /// Creates a schedule whose delay doubles from attempt to attempt, by default up to 2 s (see
+    /// [`max_delay`](Self::max_delay)).
     pub fn exponential(first: Duration) -> Self {
         let first = first.clamp(SHORTEST, LONGEST);
         Self {
@@ -79,18 +79,19 @@ impl Retry {
         }
     }
 
-    /// Keeps the same delay, without jitter unless [`jitter`](Self::jitter) adds one.
+    /// Creates a schedule with a constant delay, by default without jitter (see
+    /// [`jitter`](Self::jitter)).
     pub fn fixed(delay: Duration) -> Self {
         Self { growth: Growth::Fixed, jitter: Jitter::None, ..Self::exponential(delay) }
     }
 
-    /// Sets how many scheduled attempts follow the first one at the most.
+    /// Sets how many scheduled attempts follow the first one at most.
     #[must_use]
     pub fn limit(self, retries: u32) -> Self {
         Self { limit: Some(retries), ..self }
     }
 
-    /// Lets the wait alone bound the retries.
+    /// Removes the limit on the number of retries, so that only the wait bounds them.
     #[must_use]
     pub fn unlimited(self) -> Self {
         Self { limit: None, ..self }
@@ -102,14 +103,14 @@ impl Retry {
         Self { max_delay: max_delay.clamp(self.delay, LONGEST), ..self }
     }
 
-    /// Sets how much of a delay is left to chance.
+    /// Sets how much of a delay is random.
     #[must_use]
     pub fn jitter(self, jitter: Jitter) -> Self {
         Self { jitter, ..self }
     }
 
-    /// Returns the delays of this schedule, one after another, drawn anew by each call. For backends
-    /// that run again what the store undid in a conflict.
+    /// Returns the successive delays of this schedule, with new random values for each call. For
+    /// backends that repeat what the store rolled back because of a conflict.
     pub fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
         self.schedule()
     }
@@ -136,7 +137,7 @@ impl Retry {
     }
 }
 
-/// Gives one delay after another.
+/// Yields one delay after another.
 #[derive(Debug)]
 pub(crate) struct Schedule {
     delays: ExponentialBackoff,

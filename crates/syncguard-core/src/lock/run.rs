@@ -6,13 +6,13 @@ use crate::{
     telemetry::{Judged, Verdict},
 };
 
-/// How a call that runs its work or leaves it ended.
+/// The outcome of [`try_run`](crate::LockBuilder::try_run).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it tells whether the work ran"]
 pub enum Run<T> {
     /// The work ran and returned this.
     Ran(T),
-    /// Somebody else has the lock, so the work was left; what is known of them.
+    /// Another holder has the lock, so the work did not run; contains what is known of the holder.
     Skipped(Option<Holder>),
 }
 
@@ -24,7 +24,7 @@ pub(super) async fn run<T>(
 ) -> Result<T, Error> {
     let value = tokio::select! {
         biased;
-        // Before the loss, which the end of a scope is as well.
+        // Before the loss, which a cancelled scope also causes.
         () = cancelled_by.ended() => return Err(cancelled(&guard)),
         () = guard.lost() => return Err(guard.lost_error()),
         value = work(guard.lease()) => value,
@@ -37,7 +37,7 @@ pub(super) async fn run<T>(
             _ => guard.lost_error(),
         });
     }
-    // The background task retries a release that failed, and reports it in the end.
+    // The background task retries a failed release and reports it in the end.
     let _ = guard.release().await;
     Ok(value)
 }

@@ -12,10 +12,10 @@ use crate::{
     LockInfo, LockKey, LockPage, LockQuery, LockRecord, Operation, Owner,
 };
 
-/// How long one request to the store may take unless told otherwise.
+/// The default limit on the time of one request to the store.
 const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Locks by name over one backend. Cheap to clone; all clones share one queue for each key and one
+/// Locks keys through one backend. Cheap to clone; all clones share one queue for each key and one
 /// set of background tasks.
 ///
 /// # Examples
@@ -39,12 +39,12 @@ pub struct SyncGuard {
 }
 
 impl SyncGuard {
-    /// Locks over `backend` with the default settings.
+    /// Creates a `SyncGuard` over `backend` with the default settings.
     pub fn new(backend: impl LockBackend) -> Self {
         Self::builder(backend).build()
     }
 
-    /// Starts to describe a `SyncGuard`.
+    /// Returns a builder for a `SyncGuard` over `backend`.
     pub fn builder(backend: impl LockBackend) -> SyncGuardBuilder {
         let capabilities = backend.capabilities();
         let queues = Queues::default();
@@ -65,24 +65,24 @@ impl SyncGuard {
         SyncGuardBuilder { shared, queues }
     }
 
-    /// Starts to describe one use of the lock on `key`: text or a [`LockKey`].
+    /// Returns a builder for one use of the lock on `key`, which is text or a [`LockKey`].
     ///
-    /// A key that breaks its rule is reported when the lock is asked for.
+    /// An invalid key is reported when the lock is requested.
     pub fn lock(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LockBuilder {
         let key = key.try_into().map_err(Into::into);
         LockBuilder::new(self.shared.clone(), self.queues.clone(), &self.scope, key)
     }
 
-    /// Gives the same locks as a scope of their own: when `token` is cancelled, all that were asked
-    /// for through the scope end, and all that are waited for are given up.
+    /// Returns a `SyncGuard` for the same locks in a scope of their own. Cancelling `token` ends
+    /// every lock that was acquired through the scope and every wait in it.
     ///
     /// A wait, or `run` with its work, ends with [`Aborted`](crate::ErrorKind::Aborted). A guard
-    /// counts as [lost](crate::Loss::Cancelled) and is renewed no more; the key is free as soon as
-    /// the guard is dropped, or when its ttl is over. It is not free before that, because whoever
-    /// works under the lock may not have noticed yet.
+    /// counts as [lost](crate::Loss::Cancelled) and is no longer renewed. The key becomes free when
+    /// the guard is dropped or when its ttl is over. It does not become free earlier, because the
+    /// work under the lock may not have noticed the cancellation yet.
     ///
-    /// The child of a child ends with either token. What [`keep`](crate::LockGuard::keep) has left
-    /// at the store stays there.
+    /// A nested scope is cancelled by either token. A lock that [`keep`](crate::LockGuard::keep)
+    /// left at the store stays there.
     ///
     /// # Examples
     ///
@@ -104,13 +104,13 @@ impl SyncGuard {
         Self { shared, queues, scope: self.scope.clone().with(token) }
     }
 
-    /// Shows who holds `key`, `None` where nobody does. For diagnosis: the answer is old when it
-    /// arrives.
+    /// Returns the current holder of `key`, or `None` if no one holds it. For diagnosis: the result
+    /// is already out of date when it arrives.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for a key that breaks its rule,
-    /// [`NetworkTimeout`](crate::ErrorKind::NetworkTimeout) where the store does not answer within the
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key is invalid,
+    /// [`NetworkTimeout`](crate::ErrorKind::NetworkTimeout) if the store does not answer within the
     /// [request timeout](SyncGuardBuilder::request_timeout), or the error of the backend.
     pub async fn lookup(
         &self,
@@ -120,7 +120,7 @@ impl SyncGuard {
         Ok(self.lookup_raw(&key.into()).await?.as_ref().map(LockInfo::from))
     }
 
-    /// Shows what `lock_id` holds, `None` where it holds nothing.
+    /// Returns the lock that `lock_id` holds, or `None` if it holds none.
     ///
     /// # Errors
     ///
@@ -129,8 +129,8 @@ impl SyncGuard {
         Ok(self.lookup_raw(&lock_id.into()).await?.as_ref().map(LockInfo::from))
     }
 
-    /// Shows a lock as the store keeps it, with its key and its id in clear. For debugging: whoever
-    /// sees the id can release the lock.
+    /// Returns a lock as the store keeps it, with its key and its id in clear. For debugging:
+    /// anyone who has the id can release the lock.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl SyncGuard {
         self.shared.asked(Operation::Lookup, self.shared.backend.lookup(query)).await
     }
 
-    /// Tells whether anybody holds `key`.
+    /// Returns whether any holder has `key`.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl SyncGuard {
         asked.await.map_err(|error| error.with_key(&key))
     }
 
-    /// Tells whether `lock_id` holds a lock.
+    /// Returns whether `lock_id` holds a lock.
     ///
     /// # Errors
     ///
@@ -162,25 +162,25 @@ impl SyncGuard {
         Ok(self.lookup_raw(&lock_id.into()).await?.is_some())
     }
 
-    /// Gives a page of the locks that are held, as the store keeps them. For operators.
+    /// Returns a page of the held locks, as the store keeps them. For operators.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](crate::ErrorKind::Unsupported) where the [`capabilities`](Self::capabilities)
-    /// have no `list`; otherwise as [`lookup`](Self::lookup).
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the [`capabilities`](Self::capabilities)
+    /// do not include `list`; otherwise as [`lookup`](Self::lookup).
     pub async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
         self.shared.asked(Operation::List, self.shared.backend.list(request)).await
     }
 
-    /// Takes the lock on `key` away from whoever holds it and shows what it was. For operators: the
-    /// holder goes on until its next renewal tells it.
+    /// Releases the lock on `key`, regardless of its holder, and returns its record. For operators:
+    /// the holder continues until its next renewal reports the loss.
     ///
-    /// `None` states that no one held it.
+    /// Returns `None` if no one held the lock.
     ///
     /// # Errors
     ///
-    /// As [`list`](Self::list). A record that cannot be read is cleared, and reported as an
-    /// [`Internal`](crate::ErrorKind::Internal) error that names what could not be read. Its
+    /// As [`list`](Self::list). A record that cannot be read is cleared and reported as an
+    /// [`Internal`](crate::ErrorKind::Internal) error that names the unreadable part. Its
     /// [`has_applied`](Error::has_applied) is true: the key is free.
     pub async fn force_release(
         &self,
@@ -189,18 +189,18 @@ impl SyncGuard {
         let key = key.try_into().map_err(Into::into)?;
         let request = self.shared.backend.force_release(&key);
         let record = self.shared.asked(Operation::ForceRelease, request).await;
-        // After an error as well: what it is about may have been cleared.
+        // After an error as well: the lock may have been cleared.
         self.queues.freed(&key);
         let record = record.map_err(|error| error.with_key(&key))?;
         Ok(record.as_ref().map(LockInfo::from))
     }
 
-    /// Says what the backend can do.
+    /// Returns the capabilities of the backend.
     pub fn capabilities(&self) -> Capabilities {
         self.shared.backend.capabilities()
     }
 
-    /// Looks at the store's own settings and reports those that would break a promise.
+    /// Checks the store's own settings and returns those that would break a guarantee.
     ///
     /// # Errors
     ///
@@ -209,19 +209,19 @@ impl SyncGuard {
         self.shared.asked(Operation::Check, self.shared.backend.check()).await
     }
 
-    /// Returns the backend, for what only backends do.
+    /// Returns the backend, for operations that only the backend offers.
     pub fn backend(&self) -> &DynBackend {
         &self.shared.backend
     }
 
-    /// Waits until every release that goes on in the background is done, for `timeout` at the most.
+    /// Waits until all background releases are done, for at most `timeout`.
     ///
-    /// Call it before the runtime ends, after the last guard is gone. Guards that are still held
-    /// are left alone, and locks can be asked for afterwards as before.
+    /// Call it after the last guard is gone and before the runtime ends. Guards that are still held
+    /// are not affected, and locks can be acquired afterwards as before.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: the background goes on whether or not anybody waits.
+    /// Cancel safe: the background releases continue even if the future is dropped.
     pub fn shutdown(&self, timeout: Duration) -> impl Future<Output = Shutdown> + Send + use<> {
         let tasks = self.shared.tasks.clone();
         async move {
@@ -249,16 +249,16 @@ impl fmt::Debug for SyncGuard {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "what is still pending is left to the ttl"]
 pub enum Shutdown {
-    /// Nothing is left to do.
+    /// All background releases are done.
     Drained,
-    /// So many releases still wait for the store. Their ttl ends the locks.
+    /// Some releases are still waiting for the store. Their locks end with the ttl.
     TimedOut {
-        /// How many.
+        /// The number of pending releases.
         pending: usize,
     },
 }
 
-/// Describes a [`SyncGuard`].
+/// Builds a [`SyncGuard`].
 #[must_use = "a description locks nothing until it is built"]
 pub struct SyncGuardBuilder {
     shared: Shared,
@@ -266,49 +266,50 @@ pub struct SyncGuardBuilder {
 }
 
 impl SyncGuardBuilder {
-    /// Sets the label of all locks that do not set their own; by default `host:pid`.
+    /// Sets the default owner label of all locks; by default `host:pid`.
     pub fn owner(mut self, owner: Owner) -> Self {
         self.shared.owner = owner;
         self
     }
 
-    /// Sets how long one request to the store may take, 10 s by default: every attempt to acquire,
-    /// extend or release, and every lookup, listing, forced release and check. A request that takes
-    /// longer is cut off, and its outcome counts as unknown.
+    /// Sets the time limit of one request to the store, 10 s by default. It applies to every
+    /// attempt to acquire, extend or release, and to every lookup, listing, forced release and
+    /// check. A request that exceeds it is cancelled, and its outcome counts as unknown.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.shared.request_timeout = timeout;
         self
     }
 
-    /// Calls back when a lock could not be released in the background and is left to its ttl.
+    /// Sets a callback for a lock that could not be released in the background and is left to its
+    /// ttl.
     ///
-    /// The callback must not block. It may panic; that is logged.
+    /// The callback must not block. A panic in it is caught and logged.
     pub fn on_release_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
         self.shared.on_release_error = Some(Arc::new(callback));
         self
     }
 
-    /// Sets the runtime on which renewals and background releases run, by default that of the task
-    /// that asks for the lock.
+    /// Sets the runtime for renewals and background releases, by default the runtime of the task
+    /// that acquires the lock.
     ///
-    /// Set a separate runtime, and connect the backend on it, where blocking code may starve the one
-    /// that does the work: renewals then go on all the same. With it, locks can also be acquired and
-    /// used outside every runtime, and guards that are dropped there are released.
+    /// Set a separate runtime, and connect the backend on it, if blocking code may starve the
+    /// runtime that does the work. Renewals then continue. Locks can then also be acquired and used
+    /// outside every runtime, and guards that are dropped there are released.
     ///
-    /// The runtime must be driven for as long as locks are used. Once it has been shut down, the
+    /// The runtime must be driven for as long as locks are used. After it has been shut down, the
     /// runtime of each caller takes its place.
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.shared.runtimes.configure(runtime);
         self
     }
 
-    /// Sets the clock by which leases are judged. For tests.
+    /// Sets the clock for the validity of leases. For tests.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.shared.clock = clock;
         self
     }
 
-    /// Finishes the description.
+    /// Builds the `SyncGuard`.
     pub fn build(self) -> SyncGuard {
         let Self { shared, queues } = self;
         SyncGuard { shared: Arc::new(shared), queues, scope: Scope::default() }

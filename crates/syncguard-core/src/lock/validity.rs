@@ -1,25 +1,25 @@
-//! Whether a lease is still ours, decided by the local clock alone.
+//! Whether a lease is still held, decided by the local clock alone.
 
 use std::{fmt, time::Duration};
 
 use crate::{BootInstant, Ttl};
 
-/// Says how a lease came to its end.
+/// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Its owner gave it back or let it run out on purpose.
+    /// Its owner released it or let it expire on purpose.
     Given,
     /// It was lost while in use.
     Lost(Loss),
 }
 
-/// Says how a lock was lost.
+/// How a lock was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Loss {
     /// The local deadline passed before an extend succeeded.
     Expired,
-    /// The store says that the lock is not held under this id any more.
+    /// The store reported that the lock is no longer held under this id.
     NotHeld,
     /// The lock was held for as long as `max_hold` allows.
     MaxHold,
@@ -38,14 +38,14 @@ impl fmt::Display for Loss {
     }
 }
 
-/// The state of a lease, moved by what was sent and answered, and by the time.
+/// The state of a lease, which changes with requests, answers and time.
 ///
 /// **Invariant:** `deadline` is never later than any expiry that the store may hold for the grant,
-/// less the [margin](Ttl::margin). It follows from three facts. The store counts a ttl from the moment
-/// when it handles a request, which is never before the request was sent. The deadline is lowered
-/// *before* an extend with a shorter ttl is sent, because that extend may apply even if its answer
-/// is never seen. And an extend whose answer was never seen may apply at any later time, so its ttl
-/// bounds every later deadline too (`in_doubt`).
+/// less the [margin](Ttl::margin). It follows from three facts. The store counts a ttl from the
+/// moment when it handles a request, which is never before the request was sent. The deadline is
+/// lowered *before* an extend with a shorter ttl is sent, because that extend may apply even if its
+/// answer is never seen. And an extend whose answer was never seen may apply at any later time, so
+/// its ttl bounds every later deadline too (`in_doubt`).
 ///
 /// **Invariant:** once ended, always ended; no answer that arrives late revives a lease.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub(crate) struct Validity {
     in_doubt: Option<Ttl>,
     settled_doubt: Option<Ttl>,
     end: Option<End>,
-    /// The longest ttl that was ever asked for: a grant that nobody releases lasts no longer.
+    /// The longest ttl that was ever requested: a grant that is not released lasts no longer.
     longest: Ttl,
     hold_until: Option<BootInstant>,
     /// When the grant is over by the store's clock, less the margin. Without a jump of that clock it is
@@ -79,14 +79,14 @@ impl Validity {
         }
     }
 
-    /// Notes when the last answered expiry is reached by the store's clock, as far as that is known.
+    /// Records when the last answered expiry is reached by the store's clock, if that is known.
     pub(crate) fn over_at_the_store(&mut self, over: Option<BootInstant>) {
         let margin = self.ttl.margin();
         self.store_deadline =
             over.map(|over| BootInstant::from_boot(over.since_boot().saturating_sub(margin)));
     }
 
-    /// Returns how the lease ended, having looked at the clock first.
+    /// Returns how the lease ended, after checking the clock.
     pub(crate) fn end_by(&mut self, now: BootInstant) -> Option<End> {
         let (over, loss) = self.over();
         if now >= over {
@@ -100,7 +100,7 @@ impl Validity {
         self.end_by(now).map_or(Ok(self.over().0.since(now)), Err)
     }
 
-    /// Returns when the lease is over by itself, and why.
+    /// Returns when the lease expires on its own, and why.
     fn over(&self) -> (BootInstant, Loss) {
         let deadline = self.store_deadline.map_or(self.deadline, |over| over.min(self.deadline));
         match self.hold_until {
@@ -109,12 +109,12 @@ impl Validity {
         }
     }
 
-    /// Ends the lease, unless it has ended before. Gives how it ended.
+    /// Ends the lease, unless it has ended before. Returns how it ended.
     pub(crate) fn end(&mut self, end: End) -> End {
         *self.end.get_or_insert(end)
     }
 
-    /// Notes that an extend is about to be sent. One is on its way at a time.
+    /// Records that an extend is about to be sent. At most one is in flight.
     pub(crate) fn extending(&mut self, sent: BootInstant, ttl: Ttl) {
         self.deadline = self.deadline.min(deadline(sent, ttl));
         self.longest = self.longest.max(ttl);
@@ -122,7 +122,7 @@ impl Validity {
         self.in_doubt = Some(self.bounded(ttl));
     }
 
-    /// Notes that the extend sent at `sent` succeeded; a lease that ended meanwhile stays ended.
+    /// Records that the extend sent at `sent` succeeded; a lease that ended meanwhile stays ended.
     pub(crate) fn extended(&mut self, sent: BootInstant, ttl: Ttl, now: BootInstant) {
         self.extend_settled();
         if self.end_by(now).is_none() {
@@ -131,7 +131,8 @@ impl Validity {
         }
     }
 
-    /// Notes that the extend that was on its way certainly changed nothing, or is answered for.
+    /// Records that the extend in flight certainly changed nothing, or that its answer was
+    /// processed.
     pub(crate) fn extend_settled(&mut self) {
         self.in_doubt = self.settled_doubt;
     }
@@ -249,8 +250,8 @@ mod tests {
         assert_eq!((lease.ttl(), lease.longest()), (ttl(2_000), ttl(5_000)));
     }
 
-    /// What a store does with the extends it is sent: any of them may apply, in any order, at any
-    /// time after it was sent, whether or not its answer comes back.
+    /// What a store does with the extends it receives: any of them may apply, in any order, at any
+    /// time after it was sent, whether or not its answer arrives.
     #[derive(Clone, Debug)]
     struct Extend {
         after: u64,
@@ -277,7 +278,8 @@ mod tests {
             first in 20u64..5_000, plan in extends()
         ) {
             let mut lease = Validity::granted(at(0), ttl(first), None);
-            // The store's writes as (time of effect, ttl), and the spans in which the lease said yes.
+            // The store's writes as (time of effect, ttl), and the spans in which the lease was
+            // valid.
             let mut writes = vec![(0, first)];
             let mut yes = Vec::new();
             let mut now = 0;
