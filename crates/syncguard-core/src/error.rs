@@ -1,4 +1,4 @@
-//! The one error of the library.
+//! The single error type of the library.
 
 use std::{borrow::Cow, convert::Infallible, fmt, time::Duration};
 
@@ -6,11 +6,11 @@ use crate::{DisplayHash, Holder, InvalidValue, LockId, LockKey, text::Line};
 
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// Says what went wrong, in which operation, on which lock, and why.
+/// Reports what went wrong, in which operation, on which lock, and why.
 ///
-/// Contention and lost ownership that one asked about are outcomes, not errors. `Display` gives one
-/// lower-case line in which the key shows only as its [`DisplayHash`], and in which no label and no
-/// word of a server changes how it is [shown](crate::text); the cause is in
+/// Contention is an outcome, not an error, and so is lost ownership where the caller asked about
+/// it. `Display` writes one lower-case line. The key appears in it only as its [`DisplayHash`], and
+/// no label and no text from a server changes how the line is [shown](crate::text). The cause is in
 /// [`source`](std::error::Error::source).
 pub struct Error(Box<Inner>);
 
@@ -26,7 +26,7 @@ struct Inner {
     free_within: Option<Duration>,
 }
 
-/// Whether the store has done what was asked for, although there is an error.
+/// Whether the store has carried out the request despite the error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Applied {
     No,
@@ -34,7 +34,7 @@ enum Applied {
     Yes,
 }
 
-/// Sorts errors by what a caller can do about them.
+/// Classifies errors by what a caller can do about them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -45,26 +45,27 @@ pub enum ErrorKind {
     ServiceUnavailable,
     /// The store refused the credentials or the permission.
     AuthFailed,
-    /// A value breaks its rule. The text names the value and the rule.
+    /// A value is invalid. The text names the value and the rule.
     InvalidArgument,
     /// The store asked for fewer requests.
     RateLimited,
     /// No answer came in time.
     NetworkTimeout,
-    /// The caller cancelled, or the operation was called off by an earlier `abandon`.
+    /// The caller cancelled, or an earlier `abandon` covers the operation.
     Aborted,
-    /// Something that should not happen: a corrupt record, an exhausted fence counter, a bug.
+    /// An unexpected condition: a corrupt record, an exhausted fence counter, a bug.
     Internal,
     /// The lock was lost while it was in use. Work done since may have overlapped another holder.
     Lost,
-    /// It is unknown whether the lock was granted; [`Error::free_within`] bounds for how long.
+    /// It is unknown whether the lock was granted; [`Error::free_within`] bounds how long the key
+    /// may stay taken.
     Ambiguous,
-    /// The backend cannot do this; its [`Capabilities`](crate::Capabilities) say so.
+    /// The backend does not support this; see its [`Capabilities`](crate::Capabilities).
     Unsupported,
 }
 
 impl ErrorKind {
-    /// Tells whether the request may have reached the store, as far as the kind alone can tell.
+    /// Returns whether the request may have reached the store, judged by the kind alone.
     fn may_have_applied(self) -> bool {
         match self {
             Self::ServiceUnavailable
@@ -81,7 +82,7 @@ impl ErrorKind {
         }
     }
 
-    /// Returns its name as it is written here, which stays as it is. For logs and metrics.
+    /// Returns the name of the variant. The name is stable. For logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::AcquisitionTimeout => "AcquisitionTimeout",
@@ -115,7 +116,7 @@ impl ErrorKind {
     }
 }
 
-/// Names what was being done when an error occurred.
+/// Names the operation in which an error occurred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Operation {
@@ -129,7 +130,7 @@ pub enum Operation {
     Extend,
     /// Releasing a lock.
     Release,
-    /// Calling off a grant whose outcome is unknown.
+    /// Abandoning a grant whose outcome is unknown.
     Abandon,
     /// Looking a lock up.
     Lookup,
@@ -137,16 +138,16 @@ pub enum Operation {
     IsLocked,
     /// Listing locks.
     List,
-    /// Releasing a lock on an operator's word.
+    /// Releasing a lock at an operator's request.
     ForceRelease,
-    /// Looking at the store's own settings.
+    /// Checking the store's own settings.
     Check,
     /// Using a lock that was held.
     Hold,
 }
 
 impl Operation {
-    /// Returns its name in errors, logs and metrics, which stays as it is.
+    /// Returns its name in errors, logs and metrics. The name is stable.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Validate => "validate",
@@ -172,10 +173,10 @@ impl fmt::Display for Operation {
 }
 
 impl Error {
-    /// Makes an error.
+    /// Creates an error.
     ///
-    /// [`may_have_applied`](Self::may_have_applied) follows from the kind: it is false for those by
-    /// which a store says that it did nothing.
+    /// [`may_have_applied`](Self::may_have_applied) follows from the kind: it is false for the
+    /// kinds that mean that nothing was done.
     pub fn new(kind: ErrorKind, operation: Operation) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -190,7 +191,8 @@ impl Error {
         }))
     }
 
-    /// Makes the error of a forced release that cleared a record of which `what` cannot be read. For backends.
+    /// Creates the error of a forced release that cleared a record with an unreadable part, `what`.
+    /// For backends.
     ///
     /// It is [`Internal`](ErrorKind::Internal), and [`has_applied`](Self::has_applied) is true.
     pub fn cleared(what: &'static str) -> Self {
@@ -201,8 +203,8 @@ impl Error {
         error
     }
 
-    /// Adds what the kind does not say: a lower-case fragment without a full stop and without the
-    /// text of a key.
+    /// Adds details that the kind does not express: a lower-case fragment without a full stop and
+    /// without the text of a key.
     #[must_use]
     pub fn with_detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.0.detail = Some(detail.into());
@@ -230,9 +232,11 @@ impl Error {
         self
     }
 
-    /// States that the request certainly changed nothing: it was never sent, or the store said so.
+    /// Records that the request certainly changed nothing: it was never sent, or the store reported
+    /// so.
     ///
-    /// A backend that can tell saves its callers an enquiry. When in doubt, do not call this.
+    /// A backend that can determine this saves its callers a request. If it is uncertain, do not
+    /// call this method.
     #[must_use]
     pub fn not_applied(mut self) -> Self {
         self.0.applied = Applied::No;
@@ -249,12 +253,12 @@ impl Error {
         self
     }
 
-    /// Returns what kind of error it is.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// Returns what was being done.
+    /// Returns the operation in which the error occurred.
     pub fn operation(&self) -> Operation {
         self.0.operation
     }
@@ -269,33 +273,34 @@ impl Error {
         self.0.lock_id
     }
 
-    /// Returns who held the lock when the wait was over, where the store told.
+    /// Returns who held the lock when the wait was over, if the store reported it.
     pub fn holder(&self) -> Option<&Holder> {
         self.0.holder.as_ref()
     }
 
-    /// Returns, for an [`Ambiguous`](ErrorKind::Ambiguous) error, how long from now a grant that
-    /// nobody knows of can keep the key at most. It is usually gone sooner: a background task asks
-    /// the store to call it off.
+    /// Returns, for an [`Ambiguous`](ErrorKind::Ambiguous) error, how long from now an unknown
+    /// grant can keep the key at most. The grant usually ends sooner, because a background task
+    /// asks the store to abandon it.
     pub fn free_within(&self) -> Option<Duration> {
         self.0.free_within
     }
 
-    /// Tells whether the request may have changed something in the store all the same.
+    /// Returns whether the request may have changed something in the store despite the error.
     pub fn may_have_applied(&self) -> bool {
         self.0.applied != Applied::No
     }
 
-    /// Returns whether the store certainly did what was asked for all the same: a forced release
-    /// [cleared](Self::cleared) a record that cannot be read. There is nothing to repeat.
+    /// Returns whether the store certainly carried out the request despite the error: a forced
+    /// release [cleared](Self::cleared) a record that cannot be read. The call need not be
+    /// repeated.
     pub fn has_applied(&self) -> bool {
         self.0.applied == Applied::Yes
     }
 
-    /// Tells whether the same call, repeated unchanged, may succeed.
+    /// Returns whether the same call, repeated unchanged, may succeed.
     ///
-    /// It is false for [`Lost`](ErrorKind::Lost): the interrupted work, not the lock, decides
-    /// whether it may be done twice.
+    /// It is false for [`Lost`](ErrorKind::Lost), because whether the interrupted work may be
+    /// repeated depends on the work, not on the lock.
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.0.kind,

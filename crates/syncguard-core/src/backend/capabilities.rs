@@ -1,21 +1,21 @@
 use std::time::Duration;
 
-/// Says what a backend can do, so that nobody need find out by failing.
+/// Describes what a backend can do, so that callers can check before they try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Whether a key that is held is kept from others. A backend that does not coordinate at all,
-    /// such as [`NullBackend`](crate::NullBackend), says no.
+    /// Whether a held key is kept from others. False for a backend that does not coordinate at all,
+    /// such as [`NullBackend`](crate::NullBackend).
     pub exclusive: bool,
     /// How long fences keep increasing.
     pub fencing: Fencing,
-    /// Whose clock decides when a grant is over.
+    /// Whose clock decides when a grant has expired.
     pub clock: ClockAuthority,
     /// How long past its expiry a grant still keeps its key.
     pub grace: Duration,
     /// Whether [`Mode::Shared`](crate::Mode::Shared) is granted.
     pub shared: bool,
-    /// How a waiter learns of a release by another process.
+    /// How a waiter is notified of a release by another process.
     pub wake_up: WakeUp,
     /// Whether `list` and `force_release` work.
     pub list: bool,
@@ -25,8 +25,8 @@ impl Capabilities {
     /// The grace of every store in its common format: 1000 ms.
     pub const GRACE: Duration = Duration::from_millis(1_000);
 
-    /// Describes a backend with durable fences on the store's clock, the common grace, and nothing
-    /// beyond what is required.
+    /// Describes a backend with durable fences on the store's clock, the common grace, and no
+    /// optional feature.
     pub const fn new() -> Self {
         Self {
             exclusive: true,
@@ -39,7 +39,7 @@ impl Capabilities {
         }
     }
 
-    /// States that nothing is kept from anybody.
+    /// Declares that the backend does not exclude other holders.
     #[must_use]
     pub const fn without_exclusion(mut self) -> Self {
         self.exclusive = false;
@@ -60,28 +60,28 @@ impl Capabilities {
         self
     }
 
-    /// Sets the grace.
+    /// Sets how long past its expiry a grant still keeps its key.
     #[must_use]
     pub const fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Sets how a waiter learns of a release.
+    /// Sets how a waiter is notified of a release.
     #[must_use]
     pub const fn with_wake_up(mut self, wake_up: WakeUp) -> Self {
         self.wake_up = wake_up;
         self
     }
 
-    /// States that `list` and `force_release` work.
+    /// Declares that `list` and `force_release` work.
     #[must_use]
     pub const fn with_list(mut self) -> Self {
         self.list = true;
         self
     }
 
-    /// States that [`Mode::Shared`](crate::Mode::Shared) is granted.
+    /// Declares that [`Mode::Shared`](crate::Mode::Shared) is granted.
     #[must_use]
     pub const fn with_shared(mut self) -> Self {
         self.shared = true;
@@ -95,7 +95,7 @@ impl Default for Capabilities {
     }
 }
 
-/// Says how long the fences of a key keep increasing.
+/// Describes how long the fences of a key keep increasing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fencing {
     /// Until the process ends. Do not check such a fence at a resource that outlives it.
@@ -104,25 +104,25 @@ pub enum Fencing {
     Durable,
 }
 
-/// Says whose clock decides when a grant is over.
+/// Names the clock that decides when a grant has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockAuthority {
-    /// The store's own, one for all clients and all keys. The lock layer compares it with the local
-    /// clock, and counts a lease as lost where it finds that the store's has jumped ahead.
+    /// The store's own clock, the same for all clients and all keys. The lock layer compares it
+    /// with the local clock and counts a lease as lost if the store's clock has jumped ahead.
     Store,
-    /// That of the node which has the key: one for all clients, but not for all keys.
+    /// The clock of the node that has the key: the same for all clients, but not for all keys.
     Nodes,
-    /// Each client's: their clocks must agree to within the grace.
+    /// Each client's own clock. The clocks must agree to within the grace.
     Client,
 }
 
-/// Says how a waiter learns of a release by another process.
+/// Describes how a waiter is notified of a release by another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WakeUp {
-    /// It does not: it asks again on its schedule and when the holder's grant is over.
+    /// No notification: the waiter asks again on its schedule and when the holder's grant is over.
     None,
     /// The backend watches the store closely on behalf of all waiters of the process.
     Watched,
-    /// The store tells it.
+    /// The store notifies the waiter.
     Notified,
 }

@@ -7,7 +7,7 @@ use crate::{
 
 /// A backend chosen at run time. Cheap to clone; the clones share one backend.
 ///
-/// It costs one allocation for each operation.
+/// It costs one allocation per operation.
 #[derive(Clone)]
 pub struct DynBackend(Arc<dyn Erased>);
 
@@ -27,7 +27,7 @@ impl fmt::Debug for DynBackend {
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 type Fallible<'a, T> = Answer<'a, Result<T, Error>>;
 
-/// The object-safe twin of [`LockBackend`], method by method.
+/// The object-safe counterpart of [`LockBackend`], method by method.
 trait Erased: Send + Sync {
     fn capabilities(&self) -> Capabilities;
     fn acquire<'a>(&'a self, request: &'a AcquireRequest) -> Fallible<'a, AcquireOutcome>;

@@ -2,28 +2,28 @@ use std::{borrow::Cow, fmt, future::Future};
 
 use crate::{Error, ErrorKind, Operation};
 
-/// One setting of the store that would break a promise.
+/// A setting of the store that would break a guarantee.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How bad it is.
+    /// The severity of the setting.
     pub severity: Severity,
     /// The setting and its value, in the store's own words.
     pub setting: Cow<'static, str>,
-    /// What does not hold because of it, and what to do.
+    /// Which guarantee does not hold because of it, and what to do.
     pub consequence: Cow<'static, str>,
 }
 
-/// Says how bad a [`Finding`] is.
+/// Rates a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// A promise is weakened in some fault.
+    /// A guarantee is weakened under some fault.
     Warning,
     /// Two holders, or a fence that goes back, are to be expected.
     Unsafe,
 }
 
 impl Finding {
-    /// Reports a setting that weakens a promise in some fault.
+    /// Creates a finding for a setting that weakens a guarantee under some fault.
     pub fn warning(
         setting: impl Into<Cow<'static, str>>,
         consequence: impl Into<Cow<'static, str>>,
@@ -35,7 +35,8 @@ impl Finding {
         }
     }
 
-    /// Reports a setting with which two holders, or a fence that goes back, are to be expected.
+    /// Creates a finding for a setting with which two holders, or a fence that goes back, are to be
+    /// expected.
     pub fn grave(
         setting: impl Into<Cow<'static, str>>,
         consequence: impl Into<Cow<'static, str>>,
@@ -44,27 +45,27 @@ impl Finding {
     }
 }
 
-/// Says what connecting does about settings of a store that are [unsafe](Severity::Unsafe).
+/// Selects how connecting handles settings of a store that are [unsafe](Severity::Unsafe).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnsafeSettings {
-    /// Fails with [`Unsupported`](ErrorKind::Unsupported), and names them.
+    /// Fails with [`Unsupported`](ErrorKind::Unsupported) and names the settings.
     Refuse,
     /// Logs them as a warning.
     #[default]
     Warn,
-    /// Does not look.
+    /// Skips the check.
     Ignore,
 }
 
 impl UnsafeSettings {
-    /// Looks at a store's settings by its `check`, and does what is to be done about them. For
+    /// Checks the store's settings with `check` and applies this policy to the result. For
     /// backends, when they connect.
     ///
     /// # Errors
     ///
-    /// Where unsafe settings are to be refused: [`Unsupported`](ErrorKind::Unsupported) if there are
-    /// any, and the error of `check` if that cannot be told.
+    /// If unsafe settings are to be refused: [`Unsupported`](ErrorKind::Unsupported) if there are
+    /// any, and the error of `check` if the check fails.
     pub async fn enforce(
         self,
         check: impl Future<Output = Result<Vec<Finding>, Error>> + Send,

@@ -1,4 +1,4 @@
-//! What a store must offer, and the words it is asked in.
+//! The interface of a store, with its requests and outcomes.
 
 mod capabilities;
 mod erased;

@@ -12,15 +12,15 @@ use super::{
 };
 use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl};
 
-/// Grants every lock to everybody and coordinates nothing, as its
-/// [capabilities](Capabilities::exclusive) say: for tests of code that locks, and for switching locks
-/// off where only one process runs. Cheap to clone; the clones count their fences together.
+/// Grants every lock to every caller and coordinates nothing, as its
+/// [capabilities](Capabilities::exclusive) report. For tests of code that locks, and for disabling
+/// locks if only one process runs. Cheap to clone; the clones share one fence counter.
 ///
-/// What every backend has to answer is answered, without I/O: an acquire with a grant under a fence that was not given
-/// before by this backend, an extend and a release with success, a lookup with nothing, a check with
-/// the finding that nothing is coordinated. Once the
-/// fences are used up an acquire is an error, as with any other backend. The fences begin again
-/// with the process: check none of them at a resource that outlives it.
+/// Every required method works without I/O. An acquire returns a grant under a fence that this
+/// backend has not granted before, an extend and a release succeed, a lookup returns `None`, and a
+/// check reports that nothing is coordinated. Once the fences are used up, an acquire returns an
+/// error, as with any other backend. The fences restart with the process: do not check them at a
+/// resource that outlives it.
 ///
 /// # Examples
 ///
@@ -39,7 +39,7 @@ use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl}
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct NullBackend {
-    /// The fence that was given last.
+    /// The fence that was granted last.
     fences: Arc<AtomicU64>,
 }
 
@@ -54,7 +54,7 @@ impl LockBackend for NullBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        // Which fence comes before which is decided here alone; nothing else is ordered by it.
+        // Only this counter orders the fences; nothing else depends on its memory ordering.
         let last = self.fences.fetch_add(1, Ordering::Relaxed);
         let fence = Fence::new(last).ok().and_then(Fence::next).ok_or_else(|| {
             Error::new(ErrorKind::Internal, Operation::Acquire)

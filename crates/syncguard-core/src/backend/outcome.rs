@@ -2,20 +2,20 @@ use std::{fmt, time::Duration};
 
 use crate::{Fence, Owner, Timestamp};
 
-/// Answers an [`AcquireRequest`](crate::AcquireRequest).
+/// Reports the outcome of an [`AcquireRequest`](crate::AcquireRequest).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a grant that nobody notices keeps its key until the ttl is over"]
 pub enum AcquireOutcome {
-    /// The key is held under the id that asked.
+    /// The key is held under the id of the request.
     Granted(Grant),
-    /// Somebody else holds the key. Nothing was written, no fence was used up.
+    /// Another holder has the key. Nothing was written, and no fence was used up.
     Contended {
         /// What is known of the holder at no further cost.
         holder: Option<Holder>,
     },
 }
 
-/// What a store gives to the id that asked.
+/// Describes the grant that the id of a request holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Higher than that of every earlier grant of the key.
@@ -24,7 +24,7 @@ pub struct Grant {
     pub expires_at: Timestamp,
 }
 
-/// What a contender may know of the holder.
+/// Describes the holder of a lock to a contender.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
@@ -35,7 +35,7 @@ pub struct Holder {
     /// How long until the holder's grant expires unless it is extended, measured by the store when
     /// it answered; zero once the grant is in its grace.
     pub remaining: Option<Duration>,
-    /// How long until the key can be granted to somebody else unless the holder extends: the time
+    /// How long until the key can be granted to another caller unless the holder extends: the time
     /// to the expiry and what is left of the grace. A waiter asks again then.
     pub free_in: Option<Duration>,
     /// Whether the holder's client releases without notifying waiters, although the backend's own
@@ -45,7 +45,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Describes the holder of a live grant as it stands at `now`.
+    /// Creates the description of the holder of a live grant, as of `now`.
     pub fn new(grant: Grant, owner: Option<Owner>, now: Timestamp, grace: Duration) -> Self {
         Self {
             fence: Some(grant.fence),
@@ -56,7 +56,7 @@ impl Holder {
         }
     }
 
-    /// States that the holder's client does not notify waiters when it releases, as the TypeScript
+    /// Records that the holder's client does not notify waiters when it releases, as the TypeScript
     /// client does not.
     #[must_use]
     pub fn silent(self) -> Self {
@@ -65,8 +65,9 @@ impl Holder {
 }
 
 impl fmt::Display for Holder {
-    /// Writes `held by "web-3:4711" under fence 000000000000042 for another 12s`, as far as known.
-    /// The label is [quoted](crate::text::Quoted): it cannot imitate the rest of the line.
+    /// Writes `held by "web-3:4711" under fence 000000000000042 for another 12s`, with the parts
+    /// that are known. The label is [quoted](crate::text::Quoted): it cannot imitate the rest of
+    /// the line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.owner {
             Some(owner) => write!(f, "held by {owner}")?,
@@ -84,11 +85,11 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Answers a request to extend.
+/// Reports the outcome of a request to extend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a lock that could not be extended protects nothing any more"]
 pub enum ExtendOutcome {
-    /// The grant now ends `ttl` after the store's now, whether that is later or sooner than before.
+    /// The grant now ends `ttl` after the store's current time, later or sooner than before.
     Extended {
         /// When the grant ends, on the store's clock.
         expires_at: Timestamp,
@@ -97,23 +98,23 @@ pub enum ExtendOutcome {
     NotHeld(NotHeld),
 }
 
-/// Answers a request to release.
+/// Reports the outcome of a request to release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseOutcome {
-    /// The grant was live and is gone.
+    /// The grant was live and has ended.
     Released,
-    /// The id held no live grant. Nobody else's lock was touched.
+    /// The id held no live grant. No other holder's lock was affected.
     NotHeld(NotHeld),
 }
 
-/// Says why an id holds nothing, where finding out costs nothing. For telemetry only.
+/// Explains why an id holds nothing, if finding out costs nothing. For telemetry only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotHeld {
-    /// The grant is still on record but over.
+    /// The grant is still on record but has ended.
     Expired,
     /// No grant under the id is on record.
     NotFound,
-    /// One of the two.
+    /// One of the two; which one is unknown.
     Unknown,
 }
 

@@ -2,14 +2,14 @@ use std::time::Duration;
 
 use crate::{DisplayHash, Fence, Grant, Holder, LockId, LockKey, Owner, Timestamp};
 
-/// A lock as the store keeps it, secrets included: whoever reads the id can release the lock.
+/// A lock as the store keeps it, secrets included: anyone who has the id can release the lock.
 ///
-/// Backends give this form; what people look at is [`LockInfo`].
+/// Backends return this form; the form for display is [`LockInfo`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockRecord {
-    /// What is locked.
+    /// The key that is locked.
     pub key: LockKey,
-    /// Under which id.
+    /// The id that holds the lock.
     pub lock_id: LockId,
     /// The fence of the grant.
     pub fence: Fence,
@@ -37,8 +37,8 @@ impl LockRecord {
     }
 }
 
-/// What lookups show of a lock: hashes in place of the key and the id. [`DisplayHash`] says how much they
-/// hide.
+/// A lock as lookups show it, with hashes in place of the key and the id. [`DisplayHash`] documents
+/// how much they hide.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
 pub struct LockInfo {
@@ -72,26 +72,26 @@ impl From<&LockRecord> for LockInfo {
     }
 }
 
-/// Some of the locks that are held, and where the next ones are.
+/// A page of the held locks, and where the next page begins.
 #[derive(Clone, Debug, Default)]
 pub struct LockPage {
     /// The locks, in an order of the backend's choice.
     pub locks: Vec<LockRecord>,
-    /// Where to go on, `None` at the end.
+    /// Where to continue, `None` at the end.
     pub next: Option<PageToken>,
 }
 
-/// Marks where a page ended; only the backend that made it can read it.
+/// Identifies where a page ended; only the backend that created it can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageToken(String);
 
 impl PageToken {
-    /// Wraps the backend's own mark.
+    /// Wraps the backend's own cursor.
     pub fn new(mark: impl Into<String>) -> Self {
         Self(mark.into())
     }
 
-    /// Returns the backend's own mark.
+    /// Returns the backend's own cursor.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -120,7 +120,7 @@ impl SyncGuard {
     }
 }
 
-/// A claim that was the first. It may be dropped: the store keeps the claim.
+/// Represents the first claim on a key. It may be dropped: the store keeps the claim.
 #[derive(Debug)]
 pub struct Claim(Lease);
 

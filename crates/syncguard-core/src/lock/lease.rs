@@ -49,7 +49,7 @@ struct Inner {
     fence: Fence,
     state: Mutex<State>,
     held: Stopwatch,
-    /// Whether the end of the lease was reported to telemetry.
+    /// Whether the end of the lease was announced to waiters and telemetry.
     announced: AtomicBool,
     /// Notifies tasks that depend on the deadline or the ttl when it moves or the lease ends.
     moved: Notify,

@@ -12,7 +12,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// Longer delays are cut to this value: no wait outlasts it, and no clock overflows.
 const LONGEST: Duration = Ttl::MAX_DURATION;
 
-/// A schedule for repeating refused or failed attempts.
+/// Schedules the retries of refused or failed attempts.
 ///
 /// The default is ten retries, the first after 100 ms, with the delay doubling up to 2 s and [equal
 /// jitter](Jitter::Equal). A delay is at least one millisecond, before jitter. Only attempts that
@@ -37,7 +37,7 @@ pub struct Retry {
     limit: Option<u32>,
 }
 
-/// How the delay grows from attempt to attempt.
+/// Selects how the delay grows from attempt to attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Growth {
     /// The delay doubles.
@@ -46,7 +46,7 @@ pub enum Growth {
     Fixed,
 }
 
-/// How much of a delay is random, so that contenders spread out.
+/// Selects how much of a delay is random, so that contenders spread out.
 ///
 /// The names are those of Marc Brooker, "Exponential Backoff And Jitter" (2015).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::{
     telemetry::{Judged, Verdict},
 };
 
-/// The outcome of [`try_run`](crate::LockBuilder::try_run).
+/// Reports the outcome of [`try_run`](crate::LockBuilder::try_run).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it tells whether the work ran"]
 pub enum Run<T> {

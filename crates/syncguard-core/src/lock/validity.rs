@@ -13,7 +13,7 @@ pub(crate) enum End {
     Lost(Loss),
 }
 
-/// How a lock was lost.
+/// Describes how a lock was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Loss {

@@ -5,36 +5,36 @@ use super::{
     serde_as_text,
 };
 
-/// Orders the grants of one key: a later grant has a higher fence, for ever.
+/// Orders the grants of one key: a later grant always has a higher fence.
 ///
-/// Give it to the resource that the lock protects and let the resource refuse a lower one than it
-/// has seen; only that stops a holder who was paused past its lease. The method is known from
-/// Martin Kleppmann, "How to do distributed locking" (2016).
+/// Pass it to the resource that the lock protects, and let the resource refuse any fence lower than
+/// the highest that it has seen. Only this stops a holder that was paused past its lease. The
+/// method is described in Martin Kleppmann, "How to do distributed locking" (2016).
 ///
-/// Its text is 15 zero-padded decimal digits, so that text sorts as the numbers do. The first
-/// grant of a key is `000000000000001`.
+/// Its text is 15 zero-padded decimal digits, so that texts sort as the numbers do. The first grant
+/// of a key is `000000000000001`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(u64);
 
 impl Fence {
-    /// The highest fence that is ever granted. A counter that stands here refuses, before it
-    /// stores anything; it is 10 % below what the 15 digits can show.
+    /// The highest fence that is ever granted. A counter at this value refuses before it stores
+    /// anything. The value is 10 % below what the 15 digits can show.
     pub const LIMIT: Self = Self(900_000_000_000_000);
 
     /// The fence above which every grant is logged as a warning: a tenth of [`LIMIT`](Self::LIMIT).
     pub const WARNING: Self = Self(90_000_000_000_000);
 
-    /// What a counter shows before its first grant.
+    /// The value of a counter before its first grant.
     pub const ZERO: Self = Self(0);
 
     const FORMAT_LIMIT: u64 = 999_999_999_999_999;
     const DIGITS: usize = 15;
 
-    /// Makes a fence of a number that fits into 15 digits.
+    /// Creates a fence from a number that fits into 15 digits.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) above 999999999999999.
+    /// [`InvalidValue`] if the number is above 999999999999999.
     pub fn new(number: u64) -> Result<Self, InvalidValue> {
         if number > Self::FORMAT_LIMIT {
             return Err(Invalid::LargeFence(number).into());
@@ -47,7 +47,7 @@ impl Fence {
         self.0
     }
 
-    /// Returns the fence of the next grant, or `None` where this one has reached
+    /// Returns the fence of the next grant, or `None` if this fence has reached
     /// [`LIMIT`](Self::LIMIT).
     pub fn next(self) -> Option<Self> {
         (self < Self::LIMIT).then_some(Self(self.0 + 1))

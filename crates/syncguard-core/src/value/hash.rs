@@ -5,39 +5,40 @@ use sha2::Sha256;
 
 use super::invalid::{Invalid, InvalidValue};
 
-/// Stands for a key or a lock id in logs and lookups, so that its text does not show by accident.
+/// Represents a key or a lock id in logs and lookups, so that its text is not shown by accident.
 ///
-/// Three 32-bit accumulators over the UTF-16 code units of the text, written as 24 lower-case
-/// hexadecimal digits. The TypeScript SyncGuard shows the same digits, so that logs of both can be
-/// joined. It is for display only: collisions are cheap to make, so decide nothing by it.
+/// The hash consists of three 32-bit accumulators over the UTF-16 code units of the text, written
+/// as 24 lower-case hexadecimal digits. The TypeScript SyncGuard shows the same digits, so that
+/// logs of both can be joined. The hash is for display only: collisions are easy to construct, so
+/// base no decision on it.
 ///
 /// # Secrecy
 ///
-/// By default there is none. The accumulators are polynomials, so a text that is short, or that can be
-/// guessed, is found from its hash in seconds, and the hash of a lock id leaves a fraction of the work
-/// that its 128 bits would take. Where those who read the logs must not learn the keys, call
+/// By default a hash protects nothing. The accumulators are polynomials, so a text that is short or
+/// can be guessed is found from its hash in seconds, and the hash of a lock id leaves a fraction of
+/// the work that its 128 bits would take. If readers of the logs must not learn the keys, call
 /// [`set_key`](Self::set_key).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DisplayHash([u32; 3]);
 
-/// The key of all hashes of the process, if one was set.
+/// The key of all hashes of the process, if it was set.
 static KEY: OnceLock<[u8; 32]> = OnceLock::new();
 
 impl DisplayHash {
     /// Computes all display hashes of this process under `key` from now on: the first 12 bytes of
     /// HMAC-SHA-256 (RFC 2104).
     ///
-    /// Without the key, a hash shows nothing about its text, except whether another hash is of the same text.
-    /// Processes whose logs are to be joined need the same key. Hashes of the TypeScript SyncGuard differ.
+    /// Without the key, a hash reveals nothing about its text, except whether another hash is of
+    /// the same text. Processes whose logs are to be joined need the same key. The hashes differ
+    /// from those of the TypeScript SyncGuard.
     ///
-    /// The key is one for the process, as a global logger is, because keys and ids are displayed where no
-    /// configuration is at hand. It is for a program to set, not for a library, and before the first lock is
-    /// acquired: a hash that was computed before stays as it is.
+    /// The key is global to the process, like a global logger, because keys and ids are displayed
+    /// where no configuration is available. A program sets it, not a library, before the first lock
+    /// is acquired: hashes computed earlier do not change.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where another key was set before, which
-    /// stays in use.
+    /// [`InvalidValue`] if a different key was set before; the earlier key stays in use.
     ///
     /// # Examples
     ///
@@ -53,7 +54,7 @@ impl DisplayHash {
         if *KEY.get_or_init(|| key) == key { Ok(()) } else { Err(Invalid::HashKey.into()) }
     }
 
-    /// Computes the hash of `text`, which is taken as it is; a key brings its own normal form.
+    /// Computes the hash of `text` as it is; a key provides its own normal form.
     pub fn of(text: &str) -> Self {
         KEY.get().map_or_else(|| Self::plain(text), |key| Self::keyed(key, text))
     }

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-/// The error of a value that breaks its rule.
+/// Reports that a value breaks its rule.
 ///
 /// `Display` names the value and the rule in one lower-case line. A key is described by its length,
-/// never by its text. It converts into an [`Error`](crate::Error) of the kind
+/// never by its text. The error converts into an [`Error`](crate::Error) of the kind
 /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument).
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]

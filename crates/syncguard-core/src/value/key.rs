@@ -11,9 +11,9 @@ use super::{
 /// Names what is locked: 1 to 512 bytes of UTF-8 in Unicode normal form C.
 ///
 /// Two spellings of the same text (`é` as one character or as two) are one key. Any character is
-/// allowed. `Display` and `Debug` show the [`DisplayHash`], because keys tend to carry names and
-/// numbers of people; [`as_str`](Self::as_str) gives the text. The hash keeps no secret unless a
-/// [key](DisplayHash::set_key) is set. Cloning is cheap.
+/// allowed. `Display` and `Debug` show the [`DisplayHash`], because keys tend to contain names and
+/// numbers of people; [`as_str`](Self::as_str) returns the text. The hash protects no secret unless
+/// a [key](DisplayHash::set_key) is set. Cloning is cheap.
 ///
 /// # Examples
 ///
@@ -36,8 +36,7 @@ impl LockKey {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the text is empty or longer
-    /// than [`MAX_BYTES`](Self::MAX_BYTES).
+    /// [`InvalidValue`] if the text is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
     pub fn new(text: &str) -> Result<Self, InvalidValue> {
         if is_nfc(text) {
             return Self::from_normal(text.into());

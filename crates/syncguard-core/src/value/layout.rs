@@ -8,13 +8,13 @@ use super::{
 
 /// Derives the names under which a store keeps a key's lock and its fence counter.
 ///
-/// The derivation is that of the TypeScript SyncGuard, to the byte: `prefix:key` where it fits into
-/// the store's limit, and the first 16 bytes of its SHA-256 in base64url under the same prefix
-/// where it does not. Lengths are bytes of UTF-8; `reserve` is what the store's own derived names
-/// need beyond that.
+/// The derivation is that of the TypeScript SyncGuard, byte for byte: `prefix:key` if it fits into
+/// the store's limit, otherwise the first 16 bytes of its SHA-256 in base64url under the same
+/// prefix. Lengths are bytes of UTF-8; `reserve` is the additional length of the store's own
+/// derived names.
 ///
-/// A key that is, letter for letter, the hashed form of another shares the lock of that key. This excludes
-/// too much, never too little, and keeps one name for one key in both languages.
+/// A key whose text equals the hashed form of another key shares the lock of that key. This
+/// excludes too much, never too little, and keeps one name for one key in both languages.
 ///
 /// # Examples
 ///
@@ -35,22 +35,21 @@ pub struct KeyLayout {
 }
 
 impl KeyLayout {
-    /// Describes a layout. Colons at the end of the prefix are dropped; it may be empty.
+    /// Creates a layout. Colons at the end of the prefix are dropped; the prefix may be empty.
     pub fn new(prefix: &str, limit: usize, reserve: usize) -> Self {
         Self { prefix: prefix.trim_end_matches(':').to_owned(), limit, reserve }
     }
 
-    /// Names the lock of `key`.
+    /// Returns the name of the lock of `key`.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where the prefix leaves no room even
-    /// for the hashed form.
+    /// [`InvalidValue`] if the prefix leaves no room even for the hashed form.
     pub fn lock_name(&self, key: &LockKey) -> Result<String, InvalidValue> {
         self.derive(key.as_str())
     }
 
-    /// Names the fence counter of `key`, derived from the name of its lock.
+    /// Returns the name of the fence counter of `key`, derived from the name of its lock.
     ///
     /// # Errors
     ///
@@ -59,8 +58,8 @@ impl KeyLayout {
         self.derive(&format!("fence:{}", self.lock_name(key)?))
     }
 
-    /// Names the lock of `key` by its hashed form whatever its length, for keys whose plain form
-    /// the store cannot hold or would confuse with a name of its own.
+    /// Returns the name of the lock of `key` in its hashed form, regardless of its length. For keys
+    /// whose plain form the store cannot hold or would confuse with a name of its own.
     ///
     /// # Errors
     ///

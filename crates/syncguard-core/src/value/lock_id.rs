@@ -12,18 +12,18 @@ const LENGTH: usize = 22;
 
 /// Proves ownership of one grant: 16 random bytes as 22 characters of base64url.
 ///
-/// The caller's side mints it before the first byte is sent, so that a lost reply can be asked
-/// about. Whoever knows it can release the lock; `Display` and `Debug` therefore show only its
-/// [`DisplayHash`], and [`as_str`](Self::as_str) gives the text.
+/// The client generates it before the first byte is sent, so that it can query the outcome of a
+/// request whose reply was lost. Anyone who knows it can release the lock. `Display` and `Debug`
+/// therefore show only its [`DisplayHash`]; [`as_str`](Self::as_str) returns the text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LockId([u8; LENGTH]);
 
 impl LockId {
-    /// Mints a fresh id from the operating system's random source.
+    /// Generates a new id from the operating system's random source.
     ///
     /// # Errors
     ///
-    /// The error of the system if it returns no random bytes.
+    /// The error of the operating system if it returns no random bytes.
     pub fn mint() -> io::Result<Self> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes)?;
@@ -51,8 +51,9 @@ impl LockId {
 impl FromStr for LockId {
     type Err = InvalidValue;
 
-    /// Accepts any 22 characters of base64url. The last one may carry bits beyond the sixteenth
-    /// byte, as it may in the TypeScript SyncGuard: an id is compared as text, never decoded.
+    /// Accepts any 22 characters of base64url. The last character may carry bits beyond the
+    /// sixteenth byte, as it may in the TypeScript SyncGuard: an id is compared as text, never
+    /// decoded.
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let stranger = |c: &char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
         if let Some(character) = text.chars().find(stranger) {

@@ -1,4 +1,4 @@
-//! Values, parsed once: whoever holds one need not check it again.
+//! Values that are parsed once and need no further checks.
 
 mod fence;
 mod hash;
@@ -23,7 +23,7 @@ pub use ttl::{DurationExt, Ttl};
 #[cfg(test)]
 mod vectors;
 
-/// Implements serde by way of a value's text, so that what is read was also parsed.
+/// Implements serde through a value's text, so that deserialized values are always parsed.
 macro_rules! serde_as_text {
     ($type:ty) => {
         impl serde::Serialize for $type {

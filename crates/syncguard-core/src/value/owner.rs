@@ -6,9 +6,10 @@ use super::{
 };
 use crate::text::Quoted;
 
-/// Tells people who holds a lock: 1 to 255 bytes of printable text, such as `web-3:4711`.
+/// Identifies the holder of a lock to people: 1 to 255 bytes of printable text, such as
+/// `web-3:4711`.
 ///
-/// A label is shown, never trusted: ownership is proved by the [`LockId`](crate::LockId) alone.
+/// A label is shown, never trusted: only the [`LockId`](crate::LockId) proves ownership.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(Arc<str>);
 
@@ -16,13 +17,13 @@ impl Owner {
     /// The longest label, in bytes of UTF-8.
     pub const MAX_BYTES: usize = 255;
 
-    /// Checks a label.
+    /// Checks `label` and creates an owner from it.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where it is empty, longer than
-    /// [`MAX_BYTES`](Self::MAX_BYTES), or has control characters. Others that a terminal does not show
-    /// are escaped when the label is displayed.
+    /// [`InvalidValue`] if the label is empty, longer than [`MAX_BYTES`](Self::MAX_BYTES), or
+    /// contains control characters. Other characters that a terminal does not show are escaped when
+    /// the label is displayed.
     pub fn new(label: &str) -> Result<Self, InvalidValue> {
         if let Some(control) = label.chars().find(|c| c.is_control()) {
             return Err(Invalid::OwnerCharacter(control).into());
@@ -49,7 +50,7 @@ impl Owner {
     }
 }
 
-/// Gives the host's name, reduced to what a label may hold.
+/// Returns the host's name, reduced to the characters that a label may contain.
 fn host() -> String {
     #[cfg(unix)]
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
@@ -84,7 +85,7 @@ impl TryFrom<String> for Owner {
 }
 
 impl fmt::Display for Owner {
-    /// Writes the label as a person may read it: [quoted](Quoted). The label itself is
+    /// Writes the label [quoted](Quoted), safe for a person to read. For the label itself, use
     /// [`as_str`](Self::as_str).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Quoted(self.as_str()).fmt(f)

@@ -13,7 +13,7 @@ use super::Ttl;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Makes a timestamp of Unix milliseconds.
+    /// Creates a timestamp from Unix milliseconds.
     pub const fn from_unix_millis(millis: i64) -> Self {
         Self(millis)
     }
@@ -23,28 +23,28 @@ impl Timestamp {
         self.0
     }
 
-    /// Returns the time from `earlier` to here, zero where `earlier` is not earlier.
+    /// Returns the time from `earlier` to this timestamp, or zero if `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         let millis = self.0.saturating_sub(earlier.0);
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
-    /// Returns when a grant that is made or extended here expires.
+    /// Returns when a grant that is made or extended at this time expires.
     #[must_use]
     pub fn after(self, ttl: Ttl) -> Self {
         Self(self.0.saturating_add(ttl.as_millis()))
     }
 
-    /// Returns the timestamp that lies `duration` after this one, by whole milliseconds.
+    /// Returns the timestamp that is `duration` later, by whole milliseconds.
     #[must_use]
     pub fn later_by(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(millis(duration)))
     }
 
-    /// Tells whether a grant that expires here is live at `now`.
+    /// Returns whether a grant that expires at this time is live at `now`.
     ///
-    /// It stays live for `grace` beyond its expiry: only then may the key be granted again. The
-    /// formula is that of every SyncGuard, `expires_at > now - grace`.
+    /// It stays live for `grace` beyond its expiry; only then may the key be granted again. The
+    /// formula is the same in every SyncGuard: `expires_at > now - grace`.
     pub fn is_live(self, now: Self, grace: Duration) -> bool {
         self.0 > now.0.saturating_sub(millis(grace))
     }

@@ -5,10 +5,10 @@ use super::{
     serde_as_text,
 };
 
-/// Says how long a grant lasts unless it is extended: a positive whole number of milliseconds.
+/// Limits how long a grant lasts unless it is extended: a positive whole number of milliseconds.
 ///
-/// Parses from a [`Duration`] and from text such as `30s`, `10m` or `1h30m`. Thirty seconds by
-/// default, ten years at most.
+/// Parses from a [`Duration`] and from text such as `30s`, `10m` or `1h30m`. The default is 30
+/// seconds, the maximum ten years.
 ///
 /// # Examples
 ///
@@ -25,18 +25,18 @@ use super::{
 pub struct Ttl(Duration);
 
 impl Ttl {
-    /// The longest ttl: 3650 days. Its milliseconds fit into every store's integer with room for
-    /// today's date.
+    /// The longest ttl: 3650 days. Its milliseconds plus today's date fit into every store's
+    /// integer.
     pub const MAX: Self = Self(Self::MAX_DURATION);
 
     pub(crate) const MAX_DURATION: Duration = Duration::from_secs(3_650 * 24 * 60 * 60);
 
-    /// Checks that `duration` is a positive whole number of milliseconds, at most
+    /// Creates a ttl if `duration` is a positive whole number of milliseconds, at most
     /// [`MAX`](Self::MAX).
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where it is not.
+    /// [`InvalidValue`] otherwise.
     pub fn new(duration: Duration) -> Result<Self, InvalidValue> {
         if duration.is_zero() || !duration.subsec_nanos().is_multiple_of(1_000_000) {
             return Err(Invalid::FractionalTtl(duration).into());
@@ -47,7 +47,8 @@ impl Ttl {
         Ok(Self(duration))
     }
 
-    /// Returns the shortest ttl that lasts for `duration`, or the longest there is.
+    /// Returns the shortest ttl that lasts for `duration`, or [`MAX`](Self::MAX) if `duration` is
+    /// longer.
     pub(crate) fn covering(duration: Duration) -> Self {
         const MILLI: Duration = Duration::from_millis(1);
         let millis = duration.as_nanos().div_ceil(MILLI.as_nanos());
@@ -68,7 +69,7 @@ impl Ttl {
         (self.0 / 20).max(LEAST).min(self.0 / 2)
     }
 
-    /// Returns the milliseconds, as stores keep them.
+    /// Returns the milliseconds, the unit in which stores keep a ttl.
     pub fn as_millis(self) -> i64 {
         // Bounded by `MAX`, so the fallback is never taken.
         i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
@@ -124,15 +125,15 @@ impl fmt::Debug for Ttl {
 
 serde_as_text!(Ttl);
 
-/// Writes durations as one says them: `30.secs()`, `5.mins()`.
+/// Creates durations from numbers: `30.secs()`, `5.mins()`.
 pub trait DurationExt {
-    /// That many milliseconds.
+    /// Returns this number of milliseconds.
     fn millis(self) -> Duration;
-    /// That many seconds.
+    /// Returns this number of seconds.
     fn secs(self) -> Duration;
-    /// That many minutes.
+    /// Returns this number of minutes.
     fn mins(self) -> Duration;
-    /// That many hours.
+    /// Returns this number of hours.
     fn hours(self) -> Duration;
 }
 

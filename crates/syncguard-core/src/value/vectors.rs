@@ -101,7 +101,8 @@ fn fences() {
     let entries = vectors().fences;
     assert_eq!(entries.len(), 7);
     for entry in entries {
-        // The vectors hold numbers; one below zero is unrepresentable here, and its text is refused.
+        // The vectors hold numbers. A number below zero cannot be represented here, and its text is
+        // refused.
         let fence = match entry.input.parse() {
             Ok(number) => Fence::new(number),
             Err(_) => entry.input.parse(),
