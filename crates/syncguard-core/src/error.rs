@@ -51,7 +51,7 @@ pub enum ErrorKind {
     RateLimited,
     /// No answer came in time.
     NetworkTimeout,
-    /// The caller cancelled, or an earlier `abandon` covers the operation.
+    /// The caller cancelled, or the operation's id was abandoned earlier.
     Aborted,
     /// An unexpected condition: a corrupt record, an exhausted fence counter, a bug.
     Internal,
