@@ -1,21 +1,21 @@
-//! What the addresses of all stores have in common: query parameters, and literals of IPv6.
+//! Rules that the addresses of all stores share: query parameters and IPv6 literals.
 
 use std::borrow::Cow;
 
 use crate::{Error, ErrorKind, Operation, text::Quoted};
 
-/// Refuses an address with a query parameter that the backend does not know, or whose value its driver
-/// cannot read. A parameter that nothing reads may be a misspelt one on which safety rests, such as the
-/// verification of certificates.
+/// Refuses an address with a query parameter that the backend does not know, or whose value its
+/// driver cannot read. An unread parameter may be a misspelt one that is essential for safety, such
+/// as the verification of certificates.
 ///
-/// `known` are the names; `options[]` stands for `options[…]` with anything between the brackets.
-/// `is_readable` is asked for each parameter, as it stands in the address.
+/// `known` are the names; `options[]` stands for `options[…]` with any text between the brackets.
+/// `is_readable` is called with each parameter, as it is written in the address.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](ErrorKind::InvalidArgument), with the name of the parameter and, if one resembles it,
-/// the name that is known. No value is repeated. A name is not repeated either where the text looks like
-/// the rest of a password that has a question mark in it.
+/// [`InvalidArgument`](ErrorKind::InvalidArgument), with the name of the parameter and the most
+/// similar known name, if there is one. No value is repeated. The name is not repeated either if
+/// the text looks like the rest of a password that contains a question mark.
 ///
 /// # Examples
 ///
@@ -52,8 +52,8 @@ pub fn check_parameters(
     Ok(())
 }
 
-/// Returns the host that a name in an address stands for: a literal of IPv6 is in brackets there, and in no
-/// call that connects.
+/// Returns the host that a name in an address stands for. An IPv6 literal is in brackets in an
+/// address, but not in a call that connects.
 pub fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
@@ -78,7 +78,7 @@ fn unknown(name: &str, known: &[&str], is_secret: bool) -> String {
     }
 }
 
-/// Leaves out what is between the brackets at the end.
+/// Removes the text between the brackets at the end.
 fn without_index(name: &str) -> Cow<'_, str> {
     match name.split_once('[') {
         Some((list, index)) if index.ends_with(']') => Cow::Owned(format!("{list}[]")),
@@ -106,8 +106,8 @@ fn decoded(name: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Counts the characters to insert, remove or replace to get from one name to the other, without regard
-/// to case (the distance of Levenshtein).
+/// Counts the characters to insert, remove or replace to get from one name to the other, ignoring
+/// case (the Levenshtein distance).
 fn distance(one: &str, other: &str) -> usize {
     let mut row: Vec<usize> = (0..=other.chars().count()).collect();
     for (line, a) in one.chars().enumerate() {

@@ -15,17 +15,17 @@ use std::{
 pub struct BootInstant(Duration);
 
 impl BootInstant {
-    /// Makes an instant that lies `since_boot` after the clock's start.
+    /// Creates an instant `since_boot` after the start of the clock.
     pub const fn from_boot(since_boot: Duration) -> Self {
         Self(since_boot)
     }
 
-    /// Returns the time since the clock's start.
+    /// Returns the time since the start of the clock.
     pub const fn since_boot(self) -> Duration {
         self.0
     }
 
-    /// Returns the time from `earlier` to here, zero where `earlier` is not earlier.
+    /// Returns the time from `earlier` to this instant, or zero if `earlier` is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -39,17 +39,17 @@ impl Add<Duration> for BootInstant {
     }
 }
 
-/// Tells the time by which leases are judged. The default is [`BootClock`].
+/// Provides the time by which leases are judged. The default is [`BootClock`].
 ///
-/// Time must never go back. Another clock than the default is for tests.
+/// Time must never go back. Use a clock other than the default in tests only.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
-    /// Returns the present.
+    /// Returns the current instant.
     fn now(&self) -> BootInstant;
 }
 
-/// The system's clock that counts through sleep: `CLOCK_BOOTTIME` on Linux and Android.
+/// Reads the system clock that counts through sleep: `CLOCK_BOOTTIME` on Linux and Android.
 ///
-/// Apple's `CLOCK_MONOTONIC` counts through sleep as it is; other systems fall back to
+/// Apple's `CLOCK_MONOTONIC` counts through sleep already. Other systems fall back to
 /// [`std::time::Instant`], which may stop while the machine sleeps.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BootClock;
@@ -62,7 +62,7 @@ impl Clock for BootClock {
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
         let now = rustix::time::clock_gettime(CLOCK);
-        // The kernel gives a time since boot, which is never negative.
+        // The kernel returns a time since boot, which is never negative.
         let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
         let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
         BootInstant(Duration::new(seconds, nanos))
@@ -75,12 +75,12 @@ impl Clock for BootClock {
     }
 }
 
-/// A clock that moves only when told, for tests.
+/// A clock that moves only when it is advanced, for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
-    /// Moves the clock on, by whole nanoseconds.
+    /// Advances the clock, by whole nanoseconds.
     pub fn advance(&self, duration: Duration) {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.0.fetch_add(nanos, Ordering::SeqCst);

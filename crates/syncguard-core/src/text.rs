@@ -1,15 +1,16 @@
-//! Text from elsewhere, as a person may safely read it.
+//! Text from other sources, displayed safely.
 //!
-//! Whoever may write to a store can choose a label, and a terminal or a log shows it to an operator. A
-//! label must neither be mistaken for the words around it nor change how they are shown.
+//! Anyone who may write to a store can choose a label, and a terminal or a log shows it to an
+//! operator. A label must not be mistaken for the text around it and must not change how that text
+//! is shown.
 
 use std::fmt::{self, Display, Write};
 
 /// Shows a label in quotes, on one line.
 ///
-/// **Guarantees:** quotes and backslashes of the label have a backslash before them, so the label cannot be
-/// read as a part of the sentence around it. Characters that are [hidden](is_hidden), and spaces other than
-/// the plain one, are written as `\u{202e}`.
+/// **Guarantees:** quotes and backslashes of the label are preceded by a backslash, so the label
+/// cannot be read as a part of the sentence around it. Characters that are [hidden](is_hidden), and
+/// spaces other than the plain one, are written as `\u{202e}`.
 ///
 /// # Examples
 ///
@@ -29,7 +30,7 @@ impl Display for Quoted<'_> {
             match c {
                 '"' | '\\' => write!(f, "\\{c}")?,
                 ' ' => f.write_char(c)?,
-                // Other spaces look like the plain one, or like nothing.
+                // Other spaces look like the plain one or are invisible.
                 c if c.is_whitespace() => c.escape_unicode().fmt(f)?,
                 c => write_visible(c, f)?,
             }
@@ -38,10 +39,10 @@ impl Display for Quoted<'_> {
     }
 }
 
-/// Makes one line of what a server, a file name or an argument put into a message.
+/// Writes on one line what a server, a file name or an argument put into a message.
 ///
-/// **Guarantees:** each run of spaces and control characters is one space, and none is at either end.
-/// Other [hidden](is_hidden) characters are written as `\u{202e}`.
+/// **Guarantees:** each run of spaces and control characters becomes one space, and there are no
+/// spaces at either end. Other [hidden](is_hidden) characters are written as `\u{202e}`.
 ///
 /// # Examples
 ///
@@ -73,7 +74,7 @@ fn write_visible(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 /// Returns whether a character is not shown, or changes how others are shown.
 ///
 /// Those are control characters, line separators, and `Default_Ignorable_Code_Point` of Unicode 17,
-/// which has the zero-width and the bidirectional ones.
+/// which includes the zero-width and the bidirectional characters.
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,

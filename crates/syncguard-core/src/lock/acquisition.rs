@@ -13,26 +13,28 @@ use super::{
 };
 use crate::{Error, ErrorKind, Holder, LockKey, Operation};
 
-/// How much later than the holder's expiry to ask, at least: the store rounds to milliseconds.
+/// The shortest delay between the holder's expiry and the next attempt: the store rounds to
+/// milliseconds.
 const ROUNDING: Duration = Duration::from_millis(2);
 
-/// Over how long the contenders of different processes spread after an expiry.
+/// The time over which contenders of different processes spread after an expiry.
 const SPREAD: Duration = Duration::from_millis(8);
 
-/// How long two wake-ups lie apart at least: a subscription may complete for no reason, even at
-/// once each time, and must not turn the wait into a loop without a rest.
+/// The shortest time between two wake-ups. A subscription may complete spuriously, even immediately
+/// each time, and must not turn the wait into a busy loop.
 const REST: Duration = Duration::from_millis(2);
 
-/// How often to ask while the holder is one that notifies no one of its release, at most.
+/// The longest time between attempts while the holder's client does not notify waiters of its
+/// release.
 ///
-/// Such clients wait by asking too, from 100 ms on with growing delays, and one that works in a loop
-/// takes the key again a round trip after it gave it back. Whoever asks at random moments hits that
-/// gap with the probability that the gap has in a cycle: beside holds of 20 ms and a gap of 0.3 ms,
-/// once in 70 attempts. At 40 attempts a second that is within two seconds on average, and not within
-/// ten seconds about once in 300 waits.
+/// Such clients also wait by polling, from 100 ms on with growing delays, and one that works in a
+/// loop acquires the key again a round trip after it released it. An attempt at a random moment
+/// hits that gap with a probability equal to the gap's share of a cycle: with holds of 20 ms and a
+/// gap of 0.3 ms, once in 70 attempts. At 40 attempts a second that takes two seconds on average,
+/// and more than ten seconds about once in 300 waits.
 const SILENT_POLL: Duration = Duration::from_millis(30);
 
-/// The way of one task from asking for a lock to having it.
+/// The steps of one task from requesting a lock to holding it.
 pub(crate) struct Acquisition<'a> {
     shared: &'a Arc<Shared>,
     queues: &'a Queues,
@@ -42,7 +44,7 @@ pub(crate) struct Acquisition<'a> {
     asking: bool,
 }
 
-/// Why the last attempt did not give the lock.
+/// Why the last attempt did not acquire the lock.
 enum Refusal {
     Contended(Option<Holder>),
     Failed(Error),
@@ -58,7 +60,7 @@ impl<'a> Acquisition<'a> {
         Self { shared, queues, options, home, refusal: None, asking: false }
     }
 
-    /// Joins the queue, and contends once it is at its head.
+    /// Joins the queue, and contends once it is the head.
     pub(crate) async fn run(&mut self, retry: &Retry) -> Result<LockGuard, Error> {
         let place = self.queues.join(&self.options.key);
         let home = self.home.clone();
@@ -67,10 +69,11 @@ impl<'a> Acquisition<'a> {
 
     /// Asks until the lock is granted, as the head of the queue.
     ///
-    /// **Invariant:** no wake-up is lost. Each attempt is made *after* subscribing to releases, so a
-    /// release either comes before the attempt, which then succeeds or meets a new holder, or it
-    /// completes a subscription. Only the very first attempt goes without: a lock that is free costs
-    /// no subscription, and one that is not is asked for again as soon as the subscription stands.
+    /// **Invariant:** no wake-up is lost. Each attempt is made *after* subscribing to releases. A
+    /// release therefore either precedes the attempt, which then succeeds or meets a new holder, or
+    /// it completes a subscription. Only the very first attempt is made without a subscription: a
+    /// free lock costs none, and a lock that is not free is requested again as soon as the
+    /// subscription is active.
     async fn contend(&mut self, place: &Place, mut schedule: Schedule) -> Result<LockGuard, Error> {
         let (mut due, mut rested) = (None, None);
         loop {
@@ -85,15 +88,15 @@ impl<'a> Acquisition<'a> {
                 }
                 Some(Err(error)) if !error.is_retryable() => return Err(error),
                 Some(Err(error)) => self.refusal = Some(Refusal::Failed(error)),
-                // It was left unpolled for so long that others took the turn. It has it again.
+                // It was unpolled for so long that others took the turn. It has the turn again.
                 None => continue,
             }
             let scheduled = match due {
                 Some(due) => due,
                 None => Instant::now() + schedule.next().ok_or_else(|| self.given_up())?,
             };
-            // What the holder's last answer suggests comes on top of the schedule, and is not counted
-            // as one of its retries.
+            // An attempt that follows from the holder's last answer is made in addition to the
+            // schedule and does not count as one of its retries.
             let until = self.hinted().map_or(scheduled, |hinted| hinted.min(scheduled));
             due = Some(scheduled).filter(|scheduled| *scheduled > until);
             tokio::select! {
@@ -111,7 +114,7 @@ impl<'a> Acquisition<'a> {
         }
     }
 
-    /// Asks once, after a pause where the waiters of other processes are to be let in.
+    /// Asks once, after a pause if the waiters of other processes are to be let in.
     async fn attempt(&mut self, place: &Place) -> Option<Result<Attempted, Error>> {
         let Some(least) = self.shared.least_pause else { return self.ask(place).await };
         if place.is_sharing() {
@@ -143,7 +146,7 @@ impl<'a> Acquisition<'a> {
         attempted
     }
 
-    /// Returns when to ask again by what is known of the holder.
+    /// Returns when to ask again, according to what is known of the holder.
     fn hinted(&self) -> Option<Instant> {
         let Some(Refusal::Contended(Some(holder))) = &self.refusal else {
             return None;
@@ -152,7 +155,7 @@ impl<'a> Acquisition<'a> {
         self.holder_over().into_iter().chain(silent).min()
     }
 
-    /// Returns when the holder's grant is over for others too, as far as its last answer says.
+    /// Returns when the key can be granted to others, according to the holder's last answer.
     fn holder_over(&self) -> Option<Instant> {
         let Some(Refusal::Contended(Some(holder))) = &self.refusal else {
             return None;
@@ -167,7 +170,7 @@ impl<'a> Acquisition<'a> {
             .with_free_within(self.options.ttl.as_duration() + self.shared.grace)
     }
 
-    /// Returns the error that says why the lock was not granted.
+    /// Returns the error that explains why the lock was not granted.
     pub(crate) fn given_up(&mut self) -> Error {
         let holder = match self.refusal.take() {
             Some(Refusal::Failed(error)) => return error,

@@ -14,7 +14,7 @@ static DUE: Mutex<BTreeMap<Mark, Waker>> = Mutex::new(BTreeMap::new());
 /// Notified when the first alarm may have changed.
 static CHANGED: Condvar = Condvar::new();
 
-/// When an alarm is due, and a number that tells those of the same instant apart.
+/// When an alarm is due, and a number that distinguishes alarms of the same instant.
 type Mark = (Instant, u64);
 
 /// Wakes its task at an instant, from a thread that all alarms of the process share.
@@ -34,7 +34,8 @@ impl Alarm {
             return Poll::Ready(());
         }
         if !is_running() {
-            // Without a thread, the executor is asked to poll again: that costs time, not a wake-up.
+            // Without a thread, the executor is asked to poll again: that costs time, but no
+            // wake-up is lost.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -25,12 +25,12 @@ pub(crate) enum Attempted {
 /// Asks the store once, and once more if the first answer was lost.
 ///
 /// **Invariant:** whatever happens to the future, to its caller or to the runtime, a grant that was
-/// made, or may yet be made, ends up in a guard or in a [`Cleanup`]. Dropped while a request is in
-/// flight, the attempt continues in the background, and the guard that no one receives releases
+/// made, or may yet be made, ends up in a guard or in a [`Cleanup`]. If dropped while a request is
+/// in flight, the attempt continues in the background, and the guard that no one receives releases
 /// itself.
 ///
-/// An error that is marked "not applied" is trusted: the attempt ends with it, without a second
-/// request and without an abandon, and a waiter tries again with a new id.
+/// An error with "not applied" set is trusted: the attempt ends with it, without a second request
+/// and without an abandon, and a waiter tries again with a new id.
 pub(crate) fn start(
     shared: &Arc<Shared>,
     options: &LockOptions,
@@ -53,15 +53,15 @@ async fn attempt(
     let mut answer = ask(&shared, &request, &home).await;
     let lost = answer.as_ref().is_err_and(Error::may_have_applied);
     if lost {
-        // The same id again: if the first request was granted, this gives that very grant, with
-        // its fence. A fresh id would meet its own ghost and call it contention.
+        // The same id again: if the first request was granted, this returns that grant, with its
+        // fence. A new id would be refused because of the caller's own earlier grant.
         answer = ask(&shared, &request, &home).await;
     }
     match answer {
         Ok(AcquireOutcome::Granted(grant)) => {
             undecided.settle();
             if !lost {
-                // Asked again, the store answers with a grant that it made before.
+                // A repeated request returns a grant that was made before.
                 shared.answered(grant.expires_at, options.ttl, sent);
             }
             let action = if lost { Action::Abandon } else { Action::Release };
@@ -74,7 +74,7 @@ async fn attempt(
             undecided.settle_unless(lost);
             Ok(Attempted::Contended(holder))
         }
-        // An error that no retry cures keeps its kind. The id is abandoned on drop.
+        // An error that is not retryable keeps its kind. The id is abandoned on drop.
         Err(error) if error.may_have_applied() && !error.is_retryable() => {
             Err(error.with_key(&options.key))
         }
@@ -118,13 +118,13 @@ fn guard(
             "the fence counter nears its limit"
         );
     }
-    // From the first send on: where the first answer was lost, the stored grant may be that old.
+    // Count from the first send: if the first answer was lost, the stored grant may be that old.
     let validity = Validity::granted(sent, options.ttl, options.max_hold);
     let lease = Lease::new(shared.clone(), home.clone(), request, grant, validity, action);
     LockGuard::new(lease, options.renew.unwrap_or_default(), options.scope)
 }
 
-/// Refuses a grant that arrives after its own deadline; dropping the guard gives it back.
+/// Refuses a grant that arrives after its own deadline; dropping the guard releases it.
 fn accept(guard: LockGuard, grace: std::time::Duration) -> Result<LockGuard, Error> {
     if guard.is_valid() {
         return Ok(guard);
@@ -144,7 +144,7 @@ fn ambiguous(shared: &Shared, options: &LockOptions, cause: Error) -> Error {
         .with_source(cause)
 }
 
-/// A request whose outcome is not known yet. Dropped before it is settled, it abandons the id.
+/// A request whose outcome is not yet known. If dropped before it is settled, it abandons the id.
 struct AbandonOnDrop<'a> {
     shared: &'a Arc<Shared>,
     request: &'a AcquireRequest,

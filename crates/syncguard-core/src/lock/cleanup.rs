@@ -1,4 +1,4 @@
-//! What must still happen at the store after the caller has gone.
+//! Requests that must still reach the store after the caller has gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,8 +9,8 @@ use crate::{
     BootInstant, Error, ErrorKind, LockBackend, LockId, LockKey, LockRef, Operation, Ttl, telemetry,
 };
 
-/// How long beyond the ttl a clean-up is still tried. After that the grant, if there was one, is
-/// over by itself.
+/// How long beyond the ttl a clean-up is retried. After that the grant, if there was one, has
+/// expired.
 const BEYOND_TTL: Duration = Duration::from_secs(1);
 
 /// One grant that must not be left behind.
@@ -20,16 +20,17 @@ pub(crate) struct Cleanup {
     pub(crate) lock_id: LockId,
     pub(crate) ttl: Ttl,
     pub(crate) action: Action,
-    /// Until when the key stays taken all the same.
+    /// Until when the key stays taken nevertheless.
     pub(crate) keep_until: Option<BootInstant>,
 }
 
-/// What is done to end a grant.
+/// How a grant is ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// It is known to exist.
+    /// The grant is known to exist.
     Release,
-    /// It is unknown whether it exists, or will: its first acquire may still be in flight.
+    /// It is unknown whether the grant exists or will exist: its first acquire may still be in
+    /// flight.
     Abandon,
 }
 
@@ -43,11 +44,11 @@ impl Action {
 }
 
 impl Cleanup {
-    /// Hands the grant over to a background task. Never blocks and needs no runtime around it.
+    /// Hands the grant over to a background task. Never blocks and does not require a runtime.
     ///
-    /// The task runs on the [host](super::runtime::Runtimes::host) of the lock. If that ends first, the task moves to
-    /// `home`, where the lock was acquired. If neither is left, the failure is reported and the ttl
-    /// ends the grant.
+    /// The task runs on the [host](super::runtime::Runtimes::host) of the lock. If that ends first,
+    /// the task moves to `home`, where the lock was acquired. If neither is left, the failure is
+    /// reported and the ttl ends the grant.
     pub(crate) fn start(self, shared: &Arc<Shared>, home: &Handle) {
         let until = shared.clock.now() + self.ttl.as_duration() + BEYOND_TTL;
         let (shared, host) = (shared.clone(), shared.runtimes.host(home));
@@ -56,20 +57,21 @@ impl Cleanup {
     }
 }
 
-/// Tries until the store answers, and reports it when it is dropped before that.
+/// Retries until the store answers, and reports the grant if it is dropped before that.
 struct Task {
     shared: Arc<Shared>,
     cleanup: Cleanup,
     until: BootInstant,
-    /// Where it runs.
+    /// The runtime on which it runs.
     host: Handle,
-    /// Where it may run instead.
+    /// The runtime on which it may run instead.
     other: Option<Handle>,
     finished: bool,
 }
 
 impl Task {
-    /// Starts it on its host. A host that has ended drops it at once, which moves it on.
+    /// Starts the task on its host. A host that has ended drops the task immediately, which moves
+    /// it on.
     fn start(self) {
         let Cleanup { key, lock_id, action, .. } = &self.cleanup;
         let ongoing = telemetry::cleaning_up(key, *lock_id, action.operation());
@@ -100,12 +102,13 @@ impl Task {
         }
     }
 
-    /// Waits until a grant may be called off, which cannot be put off to a time as a release can.
+    /// Waits until a grant may be abandoned. Unlike a release, an abandon cannot be scheduled for
+    /// later.
     async fn keep(&self) {
         let Cleanup { action: Action::Abandon, keep_until: Some(until), .. } = self.cleanup else {
             return;
         };
-        // By the boot clock, in stretches: a timer stands still while the machine sleeps.
+        // Sleep by the boot clock, in short steps: a timer stands still while the machine sleeps.
         loop {
             let left = until.since(self.shared.clock.now());
             if left.is_zero() {
@@ -135,7 +138,7 @@ impl Task {
 }
 
 impl Task {
-    /// Makes the same task for the other runtime, unless a panic of the backend ended this one.
+    /// Creates the same task for the other runtime, unless a panic of the backend ended this one.
     fn next(&mut self) -> Option<Self> {
         let host = self.other.take().filter(|_| !std::thread::panicking())?;
         let (shared, cleanup) = (self.shared.clone(), self.cleanup.clone());

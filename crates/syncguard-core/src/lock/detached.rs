@@ -9,20 +9,20 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, level_filters::LevelFilter};
 
-/// A future that its caller can stop waiting for but cannot stop.
+/// A future that its caller can abandon but not stop.
 ///
-/// Polled in place, so that it costs no task while its caller waits. Dropped after its first poll,
-/// when a request may be in flight, it moves into a task on `host` and runs to its end there; what
-/// it returns is dropped, and a grant that is dropped is released. Dropped before, it has done
-/// nothing and is forgotten.
+/// It is polled in place, so that it costs no task while its caller waits. If dropped after its
+/// first poll, when a request may be in flight, it moves into a task on `host` and runs to its end
+/// there. Its output is dropped, and a grant that is dropped is released. If dropped before the
+/// first poll, it has done nothing and is discarded.
 ///
 /// It must not depend on the runtime that polls it: its timers are [`Timer`](super::timer::Timer)s.
-/// Where `host` has ended, it is dropped, and whatever it owes is handed to a
+/// If `host` has ended, the future is dropped, and its remaining duties pass to a
 /// [`Cleanup`](super::cleanup::Cleanup).
 pub(crate) struct Detached<T: Send + 'static> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     started: bool,
-    /// The span in which it was first polled, for what it does after its caller has gone.
+    /// The span in which it was first polled, for the work after its caller has gone.
     span: Span,
     host: Handle,
     tasks: TaskTracker,
@@ -50,7 +50,7 @@ impl<T: Send + 'static> Future for Detached<T> {
         };
         if !this.started {
             this.started = true;
-            // One look at a number where nobody listens; asking for the span is more.
+            // One atomic load without a subscriber; reading the span costs more.
             if LevelFilter::current() != LevelFilter::OFF {
                 this.span = Span::current();
             }

@@ -1,4 +1,4 @@
-//! When the waiters of this process let those of other processes in.
+//! Fairness between the waiters of this process and those of other processes.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use crate::{Capabilities, Fence, Fencing, WakeUp};
 /// How long the waiters of one process may hand a key over among themselves before they pause.
 const SHORTEST_TURN: Duration = Duration::from_millis(250);
 
-/// How long at most, where the pauses before were of use to no one. It bounds how long a waiter that
-/// comes to such a process from outside is kept out.
+/// The longest such time, after pauses that no other process used. It bounds how long a waiter of
+/// another process is kept out.
 const LONGEST_TURN: Duration = Duration::from_millis(750);
 
-/// How long a pause is at least: a waiter in another process has to be woken, and to ask.
+/// The shortest pause: a waiter in another process has to be woken and to send a request.
 const NOTIFIED_PAUSE: Duration = Duration::from_millis(10);
 
-/// The same where the backends of other processes watch the store, which takes them a few
-/// milliseconds more.
+/// The same if the backends of other processes watch the store, which takes them a few milliseconds
+/// more.
 const WATCHED_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long at most, however slow the store is.
+/// The longest pause, however slow the store is.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
-/// Returns how long a pause is at least, `None` where no other process can use the store: there is
-/// no one to let in.
+/// Returns the shortest pause, or `None` if no other process can use the store, so that there is no
+/// waiter to let in.
 pub(crate) fn least_pause(capabilities: &Capabilities) -> Option<Duration> {
     match (capabilities.fencing, capabilities.wake_up) {
         (Fencing::Process, _) => None,
@@ -35,20 +35,20 @@ pub(crate) fn least_pause(capabilities: &Capabilities) -> Option<Duration> {
 
 /// How the waiters of one process share a key with other processes.
 ///
-/// A process learns of a release by its own tasks before any other does, and its next waiter asks at
-/// once. With enough waiters it never lets go of the key. So after a turn of [`SHORTEST_TURN`] the
-/// next waiter lets the free key lie for a moment. A waiter elsewhere, woken by the same release, gets
-/// in. Fences show whether one did: they count every grant of a key, so a gap is a grant elsewhere.
-/// Without one, the pause was in vain, and the next turn is twice as long. Where another process was
-/// met, the same holds for a single task that takes the key again and again, until the longest turn was
-/// of use to no one.
+/// A process notices a release by its own tasks before any other process does, and its next waiter
+/// asks immediately. With enough waiters it never gives up the key. So after a turn of
+/// [`SHORTEST_TURN`] the next waiter leaves the free key alone for a moment, and a waiter
+/// elsewhere, woken by the same release, can acquire it. Fences show whether one did: they count
+/// every grant of a key, so a gap is a grant elsewhere. Without a gap, the pause was unused, and
+/// the next turn is twice as long. If another process was met, the same applies to a single task
+/// that acquires the key repeatedly, until a pause after the longest turn was unused.
 #[derive(Debug)]
 pub(crate) struct Possession {
     /// The fence of the last grant to this process, and when its turn began.
     turn: Option<(Fence, Instant)>,
     length: Duration,
     paused: bool,
-    /// Whether a task of this process holds the key. A pause would be spent on its own release.
+    /// Whether a task of this process holds the key. A pause would overlap with its own hold.
     held: bool,
     round_trip: Duration,
     /// Whether another process was met.
@@ -69,7 +69,7 @@ impl Default for Possession {
 }
 
 impl Possession {
-    /// Notes a grant to this process.
+    /// Records a grant to this process.
     pub(crate) fn granted(&mut self, fence: Fence, now: Instant, round_trip: Duration) {
         let began = match self.turn {
             Some((last, _)) if last.next() != Some(fence) => {
@@ -89,12 +89,12 @@ impl Possession {
         self.round_trip = round_trip;
     }
 
-    /// Notes that a task of this process gave the key back.
+    /// Records that a task of this process released the key.
     pub(crate) fn freed(&mut self) {
         self.held = false;
     }
 
-    /// Notes whom an attempt has met.
+    /// Records the holder that refused an attempt.
     pub(crate) fn refused(&mut self, holder: Option<Fence>) {
         let own = self.turn.map(|(fence, _)| fence);
         if holder.is_some() && holder != own {
@@ -113,8 +113,8 @@ impl Possession {
             return None;
         }
         self.paused = true;
-        // The other process hears of the release half a round trip after the store did, and its
-        // request takes as long. It may be further away than this one.
+        // The other process is notified of the release half a round trip after the store, and its
+        // request takes as long. It may be further away than this process.
         Some((self.round_trip * 2 + least).min(LONGEST_PAUSE.max(least)))
     }
 }

@@ -1,4 +1,4 @@
-//! The order of those who wait for one key. Pure: it calls no waker and drops nothing foreign.
+//! The order of the waiters for one key. Pure: it calls no waker and drops nothing foreign.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ pub(super) type Attempt = Detached<Result<Attempted, Error>>;
 
 pub(super) type Released = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Who waits for a key, and what the one whose turn it is works with.
+/// The waiters for a key, and the state of the one whose turn it is.
 #[derive(Default)]
 pub(super) struct Line {
     next: u64,
@@ -31,8 +31,8 @@ pub(super) struct Line {
     pub(super) freed: bool,
     /// The subscription to releases by other processes, passed on from head to head.
     pub(super) released: Option<Released>,
-    /// The subscription that completed last, kept until the next one is up, so that a connection or
-    /// a task that the backend shares behind both does not lapse in between.
+    /// The subscription that completed last, kept until the next one is active, so that a
+    /// connection or a task that the backend shares between both does not end in between.
     pub(super) spent: Option<Released>,
     /// The attempt of the head, between two polls.
     pub(super) attempt: Option<Attempt>,
@@ -48,7 +48,7 @@ struct Head {
 
 struct Waiter {
     waker: Waker,
-    /// Whether it had the turn and did not take it; until it is polled again, it is passed over.
+    /// Whether it had the turn and did not take it; it is passed over until it is polled again.
     absent: bool,
 }
 
@@ -60,7 +60,7 @@ pub(super) struct Wakers {
     watchers: Vec<Waker>,
 }
 
-/// What a waiter leaves behind. Dropping it runs code of the backend.
+/// What a waiter leaves behind. Dropping it runs backend code.
 #[derive(Default)]
 pub(super) struct Left {
     attempt: Option<Attempt>,
@@ -87,10 +87,10 @@ impl Line {
         !self.waiting.is_empty()
     }
 
-    /// Notes a poll. Returns `Ok` for the one whose turn it is; the others wait.
+    /// Records a poll. Returns `Ok` for the waiter whose turn it is; the others wait.
     pub(super) fn poll_turn(&mut self, ticket: u64, waker: &Waker) -> Result<(), Wakers> {
         if self.head.is_none() {
-            // No one else would take the turn: whoever else waits is absent.
+            // No other waiter would take the turn: the rest are absent.
             self.waiting.remove(&ticket);
             self.appoint(ticket, waker.clone());
         }
@@ -116,19 +116,19 @@ impl Line {
                 true
             }
         };
-        // There is one more to whom the turn can pass.
+        // There is one more waiter that can take the turn.
         let watchers = if came { self.alarmed() } else { Vec::new() };
         Wakers { head: None, watchers }
     }
 
-    /// Makes a waiter the head. The first thing that a head does is ask, whatever it waited for when
-    /// it was head before.
+    /// Makes a waiter the head. A new head always asks first, whatever it waited for when it was
+    /// the head before.
     fn appoint(&mut self, ticket: u64, waker: Waker) {
         self.head = Some(Head { ticket, waker, woken: false });
         self.freed = true;
     }
 
-    /// Notes that the head was woken.
+    /// Records that the head was woken.
     pub(super) fn head_woken(&mut self) -> Wakers {
         let Some(head) = &mut self.head else { return Wakers::default() };
         let first = !std::mem::replace(&mut head.woken, true);
@@ -136,15 +136,15 @@ impl Line {
         Wakers { head, watchers: if first { self.alarmed() } else { Vec::new() } }
     }
 
-    /// Notes that a lock of this process was released.
+    /// Records that a lock of this process was released.
     pub(super) fn freed(&mut self) -> Wakers {
         self.freed = true;
         self.possession.freed();
         self.head_woken()
     }
 
-    /// Takes the watchers that have to look at the head, if it was woken and there is someone to whom
-    /// the turn can pass.
+    /// Takes the watchers that have to check the head, if it was woken and there is a waiter that
+    /// can take the turn.
     fn alarmed(&mut self) -> Vec<Waker> {
         match self.is_overdue() {
             true => self.watchers.iter_mut().filter_map(|(_, waker)| waker.take()).collect(),
@@ -198,7 +198,7 @@ impl Line {
         Some((self.attempt.take(), self.pass_on()))
     }
 
-    /// Gives up a place. Returns what goes with it.
+    /// Removes a place. Returns the state that goes with it.
     pub(super) fn leave(&mut self, ticket: u64) -> (Left, Wakers) {
         let mut left = Left::default();
         let wakers = if self.is_head(ticket) {
@@ -215,7 +215,7 @@ impl Line {
         (left, wakers)
     }
 
-    /// Passes the turn to the first who waits and is not absent.
+    /// Passes the turn to the first waiter that is not absent.
     fn pass_on(&mut self) -> Wakers {
         let present = self.waiting.iter().find(|(_, waiter)| !waiter.absent);
         let Some(ticket) = present.map(|(ticket, _)| *ticket) else { return self.emptied() };
@@ -225,7 +225,7 @@ impl Line {
         self.head_woken()
     }
 
-    /// Takes all watchers where the queue has become empty: they end with it.
+    /// Takes all watchers if the queue has become empty: they end with it.
     fn emptied(&mut self) -> Wakers {
         let empty = self.head.is_none() && self.waiting.is_empty();
         let watchers = self.watchers.iter_mut().filter(|_| empty);

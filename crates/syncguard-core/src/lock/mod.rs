@@ -1,4 +1,4 @@
-//! The lock API: what is written once, above every backend.
+//! The lock API, which is written once, above every backend.
 
 mod acquisition;
 mod alarm;

@@ -1,4 +1,4 @@
-//! Who asks the store next.
+//! The queue that decides which waiter asks the store next.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -22,35 +22,35 @@ use super::{
 };
 use crate::{Error, LockBackend, LockKey};
 
-/// How long a head that was woken may stay unpolled before the turn passes to the next waiter.
+/// How long a woken head may stay unpolled before the turn passes to the next waiter.
 ///
-/// A future that is polled by a task is polled within microseconds. Whoever needs longer has stopped
-/// polling, or runs on a runtime that is blocked or that no thread drives.
+/// A future that is polled by a task is polled within microseconds. A future that needs longer is
+/// no longer polled, or runs on a runtime that is blocked or that no thread drives.
 const MAX_UNPOLLED: Duration = Duration::from_millis(250);
 
-/// How long a queue is remembered without a place in it after its key was wanted by another process.
-/// A single task that takes and leaves the key in a loop shuts others out as well as many do.
+/// How long an empty queue is kept after another process wanted its key. A single task that
+/// acquires and releases the key in a loop shuts others out as much as many tasks do.
 const RETENTION: Duration = Duration::from_secs(2);
 
-/// The waiters of one process, a queue for each key that any of them wants.
+/// The waiters of one process, with one queue for each key.
 ///
 /// **Invariant:** however many tasks wait for a key, one of them, the head, contends at the store.
 /// The others wait in memory, first come, first served.
 ///
-/// **Invariant:** an entry lives as long as someone has a place in its queue, and for [`RETENTION`] beyond
-/// that where other processes want the key too. Places are counted under the lock of the map, so of
-/// two that leave at the same instant one sees the other gone. (A count of references would not do:
-/// each could still see the other's.)
+/// **Invariant:** an entry lives as long as its queue has a place, and for [`RETENTION`] longer if
+/// other processes want the key too. Places are counted under the lock of the map, so if two leave
+/// at the same instant, the second sees that the first is gone. (A reference count would not
+/// suffice: each could still see the other's reference.)
 ///
 /// No waker is called, and nothing of the backend is dropped, while a lock of this module is held:
-/// both run foreign code, which may come back here.
+/// both run foreign code, which may call back into this module.
 #[derive(Clone, Default)]
 pub(crate) struct Queues(Arc<Mutex<Map>>);
 
 #[derive(Default)]
 struct Map {
     entries: HashMap<LockKey, Entry>,
-    /// The keys of entries that may be there without a place, each once, the oldest first.
+    /// The keys of entries that may exist without a place, each once, the oldest first.
     kept: VecDeque<LockKey>,
 }
 
@@ -58,7 +58,7 @@ struct Map {
 struct Entry {
     places: usize,
     queue: Arc<Queue>,
-    /// Until when it stays without a place; `None` where it goes with the last one.
+    /// Until when the entry stays without a place; `None` if it is removed with the last one.
     kept_until: Option<Instant>,
 }
 
@@ -74,7 +74,7 @@ impl Queues {
         Place { queues: self.clone(), key: key.clone(), queue, ticket }
     }
 
-    /// Tells the head of the queue for `key`, if there is one, that the key may be free.
+    /// Notifies the head of the queue for `key`, if there is one, that the key may be free.
     pub(crate) fn freed(&self, key: &LockKey) {
         let queue = self.lock().entries.get(key).map(|entry| entry.queue.clone());
         if let Some(queue) = queue {
@@ -83,7 +83,7 @@ impl Queues {
         }
     }
 
-    /// Gives up a place. The last one takes its queue along, unless that is to be kept.
+    /// Removes a place. The last place removes its queue, unless the queue is to be kept.
     fn leave(&self, key: &LockKey, keep: bool) {
         let mut queues = self.lock();
         let gone = (queues.leave(key, keep.then(Instant::now)), queues.outdated());
@@ -112,15 +112,15 @@ impl Map {
             }
             return None;
         }
-        // One that was kept before is removed when its time is over.
+        // An entry that was kept before is removed when its time is over.
         if entry.places > 0 || entry.kept_until.is_some() {
             return None;
         }
         self.entries.remove(key)
     }
 
-    /// Removes one entry that was kept for long enough. Each call looks at one, so that no call has
-    /// much to do, and there are never many more of them than were added within the time.
+    /// Removes one entry whose retention is over. Each call checks one entry, so that every call is
+    /// short. There are never many more such entries than were added within the retention.
     fn outdated(&mut self) -> Option<Entry> {
         let key = self.kept.pop_front()?;
         let entry = self.entries.get_mut(&key)?;
@@ -136,8 +136,8 @@ impl Map {
     }
 }
 
-/// The queue for one key. It is also the waker of its head: a wake-up for the future that contends
-/// reaches whoever is the head when it comes, and is known to the watchers.
+/// The queue for one key. It is also the waker of its head: a wake-up of the contending future
+/// reaches the current head, and the watchers see it.
 #[derive(Default)]
 struct Queue(Mutex<Line>);
 
@@ -151,7 +151,8 @@ impl Queue {
     fn pass_over(&self, polls: u64) {
         let passed = self.line().pass_over(polls);
         if let Some((attempt, wakers)) = passed {
-            // An attempt that is in flight goes on in the background; a grant is released there.
+            // An attempt in flight continues in the background; if granted, the lock is released
+            // there.
             drop(attempt);
             wakers.wake();
         }
@@ -169,7 +170,7 @@ impl Wake for Queue {
     }
 }
 
-/// A place in a queue, given up by dropping it.
+/// A place in a queue. Dropping it leaves the queue.
 pub(crate) struct Place {
     queues: Queues,
     key: LockKey,
@@ -181,11 +182,11 @@ impl Place {
     /// Polls `contend` whenever this place has the turn.
     ///
     /// **Invariant:** a head that is not polled does not keep the key from those behind it. Its
-    /// wake-ups go through the queue. One that is not followed by a poll within [`MAX_UNPOLLED`] costs it
-    /// the turn, and what it has at the store, if anything, is handed to the background. It keeps its
-    /// ticket: polled again, it goes before those who came later. The time is kept by a task on the
-    /// runtime of each waiter, because neither a future that is left alone nor a runtime that is not
-    /// driven can be counted on to notice.
+    /// wake-ups go through the queue. If a wake-up is not followed by a poll within
+    /// [`MAX_UNPOLLED`], the head loses the turn, and its attempt in flight, if any, continues in
+    /// the background. It keeps its ticket: when polled again, it goes before those who came later.
+    /// A task on the runtime of each waiter keeps the time, because an unpolled future or an
+    /// undriven runtime cannot be relied upon to do so.
     pub(crate) async fn drive<F: Future>(&self, home: &Handle, contend: F) -> F::Output {
         let (waker, mut contend) = (Waker::from(self.queue.clone()), pin!(contend));
         poll_fn(|context| {
@@ -210,7 +211,7 @@ impl Place {
         }
     }
 
-    /// Makes an attempt; `None` where the turn was lost meanwhile and the attempt with it.
+    /// Makes an attempt; returns `None` if the turn, and the attempt with it, was lost meanwhile.
     pub(crate) async fn attempt(&self, attempt: Attempt) -> Option<Result<Attempted, Error>> {
         let mut first = Some(attempt);
         poll_fn(|context| {
@@ -231,15 +232,15 @@ impl Place {
         .await
     }
 
-    /// Takes what the head works with out of the queue for a poll; `None` for any other place. A poll
-    /// may go on for so long that the turn is lost during it.
+    /// Takes the head's state out of the queue for a poll; returns `None` for any other place. A
+    /// poll may take so long that the turn is lost during it.
     fn take<T>(&self, slot: impl FnOnce(&mut Line) -> &mut Option<T>) -> Option<Option<T>> {
         let mut line = self.queue.line();
         line.is_head(self.ticket).then(|| slot(&mut line).take())
     }
 
-    /// Puts what the head works with back into the queue between two polls, where it is found by
-    /// whoever takes the turn away. If that has happened during this poll, it is dropped.
+    /// Puts the head's state back into the queue between two polls, so that the task that takes the
+    /// turn away finds it. If the turn was lost during this poll, the state is dropped.
     fn keep<T>(&self, slot: impl FnOnce(&mut Line) -> &mut Option<T>, value: T) {
         let mut line = self.queue.line();
         let rest = match line.is_head(self.ticket) {
@@ -250,7 +251,7 @@ impl Place {
         drop(rest);
     }
 
-    /// Forgets releases by this process that came before.
+    /// Discards earlier releases by this process.
     pub(crate) fn forget_releases(&self) {
         self.queue.line().freed = false;
     }
@@ -272,15 +273,15 @@ impl Place {
         self.queue.line().released.is_some()
     }
 
-    /// Subscribes to releases by other processes; one that follows is not missed.
+    /// Subscribes to releases by other processes; a later release is not missed.
     pub(crate) async fn subscribe(&self, shared: &Shared, home: &Handle) {
         let (backend, key) = (shared.backend.clone(), self.key.clone());
         let mut released: Released = Box::pin(async move { backend.released(&key).await });
         let first = poll_fn(|context| {
             Poll::Ready(shared.runtimes.poll_in_context(Some(home), released.as_mut(), context))
         });
-        // One that completes at its first poll is news like any other: where many contend for a key,
-        // one release may follow the other that closely.
+        // A notification at the first poll counts like any other: if many contend for a key, one
+        // release may follow another that closely.
         if first.await.is_ready() {
             released = Box::pin(std::future::ready(()));
         }
@@ -289,7 +290,7 @@ impl Place {
         drop(spent);
     }
 
-    /// Waits for a release by another process, for ever where there is no subscription.
+    /// Waits for a release by another process, for ever if there is no subscription.
     pub(crate) async fn released(&self, shared: &Shared, home: &Handle) {
         poll_fn(|context| {
             let Some(Some(mut released)) = self.take(|line| &mut line.released) else {
@@ -305,13 +306,13 @@ impl Place {
         .await;
     }
 
-    /// Looks at how the waiters of this process have shared the key with others.
+    /// Accesses the record of how this process shares the key with others.
     pub(crate) fn possession<T>(&self, look: impl FnOnce(&mut Possession) -> T) -> T {
         look(&mut self.queue.line().possession)
     }
 
-    /// Returns whether this process may have to let others in: where more of its tasks wait, or where
-    /// it has met another process.
+    /// Returns whether this process may have to let others in, because more of its tasks wait or it
+    /// has met another process.
     pub(crate) fn is_sharing(&self) -> bool {
         let line = self.queue.line();
         line.is_followed() || line.possession.is_contested()
@@ -330,11 +331,11 @@ impl Drop for Place {
     }
 }
 
-/// Looks after a queue on behalf of all waiters on one runtime.
+/// Watches a queue on behalf of all waiters on one runtime.
 struct Watcher {
     queue: Arc<Queue>,
     runtime: Id,
-    /// Whether the queue counts on this watcher.
+    /// Whether this watcher is listed in the queue.
     listed: bool,
 }
 
@@ -377,8 +378,8 @@ mod tests {
 
     const ROUNDS: u32 = 50_000;
 
-    /// Two that leave at the same instant. It takes real threads: between looking whether another is
-    /// there and being gone, each must see the other.
+    /// Two places that leave at the same instant. It takes real threads: between checking for
+    /// another place and leaving, each must see the other.
     #[test]
     fn a_queue_ends_with_the_last_of_two_that_leave_at_the_same_instant() {
         let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
@@ -418,7 +419,7 @@ mod tests {
         assert!(place.queue.line().is_unwatched(id));
     }
 
-    /// Notes that another process holds the key of a place.
+    /// Records that another process holds the key of a place.
     fn meet_another(place: &Place) {
         place.possession(|possession| possession.refused(Some(Fence::new(7).unwrap())));
     }
@@ -459,8 +460,8 @@ mod tests {
         assert_eq!(queues.len(), 0);
     }
 
-    /// Comes back to the queue when it is called, as the waker of an executor may that runs a task at
-    /// once.
+    /// Calls back into the queue when it is woken, as the waker of an executor that runs a task
+    /// immediately may do.
     struct Reentrant(Queues, LockKey, AtomicUsize);
 
     impl Wake for Reentrant {

@@ -1,6 +1,6 @@
-//! On which runtime something runs.
+//! The choice of the runtime for each piece of work.
 //!
-//! The rules are on the page about the architecture, under "Runtimes".
+//! The rules are on the architecture page, under "Runtimes".
 
 use std::{
     future::Future,
@@ -17,11 +17,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{Error, ErrorKind, Operation};
 
-/// On which runtime background work runs: the configured one, or that of the caller.
+/// Selects the runtime for background work: the configured one, or that of the caller.
 #[derive(Default)]
 pub(crate) struct Runtimes(Option<Configured>);
 
-/// The runtime that was configured, and whether it is still there.
+/// The configured runtime, and whether it is still alive.
 struct Configured {
     handle: Handle,
     ended: Arc<AtomicBool>,
@@ -29,8 +29,8 @@ struct Configured {
     _sentinel: DropGuard,
 }
 
-/// Lives in a task for as long as its runtime does. A runtime that is shut down drops its tasks
-/// before its timers, so the flag is set before anything that depends on them fails.
+/// Lives in a task for as long as its runtime. A runtime that is shut down drops its tasks before
+/// its timers, so the flag is set before anything that depends on them fails.
 struct Sentinel(Arc<AtomicBool>);
 
 impl Drop for Sentinel {
@@ -65,7 +65,7 @@ impl Runtimes {
         self.0.as_ref().and_then(Configured::alive)
     }
 
-    /// Finds the runtime for the background work of a new lock: the configured one, else the
+    /// Returns the runtime for the background work of a new lock: the configured one, else the
     /// caller's.
     pub(crate) fn home(&self, operation: Operation) -> Result<Handle, Error> {
         let home = self.configured().cloned().map_or_else(Handle::try_current, Ok);
@@ -78,19 +78,19 @@ impl Runtimes {
         })
     }
 
-    /// Finds the runtime for work on a lock that was acquired on `home`, which may have ended or
-    /// may no longer be driven: the configured one, else the caller's, which is being driven right
-    /// now, else `home`.
+    /// Returns the runtime for work on a lock that was acquired on `home`, which may have ended or
+    /// may no longer be driven: the configured one, else the caller's, which is currently being
+    /// driven, else `home`.
     pub(crate) fn host(&self, home: &Handle) -> Handle {
         let host = self.configured().cloned().map_or_else(Handle::try_current, Ok);
         host.unwrap_or_else(|_| home.clone())
     }
 
-    /// Polls a future of the backend, which may need a runtime around it, in the context of the
-    /// configured one, else of the caller's, else of `home`.
+    /// Polls a future of the backend, which may require a runtime, in the context of the configured
+    /// one, else of the caller's, else of `home`.
     ///
     /// Timers of this layer are polled outside of it: they must not depend on a runtime that has
-    /// ended, or that no thread drives.
+    /// ended or that no thread drives.
     pub(crate) fn poll_in_context<F: Future + ?Sized>(
         &self,
         home: Option<&Handle>,

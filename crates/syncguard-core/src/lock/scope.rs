@@ -6,18 +6,18 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// What ends the locks of a scope, and the waits for them: any of some tokens.
+/// Cancels the locks of a scope, and the waits for them: any of several tokens.
 #[derive(Clone, Default)]
 pub(crate) struct Scope(Vec<CancellationToken>);
 
 impl Scope {
-    /// Adds one more end.
+    /// Adds a token.
     pub(crate) fn with(mut self, token: CancellationToken) -> Self {
         self.0.push(token);
         self
     }
 
-    /// Resolves when any of the tokens is cancelled, never without one.
+    /// Completes when any of the tokens is cancelled; never completes without a token.
     pub(crate) async fn ended(&self) {
         // Most scopes have none or one.
         let Some((first, others)) = self.0.split_first() else {
@@ -26,7 +26,7 @@ impl Scope {
         let mut first = pin!(first.cancelled());
         let mut others: Vec<_> = others.iter().map(|token| Box::pin(token.cancelled())).collect();
         poll_fn(|context| {
-            // All of them, so that each one knows whom to wake.
+            // Poll all of them, so that each one registers the waker.
             let mut ended = first.as_mut().poll(context).is_ready();
             for other in &mut others {
                 ended |= other.as_mut().poll(context).is_ready();
@@ -36,7 +36,7 @@ impl Scope {
         .await;
     }
 
-    /// Returns whether nothing ever ends it.
+    /// Returns whether nothing can cancel the scope.
     pub(crate) fn is_endless(&self) -> bool {
         self.0.is_empty()
     }

@@ -19,17 +19,17 @@ use crate::{
 
 pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
 
-/// What all locks of one [`SyncGuard`](crate::SyncGuard) have in common.
+/// The state that all locks of one [`SyncGuard`](crate::SyncGuard) share.
 pub(crate) struct Shared {
     pub(crate) backend: DynBackend,
     pub(crate) clock: Arc<dyn Clock>,
-    /// `None` where the store has no clock of its own.
+    /// `None` if the store has no clock of its own.
     pub(crate) store_clock: Option<StoreClock>,
     /// Notifies the waiters of this process that a key may be free.
     pub(crate) on_freed: Box<dyn Fn(&LockKey) + Send + Sync>,
-    /// How long a pause for waiters of other processes is at least, `None` where there are no others.
+    /// The shortest pause for waiters of other processes, or `None` if such waiters cannot exist.
     pub(crate) least_pause: Option<Duration>,
-    /// Everything that must still reach the store though nobody waits for it.
+    /// Tracks everything that must still reach the store after its caller has gone.
     pub(crate) tasks: TaskTracker,
     pub(crate) owner: Owner,
     pub(crate) grace: Duration,
@@ -39,8 +39,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Bounds one request that changes something, and reports it to telemetry. What is cut off may
-    /// have applied.
+    /// Bounds one request that changes something, and reports it to telemetry. A request that was
+    /// cut short may have applied.
     pub(crate) async fn bounded<T: Judged>(
         &self,
         operation: Operation,
@@ -55,14 +55,14 @@ impl Shared {
         requesting.end(answer.unwrap_or_else(late))
     }
 
-    /// Takes what an answer tells of the store's clock.
+    /// Records the reading of the store's clock from an answer.
     pub(crate) fn answered(&self, expires_at: Timestamp, ttl: Ttl, sent: BootInstant) {
         if let Some(store_clock) = &self.store_clock {
             store_clock.answered(expires_at, ttl, sent, self.clock.now());
         }
     }
 
-    /// Bounds one request that is not about a lock of this process.
+    /// Bounds one request that does not concern a lock of this process.
     pub(crate) async fn asked<T>(
         &self,
         operation: Operation,
@@ -73,8 +73,8 @@ impl Shared {
         answer.unwrap_or_else(|| Err(Error::new(ErrorKind::NetworkTimeout, operation)))
     }
 
-    /// Returns `None` where the request takes longer than `limit`. The time counts from the first poll on:
-    /// a request that is answered in it looks at no clock.
+    /// Returns `None` if the request takes longer than `limit`. The time counts from the first
+    /// poll: a request that completes in that poll does not read the clock.
     async fn limited<F: Future>(
         &self,
         limit: Duration,
@@ -93,11 +93,11 @@ impl Shared {
         .await
     }
 
-    /// Ends a grant at once, or lets it run out by itself at `keep_until`.
+    /// Ends a grant immediately, or lets it expire at `keep_until`.
     ///
-    /// If that fails, the grant ends with its ttl: later than it should, unless an extend has made the
-    /// ttl shorter than what is left to keep. An extend without an answer that arrives afterwards
-    /// counts instead.
+    /// If that fails, the grant ends with its ttl: later than it should, unless an extend has made
+    /// the ttl shorter than the time left to keep. If an extend without an answer is applied
+    /// afterwards, that extend determines the expiry.
     pub(crate) async fn end_grant(
         &self,
         lock: &LockRef,
@@ -121,14 +121,14 @@ impl Shared {
     pub(crate) fn report(&self, error: &Error) {
         telemetry::release_failed(error);
         if let Some(callback) = &self.on_release_error {
-            // A callback that panics must not take the clean-up of other locks with it.
+            // A callback that panics must not prevent the clean-up of other locks.
             if catch_unwind(AssertUnwindSafe(|| callback(error))).is_err() {
                 tracing::error!(target: "syncguard", "on_release_error panicked");
             }
         }
     }
 
-    /// Makes a future that runs to its end even if its caller goes away, then on `host`.
+    /// Makes a future that runs to its end, on `host`, even if its caller drops it.
     pub(crate) fn detached<T: Send + 'static>(
         &self,
         host: &Handle,

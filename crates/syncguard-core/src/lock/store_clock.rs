@@ -1,31 +1,32 @@
-//! The store's clock beside the local one.
+//! Comparison of the store's clock with the local clock.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::{BootInstant, ClockAuthority, Timestamp, Ttl};
 
-/// By how much the store's clock must have moved against the local one, between two answers, to be
-/// logged. A clock that is slewed moves half a millisecond in a second; this is half of the grace.
+/// How far the store's clock must have moved against the local one, between two answers, to be
+/// logged. A clock that is slewed moves half a millisecond per second; this is half of the grace.
 const NOTABLE_MS: i64 = 500;
 
-/// Says when a grant is over by the store's clock, as far as the store's answers tell.
+/// Computes when a grant ends by the store's clock, from the store's answers.
 ///
-/// A lock ends when the *store's* clock says so. If that clock jumps ahead by `j`, every grant ends `j`
-/// sooner than its holder reckons from the time when it asked. The answer to any acquire or extend tells
-/// the store's now, which is the new expiry less the ttl, and so how far the two clocks are apart.
+/// The *store's* clock decides when a lock ends. If that clock jumps ahead by `j`, every grant ends
+/// `j` sooner than its holder computes from the time of its request. The answer to any acquire or
+/// extend contains the store's current time, which is the new expiry less the ttl, and therefore
+/// the offset between the two clocks.
 ///
-/// **Invariant:** without a jump, no lease ends because of this. An answer that was received at `r` was
-/// made at some `t <= r`, when the store's clock stood at `t + o`, so the offset that is taken from it is
-/// `t + o - r <= o`: never more than the true offset `o`. By it, a grant that was sent for at `s` and made
-/// at `m >= s` is over at `m + ttl` or later, less the margin, which is not before the deadline
-/// `s + ttl - margin` by which the lease ends in any case.
+/// **Invariant:** without a jump, no lease ends because of this. An answer that was received at `r`
+/// was made at some `t <= r`, when the store's clock stood at `t + o`, so the offset computed from
+/// it is `t + o - r <= o`: never more than the true offset `o`. With it, a grant that was requested
+/// at `s` and made at `m >= s` ends at `m + ttl` or later, less the margin, which is not before the
+/// deadline `s + ttl - margin` at which the lease ends in any case.
 ///
-/// After a jump ahead, the error is that much on the other side: the lease may be taken for held for as
-/// long as the last answer was in flight, which the margin and the store's grace cover. After a jump
-/// back, grants last longer than their holders think, which does no harm.
+/// After a jump ahead, the error is that much in the other direction: the lease may count as held
+/// for as long as the last answer was in flight, which the margin and the store's grace cover.
+/// After a jump back, grants last longer than their holders assume, which is harmless.
 ///
-/// What is not asked is not known: a holder that neither renews nor sees another answer of the store
-/// learns of a jump by the fence alone, at the resource.
+/// A jump is only detected by an answer: a holder that neither renews nor receives another answer
+/// of the store learns of a jump only through the fence, at the resource.
 #[derive(Debug, Default)]
 pub(crate) struct StoreClock {
     latest: Mutex<Option<Reading>>,
@@ -39,13 +40,14 @@ struct Reading {
 }
 
 impl StoreClock {
-    /// Returns `None` where the store has no clock of its own: clients' clocks are not compared with
-    /// themselves, and those of several nodes differ.
+    /// Returns `None` if the store has no clock of its own: clients' clocks are not compared with
+    /// themselves, and the clocks of several nodes differ.
     pub(crate) fn new(authority: ClockAuthority) -> Option<Self> {
         (authority == ClockAuthority::Store).then(Self::default)
     }
 
-    /// Takes the answer to a request that made a grant last for `ttl` from the store's now on.
+    /// Records the answer to a request that set a grant to last for `ttl` from the store's current
+    /// time.
     pub(crate) fn answered(
         &self,
         expires_at: Timestamp,
@@ -64,17 +66,17 @@ impl StoreClock {
         }
     }
 
-    /// Returns when a grant with this expiry is over, on the local clock.
+    /// Returns when a grant with this expiry ends, on the local clock.
     pub(crate) fn over(&self, expires_at: Timestamp) -> Option<BootInstant> {
         let latest = (*self.latest())?;
         let left = expires_at.unix_millis().saturating_sub(latest.store_ms);
-        // What is not a number of milliseconds to come is over.
+        // A negative number of milliseconds means that the grant has ended.
         let left = std::time::Duration::from_millis(u64::try_from(left).unwrap_or_default());
         Some(latest.received + left)
     }
 
-    /// Keeps the reading, unless it is older than the one that is kept: answers need not come in the
-    /// order of their requests. Returns by how much the store's clock jumped at least, if that is
+    /// Stores the reading unless the stored one is newer: answers may arrive out of the order of
+    /// their requests. Returns by how much the store's clock jumped at least, if the jump is
     /// notable.
     fn take(&self, reading: Reading) -> Option<i64> {
         let mut latest = self.latest();

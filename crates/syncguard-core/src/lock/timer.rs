@@ -1,4 +1,4 @@
-//! A timer that outlives the runtime on which it was first polled, and needs none.
+//! A timer that outlives the runtime on which it was first polled, and does not require one.
 
 use std::{
     future::Future,
@@ -15,28 +15,28 @@ use tokio::{
 
 use super::alarm::Alarm;
 
-/// How long a wait for a time of the boot clock sleeps before it reads that clock again. Timers stand
-/// still while the machine is suspended and the boot clock does not, so this is how late, at most, the
-/// end of the wait is noticed after resuming.
+/// How long a wait on the boot clock sleeps before it reads that clock again. Timers stand still
+/// while the machine is suspended, and the boot clock does not, so this is the longest delay after
+/// resuming until the end of the wait is noticed.
 pub(crate) const MAX_TIMER_SLEEP: Duration = Duration::from_secs(1);
 
 /// Completes when its duration has passed.
 ///
-/// A [`Sleep`] belongs to the runtime that polls it first, and panics when it is polled after that
+/// A [`Sleep`] belongs to the runtime that polls it first, and panics if it is polled after that
 /// runtime was shut down. A guard may outlive the runtime on which its lock was acquired, so this
-/// timer belongs to whoever polls it: in a runtime it is a timer of that runtime, and is made again
-/// when it is polled in another one. Outside every runtime, it is an [`Alarm`].
+/// timer belongs to its current poller: in a runtime it is a timer of that runtime, and is created
+/// again when it is polled in another one. Outside every runtime, it is an [`Alarm`].
 ///
-/// Nothing is set up before the first poll: a request that is answered at once costs no timer.
+/// Nothing is set up before the first poll: a request that completes immediately costs no timer.
 pub(crate) struct Timer {
-    /// `None` where the duration is longer than the clock can count: it never completes.
+    /// `None` if the duration is longer than the clock can count: the timer never completes.
     deadline: Option<Instant>,
     armed: Armed,
 }
 
 enum Armed {
     Not,
-    // Unconstrained, because a future beside it may use up the budget of the task in every poll.
+    // Unconstrained, because a concurrent future may use up the budget of the task in every poll.
     In(Id, Pin<Box<Unconstrained<Sleep>>>),
     Outside(Alarm),
 }

@@ -1,4 +1,4 @@
-//! The way from an operation to the observer, which the operation never waits for.
+//! Delivery of events from operations to the observer, which no operation waits for.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -14,22 +14,22 @@ use std::{
 use super::{Event, verdict::Verdict};
 use crate::{LockId, LockKey, Operation};
 
-/// How long the observer's thread rests once it has told everything.
+/// How long the observer's thread sleeps between two checks for notes.
 const REST: Duration = Duration::from_millis(2);
 
-/// How many rests in a row are in vain before it sleeps until it is woken. Waking it is a call into the
-/// system, which takes longer than all the rest and is paid for by the operation that leaves the note;
-/// like this, no operation pays that comes within a second of the one before.
+/// How many checks in a row find no note before the thread sleeps until it is woken. Waking it is a
+/// system call, which takes longer than everything else here and delays the operation that sends
+/// the note. With this limit, no operation that follows another one within a second pays that cost.
 const RESTS: usize = 500;
 
-/// Whether the observer is told keys and ids.
+/// Whether the observer receives keys and ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Detail {
     Hashes,
     Clear,
 }
 
-/// What an operation leaves behind; the event is made of it on the observer's thread.
+/// What an operation sends to the observer's thread, which creates the event from it.
 pub(super) struct Note {
     pub(super) operation: Operation,
     pub(super) verdict: Verdict,
@@ -38,7 +38,8 @@ pub(super) struct Note {
     pub(super) duration: Duration,
 }
 
-/// Where operations leave their notes. Dropped, it lets the thread end when all are told.
+/// Where operations send their notes. When it is dropped, the thread ends after delivering all
+/// notes.
 pub(super) struct Feed {
     notes: SyncSender<Note>,
     missed: Arc<AtomicU64>,
@@ -67,8 +68,8 @@ impl Feed {
         Self { notes, missed }
     }
 
-    /// Leaves a note if there is room. The channel's queue is an array: no sender waits for
-    /// another, nor for the observer.
+    /// Sends a note if there is room. The channel's queue is an array: no sender waits for another,
+    /// nor for the observer.
     pub(super) fn send(&self, note: Note) {
         if self.notes.try_send(note).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
@@ -80,7 +81,7 @@ impl Feed {
     }
 }
 
-/// What the observer's thread does.
+/// The state of the observer's thread.
 struct Delivery<F> {
     notes: Receiver<Note>,
     missed: Arc<AtomicU64>,
@@ -102,7 +103,7 @@ impl<F: FnMut(&Event)> Delivery<F> {
         }
     }
 
-    /// Waits for a note; there is none once nobody can leave one any more and all are told.
+    /// Waits for a note. Returns `None` once all senders are gone and all notes are delivered.
     fn next(&self) -> Option<Note> {
         for _ in 0..RESTS {
             match self.notes.try_recv() {

@@ -2,50 +2,50 @@ use std::{fmt, time::Duration};
 
 use crate::{DisplayHash, ErrorKind, Fence, LockId, LockKey, Loss, Operation};
 
-/// Tells of one operation at a backend that is over.
+/// Describes one completed operation of a backend.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {
-    /// What was done.
+    /// The operation.
     pub operation: Operation,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, unless it ended well.
+    /// The reason, unless the outcome is [`Ok`](Outcome::Ok).
     pub reason: Option<Reason>,
-    /// The hash of the key, where the operation is about one that is known.
+    /// The hash of the key, if the operation concerns a known key.
     pub key_hash: Option<DisplayHash>,
-    /// The hash of the lock id, where the operation is about one that is known.
+    /// The hash of the lock id, if the operation concerns a known id.
     pub lock_id_hash: Option<DisplayHash>,
     /// The fence of the grant that was made or found.
     pub fence: Option<Fence>,
-    /// How long it took, until it was dropped where it was cancelled.
+    /// How long the operation took; if it was cancelled, the time until it was dropped.
     pub duration: Duration,
     /// The key itself, only [on request](crate::telemetry::ObservedBuilder::reveal).
     pub key: Option<LockKey>,
-    /// The lock id itself, only [on request](crate::telemetry::ObservedBuilder::reveal). Whoever
+    /// The lock id itself, only [on request](crate::telemetry::ObservedBuilder::reveal). Anyone who
     /// knows it can release the lock.
     pub lock_id: Option<LockId>,
-    /// How many events were lost because the observer was too slow, since it was told the one before:
-    /// they may also have come after this one.
+    /// How many events were lost because the observer was too slow, counted since the previous
+    /// event that it received. The lost events may also have occurred after this one.
     pub missed: u64,
 }
 
-/// Says how an operation ended.
+/// Classifies how an operation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// As it was meant to.
+    /// The operation succeeded.
     Ok,
-    /// It was answered with no: somebody else has the lock, or the id holds none.
+    /// The store refused: another holder has the lock, or the id holds no lock.
     Fail,
-    /// Its caller stopped waiting for it. It may have been carried out all the same.
+    /// The caller dropped the operation. It may have been carried out nevertheless.
     Cancelled,
-    /// It was not answered, or with an error.
+    /// The operation returned an error or was not answered.
     Error,
 }
 
 impl Outcome {
-    /// Returns its name in spans and metrics, which stays as it is.
+    /// Returns its name in spans and metrics. The name is stable.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -62,17 +62,17 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Says why an operation did not end well.
+/// Explains why an operation did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Reason {
-    /// Somebody else has the lock.
+    /// Another holder has the lock.
     Locked,
-    /// The grant is over.
+    /// The grant has expired.
     Expired,
     /// Nothing is on record under the key or the id.
     NotFound,
-    /// The id holds nothing: one of the two above, or somebody took it away.
+    /// The id holds no lock: one of the two above, or the lock was taken away.
     NotHeld,
     /// The lock was held for as long as `max_hold` allows.
     MaxHold,
@@ -83,7 +83,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Returns its name in spans and metrics, which stays as it is: that of the kind for an error.
+    /// Returns its name in spans and metrics; for an error, the name of its kind. The name is
+    /// stable.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Locked => "locked",
@@ -119,7 +120,7 @@ mod tests {
     use super::{Outcome, Reason};
     use crate::ErrorKind;
 
-    /// Dashboards and alerts are written against them.
+    /// Dashboards and alerts depend on these names.
     #[test]
     fn the_names_of_outcomes_and_reasons_stay_as_they_are() {
         let outcomes = [Outcome::Ok, Outcome::Fail, Outcome::Cancelled, Outcome::Error];

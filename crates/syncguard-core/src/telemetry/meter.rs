@@ -15,9 +15,10 @@ const LOSSES: &str = "syncguard_losses_total";
 const RENEWALS: &str = "syncguard_renewals_total";
 const CLEAN_UPS: &str = "syncguard_clean_ups_total";
 
-/// Gives each metric its description and its unit, for exporters that show them.
+/// Registers the description and the unit of each metric, for exporters that show them.
 ///
-/// Call it once, when the recorder of the crate `metrics` is installed. The metrics work without it.
+/// Call it once, when the recorder of the crate `metrics` is installed. The metrics work without
+/// it.
 pub fn describe_metrics() {
     let seconds = |name, text| describe_histogram!(name, Unit::Seconds, text);
     let count = |name, text| describe_counter!(name, Unit::Count, text);
@@ -30,7 +31,7 @@ pub fn describe_metrics() {
     count(CLEAN_UPS, "Grants that were released or called off in the background.");
 }
 
-/// Measures by the clock of the locks.
+/// Measures time by the clock of the locks.
 pub(crate) struct Stopwatch {
     clock: Arc<dyn Clock>,
     start: BootInstant,

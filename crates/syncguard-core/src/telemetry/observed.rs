@@ -11,24 +11,23 @@ use crate::{
     ReleaseOutcome, Ttl,
 };
 
-/// How many events may wait for the observer unless told otherwise.
+/// The default number of events that may wait for the observer.
 const DEFAULT_CAPACITY: usize = 1_024;
 
-/// A backend whose operations are told to an observer, each when it is over.
+/// Wraps a backend and reports each completed operation to an observer.
 ///
-/// It does what the backend within does. Each operation costs two looks at the clock and a place in a
-/// queue more, and wakes a thread where the one before is a second or more ago. Clones of it share one
-/// observer. [`LockBackend::released`] is no operation: it only waits.
+/// It behaves as the inner backend. Each operation additionally reads the clock twice and sends one
+/// entry to a queue, and it wakes a thread if the previous operation was a second or more ago.
+/// Clones share one observer. [`LockBackend::released`] is not reported, because it only waits.
 ///
-/// **Guarantees:** the observer can neither delay nor fail an operation. It runs on a thread of its
-/// own, and is told one event after the other, in the order in which the operations ended as far as
-/// they followed each other. Where it is too slow, events are lost, and
-/// [counted](Event::missed). Where it panics, that is logged once, and the next event is told all
-/// the same.
+/// **Guarantees:** the observer can neither delay nor fail an operation. It runs on its own thread
+/// and receives one event at a time, in the order in which the operations ended if one ended before
+/// the other. If it is too slow, events are lost and [counted](Event::missed). If it panics, the
+/// panic is logged once, and the next event is delivered nevertheless.
 ///
-/// Once the last clone is dropped, the observer is told what is left, and is then dropped itself.
-/// The drop does not wait for that. Who must not miss the last events, at the end of a program, gives
-/// the observer something whose drop can be waited for, such as the sender of a channel.
+/// After the last clone is dropped, the observer receives the remaining events and is then dropped
+/// itself. The drop does not wait for this. If a program must not miss the last events at its end,
+/// the observer can own a value whose drop can be awaited, such as the sender of a channel.
 ///
 /// # Examples
 ///
@@ -52,17 +51,17 @@ pub struct Observed<B> {
 }
 
 impl<B: LockBackend> Observed<B> {
-    /// Tells `observer` of what is done at `backend`, by hashes alone.
+    /// Reports the operations of `backend` to `observer`, with hashes only.
     pub fn new(backend: B, observer: impl FnMut(&Event) + Send + 'static) -> Self {
         Self::builder(backend).start(observer)
     }
 
-    /// Starts to describe how `backend` is observed.
+    /// Returns a builder for an observed `backend`.
     pub fn builder(backend: B) -> ObservedBuilder<B> {
         ObservedBuilder { backend, capacity: DEFAULT_CAPACITY, detail: Detail::Hashes }
     }
 
-    /// Returns the backend within.
+    /// Returns the inner backend.
     pub fn backend(&self) -> &B {
         &self.backend
     }
@@ -72,7 +71,7 @@ impl<B: LockBackend> Observed<B> {
         self.feed.missed()
     }
 
-    /// Tells of one operation when it is over, or dropped.
+    /// Reports one operation when it is completed or dropped.
     async fn observe<T: Judged>(
         &self,
         operation: Operation,
@@ -95,7 +94,7 @@ impl<B> fmt::Debug for Observed<B> {
     }
 }
 
-/// Describes an [`Observed`] backend.
+/// Builds an [`Observed`] backend.
 #[must_use = "nothing is observed until an observer is given"]
 pub struct ObservedBuilder<B> {
     backend: B,
@@ -104,21 +103,21 @@ pub struct ObservedBuilder<B> {
 }
 
 impl<B: LockBackend> ObservedBuilder<B> {
-    /// Gives keys and lock ids in clear beside their hashes. Keys tend to name people, and whoever
-    /// knows a lock id can release the lock.
+    /// Includes keys and lock ids in clear beside their hashes. Keys tend to name people, and
+    /// anyone who knows a lock id can release the lock.
     pub fn reveal(self) -> Self {
         Self { detail: Detail::Clear, ..self }
     }
 
-    /// Sets how many events may wait for the observer, 1024 by default; more are lost. Zero counts
-    /// as one.
+    /// Sets how many events may wait for the observer, 1024 by default; further events are lost.
+    /// Zero counts as one.
     pub fn capacity(self, capacity: usize) -> Self {
         Self { capacity: capacity.max(1), ..self }
     }
 
-    /// Starts to observe. The observer may block, and may panic; neither reaches an operation.
+    /// Starts the observer. The observer may block and may panic; neither affects an operation.
     ///
-    /// Where the system has no thread for it, that is logged, and all events are lost.
+    /// If the system cannot start a thread for it, an error is logged and all events are lost.
     pub fn start(self, observer: impl FnMut(&Event) + Send + 'static) -> Observed<B> {
         let feed = Arc::new(Feed::start(self.capacity, self.detail, observer));
         Observed { backend: self.backend, feed }
@@ -131,7 +130,7 @@ impl<B> fmt::Debug for ObservedBuilder<B> {
     }
 }
 
-/// An operation that is going on. Dropped before its end, it was cancelled, or panicked.
+/// An operation in progress. If dropped before its end, it was cancelled or panicked.
 struct Observation<'a> {
     feed: &'a Feed,
     operation: Operation,

@@ -1,7 +1,7 @@
-//! Where the lock layer tells what it does: the spans, the events and the metrics of it.
+//! The spans, events and metrics that the lock layer reports.
 //!
-//! Without a subscriber a span costs a look at one number: no field is computed before `tracing`
-//! has said that somebody listens.
+//! Without a subscriber a span costs one atomic load: no field is computed unless `tracing` reports
+//! that a subscriber is interested.
 
 use std::{future::Future, sync::Arc};
 
@@ -19,14 +19,14 @@ use super::{
 };
 use crate::{Clock, Error, Fence, LockId, LockKey, Loss, Mode, Operation};
 
-/// An operation of the lock layer that goes on. Dropped before its end, it was cancelled.
+/// An operation of the lock layer in progress. If dropped before its end, it was cancelled.
 pub(crate) struct Ongoing {
     span: Span,
     counted: Counted,
     open: bool,
 }
 
-/// What is counted of an operation.
+/// The metric that counts an operation.
 enum Counted {
     Nothing,
     Acquire(Stopwatch, Mode),
@@ -40,11 +40,12 @@ impl Ongoing {
         Self { span, counted, open: true }
     }
 
-    /// Puts work of the operation into its span, in which it is polled.
+    /// Instruments work of the operation with its span, in which it is polled.
     ///
-    /// The caller awaits it. An async function around it would be a future around a future, which
-    /// is copied when it is made; for the same reason large work is given pinned. It is then dropped
-    /// after it has left the span, which only work that begins something by its drop would notice.
+    /// The caller awaits it. An async function around it would wrap one future in another, which is
+    /// copied when it is created; for the same reason large work is passed pinned. Such work is
+    /// dropped after it has left the span, which only matters to work that starts something in its
+    /// drop.
     pub(crate) fn within<F: Future>(&self, work: F) -> Instrumented<F> {
         work.instrument(self.span.clone())
     }
@@ -175,8 +176,8 @@ pub(crate) fn releasing(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing
     Ongoing::new(span, Counted::Nothing)
 }
 
-/// Begins what goes on in the background. It is no child of the span in which it begins, which
-/// would otherwise last until it is done, but follows from it.
+/// Begins a background operation. It is not a child of the current span, which would otherwise last
+/// until the operation is done, but follows from it.
 pub(crate) fn cleaning_up(key: &LockKey, lock_id: LockId, operation: Operation) -> Ongoing {
     let span = debug_span!(
         target: "syncguard",
@@ -212,7 +213,7 @@ pub(crate) fn requesting(operation: Operation) -> Ongoing {
     Ongoing::new(span, Counted::Request(operation))
 }
 
-/// Tells that a lease is over; once for each.
+/// Reports the end of a lease; called once per lease.
 pub(crate) fn ended(
     key: &LockKey,
     lock_id: LockId,
@@ -236,7 +237,7 @@ pub(crate) fn ended(
     }
 }
 
-/// Tells that a grant is left to its ttl.
+/// Reports that a grant is left to its ttl.
 pub(crate) fn release_failed(error: &Error) {
     tracing::warn!(
         target: "syncguard",

@@ -1,4 +1,4 @@
-//! What an answer means: the one place where outcomes and errors are sorted for telemetry.
+//! Classification of answers: the one place that sorts outcomes and errors for telemetry.
 
 use super::{Outcome, Reason};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     NotHeld, ReleaseOutcome,
 };
 
-/// How an operation ended, and what became known by it.
+/// How an operation ended, and what it revealed about the lock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Verdict {
     pub(super) outcome: Outcome,
@@ -34,7 +34,7 @@ impl Verdict {
     }
 }
 
-/// Something whose meaning can be told.
+/// A result that can be classified.
 pub(crate) trait Judged {
     fn verdict(&self) -> Verdict;
 }
@@ -102,7 +102,7 @@ impl Judged for Option<LockRecord> {
     }
 }
 
-/// What work returned, which says nothing about the lock.
+/// The return value of the work, which is independent of the lock.
 pub(crate) struct Done<T>(pub(crate) T);
 
 impl<T> Judged for Done<T> {
@@ -123,7 +123,7 @@ impl Judged for Vec<Finding> {
     }
 }
 
-/// Whether a key is locked: either answer is a good one.
+/// Whether a key is locked: both answers are successes.
 impl Judged for bool {
     fn verdict(&self) -> Verdict {
         Verdict::OK
