@@ -31,7 +31,7 @@ impl SyncGuard {
     /// Claims `key` for `ttl` and returns whether the claim is the first. For work that must be
     /// done once, such as handling a webhook that is delivered more than once.
     ///
-    /// **Guarantees:** within the ttl exactly one caller is the first, whatever happens to it. The
+    /// **Guarantees:** within the ttl one caller is the first, whatever happens to it. The
     /// claim stays when the work is done, when it fails, and when the process dies. It ends with
     /// the ttl (to which the store's grace may be added) or by [`Claim::give_back`].
     ///

@@ -57,7 +57,7 @@ impl Cleanup {
     }
 }
 
-/// Retries until the store answers, and reports the grant if it is dropped before that.
+/// Retries until the store answers, and reports a failure if it is dropped before that.
 struct Task {
     shared: Arc<Shared>,
     cleanup: Cleanup,

@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span, level_filters::LevelFilter};
 
-/// A future that its caller can abandon but not stop.
+/// A future that its caller can stop waiting for but cannot stop.
 ///
 /// It is polled in place, so that it costs no task while its caller waits. If dropped after its
 /// first poll, when a request may be in flight, it moves into a task on `host` and runs to its end

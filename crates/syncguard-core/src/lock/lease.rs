@@ -26,7 +26,7 @@ use crate::{
     telemetry::{self, Stopwatch},
 };
 
-/// A handle on a held lock, with everything that a guard can do except release it.
+/// A handle on a held lock, for everything except releasing it.
 ///
 /// Cheap to clone. All clones refer to the same grant, and none keeps it alive. The
 /// [`LockGuard`](crate::LockGuard) dereferences to it, and `run` passes it to the work.
@@ -380,7 +380,7 @@ impl Lease {
         telemetry::ended(self.key(), self.lock_id(), self.0.fence, &self.0.held, loss);
     }
 
-    /// Returns the state with what the store's clock says of it.
+    /// Returns the state, updated from the store's clock.
     fn judged(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
         if let Some(store_clock) = &self.0.shared.store_clock {

@@ -157,8 +157,8 @@ impl Line {
         woken && self.waiting.values().any(|waiter| !waiter.absent)
     }
 
-    /// Waits, for a watcher, until the head was woken and others wait. Returns the count of polls, or
-    /// `None` when the queue is empty; the watcher is then no longer listed.
+    /// Waits, for a watcher, until the head was woken and others wait. Returns the count of polls,
+    /// or `None` when the queue is empty; the watcher is then no longer listed.
     pub(super) fn poll_woken(&mut self, runtime: Id, waker: &Waker) -> Poll<Option<u64>> {
         if self.head.is_none() && self.waiting.is_empty() {
             self.unwatch(runtime);

@@ -117,7 +117,7 @@ impl Retry {
 
     pub(crate) fn schedule(&self) -> Schedule {
         // `backoff` draws from current * (1 ± factor): the centre of each jitter's range and its
-        // half-width give the factor.
+        // half-width yield the factor.
         let (centre, factor) = match self.jitter {
             Jitter::None => (1.0, 0.0),
             Jitter::Equal => (0.75, 1.0 / 3.0),

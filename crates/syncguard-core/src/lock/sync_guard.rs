@@ -105,7 +105,7 @@ impl SyncGuard {
     }
 
     /// Returns the current holder of `key`, or `None` if no one holds it. For diagnosis: the result
-    /// is already out of date when it arrives.
+    /// may be out of date when it arrives.
     ///
     /// # Errors
     ///
