@@ -129,7 +129,7 @@ mod tests {
             assert_eq!(quoted(&label), format!("\"a{shown}b\""));
             assert!(!Line(&label).to_string().contains(hidden), "{shown}");
         }
-        // A letter that is written from right to left, a combining accent, and neighbours of the above.
+        // A letter written from right to left, a combining accent, and neighbours of the above.
         for visible in "~\u{5d0}\u{301}\u{ae}\u{2010}\u{2030}\u{fffc}\u{1f600}".chars() {
             assert!(!is_hidden(visible), "{visible:?}");
         }

@@ -68,7 +68,7 @@ pub trait LockBackend: Send + Sync + 'static {
     ///
     /// **Idempotent by lock id:** if the id already holds the key, the method returns the stored
     /// grant, with the same fence and expiry, and writes nothing. A caller whose reply was lost
-    /// learns the outcome this way, so it must hold across restarts of either side.
+    /// learns the outcome this way, so this must hold across restarts of either side.
     ///
     /// On contention nothing is written. An id that was [abandoned](Self::abandon) is refused with
     /// [`Aborted`](ErrorKind::Aborted), or is reported as contended if another holder has the key.
@@ -91,7 +91,7 @@ pub trait LockBackend: Send + Sync + 'static {
     fn release(&self, lock: &LockRef)
     -> impl Future<Output = Result<ReleaseOutcome, Error>> + Send;
 
-    /// Reads a live lock; changes nothing. For diagnosis: the result is already out of date when it
+    /// Reads a live lock; changes nothing. For diagnosis: the result may be out of date when it
     /// arrives, so never decide by it whether to acquire.
     fn lookup(
         &self,

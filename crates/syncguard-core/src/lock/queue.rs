@@ -239,7 +239,7 @@ impl Place {
         line.is_head(self.ticket).then(|| slot(&mut line).take())
     }
 
-    /// Puts the head's state back into the queue between two polls, so that the task that takes the
+    /// Puts the head's state back into the queue between two polls, where the task that takes the
     /// turn away finds it. If the turn was lost during this poll, the state is dropped.
     fn keep<T>(&self, slot: impl FnOnce(&mut Line) -> &mut Option<T>, value: T) {
         let mut line = self.queue.line();
@@ -268,7 +268,7 @@ impl Place {
         poll_fn(freed).await;
     }
 
-    /// Returns whether the queue was subscribed to releases by other processes before its head asked.
+    /// Returns whether the queue was subscribed to other processes' releases before its head asked.
     pub(crate) fn is_subscribed(&self) -> bool {
         self.queue.line().released.is_some()
     }

@@ -180,7 +180,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each answer is made while its request is in flight, on a clock with one offset all along.
+        /// Each answer is made while its request is in flight, on a clock with a constant offset.
         #[test]
         fn without_a_jump_no_grant_is_over_before_its_ttl_has_passed_since_it_was_asked_for(
             offset in -1_000_000i64..1_000_000,

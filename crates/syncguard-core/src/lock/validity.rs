@@ -58,8 +58,8 @@ pub(crate) struct Validity {
     /// The longest ttl that was ever requested: a grant that is not released lasts no longer.
     longest: Ttl,
     hold_until: Option<BootInstant>,
-    /// When the grant is over by the store's clock, less the margin. Without a jump of that clock it is
-    /// never before the deadline.
+    /// When the grant is over by the store's clock, less the margin. Unless that clock jumps, this
+    /// is never before the deadline.
     store_deadline: Option<BootInstant>,
 }
 

@@ -10,8 +10,8 @@ use super::{
 ///
 /// The derivation is that of the TypeScript SyncGuard, byte for byte: `prefix:key` if it fits into
 /// the store's limit, otherwise the first 16 bytes of its SHA-256 in base64url under the same
-/// prefix. Lengths are bytes of UTF-8; `reserve` is the additional length of the store's own
-/// derived names.
+/// prefix. Lengths are bytes of UTF-8; `reserve` is the additional length that the store's
+/// own derived names need.
 ///
 /// A key whose text equals the hashed form of another key shares the lock of that key. This
 /// excludes too much, never too little, and keeps one name for one key in both languages.
