@@ -151,8 +151,7 @@ impl Queue {
     fn pass_over(&self, polls: u64) {
         let passed = self.line().pass_over(polls);
         if let Some((attempt, wakers)) = passed {
-            // An attempt in flight continues in the background; if granted, the lock is released
-            // there.
+            // An attempt in flight continues in the background, which releases a grant.
             drop(attempt);
             wakers.wake();
         }

@@ -16,8 +16,8 @@ const LONGEST: Duration = Ttl::MAX_DURATION;
 ///
 /// The default is ten retries, the first after 100 ms, with the delay doubling up to 2 s and
 /// [equal jitter](Jitter::Equal). A delay is at least one millisecond, before jitter. Only attempts
-/// that this schedule itself starts are counted. Not counted are attempts that follow a release or the
-/// holder's expiry, or that poll a holder whose client does not notify waiters of its release.
+/// that this schedule itself starts are counted. Not counted are attempts that follow a release or
+/// the holder's expiry, or that poll a holder whose client does not notify waiters of its release.
 ///
 /// # Examples
 ///

@@ -104,8 +104,8 @@ impl SyncGuard {
         Self { shared, queues, scope: self.scope.clone().with(token) }
     }
 
-    /// Returns the current holder of `key`, or `None` if no one holds it. For diagnosis: the result
-    /// may be out of date when it arrives.
+    /// Returns the lock on `key`, or `None` if no one holds it. For diagnosis: the result may be
+    /// out of date when it arrives.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@ use std::{fmt, time::Duration};
 
 use crate::{DisplayHash, ErrorKind, Fence, LockId, LockKey, Loss, Operation};
 
-/// Describes one completed operation of a backend.
+/// Describes one operation of a backend that has ended.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Event {

@@ -14,7 +14,7 @@ use crate::{
 /// The default number of events that may wait for the observer.
 const DEFAULT_CAPACITY: usize = 1_024;
 
-/// Wraps a backend and reports each completed operation to an observer.
+/// Wraps a backend and reports each operation to an observer when it ends.
 ///
 /// It behaves as the inner backend. Each operation additionally reads the clock twice and sends one
 /// entry to a queue, and it wakes a thread if the previous operation was a second or more ago.
@@ -71,7 +71,7 @@ impl<B: LockBackend> Observed<B> {
         self.feed.missed()
     }
 
-    /// Reports one operation when it is completed or dropped.
+    /// Reports one operation when it ends or is dropped.
     async fn observe<T: Judged>(
         &self,
         operation: Operation,

@@ -28,8 +28,8 @@ impl DisplayHash {
     /// Computes all display hashes of this process under `key` from now on: the first 12 bytes of
     /// HMAC-SHA-256 (RFC 2104).
     ///
-    /// Without the key, a hash reveals nothing about its text, except whether another hash is of
-    /// the same text. Processes whose logs are to be joined need the same key. The hashes differ
+    /// To anyone who does not have the key, a hash reveals only whether another hash is of the same
+    /// text. Processes whose logs are to be joined need the same key. The hashes differ
     /// from those of the TypeScript SyncGuard.
     ///
     /// The key is global to the process, like a global logger, because keys and ids are displayed
