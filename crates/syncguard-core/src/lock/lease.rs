@@ -243,8 +243,7 @@ impl Lease {
         self.fence().map(drop)
     }
 
-    /// Waits until no extend is in flight, unless the caller of that extend has stopped waiting for
-    /// it.
+    /// Waits until no extend awaits its answer. An extend that timed out may still be in flight.
     pub(crate) async fn extends_settled(&self) {
         drop(self.0.extending.lock().await);
     }
