@@ -32,8 +32,9 @@ use crate::{
 /// [`LockGuard`](crate::LockGuard) dereferences to it, and `run` passes it to the work.
 ///
 /// **Guarantees:** once it reports the lock as lost, it does so for ever. It detects the loss by
-/// the local boot clock, no later than a margin (5 % of the ttl, at least 50 ms) before the store
-/// may grant the key to another holder, whether or not the store can be reached.
+/// the local boot clock, no later than a margin (5 % of the ttl, at least 50 ms, at most half of
+/// the ttl) before the store may grant the key to another holder, whether or not the store can be
+/// reached.
 #[derive(Clone)]
 pub struct Lease(Arc<Inner>);
 

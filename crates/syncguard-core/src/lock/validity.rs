@@ -1,4 +1,5 @@
-//! Whether a lease is still held, decided by the local clock alone.
+//! Whether a lease is still held: decided by the local clock, and ended early by what answers reveal of
+//! the store's.
 
 use std::{fmt, time::Duration};
 
