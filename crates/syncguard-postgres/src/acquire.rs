@@ -20,41 +20,43 @@ use crate::{
 /// to write the grant and to flush it to a disk that is not slow. At least half as long.
 const DECISION: Duration = Duration::from_millis(3);
 
-/// Grants the key, or returns who holds it: one statement, which is a transaction by itself.
+/// Grants the key, or returns its holder: one statement, which is a transaction by itself.
 ///
-/// The statement first reads who holds the key, so that contenders neither write nor wait. If no one
-/// does, it tries the key's advisory lock, and writes the grant if it gets it. If it does not, another
-/// client is deciding who gets the key. This one leaves it alone for a moment, and looks who holds the key
-/// then. Who comes too late writes nothing, and no fence is lost. If the look finds no grant, a text that
-/// writes nothing waits for the decision, together with all others who wait for it, and looks again. If
-/// there is no grant even then, because it was released at once or never made, the client queues.
+/// The statement first reads the holder of the key, so that contenders neither write nor wait. If
+/// no one holds the key, it tries the key's advisory lock, and writes the grant if it gets that
+/// lock. If it does not, another client is deciding who gets the key. This client then pauses for a
+/// moment, and looks up the holder again. A client that comes too late writes nothing, and no fence
+/// is lost. If the lookup finds no grant, a text that writes nothing waits for the decision,
+/// together with all other clients that wait for it, and looks again. If that finds no grant
+/// either, because it was released at once or never made, the client queues.
 ///
-/// The moment is for the other client. A release wakes all who wait for the key. Sent at once, the texts
-/// of those who came too late are parsed and planned while the server writes the grant, and all are let
-/// go when it commits, just before its answer is sent. The look is prepared and waits for no one. A
-/// release that falls into the moment is not missed: as long as the attempt lasts, news is kept for
-/// the caller, who subscribed before.
+/// The pause is for the other client. A release wakes all waiters of the key. If the texts of those
+/// that came too late were sent at once, the server would parse and plan them while it writes the
+/// grant, and would resume all of them when it commits, just before it sends the answer. The lookup
+/// is prepared and waits for no one. A release during the pause is not missed: the caller
+/// subscribed before, and its subscription keeps notifications as long as the attempt lasts.
 ///
-/// To queue is to wait for the advisory lock first, and then to acquire, in one text. The statement that
-/// acquires begins under the lock. So its snapshot shows all that was decided before, and it always
-/// gets the key or finds who holds it.
+/// To queue is to wait for the advisory lock first, and then to acquire, in one text. The statement
+/// that acquires begins under the lock. Its snapshot therefore shows all that was decided before,
+/// and it always gets the key or finds the holder.
 ///
-/// Where the key was seen held a moment ago, only the first part of the statement is sent at first.
+/// If the key was seen held a moment ago, only the first part of the statement is sent at first.
 ///
 /// # Silent peers
 ///
-/// A TypeScript client notifies no one of its release, and queues with each attempt, also at a key that is
-/// held. One that works in a loop takes the key again a fraction of a millisecond after it gave it back. A
-/// look rarely falls into that gap, and an attempt that comes after the look comes too late. So at a key
-/// that changes hands unseen ([`Sightings`](crate::sightings::Sightings)), an attempt that finds the key
-/// free queues instead of trying. From time to time, one stands at the head of the queue for a moment
-/// while a silent peer holds the key (see `place.sql`). A peer that releases meanwhile finds this client
-/// before it in the queue.
+/// A TypeScript client notifies no one of its release, and queues with each attempt, also for a key
+/// that is held. One that works in a loop takes the key again a fraction of a millisecond after its
+/// release. A lookup rarely falls into that gap, and an attempt that follows the lookup comes too
+/// late. Therefore, for a key that changes hands unseen
+/// ([`Sightings`](crate::sightings::Sightings)), an attempt that finds the key free queues instead
+/// of trying. From time to time, one stands at the head of the queue for a moment while a silent
+/// peer holds the key (see `place.sql`). A peer that releases meanwhile finds this client before it
+/// in the queue.
 ///
-/// That is safe for the same reasons: `place.sql` writes nothing, and the grant is still made by the last
-/// statement of the text, under the lock, with a snapshot of its own. The holder needs the lock neither
-/// to release nor to extend, unless it is one of ours whose tables have no columns to show that; its
-/// extend then waits for that moment.
+/// This is safe for the same reasons: `place.sql` writes nothing, and the grant is still made by
+/// the last statement of the text, under the lock, with a snapshot of its own. The holder needs the
+/// lock neither to release nor to extend, unless it is one of ours whose tables have no columns to
+/// show that; its extend then waits for that moment.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -135,7 +137,7 @@ fn writing(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
 }
 
-/// Tells what a violated constraint means. Either way the statement was undone as a whole.
+/// Maps a violated constraint to its meaning. Either way the statement was undone as a whole.
 fn refusal(failure: Failure) -> Failure {
     match failure.state() {
         // The other two unique indexes are met with ON CONFLICT, so it is that of the ids.
@@ -180,7 +182,7 @@ fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutco
     } else if grant.expires_at.is_live(now, Capabilities::GRACE) {
         return Ok(Some(AcquireOutcome::Granted(grant)));
     } else {
-        // An id names one grant at the most, and this one has had it.
+        // An id names at most one grant, and this id's grant has already been made.
         None
     };
     Ok(Some(AcquireOutcome::Contended { holder }))

@@ -13,26 +13,27 @@ use crate::{
     wait,
 };
 
-/// Keeps locks in PostgreSQL. Cheap to clone; the clones share their connections, and another one
-/// while anybody waits for a release.
+/// Keeps locks in PostgreSQL. It is cheap to clone. The clones share their connections, and one
+/// more for as long as a caller waits for a release.
 ///
 /// # Runtimes
 ///
-/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and its I/O
-/// enabled: connections live on it, and statements run on it, whichever runtime calls. Once that runtime
-/// has been shut down, every operation fails at once with
-/// [`Internal`](syncguard_core::ErrorKind::Internal), and nothing is applied. A `current_thread` runtime
-/// that no one drives does not answer; open the backend on a runtime that is always driven.
+/// A backend belongs to the tokio runtime on which it was opened. That runtime must have its timer
+/// and its I/O enabled. Connections live on it, and statements run on it, whichever runtime the
+/// caller is on. Once it has been shut down, every operation fails at once with
+/// [`Internal`](syncguard_core::ErrorKind::Internal), and nothing is applied. A `current_thread`
+/// runtime that no one drives does not answer; open the backend on a runtime that is always driven.
 ///
 /// # Order
 ///
-/// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
-/// connection is never used. Extends that wait for a connection are sent together in one statement, those
-/// first whose [time](syncguard_core::LockRef::time_left) is the shortest. An acquire that would wait for a connection for longer than the
-/// [connect timeout](crate::PostgresConfig::connect_timeout) is refused at once with
+/// Extends are sent before releases and abandons, and those before acquires and lookups. One
+/// connection is never used for acquires and lookups. Extends that wait for a connection are sent
+/// together in one statement, those first whose [time](syncguard_core::LockRef::time_left) is the
+/// shortest. An acquire that would wait for a connection for longer than the [connect
+/// timeout](crate::PostgresConfig::connect_timeout) is refused at once with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
 ///
-/// Its own connections are closed when the last clone is dropped.
+/// The backend's own connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct PostgresBackend(Arc<Store>);
 
@@ -68,16 +69,17 @@ impl PostgresBackend {
         schema::set_up(&self.0).await.map_err(during(Operation::Connect))
     }
 
-    /// Deletes what is left of grants that have been over for `older_than`, at least for the grace, and
-    /// gives the number of rows. What abandoned ids leave is kept for an hour in any case; fence
-    /// counters are kept for ever.
+    /// Deletes the rows of grants that have been over for `older_than`, and at least for the grace
+    /// period. Returns the number of rows deleted. Tombstones of abandoned ids are kept for an hour
+    /// in any case; fence counters are kept forever.
     ///
-    /// Only space is at stake: a row that is over is taken over by the next grant of its key. Every 64th
-    /// release of a backend deletes a few such rows by itself, once they have been over for an hour.
+    /// This only saves space: the next grant of a key takes over its row. Every 64th release of a
+    /// backend deletes a few such rows by itself, once they have been over for an hour.
     ///
     /// # Errors
     ///
-    /// As an operation that finds the server out of reach. What was deleted before stays deleted.
+    /// The same as for an operation that cannot reach the server. Rows deleted before the error
+    /// stay deleted.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
         prune::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
     }

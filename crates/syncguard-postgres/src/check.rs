@@ -39,7 +39,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// What a server tells of itself.
+/// What a server reports about itself.
 #[derive(Clone)]
 struct Server {
     version: i32,
@@ -126,7 +126,7 @@ impl Server {
             .then(|| Finding::warning("synchronous_commit = off", consequence))
     }
 
-    /// A standby that takes over may not have heard of the last grants.
+    /// A standby that takes over may not have received the last grants.
     fn replication(&self) -> Option<Finding> {
         let consequence = "a failover can lose the last grants and fences: two holders, with one \
                            fence; set synchronous_standby_names, and let resources refuse an equal \

@@ -11,7 +11,7 @@ use syncguard_core::{
 
 use crate::{error::Failure, names::Tables, sql::SchemaTexts};
 
-/// Says which database keeps the locks and how it is used.
+/// Configures which database keeps the locks and how the backend uses it.
 ///
 /// # Examples
 ///
@@ -66,7 +66,7 @@ pub(crate) enum Listening {
     Nowhere,
 }
 
-/// Says what to do where there are no tables.
+/// What to do if the tables do not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Create,
@@ -74,66 +74,70 @@ pub(crate) enum Missing {
 }
 
 impl PostgresConfig {
-    /// The lock table unless told otherwise, that of the TypeScript SyncGuard.
+    /// The default name of the lock table, the same as in the TypeScript SyncGuard.
     pub const DEFAULT_LOCKS: &'static str = "syncguard_locks";
 
-    /// The table of fence counters unless told otherwise, that of the TypeScript SyncGuard.
+    /// The default name of the table of fence counters, the same as in the TypeScript SyncGuard.
     pub const DEFAULT_COUNTERS: &'static str = "syncguard_fence_counters";
 
-    /// How many connections there are at the most unless told otherwise: 10.
+    /// The default maximum number of connections: 10.
     pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 
-    /// How long it may take to get a connection unless told otherwise: 4 seconds.
+    /// The default limit on waiting for a connection: 4 seconds.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-    /// How long a statement may run unless told otherwise: 5 seconds.
+    /// The default limit on how long a statement may run: 5 seconds.
     pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// How long a statement may wait for a lock of the server unless told otherwise: 4 seconds.
+    /// The default limit on how long a statement may wait for a lock of the server: 4 seconds.
     pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
 
-    /// Takes an address: `postgres://[user[:password]@]host[:port][/database][?sslmode=…]`.
+    /// Configures a connection by its address:
+    /// `postgres://[user[:password]@]host[:port][/database][?sslmode=…]`.
     ///
-    /// To another host, set `sslmode=verify-full`: by default the driver falls back to plaintext where the
-    /// server declines TLS.
+    /// For a connection to another host, set `sslmode=verify-full`: by default the driver falls
+    /// back to plaintext if the server declines TLS.
     ///
-    /// What the address leaves out comes from the environment (`PGUSER`, `PGPASSWORD` and the like) and
-    /// from the password file, as PostgreSQL's own clients have it.
+    /// Whatever the address omits is read from the environment (`PGUSER`, `PGPASSWORD` and the
+    /// like) and from the password file, as PostgreSQL's own clients do.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address, or has a
-    /// parameter that the driver does not know, which is named. The text does not repeat the rest, since
-    /// it may hold a password.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if `url` is not such an
+    /// address, or has a parameter that the driver does not know. The message names that parameter,
+    /// and repeats nothing else, because the address may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         parse(url).map(Self::from_options).map_err(refused)
     }
 
-    /// Takes a driver's options with the caller's own addresses, credentials and TLS.
+    /// Uses the driver's options, with the caller's own addresses, credentials and TLS.
     ///
-    /// What the guarantees rest on is set beside them for each connection: the timeouts, read
-    /// committed, synchronous commit.
+    /// The settings that the guarantees depend on are set in addition, for each connection: the
+    /// timeouts, read committed, synchronous commit.
     pub fn from_options(options: PgConnectOptions) -> Self {
         Self::new(Origin::Options(Box::new(options)))
     }
 
-    /// Takes a pool that others use as well.
+    /// Uses a pool that the caller shares with other work.
     ///
-    /// It saves connections, and costs something instead:
+    /// This saves connections, at a cost:
     ///
-    /// - A round trip more for each operation, because the driver's pool tests each connection that
-    ///   comes back; and one more unless the pool was made with `test_before_acquire(false)`.
+    /// - Each operation takes one more round trip, because the driver's pool tests each connection
+    ///   that is returned to it, and another one unless the pool was built with
+    ///   `test_before_acquire(false)`.
     /// - Operations queue for a connection behind whatever else the pool is used for. A job that
     ///   holds a connection of the pool while it waits for a lock can keep the holder from
     ///   releasing it. Among the operations of the backend, extends go first.
-    /// - The timeouts, read committed and synchronous commit are set for each transaction, in the text
-    ///   of the statement, whatever the sessions of the pool have set. So statements are not prepared,
-    ///   and the server plans each of them anew: some hundred microseconds.
-    /// - Where a caller's `begin` was cancelled, a connection may be inside a transaction that no one
-    ///   ends. Each statement detects that, changes nothing, closes the connection and is run on
-    ///   another one, and a warning is logged.
+    /// - The timeouts, read committed and synchronous commit are set for each transaction, in the
+    ///   text of the statement, whatever the sessions of the pool have set. Statements are
+    ///   therefore not prepared, and the server plans each of them anew, which takes some hundred
+    ///   microseconds.
+    /// - If a caller's `begin` was cancelled, a connection may be inside a transaction that no one
+    ///   ends. Each statement detects that, changes nothing, closes the connection, logs a warning,
+    ///   and is run on another connection.
     ///
-    /// Waiters listen on a connection of their own, opened by the pool's options and not counted by it.
+    /// Waiters listen on a separate connection, which is opened with the pool's options and not
+    /// counted by the pool.
     pub fn from_pool(pool: PgPool) -> Self {
         Self::new(Origin::Pool(pool))
     }
@@ -154,35 +158,37 @@ impl PostgresConfig {
         }
     }
 
-    /// Names the two tables, in a schema that is on the search path: each 1 to 51 letters, digits and
-    /// underscores of ASCII, not beginning with a digit. All who share locks need the same names.
+    /// Names the two tables, in a schema that is on the search path: each 1 to 51 letters, digits
+    /// and underscores of ASCII, not beginning with a digit. All clients that share locks must use
+    /// the same names.
     #[must_use]
     pub fn tables(mut self, locks: impl Into<String>, counters: impl Into<String>) -> Self {
         (self.locks, self.counters) = (locks.into(), counters.into());
         self
     }
 
-    /// Does not create the tables. Connecting then fails where they are missing or incomplete.
+    /// Disables creating the tables. Connecting then fails if they are missing or incomplete.
     #[must_use]
     pub fn existing_tables_only(mut self) -> Self {
         self.missing = Missing::Refuse;
         self
     }
 
-    /// Sets how many connections there are at most: at least 2, because one is kept for extends and
-    /// releases. For a caller's pool, that pool decides; one of a single connection keeps none.
+    /// Sets the maximum number of connections. It must be at least 2, because one is kept for
+    /// extends and releases. With a caller's pool, that pool decides; a pool of a single connection
+    /// keeps none.
     ///
-    /// Each does one operation at a time; what comes meanwhile queues. The connection that listens is not
-    /// counted, nor is one that ends sessions whose answer did not come.
+    /// Each connection does one operation at a time; further operations queue. The connection that
+    /// listens is not counted, nor is one that ends sessions whose answer did not arrive.
     #[must_use]
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Sets how long an operation may wait for a connection. One whose time runs out has changed
-    /// nothing. An acquire that would wait for longer is refused at once; an extend waits for as long as
-    /// its caller does.
+    /// Sets how long an operation may wait for a connection. An operation that times out has
+    /// changed nothing. An acquire that would wait for longer is refused at once; an extend waits
+    /// for as long as its caller does.
     ///
     /// Keep the sum of this and the statement timeout below the request timeout of the lock layer
     /// (10 s by default).
@@ -192,35 +198,36 @@ impl PostgresConfig {
         self
     }
 
-    /// Sets how long a statement may run. The server gives up one that takes longer, which then has
-    /// changed nothing. A commit that waits for a standby it does not give up: half a second later the
-    /// outcome is unknown, and the session is ended from another connection. In a pooler or a caller's
-    /// pool, where sessions cannot be told apart, the connection stays in use for up to 90 s more.
+    /// Sets how long a statement may run. The server cancels a statement that takes longer, which
+    /// then has changed nothing. It does not cancel a commit that waits for a standby: half a
+    /// second later the outcome is unknown, and the session is ended from another connection.
+    /// Behind a pooler or in a caller's pool, where sessions cannot be distinguished, the
+    /// connection stays in use for up to 90 s more.
     #[must_use]
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// Sets how long a statement may wait for a lock of the server: for another acquire of the same
-    /// key to be committed, say. It never waits for the holder of a lock.
+    /// Sets how long a statement may wait for a lock of the server, for example until another
+    /// acquire of the same key is committed. It never waits for the holder of a lock.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// Goes through a pooler that gives out connections for single transactions, such as pgbouncer:
-    /// nothing is kept prepared, and no settings are asked for when connecting. Waiters are not woken,
-    /// unless there is [another way](Self::listen_url) to listen.
+    /// Connects through a pooler that assigns connections to single transactions, such as
+    /// pgbouncer. Statements are not kept prepared, and no settings are requested when connecting.
+    /// Waiters are not woken, unless there is [another way](Self::listen_url) to listen.
     #[must_use]
     pub fn pgbouncer(mut self) -> Self {
         self.pooler = Pooler::OfTransactions;
         self
     }
 
-    /// Listens for releases at this address instead: one of the same database, with no pooler of
-    /// transactions in between.
+    /// Listens for releases at this address instead. It must lead to the same database, without a
+    /// transaction pooler in between.
     ///
     /// # Errors
     ///
@@ -230,34 +237,34 @@ impl PostgresConfig {
         Ok(self)
     }
 
-    /// Does not listen for releases. Waiters follow their schedule and the holder's expiry.
+    /// Disables listening for releases. Waiters then retry by their schedule and the holder's
+    /// expiry.
     #[must_use]
     pub fn without_listening(mut self) -> Self {
         self.listening = Listening::Nowhere;
         self
     }
 
-    /// Sets what to do about unsafe settings of the server.
+    /// Sets how unsafe settings of the server are handled.
     #[must_use]
     pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
         self.unsafe_settings = unsafe_settings;
         self
     }
 
-    /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own
-    /// migrations. They can be run any number of times, as one transaction.
+    /// Returns the statements of [`setup_schema`](Self::setup_schema), for applications with their
+    /// own migrations. They can be run any number of times, as one transaction.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where the names of the tables
-    /// break their rule.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a table name is invalid.
     pub fn schema_sql(&self) -> Result<String, Error> {
         let tables = Tables::new(&self.locks, &self.counters).map_err(refused)?;
         let texts = SchemaTexts::new(&tables, self.lock_timeout, self.statement_timeout);
         Ok(texts.everything())
     }
 
-    /// Fails where a value breaks its rule.
+    /// Fails if a value is invalid.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
         let least = Duration::from_millis(10);
         for (rule, holds) in [

@@ -30,8 +30,8 @@ use crate::{
 /// wait: one that is given up half-way has cost the server as much as one that succeeds.
 const OPENING: Duration = Duration::from_secs(5);
 
-/// Begins at once to look after the other side of a connection that says nothing, and keeps its entry
-/// in a NAT or load balancer alive. The driver cannot set this on our side.
+/// Probes the other side of a silent connection from the start, and keeps its entry in a NAT or
+/// load balancer alive. The driver cannot set this on our side.
 const KEEPALIVE: [(&str, &str); 3] = [
     ("tcp_keepalives_idle", "30"),
     ("tcp_keepalives_interval", "10"),
@@ -158,7 +158,7 @@ impl PostgresConfig {
             connect_timeout: self.connect_timeout,
             statement_timeout: self.statement_timeout,
             sending,
-            // Each of them may have to be closed, and the first of the new ones is sound.
+            // Each of them may have to be closed; the first new one is usable.
             patience: usize::try_from(connections).unwrap_or(usize::MAX),
         }
     }
@@ -194,7 +194,7 @@ impl PostgresConfig {
             // pgbouncer refuses settings that it does not know.
             Pooler::OfTransactions => options.extra_float_digits(None),
         };
-        // Statements hold ids, and whoever knows one can release the lock.
+        // Statements hold ids, and knowing an id is enough to release the lock.
         options.disable_statement_logging()
     }
 

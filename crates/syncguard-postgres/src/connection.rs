@@ -28,7 +28,7 @@ fn conflict_pauses() -> impl Iterator<Item = Duration> + Send {
     retry.jitter(Jitter::Full).limit(MAX_RERUNS).delays()
 }
 
-/// How long an answer may take beyond the time after which the server gives a statement up.
+/// How long an answer may take beyond the time after which the server cancels a statement.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 
 /// How connections are used.
@@ -56,12 +56,12 @@ pub(crate) struct Connections {
 type Rows = Result<Vec<PgRow>, Failure>;
 
 impl Connections {
-    /// Runs a statement that gives one row, behind all that keeps or gives back a lock.
+    /// Runs a statement that returns one row, after all operations that extend or release a lock.
     pub(crate) async fn row(self: &Arc<Self>, statement: Statement) -> Result<PgRow, Failure> {
         self.row_for(Priority::Acquire, statement).await
     }
 
-    /// Runs a statement that gives one row.
+    /// Runs a statement that returns one row.
     pub(crate) async fn row_for(
         self: &Arc<Self>,
         priority: Priority,
@@ -71,7 +71,7 @@ impl Connections {
         row.ok_or(Failure::UnreadableAnswer("answer"))
     }
 
-    /// Runs a statement, behind all that keeps or gives back a lock, and gives its rows.
+    /// Runs a statement, after all operations that extend or release a lock, and returns its rows.
     pub(crate) async fn rows(self: &Arc<Self>, statement: Statement) -> Rows {
         self.run(Priority::Acquire, statement).await
     }
@@ -140,7 +140,7 @@ impl Connections {
                         None => return reply.send(Err(failure)),
                     }
                 }
-                // A connection may have been lost long ago without anybody noticing.
+                // A connection may have been lost long ago without anyone noticing.
                 Err(failure)
                     if failure.is_broken()
                         && statement.effect() == Effect::None
@@ -234,8 +234,8 @@ impl Connections {
         self.apart(waiting).await
     }
 
-    /// Runs a statement that gives one row, on a connection as others of this role get it. Where the
-    /// connections are the caller's, they are what others get.
+    /// Runs a statement that returns one row, on a connection as other sessions of this role get
+    /// it. If the connections are the caller's, those are what the other sessions get.
     pub(crate) async fn plain_row(
         self: &Arc<Self>,
         statement: Statement,

@@ -8,7 +8,7 @@ use syncguard_core::{
     pool::{Interrupted, LeaseError},
 };
 
-/// Says what went wrong, in this crate's terms.
+/// Describes what went wrong, as this crate distinguishes it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    /// A statement was carried out, and what the server says about it makes no sense.
+    /// A statement was carried out, but the server's answer makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
     #[error("the lock tables are missing or incomplete: {ADVICE_SCHEMA}")]
@@ -64,7 +64,7 @@ pub(crate) enum Failure {
     Driver(#[source] sqlx::Error, Effect),
 }
 
-/// Says what a statement that failed may have changed.
+/// What a statement that failed may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     None,
@@ -76,10 +76,10 @@ const ADVICE_RIGHTS: &str =
     "if it is the tables that are missing, let another role run what schema_sql gives";
 const ADVICE_POOLER: &str = "behind a pooler of transactions, use the pgbouncer mode";
 
-/// The codes of PostgreSQL that are told apart, from
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>: what each is to a caller, and
-/// what to do where the server's own words leave one guessing. The first that a code begins with
-/// counts, so classes come last. What is not here is `Internal`.
+/// The codes of PostgreSQL that are distinguished, from
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. Each has a kind, and advice
+/// where the server's own message does not suggest what to do. The first entry that a code begins
+/// with applies, so classes come last. Any other code is `Internal`.
 const STATES: &[(&str, ErrorKind, &str)] = &[
     ("22021", ErrorKind::InvalidArgument, "the database must be encoded in UTF-8"),
     ("22P05", ErrorKind::InvalidArgument, "the database must be encoded in UTF-8"),
@@ -124,10 +124,10 @@ impl From<InvalidValue> for Failure {
 }
 
 impl Failure {
-    /// Sorts what the driver reports of a statement that could do `effect` at all.
+    /// Classifies what the driver reports about a statement that could have at most `effect`.
     ///
-    /// An error by which the server gives up a statement alone also undoes it. One by which it gives
-    /// up the connection says nothing of what came before.
+    /// An error that ends only the statement also undoes it. An error that ends the connection says
+    /// nothing about what happened before.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect) -> Self {
         match database_error(&source) {
             Some(error) if INSIDE_TRANSACTION.contains(&error.code()) => Self::Unsound,
@@ -136,8 +136,8 @@ impl Failure {
         }
     }
 
-    /// Says of what the driver did while it was [contained](syncguard_core::pool::contained) that its task ended
-    /// first.
+    /// Reports that the task of [contained](syncguard_core::pool::contained) work of the driver
+    /// ended before it returned.
     pub(crate) fn uncontained<T>(interrupted: Interrupted) -> Result<T, Self> {
         match interrupted {
             Interrupted::NotStarted => Err(Self::RuntimeEnded),
@@ -145,7 +145,7 @@ impl Failure {
         }
     }
 
-    /// Says of a statement with an effect that its task ended before it replied.
+    /// Reports that the task of a statement that could have `effect` ended before it replied.
     pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
         match interrupted {
             Interrupted::NotStarted => Self::RuntimeEnded,
@@ -154,7 +154,7 @@ impl Failure {
         }
     }
 
-    /// Tells whether the connection is lost, or in a state that nobody knows.
+    /// Returns whether the connection is lost, or in an unknown state.
     pub(crate) fn is_broken(&self) -> bool {
         let Self::Driver(source, _) = self else {
             return false;
@@ -162,12 +162,12 @@ impl Failure {
         database_error(source).is_none_or(ends_connection)
     }
 
-    /// Tells whether the server undid the statement to get out of a conflict.
+    /// Returns whether the server undid the statement to resolve a conflict.
     pub(crate) fn is_conflict(&self) -> bool {
         self.state().is_some_and(|state| CONFLICTS.contains(&state))
     }
 
-    /// Tells whether connecting may succeed a moment later.
+    /// Returns whether connecting may succeed a moment later.
     pub(crate) fn passes(&self) -> bool {
         let Self::Connecting(source) = self else {
             return false;
@@ -252,7 +252,7 @@ fn entry(source: &sqlx::Error) -> Option<&'static (&'static str, ErrorKind, &'st
     STATES.iter().find(|(prefix, ..)| state.starts_with(prefix))
 }
 
-/// Gives the driver's words, which are the server's, and advice.
+/// Returns the driver's message, which is the server's, with advice.
 fn explain(source: &sqlx::Error) -> String {
     match entry(source) {
         Some((_, _, advice)) if !advice.is_empty() => format!("{source}: {advice}"),

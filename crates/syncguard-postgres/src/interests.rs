@@ -9,15 +9,15 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// How long a key is watched when nobody waits for it any more. Who waits for a lock that is fought
-/// over comes back in no time.
+/// How long a key is watched after its last waiter has left. A waiter for a contended lock comes
+/// back very soon.
 pub(crate) const LINGER: Duration = Duration::from_secs(10);
 
 /// All keys that a task waits for, or did a moment ago.
 #[derive(Default)]
 pub(crate) struct Interests {
     table: Mutex<Table>,
-    /// Tells the listener that a key is wanted.
+    /// Notifies the listener that a key is wanted.
     pub(crate) wanted: Notify,
 }
 
@@ -86,13 +86,13 @@ impl Interests {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that a listener looks after the keys from now on; `false` if one did already.
+    /// Registers a listener for the keys. Returns `false` if there already was one.
     pub(crate) fn attend(&self) -> bool {
         !mem::replace(&mut self.lock().attended, true)
     }
 
-    /// Says that the listener goes, if there is nothing left to look after. One who takes a seat
-    /// comes either before that, and the listener stays, or after it, and starts another.
+    /// Deregisters the listener if no key is left to watch. A caller that subscribes does so either
+    /// before that, and the listener stays, or after it, and starts another one.
     pub(crate) fn retire(&self) -> bool {
         let mut table = self.lock();
         table.attended = !table.keys.is_empty();

@@ -1,4 +1,4 @@
-//! The connection on which releases are told.
+//! The connection on which releases are notified.
 
 use std::{collections::HashSet, time::Duration};
 

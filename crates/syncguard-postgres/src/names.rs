@@ -70,12 +70,12 @@ impl Tables {
         quoted(&self.counters)
     }
 
-    /// The table that says the revision of the other two.
+    /// The table that records the revision of the other two.
     pub(crate) fn quoted_schema(&self) -> String {
         quoted(&format!("{}_schema", self.locks))
     }
 
-    /// The channel on which releases are told: one for each lock table of a database.
+    /// The channel on which releases are notified: one for each lock table of a database.
     pub(crate) fn channel(&self) -> String {
         format!("{}_released", self.locks)
     }
@@ -99,7 +99,7 @@ pub(crate) struct StoredKey {
     pub(crate) key: String,
     /// The primary key of its fence counter.
     pub(crate) fence_key: String,
-    /// The key as the user gave it, for people and other clients to read.
+    /// The user's key as it is, for people and other clients to read.
     pub(crate) user_key: String,
 }
 
@@ -107,7 +107,8 @@ impl StoredKey {
     /// Names a key by itself.
     ///
     /// PostgreSQL's text cannot hold U+0000. A key that does is stored under its hashed form, and
-    /// readably with an escape. That the two differ says so: other clients never let them.
+    /// readably with an escape. Such a row is recognized by the difference between the two: in rows
+    /// of other clients they never differ.
     pub(crate) fn of(key: &LockKey) -> Result<Self, Failure> {
         let layout = KeyLayout::new("", LONGEST_KEY, 0);
         if key.as_str().contains('\0') {
@@ -132,7 +133,7 @@ pub(crate) fn user_key(key: &str, user_key: &str) -> Option<LockKey> {
     read.ok().filter(|read| StoredKey::of(read).is_ok_and(|stored| stored.key == key))
 }
 
-/// Names the mark of an abandoned id: too long to be the key of any user.
+/// Returns the key of the tombstone of an abandoned id: too long to be the key of any user.
 pub(crate) fn mark(id: LockId) -> String {
     format!("abandoned:{}:{:.>width$}", id.as_str(), "", width = LockKey::MAX_BYTES)
 }

@@ -40,8 +40,8 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     Ok(LockPage { locks, next })
 }
 
-/// Ends the live grant of a key and returns its record. One that cannot be read is cleared, and reported as
-/// an error that says so.
+/// Ends the live grant of a key and returns its record. A record that cannot be read is cleared,
+/// and reported as such by an error.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,

@@ -26,7 +26,8 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Where connections come from.
 pub(crate) enum Source {
     Own(Pool<Server>),
-    /// The caller's pool serves in the order of arrival, so the turns at it are given by priority.
+    /// The caller's pool serves requests in the order of arrival, so this assigns the turns at it
+    /// by priority.
     Callers {
         pool: PgPool,
         turns: Pool<Turns>,
@@ -110,7 +111,7 @@ impl Leased {
         }
     }
 
-    /// Tells whether the server's side can be ended from another connection.
+    /// Returns whether the server's side can be ended from another connection.
     pub(crate) fn has_session(&mut self) -> bool {
         match self {
             Self::Own(lease) => lease.connection().session.is_some(),
@@ -211,7 +212,7 @@ impl Session {
         rows.first().map(session).transpose()
     }
 
-    /// Ends these, and gives the numbers of those that were still there.
+    /// Ends these sessions, and returns the numbers of those that still existed.
     async fn end(
         sessions: &[Self],
         connection: &mut PgConnection,

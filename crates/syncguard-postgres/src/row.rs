@@ -1,4 +1,4 @@
-//! What the rows of an answer say.
+//! Reading the rows of an answer.
 
 use std::str::FromStr;
 
@@ -10,7 +10,7 @@ use crate::{error::Failure, names::user_key};
 /// How long past its expiry a grant still keeps its key, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
 
-/// Reads a whole lock from a row, `None` where there is none in it.
+/// Reads a whole lock from a row. Returns `None` if the row has no lock.
 pub(crate) fn record(row: &PgRow) -> Result<Option<LockRecord>, Failure> {
     let Some(key) = text(row, "key") else {
         return Ok(None);

@@ -8,8 +8,9 @@ use crate::{
     store::Store,
 };
 
-/// The revision of the tables that the schema step makes, and the greatest that this program knows. Those of a
-/// TypeScript client are of revision 1; revision 2 has the columns of the owner, and a row that says so.
+/// The revision of the tables that the schema step makes, and the greatest that this program knows.
+/// Those of a TypeScript client are of revision 1; revision 2 has the columns of the owner, and a
+/// row that records the revision.
 ///
 /// A change that earlier clients can live with raises the revision alone, and gets a step in
 /// [`State::wanting`]. One that they cannot live with also raises the least revision that the row demands of
@@ -77,7 +78,7 @@ impl State {
         format!("{}\n{locks}\n{counters}\n{revision}", texts.begin).replace("{if_not_exists}", "")
     }
 
-    /// Returns whether the tables say that they are of this program's revision, or of a later one.
+    /// Returns whether the recorded revision of the tables is this program's, or a later one.
     fn is_current(self) -> bool {
         self.revision >= Some(REVISION)
     }

@@ -14,25 +14,27 @@ const LIMIT: usize = 1_024;
 /// For how long a key counts as one that changes hands unseen, after it was seen to.
 const UNSEEN: Duration = Duration::from_secs(10);
 
-/// How long after an attempt that stood at the head of a queue the next one of this process may, at a key.
+/// The minimum time between two attempts of this process that stand at the head of a key's queue.
 ///
-/// A key is idle from the release by its holder until whoever stands there looks. So that is left to a part
-/// of the attempts; beside a peer that always has the key, it is a quarter of the time.
+/// A key is idle from its release until the client at the head of the queue looks. Therefore only a
+/// part of the attempts stand there; beside a peer that always has the key, it is a quarter of the
+/// time.
 const BETWEEN_STANDS: Duration = Duration::from_millis(50);
 
-/// Until when keys that were found held will stay so, unless they are released, and which of them change
-/// hands unseen.
+/// Remembers until when keys that were found held stay held unless they are released, and which of
+/// them change hands unseen.
 ///
-/// To be ready to grant a key, the server sets up two writes, which costs more than to find out that
-/// the key is held. So who comes back to a key that was seen held looks first.
+/// To be ready to grant a key, the server sets up two writes, which costs more than finding out
+/// that the key is held. Therefore a client that comes back to a key that was seen held looks
+/// first.
 ///
-/// A key changes hands unseen if a client that notifies no one is found to hold it under another fence
-/// than the one before, and no release was heard of, nor the key seen free, in between. Looks are too
-/// slow then.
+/// A key changes hands unseen if a client that notifies no one is found to hold it under another
+/// fence than the one before, and in between no release was notified and the key was not seen free.
+/// Lookups are too slow then.
 ///
-/// What is remembered decides nothing but how to ask: where it is out of date, an attempt costs a second
-/// round trip. That a key is held is forgotten when a release is heard of, so that whoever is woken by one
-/// asks at once.
+/// What is remembered only decides how to ask: if it is out of date, an attempt costs a second
+/// round trip. A notification of a release clears the record that the key is held, so that a waiter
+/// that it wakes asks at once.
 #[derive(Default)]
 pub(crate) struct Sightings(Mutex<HashMap<String, Sighting>>);
 
@@ -83,8 +85,8 @@ impl Sighting {
         self.unseen_until.is_some_and(|until| until > now)
     }
 
-    /// Tells whether to wait at the head of the queue for the holder's release, of which no one is
-    /// notified.
+    /// Returns whether to wait at the head of the queue for the holder's release, of which no one
+    /// is notified.
     fn may_stand(&self, now: Instant) -> bool {
         self.silent.is_some() && self.stood_until.is_none_or(|until| until <= now)
     }
@@ -107,7 +109,7 @@ impl Sightings {
             sighting.unseen_until = now.checked_add(UNSEEN);
         }
         sighting.silent = silent;
-        // A ttl that ends beyond what the clock can tell is not worth remembering.
+        // A ttl that ends beyond the range of the clock is not worth remembering.
         sighting.held_until = holder.free_in.and_then(|free_in| now.checked_add(free_in));
     }
 

@@ -44,7 +44,8 @@ pub(crate) struct Preamble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Columns {
     All,
-    /// The six of the TypeScript client. No owner is stored, and nothing tells its rows from ours.
+    /// The six of the TypeScript client. No owner is stored, and its rows cannot be distinguished
+    /// from ours.
     TypeScripts,
 }
 

@@ -31,12 +31,12 @@ enum Value {
 pub(crate) enum Sending {
     /// Once to be prepared, and then by name, with the values beside.
     Prepared,
-    /// Each time as one text with the values in it.
+    /// Sent each time as one text with the values in it.
     ///
-    /// That is how to get through a pooler of transactions. The driver sends a statement that is not to
-    /// stay prepared in two steps as well, each of which is a transaction to the pooler. The second
-    /// may reach another connection of the server, and bind the values to whatever anybody prepared
-    /// there last.
+    /// A transaction pooler requires this. The driver sends even a statement that is not kept
+    /// prepared in two steps, each of which is a transaction to the pooler. The second step may
+    /// reach another connection of the server, and bind the values to the statement that was last
+    /// prepared there.
     Whole,
 }
 
@@ -51,39 +51,39 @@ impl Statement {
         Self { effect: Effect::None, ..Self::write(sql) }
     }
 
-    /// Says that the text holds several statements, which cannot be prepared. It is sent whole on every
-    /// connection, and the server runs it as one transaction. Each of its statements has a snapshot of its
-    /// own, and the planner sees each of them anew.
+    /// Declares that the text holds several statements, which cannot be prepared. The text is sent
+    /// whole on every connection, and the server runs it as one transaction. Each of its statements
+    /// has its own snapshot and is planned anew.
     pub(crate) fn of_several(self) -> Self {
         Self { has_several: true, ..self }
     }
 
-    /// Gives the next parameter a text.
+    /// Binds a text to the next parameter.
     pub(crate) fn text(self, text: &str) -> Self {
         self.text_or_null(Some(text))
     }
 
-    /// Gives the next parameter a text or NULL.
+    /// Binds a text or NULL to the next parameter.
     pub(crate) fn text_or_null(self, text: Option<&str>) -> Self {
         self.value(Value::Text(text.map(str::to_owned)))
     }
 
-    /// Gives the next parameter an integer of 64 bits.
+    /// Binds an integer of 64 bits to the next parameter.
     pub(crate) fn integer(self, integer: i64) -> Self {
         self.value(Value::Long(integer))
     }
 
-    /// Gives the next parameter an integer of 32 bits.
+    /// Binds an integer of 32 bits to the next parameter.
     pub(crate) fn short(self, integer: i32) -> Self {
         self.value(Value::Short(integer))
     }
 
-    /// Gives the next parameter an array of texts.
+    /// Binds an array of texts to the next parameter.
     pub(crate) fn texts(self, texts: Vec<String>) -> Self {
         self.value(Value::Texts(texts))
     }
 
-    /// Gives the next parameter an array of integers of 64 bits.
+    /// Binds an array of integers of 64 bits to the next parameter.
     pub(crate) fn integers(self, integers: Vec<i64>) -> Self {
         self.value(Value::Longs(integers))
     }
@@ -93,7 +93,7 @@ impl Statement {
         self
     }
 
-    /// Says what the statement may have done if its failure leaves that open.
+    /// Returns what the statement may have done if its failure leaves that open.
     pub(crate) fn effect(&self) -> Effect {
         self.effect
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use syncguard_core::Finding;
 
-/// Reports connections to other hosts that may be in clear, or to whoever answers.
+/// Reports connections to other hosts that may be unencrypted, or whose server is not verified.
 pub(crate) fn finding(options: &PgConnectOptions) -> Option<Finding> {
     if is_local(options) {
         return None;

@@ -21,7 +21,7 @@ pub(crate) async fn released(store: &Store, key: &LockKey) {
             store.waiters.news(&stored.key).await;
             store.sightings.forget(&stored.key);
         }
-        // Without a name there is no lock either; an attempt says so.
+        // Without a name there can be no lock either; an attempt reports that.
         _ => std::future::pending().await,
     }
 }

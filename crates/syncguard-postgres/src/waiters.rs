@@ -25,13 +25,15 @@ const ROUND: Duration = Duration::from_secs(2);
 /// How long to leave a key alone of which a release is just being committed.
 const COMMIT: Duration = Duration::from_millis(2);
 
-/// All who wait, and the one connection on which they hear of releases.
+/// All waiters, and the one connection on which they are notified of releases.
 pub(crate) struct Waiters {
     line: Option<Line>,
     interests: Arc<Interests>,
-    /// The task that listens. It ends with the backend, or when nobody has waited for a while.
+    /// The task that listens. It ends with the backend, or when there has been no waiter for a
+    /// while.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
-    /// The runtime on which the backend was opened. The listener lives there, whoever waits.
+    /// The runtime on which the backend was opened. The listener lives there, whichever runtime the
+    /// waiters are on.
     runtime: Handle,
 }
 
@@ -53,14 +55,14 @@ impl Waiters {
     pub(crate) async fn news(&self, key: &str) {
         let seat = Seat::take(&self.interests, key);
         let mut news = std::pin::pin!(seat.news.notified());
-        // Heard from here on, before anybody is asked to listen.
+        // Subscribed from here on, before a listener is started.
         news.as_mut().enable();
         self.listen();
         news.await;
     }
 
-    /// Tells the listener that a key may be wanted, after starting one if need be: the first, or one
-    /// in the place of what has retired.
+    /// Notifies the listener that a key may be wanted. Starts one if there is none: the first, or
+    /// one that replaces a listener that has retired.
     fn listen(&self) {
         let Some(line) = &self.line else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
