@@ -16,20 +16,21 @@ use crate::{
 /// that reads who has it.
 const ROUNDS: usize = 4;
 
-/// Grants the key, or says who has it: one round trip.
+/// Grants the key, or returns its holder: one round trip.
 ///
 /// **Invariant:** all that is known of a key stands in one row, and one UPDATE of that row makes a
-/// grant: the id, the expiry and the counted-up fence, on the condition that the row's last grant is
-/// over. The server locks the row before it tests the condition, on the latest version of the row and
-/// by a clock that is read then. So of contenders who come at once, whatever their isolation level,
-/// the first has the key, and each of the others finds that out when its turn comes; and of the many
-/// who find a key that is over, one takes it. The UPDATE is a transaction by itself, which is
-/// committed or undone with its statement, whoever has gone away meanwhile.
+/// grant: the id, the expiry and the counted-up fence, on the condition that the row's last grant
+/// is over. The server locks the row before it tests the condition, on the latest version of the
+/// row and by a clock that is read then. Therefore, of contenders that arrive at once, whatever
+/// their isolation level, the first gets the key, and each of the others finds that out when its
+/// turn comes. Of the many that find an expired grant, one takes the key. The UPDATE is a
+/// transaction by itself: it is committed or undone with its statement, even if the client has gone
+/// away meanwhile.
 ///
-/// The two statements around it are transactions of their own, so no transaction can be left open in
-/// the middle of the three. The one before makes a row that nobody holds; the one behind reads. What
-/// it reads is told by the id: where the row has ours and is live, the grant is ours, now made or
-/// long since.
+/// The two statements around it are transactions of their own, so no transaction can be left open
+/// in the middle of the three. The statement before creates a row that no one holds; the statement
+/// after reads. The id identifies the grant that it reads: if the row has our id and is live, the
+/// grant is ours, whether it was made now or long ago.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -56,11 +57,11 @@ pub(crate) async fn acquire(
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
-/// Makes sure that a grant that was made by another request is on the disk.
+/// Guarantees that a grant that was made by another request is on the disk.
 ///
-/// The server shows a commit to others before it is on the disk, and only the connection that made it
-/// waits for that. Whoever asks again while that connection still waits would be told of a grant that a
-/// crash takes back, after which its fence is given to somebody else.
+/// The server shows a commit to others before it is on the disk, and only the connection that made
+/// it waits for that. A caller that asks again while that connection still waits would get a grant
+/// that a crash can undo, after which its fence is issued to another holder.
 async fn harden(store: &Store) -> Result<(), Failure> {
     store.connections.run(Statement::write(&store.sql.harden)).await.map(drop)
 }
@@ -86,7 +87,7 @@ fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOut
         if value::<u64>(row, "fence")? >= Fence::LIMIT.number() {
             return Err(Failure::FenceLimit);
         }
-        // An id names one grant at the most, and this one has had it.
+        // An id names at most one grant, and this id's grant has already been made.
         return Ok(own.then_some(AcquireOutcome::Contended { holder: None }));
     }
     // Where it is the id's own, the id has the key.

@@ -61,17 +61,18 @@ impl MysqlBackend {
         schema::upgrade(&self.0).await.map_err(during(Operation::Connect))
     }
 
-    /// Clears away what is left of grants that have been over for `older_than`, at least for the grace,
-    /// and gives the number of rows. The rows of keys stay for ever, with their fences; what abandoned
-    /// ids leave is deleted after an hour at the earliest.
+    /// Clears the rows of grants that have been over for `older_than`, and at least for the grace
+    /// period. Returns the number of rows. The rows of keys stay forever, with their fences;
+    /// tombstones of abandoned ids are deleted after an hour at the earliest.
     ///
-    /// Only space is at stake, and how much `list` reads: a grant that is over is taken over by the next
-    /// grant of its key. Every 64th release of a backend clears a few such rows and marks away by itself, once
-    /// they have been over for an hour.
+    /// This only saves space, and reduces how much `list` reads: the next grant of a key takes over
+    /// its row. Every 64th release of a backend clears a few such rows and tombstones by itself,
+    /// once they have been over for an hour.
     ///
     /// # Errors
     ///
-    /// As an operation that finds the server out of reach. What was cleared away before stays so.
+    /// The same as for an operation that cannot reach the server. Rows cleared before the error
+    /// stay cleared.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
         prune::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
     }

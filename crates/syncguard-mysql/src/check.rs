@@ -22,7 +22,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// What a server tells of itself.
+/// What a server reports about itself.
 #[derive(Clone, Debug)]
 struct Server(BTreeMap<String, String>);
 
@@ -41,7 +41,7 @@ impl Server {
         findings.into_iter().flatten().collect()
     }
 
-    /// Gives a setting that has one of these values, in the server's own words.
+    /// Returns a setting that has one of these values, as the server spells it.
     fn found(&self, name: &str, values: &[&str]) -> Option<String> {
         let value = self.0.get(name)?;
         values.contains(&value.as_str()).then(|| format!("{name} = {value}"))
@@ -91,8 +91,8 @@ impl Server {
         Some(Finding::grave(setting, "it refuses every write; connect to the primary"))
     }
 
-    /// What decides whether a grant is over is then read before the wait for its row: never too late,
-    /// so nobody is granted what somebody holds.
+    /// The time that decides whether a grant is over is then read before the wait for its row. It
+    /// is never too late, so no one is granted a key that another holder has.
     fn clock(&self) -> Option<Finding> {
         let consequence = "a statement that waits takes the time from before its wait: a grant may \
                            end early, and one that is just over may be extended";

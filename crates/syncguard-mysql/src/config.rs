@@ -11,7 +11,7 @@ use syncguard_core::{
 
 use crate::{error::Failure, names::Table, sql};
 
-/// Says which database keeps the locks and how it is used.
+/// Configures which database keeps the locks and how the backend uses it.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ pub struct MysqlConfig {
     pub(crate) unsafe_settings: UnsafeSettings,
 }
 
-/// Says what to do where there is no table.
+/// What to do if the table does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Create,
@@ -50,39 +50,40 @@ pub(crate) enum Missing {
 }
 
 impl MysqlConfig {
-    /// The table unless told otherwise.
+    /// The default name of the table.
     pub const DEFAULT_TABLE: &'static str = "syncguard_locks";
 
-    /// How many connections there are at the most unless told otherwise: 10.
+    /// The default maximum number of connections: 10.
     pub const DEFAULT_MAX_CONNECTIONS: u32 = 10;
 
-    /// How long it may take to get a connection unless told otherwise: 4 seconds.
+    /// The default limit on waiting for a connection: 4 seconds.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-    /// How long a statement may run unless told otherwise: 5 seconds.
+    /// The default limit on how long a statement may run: 5 seconds.
     pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// How long a statement may wait for a lock of the server unless told otherwise: 4 seconds.
+    /// The default limit on how long a statement may wait for a lock of the server: 4 seconds.
     pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(4);
 
-    /// Takes an address: `mysql://[user[:password]@]host[:port]/database[?ssl-mode=…]`, or the same with
-    /// `mariadb`. To another host, set `ssl-mode=VERIFY_IDENTITY`: by default the driver falls back to plaintext
-    /// where the server declines TLS.
+    /// Configures a connection by its address:
+    /// `mysql://[user[:password]@]host[:port]/database[?ssl-mode=…]`, or the same with `mariadb`.
+    /// For a connection to another host, set `ssl-mode=VERIFY_IDENTITY`: by default the driver
+    /// falls back to plaintext if the server declines TLS.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is no such address, or has a
-    /// parameter that the driver does not know, which is named. The text does not repeat the rest, since
-    /// it may hold a password.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if `url` is not such an
+    /// address, or has a parameter that the driver does not know. The message names that parameter,
+    /// and repeats nothing else, because the address may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         parse(url).map(Self::from_options).map_err(refused)
     }
 
-    /// Takes a driver's options with the caller's own addresses, credentials and TLS. They must name a
-    /// database.
+    /// Uses the driver's options, with the caller's own addresses, credentials and TLS. They must
+    /// name a database.
     ///
-    /// What the guarantees rest on is set for each connection whatever the options say: the character
-    /// set, the time zone, the modes, the isolation level and the timeouts.
+    /// The settings that the guarantees depend on are set for each connection, overriding the
+    /// options: the character set, the time zone, the modes, the isolation level and the timeouts.
     pub fn from_options(options: MySqlConnectOptions) -> Self {
         Self {
             options: Box::new(options),
@@ -97,35 +98,35 @@ impl MysqlConfig {
     }
 
     /// Names the table, in the database of the address: 1 to 57 letters, digits and underscores of
-    /// ASCII, not beginning with a digit. All who share locks need the same name. The table `<name>_schema`
-    /// says the revision of this one.
+    /// ASCII, not beginning with a digit. All clients that share locks must use the same name. The
+    /// table `<name>_schema` records the revision of this one.
     #[must_use]
     pub fn table(mut self, name: impl Into<String>) -> Self {
         self.table = name.into();
         self
     }
 
-    /// Refuses to make the table. Connecting then fails where it is missing or incomplete.
+    /// Disables creating the table. Connecting then fails if it is missing or incomplete.
     #[must_use]
     pub fn existing_table_only(mut self) -> Self {
         self.missing = Missing::Refuse;
         self
     }
 
-    /// Sets how many connections there are at most: at least 2, because one is kept for extends and
-    /// releases.
+    /// Sets the maximum number of connections. It must be at least 2, because one is kept for
+    /// extends and releases.
     ///
-    /// Each does one operation at a time; what comes meanwhile queues. One that ends sessions whose answer
-    /// did not come is not counted.
+    /// Each connection does one operation at a time; further operations queue. A connection that
+    /// ends sessions whose answer did not arrive is not counted.
     #[must_use]
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;
         self
     }
 
-    /// Sets how long an operation may wait for a connection. One whose time runs out has changed
-    /// nothing. An acquire that would wait for longer is refused at once; an extend waits for as long as
-    /// its caller does.
+    /// Sets how long an operation may wait for a connection. An operation that times out has
+    /// changed nothing. An acquire that would wait for longer is refused at once; an extend waits
+    /// for as long as its caller does.
     ///
     /// Keep the sum of this and the statement timeout below the request timeout of the lock layer
     /// (10 s by default).
@@ -135,43 +136,43 @@ impl MysqlConfig {
         self
     }
 
-    /// Sets how long a statement may run. MariaDB gives up one that takes longer; MySQL does so only
-    /// with one that waits for a lock. Half a second later, the outcome is unknown, and the session is
-    /// ended from another connection.
+    /// Sets how long a statement may run. MariaDB cancels a statement that takes longer; MySQL does
+    /// so only if the statement waits for a lock. Half a second later, the outcome is unknown, and
+    /// the session is ended from another connection.
     #[must_use]
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.statement_timeout = timeout;
         self
     }
 
-    /// Sets how long a statement may wait for a lock of the server, in whole seconds: for another
-    /// acquire of the same key to be committed, say. It never waits for the holder of a lock.
+    /// Sets how long a statement may wait for a lock of the server, in whole seconds, for example
+    /// until another acquire of the same key is committed. It never waits for the holder of a lock.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
         self
     }
 
-    /// Sets what to do about unsafe settings of the server.
+    /// Sets how unsafe settings of the server are handled.
     #[must_use]
     pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
         self.unsafe_settings = unsafe_settings;
         self
     }
 
-    /// Returns the statements of [`setup_schema`](Self::setup_schema), for those who keep their own migrations.
-    /// They can be run any number of times.
+    /// Returns the statements of [`setup_schema`](Self::setup_schema), for applications with their
+    /// own migrations. They can be run any number of times.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where the name of the table
-    /// breaks its rule.
+    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if the table name is
+    /// invalid.
     pub fn schema_sql(&self) -> Result<String, Error> {
         let table = Table::new(&self.table).map_err(refused)?;
         Ok(sql::schema(&table))
     }
 
-    /// Fails where a value breaks its rule.
+    /// Fails if a value is invalid.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
         let longest = self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout);
         for (rule, holds) in [
@@ -231,7 +232,7 @@ fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
     Ok(options.host(&host))
 }
 
-/// Makes the core's error of a failure to connect.
+/// Converts a failure to connect into the core's error.
 pub(crate) fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
 }

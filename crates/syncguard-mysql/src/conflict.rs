@@ -38,7 +38,7 @@ impl Conflicts {
         Ok(())
     }
 
-    /// Makes a failure say what the runs before it may have changed.
+    /// Makes a failure report what the attempts before it may have changed.
     pub(crate) fn settle(&self, failure: Failure) -> Failure {
         if self.doubtful { failure.doubtful() } else { failure }
     }

@@ -69,8 +69,8 @@ impl MysqlConfig {
         connecting.await.map_err(refused)
     }
 
-    /// Connects, creates the table where it is missing, records its revision, and disconnects. For those who
-    /// give the service itself a user that may not.
+    /// Connects, creates the table if it is missing, records its revision, and disconnects. This is
+    /// for deployments where the service itself uses a database user that may not do so.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl MysqlConfig {
     fn plain(&self) -> MySqlConnectOptions {
         let options = self.options.as_ref().clone();
         let options = options.pipes_as_concat(false).no_engine_substitution(false);
-        // Statements hold ids, and whoever knows one can release the lock.
+        // Statements hold ids, and knowing an id is enough to release the lock.
         options.timezone(None).set_names(false).disable_statement_logging()
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     statement::{Answer, Statement},
 };
 
-/// How long an answer may take beyond the time after which the server gives a statement up.
+/// How long an answer may take beyond the time after which the server cancels a statement.
 const ON_THE_WAY: Duration = Duration::from_millis(500);
 
 /// All connections of a backend.
@@ -26,12 +26,12 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Runs a statement that gives one row, behind all that keeps or gives back a lock.
+    /// Runs a statement that returns one row, after all operations that extend or release a lock.
     pub(crate) async fn row(self: &Arc<Self>, statement: Statement) -> Result<MySqlRow, Failure> {
         self.row_for(Priority::Acquire, statement).await
     }
 
-    /// Runs a statement that gives one row.
+    /// Runs a statement that returns one row.
     pub(crate) async fn row_for(
         self: &Arc<Self>,
         priority: Priority,
@@ -41,15 +41,16 @@ impl Connections {
         row.ok_or(Failure::UnreadableAnswer("answer"))
     }
 
-    /// Runs a statement, behind all that keeps or gives back a lock, and gives its answer.
+    /// Runs a statement, after all operations that extend or release a lock, and returns its
+    /// answer.
     pub(crate) async fn run(self: &Arc<Self>, statement: Statement) -> Result<Answer, Failure> {
         self.run_for(Priority::Acquire, statement).await
     }
 
-    /// Runs a statement in a transaction of its own, in a task of its own, and gives its answer.
+    /// Runs a statement in its own transaction, in its own task, and returns its answer.
     ///
-    /// Dropping the future gives up its place in the queue for a connection; a statement that was sent
-    /// is carried to its end, and its connection given back.
+    /// Dropping the future gives up its place in the queue for a connection. A statement that was
+    /// sent is completed, and its connection is returned.
     pub(crate) async fn run_for(
         self: &Arc<Self>,
         priority: Priority,
@@ -87,7 +88,7 @@ impl Connections {
                         return reply.send(Err(conflicts.settle(failure)));
                     }
                 }
-                // A connection may have been lost long ago without anybody noticing.
+                // A connection may have been lost long ago without anyone noticing.
                 Err(failure)
                     if failure.is_broken()
                         && statement.effect() == Effect::None

@@ -6,7 +6,7 @@ use syncguard_core::{
     pool::{Interrupted, LeaseError},
 };
 
-/// Says what went wrong, in this crate's terms.
+/// Describes what went wrong, as this crate distinguishes it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -24,7 +24,7 @@ pub(crate) enum Failure {
     /// Nothing was granted over the record, and it stands as it was.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    /// A statement was carried out, and what the server says about it makes no sense.
+    /// A statement was carried out, but the server's answer makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
     #[error("the lock table is missing or incomplete: {ADVICE_SCHEMA}")]
@@ -58,7 +58,7 @@ pub(crate) enum Failure {
     Doubtful(Box<Self>),
 }
 
-/// Says what a statement that failed may have changed.
+/// What a statement that failed may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     None,
@@ -71,15 +71,16 @@ const ADVICE_RIGHTS: &str =
 const ADVICE_PRIMARY: &str = "the server takes no writes: use the primary";
 const ADVICE_BINLOG: &str = "set binlog_format = ROW or MIXED";
 
-/// The errors of the server that are told apart, by their numbers, from
+/// The errors of the server that are distinguished, by their numbers, from
 /// <https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html> and
-/// <https://mariadb.com/kb/en/mariadb-error-codes/>: what each is to a caller, whether the statement is
-/// certain to have changed nothing, and what to do where the server's own words leave one guessing.
-/// What is not here is `Internal`, and may have changed something.
+/// <https://mariadb.com/kb/en/mariadb-error-codes/>. Each has a kind, whether the statement is
+/// certain to have changed nothing, and advice where the server's own message does not suggest what
+/// to do. Any other error is `Internal`, and its statement may have changed something.
 ///
-/// The server reports those of `Effect::None` before it begins to commit: it refuses the statement, or
-/// undoes it. A statement that is stopped from outside, or that a hook of the replication refuses, is
-/// undone as well where that happens before its commit; the number does not say whether it did.
+/// The server reports those of `Effect::None` before it begins to commit: it refuses the statement,
+/// or undoes it. A statement that is stopped from outside, or that a hook of the replication
+/// refuses, is undone as well if that happens before its commit; the number does not show whether
+/// it did.
 const NUMBERS: &[Entry] = &[
     // The user, the password, the host, the rights.
     (&[1045, 1130, 1251, 1275, 1524, 1698], ErrorKind::AuthFailed, Effect::None, ""),
@@ -129,23 +130,23 @@ const UNKNOWN_TABLE: u16 = 1146;
 /// The server is full, or going down.
 const PASSING: [u16; 3] = [1040, 1203, 1053];
 
-/// The server gives up the connection: it shuts down, somebody or something ended the connection, or it
-/// failed in the middle of a commit.
+/// The server ends the connection: it shuts down, the connection was ended from outside, or the
+/// server failed in the middle of a commit.
 const ENDS_CONNECTION: [u16; 11] =
     [1053, 1152, 1158, 1159, 1160, 1161, 1180, 1184, 1927, 3169, 4031];
 
 impl Failure {
-    /// Sorts what the driver reports of a statement that could do `effect` at all, after `changed`
-    /// rows were changed by those that it was sent with.
+    /// Classifies what the driver reports about a statement that could have at most `effect`, after
+    /// the statements that it was sent with changed `changed` rows.
     ///
-    /// An error says of its own statement alone whether that changed anything.
+    /// An error shows only about its own statement whether that changed anything.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect, changed: u64) -> Self {
         let undone = entry(&source).is_some_and(|entry| entry.2 == Effect::None);
         let effect = if undone && changed == 0 { Effect::None } else { effect };
         Self::Driver(source, effect)
     }
 
-    /// Says of a failure that an attempt before it may have changed something.
+    /// Records that an attempt before this failure may have changed something.
     pub(crate) fn doubtful(self) -> Self {
         match self.effect() {
             Effect::None => Self::Doubtful(Box::new(self)),
@@ -153,8 +154,8 @@ impl Failure {
         }
     }
 
-    /// Says of what the driver did while it was [contained](syncguard_core::pool::contained) that its task ended
-    /// first.
+    /// Reports that the task of [contained](syncguard_core::pool::contained) work of the driver
+    /// ended before it returned.
     pub(crate) fn uncontained<T>(interrupted: Interrupted) -> Result<T, Self> {
         match interrupted {
             Interrupted::NotStarted => Err(Self::RuntimeEnded),
@@ -162,7 +163,7 @@ impl Failure {
         }
     }
 
-    /// Says of a statement with an effect that its task ended before it replied.
+    /// Reports that the task of a statement that could have `effect` ended before it replied.
     pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
         match interrupted {
             Interrupted::NotStarted => Self::RuntimeEnded,
@@ -175,7 +176,7 @@ impl Failure {
         self.classify().1
     }
 
-    /// Says of a failure that it came before anything was asked of the connection.
+    /// Records that this failure happened before anything was requested on the connection.
     pub(crate) fn in_opening(self) -> Self {
         match self {
             Self::Driver(source, _) => Self::Connecting(source),
@@ -183,7 +184,7 @@ impl Failure {
         }
     }
 
-    /// Tells whether the connection is lost, or in a state that nobody knows.
+    /// Returns whether the connection is lost, or in an unknown state.
     pub(crate) fn is_broken(&self) -> bool {
         match self {
             Self::TimedOut(_) => true,
@@ -194,10 +195,10 @@ impl Failure {
         }
     }
 
-    /// Returns whether the server undid the statement to get out of a conflict.
+    /// Returns whether the server undid the statement to resolve a conflict.
     ///
-    /// One that waited too long for a lock is none: it is not run again, because its wait was the
-    /// limit.
+    /// A statement that waited too long for a lock does not count: it is not run again, because its
+    /// wait was the limit.
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Driver(source, _)
             if [Some(DEADLOCK), Some(CHANGED)].contains(&number(source)))
@@ -212,7 +213,7 @@ impl Failure {
         }
     }
 
-    /// Returns whether there is no such table.
+    /// Returns whether the table does not exist.
     pub(crate) fn is_unknown_table(&self) -> bool {
         matches!(self, Self::Driver(source, _) if number(source) == Some(UNKNOWN_TABLE))
     }
@@ -222,7 +223,7 @@ impl Failure {
         matches!(self, Self::Driver(source, _) if number(source) == Some(DENIED))
     }
 
-    /// Tells whether connecting may succeed a moment later.
+    /// Returns whether connecting may succeed a moment later.
     pub(crate) fn passes(&self) -> bool {
         let Self::Connecting(source) = self else {
             return false;
@@ -241,7 +242,7 @@ impl Failure {
         let error = match (error.may_have_applied(), effect) {
             (_, Effect::None) => error.not_applied(),
             (true, Effect::Unknown) => error,
-            // The kind would say that nothing was applied.
+            // The kind would mean that nothing was applied.
             (false, Effect::Unknown) => Error::new(ErrorKind::ServiceUnavailable, operation),
         };
         match self {
@@ -312,7 +313,7 @@ fn entry(source: &sqlx::Error) -> Option<&'static Entry> {
     NUMBERS.iter().find(|(numbers, ..)| numbers.contains(&number))
 }
 
-/// Gives the driver's words, which are the server's, and advice.
+/// Returns the driver's message, which is the server's, with advice.
 fn explain(source: &sqlx::Error) -> String {
     match entry(source) {
         Some((.., advice)) if !advice.is_empty() => format!("{source}: {advice}"),

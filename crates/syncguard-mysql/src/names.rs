@@ -1,4 +1,5 @@
-//! The name of the table, and the only place where a name gets into a statement; and the keys of marks.
+//! The name of the table, and the only place that writes a name into a statement. Also the keys of
+//! tombstones.
 
 use syncguard_core::LockId;
 
@@ -10,7 +11,7 @@ const SCHEMA: &str = "_schema";
 /// The longest name of a lock table, in bytes of ASCII: MySQL takes 64, for the other name as well.
 const LONGEST: usize = 64 - SCHEMA.len();
 
-/// With which the keys of marks begin: no text in UTF-8 has this byte.
+/// The first byte of the keys of tombstones: no text in UTF-8 has this byte.
 const MARK: u8 = 0xff;
 
 /// A table, by a name that was found to be plain.
@@ -31,7 +32,8 @@ impl Table {
         Err(Failure::Config(rule))
     }
 
-    /// Fills the names of the table, and of the one that says its revision, into the text of a statement, quoted.
+    /// Fills the quoted names of the table, and of the table that records its revision, into the
+    /// text of a statement.
     pub(crate) fn fill(&self, text: &str) -> String {
         text.replace("{locks}", &format!("`{}`", self.0))
             .replace("{schema}", &format!("`{}{SCHEMA}`", self.0))
@@ -42,7 +44,7 @@ impl Table {
     }
 }
 
-/// Names the mark of an abandoned id: what cannot be the key of any user.
+/// Returns the key of the tombstone of an abandoned id, which cannot be the key of any user.
 pub(crate) fn mark(id: LockId) -> Vec<u8> {
     [[MARK].as_slice(), id.as_str().as_bytes()].concat()
 }

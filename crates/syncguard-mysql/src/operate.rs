@@ -19,7 +19,7 @@ use crate::{
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys. Records that cannot be
 /// read are left out, and their number is logged.
 ///
-/// The mark of a page is a key in hexadecimal digits, because one that cannot be read need not be text.
+/// A page mark is a key in hexadecimal digits, because a key that cannot be read need not be text.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let limit = request.limit.max(1);
     let after = request.after.as_ref().map_or(Ok(Vec::new()), key_behind)?;
@@ -54,9 +54,9 @@ fn key_behind(token: &PageToken) -> Result<Vec<u8>, Failure> {
     key.ok_or_else(|| Failure::Config("the page token is not one of this backend".to_owned()))
 }
 
-/// Ends the live grant of a key and returns its record: two round trips, or more if the key changes hands
-/// between them. What is ended is the grant that is returned. A record that cannot be read is cleared, but for
-/// its fence, and reported as an error that says so.
+/// Ends the live grant of a key and returns its record: two round trips, or more if the key changes
+/// hands between them. The grant that is ended is the one that is returned. A record that cannot be
+/// read is cleared except for its fence, and reported as such by an error.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,

@@ -27,7 +27,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const ENDING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// What a connection must say of itself, in the words of MySQL 8 and of MariaDB.
+/// The settings that a connection must report, as MySQL 8 and MariaDB spell them.
 const PINNED: [(&str, &str); 7] = [
     ("autocommit", "ON"),
     ("innodb_snapshot_isolation", "OFF"),
@@ -123,7 +123,7 @@ impl Manager for Server {
 }
 
 impl Session {
-    /// Gives the sessions of this user whose number is the same as what `id` stands for.
+    /// Returns the sessions of this user whose number equals `id`, which is an SQL expression.
     async fn all(connection: &mut MySqlConnection, id: &str) -> Result<Vec<Self>, Failure> {
         let answer = Statement::read(&sql::sessions()).digits(id).run(connection).await;
         let rows = answer.map_err(Failure::in_opening)?.rows;

@@ -6,17 +6,16 @@ use syncguard_core::{Fence, LockId, pool::Pruning};
 
 use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store};
 
-/// How long the mark of an abandoned id is kept at least.
+/// How long the tombstone of an abandoned id is kept, at least.
 ///
-/// It must outlast an acquire that is still on its way. Linux delivers what it still has of a lost
-/// connection, or gives it up, 15 to 30 minutes after the first loss (`tcp_retries2`).
+/// It must outlast an acquire that is still in flight. Linux delivers the pending data of a lost
+/// connection, or discards it, 15 to 30 minutes after the first loss (`tcp_retries2`).
 const MARK: Duration = Duration::from_secs(60 * 60);
 
 /// How many rows of a kind are pruned in one go, so that no statement takes long.
 const BATCH: i64 = 1_000;
 
-/// Clears away what is left of grants that have been over for `older_than`, and gives the number of
-/// rows.
+/// Clears the rows of grants that have been over for `older_than`, and returns the number of rows.
 pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Failure> {
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     // A century is for ever, and leaves room for a subtraction.
@@ -35,11 +34,11 @@ pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Fa
     }
 }
 
-/// Prunes a little, if it is [time to](Pruning), in the background, and behind all other operations that
-/// want a connection.
+/// Prunes a few rows in the background, if it is [time to](Pruning), after all other operations
+/// that wait for a connection.
 ///
-/// It comes after a release, which does not wait for it, and never before a grant. Rows stay for as long as the
-/// marks of abandoned ids do.
+/// It comes after a release, which does not wait for it, and never before a grant. Rows are kept
+/// for as long as the tombstones of abandoned ids are.
 pub(crate) fn prune_some(store: &Store, lock_id: LockId) {
     let Some(from) = store.pruning.due(&lock_id) else {
         return;

@@ -11,8 +11,8 @@ use crate::{
     store::Store,
 };
 
-/// How often to leave a mark where grants under the id are made all the time. Each of them takes an
-/// acquire of its own, which is sent once.
+/// How many times to try to leave a tombstone while grants under the id are made all the time. Each
+/// of these takes an acquire of its own, which is sent once.
 const ROUNDS: usize = 16;
 
 /// Ends a live grant.
@@ -27,25 +27,25 @@ pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOut
     })
 }
 
-/// Makes sure that no grant under the id exists now or later.
+/// Guarantees that no grant exists under the id, now or in the future.
 ///
-/// **Invariant:** the unique index on the ids lets one row have the id, and the abandoning is done when
-/// that is the mark: a row that is nobody's lock. A unique index sees what other transactions are
-/// doing. So of an acquire and an abandoning under one id, whichever meets the other's entry waits for
-/// its commit:
+/// **Invariant:** the unique index on the ids lets one row have the id, and an abandon is done when
+/// that row is the tombstone, which is not a lock. A unique index sees what other transactions are
+/// doing. Therefore, of an acquire and an abandon under one id, whichever finds the other's entry
+/// waits for its commit:
 ///
-/// - The acquire was first. The INSERT of the mark waits until it is committed, finds the id taken,
-///   and ends the grant of that row instead. The id is free then, so the mark is made in another
-///   round, or whatever was granted under the id meanwhile is ended in its turn.
-/// - The mark was first. The acquire violates the index and is undone, together with its fence,
-///   however late it arrives.
-/// - Another id takes the row over, because this one's grant has expired. If the INSERT meets the entry
-///   of the old id first, the taking over waits, and then finds a row that nobody holds. If the
-///   taking over is first, the INSERT waits until it is committed, and finds the id gone. Where each
-///   has what the other wants, the entry or the row, the server undoes one of them, which is run
+/// - The acquire was first. The INSERT of the tombstone waits until the acquire is committed, finds
+///   the id taken, and ends the grant of that row instead. The id is free then. Another round
+///   leaves the tombstone, or ends the grant that was made under the id meanwhile.
+/// - The tombstone was first. The acquire violates the index and is undone, together with its
+///   fence, however late it arrives.
+/// - Another id takes the row over, because this id's grant has expired. If the INSERT finds the
+///   entry of the old id first, the takeover waits, and then finds a row that no one holds. If the
+///   takeover is first, the INSERT waits until it is committed, and finds the id gone. If each
+///   holds what the other needs, the entry or the row, the server undoes one of them, which is run
 ///   again.
 ///
-/// Two abandonings of one id leave one mark: the second finds it, and leaves it as it is.
+/// Two abandons of one id leave one tombstone: the second finds it, and leaves it as it is.
 pub(crate) async fn abandon(store: &Store, lock_id: LockId) -> Result<(), Failure> {
     let mark = mark(lock_id);
     for _ in 0..ROUNDS {

@@ -1,4 +1,4 @@
-//! What the rows of an answer say.
+//! Reading the rows of an answer.
 
 use std::str::from_utf8;
 

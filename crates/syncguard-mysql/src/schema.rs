@@ -1,4 +1,4 @@
-//! Creating the table, and the table that says its revision.
+//! Creating the table, and the table that records its revision.
 
 use syncguard_core::Finding;
 
@@ -9,8 +9,8 @@ use crate::{
     store::Store,
 };
 
-/// The revision of the table that the schema step makes, and the greatest that this program knows. A table that
-/// does not say its revision is of revision 1; revision 2 says it.
+/// The revision of the table that the schema step makes, and the greatest that this program knows.
+/// A table without a recorded revision is of revision 1; revision 2 records it.
 ///
 /// A change that earlier clients can live with raises the revision alone, and gets a step in [`upgrade`]. One
 /// that they cannot live with also raises the least revision that the row demands of clients.
@@ -29,8 +29,8 @@ enum State {
 enum Revision {
     /// None is recorded: it is the first.
     Unrecorded,
-    /// If one is recorded, the user may not read it. Users who were given rights to the lock table alone go on
-    /// when the other one is created.
+    /// If a revision is recorded, the user may not read it. Users with rights to the lock table
+    /// alone keep working when the other table is created.
     Hidden,
     Recorded(i64),
 }
@@ -45,7 +45,7 @@ pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
         State::Complete(_) => Ok(()),
         State::Incomplete => Err(Failure::NoTable),
         State::Missing => {
-            // The revision first: so that whoever finds the table finds its revision.
+            // The revision comes first, so that a client that finds the table finds its revision.
             record(store).await?;
             store.connections.run(Statement::write(&store.sql.schema)).await?;
             verify(store).await
@@ -53,9 +53,10 @@ pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     }
 }
 
-/// Creates the table where it is missing, and records its revision where it says none, or an earlier one.
+/// Creates the table if it is missing, and records its revision if none is recorded, or an earlier
+/// one.
 ///
-/// Clients that are connected go on.
+/// Clients that are connected keep working.
 pub(crate) async fn upgrade(store: &Store) -> Result<(), Failure> {
     set_up(store).await?;
     match state(store).await? {

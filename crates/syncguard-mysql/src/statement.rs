@@ -21,13 +21,13 @@ pub(crate) struct Statement {
     effect: Effect,
 }
 
-/// What the server says to a statement, or to several at once.
+/// The server's answer to a statement, or to several at once.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) rows: Vec<MySqlRow>,
     /// How many rows were found by the conditions of what changes them, and made.
     pub(crate) changed: u64,
-    /// The last value that was given to `LAST_INSERT_ID()`, or 0.
+    /// The last value that was passed to `LAST_INSERT_ID()`, or 0.
     pub(crate) last_insert_id: u64,
 }
 
@@ -42,12 +42,12 @@ impl Statement {
         Self { effect: Effect::None, ..Self::write(sql) }
     }
 
-    /// Gives the next parameter a text.
+    /// Binds a text to the next parameter.
     pub(crate) fn text(self, text: &str) -> Self {
         self.bytes(text.as_bytes())
     }
 
-    /// Gives the next parameter a text or NULL.
+    /// Binds a text or NULL to the next parameter.
     pub(crate) fn text_or_null(self, text: Option<&str>) -> Self {
         match text {
             Some(text) => self.text(text),
@@ -55,17 +55,17 @@ impl Statement {
         }
     }
 
-    /// Gives the next parameter a string of bytes.
+    /// Binds a string of bytes to the next parameter.
     pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
         self.value(format!("X'{}'", digits(bytes)))
     }
 
-    /// Gives the next parameter an integer.
+    /// Binds an integer to the next parameter.
     pub(crate) fn integer(self, integer: i64) -> Self {
         self.value(integer.to_string())
     }
 
-    /// Gives the next parameter a number of this crate's own that is written out already.
+    /// Binds a number of this crate's own, already written in digits, to the next parameter.
     pub(crate) fn digits(self, digits: &str) -> Self {
         self.value(digits.to_owned())
     }
@@ -75,7 +75,7 @@ impl Statement {
         self
     }
 
-    /// Says what the statement may have done if its failure leaves that open.
+    /// Returns what the statement may have done if its failure leaves that open.
     pub(crate) fn effect(&self) -> Effect {
         self.effect
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use syncguard_core::Finding;
 
-/// Reports connections to other hosts that may be in clear, or to whoever answers.
+/// Reports connections to other hosts that may be unencrypted, or whose server is not verified.
 pub(crate) fn finding(options: &MySqlConnectOptions) -> Option<Finding> {
     if is_local(options) {
         return None;
