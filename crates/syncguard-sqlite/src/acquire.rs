@@ -16,11 +16,11 @@ use crate::{
 /// How often to look again at a key that was free when it was read and taken when it was written.
 const ROUNDS: usize = 4;
 
-/// Grants the key, or says who has it.
+/// Grants the key, or returns its holder.
 ///
-/// The read comes first so that contenders, however many, do not take the write lock. It decides
-/// nothing in the caller's favour: the write tests everything again. Where the write finds
-/// otherwise than the read, the next read tells why.
+/// The read comes first so that contenders, however many, do not take the write lock. It never
+/// grants anything by itself: the write tests everything again. If the write contradicts the read,
+/// the next read shows why.
 pub(crate) async fn acquire(
     store: &Store,
     ticket: &Ticket,

@@ -1,4 +1,4 @@
-//! Tests that an error which says "not applied" is true.
+//! Tests that an error that reports "not applied" is true.
 //!
 //! Each fault strikes the statement that grants, as late as SQLite lets it.
 

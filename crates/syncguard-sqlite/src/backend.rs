@@ -60,7 +60,7 @@ impl SqliteBackend {
     }
 }
 
-/// Keeping what is held goes before giving it back, and that before everything else.
+/// Extends come before releases, and releases before everything else.
 fn rank(operation: Operation) -> Rank {
     match operation {
         Operation::Extend => Rank::Extend,

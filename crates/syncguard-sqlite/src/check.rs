@@ -48,8 +48,8 @@ async fn synchronous(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, 
 
 #[cfg(target_os = "linux")]
 fn file_system(path: &std::path::Path) -> Option<Finding> {
-    // By path: opening the file here and closing it again would drop SQLite's locks on it, which
-    // POSIX gives to the process, not to the descriptor.
+    // By path: opening the file here and closing it again would drop SQLite's locks on it, because
+    // under POSIX they belong to the process, not to the descriptor.
     let magic = rustix::fs::statfs(path).ok()?.f_type;
     // The numbers are 32 bits wide; some targets keep them in a signed word.
     judge(magic as u32)

@@ -10,7 +10,7 @@ use syncguard_core::UnsafeSettings;
 
 use crate::error::Failure;
 
-/// Says which file keeps the locks and how it is opened.
+/// Configures which file keeps the locks and how the backend opens it.
 ///
 /// # Examples
 ///
@@ -35,7 +35,7 @@ pub struct SqliteConfig {
     pub(crate) unsafe_settings: UnsafeSettings,
 }
 
-/// Says what to do where there is no file.
+/// What to do if the file does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
     Create,
@@ -43,7 +43,7 @@ pub(crate) enum Missing {
 }
 
 impl SqliteConfig {
-    /// How long a statement waits for others unless told otherwise: 5 seconds.
+    /// The default limit on how long a statement waits for others: 5 seconds.
     pub const DEFAULT_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
     /// The longest busy timeout: one hour. It bounds how late an acquire can take effect.
@@ -64,20 +64,20 @@ impl SqliteConfig {
 
     /// Sets how long an operation waits for its turn in this process, and then again for the
     /// database's write lock, until it fails with
-    /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), having changed nothing.
-    /// Where it is zero, tasks of one process already fail when they meet.
+    /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), having changed
+    /// nothing. If it is zero, even tasks of one process fail when they compete.
     #[must_use]
     pub fn busy_timeout(self, busy_timeout: Duration) -> Self {
         Self { busy_timeout, ..self }
     }
 
-    /// Refuses to create the file. The tables are still created in it where they are missing.
+    /// Disables creating the file. The tables are still created in it if they are missing.
     #[must_use]
     pub fn existing_only(self) -> Self {
         Self { missing: Missing::Refuse, ..self }
     }
 
-    /// Sets what to do about unsafe settings: a network file system, or a file or directory that
+    /// Sets how unsafe settings are handled: a network file system, or a file or directory that
     /// another user owns or that everyone may write.
     #[must_use]
     pub fn unsafe_settings(self, unsafe_settings: UnsafeSettings) -> Self {
@@ -85,7 +85,7 @@ impl SqliteConfig {
     }
 }
 
-/// A configuration that was found to be valid: what connections are opened by.
+/// A validated configuration, which connections are opened with.
 #[derive(Debug)]
 pub(crate) struct Target {
     /// Absolute, so that it means the same file after the process changed its directory.
@@ -114,7 +114,7 @@ impl TryFrom<SqliteConfig> for Target {
     }
 }
 
-/// Makes a path absolute and refuses what SQLite would not take for a file.
+/// Makes a path absolute, and refuses a path that SQLite would not treat as a file.
 fn file(path: &Path) -> Result<PathBuf, Failure> {
     let text = path.to_str().ok_or(Failure::Config("the path is not UTF-8"))?;
     if text.contains('\0') {

@@ -21,23 +21,24 @@ impl SqliteBackend {
 }
 
 impl SqliteConfig {
-    /// Opens the file, switches it to a write-ahead log, creates the tables where they are missing, and
-    /// looks for unsafe settings. Any number of processes may do so at once. A file that it creates, and
-    /// the two that SQLite keeps beside it, may be read and written by their owner alone (mode 0600).
+    /// Opens the file, switches it to a write-ahead log, creates the tables if they are missing,
+    /// and checks for unsafe settings. Any number of processes may do so at once. A file that this
+    /// creates, and the two that SQLite keeps beside it, can be read and written only by their
+    /// owner (mode 0600).
     ///
     /// # Errors
     ///
     /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a path that names no
     ///   file (`:memory:`, a URI, an empty one), one that is not UTF-8, and a busy timeout above
     ///   [`MAX_BUSY_TIMEOUT`](Self::MAX_BUSY_TIMEOUT).
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the file cannot
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the file cannot
     ///   be opened, or is in use for longer than the busy timeout.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the file may not be written.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where a newer version of this crate
-    ///   made the tables, where the file has several hard links or is mounted by itself, and where
-    ///   settings are unsafe and that is to be [refused](syncguard_core::UnsafeSettings::Refuse).
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the file is no SQLite database or
-    ///   is damaged, and where its log was deleted or replaced while this process had it open.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the file may not be written.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if a newer version of this crate
+    ///   created the tables, if the file has several hard links or is itself a mount point, or if
+    ///   settings are unsafe and are to be [refused](syncguard_core::UnsafeSettings::Refuse).
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the file is not an SQLite database or
+    ///   is damaged, or if its log was deleted or replaced while this process had it open.
     pub async fn connect(self) -> Result<SqliteBackend, Error> {
         let (path, unsafe_settings) = (self.path.clone(), self.unsafe_settings);
         let backend =

@@ -29,11 +29,12 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// How long to leave a database alone that another process is setting up.
 const SETUP_PAUSE: Duration = Duration::from_millis(10);
 
-/// How old the last look at the files may be when a statement begins, and when its result is believed.
+/// How old the last look at the files may be when a statement begins, and when its result is
+/// accepted.
 ///
-/// Files that are deleted within this time after a look go unnoticed until the next request, as do those
-/// that are deleted right after any look. What is longer, such as the wait for others who write or for a
-/// slow disk, ends with another look.
+/// Files that are deleted within this time after a look go unnoticed until the next request, as do
+/// files that are deleted right after any look. Anything that takes longer, such as waiting for
+/// other writers or for a slow disk, ends with another look.
 const MAX_AGE: Duration = Duration::from_millis(2);
 
 /// What a connection is for.
@@ -71,11 +72,11 @@ impl Role {
 
 /// One connection of a backend.
 ///
-/// SQLite lets one connection write at a time. Those of one backend that write share their turns: they
-/// queue by rank, without polling. Backends poll against each other, those of one process as those of
-/// several, because each may be opened with another busy timeout.
+/// SQLite lets one connection write at a time. Writers of one backend take turns: they queue by
+/// rank, without polling. Backends compete by polling, in one process as in several, because each
+/// may be opened with another busy timeout.
 ///
-/// A connection that failed, or whose database is no longer the one at the path, is replaced.
+/// A connection is replaced if it failed, or if its database is no longer the one at the path.
 pub(crate) struct Lane {
     target: Arc<Target>,
     role: Role,
@@ -88,7 +89,7 @@ pub(crate) struct Lane {
 #[derive(Default)]
 struct Slot {
     open: Option<Open>,
-    /// How many connections there have been, to tell them apart.
+    /// How many connections there have been, which distinguishes them.
     generation: u64,
 }
 
@@ -133,13 +134,13 @@ impl Lane {
         Ok(self.run(statement, ticket).await?.0)
     }
 
-    /// Runs a statement, again and again while another process writes, and returns its rows and the
+    /// Runs a statement, and retries it while another process writes. Returns its rows and the
     /// number of the connection that it ran on.
     ///
     /// SQLite could do the waiting, but the longer it has waited, the longer it sleeps. Under load,
-    /// whoever comes last then goes first: with 16 processes writing, one of them waited for two
-    /// seconds. Pauses of one length keep that below a tenth of a second. After each of them, whoever
-    /// keeps a lock goes before whoever wants one.
+    /// the last to come then goes first: with 16 processes writing, one of them waited for two
+    /// seconds. Pauses of equal length keep that below a tenth of a second. After each pause,
+    /// operations that keep a lock go before those that want one.
     pub(crate) async fn run(
         &self,
         statement: Statement,
@@ -221,7 +222,7 @@ impl Open {
         let rows = statement.run(connection).await;
         let rows = rows.map_err(|source| Failure::Driver(source, role.effect()))?;
         if role.writes() {
-            // What was written to files that no one else can see is not believed.
+            // A write to files that no one else can see does not count.
             self.verify().map_err(|failure| failure.after(role.effect()))?;
         }
         Ok(rows)
@@ -284,8 +285,8 @@ async fn open_once(
     }
     let options = target.options.clone().synchronous(synchronous);
     let mut connection = options.connect().await.map_err(Failure::in_opening)?;
-    // Where the file system has no shared memory, the mode stays as it was. Locks are safe all the
-    // same, and `check` tells.
+    // If the file system has no shared memory, the mode stays as it was. Locks are still safe, and
+    // `check` reports it.
     let journal = Statement::new(include_str!("sql/journal_mode.sql"));
     let journal = journal.run(&mut connection).await.map_err(Failure::in_opening)?;
     schema::set_up(&mut connection).await?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use syncguard_core::{Error, ErrorKind, Fence, Operation};
 
-/// Says what went wrong, in this crate's terms.
+/// Describes what went wrong, as this crate distinguishes it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -53,14 +53,14 @@ pub(crate) enum Failure {
     Restless,
 }
 
-/// Says what a statement that failed may have changed.
+/// What a statement that failed may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     None,
     Unknown,
 }
 
-/// The result codes of SQLite that are told apart, from <https://sqlite.org/rescode.html>.
+/// The result codes of SQLite that are distinguished, from <https://sqlite.org/rescode.html>.
 mod code {
     pub(super) const ERROR: u32 = 1;
     pub(super) const PERM: u32 = 3;
@@ -89,14 +89,14 @@ impl Failure {
         Self::Driver(source, Effect::None)
     }
 
-    /// Tells whether another connection was in the way, which passes.
+    /// Returns whether another connection was in the way, which is transient.
     pub(crate) fn is_busy(&self) -> bool {
         let passing = [code::BUSY, code::LOCKED, code::PROTOCOL];
         matches!(self, Self::Driver(source, _)
             if result_code(source).is_some_and(|code| passing.contains(&(code & 0xff))))
     }
 
-    /// Tells whether opening the file may succeed a little later.
+    /// Returns whether opening the file may succeed a little later.
     pub(crate) fn passes(&self) -> bool {
         self.is_busy() || matches!(self, Self::Replaced)
     }
@@ -110,12 +110,12 @@ impl Failure {
         }
     }
 
-    /// Tells whether the files that had the locks are gone, and all leases with them.
+    /// Returns whether the files that had the locks are gone, and all leases with them.
     pub(crate) fn ends_leases(&self) -> bool {
         matches!(self, Self::Replaced | Self::Torn(_))
     }
 
-    /// Tells whether the connection is as good as it was. One that is not is replaced.
+    /// Returns whether the connection is still usable. If it is not, it is replaced.
     pub(crate) fn spares_connection(&self) -> bool {
         let constraint = matches!(self, Self::Driver(source, _)
             if result_code(source).is_some_and(|code| code & 0xff == code::CONSTRAINT));
@@ -195,14 +195,14 @@ impl Failure {
     }
 }
 
-/// Sorts what SQLite and its driver report.
+/// Classifies what SQLite and its driver report.
 ///
-/// A statement that met a lock, a permission, a unique index or a damaged page did nothing: SQLite
-/// gave it up before its commit or rolled it back. After an I/O error that is not certain. The commit
-/// record may be in the log although syncing it failed, and count after a restart; a full disk can
-/// likewise strike after the commit record. Nor is it certain after any other constraint: a trigger of
-/// an application that raises FAIL keeps what the statement did. The same holds for codes that are not
-/// listed. `effect` is what the statement could do at all.
+/// A statement that failed on a lock, a permission, a unique index or a damaged page did nothing:
+/// SQLite ended it before its commit or rolled it back. After an I/O error that is not certain. The
+/// commit record may be in the log although syncing it failed, and take effect after a restart; the
+/// disk can likewise become full after the commit record. Nor is it certain after any other
+/// constraint: a trigger of an application that raises FAIL keeps what the statement did. The same
+/// holds for codes that are not listed. `effect` is the most that the statement could do.
 fn classify_driver(source: &sqlx::Error, effect: Effect) -> (ErrorKind, Effect) {
     let Some(code) = result_code(source) else {
         return match source {

@@ -13,9 +13,9 @@ use crate::{
 
 /// Sets the expiry of a live grant to now plus `ttl`.
 ///
-/// A grant that was made before the database was replaced is over: a copy that took its place may have
-/// it on record, but others may have been granted the key meanwhile. It is told by the time of the
-/// grant, or by the replacement being found now.
+/// A grant that was made before the database was replaced is over: a copy that took its place may
+/// have it on record, but others may have been granted the key meanwhile. Such a grant is
+/// recognized by its time, or because the replacement is found now.
 pub(crate) async fn extend(
     store: &Store,
     ticket: &Ticket,

@@ -1,10 +1,11 @@
 //! Which files a connection works on.
 //!
-//! A database with a write-ahead log is three files: the database, the log (`-wal`) and the index of the
-//! log in shared memory (`-shm`). Whoever opens the database by its path finds the files that have these
-//! names then. Where one of them was deleted or replaced meanwhile, two processes exclude each other no
-//! longer, and neither gets an error from SQLite. So the files are looked at before every statement, and
-//! after each one that writes, unless that was done a moment ago.
+//! A database with a write-ahead log is three files: the database, the log (`-wal`) and the index
+//! of the log in shared memory (`-shm`). A process that opens the database by its path gets the
+//! files that have these names then. If one of them was deleted or replaced meanwhile, two
+//! processes no longer exclude each other, and neither gets an error from SQLite. Therefore the
+//! files are checked before every statement, and after each one that writes, unless that was done a
+//! moment ago.
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +20,8 @@ use std::{
 
 use crate::error::{Effect, Failure};
 
-/// The device and the inode, which tell a file from another one that takes its name. The inode is not
-/// used again while a connection has the file open.
+/// The device and the inode, which distinguish a file from another one that takes its name. The
+/// inode is not used again while a connection has the file open.
 pub(crate) type FileId = (u64, u64);
 
 /// The files of a database, as the connections of this process opened them.
@@ -149,8 +150,8 @@ impl File {
     }
 }
 
-/// Looks at a file by its path: opening it here and closing it again would drop SQLite's locks on it,
-/// which POSIX gives to the process, not to the descriptor.
+/// Looks at a file by its path: opening it here and closing it again would drop SQLite's locks on
+/// it, because under POSIX they belong to the process, not to the descriptor.
 #[cfg(unix)]
 fn look(path: &Path) -> Option<File> {
     #[cfg(target_os = "linux")]
@@ -165,8 +166,8 @@ fn look(path: &Path) -> Option<File> {
     Some(File::new((metadata.dev(), metadata.ino()), metadata.is_file(), metadata.nlink()))
 }
 
-/// Where somebody has seen the time of the last write, Linux gives the next write a later one, and each
-/// flush of the log writes its inode too. So the times are not asked for.
+/// If the time of the last write has been read, Linux sets a later one for the next write, and each
+/// flush of the log then writes its inode too. Therefore the times are not read.
 #[cfg(target_os = "linux")]
 fn look_without_times(path: &Path) -> rustix::io::Result<File> {
     use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
@@ -184,8 +185,9 @@ fn look(_: &Path) -> Option<File> {
     Some(File { id: (0, 0), links: 1 })
 }
 
-/// Tells whether the file itself, not its directory, is mounted: then the log lies in another directory
-/// than that of those who open the original. Kernels before 5.8 do not tell.
+/// Returns whether the file itself, not its directory, is a mount point. Its log then lies in
+/// another directory than the log of processes that open the original. Kernels before 5.8 do not
+/// report this.
 #[cfg(target_os = "linux")]
 fn is_mount_point(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};

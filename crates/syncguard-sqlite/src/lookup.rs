@@ -25,7 +25,7 @@ pub(crate) async fn lookup(
         .filter(|lock| lock.expires_at.is_live(lock.observed_at, Capabilities::GRACE)))
 }
 
-/// Tells whether a key has a live grant.
+/// Returns whether a key has a live grant.
 pub(crate) async fn is_locked(
     store: &Store,
     ticket: &Ticket,

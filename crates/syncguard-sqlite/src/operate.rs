@@ -14,7 +14,7 @@ use crate::{
 /// How often to try to end a grant that changes between the reading and the ending.
 const ROUNDS: usize = 16;
 
-/// Gives the live locks whose keys begin with a prefix, in the order of their keys.
+/// Returns the live locks whose keys begin with a prefix, in the order of their keys.
 pub(crate) async fn list(
     store: &Store,
     ticket: &Ticket,
@@ -34,8 +34,8 @@ pub(crate) async fn list(
     Ok(LockPage { locks, next })
 }
 
-/// Returns the first text, by its bytes, beyond all those that begin with `prefix`; `None` where
-/// there is none. The bytes of UTF-8 sort as the characters do.
+/// Returns the first text, by its bytes, after all texts that begin with `prefix`, or `None` if no
+/// text is. The bytes of UTF-8 sort as the characters do.
 fn beyond(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
@@ -47,11 +47,11 @@ fn beyond(prefix: &str) -> Option<String> {
     None
 }
 
-/// Ends the live grant of a key and returns its record. One that cannot be read is cleared, and reported as
-/// an error that says so.
+/// Ends the live grant of a key and returns its record. A record that cannot be read is cleared,
+/// and reported as such by an error.
 ///
-/// SQLite's `RETURNING` gives what a row has become, not what it was. So the grant is read, and ended
-/// if it still is what was read.
+/// SQLite's `RETURNING` returns the new content of a row, not the old. Therefore the grant is read
+/// first, and ended if it is still what was read.
 pub(crate) async fn force_release(
     store: &Store,
     ticket: &Ticket,

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use syncguard_core::Finding;
 
-/// Creates the file at `path` for its owner alone, if it is missing. SQLite gives its side files the same
-/// mode.
+/// Creates the file at `path`, accessible to its owner alone, if it is missing. SQLite creates its
+/// side files with the same mode.
 ///
-/// What fails here is left to SQLite, which reports it.
+/// Failures are left to SQLite to report.
 #[cfg(unix)]
 pub(crate) fn create_private(path: &Path) {
     use std::{

@@ -44,15 +44,16 @@ pub(crate) async fn release(
     }
 }
 
-/// Makes sure that no grant under the id exists now or later.
+/// Guarantees that no grant exists under the id, now or in the future.
 ///
-/// **Invariant:** the mark is committed before the release begins. SQLite puts all writes in one
-/// order, and an acquire tests for the mark in the statement that grants. An acquire that comes
-/// before the mark is thus visible to the release, which ends it; one that comes after the mark is
-/// refused. In the other order, a grant could slip in between the two. Cut off between the two, the
-/// id can gain nothing any more, and the repetition that is due ends what it has.
+/// **Invariant:** the tombstone is committed before the release begins. SQLite puts all writes in
+/// one order, and an acquire tests for the tombstone in the statement that grants. An acquire
+/// before the tombstone is therefore visible to the release, which ends it; an acquire after the
+/// tombstone is refused. In the other order, a grant could be made between the two. If the abandon
+/// is interrupted between the two, no new grant can be made under the id, and the retry that is due
+/// ends the one it has.
 ///
-/// None of it waits for the disk: after a power failure nothing is on its way any more.
+/// Neither write waits for the disk: after a power failure nothing is in flight any more.
 pub(crate) async fn abandon(
     store: &Store,
     ticket: &Ticket,

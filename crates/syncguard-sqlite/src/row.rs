@@ -1,4 +1,4 @@
-//! What the rows of an answer say.
+//! Reading the rows of an answer.
 
 use sqlx::{Row, ValueRef, sqlite::SqliteRow};
 use syncguard_core::{Capabilities, Fence, LockKey, LockRecord, Owner, Timestamp};
@@ -35,7 +35,7 @@ pub(crate) fn record(row: &SqliteRow) -> Result<LockRecord, Failure> {
     })
 }
 
-/// Tells whether a column of a row is NULL.
+/// Returns whether a column of a row is NULL.
 pub(crate) fn is_null(row: &SqliteRow, column: &'static str) -> bool {
     row.try_get_raw(column).is_ok_and(|value| value.is_null())
 }

@@ -16,22 +16,22 @@ impl Statement {
         Self { sql, values: SqliteArguments::default() }
     }
 
-    /// Gives the next parameter a text.
+    /// Binds a text to the next parameter.
     pub(crate) fn text(self, text: &str) -> Self {
         self.text_or_null(Some(text))
     }
 
-    /// Gives the next parameter a text or NULL.
+    /// Binds a text or NULL to the next parameter.
     pub(crate) fn text_or_null(self, text: Option<&str>) -> Self {
         self.value(text.map(str::to_owned))
     }
 
-    /// Gives the next parameter an integer.
+    /// Binds an integer to the next parameter.
     pub(crate) fn integer(self, integer: i64) -> Self {
         self.integer_or_null(Some(integer))
     }
 
-    /// Gives the next parameter an integer or NULL.
+    /// Binds an integer or NULL to the next parameter.
     pub(crate) fn integer_or_null(self, integer: Option<i64>) -> Self {
         self.value(integer)
     }

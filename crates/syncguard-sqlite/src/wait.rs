@@ -7,9 +7,9 @@ use crate::{error::Failure, lookup::is_locked, store::Store, waiters::PAUSE, wor
 
 /// Resolves when, after a change of the database, the key has no live grant.
 ///
-/// It joins the watcher first; whatever is committed later is a change that it publishes. What was
-/// committed before shows in the reading that follows. A grant that merely expires is no change: the
-/// caller knows from its last attempt when that is.
+/// It joins the watcher first; the watcher publishes any change that is committed later. Changes
+/// that were committed before show in the read that follows. An expiry is not a change: the caller
+/// knows its time from the last attempt.
 pub(crate) async fn released(store: &Store, ticket: &Ticket, key: &LockKey) -> Result<(), Failure> {
     let watcher = store.waiters.join(&store.reader);
     let mut changes = watcher.changes();
