@@ -4,7 +4,7 @@ use syncguard_core::{AcquireOutcome, AcquireRequest, Error, ErrorKind, Mode, Ope
 
 use crate::store::Store;
 
-/// Grants the key, or says who has it.
+/// Grants the key, or returns its holder.
 pub(crate) fn acquire(store: &Store, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
     if request.mode != Mode::Exclusive {
         return Err(refused(ErrorKind::Unsupported, request).with_detail("shared mode"));

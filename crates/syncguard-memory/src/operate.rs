@@ -6,7 +6,7 @@ use crate::store::Store;
 
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys.
 ///
-/// The mark of a page is the last key that it gave.
+/// The page mark is the last key that the page returned.
 pub(crate) fn list(store: &Store, request: &ListRequest) -> LockPage {
     let slots = store.lock();
     let now = store.now();

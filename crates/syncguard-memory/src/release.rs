@@ -18,7 +18,8 @@ pub(crate) fn release(store: &Store, lock_id: LockId) -> ReleaseOutcome {
     }
 }
 
-/// Marks the id and ends its grant in one step, so no acquire comes in between.
+/// Leaves a tombstone for the id and ends its grant in one step, so that no acquire comes in
+/// between.
 pub(crate) fn abandon(store: &Store, lock_id: LockId) {
     let mut slots = store.lock();
     let now = store.now();

@@ -12,8 +12,8 @@ use syncguard_core::{
 
 use crate::waiters::{Waiters, Woken};
 
-/// How long the mark of an abandoned id is kept. An acquire that is still on its way waits in this
-/// very process for its first poll; no task is left unpolled for that long.
+/// How long the tombstone of an abandoned id is kept. An acquire that is still in flight waits in
+/// this process for its first poll; no task is left unpolled for that long.
 const MARK: Duration = Duration::from_secs(3_600);
 
 /// All that the backend knows, behind one mutex.
@@ -92,7 +92,7 @@ impl Slots {
         }
     }
 
-    /// Grants a key that nobody holds; `None` if its fence counter is at its limit.
+    /// Grants a key that no one holds. Returns `None` if its fence counter is at its limit.
     pub(crate) fn grant(
         &mut self,
         request: &AcquireRequest,
@@ -123,7 +123,7 @@ impl Slots {
         self.waiters.of(key)
     }
 
-    /// Marks an id so that nothing is granted under it any more.
+    /// Leaves a tombstone for an id, so that nothing is granted under it any more.
     pub(crate) fn abandon(&mut self, lock_id: LockId, now: Timestamp) {
         self.abandoned.retain(|_, marked_at| now.since(*marked_at) < MARK);
         self.abandoned.insert(lock_id, now);
