@@ -1,4 +1,4 @@
-//! Requests that wait for a connection together are sent together, the most urgent first.
+//! Batching: requests that wait for a connection together are sent together, the most urgent first.
 
 #[cfg(test)]
 mod tests;
@@ -15,21 +15,21 @@ use tokio::{runtime::Handle, sync::Notify, time::Instant};
 
 use super::{Interrupted, Reply};
 
-/// How a [`Batcher`] sends requests.
+/// Sends the requests of a [`Batcher`].
 pub trait SendBatch: Send + Sync + 'static {
     /// One request.
     type Request: Send + Sync + 'static;
 
-    /// What the server says to one request.
+    /// The server's answer to one request.
     type Answer: Send + 'static;
 
-    /// Why there is no answer.
+    /// The error if a request gets no answer.
     type Error: Send + Sync + 'static;
 
-    /// A connection that is leased.
+    /// A leased connection.
     type Leased: Send + 'static;
 
-    /// Leases a connection. The future is dropped where no request waits any more.
+    /// Leases a connection. The future is dropped once no request waits any more.
     fn lease(&self) -> impl Future<Output = Result<Self::Leased, Self::Error>> + Send;
 
     /// Sends one request.
@@ -39,10 +39,11 @@ pub trait SendBatch: Send + Sync + 'static {
         request: &Self::Request,
     ) -> impl Future<Output = Result<Self::Answer, Self::Error>> + Send;
 
-    /// Sends several requests as one, and returns their answers in the same order.
+    /// Sends several requests as one, and returns their answers in the order of the requests.
     ///
-    /// `None` stands for a request that was not carried out, because it would have held up or failed the
-    /// others. It is sent again, by itself. An error is that of each request.
+    /// An answer of `None` means that the request was not carried out, because it would have
+    /// delayed or failed the others. Such a request is sent again, alone. An error applies to each
+    /// of the requests.
     fn send_many(
         &self,
         leased: Self::Leased,
@@ -50,18 +51,18 @@ pub trait SendBatch: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<Option<Self::Answer>>, Self::Error>> + Send;
 }
 
-/// A queue of requests for connections that serve one at a time.
+/// Queues requests for connections that serve one at a time.
 ///
 /// **Guarantees:**
 ///
 /// - Requests are sent in the order of the times by which they are needed, whenever they arrived. A
-///   caller that gives up and asks again therefore comes back to where it stood, and one that has time
-///   left does not go before one that has none.
-/// - A connection takes as many as wait, up to the size of a batch. No request waits for others to come,
-///   and one that waits alone is sent by [`SendBatch::send_one`]. So a batch is large exactly when
-///   connections are short: after an outage, requests that piled up are served at many times the rate
-///   of single ones.
-/// - A request that would hold up or fail the others of its batch is sent by itself, once.
+///   caller that gives up and asks again therefore returns to its old place, and a caller with time
+///   left does not go before one without.
+/// - A connection takes as many requests as wait, up to the size of a batch. No request waits for
+///   others to come, and one that waits alone is sent by [`SendBatch::send_one`]. A batch is
+///   therefore large exactly when connections are scarce: after an outage, requests that
+///   accumulated are served at many times the rate of single requests.
+/// - A request that would delay or fail the others of its batch is sent alone, once.
 pub struct Batcher<S: SendBatch>(Arc<Inner<S>>);
 
 struct Inner<S: SendBatch> {
@@ -72,20 +73,20 @@ struct Inner<S: SendBatch> {
     emptied: Notify,
 }
 
-/// The bounds of a [`Batcher`].
+/// Limits of a [`Batcher`].
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLimits {
-    /// How many requests are sent as one at most.
+    /// The maximum number of requests that are sent as one.
     pub requests: usize,
-    /// How many connections are waited for at a time at most.
+    /// The maximum number of connections that are waited for at a time.
     pub connections: usize,
 }
 
 /// When a request is needed, and the order of arrival among those that are needed at the same time.
 type Place = (Instant, u64);
 
-/// **Invariant:** while a request waits, a sender waits for a connection for it, or is about to be
-/// spawned by whoever let the request in.
+/// **Invariant:** while a request waits, a sender waits for a connection for it, or the task that
+/// queued the request is about to spawn one.
 struct Queue<S: SendBatch> {
     waiting: BTreeMap<Place, Waiting<S>>,
     next_ticket: u64,
@@ -95,7 +96,7 @@ struct Queue<S: SendBatch> {
 
 struct Waiting<S: SendBatch> {
     request: S::Request,
-    /// Not in a batch again: it would have held up or failed the one that it was in.
+    /// Not in a batch again: it would have delayed or failed the batch that it was in.
     alone: bool,
     reply: Reply<Answered<S>>,
 }
@@ -103,7 +104,7 @@ struct Waiting<S: SendBatch> {
 type Answered<S> = Result<<S as SendBatch>::Answer, Arc<<S as SendBatch>::Error>>;
 
 impl<S: SendBatch> Batcher<S> {
-    /// Makes an empty queue. Requests are sent by tasks on `runtime`.
+    /// Creates an empty queue. Requests are sent by tasks on `runtime`.
     pub fn new(sends: S, limits: BatchLimits, runtime: Handle) -> Self {
         let queue = Queue { waiting: BTreeMap::new(), next_ticket: 0, senders: 0 };
         let (queue, emptied) = (Mutex::new(queue), Notify::new());
@@ -112,15 +113,16 @@ impl<S: SendBatch> Batcher<S> {
 
     /// Sends a request that is needed by a certain time, and returns its answer.
     ///
-    /// The time decides on the order alone: a request whose time has passed is sent all the same.
+    /// The time decides only the order: a request whose time has passed is still sent.
     ///
     /// # Errors
     ///
-    /// [`Interrupted`] where the task that sends it ended first.
+    /// [`Interrupted`] if the task that sends the request ended first.
     ///
     /// # Cancel safety
     ///
-    /// A dropped future leaves the queue. A request that was sent is carried to its end.
+    /// Dropping the future removes the request from the queue. A request that was already sent is
+    /// completed.
     pub async fn ask(
         &self,
         needed_by: Instant,
@@ -141,7 +143,7 @@ impl<S: SendBatch> Inner<S> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Spawns the senders that are missing: one for each batch that waits, within the limit.
+    /// Spawns the missing senders: one for each batch that waits, within the limit.
     fn settle(self: &Arc<Self>) {
         let missing = {
             let mut queue = self.queue();
@@ -157,7 +159,7 @@ impl<S: SendBatch> Inner<S> {
         }
     }
 
-    /// Sends what was taken, and puts back what is to be sent by itself.
+    /// Sends the requests that were taken, and puts back those that are to be sent alone.
     async fn send(&self, leased: S::Leased, taken: Vec<(Place, Waiting<S>)>) {
         let (mut requests, mut replies) = (Vec::new(), Vec::new());
         for (place, mut waiting) in taken {
@@ -166,7 +168,7 @@ impl<S: SendBatch> Inner<S> {
             replies.push((place, waiting.reply));
         }
         let answers = match &requests[..] {
-            // Those who asked have gone. The connection goes back unused.
+            // The callers have gone. The connection is returned unused.
             [] => return,
             [request] => self.sends.send_one(leased, request).await.map(|one| vec![Some(one)]),
             several => self.sends.send_many(leased, several).await,
@@ -193,14 +195,14 @@ impl<S: SendBatch> Inner<S> {
         // It was not carried out.
         reply.started();
         let mut queue = self.queue();
-        // Looked at under the lock under which a caller that goes away leaves the queue.
+        // Checked under the lock that a caller that goes away takes to leave the queue.
         if reply.is_awaited() {
             queue.waiting.insert(place, Waiting { request, alone: true, reply });
         }
     }
 }
 
-/// Replies to all with one error. The last one has it to itself.
+/// Replies to all with one error. The last reply owns it alone.
 fn fail<T, E>(replies: Vec<Reply<Result<T, Arc<E>>>>, error: E) {
     let errors = iter::repeat_n(Arc::new(error), replies.len());
     replies.into_iter().zip(errors).for_each(|(mut reply, error)| reply.send(Err(error)));
@@ -214,7 +216,7 @@ impl<S: SendBatch> Queue<S> {
         place
     }
 
-    /// Takes the most urgent requests, or the first one if that is to be sent by itself.
+    /// Takes the most urgent requests, or only the first if it is to be sent alone.
     fn take(&mut self, limit: usize) -> Vec<(Place, Waiting<S>)> {
         let mut taken = Vec::new();
         while let Some(first) = self.waiting.first_entry() {
@@ -231,13 +233,13 @@ impl<S: SendBatch> Queue<S> {
     }
 }
 
-/// A task that waits for a connection and sends what is most urgent when it has one.
+/// A task that waits for a connection and then sends the most urgent requests.
 ///
-/// What it sends is decided only then, not when it begins to wait. So the order in which a pool serves
-/// the senders does not matter.
+/// What it sends is decided when it has the connection, not when it begins to wait. Therefore the
+/// order in which a pool serves the senders does not matter.
 struct Sender<S: SendBatch> {
     batcher: Arc<Inner<S>>,
-    /// Whether it is counted among those that wait for a connection.
+    /// Whether it is counted among the senders that wait for a connection.
     waits: bool,
     ran: bool,
 }
@@ -254,10 +256,10 @@ impl<S: SendBatch> Sender<S> {
         match leased {
             Ok(leased) => {
                 let taken = self.take(batcher.limits.requests);
-                // What is left is sent over other connections meanwhile.
+                // Other connections send the remaining requests meanwhile.
                 batcher.settle();
                 batcher.send(leased, taken).await;
-                // What was put back.
+                // For the requests that were put back.
                 batcher.settle();
             }
             Err(error) => {
@@ -268,8 +270,8 @@ impl<S: SendBatch> Sender<S> {
         }
     }
 
-    /// Resolves when the queue is empty. The sender is taken out of the count under the same lock, so
-    /// that whoever comes then finds it missing.
+    /// Resolves when the queue is empty. The sender is removed from the count under the same lock,
+    /// so that the next request finds it missing.
     async fn no_one_asks(&mut self) {
         let batcher = self.batcher.clone();
         loop {
@@ -307,7 +309,8 @@ impl<S: SendBatch> Drop for Sender<S> {
         if !self.waits {
             return;
         }
-        // The runtime has ended. The last sender takes along all that it would have sent.
+        // The runtime has been shut down. The last sender drops all requests that it would have
+        // sent.
         let abandoned = {
             let batcher = self.batcher.clone();
             let mut queue = batcher.queue();

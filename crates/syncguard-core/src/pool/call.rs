@@ -13,27 +13,29 @@ pub enum Interrupted {
     Sent,
 }
 
-/// Where an operation puts its result. Dropped without one, it says how far the operation had come.
+/// Takes the result of an operation. If it is dropped without one, the caller learns how far the
+/// operation had come.
 #[derive(Debug)]
 pub struct Reply<T> {
     caller: Option<oneshot::Sender<Result<T, Interrupted>>>,
     progress: Interrupted,
 }
 
-/// Runs an operation in a task of its own, on the runtime of a pool, and returns its reply.
+/// Runs an operation in its own task, on the runtime of a pool, and returns its reply.
 ///
-/// In the caller's own task, a future that is left alone after its first poll would keep a
-/// connection from everyone else, and one that is dropped would leave a connection in the middle of
-/// an answer. And a connection is driven by the runtime that it was opened on, whichever runtime the
-/// caller is on, if it is on one at all.
+/// In the caller's task, a future that is not polled again after its first poll would keep a
+/// connection from all other callers, and a dropped future would leave a connection in the middle
+/// of an answer. A connection is driven by the runtime that it was opened on, whichever runtime the
+/// caller is on, if it is on any.
 ///
 /// # Errors
 ///
-/// [`Interrupted`] where the task ended first: with its runtime, or because it panicked.
+/// [`Interrupted`] if the task ended first, because its runtime was shut down or because it
+/// panicked.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future stops nothing. The operation learns of it by [`Reply::caller_gone`].
+/// Dropping the future does not stop the operation, which is notified by [`Reply::caller_gone`].
 pub async fn call<T, F>(
     runtime: &Handle,
     operation: impl FnOnce(Reply<T>) -> F,
@@ -46,13 +48,13 @@ where
     answer.await
 }
 
-/// Runs what a driver does in a task of its own, on the current runtime, and returns its result. On some
-/// malformed messages drivers panic; that ends the task alone.
+/// Runs work of a driver in its own task, on the current runtime, and returns its result. Drivers
+/// panic on some malformed messages; such a panic ends only that task.
 ///
 /// # Errors
 ///
-/// [`NotStarted`](Interrupted::NotStarted) where the runtime has been shut down, and
-/// [`NotSent`](Interrupted::NotSent) where the work panicked.
+/// [`NotStarted`](Interrupted::NotStarted) if the runtime has been shut down, and
+/// [`NotSent`](Interrupted::NotSent) if the work panicked.
 ///
 /// # Cancel safety
 ///

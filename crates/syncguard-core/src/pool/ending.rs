@@ -10,7 +10,7 @@ pub(super) fn start<M: Manager>(pool: Arc<Inner<M>>) {
     runtime.spawn(end_all(pool));
 }
 
-/// Ends sessions until there are none left, by one connection at a time.
+/// Ends sessions until no session is left, using one connection at a time.
 async fn end_all<M: Manager>(pool: Arc<Inner<M>>) {
     let mut pauses = pauses();
     let mut gone = Vec::new();

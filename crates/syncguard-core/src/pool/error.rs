@@ -1,6 +1,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Why there is no lease. In each case nothing was sent.
+/// Why a lease failed. In each case nothing was sent.
 #[derive(Debug)]
 pub enum LeaseError<E> {
     /// An acquire would have waited for longer than this.
@@ -17,7 +17,7 @@ pub enum LeaseError<E> {
 }
 
 impl<E> LeaseError<E> {
-    /// Returns why the last attempt to open a connection failed, if that is why there is no lease.
+    /// Returns why the last attempt to open a connection failed, if that is why the lease failed.
     pub fn cause(&self) -> Option<&Arc<E>> {
         match self {
             Self::Busy(_) => None,

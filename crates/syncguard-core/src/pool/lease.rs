@@ -141,13 +141,13 @@ impl<M: Manager> Lease<M> {
         }
     }
 
-    /// Gives a connection up whose answer did not come in time.
+    /// Abandons a connection whose answer did not arrive in time.
     ///
-    /// The server may still be working on it, or wait, and nothing that the client does to the
-    /// connection ends that. So the [session](Manager::session) is ended from another connection, and
-    /// the place is free when it is gone, or after [`MAX_ENDING`](super::MAX_ENDING). Without this, a
-    /// client that gives up and connects again fills the server with sessions. What the operation has
-    /// done stays unknown.
+    /// The server may still be working on the operation, or waiting, and nothing that the client
+    /// does to the connection ends that. Therefore the [session](Manager::session) is ended from
+    /// another connection, and the place is free when the session is gone, or after
+    /// [`MAX_ENDING`](super::MAX_ENDING). Without this, a client that gives up and connects again
+    /// fills the server with sessions. The effect of the operation remains unknown.
     pub fn abandon(mut self) {
         if let Some(handover) = self.handover.take() {
             let Handover { connection, priority, since, .. } = handover;

@@ -26,8 +26,8 @@ pub trait Manager: Send + Sync + 'static {
     /// or full, or the network failed. Waiters then keep waiting. Wrong credentials are not transient.
     fn is_transient(&self, error: &Self::Error) -> bool;
 
-    /// Returns what names the server's side of the connection, or `None` where it cannot be named:
-    /// behind a pooler, say. The default is `None`.
+    /// Returns the identity of the server's side of the connection, or `None` if it cannot be
+    /// identified, for example behind a pooler. The default is `None`.
     fn session(&self, connection: &Self::Connection) -> Option<Self::Session> {
         let _ = connection;
         None
@@ -35,7 +35,7 @@ pub trait Manager: Send + Sync + 'static {
 
     /// Ends sessions at the server, from one other connection, and returns for each whether it is gone.
     ///
-    /// A session that is not found is gone. The default says so of all of them.
+    /// A session that is not found is gone. The default reports all of them as gone.
     fn end(
         &self,
         sessions: &[Self::Session],
@@ -50,7 +50,7 @@ pub trait Manager: Send + Sync + 'static {
 pub enum Priority {
     /// To keep a lock that is held. It waits for as long as its caller does.
     Extend,
-    /// To give a lock back or to abandon an id.
+    /// To release a lock or to abandon an id.
     Release,
     /// To take a lock, and for all that can be asked for later: lookups, lists, checks.
     Acquire,

@@ -1,28 +1,29 @@
 //! A connection pool for backends whose connections do one operation at a time.
 //!
-//! It knows no driver: a backend implements [`Manager`] for its own, and leases connections from a
-//! [`Pool`]. What the pool promises, whatever the driver:
+//! It depends on no driver: a backend implements [`Manager`] for its own driver, and leases
+//! connections from a [`Pool`]. The pool guarantees, whatever the driver:
 //!
-//! - **Keeping beats taking.** Waiters are served by [`Priority`]: extends first, then releases, then
-//!   everything else. At least one connection is never leased to [`Priority::Acquire`], so that no
-//!   number of acquires keeps an extend waiting for longer than the operations that are in flight.
-//!   Among waiters of one priority, the first to come is the first to be served.
+//! - **Keeping beats taking.** Waiters are served by [`Priority`]: extends first, then releases,
+//!   then everything else. At least one connection is never leased to [`Priority::Acquire`], so
+//!   that no number of acquires keeps an extend waiting for longer than the operations that are in
+//!   flight. Waiters of one priority are served in the order of their arrival.
 //! - **The most urgent first.** A backend that can send several requests as one queues them in a
-//!   [`Batcher`] in front of the pool, by the times at which they are needed. What a connection carries
-//!   is decided when it is leased, so there the order of arrival does not matter.
-//! - **Acquires fail early.** One that would wait longer than [`Limits::wait`], by the time that
-//!   leases have taken lately, is refused at once with [`LeaseError::Busy`]. Nothing was sent.
-//! - **Opening outlives waiters.** A task of the pool opens connections, a few at a time, with a time
-//!   limit of its own and a pause after each failure that all waiters share. What it opens belongs to
-//!   the pool, whether or not the waiter that asked for it is still there.
-//! - **Idle connections are tested.** One that was idle for a few seconds, or at the time when another
-//!   one broke, is pinged before it is leased.
-//! - **A place is free when the server says so.** A connection whose answer never came is ended at the
-//!   server before its place goes to another one; see [`Lease::abandon`].
+//!   [`Batcher`] in front of the pool, by the times at which they are needed. The requests that a
+//!   connection carries are chosen when it is leased, so there the order of arrival does not
+//!   matter.
+//! - **Acquires fail early.** An acquire that would wait longer than [`Limits::wait`], judged by
+//!   the recent duration of leases, is refused at once with [`LeaseError::Busy`]. Nothing was sent.
+//! - **Opening outlives waiters.** A task of the pool opens connections, a few at a time, with its
+//!   own time limit, and with a pause after each failure that all waiters share. A connection that
+//!   it opens belongs to the pool, whether or not the waiter that requested it is still there.
+//! - **Idle connections are tested.** A connection that was idle for a few seconds, or at the time
+//!   when another one broke, is pinged before it is leased.
+//! - **A place is free when the server confirms it.** A connection whose answer never arrived is
+//!   ended at the server before its place goes to another one; see [`Lease::abandon`].
 //! - **Panics are contained.** What a driver does while it opens or ends connections can be run by
 //!   [`contained`], so that its panic is an error.
-//! - **One runtime.** Connections, and the tasks that use them, live on the runtime that the pool was
-//!   given. [`call()`] runs an operation there, whichever runtime its caller is on.
+//! - **One runtime.** Connections, and the tasks that use them, live on the runtime that the pool
+//!   was created with. [`call()`] runs an operation there, whichever runtime its caller is on.
 //!
 //! # Examples
 //!
@@ -133,14 +134,15 @@ impl<M: Manager> Pool<M> {
     ///
     /// In each case nothing was sent.
     ///
-    /// - [`LeaseError::Busy`] where an acquire would wait for longer than [`Limits::wait`].
-    /// - [`LeaseError::TimedOut`] where an acquire or a release has waited for that long.
-    /// - [`LeaseError::Failed`] where there is no connection, and one cannot be opened for a reason that
-    ///   does not pass by itself.
+    /// - [`LeaseError::Busy`] if an acquire would wait for longer than [`Limits::wait`].
+    /// - [`LeaseError::TimedOut`] if an acquire or a release has waited for that long.
+    /// - [`LeaseError::Failed`] if no connection is available, and none can be opened, for a reason
+    ///   that is not transient.
     ///
     /// # Cancel safety
     ///
-    /// A dropped future leaves the queue. A connection that it was just handed goes to the next waiter.
+    /// Dropping the future leaves the queue. A connection that was just assigned to it goes to the
+    /// next waiter.
     pub async fn lease(&self, priority: Priority) -> Result<Lease<M>, LeaseError<M::Error>> {
         let deadline = match priority {
             Priority::Extend => None,
@@ -159,7 +161,7 @@ impl<M: Manager> Pool<M> {
             tracing::debug!(
                 "an idle connection did not answer; it and those of its age are closed"
             );
-            // Before its place is free, so that the next waiter is not given one of them.
+            // Before its place is free, so that the next waiter does not get one of them.
             self.0.drop_stale();
         }
     }

@@ -5,12 +5,13 @@ use crate::LockId;
 /// How many releases and abandons lie between two prunings.
 const INTERVAL: u32 = 64;
 
-/// Says when a backend removes what no one needs any more, a little at a time, and where it looks for it.
+/// Decides when a backend removes records that no one needs any more, a few at a time, and where it
+/// looks for them.
 ///
-/// A backend counts its releases and abandons, after each, and prunes in the background. The records that it
-/// looks at are at most [`BATCH`](Self::BATCH), those with the ids next to one that was released. Ids are
-/// random, so that in time it comes across all. One that no other is below is found from the least id, where
-/// every second pruning begins.
+/// A backend counts its releases and abandons, after each, and prunes in the background. The
+/// records that it looks at are at most [`BATCH`](Self::BATCH), those with the ids next to one that
+/// was released. Ids are random, so in time it reaches all records. One with no other id below it
+/// is found from the least id, where every second pruning begins.
 #[derive(Debug, Default)]
 pub struct Pruning(AtomicU32);
 

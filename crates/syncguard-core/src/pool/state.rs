@@ -21,8 +21,8 @@ const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 /// How many connections are opened at a time.
 pub(super) const MAX_OPENING: usize = 3;
 
-/// How long the place of a connection whose answer never came is kept while the server does not say
-/// that its side has ended.
+/// How long the place of a connection whose answer never arrived is kept while the server does not
+/// confirm that its side has ended.
 ///
 /// Longer than PostgreSQL keeps a standby that does not answer (`wal_sender_timeout`, one minute),
 /// which is what a commit hangs on.
@@ -170,7 +170,7 @@ impl<M: Manager, L> State<M, L> {
         self.queues.iter().any(|queue| !queue.is_empty())
     }
 
-    /// Decides which waiter is given which connection, and how many are to be opened.
+    /// Decides which waiter gets which connection, and how many connections to open.
     pub(super) fn plan(&mut self, now: Instant) -> Plan<M, L> {
         let mut plan = Plan { handovers: Vec::new(), openers: 0, expired: Vec::new() };
         let old = self.idle.iter().take_while(|idle| idle.is_expired(now)).count();
@@ -228,7 +228,7 @@ impl<M: Manager, L> State<M, L> {
         self.idle.push(Idle { connection, opened, since: Instant::now(), suspect: stale });
     }
 
-    /// Makes the place of a connection free that is no more.
+    /// Frees the place of a connection that is gone.
     pub(super) fn free(&mut self, priority: Priority) {
         self.leased -= 1;
         self.acquiring -= usize::from(priority == Priority::Acquire);

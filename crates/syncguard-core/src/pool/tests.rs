@@ -106,7 +106,7 @@ fn pool(size: usize) -> (Pool<ToServer>, Arc<Server>) {
 
 type Log = Arc<Mutex<Vec<&'static str>>>;
 
-/// Waits for a connection in a task, logs its name, and gives the connection back.
+/// Waits for a connection in a task, logs its name, and returns the connection.
 async fn waits(
     pool: &Pool<ToServer>,
     priority: Priority,
@@ -248,7 +248,8 @@ async fn an_acquire_that_would_wait_too_long_is_refused_at_once_until_the_queue_
     assert_eq!(begun.elapsed(), Duration::ZERO);
     // Extends and releases are not refused.
     pool.lease(Priority::Extend).await.unwrap().give_back();
-    // The stall is over, and the queue empty: whoever comes is admitted, and what it measures counts.
+    // The stall is over, and the queue empty: the next caller is admitted, and what it measures
+    // counts.
     held.give_back();
     first.await.unwrap().unwrap();
     let held = pool.lease(Priority::Acquire).await.unwrap();
@@ -289,7 +290,7 @@ async fn a_thousand_waiters_open_a_few_connections_at_a_time() {
     assert!(server.opened.load(SeqCst) <= 10);
 }
 
-/// The server stands still for twelve seconds, and many wait with little patience.
+/// The server stalls for twelve seconds, and many callers wait with short timeouts.
 #[tokio::test(start_paused = true)]
 async fn while_opening_hangs_or_fails_attempts_are_few() {
     for (opens, most) in [(Opens::Never, 6), (Opens::Fails, 200)] {

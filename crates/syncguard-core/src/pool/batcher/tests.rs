@@ -18,16 +18,17 @@ use tokio::{
 
 use super::{BatchLimits, Batcher, Interrupted, SendBatch};
 
-/// What breaks the connection that it is sent over.
+/// A request that breaks the connection that it is sent over.
 const BREAKS: u64 = 13;
 
-/// A server that answers a number with itself. It has as many connections as it is given permits.
+/// A server that answers a number with itself. It has as many connections as its semaphore has
+/// permits.
 struct Server {
     connections: Semaphore,
     /// How many senders wait for a connection.
     leasing: AtomicUsize,
     refuses: AtomicBool,
-    /// What it leaves out of a batch.
+    /// The requests that it leaves out of a batch.
     left_out: HashSet<u64>,
     sent: Mutex<Vec<Vec<u64>>>,
 }
@@ -59,7 +60,7 @@ impl Server {
 
 struct ToServer(Arc<Server>);
 
-/// A connection that is given back when it is dropped.
+/// A connection that is returned when it is dropped.
 struct Leased(Arc<Server>);
 
 impl Drop for Leased {
@@ -116,7 +117,7 @@ fn batcher(server: &Arc<Server>) -> Arc<Batcher<ToServer>> {
 
 type Asking = JoinHandle<Result<Result<u64, Arc<&'static str>>, Interrupted>>;
 
-/// Asks in a task for what is needed in so many seconds, which is also what it asks.
+/// Sends, in a task, the request `seconds`, which is needed in as many seconds.
 async fn asks(batcher: &Arc<Batcher<ToServer>>, seconds: u64) -> Asking {
     let batcher = batcher.clone();
     let needed_by = Instant::now() + Duration::from_secs(seconds);
@@ -163,7 +164,7 @@ async fn a_request_for_which_there_is_a_connection_is_sent_at_once_and_by_itself
     assert_eq!(server.sent(), [[1], [2], [3]]);
 }
 
-/// Whoever waits for an answer only so long, and asks again, does not fall back.
+/// A caller that times out and asks again keeps its place.
 #[tokio::test(start_paused = true)]
 async fn who_gives_up_is_not_sent_and_who_asks_again_comes_back_to_where_it_stood() {
     let server = Server::new(0, &[]);
