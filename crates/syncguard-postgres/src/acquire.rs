@@ -16,8 +16,8 @@ use crate::{
     store::Store,
 };
 
-/// How long to leave alone, at most, a client that is deciding who gets a key: about as long as it needs
-/// to write the grant and to flush it to a disk that is not slow. At least half as long.
+/// The longest pause for a client that is deciding who gets a key: about as long as it takes to
+/// write the grant and to flush it to a disk that is not slow. The shortest pause is half as long.
 const DECISION: Duration = Duration::from_millis(3);
 
 /// Grants the key, or returns its holder: one statement, which is a transaction by itself.
@@ -108,11 +108,11 @@ async fn attempt(
     let row = store.connections.row(writing(text, request, key).of_several()).await;
     let row = row.map_err(refusal)?;
     let outcome = decided(&row, request)?;
-    // Only a client that changes the counter without the advisory lock leaves it undecided.
+    // The outcome is undecided only if a client changes the counter without the advisory lock.
     Ok(outcome.unwrap_or(AcquireOutcome::Contended { holder: None }))
 }
 
-/// Sends a look, and returns what it finds in the way.
+/// Sends a lookup, and returns the grant that it finds in the way.
 async fn seen(
     store: &Store,
     request: &AcquireRequest,
@@ -140,16 +140,16 @@ fn writing(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement
 /// Maps a violated constraint to its meaning. Either way the statement was undone as a whole.
 fn refusal(failure: Failure) -> Failure {
     match failure.state() {
-        // The other two unique indexes are met with ON CONFLICT, so it is that of the ids.
+        // ON CONFLICT handles the other two unique indexes, so this is the index of the ids.
         Some(UNIQUE_VIOLATION) => Failure::Abandoned,
-        // Of what is written, the counter alone can be NULL: it is, instead of passing its limit or
-        // falling behind.
+        // Of the values written, only the counter can be NULL: it is NULL where it would exceed its
+        // limit or go back.
         Some(NOT_NULL_VIOLATION) => Failure::FenceLimit,
         _ => failure,
     }
 }
 
-/// Reads the grant that was made, or what stands in its way.
+/// Reads the grant that was made, or the one in its way.
 fn decided(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
     if let Some(outcome) = standing(row, request)? {
         return Ok(Some(outcome));
@@ -162,7 +162,7 @@ fn decided(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcom
     Ok(Some(AcquireOutcome::Granted(grant)))
 }
 
-/// Reads what stands in the way, which may be the id's own grant.
+/// Reads the grant in the way, which may be the id's own.
 fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
     let Some(lock_id) = text(row, "lock_id") else {
         return Ok(None);
@@ -170,7 +170,7 @@ fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutco
     let is_own = lock_id == request.lock_id.as_str();
     let fence = match fence(row, "fence") {
         Ok(Some(fence)) => fence,
-        // The id has the key, or had it.
+        // The id holds the key, or held it.
         _ if is_own => return Err(Failure::UnreadableAnswer("fence")),
         _ => return Err(Failure::Unreadable("fence")),
     };

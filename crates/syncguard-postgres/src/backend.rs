@@ -42,29 +42,31 @@ impl PostgresBackend {
         Self(Arc::new(store))
     }
 
-    /// Creates what is missing of the tables, adds the columns that the tables of a TypeScript client
-    /// lack, and records the revision. Any number of clients may do so at once, and any number of times.
+    /// Creates what is missing of the tables, adds the columns that the tables of a TypeScript
+    /// client lack, and records the revision. Any number of clients may call this at once, and any
+    /// number of times.
     ///
-    /// [`PostgresConfig::connect`](crate::PostgresConfig::connect) creates missing tables by itself, but
-    /// never changes one that exists. Columns that are added are used by backends that connect afterwards.
-    /// Adding them fails one acquire and one release on each connection of a running TypeScript client
-    /// ("cached plan must not change result type"); Rust clients go on.
+    /// [`PostgresConfig::connect`](crate::PostgresConfig::connect) also creates missing tables, but
+    /// never changes an existing one. Backends that connect afterwards use the added columns.
+    /// Adding them makes one acquire and one release fail on each connection of a running
+    /// TypeScript client ("cached plan must not change result type"); Rust clients are not
+    /// affected.
     ///
     /// # Errors
     ///
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the role may not make tables.
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there are tables of these names that
-    ///   are not as they should be.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the tables are for later versions of
-    ///   this crate.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
-    ///   be reached, and where a table that has to be changed is in use for longer than a second, or the
-    ///   lock timeout if that is shorter. The step never waits longer, because everyone who comes to use
-    ///   the table waits behind it.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the role may not create tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if tables of these names exist and do
+    ///   not have the expected form.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the tables are for later
+    ///   versions of this crate.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
+    ///   be reached, or if a table that has to be changed is in use for longer than a second, or
+    ///   the lock timeout if that is shorter. The step never waits longer, because all later users
+    ///   of the table wait behind it.
     ///
     /// # Cancel safety
     ///
-    /// Either everything is changed or nothing.
+    /// The change is atomic: either everything is changed or nothing.
     pub async fn setup_schema(&self) -> Result<(), Error> {
         schema::set_up(&self.0).await.map_err(during(Operation::Connect))
     }

@@ -1,4 +1,4 @@
-//! Looking for settings that would break a promise.
+//! Checks for settings that would break a guarantee.
 
 use sqlx::postgres::PgRow;
 use syncguard_core::Finding;
@@ -7,7 +7,7 @@ use crate::{
     error::Failure, row::value, schema, sql::Columns, statement::Statement, store::Store, transport,
 };
 
-/// The first version that this crate is made for, as PostgreSQL writes it: 12.
+/// The oldest supported version, as PostgreSQL writes it: 12.
 const OLDEST: i32 = 120_000;
 
 const WITHOUT_OWNER: &str = "no owner is stored, and waiters poll at a short interval, because \
@@ -15,8 +15,8 @@ const WITHOUT_OWNER: &str = "no owner is stored, and waiters poll at a short int
                              notify no one; run `syncguard schema --apply` or setup_schema and \
                              connect again";
 
-/// Looks at the settings as the server makes them by itself, not as this backend asks for them: other
-/// clients of the same tables live by those.
+/// Checks the settings as the server sets them by itself, not as this backend requests them: other
+/// clients of the same tables use the server's.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let row = store.connections.plain_row(Statement::read(&store.sql.check)).await?;
     let server = Server::read(&row)?;
@@ -28,7 +28,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
             findings.push(way);
         }
     }
-    // A server that is too old may not even take the statement.
+    // A server that is too old may not even accept the statement.
     let state = schema::State::read(store).await?;
     if !state.usable {
         let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
@@ -103,8 +103,8 @@ impl Server {
         self.standby.then(|| Finding::grave("standby", consequence))
     }
 
-    /// Each statement is right at any level; at a stricter one the server undoes those that meet, and
-    /// they are run again.
+    /// Each statement is correct at any level; at a stricter one the server undoes statements that
+    /// conflict, and they are run again.
     fn isolation(&self) -> Option<Finding> {
         let consequence = "this backend asks for read committed where it makes its own connections, \
                            and runs a statement again where it does not; other clients of the lock \
@@ -117,7 +117,7 @@ impl Server {
         })
     }
 
-    /// Each grant and each extend asks for the wait by itself.
+    /// Each grant and each extend requests the wait by itself.
     fn commits(&self) -> Option<Finding> {
         let consequence = "this backend waits for the disk all the same; other clients of the lock \
                            tables do not, so a crash of the server takes back their last grants \

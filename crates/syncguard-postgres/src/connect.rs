@@ -26,8 +26,8 @@ use crate::{
     waiters::Waiters,
 };
 
-/// How long one attempt to open a connection may take at least, whatever its waiters are ready to
-/// wait: one that is given up half-way has cost the server as much as one that succeeds.
+/// The least time that one attempt to open a connection may take, however long its waiters wait: an
+/// attempt that is abandoned half-way has cost the server as much as one that succeeds.
 const OPENING: Duration = Duration::from_secs(5);
 
 /// Probes the other side of a silent connection from the start, and keeps its entry in a NAT or
@@ -39,8 +39,8 @@ const KEEPALIVE: [(&str, &str); 3] = [
 ];
 
 impl PostgresBackend {
-    /// Connects to an [address](PostgresConfig::from_url) with the default settings. The tables are
-    /// made where they are missing.
+    /// Connects to an [address](PostgresConfig::from_url) with the default settings. Creates the
+    /// tables if they are missing.
     ///
     /// # Errors
     ///
@@ -51,22 +51,22 @@ impl PostgresBackend {
 }
 
 impl PostgresConfig {
-    /// Connects, creates the tables that do not exist, and looks at the server's settings. A table that
-    /// exists is left as it is: on the tables of a TypeScript client no owner is stored until
-    /// [`setup_schema`](Self::setup_schema) has added the columns.
+    /// Connects, creates the tables that do not exist, and checks the server's settings. An
+    /// existing table is left unchanged: in the tables of a TypeScript client no owner is stored
+    /// until [`setup_schema`](Self::setup_schema) has added the columns.
     ///
     /// # Errors
     ///
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
-    ///   rule, and for a database that is not there.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database does not exist.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
     ///   be reached in time.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
-    ///   role may not make the tables.
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the tables are missing or incomplete
-    ///   and are not to be made.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the tables are for later versions of
-    ///   this crate, and where the server's settings are unsafe and that is to be
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the role may not create the tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the tables are missing or incomplete
+    ///   and are not to be created.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the tables are for later
+    ///   versions of this crate, or if the server's settings are unsafe and are to be
     ///   [refused](syncguard_core::UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<PostgresBackend, Error> {
         let connecting = async {
@@ -84,11 +84,12 @@ impl PostgresConfig {
         connecting.await.map_err(refused)
     }
 
-    /// Connects, creates what is missing of the tables, adds the columns that the tables of a TypeScript
-    /// client lack, and disconnects. For services whose own role may not, and for operators.
+    /// Connects, creates what is missing of the tables, adds the columns that the tables of a
+    /// TypeScript client lack, and disconnects. This is for operators, and for services whose own
+    /// role may not do so.
     ///
-    /// Adding columns fails one acquire and one release on each connection of a running TypeScript
-    /// client ("cached plan must not change result type").
+    /// Adding columns makes one acquire and one release fail on each connection of a running
+    /// TypeScript client ("cached plan must not change result type").
     ///
     /// # Errors
     ///
@@ -98,7 +99,7 @@ impl PostgresConfig {
         making.await.map_err(refused)
     }
 
-    /// Opens what operations work with. Nothing is known of the tables yet.
+    /// Opens the store that operations work with. Nothing is known about the tables yet.
     async fn open(&self) -> Result<Store, Failure> {
         self.validate()?;
         let tables = Tables::new(&self.locks, &self.counters)?;
@@ -163,7 +164,7 @@ impl PostgresConfig {
         }
     }
 
-    /// How statements are sent on connections of the backend's own.
+    /// Returns how statements are sent on the backend's own connections.
     fn sending(&self) -> Sending {
         match self.pooler {
             Pooler::None => Sending::Prepared,
@@ -179,7 +180,7 @@ impl PostgresConfig {
         })
     }
 
-    /// How a connection is opened that is as the server makes it.
+    /// Returns the options of a connection with the server's own settings.
     fn plain(&self) -> PgConnectOptions {
         let options = match &self.origin {
             Origin::Options(options) => options.as_ref().clone(),
@@ -198,10 +199,11 @@ impl PostgresConfig {
         options.disable_statement_logging()
     }
 
-    /// Sets for each connection what statements rely on, whatever the role or the database has set.
+    /// Sets, for each connection, what statements rely on, overriding the settings of the role and
+    /// the database.
     ///
-    /// The last three are for speed: rows are found by an index however small the tables are or look,
-    /// and a statement is planned once.
+    /// The last three are for speed: rows are found by an index, however small the tables are or
+    /// seem, and a statement is planned once.
     fn pinned(&self, options: PgConnectOptions) -> PgConnectOptions {
         if self.pooler == Pooler::OfTransactions {
             return options;
@@ -217,7 +219,7 @@ impl PostgresConfig {
         ])
     }
 
-    /// How the connection is opened that listens.
+    /// Returns how to open the connection that listens.
     fn line(&self, plain: &PgConnectOptions) -> Option<PgConnectOptions> {
         match (&self.listening, self.pooler) {
             (Listening::Nowhere, _) | (Listening::Default, Pooler::OfTransactions) => None,

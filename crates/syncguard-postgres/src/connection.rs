@@ -18,11 +18,11 @@ use crate::{
     statement::{Sending, Statement, is_sound},
 };
 
-/// How often a statement that the server undid by itself, to get out of a conflict, is run again.
+/// How many times a statement that the server undid, to resolve a conflict, is run again.
 const MAX_RERUNS: u32 = 8;
 
-/// Returns the pauses before the reruns. They have full jitter: without one, those who met would meet
-/// again.
+/// Returns the pauses before the reruns. They have full jitter: without it, statements that
+/// conflicted would conflict again.
 fn conflict_pauses() -> impl Iterator<Item = Duration> + Send {
     let retry = Retry::exponential(Duration::from_millis(2)).max_delay(Duration::from_millis(128));
     retry.jitter(Jitter::Full).limit(MAX_RERUNS).delays()
@@ -34,20 +34,20 @@ const ON_THE_WAY: Duration = Duration::from_millis(500);
 /// How connections are used.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How long it may take to get a connection.
+    /// The limit on waiting for a connection.
     pub(crate) connect_timeout: Duration,
     /// How long a statement may run.
     pub(crate) statement_timeout: Duration,
     pub(crate) sending: Sending,
-    /// How many connections may be found inside of transactions until that is an error.
+    /// How many connections may be found inside a transaction before that is an error.
     pub(crate) patience: usize,
 }
 
-/// All connections of a backend, but for the one that listens.
+/// All connections of a backend, except the one that listens.
 pub(crate) struct Connections {
     pub(crate) source: Source,
     pub(crate) limits: Limits,
-    /// By which a connection is opened that is as the server makes it.
+    /// The options of a connection with the server's own settings.
     pub(crate) plain: PgConnectOptions,
     /// The runtime on which the backend was opened. Connections live on it, and statements run on it.
     pub(crate) runtime: Handle,
@@ -76,15 +76,15 @@ impl Connections {
         self.run(Priority::Acquire, statement).await
     }
 
-    /// Runs a statement in a transaction of its own, in a task of its own.
+    /// Runs a statement in its own transaction, in its own task.
     ///
-    /// Dropping the future gives up its place in the queue for a connection; a statement that was sent
-    /// is carried to its end, and its connection given back.
+    /// Dropping the future gives up its place in the queue for a connection. A statement that was
+    /// sent is completed, and its connection is returned.
     async fn run(self: &Arc<Self>, priority: Priority, statement: Statement) -> Rows {
         self.run_first_on(None, priority, statement).await
     }
 
-    /// Runs a statement as [`run`](Self::run) does, for which a connection is leased already.
+    /// Runs a statement as [`run`](Self::run) does, on a connection that is leased already.
     pub(crate) async fn run_leased(
         self: &Arc<Self>,
         leased: Leased,
@@ -189,12 +189,13 @@ impl Connections {
         }
     }
 
-    /// Waits for the answer to a statement, for as long as it may take.
+    /// Waits for the answer to a statement, for as long as the statement may take.
     ///
-    /// The server gives up a statement by itself, but not a commit that waits for a standby. Where its
-    /// session is ours, it is then ended from another connection. Where it is a pooler's, or that of
-    /// the caller's pool, it is not known, and to close the connection would not end it. So the caller
-    /// is answered, and the connection keeps its place while the answer may still come.
+    /// The server cancels a statement by itself, but not a commit that waits for a standby. If the
+    /// session is ours, it is then ended from another connection. If it belongs to a pooler or to
+    /// the caller's pool, it is not known, and closing the connection would not end it. The caller
+    /// then gets its answer, and the connection keeps its place while the server's answer may still
+    /// arrive.
     async fn answer(
         &self,
         leased: &mut Leased,
@@ -212,7 +213,7 @@ impl Connections {
         answer
     }
 
-    /// Runs what needs a connection of its own, on the runtime of the backend.
+    /// Runs work that needs its own connection, on the runtime of the backend.
     async fn apart<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
@@ -225,7 +226,7 @@ impl Connections {
         reply.unwrap_or_else(|interrupted| Err(Failure::interrupted(interrupted, Effect::None)))
     }
 
-    /// Waits, by the clock of the runtime of the backend: that of the caller may have none.
+    /// Waits, by the timer of the backend's runtime: the caller's runtime may have none.
     pub(crate) async fn pause(&self, time: Duration) -> Result<(), Failure> {
         let waiting = async move {
             sleep(time).await;
@@ -257,7 +258,7 @@ impl Connections {
         self.apart(asking).await
     }
 
-    /// Runs a text of several statements as one transaction, on a connection of its own.
+    /// Runs a text of several statements as one transaction, on its own connection.
     pub(crate) async fn run_text(self: &Arc<Self>, text: String) -> Result<(), Failure> {
         let connections = self.clone();
         let running = async move {

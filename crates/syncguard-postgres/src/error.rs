@@ -1,4 +1,4 @@
-//! All that can go wrong here, and what it means to a caller.
+//! Errors of this backend, and what they mean to a caller.
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +25,7 @@ pub(crate) enum Failure {
         Fence::LIMIT
     )]
     FenceLimit,
-    /// Nothing was granted over the record, and it stands as it was.
+    /// Nothing was granted over the record, and it is unchanged.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
     /// A statement was carried out, but the server's answer makes no sense.
@@ -57,7 +57,7 @@ pub(crate) enum Failure {
     /// A task of ours ended before its statement, or its caller went away.
     #[error("the statement was cut off")]
     CutOff(Effect),
-    /// Of several requests that were sent as one.
+    /// The error of several requests that were sent as one.
     #[error(transparent)]
     Shared(Arc<Self>),
     #[error("{}", explain(.0))]
@@ -104,14 +104,14 @@ const STATES: &[(&str, ErrorKind, &str)] = &[
     ("58", ErrorKind::ServiceUnavailable, ""),
 ];
 
-/// Serialisation failures and deadlocks: the server undid the statement, and it may be run again.
+/// Serialisation failures and deadlocks. The server undid the statement, and it may be run again.
 const CONFLICTS: [&str; 2] = ["40001", "40P01"];
 
-/// The statement came inside a transaction that had failed, or that had read something before the
-/// preamble set its isolation level.
+/// The statement arrived inside a transaction that had failed, or that had read something before
+/// the preamble set its isolation level.
 const INSIDE_TRANSACTION: [&str; 2] = ["25P02", "25001"];
 
-/// Starting, or going down, or full.
+/// The server is starting, shutting down, or full.
 const PASSING: [&str; 4] = ["57P01", "57P02", "57P03", "53300"];
 
 pub(crate) const UNIQUE_VIOLATION: &str = "23505";
@@ -186,7 +186,7 @@ impl Failure {
         }
     }
 
-    /// Makes the core's error.
+    /// Converts the failure into the core's error.
     pub(crate) fn into_error(self, operation: Operation) -> Error {
         let (kind, effect) = self.classify();
         let detail = self.to_string();

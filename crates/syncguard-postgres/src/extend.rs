@@ -13,8 +13,8 @@ use crate::{
 
 /// Sets the expiry of a live grant to now plus `ttl`.
 ///
-/// The id leads to the row, and the row to its key, in the one statement; a hint would save nothing.
-/// Extends that wait for a connection are sent together, those first whose grants end first.
+/// The one statement finds the row by the id, and the key by the row; a hint would save nothing.
+/// Extends that wait for a connection are sent together, in the order in which their grants end.
 pub(crate) async fn extend(
     store: &Store,
     lock: &LockRef,

@@ -17,8 +17,8 @@ use crate::{
     statement::Statement,
 };
 
-/// How many extends one statement carries at most. It takes a connection for a few milliseconds, in which
-/// those that come meanwhile wait.
+/// The maximum number of extends in one statement. Such a statement takes a connection for a few
+/// milliseconds; extends that arrive meanwhile wait.
 const BATCH_SIZE: usize = 64;
 
 /// The extends that wait for a connection.
@@ -38,7 +38,7 @@ pub(crate) struct Extend {
     pub(crate) ttl: Ttl,
 }
 
-/// Makes the queue in which extends wait for one of `size` connections.
+/// Creates the queue in which extends wait for one of `size` connections.
 pub(crate) fn queue(connections: &Arc<Connections>, sql: &Sql, size: usize) -> Extends {
     let (extend, extend_many) = (sql.extend.clone(), sql.extend_many.clone());
     let sender = Sender { connections: connections.clone(), extend, extend_many };
@@ -66,9 +66,10 @@ impl SendBatch for Sender {
         value(row, "expires_at_ms").map(outcome)
     }
 
-    /// The statement waits for no one, and what the server refuses is refused as a whole. What is left
-    /// out in the first case, and everything in the second, is sent by itself. So is the second extend of
-    /// one id, which has an answer of its own.
+    /// The statement waits for no one: it leaves out an extend that would have to wait. If the
+    /// server refuses the statement, it refuses all of it. The extends that were left out, all
+    /// extends of a refused statement, and the second extend of one id, which has its own answer,
+    /// are sent alone.
     async fn send_many(
         &self,
         leased: Leased,

@@ -24,11 +24,11 @@ pub(crate) struct Interests {
 #[derive(Default)]
 struct Table {
     keys: HashMap<Arc<str>, Interest>,
-    /// The keys that are not watched yet; perhaps some that are, or that have gone.
+    /// The keys that are not watched yet, and perhaps some that are watched or gone.
     wanted: Vec<Arc<str>>,
     /// The watched keys of each hash: hardly ever more than one.
     hashes: HashMap<i32, Vec<Arc<str>>>,
-    /// Whether a listener looks after them.
+    /// Whether a listener watches the keys.
     attended: bool,
 }
 
@@ -39,14 +39,14 @@ struct Interest {
     news: Arc<Notify>,
 }
 
-/// Whether releases of a key are notified to us, and by which hash.
+/// Whether this process is notified of releases of a key, and by which hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Wanted,
     Watched { hash: i32, bucket: i32 },
 }
 
-/// A place among those who wait for a key.
+/// A subscription to a key.
 pub(crate) struct Seat<'a> {
     interests: &'a Interests,
     key: Arc<str>,
@@ -118,8 +118,8 @@ impl Interests {
         }
     }
 
-    /// Regards a key as watched from now on, and wakes those who wait for it: what happened before may
-    /// have gone unnoticed.
+    /// Regards a key as watched from now on, and wakes its waiters: earlier releases may have gone
+    /// unnoticed.
     pub(crate) fn watched(&self, key: &str, hash: i32, bucket: i32) {
         let news = {
             let mut table = self.lock();
@@ -134,7 +134,7 @@ impl Interests {
         news.notify_waiters();
     }
 
-    /// Regards no key as watched any more: the connection is gone.
+    /// Regards no key as watched any more, because the connection is gone.
     pub(crate) fn want_all(&self) {
         let mut table = self.lock();
         let Table { keys, wanted, hashes, .. } = &mut *table;
@@ -146,7 +146,7 @@ impl Interests {
         }
     }
 
-    /// Wakes all who wait for a key with this hash.
+    /// Wakes all waiters of keys with this hash.
     pub(crate) fn notify(&self, hash: i32) {
         let news: Vec<_> = {
             let table = self.lock();

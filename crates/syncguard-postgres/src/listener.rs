@@ -20,14 +20,14 @@ use crate::{
 pub(crate) struct Line {
     pub(crate) options: PgConnectOptions,
     pub(crate) channel: String,
-    /// How long connecting may take, and how long an answer.
+    /// The limit on connecting, and on waiting for an answer.
     pub(crate) patience: Duration,
 }
 
 /// A connection that listens. It holds an advisory lock for each bucket with keys that are waited for.
 ///
-/// The driver would connect again by itself, and not take those locks. So the first sign of trouble
-/// ends the listener, and another one begins from scratch.
+/// The driver would reconnect by itself, without taking those locks. Therefore the first sign of
+/// trouble ends the listener, and another one starts from scratch.
 pub(crate) struct Listener {
     driver: PgListener,
     patience: Duration,
@@ -35,13 +35,13 @@ pub(crate) struct Listener {
     buckets: HashSet<i32>,
 }
 
-/// What became of a key that was to be watched.
+/// The result of the attempt to watch a key.
 pub(crate) struct Watch {
     pub(crate) key: String,
     pub(crate) watched: Watched,
 }
 
-/// Whether releases of a key are notified to a listener.
+/// Whether a listener is notified of releases of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watched {
     /// By this hash, because the listener has the lock of the bucket.
@@ -84,7 +84,7 @@ impl Listener {
         }
     }
 
-    /// Asks releases of these keys to notify this connection.
+    /// Makes releases of these keys notify this connection.
     pub(crate) async fn watch(&mut self, keys: Vec<String>) -> Result<Vec<Watch>, Failure> {
         let held: Vec<i32> = self.buckets.iter().copied().collect();
         let query = sqlx::query(SqlStr::from_static(include_str!("sql/listen_watch.sql")));
@@ -104,8 +104,8 @@ impl Listener {
         Ok(watches)
     }
 
-    /// Gives back the locks of all buckets but these. With none to give back, it finds out whether the
-    /// server still answers.
+    /// Releases the locks of all buckets except these. If there are none to release, checks whether
+    /// the server still answers.
     pub(crate) async fn keep(&mut self, buckets: &HashSet<i32>) -> Result<(), Failure> {
         let left: Vec<i32> = self.buckets.difference(buckets).copied().collect();
         self.buckets.retain(|bucket| buckets.contains(bucket));

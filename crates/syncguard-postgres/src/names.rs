@@ -1,5 +1,5 @@
-//! The names of the tables, the only place where one gets into a statement, and those under which a key is
-//! stored.
+//! The names of the tables, and the only place that writes them into a statement. Also the names
+//! under which a key is stored.
 
 use syncguard_core::{KeyLayout, LockId, LockKey};
 
@@ -8,21 +8,22 @@ use crate::error::Failure;
 /// The longest name that PostgreSQL keeps whole, in bytes.
 const LONGEST_IDENTIFIER: usize = 63;
 
-/// What the names of the indexes of a table add to its own: `idx_` and `_lock_id`, or `_expires`.
+/// The length that the names of a table's indexes add to its own: `idx_` and `_lock_id`, or
+/// `_expires`.
 const INDEX_AFFIXES: usize = 12;
 
 /// The longest name of a table, so that no name of an index is cut off.
 const LONGEST_TABLE: usize = LONGEST_IDENTIFIER - INDEX_AFFIXES;
 
-/// The longest key as stored, in bytes: that of the TypeScript SyncGuard. A key has at most 512, so
-/// none is ever hashed for its length.
+/// The longest stored key, in bytes, as in the TypeScript SyncGuard. A key has at most 512 bytes,
+/// so no key is ever hashed for its length.
 const LONGEST_KEY: usize = 1_700;
 
 /// The first half of the advisory locks that show that a client waits; the second is the bucket of the
 /// key. Locks of two halves are different from those of one number, by which acquires queue.
 pub(crate) const WAITER_CLASS: i32 = i32::from_be_bytes(*b"SGwt");
 
-/// Two different tables, by names that were found to be plain.
+/// The validated names of two different tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tables {
     locks: String,
@@ -30,8 +31,8 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Takes letters, digits and underscores of ASCII, not beginning with a digit. What needs no
-    /// escape cannot escape.
+    /// Accepts letters, digits and underscores of ASCII, not beginning with a digit. Such a name
+    /// needs no escaping, and cannot break out of its quotes.
     pub(crate) fn new(locks: &str, counters: &str) -> Result<Self, Failure> {
         for name in [locks, counters] {
             if !is_plain(name) {
@@ -104,7 +105,7 @@ pub(crate) struct StoredKey {
 }
 
 impl StoredKey {
-    /// Names a key by itself.
+    /// Returns the names under which a key is stored.
     ///
     /// PostgreSQL's text cannot hold U+0000. A key that does is stored under its hashed form, and
     /// readably with an escape. Such a row is recognized by the difference between the two: in rows
@@ -124,7 +125,7 @@ impl StoredKey {
     }
 }
 
-/// Reads the key of a user from what is stored of it. It must be the one that is stored under this key.
+/// Reads a user's key from its stored form. It must be the one that is stored under `key`.
 pub(crate) fn user_key(key: &str, user_key: &str) -> Option<LockKey> {
     let read = match key == user_key {
         true => LockKey::new(user_key),

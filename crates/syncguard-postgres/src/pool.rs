@@ -15,11 +15,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{Effect, Failure};
 
-/// How long to be polite to a connection that is given up.
+/// The limit on an orderly close of a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long to wait for sessions to end before that is tried over another connection, and how often to
-/// look.
+/// How long to wait for sessions to end before trying over another connection, and how often to
+/// check.
 const ENDING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -35,7 +35,7 @@ pub(crate) enum Source {
     },
 }
 
-/// A connection that is in use. Dropped, it is closed.
+/// A connection in use. Dropping it closes the connection.
 pub(crate) enum Leased {
     Own(Lease<Server>),
     Callers { connection: PoolConnection<Postgres>, turn: Lease<Turns> },
@@ -63,7 +63,7 @@ impl Source {
         }
     }
 
-    /// Lets connections that are not in use be tested before they are, after another one broke.
+    /// Makes idle connections be tested before they are used, after another one broke.
     pub(crate) fn suspect_idle(&self) {
         if let Self::Own(pool) = self {
             pool.suspect_idle();
@@ -79,7 +79,7 @@ impl Leased {
         }
     }
 
-    /// Gives back a connection that is as it was.
+    /// Returns a connection whose state is unchanged.
     pub(crate) fn give_back(self) {
         match self {
             Self::Own(lease) => lease.give_back(),
@@ -90,7 +90,7 @@ impl Leased {
         }
     }
 
-    /// Ends a connection that works, and with it the transaction that it is in.
+    /// Closes a working connection, and with it the transaction that it is in.
     pub(crate) async fn close(self) {
         if let Self::Callers { connection, turn } = self {
             // Closed by the system at the latest.
@@ -99,8 +99,8 @@ impl Leased {
         }
     }
 
-    /// Drops a connection that is broken, or whose state is unknown. The pool of
-    /// the caller would wait for its answer.
+    /// Drops a connection that is broken, or whose state is unknown. The caller's pool would wait
+    /// for its answer.
     pub(crate) fn discard(self) {
         match self {
             Self::Own(lease) => drop(lease),
@@ -119,7 +119,7 @@ impl Leased {
         }
     }
 
-    /// Gives up a connection whose answer did not come.
+    /// Abandons a connection whose answer did not arrive.
     pub(crate) fn abandon(self) {
         match self {
             Self::Own(lease) => lease.abandon(),
@@ -138,12 +138,12 @@ pub(crate) struct Server {
 /// A connection of our own.
 pub(crate) struct Own {
     connection: PgConnection,
-    /// None behind a pooler, which runs each statement in whichever session it likes.
+    /// `None` behind a pooler, which runs each statement in any of its sessions.
     session: Option<Session>,
 }
 
-/// A process of the server. Its number may be used again, and may mean something else at another
-/// server behind the same address, so the time of its start goes with it.
+/// A process of the server. Its number may be reused, and may mean another process at another
+/// server behind the same address, so its start time is kept with it.
 #[derive(Clone)]
 pub(crate) struct Session {
     pid: i32,

@@ -7,7 +7,7 @@ use syncguard_core::{Capabilities, Fence, LockRecord, Owner, Timestamp};
 
 use crate::{error::Failure, names::user_key};
 
-/// How long past its expiry a grant still keeps its key, as statements take it.
+/// How long a grant keeps its key past its expiry, in milliseconds, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
 
 /// Reads a whole lock from a row. Returns `None` if the row has no lock.
@@ -28,7 +28,7 @@ pub(crate) fn record(row: &PgRow) -> Result<Option<LockRecord>, Failure> {
     }))
 }
 
-/// Reads a fence from a row, `None` where it is NULL.
+/// Reads a fence from a row, or `None` if it is NULL.
 pub(crate) fn fence(row: &PgRow, column: &'static str) -> Result<Option<Fence>, Failure> {
     let read = |text| Fence::from_str(text).map_err(|_| Failure::Unreadable("fence"));
     text(row, column).map(read).transpose()
@@ -44,7 +44,7 @@ pub(crate) fn timestamp(row: &PgRow, column: &'static str) -> Result<Timestamp, 
     value(row, column).map(Timestamp::from_unix_millis)
 }
 
-/// Reads a text from a row, `None` where it is NULL.
+/// Reads a text from a row, or `None` if it is NULL.
 pub(crate) fn text<'r>(row: &'r PgRow, column: &'static str) -> Option<&'r str> {
     row.try_get(column).ok()
 }

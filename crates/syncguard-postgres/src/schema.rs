@@ -1,4 +1,4 @@
-//! Creating the tables, and adding to those of others.
+//! Creating the tables, and extending those of other clients.
 
 use crate::{
     error::Failure,
@@ -17,13 +17,13 @@ use crate::{
 /// clients.
 const REVISION: i64 = 2;
 
-/// How often to create the tables while other clients create them too.
+/// How many times to try to create the tables while other clients create them too.
 const MAX_ATTEMPTS: usize = 5;
 
 /// The errors of creating a table, a type or an index that another client has created meanwhile.
 const MADE_MEANWHILE: [&str; 5] = ["23505", "42P07", "42710", "42701", "40P01"];
 
-/// How much of the tables exists.
+/// Which parts of the tables exist.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct State {
     locks: bool,
@@ -68,8 +68,8 @@ impl State {
             .replace("{if_not_exists}", "IF NOT EXISTS")
     }
 
-    /// Returns the text that creates the tables that do not exist. It fails where one does by then, so
-    /// that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
+    /// Returns the text that creates the tables that do not exist. It fails if one exists by then,
+    /// so that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
     /// waits for the writers of its table.
     fn missing(self, texts: &SchemaTexts) -> String {
         let (locks, revision) =
@@ -107,7 +107,7 @@ async fn revision(store: &Store) -> Result<i64, Failure> {
     }
 }
 
-/// Creates the tables that do not exist. A table that exists is left as it is.
+/// Creates the tables that do not exist. An existing table is left unchanged.
 pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
     for _ in 0..MAX_ATTEMPTS {
         let state = State::read(store).await?;
@@ -121,8 +121,8 @@ pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
 
 /// Creates what is missing of the tables, adds the columns that are missing, and records the revision.
 ///
-/// It looks first: even where there is nothing to add, the statement that adds columns waits for
-/// everyone who uses the table. Afterwards it looks again, through a connection of the pool: what was
+/// It checks first: even if there is nothing to add, the statement that adds columns waits for all
+/// users of the table. Afterwards it checks again, through a connection of the pool: what was
 /// created must be visible there.
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     for _ in 0..MAX_ATTEMPTS {

@@ -8,10 +8,10 @@ use std::{
 
 use syncguard_core::{Fence, Holder};
 
-/// How many keys are remembered. More of them are not fought over at a time by one process.
+/// How many keys are remembered. One process does not contend for more of them at a time.
 const LIMIT: usize = 1_024;
 
-/// For how long a key counts as one that changes hands unseen, after it was seen to.
+/// How long a key counts as one that changes hands unseen, after that was observed.
 const UNSEEN: Duration = Duration::from_secs(10);
 
 /// The minimum time between two attempts of this process that stand at the head of a key's queue.
@@ -93,7 +93,7 @@ impl Sighting {
 }
 
 impl Sightings {
-    /// Remembers who holds a key.
+    /// Remembers the holder of a key.
     pub(crate) fn note(&self, key: &str, holder: &Holder) {
         let mut keys = self.lock();
         let now = Instant::now();
@@ -113,7 +113,7 @@ impl Sightings {
         sighting.held_until = holder.free_in.and_then(|free_in| now.checked_add(free_in));
     }
 
-    /// Forgets who held a key: it was released, or granted to this process.
+    /// Forgets the holder of a key, which was released, or granted to this process.
     pub(crate) fn forget(&self, key: &str) {
         let mut keys = self.lock();
         let Some(sighting) = keys.get_mut(key) else { return };

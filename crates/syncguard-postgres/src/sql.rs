@@ -9,16 +9,16 @@ use crate::names::Tables;
 /// The pauses of an acquire that stands at the head of the queue, in milliseconds. It looks after each whether
 /// the key is free. The first ones are for peers that hold it for a moment.
 ///
-/// Together they are what the attempt of a peer may be held up, and the longest that the transaction lasts
-/// without need. A release falls into one of them, however soon the peer asks again, about as often as
-/// they fill the time (see `BETWEEN_STANDS` in `sightings.rs`).
+/// Their sum is the longest delay of a peer's attempt, and the longest that the transaction lasts
+/// without need. A release falls into one of them, however soon the peer asks again, about as often
+/// as they fill the time (see `BETWEEN_STANDS` in `sightings.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
 
-/// How long a change of a table that is in use may wait for those who use it. Everyone else who comes to
-/// use the table waits as long.
+/// How long a change of a table in use may wait for its users. All later users of the table wait as
+/// long.
 const SCHEMA_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a statement has to allow for on the connections that it runs on.
+/// What a statement has to allow for on its connections.
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) company: Company,
@@ -26,7 +26,7 @@ pub(crate) struct Surroundings {
     pub(crate) preamble: Option<Preamble>,
 }
 
-/// Who else uses the connections, and may leave one inside a transaction.
+/// Whether others use the connections, and may leave one inside a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Company {
     Nobody,
@@ -52,12 +52,12 @@ pub(crate) enum Columns {
 /// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
-    /// Several statements: an acquire behind all who queue for the key.
+    /// Several statements: an acquire behind all clients that queue for the key.
     pub(crate) queued_acquire: SqlStr,
     /// The same, but for a moment at the head of the queue.
     pub(crate) standing_acquire: SqlStr,
     pub(crate) stand: SqlStr,
-    /// Several statements: a look behind the client that is deciding who gets the key.
+    /// Several statements: a lookup behind the client that is deciding who gets the key.
     pub(crate) settled_stand: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) extend_many: SqlStr,
@@ -71,7 +71,7 @@ pub(crate) struct Sql {
     pub(crate) prune_some: SqlStr,
     pub(crate) revision: SqlStr,
     pub(crate) schema_state: SqlStr,
-    /// Without a preamble: it reads the settings that others get.
+    /// Without a preamble, because it reads the settings that other sessions get.
     pub(crate) check: SqlStr,
     pub(crate) columns: Columns,
 }
@@ -201,7 +201,7 @@ impl SchemaTexts {
 }
 
 fn sent(text: String) -> SqlStr {
-    // Nothing has been filled in but names that were found to be plain, numbers, and text of ours.
+    // Only validated names, numbers and our own text have been filled in.
     AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
 }
 

@@ -98,11 +98,12 @@ impl Statement {
         self.effect
     }
 
-    /// Runs to the end: one round trip, or two the first time on a connection where it is prepared.
+    /// Runs the statement to its end: one round trip, or two the first time on a connection where
+    /// it is prepared.
     ///
-    /// By `fetch_all` alone. PostgreSQL commits when it has sent the last row, and an error of the
-    /// commit comes behind that. This driver's `fetch_optional` reads on as well, but its stream stops
-    /// with the row if it is dropped there, and takes a grant that was never committed.
+    /// It must use `fetch_all`. PostgreSQL commits when it has sent the last row, and an error of
+    /// the commit follows that row. This driver's `fetch_optional` reads on as well, but its stream
+    /// stops with the row if it is dropped there, and accepts a grant that was never committed.
     pub(crate) async fn run(
         &self,
         connection: &mut PgConnection,
@@ -112,7 +113,7 @@ impl Statement {
             Sending::Prepared if !self.has_several => {
                 sqlx::query_with(self.sql.clone(), self.arguments()).fetch_all(connection).await
             }
-            // What is put into the text is digits.
+            // Only digits are put into the text.
             Sending::Prepared | Sending::Whole => {
                 sqlx::raw_sql(AssertSqlSafe(self.whole())).fetch_all(connection).await
             }
@@ -122,7 +123,7 @@ impl Statement {
     fn arguments(&self) -> PgArguments {
         let mut arguments = PgArguments::default();
         for value in &self.values {
-            // Only types of one's own can refuse to be encoded, never texts and integers.
+            // Only custom types can fail to encode, never texts and integers.
             let _ = match value {
                 Value::Text(text) => arguments.add(text.as_deref()),
                 Value::Long(integer) => arguments.add(integer),
@@ -137,7 +138,7 @@ impl Statement {
     /// Writes the values in the places of the parameters.
     fn whole(&self) -> String {
         let mut whole = self.sql.as_str().to_owned();
-        // From behind: `$1` is the beginning of `$10`.
+        // In reverse order: `$1` is a prefix of `$10`.
         for (index, value) in self.values.iter().enumerate().rev() {
             whole = whole.replace(&format!("${}", index + 1), &value.literal());
         }
@@ -172,14 +173,14 @@ fn array(of: &str, elements: impl Iterator<Item = String>) -> String {
     format!("ARRAY[{}]::{of}[]", elements.collect::<Vec<_>>().join(", "))
 }
 
-/// Returns whether a text ran in a transaction of its own.
+/// Returns whether a text ran in its own transaction.
 ///
 /// `pool.begin()` of the driver, cancelled, leaves a connection in the pool that is inside a
-/// transaction of which no one knows. A grant that is made in there is invisible to everyone else, and
-/// is rolled back in the end. So each statement on connections that others use returns in a column
-/// whether the transaction began with the text that the statement is in. One that finds otherwise
-/// changes nothing. On connections of our own, where no one begins a transaction, the column is always
-/// true.
+/// transaction of which no one knows. A grant that is made inside it is invisible to all others,
+/// and is rolled back in the end. Therefore each statement on connections that others use returns,
+/// in a column, whether the transaction began with the statement's text. A statement that finds
+/// otherwise changes nothing. On connections of our own, where no one begins a transaction, the
+/// column is always true.
 ///
 /// The column compares `transaction_timestamp()` with `statement_timestamp()`. A text that is sent
 /// whole is one message, at which the server reads the clock once. Both times are that reading if the

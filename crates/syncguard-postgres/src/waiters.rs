@@ -19,10 +19,10 @@ use crate::{
     listener::{Line, Listener, Watch, Watched},
 };
 
-/// How often the keys are looked through, and how long until what failed is tried again.
+/// How often the keys are swept, and how long until a failed attempt is retried.
 const ROUND: Duration = Duration::from_secs(2);
 
-/// How long to leave a key alone of which a release is just being committed.
+/// How long to wait before watching a key whose release is being committed.
 const COMMIT: Duration = Duration::from_millis(2);
 
 /// All waiters, and the one connection on which they are notified of releases.
@@ -46,7 +46,7 @@ impl Waiters {
         if self.line.is_some() { WakeUp::Notified } else { WakeUp::None }
     }
 
-    /// Returns how the connection is opened that listens, if one is.
+    /// Returns the options of the connection that listens, if the backend listens.
     pub(crate) fn options(&self) -> Option<&PgConnectOptions> {
         self.line.as_ref().map(|line| &line.options)
     }
