@@ -12,8 +12,8 @@ use crate::{
     store::Store,
 };
 
-/// How often to ask for a key that changes hands between the statement that would grant it and the one
-/// that reads who has it.
+/// How many times to ask for a key that changes hands between the statement that would grant it and
+/// the one that reads its holder.
 const ROUNDS: usize = 4;
 
 /// Grants the key, or returns its holder: one round trip.
@@ -44,12 +44,12 @@ pub(crate) async fn acquire(
                 let Some(outcome) = outcome(&row, request)? else { continue };
                 if matches!(outcome, AcquireOutcome::Granted(_)) && value::<i64>(&row, "made")? == 0
                 {
-                    // The grant stands, whatever becomes of this.
+                    // The grant stands, whatever the result of this call.
                     harden(store).await.map_err(Failure::doubtful)?;
                 }
                 return Ok(outcome);
             }
-            // The UPDATE alone can violate an index: that of the ids.
+            // Only the UPDATE can violate an index: that of the ids.
             Err(failure) if failure.is_duplicate() => return Err(Failure::Abandoned),
             Err(failure) => return Err(failure),
         }
@@ -76,7 +76,7 @@ fn statement(store: &Store, request: &AcquireRequest) -> Statement {
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
 }
 
-/// Reads how the row stands. `None` if the key was held and has become free since.
+/// Reads the outcome from the row. Returns `None` if the key was held and has become free since.
 fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
     if value::<i64>(row, "refused")? != 0 {
         return Err(Failure::Abandoned);
@@ -90,7 +90,7 @@ fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOut
         // An id names at most one grant, and this id's grant has already been made.
         return Ok(own.then_some(AcquireOutcome::Contended { holder: None }));
     }
-    // Where it is the id's own, the id has the key.
+    // If the grant is the id's own, the id holds the key.
     let fence = fence(row).map_err(|failure| match own {
         true => Failure::UnreadableAnswer("fence"),
         false => failure,

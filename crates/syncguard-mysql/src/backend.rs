@@ -12,24 +12,25 @@ use crate::{
     acquire, check, error::Failure, extend, lookup, operate, prune, release, schema, store::Store,
 };
 
-/// Keeps locks in MySQL or MariaDB. Cheap to clone; the clones share their connections.
+/// Keeps locks in MySQL or MariaDB. It is cheap to clone, and the clones share their connections.
 ///
 /// # Runtimes
 ///
-/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and its I/O
-/// enabled: connections live on it, and statements run on it, whichever runtime calls. Once that runtime
-/// has been shut down, every operation fails at once with
-/// [`Internal`](syncguard_core::ErrorKind::Internal), and nothing is applied. A `current_thread` runtime
-/// that no one drives does not answer; open the backend on a runtime that is always driven.
+/// A backend belongs to the tokio runtime on which it was opened. That runtime must have its timer
+/// and its I/O enabled. Connections live on it, and statements run on it, whichever runtime the
+/// caller is on. Once it has been shut down, every operation fails at once with
+/// [`Internal`](syncguard_core::ErrorKind::Internal), and nothing is applied. A `current_thread`
+/// runtime that no one drives does not answer; open the backend on a runtime that is always driven.
 ///
 /// # Order
 ///
-/// Extends are sent before releases and abandons, and those before acquires and lookups, for which one
-/// connection is never used. An acquire that would wait for a connection for longer than the
-/// [connect timeout](crate::MysqlConfig::connect_timeout) is refused at once with
-/// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
+/// Extends are sent before releases and abandons, and those before acquires and lookups. One
+/// connection is never used for acquires and lookups. An acquire that would wait for a connection
+/// for longer than the [connect timeout](crate::MysqlConfig::connect_timeout) is refused at once
+/// with [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is
+/// applied.
 ///
-/// Its connections are closed when the last clone is dropped.
+/// The connections are closed when the last clone is dropped.
 #[derive(Clone)]
 pub struct MysqlBackend(Arc<Store>);
 
@@ -38,25 +39,25 @@ impl MysqlBackend {
         Self(Arc::new(store))
     }
 
-    /// Creates the table where it is missing, and records its revision. Any number of clients may do so at once,
-    /// and any number of times.
+    /// Creates the table if it is missing, and records its revision. Any number of clients may call
+    /// this at once, and any number of times.
     ///
-    /// [`MysqlConfig::connect`](crate::MysqlConfig::connect) creates a missing table by itself by default.
-    /// Where one exists, it only reads.
+    /// [`MysqlConfig::connect`](crate::MysqlConfig::connect) creates a missing table by default. If
+    /// the table exists, it only reads.
     ///
     /// # Errors
     ///
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where the user may not create tables.
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where there is a table of this name that is
-    ///   not as it should be.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
-    ///   crate.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the user may not create tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if a table of this name exists and does
+    ///   not have the expected form.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the table is for later versions
+    ///   of this crate.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
     ///   be reached.
     ///
     /// # Cancel safety
     ///
-    /// The lock table is created last, and as a whole or not at all.
+    /// The lock table is created last, and atomically.
     pub async fn setup_schema(&self) -> Result<(), Error> {
         schema::upgrade(&self.0).await.map_err(during(Operation::Connect))
     }

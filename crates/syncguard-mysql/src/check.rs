@@ -1,4 +1,4 @@
-//! Looking for settings that would break a promise.
+//! Checks for settings that would break a guarantee.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +6,11 @@ use syncguard_core::Finding;
 
 use crate::{error::Failure, row::text, schema, statement::Statement, store::Store};
 
-/// The first versions that this crate is made for.
+/// The oldest supported versions.
 const OLDEST_MYSQL: (u64, u64) = (8, 0);
 const OLDEST_MARIADB: (u64, u64) = (10, 6);
 
-/// Looks at the settings of the server.
+/// Checks the settings of the server.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let rows = store.connections.run(Statement::read(&store.sql.check)).await?.rows;
     let named =
@@ -70,7 +70,7 @@ impl Server {
         Some(Finding::grave(setting, consequence))
     }
 
-    /// With a binary log, recovery takes back what is not in it.
+    /// With a binary log, recovery undoes what is not in it.
     fn binary_log(&self) -> Option<Finding> {
         self.found("log_bin", &["ON", "1"])?;
         let every = self.0.get("sync_binlog").filter(|every| *every != "1")?;

@@ -1,4 +1,4 @@
-//! Running again what the server undid.
+//! Rerunning statements that the server undid.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use tokio::time::sleep;
 
 use crate::error::{Effect, Failure};
 
-/// How often a statement that the server undid, to get out of a conflict, is run again.
+/// How many times a statement that the server undid, to resolve a conflict, is run again.
 const MAX_RERUNS: u32 = 8;
 
-/// The longest pause before the first rerun. It doubles with each.
+/// The longest pause before the first rerun. It doubles with each rerun.
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
 
 const MAX_PAUSE: Duration = Duration::from_millis(128);
@@ -23,11 +23,11 @@ pub(crate) struct Conflicts {
 }
 
 impl Conflicts {
-    /// Waits before a statement that met a conflict is run again. Returns its failure where that was
-    /// one conflict too many.
+    /// Waits before a statement that failed on a conflict is run again. Returns its failure if the
+    /// reruns are used up.
     ///
-    /// The pauses have full jitter: those who met each other once would meet again if they all ran
-    /// again at once, or after the same pause.
+    /// The pauses have full jitter: statements that conflicted would conflict again if all were
+    /// rerun at once, or after the same pause.
     pub(crate) async fn pause(&mut self, failure: Failure) -> Result<(), Failure> {
         let Some(pause) = self.pauses.get_or_insert_with(|| Box::new(pauses())).next() else {
             return Err(failure);

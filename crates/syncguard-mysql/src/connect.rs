@@ -22,13 +22,13 @@ use crate::{
     transport,
 };
 
-/// How long one attempt to open a connection may take at least, whatever its waiters are ready to
-/// wait: one that is given up half-way has cost the server as much as one that succeeds.
+/// The least time that one attempt to open a connection may take, however long its waiters wait: an
+/// attempt that is abandoned half-way has cost the server as much as one that succeeds.
 const OPENING: Duration = Duration::from_secs(5);
 
 impl MysqlBackend {
-    /// Connects to an [address](MysqlConfig::from_url) with the default settings. The table is made
-    /// where it is missing.
+    /// Connects to an [address](MysqlConfig::from_url) with the default settings. Creates the table
+    /// if it is missing.
     ///
     /// # Errors
     ///
@@ -39,20 +39,20 @@ impl MysqlBackend {
 }
 
 impl MysqlConfig {
-    /// Connects, makes the table where it is missing, and looks at the server's settings.
+    /// Connects, creates the table if it is missing, and checks the server's settings.
     ///
     /// # Errors
     ///
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
-    ///   rule, and for a database that is not named or not there.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database is not named or does not exist.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
     ///   be reached in time.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials, or the
-    ///   user may not make the table.
-    /// - [`Internal`](syncguard_core::ErrorKind::Internal) where the table is missing or incomplete
-    ///   and is not to be made, or a connection does not keep what is set for it.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where the table is for later versions of this
-    ///   crate, and where the server's settings are unsafe and that is to be
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the user may not create the table.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the table is missing or incomplete
+    ///   and is not to be created, or a connection does not keep the settings that are made for it.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the table is for later versions
+    ///   of this crate, or if the server's settings are unsafe and are to be
     ///   [refused](syncguard_core::UnsafeSettings::Refuse).
     pub async fn connect(self) -> Result<MysqlBackend, Error> {
         let connecting = async {
@@ -80,7 +80,7 @@ impl MysqlConfig {
         making.await.map_err(refused)
     }
 
-    /// Opens what operations work with. Nothing is known of the table yet.
+    /// Opens the store that operations work with. Nothing is known about the table yet.
     async fn open(&self) -> Result<Store, Failure> {
         self.validate()?;
         let table = Table::new(&self.table)?;
@@ -105,7 +105,7 @@ impl MysqlConfig {
         })
     }
 
-    /// How a connection is opened before anything is set for it.
+    /// Returns the options of a connection before anything is set for it.
     fn plain(&self) -> MySqlConnectOptions {
         let options = self.options.as_ref().clone();
         let options = options.pipes_as_concat(false).no_engine_substitution(false);

@@ -123,12 +123,12 @@ impl Connections {
         answer
     }
 
-    /// Waits for the answer to a statement, for as long as it may take.
+    /// Waits for the answer to a statement, for as long as the statement may take.
     ///
-    /// MySQL gives up no statement that writes, and neither server a commit that waits. So the session
-    /// is then ended from another connection. Where it could not be named, to close the connection would
-    /// not end it: the caller is answered, and the connection keeps its place while the answer may still
-    /// come.
+    /// MySQL never cancels a statement that writes, and neither server cancels a commit that waits.
+    /// Therefore the session is then ended from another connection. If the session could not be
+    /// identified, closing the connection would not end it: the caller then gets its answer, and
+    /// the connection keeps its place while the server's answer may still arrive.
     async fn answer(
         &self,
         leased: &mut Lease<Server>,

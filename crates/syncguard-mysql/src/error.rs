@@ -1,4 +1,4 @@
-//! All that can go wrong here, and what it means to a caller.
+//! Errors of this backend, and what they mean to a caller.
 
 use sqlx::mysql::MySqlDatabaseError;
 use syncguard_core::{
@@ -21,7 +21,7 @@ pub(crate) enum Failure {
     Unmarked,
     #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
     FenceLimit,
-    /// Nothing was granted over the record, and it stands as it was.
+    /// Nothing was granted over the record, and it is unchanged.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
     /// A statement was carried out, but the server's answer makes no sense.
@@ -53,7 +53,7 @@ pub(crate) enum Failure {
     CutOff(Effect),
     #[error("{}", explain(.0))]
     Driver(#[source] sqlx::Error, Effect),
-    /// A failure by itself certain to have changed nothing, after one that may have.
+    /// A failure that itself certainly changed nothing, after one that may have.
     #[error("{0}")]
     Doubtful(Box<Self>),
 }
@@ -104,7 +104,7 @@ const NUMBERS: &[Entry] = &[
     // A node of a cluster that is not ready, or a change of its primary.
     (&[1047], ErrorKind::ServiceUnavailable, Effect::None, ""),
     (&[3100, 3101], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
-    // It waited for too long, or was undone to get out of a conflict.
+    // It waited for too long, or was undone to resolve a conflict.
     (&[WAITED_TOO_LONG, DEADLOCK, CHANGED], ErrorKind::ServiceUnavailable, Effect::None, ""),
     // An operator stopped it.
     (&[1317], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
@@ -122,12 +122,12 @@ const CHANGED: u16 = 1020;
 
 const DUPLICATE: u16 = 1062;
 
-/// The user may not do this to the table, whether or not there is one.
+/// The user may not do this to the table, whether or not it exists.
 const DENIED: u16 = 1142;
 
 const UNKNOWN_TABLE: u16 = 1146;
 
-/// The server is full, or going down.
+/// The server is full, or shutting down.
 const PASSING: [u16; 3] = [1040, 1203, 1053];
 
 /// The server ends the connection: it shuts down, the connection was ended from outside, or the
@@ -234,7 +234,7 @@ impl Failure {
         }
     }
 
-    /// Makes the core's error.
+    /// Converts the failure into the core's error.
     pub(crate) fn into_error(self, operation: Operation) -> Error {
         let (kind, effect) = self.classify();
         let detail = self.to_string();

@@ -6,8 +6,8 @@ use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store};
 
 /// Sets the expiry of a live grant to now plus `ttl`.
 ///
-/// The id leads to the row in the one statement; a hint would save nothing. The new expiry comes
-/// back beside the number of rows, in the place of the id of a row that was inserted.
+/// The one statement finds the row by the id; a hint would save nothing. The new expiry is returned
+/// beside the number of rows, in place of the id of an inserted row.
 pub(crate) async fn extend(
     store: &Store,
     lock_id: LockId,

@@ -5,22 +5,23 @@ use syncguard_core::LockId;
 
 use crate::error::Failure;
 
-/// What the name of the table of the revision adds to that of the lock table.
+/// The suffix that makes the name of the revision table from that of the lock table.
 const SCHEMA: &str = "_schema";
 
-/// The longest name of a lock table, in bytes of ASCII: MySQL takes 64, for the other name as well.
+/// The longest name of a lock table, in bytes of ASCII: MySQL accepts 64, for the other name as
+/// well.
 const LONGEST: usize = 64 - SCHEMA.len();
 
 /// The first byte of the keys of tombstones: no text in UTF-8 has this byte.
 const MARK: u8 = 0xff;
 
-/// A table, by a name that was found to be plain.
+/// The validated name of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Table(String);
 
 impl Table {
-    /// Takes letters, digits and underscores of ASCII, not beginning with a digit. What needs no
-    /// escape cannot escape.
+    /// Accepts letters, digits and underscores of ASCII, not beginning with a digit. Such a name
+    /// needs no escaping, and cannot break out of its quotes.
     pub(crate) fn new(name: &str) -> Result<Self, Failure> {
         if is_plain(name) {
             return Ok(Self(name.to_owned()));

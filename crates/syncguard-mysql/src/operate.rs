@@ -1,4 +1,4 @@
-//! What operators do.
+//! Operations for operators.
 
 use std::str::from_utf8;
 

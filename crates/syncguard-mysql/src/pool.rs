@@ -19,11 +19,11 @@ use crate::{
     statement::Statement,
 };
 
-/// How long to be polite to a connection that is given up.
+/// The limit on an orderly close of a connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// How long to wait for sessions to end before that is tried over another connection, and how often to
-/// look.
+/// How long to wait for sessions to end before trying over another connection, and how often to
+/// check.
 const ENDING: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -55,12 +55,12 @@ pub(crate) struct Settings {
 /// A connection of our own.
 pub(crate) struct Own {
     pub(crate) connection: MySqlConnection,
-    /// None where the server does not show it.
+    /// `None` if the server does not show it.
     pub(crate) session: Option<Session>,
 }
 
-/// A session of the server. Its number may mean something else at another server behind the same
-/// address, so our end of the connection goes with it.
+/// A session of the server. Its number may mean another session at another server behind the same
+/// address, so our end of the connection is kept with it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Session {
     id: i64,
@@ -105,7 +105,7 @@ impl Manager for Server {
                 let mut alive = Session::all(&mut connection, "ID").await?;
                 alive.retain(|session| ending.contains(session));
                 if alive.is_empty() || looking.elapsed() > ENDING {
-                    // Closed by the system at the latest.
+                    // The system closes it at the latest.
                     let _ = timeout(FAREWELL, connection.close()).await;
                     return Ok(ending.iter().map(|session| !alive.contains(session)).collect());
                 }
@@ -142,7 +142,7 @@ impl Settings {
         Self { sql: sql::settings(), lock_timeout, statement_timeout }
     }
 
-    /// Sets what statements rely on, and makes sure that it is set.
+    /// Sets what statements rely on, and verifies it.
     async fn pin(&self, connection: &mut MySqlConnection) -> Result<(), Failure> {
         let setting = Statement::read(&self.sql).integer(self.lock_timeout);
         let answer = setting.digits(&self.statement_timeout).run(connection).await;

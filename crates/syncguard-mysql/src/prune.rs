@@ -1,4 +1,5 @@
-//! Removing what no one needs any more: all of it when an operator asks, and a little at a time otherwise.
+//! Removes rows that no one needs any more: all of them on an operator's request, and otherwise a
+//! few at a time.
 
 use std::time::Duration;
 
@@ -12,13 +13,13 @@ use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store};
 /// connection, or discards it, 15 to 30 minutes after the first loss (`tcp_retries2`).
 const MARK: Duration = Duration::from_secs(60 * 60);
 
-/// How many rows of a kind are pruned in one go, so that no statement takes long.
+/// How many rows of a kind one statement prunes, so that no statement takes long.
 const BATCH: i64 = 1_000;
 
 /// Clears the rows of grants that have been over for `older_than`, and returns the number of rows.
 pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Failure> {
     let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-    // A century is for ever, and leaves room for a subtraction.
+    // A century is long enough, and leaves room for a subtraction.
     let older_than = millis(older_than).clamp(GRACE_MS, 100 * 366 * 24 * 3_600_000);
     let mut pruned = 0;
     loop {
@@ -51,7 +52,7 @@ pub(crate) fn prune_some(store: &Store, lock_id: LockId) {
     let connections = store.connections.clone();
     store.connections.runtime.spawn(async move {
         if let Err(failure) = connections.run(statement).await {
-            // Nothing depends on it, and the next one does what this one left.
+            // Nothing depends on it, and the next pruning does what this one left.
             tracing::debug!(%failure, "nothing was pruned");
         }
     });

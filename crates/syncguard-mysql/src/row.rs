@@ -7,7 +7,7 @@ use syncguard_core::{Capabilities, Fence, LockKey, LockRecord, Owner, Timestamp}
 
 use crate::error::Failure;
 
-/// How long past its expiry a grant still keeps its key, as statements take it.
+/// How long a grant keeps its key past its expiry, in milliseconds, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
 
 /// Reads a whole lock from a row.
@@ -40,12 +40,12 @@ pub(crate) fn timestamp(row: &MySqlRow, column: &'static str) -> Result<Timestam
     value(row, column).map(Timestamp::from_unix_millis)
 }
 
-/// Reads a text from a row, `None` where it is NULL.
+/// Reads a text from a row, or `None` if it is NULL.
 pub(crate) fn text<'r>(row: &'r MySqlRow, column: &'static str) -> Option<&'r str> {
     row.try_get(column).ok()
 }
 
-/// Reads a string of bytes from a row, `None` where it is NULL.
+/// Reads a string of bytes from a row, or `None` if it is NULL.
 pub(crate) fn bytes<'r>(row: &'r MySqlRow, column: &'static str) -> Option<&'r [u8]> {
     row.try_get(column).ok()
 }

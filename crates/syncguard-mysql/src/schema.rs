@@ -16,7 +16,7 @@ use crate::{
 /// that they cannot live with also raises the least revision that the row demands of clients.
 const REVISION: i64 = 2;
 
-/// How much of the table there is.
+/// Which parts of the table exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Missing,
@@ -24,10 +24,10 @@ enum State {
     Complete(Revision),
 }
 
-/// What is known of the revision of the table.
+/// What is known about the revision of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Revision {
-    /// None is recorded: it is the first.
+    /// No revision is recorded: it is the first.
     Unrecorded,
     /// If a revision is recorded, the user may not read it. Users with rights to the lock table
     /// alone keep working when the other table is created.
@@ -35,11 +35,12 @@ enum Revision {
     Recorded(i64),
 }
 
-/// Creates the table where it is missing. Where one exists, this only reads.
+/// Creates the table if it is missing. If the table exists, this only reads.
 ///
-/// It looks first: who may not create tables need not where there is nothing to create. A table that
-/// exists is never altered, and no statement is sent that would wait for those who use it. To create
-/// one waits for no longer than the lock timeout, after which the server withdraws the request.
+/// It checks first, so that a user without the right to create tables does not need it if there is
+/// nothing to create. An existing table is never altered, and no statement is sent that would wait
+/// for its users. Creating the table waits no longer than the lock timeout, after which the server
+/// withdraws the request.
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     match state(store).await? {
         State::Complete(_) => Ok(()),
@@ -69,7 +70,7 @@ async fn record(store: &Store) -> Result<(), Failure> {
     store.connections.run(Statement::write(&store.sql.schema_revision)).await.map(drop)
 }
 
-/// Fails where the table is missing, or is not as it should be.
+/// Fails if the table is missing, or does not have the expected form.
 pub(crate) async fn verify(store: &Store) -> Result<(), Failure> {
     match state(store).await? {
         State::Complete(_) => Ok(()),
@@ -77,7 +78,7 @@ pub(crate) async fn verify(store: &Store) -> Result<(), Failure> {
     }
 }
 
-/// Reports a table that is not as it should be.
+/// Reports a table that does not have the expected form.
 pub(crate) async fn finding(store: &Store) -> Result<Option<Finding>, Failure> {
     Ok(match state(store).await? {
         State::Missing | State::Incomplete => {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::names::Table;
 
-/// Each statement, or statements that are sent together, but for the values.
+/// Each statement, or group of statements that are sent together, without the values.
 pub(crate) struct Sql {
     pub(crate) acquire: Arc<str>,
     pub(crate) harden: Arc<str>,

@@ -1,4 +1,4 @@
-//! How safe the way to the server is.
+//! Security of the connection to the server.
 
 use std::net::IpAddr;
 
