@@ -13,7 +13,7 @@ use crate::{
     worker::Ticket,
 };
 
-/// How often to look again at a key that was free when it was read and taken when it was written.
+/// How many times to look again at a key that was free when read and taken when written.
 const ROUNDS: usize = 4;
 
 /// Grants the key, or returns its holder.
@@ -41,7 +41,7 @@ pub(crate) async fn acquire(
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
-/// What is on record of a key.
+/// The record of a key.
 enum Standing {
     Decided(AcquireOutcome),
     /// It can be granted. `counted` is the fence of its last grant.
@@ -50,8 +50,8 @@ enum Standing {
     },
 }
 
-/// Reads how the key stands. A counter that cannot be read, or stands at its limit, is found here, before
-/// anything is written.
+/// Reads the standing of the key. This detects a counter that cannot be read, or is at its limit,
+/// before anything is written.
 async fn look(
     store: &Store,
     ticket: &Ticket,
@@ -84,7 +84,7 @@ async fn look(
     Ok(Standing::Free { counted: Some(counted) })
 }
 
-/// Writes the grant if nothing stands against it.
+/// Writes the grant if nothing prevents it.
 async fn grant(
     store: &Store,
     ticket: &Ticket,

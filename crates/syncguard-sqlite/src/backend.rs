@@ -18,19 +18,19 @@ use crate::{
     worker::{Ticket, Worker},
 };
 
-/// Keeps locks in a SQLite file, for all processes of one host. Cheap to clone; the clones share three
-/// connections: one that grants, one that releases, one that reads.
+/// Keeps locks in an SQLite file, for all processes of one host. It is cheap to clone. The clones
+/// share three connections: one that grants, one that releases, one that reads.
 ///
-/// A thread of the backend carries out all requests, so its futures can be polled on any runtime or
-/// executor, and one that is not polled again keeps no other from going on. Requests that wait for
-/// each other are served by rank: extending, then releasing and abandoning, then all others, each in
-/// the order of arrival. The thread ends, and the connections are closed, after the last clone was
-/// dropped.
+/// A thread of the backend carries out all requests. Its futures can therefore be polled on any
+/// runtime or executor, and a future that is not polled again does not block any other. Requests
+/// that wait for each other are served by rank: extends, then releases and abandons, then all
+/// others, each in the order of arrival. After the last clone is dropped, the thread ends and the
+/// connections are closed.
 ///
 /// # Cancel safety
 ///
-/// A request whose future is dropped while it waits in the queue changes nothing. One that has begun
-/// to write is carried to its end.
+/// A request whose future is dropped while it waits in the queue changes nothing. A request that
+/// has begun to write is completed.
 #[derive(Clone)]
 pub struct SqliteBackend(Arc<Inner>);
 

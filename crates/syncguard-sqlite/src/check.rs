@@ -1,4 +1,4 @@
-//! Looking for settings that would break a promise.
+//! Checks for settings that would break a guarantee.
 
 use sqlx::Row;
 use syncguard_core::Finding;
@@ -11,7 +11,7 @@ use crate::{
 /// The value of `PRAGMA synchronous` from which on a commit survives a power failure.
 const FULL: i64 = 2;
 
-/// Looks at the journal, the syncing, the file system, and who may write the files.
+/// Checks the journal, the syncing, the file system, and who may write the files.
 pub(crate) async fn check(store: &Store, ticket: &Ticket) -> Result<Vec<Finding>, Failure> {
     let journal = journal_mode(&store.writer, ticket).await?;
     let synchronous = synchronous(&store.writer, ticket).await?;

@@ -49,9 +49,9 @@ impl SqliteConfig {
     /// The longest busy timeout: one hour. It bounds how late an acquire can take effect.
     pub const MAX_BUSY_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-    /// Names the file, which is created where it is missing. Its directory is not.
+    /// Configures the file, which is created if it is missing. Its directory is not created.
     ///
-    /// A relative path counts from the working directory at the time of
+    /// A relative path is resolved against the working directory at the time of
     /// [`connect`](Self::connect).
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 impl SqliteBackend {
-    /// Opens the file at `path`, which is created where it is missing, with the default settings.
+    /// Opens the file at `path` with the default settings. The file is created if it is missing.
     ///
     /// # Errors
     ///
@@ -28,8 +28,8 @@ impl SqliteConfig {
     ///
     /// # Errors
     ///
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a path that names no
-    ///   file (`:memory:`, a URI, an empty one), one that is not UTF-8, and a busy timeout above
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if the path names no file
+    ///   (`:memory:`, a URI, an empty path) or is not UTF-8, or if the busy timeout is above
     ///   [`MAX_BUSY_TIMEOUT`](Self::MAX_BUSY_TIMEOUT).
     /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the file cannot
     ///   be opened, or is in use for longer than the busy timeout.
@@ -47,7 +47,7 @@ impl SqliteConfig {
         Ok(backend)
     }
 
-    /// Opens what operations work with, on a thread of its own.
+    /// Opens the store that operations work with, on its own thread.
     async fn open(self) -> Result<SqliteBackend, Failure> {
         let target = Target::try_from(self)?;
         let worker = Worker::start()?;

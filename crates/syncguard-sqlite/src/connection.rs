@@ -22,11 +22,11 @@ use crate::{
     worker::Ticket,
 };
 
-/// How long to leave a database alone that another process writes to: about as long as it takes to
+/// How long to wait before retrying while another process writes: about as long as it takes to
 /// write a lock.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How long to leave a database alone that another process is setting up.
+/// How long to wait before retrying while another process sets up the database.
 const SETUP_PAUSE: Duration = Duration::from_millis(10);
 
 /// How old the last look at the files may be when a statement begins, and when its result is
@@ -40,10 +40,10 @@ const MAX_AGE: Duration = Duration::from_millis(2);
 /// What a connection is for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Role {
-    /// Writes that survive a power failure once they are answered.
+    /// Writes that survive a power failure once they are acknowledged.
     Durable,
-    /// Writes that a power failure may take back. They do not wait for the disk; the next durable
-    /// write takes them along.
+    /// Writes that a power failure may undo. They do not wait for the disk; the next durable write
+    /// also syncs them.
     Prompt,
     /// Reads.
     Read,
@@ -64,7 +64,7 @@ impl Role {
         }
     }
 
-    /// What a statement may have done whose failure leaves that open.
+    /// Returns what a statement may have done if its failure leaves that open.
     fn effect(self) -> Effect {
         if self.writes() { Effect::Unknown } else { Effect::None }
     }
@@ -82,7 +82,7 @@ pub(crate) struct Lane {
     role: Role,
     turns: Arc<Turns>,
     succession: Arc<Succession>,
-    /// Used only by the one who has the turn, so no one ever waits for the mutex.
+    /// Used only by the request that has the turn, so no one ever waits for the mutex.
     slot: Mutex<Slot>,
 }
 
@@ -158,8 +158,8 @@ impl Lane {
         }
     }
 
-    /// Waits for the turn. A caller who goes away meanwhile leaves the queue; from its first write
-    /// on, a request is carried to its end.
+    /// Waits for the turn. If the caller goes away meanwhile, the request leaves the queue; from
+    /// its first write on, a request is completed.
     async fn turn(&self, ticket: &Ticket) -> Result<Turn, Failure> {
         let deadline = Instant::now() + self.target.busy_timeout;
         let turn = tokio::select! {
@@ -193,8 +193,8 @@ impl Slot {
         role: Role,
         succession: &Succession,
     ) -> Result<&mut Open, Failure> {
-        // Without this look, a process whose file was deleted would go on with a file that no other
-        // process can see, and exclude no one.
+        // Without this check, a process whose file was deleted would continue with a file that no
+        // other process can see, and exclude no one.
         if let Some(open) = &mut self.open {
             match open.verify() {
                 Err(Failure::Replaced) => self.open = None,
@@ -228,7 +228,7 @@ impl Open {
         Ok(rows)
     }
 
-    /// Looks whether the files are in their places, unless that was done a moment ago.
+    /// Checks whether the files are in their places, unless that was done a moment ago.
     fn verify(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
         if now.duration_since(self.seen) > MAX_AGE {
@@ -242,10 +242,10 @@ impl Open {
 impl Drop for Open {
     /// Closes the connection, unless the log was deleted or replaced under it.
     ///
-    /// The last connection that is closed copies the log into the database. If that is not the log by
-    /// which others have meanwhile gone on, it would destroy what they wrote. So the connection, its
-    /// thread included, is left as it is until the process ends, and with it the identity: the
-    /// process must not open that database again.
+    /// The last connection to close copies the log into the database. If others have meanwhile
+    /// continued with another log, that would destroy what they wrote. Therefore the connection and
+    /// its thread are leaked until the process ends, and with them the identity: the process must
+    /// not open that database again.
     fn drop(&mut self) {
         let _ = self.identity.verify(&self.target.path);
         if self.identity.is_torn() {
@@ -257,9 +257,9 @@ impl Drop for Open {
 
 /// Opens a connection to a database that has the tables.
 ///
-/// While another process creates the file, switches it to a write-ahead log or recovers its log, SQLite
-/// answers that it is busy. Everything begins anew then, on a new connection, until the busy timeout
-/// is over. So it does where the file is replaced meanwhile.
+/// While another process creates the file, switches it to a write-ahead log or recovers its log,
+/// SQLite reports that it is busy. Opening then starts again on a new connection, until the busy
+/// timeout is over. The same applies if the file is replaced meanwhile.
 async fn open(
     target: &Target,
     synchronous: SqliteSynchronous,

@@ -1,4 +1,4 @@
-//! All that can go wrong here, and what it means to a caller.
+//! Errors of this backend, and what they mean to a caller.
 
 use std::path::Path;
 
@@ -35,12 +35,12 @@ pub(crate) enum Failure {
     /// The request panicked, or the backend's thread ended before it.
     #[error("the backend's thread did not finish the request")]
     CutOff,
-    /// No caller sees it.
+    /// No caller ever sees this error.
     #[error("the caller went away before the request was begun")]
     CallerLeft,
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
-    /// A statement that wrote returned what it should not.
+    /// A statement that wrote returned an unexpected value.
     #[error("the {0} that was stored cannot be read")]
     UnreadableAnswer(&'static str),
     #[error("the id was abandoned")]
@@ -84,7 +84,7 @@ mod code {
 }
 
 impl Failure {
-    /// Takes an error of the driver from opening a connection. No lock is touched meanwhile.
+    /// Converts an error of the driver from opening a connection, during which no lock is touched.
     pub(crate) fn in_opening(source: sqlx::Error) -> Self {
         Self::Driver(source, Effect::None)
     }
@@ -101,7 +101,7 @@ impl Failure {
         self.is_busy() || matches!(self, Self::Replaced)
     }
 
-    /// Makes it the failure of a statement that had run before it was found.
+    /// Makes this the failure of a statement that had run before the failure was found.
     pub(crate) fn after(self, effect: Effect) -> Self {
         match self {
             Self::Torn(_) => Self::Torn(effect),
@@ -122,7 +122,7 @@ impl Failure {
         constraint || self.is_busy() || matches!(self, Self::Torn(_) | Self::Aliased(_))
     }
 
-    /// Makes the core's error. `path` is the database file.
+    /// Converts the failure into the core's error. `path` is the database file.
     pub(crate) fn into_error(self, operation: Operation, path: &Path) -> Error {
         let (kind, effect) = self.classify();
         let detail = match self.advice() {
@@ -167,7 +167,7 @@ impl Failure {
         matches!(self, Self::Replaced | Self::Torn(_) | Self::Aliased(_) | Self::NewerSchema { .. })
     }
 
-    /// Explains an error of SQLite in words, where its own leave one guessing.
+    /// Returns advice on an error of SQLite whose own message does not suggest what to do.
     fn advice(&self) -> Option<&'static str> {
         let Self::Driver(source, _) = self else {
             return None;

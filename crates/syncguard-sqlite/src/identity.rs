@@ -42,7 +42,7 @@ pub(crate) struct Identity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Journal {
     WriteAhead,
-    /// As on a file system without shared memory. Nothing but the database outlives a statement.
+    /// As on a file system without shared memory. Only the database outlives a statement.
     Rollback,
 }
 
@@ -50,7 +50,8 @@ pub(crate) enum Journal {
 static IDENTITIES: Mutex<BTreeMap<FileId, Weak<Identity>>> = Mutex::new(BTreeMap::new());
 
 impl Identity {
-    /// Refuses to open a database whose files are not as they should be. A missing one is created.
+    /// Refuses to open a database whose files are not in their expected state. A missing file is
+    /// created.
     pub(crate) fn before_opening(path: &Path) -> Result<(), Failure> {
         if is_mount_point(path) {
             return Err(Failure::Aliased("is mounted by itself, without its directory"));
@@ -93,13 +94,13 @@ impl Identity {
         self.database
     }
 
-    /// Looks whether the files at `path` are still these. That takes a few microseconds on a local file
-    /// system, so it is not worth a thread.
+    /// Checks whether the files at `path` are still these. That takes a few microseconds on a local
+    /// file system, so it needs no thread of its own.
     ///
     /// # Errors
     ///
-    /// [`Failure::Replaced`] where another database, or none, is at the path. [`Failure::Torn`], for ever,
-    /// where the database is there and its log or the index of its log is not.
+    /// [`Failure::Replaced`] if another database, or none, is at the path. [`Failure::Torn`], from
+    /// then on forever, if the database is there and its log or the index of its log is not.
     pub(crate) fn verify(&self, path: &Path) -> Result<(), Failure> {
         if single(path)? != Some(self.database) {
             return Err(Failure::Replaced);
@@ -128,8 +129,8 @@ fn identities() -> MutexGuard<'static, BTreeMap<FileId, Weak<Identity>>> {
     IDENTITIES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the file at `path`, if there is one, and refuses one that has a second name: who opens it by
-/// that name has another log.
+/// Returns the file at `path`, if it exists, and refuses a file that has a second name: a process
+/// that opens it by that name has another log.
 fn single(path: &Path) -> Result<Option<FileId>, Failure> {
     match look(path) {
         Some(file) if file.links > 1 => Err(Failure::Aliased("has more than one hard link")),
@@ -205,24 +206,26 @@ fn is_mount_point(_: &Path) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Succession(Mutex<Reign>);
 
-/// The present one.
+/// The current one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reign {
     database: Option<FileId>,
-    /// When the backend came to it, in Unix milliseconds of the host, by whose clock SQLite grants.
+    /// When the backend switched to it, in Unix milliseconds of the host, whose clock SQLite grants
+    /// by.
     pub(crate) since_ms: i64,
 }
 
 impl Default for Reign {
-    /// Whatever stands in the first database counts.
+    /// Everything in the first database counts.
     fn default() -> Self {
         Self { database: None, since_ms: i64::MIN }
     }
 }
 
 impl Succession {
-    /// Records that a connection works on `database`. Where another one was there before, the backend's
-    /// leases end, also those that the new one, a restored copy perhaps, has on record.
+    /// Records that a connection works on `database`. If another database was there before, the
+    /// backend's leases end, including those that the new one, perhaps a restored copy, has on
+    /// record.
     pub(crate) fn enter(&self, database: FileId) {
         let mut reign = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if reign.database.replace(database).is_some_and(|before| before != database) {

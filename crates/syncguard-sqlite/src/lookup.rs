@@ -34,7 +34,7 @@ pub(crate) async fn is_locked(
     Ok(lookup(store, ticket, &LockQuery::ByKey(key.clone())).await?.is_some())
 }
 
-/// Finds out why an id holds nothing: fails if there is a record under it that cannot be read.
+/// Checks why an id holds nothing. Fails if the id has a record that cannot be read.
 pub(crate) async fn nothing_unreadable(
     store: &Store,
     ticket: &Ticket,

@@ -1,4 +1,4 @@
-//! What operators do.
+//! Operations for operators.
 
 use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken};
 
@@ -11,7 +11,7 @@ use crate::{
     worker::Ticket,
 };
 
-/// How often to try to end a grant that changes between the reading and the ending.
+/// How many times to try to end a grant that changes between the read and the write.
 const ROUNDS: usize = 16;
 
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys.
@@ -76,7 +76,7 @@ pub(crate) async fn force_release(
     Err(Failure::Restless)
 }
 
-/// Empties the record of a key, of which `what` could not be read.
+/// Clears the record of a key, of which `what` could not be read.
 async fn clear(
     store: &Store,
     ticket: &Ticket,

@@ -31,10 +31,10 @@ pub(crate) fn create_private(path: &Path) {
 #[cfg(not(unix))]
 pub(crate) fn create_private(_: &Path) {}
 
-/// Finds out who else may read or write the database, its log or its directory.
+/// Reports who else may read or write the database, its log or its directory.
 ///
-/// Who may write them can plant triggers, take locks away and set fences back. Who may write the
-/// directory can replace the files.
+/// A user who may write the files can plant triggers, take locks away and set fences back. A user
+/// who may write the directory can replace the files.
 #[cfg(unix)]
 pub(crate) fn judge(path: &Path) -> Vec<Finding> {
     let Ok(path) = fs::canonicalize(path) else {

@@ -1,10 +1,10 @@
-//! Removing what no one needs any more, a little at a time.
+//! Removes records that no one needs any more, a few at a time.
 
 use syncguard_core::{LockId, pool::Pruning};
 
 use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store, worker::Ticket};
 
-/// Prunes a little, if it is [time to](Pruning).
+/// Prunes a few records, if it is [time to](Pruning).
 ///
 /// It comes after a release, which does not wait for the disk, and never before a grant.
 pub(crate) async fn prune_some(store: &Store, ticket: &Ticket, lock_id: LockId) {
@@ -12,7 +12,7 @@ pub(crate) async fn prune_some(store: &Store, ticket: &Ticket, lock_id: LockId) 
         return;
     };
     if let Err(failure) = some(store, ticket, from).await {
-        // Nothing depends on it, and the next one does what this one left.
+        // Nothing depends on it, and the next pruning does what this one left.
         tracing::debug!(%failure, "nothing was pruned");
     }
 }

@@ -14,18 +14,18 @@ use crate::{
     worker::Ticket,
 };
 
-/// How long an abandoned id stays refused.
+/// How long the tombstone of an abandoned id is kept.
 ///
-/// It must outlast an acquire that is still in flight. Once begun, that reads and writes four times at
-/// most, and waits each time for at most twice the busy timeout, which is an hour at the longest: for
-/// its turn in this process, and for the database. That is 16 hours; the rest is margin for machines
-/// that sleep meanwhile.
+/// It must outlast an acquire that is still in flight. Once begun, an acquire reads and writes at
+/// most four times, and each time waits for at most twice the busy timeout, which is at most an
+/// hour: for its turn in this process, and for the database. That is 16 hours; the rest is margin
+/// for machines that sleep meanwhile.
 const MARK: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Ends a live grant.
 ///
-/// It does not wait for the disk. A power failure may bring the grant back, for no longer than its
-/// ttl; the fence never goes back, because a grant does wait.
+/// It does not wait for the disk. A power failure may restore the grant, for at most its ttl; the
+/// fence never goes back, because a grant does wait for the disk.
 pub(crate) async fn release(
     store: &Store,
     ticket: &Ticket,

@@ -5,13 +5,13 @@ use syncguard_core::{Capabilities, Fence, LockKey, LockRecord, Owner, Timestamp}
 
 use crate::error::Failure;
 
-/// How long past its expiry a grant still keeps its key, as statements take it.
+/// How long a grant keeps its key past its expiry, in milliseconds, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
 
-/// Reads the record of a key, live or over; `None` if its last grant was released.
+/// Reads the record of a key, live or expired. Returns `None` if its last grant was released.
 ///
-/// Nothing is granted over what cannot be read, and nothing is taken for a released key but one that is
-/// empty down to its counter.
+/// Nothing is granted over a record that cannot be read, and only a row that is empty except for
+/// its counter counts as a released key.
 pub(crate) fn standing(row: &SqliteRow) -> Result<Option<LockRecord>, Failure> {
     let columns = ["lock_id", "owner", "acquired_at_ms", "expires_at_ms"];
     if columns.into_iter().all(|column| is_null(row, column)) {
@@ -62,7 +62,7 @@ fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
     row.try_get::<Option<i64>, _>(column).ok().flatten()
 }
 
-/// Reads a text from a row, `None` where it is NULL.
+/// Reads a text from a row, or `None` if it is NULL.
 fn text<'r>(row: &'r SqliteRow, column: &'static str) -> Option<&'r str> {
     row.try_get(column).ok()
 }

@@ -13,7 +13,7 @@ use crate::error::Failure;
 /// One that they cannot live with also raises the least revision that the row demands of clients.
 const REVISION: i64 = 2;
 
-/// Creates the tables where they are missing, and brings them to this program's revision.
+/// Creates the tables if they are missing, and upgrades them to this program's revision.
 pub(crate) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Failure> {
     if !has_schema(connection).await? {
         let create = sqlx::raw_sql(include_str!("sql/schema.sql"));
@@ -48,8 +48,8 @@ async fn revision(connection: &mut SqliteConnection) -> Result<i64, Failure> {
     Ok(revision)
 }
 
-/// Brings the tables to this program's revision, in one transaction. The connection is thrown away unless
-/// it went through.
+/// Upgrades the tables to this program's revision, in one transaction. If the transaction fails,
+/// the connection is discarded.
 async fn upgrade(connection: &mut SqliteConnection) -> Result<(), Failure> {
     let begin = sqlx::raw_sql(include_str!("sql/upgrade_begin.sql"));
     begin.execute(&mut *connection).await.map_err(Failure::in_opening)?;

@@ -37,16 +37,16 @@ impl Statement {
     }
 
     fn value(mut self, value: impl Encode<'static, Sqlite> + Type<Sqlite>) -> Self {
-        // Only types of one's own can refuse to be encoded, never texts and integers.
+        // Only custom types can fail to encode, never texts and integers.
         let _ = self.values.add(value);
         self
     }
 
-    /// Runs to the end.
+    /// Runs the statement to its end.
     ///
-    /// Never by `fetch_one` or `fetch_optional`: a statement commits after its last row, but these
-    /// leave it after the first one. The driver then ignores whether the commit, which has become
-    /// part of resetting the statement, went through.
+    /// It must not use `fetch_one` or `fetch_optional`: a statement commits after its last row, but
+    /// these stop after the first one. The driver then ignores whether the commit, which has become
+    /// part of resetting the statement, succeeded.
     pub(crate) async fn run(
         &self,
         connection: &mut SqliteConnection,

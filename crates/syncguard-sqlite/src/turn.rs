@@ -8,10 +8,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// What a request is for. The lower ranks go first.
+/// What a request is for. Lower ranks go first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
-    /// Keeps a lock that is held.
+    /// Extends a lock that is held.
     Extend,
     /// Releases or abandons.
     Release,
@@ -78,7 +78,7 @@ impl Turns {
 }
 
 impl Turn {
-    /// Lets those who wait with a lower rank go first, and waits until it is this turn again.
+    /// Lets waiting requests of a lower rank go first, and waits for the turn again.
     pub(crate) async fn let_lower_ranks_pass(&mut self) {
         if let Some(passed) = self.step_back() {
             let _ = passed.await;

@@ -1,4 +1,4 @@
-//! The waiters of this process, and the task that looks at the file for them.
+//! The waiters of this process, and the task that polls the file for them.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -11,17 +11,17 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{connection::Lane, error::Failure, statement::Statement, turn::Rank, worker::Ticket};
 
-/// How often the file is looked at while anyone waits. A look takes some ten microseconds.
+/// How often the file is polled while there are waiters. A poll takes some ten microseconds.
 const GAP: Duration = Duration::from_millis(5);
 
-/// How long to leave a database alone that could not be read.
+/// How long to wait before reading again a database that could not be read.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);
 
-/// Those who wait, and the watcher that they share while there are any.
+/// The waiters, and the watcher that they share while there are any.
 #[derive(Default)]
 pub(crate) struct Waiters(Mutex<Weak<Watcher>>);
 
-/// A task that looks at the file. It ends when the last waiter drops its reference.
+/// A task that polls the file. It ends when the last waiter drops its reference.
 pub(crate) struct Watcher {
     changes: watch::Receiver<()>,
     _task: AbortOnDropHandle<()>,
@@ -53,8 +53,8 @@ impl Watcher {
 
 /// Publishes each change of the database.
 ///
-/// The first look counts as a change. What it sees is what later looks are compared with, so a
-/// waiter who read the lock before it must read it again.
+/// The first poll counts as a change. Later polls are compared with it, so a waiter that read the
+/// lock before it must read the lock again.
 async fn observe(reader: Arc<Lane>, publish: watch::Sender<()>) {
     let ticket = Ticket::new(Rank::Other);
     let mut seen = None;

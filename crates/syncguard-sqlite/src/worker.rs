@@ -18,17 +18,18 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{error::Failure, turn::Rank};
 
-/// A thread with a runtime of its own, on which all requests to a backend are carried out.
+/// A thread with its own runtime, on which all requests to a backend are carried out.
 ///
-/// Callers only wait for the result, which any executor can do. So no runtime of a caller, however
-/// idle or blocked, keeps a connection from another one, and the timers of a request need none.
+/// Callers only wait for the result, which any executor can do. Therefore no caller's runtime,
+/// however idle or blocked, keeps a connection from another caller, and the timers of a request do
+/// not depend on it.
 ///
-/// Dropping the worker ends the thread as soon as the requests that were begun are at their end.
+/// Dropping the worker ends the thread as soon as the requests that were begun are completed.
 #[derive(Debug)]
 pub(crate) struct Worker {
     runtime: Handle,
     requests: TaskTracker,
-    /// Never sends: the thread ends when it is dropped.
+    /// Never sends; the thread ends when this is dropped.
     _life: oneshot::Sender<Infallible>,
 }
 
@@ -59,8 +60,8 @@ impl Worker {
     ///
     /// # Cancel safety
     ///
-    /// A caller who drops the future takes the request out of the queue. One that was begun is
-    /// carried to its end.
+    /// Dropping the future removes the request from the queue. A request that was begun is
+    /// completed.
     pub(crate) async fn call<T, F>(
         &self,
         rank: Rank,
@@ -80,7 +81,7 @@ impl Worker {
             Ok(Poll::Ready(outcome)) => outcome,
             Ok(Poll::Pending) => {
                 let task = self.requests.spawn_on(request, &self.runtime);
-                // It fails where the request panicked, or the thread ended before it.
+                // It fails if the request panicked, or if the thread ended before it.
                 task.await.unwrap_or(Err(Failure::CutOff))
             }
             Err(panicked) => Err(panicked),
