@@ -10,23 +10,23 @@ use syncguard_core::{
 
 use crate::{acquire, extend, lookup, operate, release, store::Store, wait};
 
-/// Keeps locks in this process. Cheap to clone; the clones share the locks.
+/// Keeps locks in this process. It is cheap to clone, and the clones share the locks.
 #[derive(Clone, Debug)]
 pub struct MemoryBackend(Arc<Store>);
 
 impl MemoryBackend {
-    /// Makes a backend without locks.
+    /// Creates a backend without locks.
     pub fn new() -> Self {
         Self::with_clock(Arc::new(BootClock))
     }
 
-    /// Makes a backend whose locks expire by `clock`. For tests.
+    /// Creates a backend whose locks expire by `clock`, for tests.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
         Self(Arc::new(Store::new(clock)))
     }
 
-    /// Lets the fences of `key` go on after `fence`, unless they are beyond it already. For moving
-    /// from another store, whose fences the resource has seen.
+    /// Continues the fences of `key` after `fence`, unless they are beyond it already. This is for
+    /// moving from another store whose fences the resource has seen.
     pub fn seed_fence(&self, key: &LockKey, fence: Fence) {
         self.0.lock().seed(key, fence);
     }
@@ -123,7 +123,7 @@ mod tests {
         assert!(backend.0.lock().waiters.is_empty());
     }
 
-    /// Notes for each look at the clock whether the slots were locked.
+    /// Records, for each read of the clock, whether the slots were locked.
     #[derive(Debug, Default)]
     struct Witness {
         store: OnceLock<Weak<Store>>,
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    /// A present that was read before the wait for the slots is past when they are locked.
+    /// A time that was read before the wait for the slots is in the past when they are locked.
     #[tokio::test]
     async fn each_operation_reads_the_present_while_the_slots_are_locked() {
         let witness = Arc::new(Witness::default());

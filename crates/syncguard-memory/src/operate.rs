@@ -1,4 +1,4 @@
-//! What operators do.
+//! Operations for operators.
 
 use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
 

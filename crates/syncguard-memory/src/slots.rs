@@ -16,7 +16,7 @@ use crate::waiters::{Waiters, Woken};
 /// this process for its first poll; no task is left unpolled for that long.
 const MARK: Duration = Duration::from_secs(3_600);
 
-/// All that the backend knows, behind one mutex.
+/// The whole state of the backend, behind one mutex.
 ///
 /// **Invariant:** `by_id` names the slot of every holder. It may also name slots whose holder has
 /// changed since, so a holder counts only if its own id is the one that was asked for.
@@ -28,7 +28,7 @@ pub(crate) struct Slots {
     pub(crate) waiters: Waiters,
 }
 
-/// A key's fence counter, which stays, and its holder, who goes.
+/// A key's fence counter, which is permanent, and its holder, which is not.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) fence: Fence,
@@ -115,7 +115,7 @@ impl Slots {
         Some(granted)
     }
 
-    /// Empties a slot. Returns those who wait for its key.
+    /// Clears a slot. Returns the waiters of its key.
     pub(crate) fn vacate(&mut self, key: &LockKey) -> Woken {
         let held = self.by_key.get_mut(key).and_then(|slot| slot.held.take());
         let Some(held) = held else { return Woken::default() };
@@ -129,7 +129,7 @@ impl Slots {
         self.abandoned.insert(lock_id, now);
     }
 
-    /// Lets the fences of a key go on after `fence`, unless they are beyond it already.
+    /// Continues the fences of a key after `fence`, unless they are beyond it already.
     pub(crate) fn seed(&mut self, key: &LockKey, fence: Fence) {
         let slot = self.by_key.entry(key.clone()).or_insert(Slot { fence, held: None });
         slot.fence = slot.fence.max(fence);

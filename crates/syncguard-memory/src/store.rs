@@ -14,13 +14,13 @@ use crate::slots::Slots;
 pub(crate) struct Store {
     slots: Mutex<Slots>,
     clock: Arc<dyn Clock>,
-    /// Where the clock and the calendar met when the store was made.
+    /// When the store was created, by the clock. `epoch` is the same moment by the calendar.
     start: BootInstant,
     epoch: Duration,
 }
 
 impl Store {
-    /// Makes a store without locks.
+    /// Creates a store without locks.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
         let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self { slots: Mutex::default(), start: clock.now(), clock, epoch }

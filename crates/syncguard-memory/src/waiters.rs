@@ -1,15 +1,15 @@
-//! Those who wait for a release.
+//! The waiters for a release.
 
 use std::{collections::HashMap, sync::Arc};
 
 use syncguard_core::LockKey;
 use tokio::sync::Notify;
 
-/// Those who wait for the release of a key.
+/// The waiters for the release of each key.
 ///
-/// **Invariant:** an entry lives exactly as long as someone waits for its key. Subscriptions are
-/// counted under the lock of the map, so of two that leave at the same instant one sees the other
-/// gone. (A count of references would not do: each could still see the other's.)
+/// **Invariant:** an entry lives exactly as long as its key has a waiter. Subscriptions are counted
+/// under the lock of the map, so of two that leave at the same instant one sees that the other has
+/// gone. (A reference count would not suffice: each could still see the other's reference.)
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(HashMap<LockKey, Entry>);
 
@@ -33,7 +33,7 @@ impl Woken {
 }
 
 impl Waiters {
-    /// Returns those who wait for a key.
+    /// Returns the waiters of a key.
     pub(crate) fn of(&self, key: &LockKey) -> Woken {
         Woken(self.0.get(key).map(|entry| entry.notify.clone()))
     }
@@ -50,7 +50,7 @@ impl Waiters {
         entry.notify.clone()
     }
 
-    /// Forgets a key with its last subscription.
+    /// Removes a key with its last subscription.
     pub(crate) fn leave(&mut self, key: &LockKey) {
         let Some(entry) = self.0.get_mut(key) else { return };
         entry.subscriptions -= 1;
