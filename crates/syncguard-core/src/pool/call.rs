@@ -75,10 +75,11 @@ pub async fn contained<T: Send + 'static>(
 }
 
 impl<T> Reply<T> {
-    /// Makes a reply of an operation that has not started, and the future that its caller awaits.
+    /// Creates the reply of an operation that has not started, and the future that its caller
+    /// awaits.
     pub(super) fn pair() -> (Self, impl Future<Output = Result<T, Interrupted>>) {
         let (caller, answer) = oneshot::channel();
-        // Every reply is sent, by its drop at the latest.
+        // Every reply is sent, at the latest when it is dropped.
         let answer = async move { answer.await.unwrap_or(Err(Interrupted::Sent)) };
         (Self { caller: Some(caller), progress: Interrupted::NotStarted }, answer)
     }
@@ -88,12 +89,12 @@ impl<T> Reply<T> {
         self.caller.as_ref().is_some_and(|caller| !caller.is_closed())
     }
 
-    /// Notes that the task runs.
+    /// Records that the task runs.
     pub fn started(&mut self) {
         self.progress = Interrupted::NotSent;
     }
 
-    /// Notes that something is sent from now on.
+    /// Records that something is sent from now on.
     pub fn sending(&mut self) {
         self.progress = Interrupted::Sent;
     }
@@ -105,10 +106,10 @@ impl<T> Reply<T> {
         }
     }
 
-    /// Replies, once. The operation may go on.
+    /// Sends the result, once. The operation may continue.
     pub fn send(&mut self, result: T) {
         if let Some(caller) = self.caller.take() {
-            // A caller that has gone wants no reply.
+            // A caller that has gone needs no reply.
             let _ = caller.send(Ok(result));
         }
     }

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{lease::Inner, manager::Manager, state::pauses};
 
-/// Starts to end the sessions that are to be ended.
+/// Starts ending the sessions that are to be ended.
 pub(super) fn start<M: Manager>(pool: Arc<Inner<M>>) {
     let runtime = pool.runtime.clone();
     runtime.spawn(end_all(pool));
@@ -29,10 +29,10 @@ async fn end_all<M: Manager>(pool: Arc<Inner<M>>) {
     }
 }
 
-/// Frees the places of sessions that are gone, or have had their time. Returns those that are left.
+/// Frees the places of sessions that are gone, or whose time is up. Returns those that are left.
 ///
-/// Only the one task that ends sessions calls it, so that what stands behind the first
-/// `gone.len()` came later.
+/// Only the one task that ends sessions calls it, so the sessions after the first `gone.len()` came
+/// later.
 fn free_ended<M: Manager>(pool: &Arc<Inner<M>>, gone: &[bool]) -> Vec<M::Session> {
     let now = Instant::now();
     let mut given_up = 0;

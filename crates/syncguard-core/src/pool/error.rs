@@ -5,14 +5,14 @@ use std::{fmt, sync::Arc, time::Duration};
 pub enum LeaseError<E> {
     /// An acquire would have waited for longer than this.
     Busy(Duration),
-    /// There was no connection in time.
+    /// The wait for a connection timed out.
     TimedOut {
-        /// How long was waited.
+        /// How long the lease waited.
         limit: Duration,
         /// Why the last attempt to open one failed, if it did.
         cause: Option<Arc<E>>,
     },
-    /// A connection could not be opened, and trying again would not help.
+    /// A connection could not be opened, and retrying would not help.
     Failed(Arc<E>),
 }
 

@@ -49,7 +49,7 @@ impl<M: Manager> Inner<M> {
         drop(stale);
     }
 
-    /// Hands connections to waiters, and starts opening those that are missing.
+    /// Assigns connections to waiters, and starts opening those that are missing.
     ///
     /// Wakers run after the state is unlocked. A waiter that has gone by then returns its connection,
     /// which goes to the next one in another round.
@@ -80,7 +80,7 @@ impl<M: Manager> Inner<M> {
         self.settle();
     }
 
-    /// Lets a session be ended at the server.
+    /// Queues a session to be ended at the server.
     fn end(self: &Arc<Self>, session: M::Session, priority: Priority) {
         let until = Instant::now() + MAX_ENDING;
         let starts = {
@@ -96,8 +96,8 @@ impl<M: Manager> Inner<M> {
 
 /// A connection in use.
 ///
-/// Dropped, it is closed and its place is free, because nothing is known of its state. One that is as
-/// it was is [given back](Self::give_back).
+/// Dropping it closes the connection and frees its place, because the state of the connection is
+/// unknown. A connection whose state is unchanged is [returned](Self::give_back).
 #[must_use = "a lease that is dropped closes its connection"]
 pub struct Lease<M: Manager> {
     /// Taken when the lease ends.
@@ -124,7 +124,7 @@ impl<M: Manager> Lease<M> {
         self.handover.as_ref().is_some_and(|handover| handover.stale)
     }
 
-    /// Returns a connection that is as it was to the pool.
+    /// Returns the connection to the pool. Its state must be unchanged.
     pub fn give_back(mut self) {
         if let Some(handover) = self.handover.take() {
             let handover = Handover { stale: false, ..handover };

@@ -1,8 +1,8 @@
-//! What a pool needs to know of a driver, and of those who use it.
+//! What a pool needs to know about a driver and its users.
 
 use std::{future::Future, time::Duration};
 
-/// What a [`Pool`](super::Pool) asks of a driver.
+/// The operations that a [`Pool`](super::Pool) needs from a driver.
 pub trait Manager: Send + Sync + 'static {
     /// A connection on which one operation at a time runs.
     type Connection: Send + 'static;
@@ -10,13 +10,13 @@ pub trait Manager: Send + Sync + 'static {
     /// Why a connection could not be opened.
     type Error: Send + Sync + 'static;
 
-    /// What names the server's side of a connection to another one.
+    /// Identifies the server's side of a connection to another connection.
     type Session: Clone + Send + Sync + 'static;
 
     /// Opens a connection. The pool bounds it by [`Limits::open`].
     fn open(&self) -> impl Future<Output = Result<Self::Connection, Self::Error>> + Send;
 
-    /// Finds out, in one round trip, whether the server still answers on a connection.
+    /// Checks, in one round trip, whether the server still answers on a connection.
     fn ping(
         &self,
         connection: &mut Self::Connection,
@@ -48,25 +48,25 @@ pub trait Manager: Send + Sync + 'static {
 /// What a connection is wanted for. Lower values are served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
-    /// To keep a lock that is held. It waits for as long as its caller does.
+    /// To extend a lock that is held. It waits for as long as its caller does.
     Extend,
     /// To release a lock or to abandon an id.
     Release,
-    /// To take a lock, and for all that can be asked for later: lookups, lists, checks.
+    /// To acquire a lock, and for everything that can be deferred: lookups, lists, checks.
     Acquire,
 }
 
-/// The bounds of a [`Pool`](super::Pool).
+/// Limits of a [`Pool`](super::Pool).
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many connections there are at most, counting those that are being opened or ended. Fewer
-    /// than [`MIN_SIZE`] count as that many.
+    /// The maximum number of connections, counting those that are being opened or ended. A number
+    /// below [`MIN_SIZE`] is raised to it.
     pub size: usize,
-    /// How long a lease may be waited for, except by an extend.
+    /// The limit on waiting for a lease, except for an extend.
     pub wait: Duration,
-    /// How long one attempt to open a connection may take, and one to end sessions.
+    /// The limit on one attempt to open a connection, and on one to end sessions.
     pub open: Duration,
 }
 
-/// The fewest connections with which one can be kept from acquires.
+/// The smallest pool size that can keep one connection from acquires.
 pub const MIN_SIZE: usize = 2;

@@ -96,24 +96,25 @@ pub use self::{
 /// How long a ping may take. One round trip between continents is well within it.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A stack of connections. Cheap to clone; clones share the connections.
+/// A stack of connections. It is cheap to clone, and the clones share the connections.
 pub struct Pool<M: Manager>(Arc<Inner<M>>);
 
 impl<M: Manager> Pool<M> {
-    /// Makes a pool without connections. What it opens, and the tasks that do so, live on `runtime`.
+    /// Creates a pool without connections. The connections, and the tasks that open them, live on
+    /// `runtime`.
     pub fn new(manager: M, limits: Limits, runtime: Handle) -> Self {
         let limits = Limits { size: limits.size.max(MIN_SIZE), ..limits };
         let tasks = Tasks { open: opening::start, end: ending::start };
         Self(Arc::new(Inner::new(manager, limits, runtime, tasks)))
     }
 
-    /// Opens a connection and keeps it, so that the first operation need not. It is tried once, so that
-    /// an address without a server is reported at once.
+    /// Opens a connection and keeps it, so that the first operation need not. There is one attempt,
+    /// so that an address without a server is reported at once.
     ///
     /// # Errors
     ///
-    /// - [`LeaseError::Failed`] where opening fails, for a transient reason or not.
-    /// - [`LeaseError::TimedOut`] where it takes longer than [`Limits::wait`].
+    /// - [`LeaseError::Failed`] if opening fails, for a transient reason or not.
+    /// - [`LeaseError::TimedOut`] if it takes longer than [`Limits::wait`].
     pub async fn open_first(&self) -> Result<(), LeaseError<M::Error>> {
         let limit = self.0.limits.wait;
         match timeout(limit, self.0.manager.open()).await {
@@ -166,7 +167,8 @@ impl<M: Manager> Pool<M> {
         }
     }
 
-    /// Lets connections that are idle now be pinged before they are leased, after another one broke.
+    /// Makes connections that are idle now be pinged before they are leased, after another one
+    /// broke.
     pub fn suspect_idle(&self) {
         self.0.state().suspect_idle();
     }

@@ -9,7 +9,7 @@ use super::{
     state::State,
 };
 
-/// Starts to open one connection, which the plan has counted.
+/// Starts opening one connection, which the plan has counted.
 pub(super) fn start<M: Manager>(pool: Arc<Inner<M>>) {
     let runtime = pool.runtime.clone();
     runtime.spawn(Opener { pool, counted: true }.run());
@@ -53,8 +53,8 @@ impl<M: Manager> Opener<M> {
         self.pool.settle();
     }
 
-    /// Reports an error that does not pass by itself to all who wait, unless a connection is left by
-    /// which they can still be served.
+    /// Reports an error that is not transient to all waiters, unless a connection is left that can
+    /// still serve them.
     fn failed(&self, error: Option<Arc<M::Error>>) {
         let passes = |error: &Arc<M::Error>| self.pool.manager.is_transient(error);
         let lasting = error.clone().filter(|error| !passes(error));
@@ -76,9 +76,9 @@ impl<M: Manager> Opener<M> {
 
     /// Ends where a condition holds.
     ///
-    /// The condition is tested and the opener taken out of the count under one lock. Otherwise two that
-    /// fail together would each leave it to the other one, and a waiter that comes just then would
-    /// count on one that is about to end; either would wait for ever.
+    /// The condition is tested and the opener taken out of the count under one lock. Otherwise two
+    /// that fail together would each leave it to the other one, and a waiter that arrives just then
+    /// would rely on one that is about to end; in both cases a waiter would wait forever.
     fn ends_where(&mut self, condition: impl FnOnce(&State<M, Lease<M>>) -> bool) -> bool {
         let mut state = self.pool.state();
         let ends = condition(&state);

@@ -25,7 +25,7 @@ pub(super) const MAX_OPENING: usize = 3;
 /// confirm that its side has ended.
 ///
 /// Longer than PostgreSQL keeps a standby that does not answer (`wal_sender_timeout`, one minute),
-/// which is what a commit hangs on.
+/// which is what a commit waits for.
 pub const MAX_ENDING: Duration = Duration::from_secs(90);
 
 /// The first pause after an attempt that failed, and the longest. Short, because a lock waits, and
@@ -38,20 +38,20 @@ pub(super) fn pauses() -> Schedule {
     pauses.jitter(Jitter::Equal).unlimited().schedule()
 }
 
-/// One that waits for a lease `L`.
+/// A waiter for a lease `L`.
 pub(super) type Waiter<M, L> = oneshot::Sender<Result<L, LeaseError<<M as Manager>::Error>>>;
 
 /// The weight of the last lease in the average of how long leases take: one in eight, as in the
 /// estimate of a round trip in TCP (RFC 6298).
 const WEIGHT: u32 = 8;
 
-/// Who has what, under the pool's one mutex.
+/// The state of the pool, under its one mutex.
 ///
 /// **Invariant:** `idle + leased + opening ≤ size`, and `acquiring ≤ size − 1`, which is what keeps a
 /// connection from acquires. A place that is being ended counts as leased, with its priority.
 pub(super) struct State<M: Manager, L> {
     size: usize,
-    /// The one that was used last is on top, so that those that are too many grow old.
+    /// The most recently used one is on top, so that surplus connections grow old.
     idle: Vec<Idle<M::Connection>>,
     /// One queue for each priority, by the order of arrival.
     queues: [BTreeMap<u64, Waiter<M, L>>; 3],
