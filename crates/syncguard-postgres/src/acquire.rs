@@ -1,4 +1,4 @@
-//! Granting.
+//! Acquiring locks.
 
 use std::time::Duration;
 
@@ -142,7 +142,7 @@ fn refusal(failure: Failure) -> Failure {
     match failure.state() {
         // ON CONFLICT handles the other two unique indexes, so this is the index of the ids.
         Some(UNIQUE_VIOLATION) => Failure::Abandoned,
-        // Of the values written, only the counter can be NULL: it is NULL where it would exceed its
+        // Of the values written, only the counter can be NULL: it is NULL if it would exceed its
         // limit or go back.
         Some(NOT_NULL_VIOLATION) => Failure::FenceLimit,
         _ => failure,

@@ -1,4 +1,4 @@
-//! Where the server is and how it is used.
+//! Configuration of the backend.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -57,10 +57,10 @@ pub(crate) enum Pooler {
     OfTransactions,
 }
 
-/// Where releases are listened for.
+/// Where to listen for releases.
 #[derive(Clone)]
 pub(crate) enum Listening {
-    /// Where the locks are, unless a pooler of transactions is in between.
+    /// At the server of the locks, unless a transaction pooler is in between.
     Default,
     At(Box<PgConnectOptions>),
     Nowhere,
@@ -231,7 +231,7 @@ impl PostgresConfig {
     ///
     /// # Errors
     ///
-    /// As [`from_url`](Self::from_url).
+    /// The same as for [`from_url`](Self::from_url).
     pub fn listen_url(mut self, url: &str) -> Result<Self, Error> {
         self.listening = Listening::At(Box::new(parse(url).map_err(refused)?));
         Ok(self)
@@ -313,8 +313,8 @@ const PARAMETERS: [&str; 19] = [
     "options[]",
 ];
 
-/// The driver takes any scheme, logs parameters that it does not know with their values, and leaves the
-/// brackets on a literal of IPv6.
+/// The driver accepts any scheme, logs unknown parameters with their values, and leaves the
+/// brackets on an IPv6 literal.
 fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
     let rule = "the address is no postgres:// or postgresql:// address";
     let refused = || Failure::Config(rule.to_owned());
@@ -328,7 +328,7 @@ fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
     let options = read(url)?;
     match unbracketed(options.get_host()) {
         host if host == options.get_host() => Ok(options),
-        // The password file is looked up by the host, while the address is read.
+        // The driver looks the host up in the password file while it reads the address.
         host => {
             let separator = if url.contains('?') { '&' } else { '?' };
             read(&format!("{url}{separator}host={host}"))
@@ -336,13 +336,13 @@ fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
     }
 }
 
-/// Makes the core's error of a failure to connect.
+/// Converts a failure to connect into the core's error.
 pub(crate) fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
 }
 
 impl fmt::Debug for PostgresConfig {
-    /// Leaves the addresses out: they may hold a password.
+    /// Omits the addresses, because they may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConfig")
             .field("locks", &self.locks)

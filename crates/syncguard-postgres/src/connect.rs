@@ -44,7 +44,7 @@ impl PostgresBackend {
     ///
     /// # Errors
     ///
-    /// As [`PostgresConfig::from_url`] and [`PostgresConfig::connect`].
+    /// The same as for [`PostgresConfig::from_url`] and [`PostgresConfig::connect`].
     pub async fn connect(url: &str) -> Result<Self, Error> {
         PostgresConfig::from_url(url)?.connect().await
     }
@@ -93,7 +93,7 @@ impl PostgresConfig {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect) and [`PostgresBackend::setup_schema`].
+    /// The same as for [`connect`](Self::connect) and [`PostgresBackend::setup_schema`].
     pub async fn setup_schema(&self) -> Result<(), Error> {
         let making = async { schema::set_up(&self.open().await?).await };
         making.await.map_err(refused)
@@ -172,7 +172,8 @@ impl PostgresConfig {
         }
     }
 
-    /// Sets for each transaction what `pinned` cannot set for the session.
+    /// Returns the settings that each transaction has to set because `pinned` cannot set them for
+    /// the session.
     fn preamble(&self, sending: Sending) -> Option<Preamble> {
         (sending == Sending::Whole).then_some(Preamble {
             lock_timeout: self.lock_timeout.as_millis(),

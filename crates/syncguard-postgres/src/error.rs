@@ -77,9 +77,9 @@ const ADVICE_RIGHTS: &str =
 const ADVICE_POOLER: &str = "behind a pooler of transactions, use the pgbouncer mode";
 
 /// The codes of PostgreSQL that are distinguished, from
-/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. Each has a kind, and advice
-/// where the server's own message does not suggest what to do. The first entry that a code begins
-/// with applies, so classes come last. Any other code is `Internal`.
+/// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. Each has a kind, and advice if
+/// the server's own message does not suggest what to do. The first entry that a code begins with
+/// applies, so classes come last. Any other code is `Internal`.
 const STATES: &[(&str, ErrorKind, &str)] = &[
     ("22021", ErrorKind::InvalidArgument, "the database must be encoded in UTF-8"),
     ("22P05", ErrorKind::InvalidArgument, "the database must be encoded in UTF-8"),
@@ -126,8 +126,8 @@ impl From<InvalidValue> for Failure {
 impl Failure {
     /// Classifies what the driver reports about a statement that could have at most `effect`.
     ///
-    /// An error that ends only the statement also undoes it. An error that ends the connection says
-    /// nothing about what happened before.
+    /// An error that ends only the statement also undoes it. An error that ends the connection does
+    /// not show what happened before.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect) -> Self {
         match database_error(&source) {
             Some(error) if INSIDE_TRANSACTION.contains(&error.code()) => Self::Unsound,

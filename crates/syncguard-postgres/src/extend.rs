@@ -1,4 +1,4 @@
-//! Extends a lock.
+//! Extending locks.
 
 use std::sync::Arc;
 

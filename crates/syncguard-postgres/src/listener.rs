@@ -15,7 +15,7 @@ use crate::{
     row::value,
 };
 
-/// How the connection is made.
+/// How to open the connection.
 #[derive(Clone)]
 pub(crate) struct Line {
     pub(crate) options: PgConnectOptions,

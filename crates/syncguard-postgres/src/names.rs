@@ -19,8 +19,8 @@ const LONGEST_TABLE: usize = LONGEST_IDENTIFIER - INDEX_AFFIXES;
 /// so no key is ever hashed for its length.
 const LONGEST_KEY: usize = 1_700;
 
-/// The first half of the advisory locks that show that a client waits; the second is the bucket of the
-/// key. Locks of two halves are different from those of one number, by which acquires queue.
+/// The first half of the advisory locks that show that a client waits; the second is the bucket of
+/// the key. Locks of two halves are distinct from locks of one number, which acquires queue by.
 pub(crate) const WAITER_CLASS: i32 = i32::from_be_bytes(*b"SGwt");
 
 /// The validated names of two different tables.

@@ -8,13 +8,13 @@ use crate::{
     store::Store,
 };
 
-/// The revision of the tables that the schema step makes, and the greatest that this program knows.
+/// The revision of the tables that the schema step creates, and the latest that this program knows.
 /// Those of a TypeScript client are of revision 1; revision 2 has the columns of the owner, and a
 /// row that records the revision.
 ///
-/// A change that earlier clients can live with raises the revision alone, and gets a step in
-/// [`State::wanting`]. One that they cannot live with also raises the least revision that the row demands of
-/// clients.
+/// A change that is compatible with earlier clients raises only the revision, and gets a step in
+/// [`State::wanting`]. An incompatible change also raises the least revision that the row demands
+/// of clients.
 const REVISION: i64 = 2;
 
 /// How many times to try to create the tables while other clients create them too.
@@ -83,7 +83,7 @@ impl State {
         self.revision >= Some(REVISION)
     }
 
-    /// Fails where the backend cannot keep locks in the tables.
+    /// Fails if the backend cannot keep locks in the tables.
     fn columns(self) -> Result<Columns, Failure> {
         match self {
             Self { usable: false, .. } => Err(Failure::NoTables),
@@ -145,7 +145,7 @@ async fn run(store: &Store, text: String) -> Result<(), Failure> {
     }
 }
 
-/// Fails where the backend cannot keep locks in the tables.
+/// Fails if the backend cannot keep locks in the tables.
 pub(crate) async fn verify(store: &Store) -> Result<Columns, Failure> {
     State::read(store).await?.columns()
 }

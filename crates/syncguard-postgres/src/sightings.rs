@@ -41,13 +41,13 @@ pub(crate) struct Sightings(Mutex<HashMap<String, Sighting>>);
 /// What is remembered of a key.
 #[derive(Clone, Copy, Default)]
 struct Sighting {
-    /// Until when the holder has the key, unless it releases or extends it.
+    /// The time until which the holder has the key, unless it releases or extends it.
     held_until: Option<Instant>,
     /// The fence of a holder that notifies no one.
     silent: Option<Fence>,
-    /// Until when the key counts as one that changes hands unseen.
+    /// The time until which the key counts as one that changes hands unseen.
     unseen_until: Option<Instant>,
-    /// Until when no attempt stands at the head of the queue.
+    /// The time until which no attempt stands at the head of the queue.
     stood_until: Option<Instant>,
 }
 
@@ -56,11 +56,11 @@ struct Sighting {
 pub(crate) enum Way {
     /// At once.
     Directly,
-    /// After a look whether it is still held.
+    /// After checking whether it is still held.
     AfterALook,
     /// By queueing with the peers among which it changes hands.
     Queued,
-    /// In the same way, after a look whether it is still held.
+    /// In the same way, after checking whether it is still held.
     QueuedAfterALook,
     /// In the same way, standing at the head for a moment.
     Standing,

@@ -6,11 +6,11 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::names::Tables;
 
-/// The pauses of an acquire that stands at the head of the queue, in milliseconds. It looks after each whether
-/// the key is free. The first ones are for peers that hold it for a moment.
+/// The pauses of an acquire that stands at the head of the queue, in milliseconds. After each, it
+/// checks whether the key is free. The first ones are for peers that hold the key for a moment.
 ///
 /// Their sum is the longest delay of a peer's attempt, and the longest that the transaction lasts
-/// without need. A release falls into one of them, however soon the peer asks again, about as often
+/// without need. However soon the peer asks again, a release falls into one of them about as often
 /// as they fill the time (see `BETWEEN_STANDS` in `sightings.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
 
@@ -22,7 +22,7 @@ const SCHEMA_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Surroundings {
     pub(crate) company: Company,
-    /// Sent in front of each statement where the session has no settings of ours.
+    /// Sent before each statement if the session does not have our settings.
     pub(crate) preamble: Option<Preamble>,
 }
 
@@ -134,8 +134,9 @@ impl Company {
 }
 
 impl Columns {
-    /// Fills in what depends on the columns. Values of an owner count only where they belong to the
-    /// lock id: a client that does not know the columns leaves those of the holder before it.
+    /// Fills in what depends on the columns. The values of an owner count only if they belong to
+    /// the lock id: a client that does not know the columns leaves the values of the previous
+    /// holder.
     fn fill(self, text: &str) -> String {
         let [owner, notifies, columns, values, updates, cleared] = match self {
             Self::All => [
@@ -205,7 +206,7 @@ fn sent(text: String) -> SqlStr {
     AssertSqlSafe(Arc::<str>::from(text)).into_sql_str()
 }
 
-/// Leaves comments and indents out: where statements are not prepared, the text is sent each time.
+/// Removes comments and indents, because the text is sent each time if statements are not prepared.
 fn without_comments(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
     lines.collect::<Vec<_>>().join("\n")

@@ -29,7 +29,7 @@ enum Value {
 /// How statements are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sending {
-    /// Once to be prepared, and then by name, with the values beside.
+    /// Sent once to be prepared, and then by name, with the values separate.
     Prepared,
     /// Sent each time as one text with the values in it.
     ///

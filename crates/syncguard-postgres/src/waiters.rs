@@ -61,8 +61,8 @@ impl Waiters {
         news.await;
     }
 
-    /// Notifies the listener that a key may be wanted. Starts one if there is none: the first, or
-    /// one that replaces a listener that has retired.
+    /// Notifies the listener that a key may be wanted. Starts a listener if none is running: the
+    /// first, or one that replaces a listener that has retired.
     fn listen(&self) {
         let Some(line) = &self.line else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
