@@ -1,4 +1,4 @@
-//! Granting.
+//! Acquiring locks.
 
 use sqlx::mysql::MySqlRow;
 use syncguard_core::{
@@ -18,7 +18,7 @@ const ROUNDS: usize = 4;
 
 /// Grants the key, or returns its holder: one round trip.
 ///
-/// **Invariant:** all that is known of a key stands in one row, and one UPDATE of that row makes a
+/// **Invariant:** all that is known about a key is in one row, and one UPDATE of that row makes a
 /// grant: the id, the expiry and the counted-up fence, on the condition that the row's last grant
 /// is over. The server locks the row before it tests the condition, on the latest version of the
 /// row and by a clock that is read then. Therefore, of contenders that arrive at once, whatever

@@ -1,4 +1,4 @@
-//! Where the server is and how it is used.
+//! Configuration of the backend.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -216,8 +216,8 @@ const PARAMETERS: [&str; 14] = [
     "time-zone",
 ];
 
-/// The driver takes any scheme, drops parameters that it does not know, and leaves the brackets on a
-/// literal of IPv6.
+/// The driver accepts any scheme, drops unknown parameters, and leaves the brackets on an IPv6
+/// literal.
 fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
     let rule = "the address is no mysql:// or mariadb:// address";
     let refused = || Failure::Config(rule.to_owned());
@@ -238,7 +238,7 @@ pub(crate) fn refused(failure: Failure) -> Error {
 }
 
 impl fmt::Debug for MysqlConfig {
-    /// Leaves the address out: it may hold a password.
+    /// Omits the address, because it may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MysqlConfig")
             .field("table", &self.table)

@@ -32,7 +32,7 @@ impl MysqlBackend {
     ///
     /// # Errors
     ///
-    /// As [`MysqlConfig::from_url`] and [`MysqlConfig::connect`].
+    /// The same as for [`MysqlConfig::from_url`] and [`MysqlConfig::connect`].
     pub async fn connect(url: &str) -> Result<Self, Error> {
         MysqlConfig::from_url(url)?.connect().await
     }
@@ -50,7 +50,7 @@ impl MysqlConfig {
     /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
     ///   credentials, or the user may not create the table.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the table is missing or incomplete
-    ///   and is not to be created, or a connection does not keep the settings that are made for it.
+    ///   and is not to be created, or a connection does not keep the settings that are set for it.
     /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the table is for later versions
     ///   of this crate, or if the server's settings are unsafe and are to be
     ///   [refused](syncguard_core::UnsafeSettings::Refuse).
@@ -74,7 +74,7 @@ impl MysqlConfig {
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
+    /// The same as for [`connect`](Self::connect) and [`MysqlBackend::setup_schema`].
     pub async fn setup_schema(&self) -> Result<(), Error> {
         let making = async { schema::upgrade(&self.open().await?).await };
         making.await.map_err(refused)

@@ -74,8 +74,8 @@ const ADVICE_BINLOG: &str = "set binlog_format = ROW or MIXED";
 /// The errors of the server that are distinguished, by their numbers, from
 /// <https://dev.mysql.com/doc/mysql-errors/8.0/en/server-error-reference.html> and
 /// <https://mariadb.com/kb/en/mariadb-error-codes/>. Each has a kind, whether the statement is
-/// certain to have changed nothing, and advice where the server's own message does not suggest what
-/// to do. Any other error is `Internal`, and its statement may have changed something.
+/// certain to have changed nothing, and advice if the server's own message does not suggest what to
+/// do. Any other error is `Internal`, and its statement may have changed something.
 ///
 /// The server reports those of `Effect::None` before it begins to commit: it refuses the statement,
 /// or undoes it. A statement that is stopped from outside, or that a hook of the replication

@@ -38,8 +38,8 @@ pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Fa
 /// Prunes a few rows in the background, if it is [time to](Pruning), after all other operations
 /// that wait for a connection.
 ///
-/// It comes after a release, which does not wait for it, and never before a grant. Rows are kept
-/// for as long as the tombstones of abandoned ids are.
+/// It runs after a release, which does not wait for it, and never before a grant. Rows are kept for
+/// as long as the tombstones of abandoned ids are.
 pub(crate) fn prune_some(store: &Store, lock_id: LockId) {
     let Some(from) = store.pruning.due(&lock_id) else {
         return;

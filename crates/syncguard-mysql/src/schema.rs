@@ -9,11 +9,12 @@ use crate::{
     store::Store,
 };
 
-/// The revision of the table that the schema step makes, and the greatest that this program knows.
+/// The revision of the table that the schema step creates, and the latest that this program knows.
 /// A table without a recorded revision is of revision 1; revision 2 records it.
 ///
-/// A change that earlier clients can live with raises the revision alone, and gets a step in [`upgrade`]. One
-/// that they cannot live with also raises the least revision that the row demands of clients.
+/// A change that is compatible with earlier clients raises only the revision, and gets a step in
+/// [`upgrade`]. An incompatible change also raises the least revision that the row demands of
+/// clients.
 const REVISION: i64 = 2;
 
 /// Which parts of the table exist.

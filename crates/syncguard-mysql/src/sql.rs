@@ -60,12 +60,12 @@ pub(crate) fn settings() -> Arc<str> {
     Arc::from(sent(include_str!("sql/settings.sql")))
 }
 
-/// The statement that names sessions.
+/// The statement that lists sessions.
 pub(crate) fn sessions() -> Arc<str> {
     Arc::from(without_comments(include_str!("sql/sessions.sql")))
 }
 
-/// Puts the reading of the clock in, and leaves out what the server need not read.
+/// Inserts the expression that reads the clock, and omits what the server need not read.
 fn sent(text: &str) -> String {
     let now = without_comments(include_str!("sql/now.sql"));
     without_comments(text).replace("{now}", &now)

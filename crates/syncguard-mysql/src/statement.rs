@@ -12,8 +12,8 @@ use crate::error::{Effect, Failure};
 
 /// One statement or several with their values, which are sent as one text.
 ///
-/// The driver can prepare a statement, but not several at once, and an acquire takes more than one. So
-/// that it takes one round trip all the same, the values are written into the text.
+/// The driver can prepare one statement, but not several at once, and an acquire takes more than
+/// one. The values are written into the text so that it still takes one round trip.
 pub(crate) struct Statement {
     sql: Arc<str>,
     /// In characters that mean nothing to SQL, whatever they stand for.
@@ -80,13 +80,14 @@ impl Statement {
         self.effect
     }
 
-    /// Runs to the end: one round trip.
+    /// Runs the statements to their end: one round trip.
     ///
-    /// To the end, because a driver's future that stops at the first row leaves the rest of the answer
-    /// in the connection, and with it the error of a statement further on.
+    /// It must run to the end, because a driver's future that stops at the first row leaves the
+    /// rest of the answer in the connection, and with it the error of any later statement.
     ///
-    /// Of statements that are sent together, the server runs none behind one that fails, which is
-    /// itself undone. So if none before it has changed anything, nothing was changed at all.
+    /// If one of several statements that are sent together fails, it is undone, and the server runs
+    /// none of those after it. So if none before it has changed anything, nothing was changed at
+    /// all.
     pub(crate) async fn run(&self, connection: &mut MySqlConnection) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
         // What is put into the text is digits.

@@ -12,6 +12,6 @@ pub(crate) struct Store {
     pub(crate) sql: Sql,
     pub(crate) table: Table,
     pub(crate) pruning: Pruning,
-    /// What is unsafe about the way to the server.
+    /// What is unsafe about the connection to the server.
     pub(crate) transport: Option<Finding>,
 }
