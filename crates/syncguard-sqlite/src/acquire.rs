@@ -1,4 +1,4 @@
-//! Granting.
+//! Acquiring locks.
 
 use sqlx::Row;
 use syncguard_core::{

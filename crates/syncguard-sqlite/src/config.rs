@@ -1,4 +1,4 @@
-//! Where the file is and how it is opened.
+//! Configuration of the backend.
 
 use std::{
     path::{Path, PathBuf},
@@ -106,7 +106,7 @@ impl TryFrom<SqliteConfig> for Target {
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(config.missing == Missing::Create)
-            // The waiting is done here, where it can be fair: see `Lane`.
+            // `Lane` does the waiting, where it can be fair.
             .busy_timeout(Duration::ZERO)
             .disable_statement_logging();
         let SqliteConfig { busy_timeout, missing, .. } = config;

@@ -14,7 +14,7 @@ impl SqliteBackend {
     ///
     /// # Errors
     ///
-    /// As [`SqliteConfig::connect`].
+    /// The same as for [`SqliteConfig::connect`].
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         SqliteConfig::new(path).connect().await
     }

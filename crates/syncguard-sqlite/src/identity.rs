@@ -26,14 +26,14 @@ pub(crate) type FileId = (u64, u64);
 
 /// The files of a database, as the connections of this process opened them.
 ///
-/// All connections of the process to one database share an identity, because SQLite lets them share the
-/// index of the log: a connection that is opened after the log was replaced would use the new log with
-/// the index of the old one. That is why the process cannot go on with such a database, and why a torn
-/// identity is kept until the process ends.
+/// All connections of the process to one database share an identity, because SQLite lets them share
+/// the index of the log: a connection that is opened after the log was replaced would use the new
+/// log with the index of the old one. That is why the process cannot continue with such a database,
+/// and why a torn identity is kept until the process ends.
 #[derive(Debug)]
 pub(crate) struct Identity {
     database: FileId,
-    /// The log and its index, where the journal is a write-ahead log.
+    /// The log and its index, if the journal is a write-ahead log.
     sides: Vec<(PathBuf, FileId)>,
     torn: AtomicBool,
 }

@@ -1,4 +1,4 @@
-//! Looking up.
+//! Looking up locks.
 
 use syncguard_core::{Capabilities, LockId, LockKey, LockQuery, LockRecord, NotHeld};
 

@@ -6,7 +6,7 @@ use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store, w
 
 /// Prunes a few records, if it is [time to](Pruning).
 ///
-/// It comes after a release, which does not wait for the disk, and never before a grant.
+/// It runs after a release, which does not wait for the disk, and never before a grant.
 pub(crate) async fn prune_some(store: &Store, ticket: &Ticket, lock_id: LockId) {
     let Some(from) = store.pruning.due(&lock_id) else {
         return;

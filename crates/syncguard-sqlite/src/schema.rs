@@ -7,10 +7,12 @@ use sqlx::{
 
 use crate::error::Failure;
 
-/// The revision of the tables that `sql/schema.sql` makes, and the greatest that this program knows.
+/// The revision of the tables that `sql/schema.sql` creates, and the latest that this program
+/// knows.
 ///
-/// A change that earlier clients can live with raises the revision alone, and gets a step in [`upgrade`].
-/// One that they cannot live with also raises the least revision that the row demands of clients.
+/// A change that is compatible with earlier clients raises only the revision, and gets a step in
+/// [`upgrade`]. An incompatible change also raises the least revision that the row demands of
+/// clients.
 const REVISION: i64 = 2;
 
 /// Creates the tables if they are missing, and upgrades them to this program's revision.

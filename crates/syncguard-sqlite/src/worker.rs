@@ -54,9 +54,9 @@ impl Worker {
 
     /// Carries out a request on the worker's thread.
     ///
-    /// The caller polls it once, which puts it into its queue or in flight to SQLite without waiting
-    /// for the worker to wake up. From then on the worker polls it: what it holds by now, such as a
-    /// turn, must not depend on the caller.
+    /// The caller polls the request once, which puts it into its queue or in flight to SQLite
+    /// without waiting for the worker to wake up. From then on the worker polls it: what it holds
+    /// by then, such as a turn, must not depend on the caller.
     ///
     /// # Cancel safety
     ///
@@ -88,7 +88,8 @@ impl Worker {
         }
     }
 
-    /// Polls a request with the timers of the worker. A panic is an error, as it is in the worker.
+    /// Polls a request with the timers of the worker. A panic becomes an error, as it does in the
+    /// worker.
     fn poll_once<F: Future>(&self, request: Pin<&mut F>) -> Result<Poll<F::Output>, Failure> {
         let _timers = self.runtime.enter();
         // The worker polls it again and leaves a waker of its own.
@@ -99,7 +100,7 @@ impl Worker {
     }
 }
 
-/// What the queues know of a request.
+/// What the queues know about a request.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     rank: Rank,
@@ -122,7 +123,7 @@ impl Ticket {
         self.begun.store(true, Ordering::Relaxed);
     }
 
-    /// Resolves when the caller went away before anything was begun.
+    /// Resolves if the caller went away before anything was begun.
     pub(crate) async fn abandoned(&self) {
         if self.begun.load(Ordering::Relaxed) {
             pending::<()>().await;
