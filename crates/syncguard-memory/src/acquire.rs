@@ -1,4 +1,4 @@
-//! Granting.
+//! Acquiring locks.
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, Error, ErrorKind, Mode, Operation};
 

@@ -1,4 +1,4 @@
-//! The backend itself: each operation is in the file of its name.
+//! The backend. Each operation is in the file of its name.
 
 use std::sync::Arc;
 

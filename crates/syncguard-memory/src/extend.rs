@@ -1,4 +1,4 @@
-//! Extending.
+//! Extending locks.
 
 use syncguard_core::{ExtendOutcome, LockId, Ttl};
 

@@ -1,4 +1,4 @@
-//! Looking up.
+//! Looking up locks.
 
 use syncguard_core::{LockQuery, LockRecord};
 

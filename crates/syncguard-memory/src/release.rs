@@ -1,4 +1,4 @@
-//! Releasing and abandoning.
+//! Releasing locks and abandoning ids.
 
 use syncguard_core::{LockId, ReleaseOutcome};
 
