@@ -22,7 +22,7 @@ struct Opener<M: Manager> {
 }
 
 impl<M: Manager> Opener<M> {
-    /// Tries until it succeeds, until no one waits, or until trying makes no sense.
+    /// Tries until it succeeds, until no one waits, or until retrying is pointless.
     async fn run(mut self) {
         loop {
             match timeout(self.pool.limits.open, self.pool.manager.open()).await {
@@ -31,7 +31,7 @@ impl<M: Manager> Opener<M> {
                 Err(_) => self.failed(None),
             }
             let pause = self.pool.state().pause();
-            // One goes on alone while opening fails.
+            // While opening fails, only one opener continues.
             if self.ends_where(|state| !state.is_only_opener()) {
                 return;
             }
@@ -74,11 +74,11 @@ impl<M: Manager> Opener<M> {
         }
     }
 
-    /// Ends where a condition holds.
+    /// Ends the opener if a condition holds.
     ///
-    /// The condition is tested and the opener taken out of the count under one lock. Otherwise two
-    /// that fail together would each leave it to the other one, and a waiter that arrives just then
-    /// would rely on one that is about to end; in both cases a waiter would wait forever.
+    /// The condition is tested, and the opener is removed from the count, under one lock. Otherwise
+    /// two that fail together would each leave it to the other one, and a waiter that arrives just
+    /// then would rely on one that is about to end; in both cases a waiter would wait forever.
     fn ends_where(&mut self, condition: impl FnOnce(&State<M, Lease<M>>) -> bool) -> bool {
         let mut state = self.pool.state();
         let ends = condition(&state);

@@ -28,8 +28,8 @@ pub(super) const MAX_OPENING: usize = 3;
 /// which is what a commit waits for.
 pub const MAX_ENDING: Duration = Duration::from_secs(90);
 
-/// The first pause after an attempt that failed, and the longest. Short, because a lock waits, and
-/// because one attempt at a time is made while attempts fail.
+/// The first pause after a failed attempt, and the longest. They are short, because a lock waits,
+/// and because there is only one attempt at a time while attempts fail.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -95,7 +95,7 @@ pub(super) struct Handover<C> {
     pub(super) stale: bool,
 }
 
-/// What is to be done once the state is unlocked.
+/// The actions to take once the state is unlocked.
 pub(super) struct Plan<M: Manager, L> {
     pub(super) handovers: Vec<(Waiter<M, L>, Handover<M::Connection>)>,
     pub(super) openers: usize,
@@ -131,18 +131,18 @@ impl<M: Manager, L> State<M, L> {
         if others.iter().any(|queue| !queue.is_empty()) || !self.admits(priority) {
             return None;
         }
-        // One that is too old is left to the plan, which drops it outside of the lock.
+        // A connection that is too old is left to the plan, which drops it outside the lock.
         if self.idle.last().is_none_or(|idle| idle.is_expired(now)) {
             return None;
         }
         self.hand(priority, now)
     }
 
-    /// Estimates how long a newcomer would wait behind all that wait now.
+    /// Estimates how long a newcomer would wait behind all current waiters.
     ///
-    /// By the shorter of the average and the last lease: after a stall, the first that is quick again
-    /// ends the refusals, and one slow statement begins none. Zero where no one waits, so that whatever
-    /// was measured, someone is admitted to measure again.
+    /// It uses the shorter of the average and the last lease: after a stall, the first quick lease
+    /// ends the refusals, and one slow statement starts none. It is zero if no one waits, so that a
+    /// caller is always admitted to measure again, whatever was measured before.
     pub(super) fn expected_wait(&self) -> Duration {
         let ahead: usize = self.queues.iter().map(BTreeMap::len).sum();
         let rounds = if ahead == 0 { 0 } else { (ahead + 1).div_ceil(self.size - 1) };
@@ -210,8 +210,8 @@ impl<M: Manager, L> State<M, L> {
         Some(Handover { connection, opened, priority, since: now, stale })
     }
 
-    /// Counts the connections to begin opening: as many as can be leased, within the bounds of the pool,
-    /// and one at a time while opening fails.
+    /// Counts the connections to begin opening: as many as can be leased, within the limits of the
+    /// pool, and one at a time while opening fails.
     fn missing(&self) -> usize {
         let [extends, releases, acquires] = &self.queues;
         let admitted = acquires.len().min(self.size - 1 - self.acquiring.min(self.size - 1));
@@ -221,7 +221,7 @@ impl<M: Manager, L> State<M, L> {
         wanted.min(free).min(most.saturating_sub(self.opening))
     }
 
-    /// Takes back a connection that is as it was, used or not.
+    /// Takes back a connection whose state is unchanged, used or not.
     pub(super) fn take_back(&mut self, handover: Handover<M::Connection>) {
         let Handover { connection, opened, priority, stale, .. } = handover;
         self.free(priority);
@@ -234,7 +234,7 @@ impl<M: Manager, L> State<M, L> {
         self.acquiring -= usize::from(priority == Priority::Acquire);
     }
 
-    /// Notes how long a lease took.
+    /// Records how long a lease took.
     pub(super) fn measure(&mut self, held: Duration) {
         self.last_held = held;
         self.held =
@@ -258,7 +258,7 @@ impl<M: Manager, L> State<M, L> {
         self.idle.extract_if(.., stale).map(|idle| idle.connection).collect()
     }
 
-    /// Takes an opener out of the count.
+    /// Removes an opener from the count.
     pub(super) fn opener_ended(&mut self) {
         self.opening -= 1;
     }

@@ -23,7 +23,7 @@ const OPEN: Duration = Duration::from_secs(5);
 /// A server whose connections are numbers.
 #[derive(Default)]
 struct Server {
-    /// How attempts to open end.
+    /// The results of attempts to open.
     state: Mutex<Opens>,
     begun: AtomicUsize,
     opened: AtomicUsize,
@@ -178,7 +178,7 @@ async fn acquires_never_have_the_last_connection() {
     third.await.unwrap().unwrap();
 }
 
-/// The place of an acquire that hung stays an acquire's while it is ended.
+/// The place of an acquire that hung still counts as an acquire's while its session is ended.
 #[tokio::test(start_paused = true)]
 async fn acquires_that_hang_leave_the_last_connection_alone() {
     let (pool, server) = pool(2);
@@ -202,7 +202,7 @@ async fn a_waiter_that_gives_up_leaves_the_queue_and_one_that_was_handed_a_conne
     gone.abort();
     settled().await;
     held.give_back();
-    // It was handed the connection, and is dropped before it looks.
+    // It was assigned the connection, and is dropped before it is polled again.
     drop(handed);
     next.await.unwrap().unwrap();
     assert_eq!(*log.lock().unwrap(), ["next"]);
@@ -336,7 +336,7 @@ async fn an_error_that_does_not_pass_reaches_all_waiters_at_once() {
     pool.lease(Priority::Acquire).await.unwrap().give_back();
 }
 
-/// A password that was changed must not end what open connections can still do.
+/// A changed password must not end what open connections can still do.
 #[tokio::test(start_paused = true)]
 async fn who_can_be_served_by_an_open_connection_is_not_failed_by_one_that_cannot_be_opened() {
     let (pool, server) = pool(3);
@@ -440,7 +440,7 @@ fn where_the_runtime_of_the_pool_has_ended_a_call_says_so_and_was_not_sent() {
     assert_eq!(other.block_on(call(pool, at)), Err(Interrupted::NotStarted));
 }
 
-/// With real threads: openers that fail at the same time, and waiters that come just then.
+/// With real threads: openers that fail at the same time, and waiters that arrive just then.
 #[test]
 fn openers_that_fail_leave_no_one_waiting() {
     let runtime =
@@ -463,7 +463,7 @@ fn openers_that_fail_leave_no_one_waiting() {
     });
 }
 
-/// With real threads: however waiters come and go, each connection comes back.
+/// With real threads: however waiters come and go, each connection is returned.
 #[test]
 fn no_connection_is_lost_when_waiters_come_and_go_on_many_threads() {
     const SIZE: usize = 4;
