@@ -25,7 +25,8 @@ pub(crate) struct Statement {
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) rows: Vec<MySqlRow>,
-    /// How many rows were found by the conditions of what changes them, and made.
+    /// How many rows the changing statements matched by their conditions, and how many they
+    /// inserted, in all.
     pub(crate) changed: u64,
     /// The last value that was passed to `LAST_INSERT_ID()`, or 0.
     pub(crate) last_insert_id: u64,
