@@ -1,4 +1,4 @@
-//! The connection on which releases are notified.
+//! The connection that receives notifications of releases.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -104,8 +104,8 @@ impl Listener {
         Ok(watches)
     }
 
-    /// Releases the locks of all buckets except these. If there are none to release, checks whether
-    /// the server still answers.
+    /// Releases the locks of all buckets except these. If there are no locks to release, checks
+    /// whether the server still answers.
     pub(crate) async fn keep(&mut self, buckets: &HashSet<i32>) -> Result<(), Failure> {
         let left: Vec<i32> = self.buckets.difference(buckets).copied().collect();
         self.buckets.retain(|bucket| buckets.contains(bucket));

@@ -76,7 +76,7 @@ impl Tables {
         quoted(&format!("{}_schema", self.locks))
     }
 
-    /// The channel on which releases are notified: one for each lock table of a database.
+    /// The channel for notifications of releases: one for each lock table of a database.
     pub(crate) fn channel(&self) -> String {
         format!("{}_released", self.locks)
     }

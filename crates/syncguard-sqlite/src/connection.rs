@@ -76,7 +76,7 @@ impl Role {
 /// rank, without polling. Backends compete by polling, in one process as in several, because each
 /// may be opened with another busy timeout.
 ///
-/// A connection is replaced if it failed, or if its database is no longer the one at the path.
+/// A connection is replaced if it failed, or if another database, or none, is now at the path.
 pub(crate) struct Lane {
     target: Arc<Target>,
     role: Role,
