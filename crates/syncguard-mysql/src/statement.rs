@@ -66,7 +66,7 @@ impl Statement {
         self.value(integer.to_string())
     }
 
-    /// Binds a number of this crate's own, already written in digits, to the next parameter.
+    /// Binds an SQL expression of this crate's own, such as a number in digits, to the next parameter.
     pub(crate) fn digits(self, digits: &str) -> Self {
         self.value(digits.to_owned())
     }
@@ -91,7 +91,7 @@ impl Statement {
     /// all.
     pub(crate) async fn run(&self, connection: &mut MySqlConnection) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
-        // What is put into the text is digits.
+        // What is put into the text is digits, or an expression of this crate's own.
         let mut results = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(self.whole())));
         while let Some(result) = results.next().await {
             match result {
