@@ -1,4 +1,4 @@
-//! Granting.
+//! The acquire operation.
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, Fence, Grant, Mode, Timestamp};
 
@@ -15,7 +15,7 @@ use crate::{
     store::Store,
 };
 
-/// Grants the key, or says who has it: one round trip.
+/// Grants the key, or reports its current holder, in one round trip.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -67,7 +67,7 @@ fn read(store: &Store, request: &AcquireRequest, reply: Reply) -> Result<Acquire
                 granted(*fence, now.after(request.ttl))
             }
             [Reply::Integer(_), Reply::Text(record)] => {
-                // The id holds the lock, so an error must not say that it does not.
+                // The id holds the lock, so the error must not claim that nothing was applied.
                 let grant = Stored::parse(record).and_then(|stored| stored.grant());
                 grant.map(AcquireOutcome::Granted).map_err(|_| Failure::Garbled("an acquire"))
             }
@@ -90,8 +90,8 @@ fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure>
     Ok(AcquireOutcome::Granted(Grant { fence, expires_at }))
 }
 
-/// Releases a grant that does not count. Only if that is answered, nothing has happened but a gap in
-/// the fences; otherwise the caller has to find out.
+/// Releases a grant that does not count. Only if that release is answered is it certain that
+/// nothing has happened but a gap in the fences; otherwise the caller has to find out.
 async fn give_back(
     store: &Store,
     request: &AcquireRequest,

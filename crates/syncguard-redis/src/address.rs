@@ -14,7 +14,7 @@ use crate::error::{DriverError, Failure};
 const ADDRESS_RULE: &str = "the address is none of redis://, rediss://, redis-sentinel://, \
                             redis-cluster:// or redis+unix://";
 
-/// Reads an address. Why it is refused does not repeat it: it may hold a password.
+/// Parses an address. The error does not repeat the address, because it may hold a password.
 pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
     let scheme = url.split("://").next().unwrap_or_default();
     if !is_scheme(scheme) {
@@ -32,9 +32,10 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
     Ok(config)
 }
 
-/// Says why the certificates that TLS trusts cannot be loaded.
+/// Explains why the certificates that TLS trusts cannot be loaded.
 ///
-/// The driver has the reason in a form for programmers, and of a file that is not PEM not the name.
+/// The driver reports the reason in a form for programmers, and omits the name of a file that is
+/// not PEM.
 fn untrusting(error: &DriverError) -> String {
     let reasons = load_native_certs().errors;
     let reason = reasons.first().map_or_else(|| error.details().to_owned(), ToString::to_string);
@@ -44,7 +45,7 @@ fn untrusting(error: &DriverError) -> String {
     format!("the certificates to trust cannot be loaded: {reason}{}", set.concat())
 }
 
-/// The parameters that the driver reads. It drops others.
+/// The parameters that the driver reads. It ignores all others.
 fn parameters(scheme: &str) -> &'static [&'static str] {
     if scheme.ends_with("-sentinel") {
         &["sentinelServiceName", "sentinelUsername", "sentinelPassword", "node"]
@@ -55,7 +56,7 @@ fn parameters(scheme: &str) -> &'static [&'static str] {
     }
 }
 
-/// The servers of an address, on whose literals of IPv6 the driver leaves the brackets.
+/// Returns the servers of an address. The driver leaves the brackets on IPv6 literals.
 fn servers(config: &mut ServerConfig) -> &mut [Server] {
     match config {
         ServerConfig::Centralized { server } => std::slice::from_mut(server),
@@ -64,7 +65,7 @@ fn servers(config: &mut ServerConfig) -> &mut [Server] {
     }
 }
 
-/// The driver takes any scheme for `redis`.
+/// The driver accepts any scheme in place of `redis`.
 fn is_scheme(scheme: &str) -> bool {
     let kind = scheme.strip_prefix("redis").or_else(|| scheme.strip_prefix("valkey"));
     kind.is_some_and(|kind| {

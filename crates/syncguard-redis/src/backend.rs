@@ -1,4 +1,4 @@
-//! The backend itself: each operation is in the file of its name.
+//! The backend itself. Each operation is in the file of its name.
 
 use std::{fmt, sync::Arc};
 
@@ -13,23 +13,25 @@ use crate::{
     wait,
 };
 
-/// Keeps locks in Redis or Valkey. Cheap to clone; the clones share one connection (one for each node
-/// of a cluster), and another one while anybody waits for a release.
+/// Keeps locks in Redis or Valkey.
 ///
-/// The connections are closed when the last clone is dropped.
+/// A backend is cheap to clone. All clones share one connection (one per node of a cluster), and a
+/// second one while any caller waits for a release. The connections are closed when the last clone
+/// is dropped.
 ///
 /// # Runtimes
 ///
-/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and its I/O
-/// enabled. Its connections live there, and so does the listener that wakes waiters. The operations may
-/// be called from any runtime and outside of one.
+/// A backend belongs to the tokio runtime on which it was opened, which needs its timer and I/O
+/// drivers enabled. The connections live on that runtime, and so does the listener that wakes
+/// waiters. The operations may be called from any runtime, or from outside of one.
 ///
 /// Once that runtime has ended, every operation returns an
-/// [`Aborted`](syncguard_core::ErrorKind::Aborted) error at once, and nothing is sent. What was in
-/// flight at that moment may have applied, and its error says so. Where the runtime exists but no one
-/// drives it, as can happen with one of a single thread, an operation that is called from another
-/// runtime returns a [`NetworkTimeout`](syncguard_core::ErrorKind::NetworkTimeout) after twice the
-/// command timeout and the connect timeout.
+/// [`Aborted`](syncguard_core::ErrorKind::Aborted) error immediately, and nothing is sent. A
+/// request that was in flight at that moment may have been applied, and its error reports that. If
+/// the runtime exists but is not driven, as can happen with a single-threaded one, an operation
+/// that is called from another runtime returns a
+/// [`NetworkTimeout`](syncguard_core::ErrorKind::NetworkTimeout) after twice the command timeout
+/// plus the connect timeout.
 #[derive(Clone)]
 pub struct RedisBackend(pub(crate) Arc<Store>);
 

@@ -1,4 +1,4 @@
-//! The channels that somebody waits on.
+//! The channels that have waiters.
 
 use std::{
     collections::HashMap,
@@ -8,14 +8,14 @@ use std::{
 
 use tokio::{sync::Notify, time::Instant};
 
-/// How long a channel stays subscribed to when nobody waits any more. Who waits for a lock that is
-/// fought over comes back in no time.
+/// How long a channel stays subscribed after its last waiter has left. A waiter for a contended
+/// lock usually returns soon.
 const LINGER: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Channels {
     open: Mutex<HashMap<String, Channel>>,
-    /// Tells the listener that a channel is wanted.
+    /// Notifies the listener that a channel is wanted.
     pub(crate) wanted: Notify,
 }
 
@@ -26,9 +26,9 @@ struct Channel {
     news: Arc<Notify>,
 }
 
-/// How far the subscription to a channel is.
+/// The progress of the subscription to a channel.
 ///
-/// Each reconnect begins a new count, so that an answer that belongs to the connection before
+/// Each reconnect begins a new count, so that an answer that belongs to the previous connection
 /// confirms nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -37,7 +37,7 @@ enum State {
     Confirmed,
 }
 
-/// A place among those who wait on a channel.
+/// A registration as a waiter on a channel.
 pub(crate) struct Seat<'a> {
     channels: &'a Channels,
     pub(crate) channel: String,
@@ -70,7 +70,7 @@ impl Drop for Seat<'_> {
 
 impl Channels {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
-        // Nothing panics while it is locked.
+        // No code panics while the mutex is held.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -78,7 +78,7 @@ impl Channels {
         self.lock().get(channel).is_some_and(|channel| channel.state == State::Wanted)
     }
 
-    /// Gives the channels that nobody has asked for yet, to be asked for now.
+    /// Returns the channels that have not been requested yet, and records them as requested now.
     pub(crate) fn take_wanted(&self, count: u64) -> Vec<String> {
         let mut open = self.lock();
         let wanted = open.iter_mut().filter(|(_, channel)| channel.state == State::Wanted);
@@ -90,7 +90,8 @@ impl Channels {
             .collect()
     }
 
-    /// Takes the end of an attempt to subscribe: a success is news, a failure is tried again.
+    /// Records the end of an attempt to subscribe: a success wakes the waiters, a failure is
+    /// retried.
     pub(crate) fn asked(&self, channel: &str, count: u64, confirmed: bool) {
         if let Some(channel) = self.lock().get_mut(channel)
             && channel.state == (State::Asked { count })
@@ -102,7 +103,7 @@ impl Channels {
         }
     }
 
-    /// Takes all subscriptions for lost.
+    /// Treats all subscriptions as lost.
     pub(crate) fn want_all(&self) {
         for channel in self.lock().values_mut() {
             channel.state = State::Wanted;
@@ -121,7 +122,7 @@ impl Channels {
         }
     }
 
-    /// Removes the channels that nobody has waited on for a while.
+    /// Removes the channels that have had no waiter for a while.
     pub(crate) fn sweep(&self) -> Vec<String> {
         let mut channels = self.lock();
         let idle = |channel: &Channel| channel.waiting == 0 && channel.left_at.elapsed() > LINGER;

@@ -1,15 +1,15 @@
-//! Looking for settings that would break a promise.
+//! Checks for settings that would break a guarantee.
 
 use syncguard_core::Finding;
 
 use crate::{client::Reply, error::Failure, names::Shape, store::Store};
 
-/// Looks at each server.
+/// Checks each server.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let mut findings = Vec::new();
     for node in store.client.nodes().await? {
         let info = store.client.at(node.as_ref(), "INFO", &[]).await?;
-        // Managed services often forbid to read the configuration.
+        // Managed services often forbid reading the configuration.
         let fsync = store.client.at(node.as_ref(), "CONFIG", &["GET", "appendfsync"]).await;
         let fsync = match fsync {
             Ok(reply) => reply.list().get(1).and_then(Reply::text).map(str::to_owned),
@@ -31,7 +31,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     Ok(findings)
 }
 
-/// What a server tells of itself.
+/// What a server reports about itself.
 struct Server<'a> {
     info: &'a str,
     fsync: Option<&'a str>,
@@ -46,9 +46,10 @@ impl Server<'_> {
         findings.into_iter().flatten().collect()
     }
 
-    /// A snapshot is minutes old. A log is written before the answer where each write is synced. Where
-    /// it is synced every second, the server puts a write off for up to two seconds while the sync
-    /// before it is still going on, and answers all the same: those are lost even with the process.
+    /// A snapshot may be minutes old. A log that is synced on each write is written before the
+    /// answer. With a log that is synced every second, the server postpones a write for up to two
+    /// seconds while the previous sync is still running, and answers nevertheless: such writes are
+    /// lost even if only the process dies.
     fn persistence(&self) -> Option<Finding> {
         match self.number("aof_enabled") {
             None => {
@@ -81,8 +82,9 @@ impl Server<'_> {
         }
     }
 
-    /// Eviction takes live locks, and under the `allkeys` policies fence counters as well. Without a
-    /// limit nothing is evicted, but whoever sets one does not think of the policy.
+    /// Eviction removes live locks, and under the `allkeys` policies fence counters as well.
+    /// Without a memory limit nothing is evicted, but an operator who sets one later may not think
+    /// of the policy.
     fn eviction(&self) -> Option<Finding> {
         let policy = self.value("maxmemory_policy").filter(|policy| *policy != "noeviction")?;
         let setting = format!("maxmemory-policy {policy}");
@@ -110,7 +112,8 @@ impl Server<'_> {
         untagged.then(|| Finding::grave("cluster-enabled yes with a plain layout", consequence))
     }
 
-    /// Replication is asynchronous: who takes over may never have heard of the last grants.
+    /// Replication is asynchronous: a replica that takes over may not have received the last
+    /// grants.
     fn replication(&self) -> Option<Finding> {
         let replicas = self.number("connected_slaves").filter(|replicas| *replicas > 0)?;
         let consequence = "a failover can lose the last grants and fences: two holders, with one \

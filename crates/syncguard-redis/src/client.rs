@@ -1,6 +1,6 @@
-//! The driver, behind the few words that the operations need. But for its errors, which `error.rs`
-//! sorts, for what `RedisConfig` and `address.rs` take, and for the hash of a script, only this module and
-//! those within it know the driver.
+//! The driver, behind the few calls that the operations need. Only this module and its submodules
+//! know the driver, except for its errors (sorted in `error.rs`), what `RedisConfig` and
+//! `address.rs` accept, and the hash of a script.
 
 mod call;
 mod connection;
@@ -47,14 +47,15 @@ use crate::{
     script::Script,
 };
 
-/// One multiplexed connection (one for each node of a cluster), made anew if the driver gives up.
+/// One multiplexed connection (one per node of a cluster), reopened if the driver gives up.
 ///
-/// It belongs to the runtime on which it was opened: the driver runs there, and so does everything that
-/// talks to it. Its methods may be called from any runtime, or from none, and hand their work over.
+/// It belongs to the runtime on which it was opened: the driver runs there, and so does everything
+/// that calls the driver. Its methods may be called from any runtime, or from none, and hand their
+/// work over.
 pub(crate) struct Client(Arc<Core>);
 
 impl Client {
-    /// Opens a client on the caller's runtime, to which it belongs from then on.
+    /// Opens a client on the caller's runtime. The client belongs to that runtime from then on.
     pub(crate) async fn connect(settings: Settings) -> Result<Self, Failure> {
         let home = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
         let opening = Connection::open(settings).await;
@@ -67,7 +68,8 @@ impl Client {
         &self.0.home
     }
 
-    /// Runs a script, whose keys share a slot. Where the server does not know it, its body is sent.
+    /// Runs a script, whose keys share a slot. Sends the body if the server does not know the
+    /// script.
     pub(crate) async fn run(
         &self,
         script: &'static Script,
@@ -77,7 +79,7 @@ impl Client {
         self.replicated(script, keys, arguments, None).await.map(|answer| answer.reply)
     }
 
-    /// Runs a script and counts the replicas that have what it wrote.
+    /// Runs a script and counts the replicas that have received its writes.
     pub(crate) async fn replicated(
         &self,
         script: &'static Script,
@@ -102,14 +104,14 @@ impl Client {
             }
             None => self.0.submit(call),
         }
-        // What the runtime took along when it ended may have been sent.
+        // A call that was dropped with the runtime may have been sent.
         let answered = async { answered.await.unwrap_or(Err(Failure::Ended(Effect::Unknown))) };
         self.bounded(answered).await
     }
 
-    /// Returns the link where a call may go out at once from where it is made: on the client's runtime,
-    /// while nothing is in flight or about to be. Then there is nothing to join it with, and a task of
-    /// its own would only cost time.
+    /// Returns the link if a call may be sent directly by its caller: on the client's runtime,
+    /// while nothing is in flight or about to be. Then there is nothing to batch it with, and a
+    /// task of its own would only cost time.
     fn idle(&self) -> Option<Arc<Link>> {
         if !self.0.is_idle() || !self.is_home() {
             return None;
@@ -130,7 +132,7 @@ impl Client {
         self.at(None, name, arguments).await
     }
 
-    /// Sends a command to the one server, or to each primary of a cluster in turn.
+    /// Sends a command to the single server, or to each primary of a cluster in turn.
     pub(crate) async fn everywhere(
         &self,
         name: &'static str,
@@ -143,7 +145,7 @@ impl Client {
         Ok(replies)
     }
 
-    /// Gives the places for [`at`](Self::at): nothing, or the primaries of a cluster.
+    /// Returns the nodes for [`at`](Self::at): none, or the primaries of a cluster.
     pub(crate) async fn nodes(&self) -> Result<Vec<Option<Server>>, Failure> {
         if !self.0.connection.settings.is_cluster() {
             return Ok(vec![None]);
@@ -164,11 +166,12 @@ impl Client {
         self.at_home(async move { core.connection.command(node, name, arguments).await }).await
     }
 
-    /// Runs something on the client's runtime. Its caller can stop waiting for it but cannot stop it.
+    /// Runs a future on the client's runtime. The caller can stop waiting for it but cannot stop
+    /// it.
     ///
-    /// The driver keeps a command whose future is dropped while there is no connection, for as long as
-    /// that takes, and sends it after the reconnect. What cancels a command is the driver's own
-    /// timeout, and that runs only while the future is polled.
+    /// While there is no connection, the driver keeps a command whose future is dropped, however
+    /// long that takes, and sends it after the reconnect. Only the driver's own timeout cancels a
+    /// command, and that timeout runs only while the future is polled.
     async fn at_home<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
@@ -190,8 +193,9 @@ impl Client {
         self.bounded(answered).await
     }
 
-    /// Bounds the wait for the client's runtime where the caller is on another one: the client's may
-    /// stand still, as one of a single thread does that no one drives, and its timers with it.
+    /// Bounds the wait for the client's runtime if the caller is on another one. The client's
+    /// runtime may stand still together with its timers, as a single-threaded one does while it is
+    /// not driven.
     async fn bounded<T>(
         &self,
         answer: impl Future<Output = Result<T, Failure>>,

@@ -13,7 +13,7 @@ use crate::{
     options::{Counters, Options, Replicas},
 };
 
-/// Says which server keeps the locks and how it is used.
+/// Configures which server keeps the locks and how it is used.
 ///
 /// # Examples
 ///
@@ -43,22 +43,22 @@ pub struct RedisConfig {
 }
 
 impl RedisConfig {
-    /// The prefix of all names unless told otherwise, that of the TypeScript SyncGuard.
+    /// The default prefix of all names. It is the one of the TypeScript SyncGuard.
     pub const DEFAULT_PREFIX: &'static str = "syncguard";
 
     /// The longest prefix, in bytes.
     pub const MAX_PREFIX: usize = Layout::MAX_PREFIX;
 
-    /// How long past its expiry a grant keeps its key, at most and unless told otherwise: 1000 ms.
+    /// The default and longest time for which a grant keeps its key past its expiry: 1000 ms.
     pub const MAX_GRACE: Duration = Duration::from_millis(1_000);
 
-    /// How long a command may take unless told otherwise: 5 seconds.
+    /// The default command timeout: 5 seconds.
     pub const DEFAULT_COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// How long connecting may take unless told otherwise: 5 seconds.
+    /// The default connect timeout: 5 seconds.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Takes an address.
+    /// Parses an address.
     ///
     /// | Address | Server |
     /// | --- | --- |
@@ -72,19 +72,19 @@ impl RedisConfig {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is none of these, or
-    /// where TLS is asked for and the certificates to trust cannot be loaded. The text names their file,
-    /// and does not repeat the address, which may hold a password.
+    /// Returns [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if the address has
+    /// none of these forms, or if it requires TLS and the trusted certificates cannot be loaded.
+    /// The message names their file and does not repeat the address, which may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let config =
             address::parse(url).map_err(|failure| failure.into_error(Operation::Connect))?;
         Ok(Self::from_builder(Builder::from_config(config)))
     }
 
-    /// Takes a driver's builder with the caller's own addresses, credentials, TLS and TCP settings.
+    /// Uses a driver's builder with the caller's own addresses, credentials, TLS and TCP settings.
     ///
-    /// What the guarantees rest on is set regardless: one attempt for each command, the timeouts, the
-    /// reconnects, `TCP_NODELAY`, and version 2 of the protocol.
+    /// The settings that the guarantees depend on are overridden: one attempt for each command, the
+    /// timeouts, the reconnects, `TCP_NODELAY`, and version 2 of the protocol.
     pub fn from_builder(builder: Builder) -> Self {
         Self {
             builder,
@@ -100,11 +100,12 @@ impl RedisConfig {
         }
     }
 
-    /// Sets what the names of all keys begin with. All who share locks need the same prefix.
+    /// Sets the prefix of all key names. All clients that share locks need the same prefix.
     ///
-    /// Its locks may not have the names of another prefix's fence counters: the lock of `k` under the prefix
-    /// `a:fence:a` would be the counter of `k` under the prefix `a`. [Connecting](Self::connect) refuses
-    /// such a prefix, except to a cluster, where names are of another form.
+    /// A lock under this prefix must not be able to have the name of another prefix's fence
+    /// counter: the lock of `k` under the prefix `a:fence:a` would be the counter of `k` under the
+    /// prefix `a`. [Connecting](Self::connect) refuses such a prefix, except to a cluster, where
+    /// names have another form.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -114,68 +115,70 @@ impl RedisConfig {
     /// Sets how long past its expiry a grant keeps its key: whole milliseconds, at most
     /// [`MAX_GRACE`](Self::MAX_GRACE).
     ///
-    /// It is how much longer than its ttl a record is stored. Zero is what the TypeScript SyncGuard
-    /// does; then the holder's safety margin is all that lies between two holders. Clients with
-    /// different graces exclude each other correctly: a record that is still stored counts for all.
+    /// The grace is how much longer than its ttl a record is stored. With a grace of zero, as in
+    /// the TypeScript SyncGuard, only the holder's safety margin lies between two holders. Clients
+    /// with different graces exclude each other correctly: a record that is still stored counts for
+    /// all.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.options.grace = grace;
         self
     }
 
-    /// Sets what to do about unsafe settings of the server.
+    /// Sets how unsafe settings of the server are handled.
     #[must_use]
     pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
         self.unsafe_settings = unsafe_settings;
         self
     }
 
-    /// Sets how long a command may take, from being asked for to its answer, reconnects included.
+    /// Sets the maximum duration of a command, from the call to its answer, reconnects included.
     ///
-    /// Keep it below the request timeout of the lock layer (10 s by default): the driver then
-    /// cancels what it has not sent before anybody gives up waiting.
+    /// Keep it below the request timeout of the lock layer (10 s by default). Then the driver
+    /// cancels what it has not sent before a caller gives up waiting.
     #[must_use]
     pub fn command_timeout(mut self, timeout: Duration) -> Self {
         self.command_timeout = timeout;
         self
     }
 
-    /// Sets how long connecting may take.
+    /// Sets the maximum duration of connecting.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Lets a grant or an extend count only when this many replicas have it (`WAIT`), within
-    /// `timeout`, which must be shorter than the command timeout.
+    /// Requires that a grant or an extend has reached this many replicas (`WAIT`) within `timeout`
+    /// before it counts. `timeout` must be shorter than the command timeout.
     ///
-    /// It makes the loss of a grant in a failover unlikely, not impossible: a replica that has the
-    /// grant need not be the one that takes over. It costs a round trip, and the connection waits
-    /// meanwhile. Where too few replicas have the grant, or where it is unknown how many do, the error
-    /// is a [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and the grant is
-    /// released. Only if that release is answered does the error say that nothing was applied.
+    /// This makes the loss of a grant in a failover unlikely, not impossible: a replica that has
+    /// the grant need not be the one that takes over. It costs a round trip, and the connection
+    /// waits in the meantime. If too few replicas have the grant, or if their number is unknown,
+    /// the call returns a [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable)
+    /// error and the grant is released. Only if that release is answered does the error report that
+    /// nothing was applied.
     ///
-    /// A user who may not call `WAIT` is refused on [connecting](Self::connect).
+    /// [Connecting](Self::connect) refuses a user who may not call `WAIT`.
     #[must_use]
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.options.replicas = Some(Replicas { count, timeout });
         self
     }
 
-    /// Lets the fences of a key that has no counter yet begin at the server's Unix milliseconds
-    /// instead of 1.
+    /// Starts the fences of a key that has no counter yet at the server's Unix milliseconds instead
+    /// of at 1.
     ///
-    /// If a server loses its data, fences then go on above all that it granted before, unless a key
-    /// was granted more than once in each millisecond of its life. It does not help where a server
-    /// goes back to older data.
+    /// If a server loses its data, new fences are then higher than all that it granted before,
+    /// unless a key was granted more than once per millisecond of its life. This does not help if a
+    /// server goes back to older data.
     #[must_use]
     pub fn seed_new_counters(mut self) -> Self {
         self.options.counters = Counters::FromServerTime;
         self
     }
 
-    /// Returns what the driver needs and how names are made, or the rule that a value breaks.
+    /// Returns the driver's settings and the layout of names, or the rule that a value breaks.
     pub(crate) fn validated(&self) -> Result<(Settings, Layout), Failure> {
         let settings = Settings {
             builder: self.builder.clone(),
@@ -221,7 +224,7 @@ impl RedisConfig {
 }
 
 impl fmt::Debug for RedisConfig {
-    /// Leaves the builder out: it may hold a password.
+    /// Omits the builder, which may hold a password.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("prefix", &self.prefix)

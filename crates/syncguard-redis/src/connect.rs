@@ -14,26 +14,27 @@ impl RedisBackend {
     ///
     /// # Errors
     ///
-    /// As [`RedisConfig::from_url`] and [`RedisConfig::connect`].
+    /// Same as [`RedisConfig::from_url`] and [`RedisConfig::connect`].
     pub async fn connect(url: &str) -> Result<Self, Error> {
         RedisConfig::from_url(url)?.connect().await
     }
 }
 
 impl RedisConfig {
-    /// Connects, and looks at the server's settings. The backend belongs to the runtime on which this is
-    /// called: see [`RedisBackend`].
+    /// Connects and checks the server's settings. The backend belongs to the runtime on which this
+    /// is called: see [`RedisBackend`].
     ///
     /// # Errors
     ///
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) outside of a tokio runtime.
-    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) for a value that breaks its
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value breaks its
     ///   rule.
-    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) where the server cannot
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
     ///   be reached in time.
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) where it refuses the credentials.
-    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) where its settings are unsafe and that
-    ///   is to be [refused](syncguard_core::UnsafeSettings::Refuse).
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the server's settings are
+    ///   unsafe and the configuration [refuses](syncguard_core::UnsafeSettings::Refuse) that.
     pub async fn connect(self) -> Result<RedisBackend, Error> {
         let opened = open(self).await.map_err(|failure| failure.into_error(Operation::Connect));
         Ok(RedisBackend(Arc::new(opened?)))

@@ -1,4 +1,4 @@
-//! What goes wrong, and what the core calls it.
+//! The backend's failures, and their conversion into the core error.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use syncguard_core::{Error, ErrorKind, Operation};
 pub(crate) use fred::error::Error as DriverError;
 use fred::error::ErrorKind as DriverKind;
 
-/// Everything that can end an operation without an outcome.
+/// Every failure that can end an operation without an outcome.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -46,7 +46,7 @@ pub(crate) enum Failure {
     TimedOut(#[source] DriverError),
     #[error("the connection was lost")]
     Broken(#[source] DriverError),
-    /// The server's own words.
+    /// The server's own message.
     #[error("{}", explain(.0.details()))]
     Refused(DriverError),
 }
@@ -58,8 +58,8 @@ pub(crate) enum Effect {
     Unknown,
 }
 
-/// What the driver says of a command that it did not send, or that the server sent elsewhere. The third
-/// is its way to report `MOVED` and `ASK` where it may not follow them.
+/// What the driver reports about a command that it did not send, or that the server redirected. The
+/// third is how it reports `MOVED` and `ASK` when it may not follow them.
 const NOT_SENT: [&str; 7] = [
     "Failed to route command",
     "Too many failed write attempts",
@@ -70,12 +70,12 @@ const NOT_SENT: [&str; 7] = [
     "Missing cluster routing state",
 ];
 
-/// What a server says of a script that it refused, or that failed before it wrote anything.
+/// The error codes of a script that the server refused, or that failed before it wrote anything.
 const SCRIPT_ERRORS: [&str; 4] =
     ["is not an integer", "would overflow", "unknown command", "unning script"];
 
 impl Failure {
-    /// Sorts what the driver reports of a command.
+    /// Classifies what the driver reports about a command.
     pub(crate) fn driver(error: DriverError) -> Self {
         let details = error.details();
         if code(details).is_some() {
@@ -91,7 +91,7 @@ impl Failure {
         }
     }
 
-    /// Sorts what the driver reports of a connection that it could not make.
+    /// Classifies what the driver reports about a connection that it could not open.
     pub(crate) fn connecting(error: DriverError) -> Self {
         match Self::driver(error) {
             Self::NotSent(error) | Self::TimedOut(error) | Self::Broken(error) => {
@@ -101,7 +101,7 @@ impl Failure {
         }
     }
 
-    /// Makes the core's error.
+    /// Converts into the core error.
     pub(crate) fn into_error(self, operation: Operation) -> Error {
         let (kind, effect) = self.classify();
         let detail = self.to_string();
@@ -125,7 +125,7 @@ impl Failure {
         }
     }
 
-    /// Says whether the request may have changed something.
+    /// Returns whether the request may have changed something.
     pub(crate) fn effect(&self) -> Effect {
         self.classify().1
     }
@@ -154,14 +154,14 @@ impl Failure {
     }
 }
 
-/// Sorts the error replies of a server by their first word.
+/// Classifies the error replies of a server by their first word.
 ///
-/// A script that meets an error has written nothing: the server refuses it at the first write, and
-/// every script reads before it writes.
+/// A script that fails has written nothing: the server refuses it at the first write, and every
+/// script reads before it writes.
 ///
-/// Four replies leave it open all the same. They make the driver reconnect, and it answers *every*
-/// command that was on its way over the connection with the reply to the first: one that was
-/// behind it may have been carried out, by a server that had just finished loading, say.
+/// Four replies leave the outcome open nevertheless. They make the driver reconnect, and it answers
+/// *every* command that was in flight on the connection with the reply to the first: a command
+/// behind it may have been carried out, for example by a server that had just finished loading.
 fn classify_reply(details: &str) -> (ErrorKind, Effect) {
     match code(details).unwrap_or_default() {
         "NOAUTH" | "WRONGPASS" | "NOPERM" => (ErrorKind::AuthFailed, Effect::None),
@@ -181,12 +181,12 @@ fn classify_reply(details: &str) -> (ErrorKind, Effect) {
         "ERR" if SCRIPT_ERRORS.iter().any(|text| details.contains(text)) => {
             (ErrorKind::Internal, Effect::None)
         }
-        // A proxy may have passed the request on before it failed.
+        // A proxy may have forwarded the request before it failed.
         _ => (ErrorKind::Internal, Effect::Unknown),
     }
 }
 
-/// Gives the code that begins a server's error reply. What the driver says itself begins with a word
+/// Returns the code that begins a server's error reply. The driver's own messages begin with a word
 /// in lower case.
 fn code(details: &str) -> Option<&str> {
     let word = details.split_whitespace().next()?;
@@ -194,7 +194,7 @@ fn code(details: &str) -> Option<&str> {
     shouts.then_some(word)
 }
 
-/// Explains a reply in words of our own where they say more, and quotes it otherwise. No reply of a
+/// Explains a reply in our own words if they are clearer, and quotes it otherwise. No reply of a
 /// server quotes the name of a key.
 fn explain(details: &str) -> String {
     let explanation = match code(details).unwrap_or_default() {

@@ -1,4 +1,4 @@
-//! Extending.
+//! The extend operation.
 
 use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
 
@@ -13,9 +13,10 @@ use crate::{
     store::Store,
 };
 
-/// Moves the expiry: one round trip where the key is known, two where only the id is.
+/// Moves the expiry: one round trip if the key is known, two if only the id is.
 ///
-/// A key that turns out not to be the id's was a wrong hint, or the lock is gone; the index tells.
+/// If the id does not hold the given key, either the hint was wrong or the lock is gone; the index
+/// shows which.
 pub(crate) async fn extend(
     store: &Store,
     lock: &LockRef,
@@ -55,8 +56,8 @@ async fn move_expiry(
         Some(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
         Some(now) => {
             let now = Timestamp::from_unix_millis(now);
-            // An extend that only the primary knows would be lost in a failover, and with it the lock,
-            // while its holder counts on it.
+            // An extend that only the primary has would be lost in a failover, and the lock with
+            // it, while its holder relies on it.
             if let Some(failure) = too_few(&store.options, "extend", replicas) {
                 return Err(failure);
             }

@@ -1,4 +1,4 @@
-//! The index, which leads from an id to its lock. It is a hint: who follows it makes sure of the owner.
+//! The index, which maps an id to its lock. It is a hint: every user of it verifies the owner.
 
 use syncguard_core::{LockId, Ttl};
 
@@ -8,7 +8,7 @@ use crate::{
     store::Store,
 };
 
-/// Asks for the lock of an id.
+/// Reads the lock of an id from the index.
 pub(crate) async fn find(store: &Store, id: LockId) -> Result<Option<LockName>, Failure> {
     let reply = store.client.command("GET", &[&store.layout.index(id)]).await?;
     // Empty: the id was abandoned.
@@ -16,9 +16,10 @@ pub(crate) async fn find(store: &Store, id: LockId) -> Result<Option<LockName>, 
     Ok(name.map(|name| LockName::new(name.to_owned())))
 }
 
-/// Writes down on a cluster where the id's lock is. The script cannot, since that is in another slot.
+/// Records on a cluster where the id's lock is. The script cannot, because that key is in another
+/// slot.
 ///
-/// It is only a hint for those who know nothing but the id, so the grant stands without it.
+/// It is only a hint for callers that know nothing but the id, so the grant stands without it.
 pub(crate) async fn remember(store: &Store, lock: &LockName, id: LockId, ttl: Ttl) {
     if store.layout.shape() == Shape::Plain {
         return;
@@ -30,8 +31,8 @@ pub(crate) async fn remember(store: &Store, lock: &LockName, id: LockId, ttl: Tt
     }
 }
 
-/// Removes what led from the id to its lock on a cluster, where the script cannot. What stays behind
-/// is a hint that leads nowhere, until it expires.
+/// Removes the index entry of an id on a cluster, where the script cannot. An entry that remains is
+/// a hint to nothing, until it expires.
 pub(crate) async fn forget(store: &Store, id: LockId) {
     if store.layout.shape() == Shape::Plain {
         return;

@@ -2,28 +2,29 @@
 
 use syncguard_core::{Error, KeyLayout, LockId, LockKey};
 
-/// The longest name that the formats allow, and what the name of an id's mark needs beyond a prefix:
-/// `:id:` and 22 characters.
+/// The longest name that the formats allow, and what the name of an id's mark needs beyond a
+/// prefix: `:id:` and 22 characters.
 const LIMIT: usize = 1_000;
 const RESERVE: usize = 26;
 
-/// How many characters a lock id has.
+/// The number of characters in a lock id.
 const ID_LENGTH: usize = 22;
 
 /// Derives the names of locks, fence counters, marks and channels.
 ///
-/// A **mark** stands for a lock id: it names the lock that was granted to the id, or is empty where
-/// the id was abandoned. It lives in the slot of its lock, because acquire reads and writes both. An
-/// **index** leads from an id to the name of its lock; it is a hint, since every script verifies the
-/// owner.
+/// A **mark** is stored for each lock id. It names the lock that was granted to the id, or is empty
+/// if the id was abandoned, and is then its tombstone. It is in the slot of its lock, because
+/// acquire reads and writes both. An **index** maps an id to the name of its lock. It is a hint,
+/// because every script verifies the owner.
 ///
-/// **Plain**, the layout of the TypeScript SyncGuard, for a single server: `p:key`,
-/// `p:fence:p:key`, and `p:id:<id>`, which is mark and index in one.
+/// The **plain** layout, that of the TypeScript SyncGuard, is for a single server: `p:key`,
+/// `p:fence:p:key`, and `p:id:<id>`, which is both mark and index.
 ///
-/// **Tagged**, for a cluster: `{p:key}`, `{p:key}:fence`, `{p:key}:id:<id>` share a slot, whatever
-/// the key holds, since the hash tag begins at the first brace, which is ours, and is never empty.
-/// The index `p:id:<id>` has a slot of its own. A lock's name ends with a brace, a counter's and a
-/// mark's never do, and only a mark ends with 22 characters of an id: no two names collide.
+/// The **tagged** layout is for a cluster: `{p:key}`, `{p:key}:fence`, `{p:key}:id:<id>` share a
+/// slot, whatever the key contains, because the hash tag begins at the first brace, which is ours,
+/// and is never empty. The index `p:id:<id>` has a slot of its own. No two names collide: the name
+/// of a lock ends with a brace, that of a counter or an id never does, and only that of an id ends
+/// with its 22 characters.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     shape: Shape,
@@ -42,7 +43,7 @@ pub(crate) enum Shape {
 pub(crate) struct LockName(String);
 
 impl LockName {
-    /// Takes a name that an index or a scan gave.
+    /// Wraps a name that an index or a scan returned.
     pub(crate) fn new(name: String) -> Self {
         Self(name)
     }
@@ -51,20 +52,20 @@ impl LockName {
         &self.0
     }
 
-    /// The channel that a release is published on.
+    /// Returns the channel to which a release is published.
     pub(crate) fn channel(&self) -> String {
         format!("{}:released", self.0)
     }
 }
 
 impl Layout {
-    /// The longest prefix: with it, every key of 512 bytes and every counter still has its plain
-    /// name or its hashed one.
+    /// The longest prefix: with it, every key of 512 bytes and every counter still has its plain or
+    /// its hashed name.
     pub(crate) const MAX_PREFIX: usize = 400;
 
     /// Describes a layout. Colons at the end of the prefix are dropped.
     pub(crate) fn new(prefix: &str, shape: Shape) -> Self {
-        // The braces of a tag need two bytes more.
+        // The braces of a tag need two more bytes.
         let reserve = match shape {
             Shape::Plain => RESERVE,
             Shape::Tagged => RESERVE + 2,
@@ -76,11 +77,12 @@ impl Layout {
         }
     }
 
-    /// Tells whether a lock under this prefix can have the name of another prefix's fence counter, in the plain
-    /// layout. It would overwrite the counter.
+    /// Returns whether a lock under this prefix can have the name of another prefix's fence counter
+    /// in the plain layout. It would overwrite the counter.
     ///
-    /// The counters of the prefix `p` are `p:fence:p:…`, those of the empty one `fence:…`. So the part before
-    /// `fence` is the other prefix, and what follows begins with it, or is the beginning of it.
+    /// The counters of the prefix `p` are `p:fence:p:…`, those of the empty prefix `fence:…`. So
+    /// the part before `fence` is the other prefix, and what follows begins with it, or is the
+    /// beginning of it.
     pub(crate) fn is_among_counters(prefix: &str) -> bool {
         let parts: Vec<_> = prefix.trim_end_matches(':').split(':').collect();
         parts.iter().enumerate().filter(|(_, part)| **part == "fence").any(|(place, _)| {
@@ -93,11 +95,12 @@ impl Layout {
         self.shape
     }
 
-    /// Names the lock of a key.
+    /// Returns the name of the lock of a key.
     ///
-    /// In the plain layout a key whose name would be that of a counter or a mark is stored under its
-    /// hashed form: `fence:p:k` would otherwise be the counter of `k`. No other key is: the TypeScript
-    /// client stores it under its plain name, and two names for one key are two locks.
+    /// In the plain layout, a key whose name would be that of a counter or of an id is stored under
+    /// its hashed form: `fence:p:k` would otherwise be the counter of `k`. No other key is, because
+    /// the TypeScript client stores it under its plain name, and two names for one key are two
+    /// locks.
     pub(crate) fn lock(&self, key: &LockKey) -> Result<LockName, Error> {
         match self.shape {
             Shape::Plain if self.is_derived(key.as_str()) => {
@@ -108,7 +111,7 @@ impl Layout {
         }
     }
 
-    /// Names the fence counter of a key whose lock has this name.
+    /// Returns the name of the fence counter of a key whose lock has this name.
     pub(crate) fn fence(&self, key: &LockKey, lock: &LockName) -> Result<String, Error> {
         match self.shape {
             // The name of the counter follows from that of the lock, and a hashed one is short.
@@ -120,7 +123,7 @@ impl Layout {
         }
     }
 
-    /// Names the mark of an id in the slot of its lock.
+    /// Returns the name of the mark of an id in the slot of its lock.
     pub(crate) fn mark(&self, lock: &LockName, id: LockId) -> String {
         match self.shape {
             Shape::Plain => self.index(id),
@@ -128,15 +131,15 @@ impl Layout {
         }
     }
 
-    /// Names what leads from an id to its lock.
+    /// Returns the name of the index entry that maps an id to its lock.
     pub(crate) fn index(&self, id: LockId) -> String {
         self.join(&format!("id:{}", id.as_str()))
     }
 
-    /// Gives the pattern of `SCAN` that matches the names of all locks whose keys begin with a text,
-    /// and perhaps others.
+    /// Returns the `SCAN` pattern that matches the names of all locks whose keys begin with a text,
+    /// and possibly others.
     pub(crate) fn pattern(&self, text: &str) -> String {
-        // A hashed name shows nothing of its key.
+        // A hashed name reveals nothing about its key.
         let hashed = |word: &str| word.starts_with(text) || text.starts_with(word);
         let text = match self.shape {
             Shape::Plain if hashed("id:") || hashed(&self.counter_word()) => "",
@@ -149,7 +152,7 @@ impl Layout {
         format!("{brace}{}*", escape(&self.join(text)))
     }
 
-    /// Tells whether a name that a scan gave is that of a lock.
+    /// Returns whether a scanned name is that of a lock.
     pub(crate) fn is_lock(&self, name: &str) -> bool {
         match self.shape {
             Shape::Plain => {
@@ -159,10 +162,11 @@ impl Layout {
         }
     }
 
-    /// Tells whether a plain name with this text behind its prefix is that of a mark or of a counter.
+    /// Returns whether a plain name with this text after its prefix is that of a mark or of a
+    /// counter.
     ///
-    /// A mark is `id:` and a lock id. A counter is `fence:` and the name of a lock, which has at least
-    /// one character behind the prefix: `fence:p:` is a key like any other.
+    /// A mark is `id:` and a lock id. A counter is `fence:` and the name of a lock, which has at
+    /// least one character after the prefix: `fence:p:` is a key like any other.
     fn is_derived(&self, text: &str) -> bool {
         let is_id = |id: &str| {
             id.len() == ID_LENGTH
@@ -180,7 +184,7 @@ impl Layout {
         text.strip_prefix("id:").is_some_and(is_id)
     }
 
-    /// What the names of all counters put where a key would begin.
+    /// The part of every counter's name that stands where a key would begin.
     fn counter_word(&self) -> String {
         format!("fence:{}", self.join(""))
     }
@@ -193,7 +197,7 @@ impl Layout {
     }
 }
 
-/// Takes the meaning from the characters that mean something in a pattern.
+/// Escapes the characters that have a meaning in a pattern.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

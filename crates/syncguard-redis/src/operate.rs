@@ -1,4 +1,4 @@
-//! What operators do.
+//! The operations for operators.
 
 use std::collections::BTreeSet;
 
@@ -13,19 +13,18 @@ use crate::{
     store::Store,
 };
 
-/// How many names the server looks at in one go. It serves nobody else meanwhile, for some
+/// How many names the server scans at a time. It serves no other client in the meantime, for some
 /// hundred microseconds.
 const SCAN_COUNT: &str = "1000";
 
-/// How many records are read in one go.
+/// How many records are read at a time.
 const CHUNK: usize = 100;
 
-/// Gives one page of the live locks, in the order of their names.
+/// Returns one page of the live locks, in the order of their names.
 ///
-/// A scan of Redis may give a name twice, and no cursor could tell that over several pages. So each
-/// page looks through all names and keeps those behind the mark, which is the last name of the page
-/// before. That is one pass over the names of the database for each page: for operators, not for
-/// programs.
+/// A Redis scan may return a name twice, and no cursor could detect that across several pages. So
+/// each page scans all names and keeps those after the last name of the previous page. That is one
+/// pass over the names of the database per page, which suits operators, not programs.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let after = request.after.as_ref().map_or("", PageToken::as_str);
     let mut names = scan(store, &request.prefix).await?;
@@ -35,14 +34,14 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     for names in page.chunks(CHUNK) {
         locks.extend(read_all(store, names).await?);
     }
-    // A hashed name shows nothing of its key.
+    // A hashed name reveals nothing about its key.
     locks.retain(|lock| lock.key.as_str().starts_with(&request.prefix));
     let more = names.len() > page.len();
     let next = page.last().filter(|_| more).map(|name| PageToken::new(*name));
     Ok(LockPage { locks, next })
 }
 
-/// Gives the names of all locks whose keys begin with the prefix, and perhaps of others.
+/// Returns the names of all locks whose keys begin with the prefix, and possibly of others.
 async fn scan(store: &Store, prefix: &str) -> Result<BTreeSet<String>, Failure> {
     let pattern = store.layout.pattern(prefix);
     let mut names = BTreeSet::new();
@@ -65,7 +64,7 @@ async fn scan(store: &Store, prefix: &str) -> Result<BTreeSet<String>, Failure> 
     Ok(names)
 }
 
-/// Reads some locks. What stands under such a name without being a lock is left out.
+/// Reads several locks. Omits values under such a name that are not locks.
 async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Failure> {
     let mut records = Vec::new();
     // In a cluster, each lock has a slot of its own.
@@ -84,8 +83,8 @@ async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Fail
     Ok(records)
 }
 
-/// Ends the live grant of a key and returns its record. One that cannot be read is removed, and reported as an
-/// error that says so.
+/// Ends the live grant of a key and returns its record. A record that cannot be read is removed,
+/// and reported as an error that explains this.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,

@@ -1,10 +1,10 @@
-//! What the operations go by.
+//! The options of the operations.
 
 use std::time::Duration;
 
 use syncguard_core::Ttl;
 
-/// What the operations go by.
+/// The options of the operations.
 #[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) grace: Duration,
@@ -13,7 +13,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Says for how long a record is stored, in milliseconds: that is what makes the grace real.
+    /// Returns how long a record is stored, in milliseconds. This implements the grace.
     pub(crate) fn lifetime(&self, ttl: Ttl) -> String {
         (ttl.as_duration() + self.grace).as_millis().to_string()
     }
@@ -26,7 +26,7 @@ pub(crate) struct Replicas {
     pub(crate) timeout: Duration,
 }
 
-/// Where a counter starts that is not there yet.
+/// Where a new counter starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Counters {
     FromOne,

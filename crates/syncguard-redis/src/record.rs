@@ -10,10 +10,10 @@ use syncguard_core::{
 
 use crate::{client::Reply, error::Failure};
 
-/// How far two readings of the server's clock may be apart that were made in one script.
+/// The maximum difference between two readings of the server's clock in one script.
 const SKEW: Duration = Duration::from_millis(20);
 
-/// What stands under a lock's name, by whomever it was written. Unknown members are skipped.
+/// The value under a lock's name, whichever client wrote it. Unknown members are skipped.
 ///
 /// The numbers are read as floating point because Lua's `cjson` may write them as `1.7e+12`.
 #[derive(Debug, Deserialize)]
@@ -24,19 +24,20 @@ pub(crate) struct Stored {
     acquired_at_ms: f64,
     key: String,
     fence: String,
-    /// Ours alone, so whatever else a peer keeps under this name does not make the record unreadable.
+    /// Written by this crate only, so whatever else a peer stores under this name does not make the
+    /// record unreadable.
     #[serde(default)]
     owner: Option<Value>,
 }
 
 /// Writes the head of every record of an id, up to the number of its expiry. A script that finds a
-/// record beginning with it knows whose it is, without reading on.
+/// record with this head knows its owner without reading on.
 pub(crate) fn head(id: LockId) -> String {
     format!(r#"{{"lockId":"{}","expiresAtMs":"#, id.as_str())
 }
 
-/// Writes the end of a record, behind the members that the script writes: the key, the owner, and
-/// the closing brace. Escaping it here leaves the script with nothing but concatenation.
+/// Writes the end of a record, after the members that the script writes: the key, the owner, and
+/// the closing brace. Because it is escaped here, the script only needs to concatenate.
 pub(crate) fn tail(key: &LockKey, owner: Option<&Owner>) -> String {
     let key = quoted(key.as_str());
     match owner {
@@ -47,7 +48,7 @@ pub(crate) fn tail(key: &LockKey, owner: Option<&Owner>) -> String {
 
 /// Writes text as a JSON string.
 fn quoted(text: &str) -> String {
-    // Only types with odd keys or failing parts cannot be written.
+    // Only types with non-string keys or failing members cannot be written.
     serde_json::to_string(text).unwrap_or_default()
 }
 
@@ -69,14 +70,15 @@ impl Stored {
         Ok(Grant { fence: self.fence()?, expires_at: self.expires_at() })
     }
 
-    /// Tells a contender what can be read. Contention is contention even under a strange record.
+    /// Reports to a contender what can be read. Contention is contention even with a malformed
+    /// record.
     ///
-    /// `kept_for` is how many milliseconds the server still keeps the record, which is when the key is
-    /// free. A peer may give it another grace than `grace`. Otherwise the two agree but for the
-    /// milliseconds between two readings of the clock, and the record's own numbers are shown.
+    /// `kept_for` is how many milliseconds the server still keeps the record, which is when the key
+    /// becomes free. A peer may use another grace than `grace`. Otherwise the two agree except for
+    /// the milliseconds between two readings of the clock, and the record's own numbers are shown.
     ///
-    /// A record without an owner was not written by the lock layer, which always names one. TypeScript
-    /// writes such records, and publishes no release, so the holder counts as silent.
+    /// A record without an owner was not written by the lock layer, which always names one.
+    /// TypeScript writes such records and publishes no release, so the holder counts as silent.
     pub(crate) fn holder(&self, now: Timestamp, kept_for: i64, grace: Duration) -> Holder {
         let fence = self.fence().ok();
         let grant = Grant { fence: fence.unwrap_or(Fence::ZERO), expires_at: self.expires_at() };
@@ -122,7 +124,7 @@ fn timestamp(millis: f64) -> Timestamp {
     Timestamp::from_unix_millis(millis as i64)
 }
 
-/// Makes a record of the server's time and what is stored, if it is live.
+/// Builds a record from the server's time and the stored value, if the lock is live.
 pub(crate) fn live(now: &Reply, stored: &Reply) -> Result<Option<LockRecord>, Failure> {
     let now = now.integer().ok_or(Failure::Unreadable("the server's time"))?;
     let now = Timestamp::from_unix_millis(now);

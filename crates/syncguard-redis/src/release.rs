@@ -1,4 +1,4 @@
-//! Releasing and calling off.
+//! The release and abandon operations.
 
 use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
 
@@ -13,15 +13,15 @@ use crate::{
 
 const RELEASED: i64 = 1;
 
-/// How long an abandoned id is remembered.
+/// How long the tombstone of an abandoned id is kept.
 ///
-/// It must outlast an acquire that is still on its way. Once this is written, the client runs and has
-/// a connection, so whatever its kernel still holds of an older one is delivered or given up: Linux
-/// does so 15 to 30 minutes after the first loss (`tcp_retries2`). A mark takes some 130 bytes, and is
-/// left only where the outcome of an acquire was unknown.
+/// It must outlast an acquire that is still in flight. Once the tombstone is written, the client
+/// runs and has a connection, so whatever its kernel still holds of an older one is delivered or
+/// given up: Linux does so 15 to 30 minutes after the first loss (`tcp_retries2`). A tombstone
+/// takes some 130 bytes, and is left only if the outcome of an acquire was unknown.
 const MARK_MS: &str = "3600000";
 
-/// Ends the grant: one round trip where the key is known, two where only the id is.
+/// Ends the grant: one round trip if the key is known, two if only the id is.
 pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
     let hinted = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
     if let Some(name) = &hinted {
@@ -30,14 +30,14 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
             return Ok(outcome);
         }
     }
-    // The hint was wrong, or the lock is gone; the index tells.
+    // Either the hint was wrong or the lock is gone; the index shows which.
     match find(store, lock.lock_id).await? {
         Some(name) if Some(&name) != hinted.as_ref() => end(store, &name, lock.lock_id).await,
         _ => Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)),
     }
 }
 
-/// Ends the grant of an id if the lock is the id's.
+/// Ends the grant of an id if the id holds the lock.
 pub(crate) async fn end(
     store: &Store,
     lock: &LockName,
@@ -57,10 +57,10 @@ pub(crate) async fn end(
     }
 }
 
-/// Marks the id and ends its grant in one step, so no acquire comes in between.
+/// Writes the tombstone of the id and ends its grant in one step, so no acquire comes in between.
 ///
-/// The mark is in the slot of the lock: an acquire under the same id meets it there, whichever comes
-/// first and over whatever connection.
+/// The tombstone is in the slot of the lock: an acquire under the same id meets it there, whichever
+/// comes first and over whichever connection.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let lock = store.layout.lock(key)?;
     let (mark, head, channel) = (store.layout.mark(&lock, id), head(id), lock.channel());

@@ -1,4 +1,4 @@
-//! Whether a write counts, by how many replicas have it.
+//! Whether enough replicas have a write for it to count.
 
 use crate::{
     client::Client,
@@ -6,12 +6,12 @@ use crate::{
     options::{Options, Replicas},
 };
 
-/// How many replicas have a write, where that was asked for.
+/// How many replicas have a write, if that was requested.
 pub(crate) type Counted = Option<Result<i64, Failure>>;
 
-/// Says why a write does not count, unless enough replicas have it or that was not asked for.
+/// Returns an error if the number of replicas was requested and too few have the write.
 ///
-/// The write was answered, so it stands: whatever went wrong since, the outcome is unknown.
+/// The write was answered, so it stands. Whatever failed since, the outcome is unknown.
 pub(crate) fn too_few(options: &Options, what: &'static str, counted: Counted) -> Option<Failure> {
     let wanted = options.replicas?.count;
     let effect = Effect::Unknown;
@@ -23,17 +23,17 @@ pub(crate) fn too_few(options: &Options, what: &'static str, counted: Counted) -
     }
 }
 
-/// Finds out on connecting whether the user may wait for replicas. Otherwise each grant would be
-/// stored, found wanting and given back.
+/// Checks on connecting whether the user may wait for replicas. Otherwise each grant would be
+/// stored, rejected and released.
 ///
 /// # Errors
 ///
-/// What the server replied. That it is a replica itself is not this function's business.
+/// Returns the server's reply. That the server is a replica itself is not checked here.
 pub(crate) async fn may_wait(client: &Client, replicas: Option<Replicas>) -> Result<(), Failure> {
     if replicas.is_none() {
         return Ok(());
     }
-    // No replica has to acknowledge, so it does not wait.
+    // No replica has to acknowledge, so this does not wait.
     match client.everywhere("WAIT", &["0", "1"]).await {
         Err(Failure::Refused(error)) if error.details().contains("replica instances") => Ok(()),
         other => other.map(drop),

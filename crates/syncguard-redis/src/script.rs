@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::LazyLock};
 
 use fred::util::sha1_hash;
 
-/// A script and the hash by which the server knows it.
+/// A script, and the hash by which the server knows it.
 pub(crate) struct Script {
     pub(crate) number: usize,
     pub(crate) rank: Rank,
@@ -12,7 +12,7 @@ pub(crate) struct Script {
     pub(crate) hash: String,
 }
 
-/// What goes first where several calls are ready together.
+/// The order in which calls are sent that are ready together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
     /// Keeps a lock that would be lost otherwise.
@@ -38,7 +38,7 @@ macro_rules! scripts {
     };
 }
 
-// Numbered from one, as Lua counts.
+// Numbered from one, because Lua counts from one.
 scripts! {
     1 ACQUIRE = Other "lua/acquire.lua";
     2 EXTEND = Extend "lua/extend.lua";
@@ -48,7 +48,7 @@ scripts! {
     6 FORCE_RELEASE = Other "lua/force_release.lua";
 }
 
-/// Runs several calls of the others in one go.
+/// Runs several calls of the other scripts at once.
 pub(crate) static BATCH: LazyLock<Script> = LazyLock::new(|| {
     let functions: Vec<_> =
         SOURCES.iter().map(|body| format!("function(KEYS, ARGV)\n{body}end")).collect();
@@ -57,7 +57,7 @@ pub(crate) static BATCH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(0, Rank::Other, body)
 });
 
-/// What the scripts answer beside numbers of their own.
+/// The replies of the scripts, besides numbers with a meaning of their own.
 pub(crate) mod reply {
     pub(crate) const NOT_FOUND: i64 = 0;
     pub(crate) const ABANDONED: i64 = -1;
@@ -72,7 +72,7 @@ mod tests {
 
     use super::SOURCES;
 
-    /// Gives what stands behind each `call('NAME'` of a script, and the name.
+    /// Returns the text after each `call('NAME'` of a script, and the name.
     fn calls(source: &str) -> impl Iterator<Item = (&str, &str)> {
         source.split("call('").skip(1).map(|call| call.split_once('\'').unwrap())
     }

@@ -1,8 +1,8 @@
-//! What the operations work with.
+//! The state that the operations share.
 
 use crate::{client::Client, names::Layout, options::Options, waiters::Waiters};
 
-/// What the operations work with.
+/// The state that the operations share.
 pub(crate) struct Store {
     pub(crate) client: Client,
     pub(crate) layout: Layout,

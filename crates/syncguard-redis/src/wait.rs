@@ -1,4 +1,4 @@
-//! Waits for a release, by any process.
+//! Waits for a release by any process.
 
 use syncguard_core::{LockKey, WakeUp};
 
@@ -6,15 +6,16 @@ use crate::store::Store;
 
 /// Resolves when the key may have become free.
 ///
-/// The first poll subscribes. Until the server has confirmed that, a release may slip through, so
-/// the confirmation is news by itself; so is a reconnect, and the loss of messages. Where nobody
-/// publishes, such as TypeScript peers, this never resolves, and the caller's schedule takes over.
+/// The first poll subscribes. A release may be missed until the server has confirmed the
+/// subscription, so the confirmation counts as a notification; so do a reconnect and the loss of
+/// messages. If no holder publishes, as with TypeScript peers, this never resolves, and the
+/// caller's schedule takes over.
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match store.layout.lock(key) {
         Ok(lock) if store.waiters.wake_up() == WakeUp::Notified => {
             store.waiters.news(lock.channel()).await;
         }
-        // Without a name there is no lock either; an attempt says so.
+        // Without a name there is no lock either; an attempt reports that.
         _ => std::future::pending().await,
     }
 }

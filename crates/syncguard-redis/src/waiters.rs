@@ -19,13 +19,13 @@ use crate::{
     error::Failure,
 };
 
-/// How often channels are looked through, and how long until what failed is tried again.
+/// How often channels are checked, and the delay before a failed attempt is retried.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The first version that publishes within a shard.
 const SHARDED_SINCE: u32 = 7;
 
-/// All who wait, and the one connection on which they are subscribed.
+/// All waiters, and the one connection on which they are subscribed.
 pub(crate) struct Waiters {
     settings: Settings,
     home: Handle,
@@ -36,8 +36,8 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Finds out how releases are told. A cluster before version 7 would carry each message to all of
-    /// its nodes; there, they are not told.
+    /// Finds out how releases are published. A cluster before version 7 would send each message to
+    /// all of its nodes; on such a cluster, releases are not published.
     pub(crate) async fn new(settings: Settings, client: &Client) -> Result<Self, Failure> {
         let reach = match settings.is_cluster() {
             false => Some(Reach::Server),
@@ -59,7 +59,7 @@ impl Waiters {
         }
     }
 
-    /// The command by which scripts publish; empty where they do not.
+    /// The command with which scripts publish; empty if they do not.
     pub(crate) fn publish(&self) -> &'static str {
         match self.reach {
             Some(Reach::Server) => "PUBLISH",
@@ -72,7 +72,7 @@ impl Waiters {
     pub(crate) async fn news(&self, channel: String) {
         let seat = Seat::take(&self.channels, channel);
         let mut news = std::pin::pin!(seat.news.notified());
-        // Heard from here on, before anybody is asked to subscribe.
+        // Registered before the subscription is requested, so no notification is missed.
         news.as_mut().enable();
         if self.channels.is_wanted(&seat.channel) || !self.listens() {
             self.listen();
@@ -80,26 +80,26 @@ impl Waiters {
         news.await;
     }
 
-    /// Tells whether there is a listener. It ends with the backend's runtime, or if it panicked.
+    /// Returns whether the listener runs. It ends with the backend's runtime, or if it panicked.
     fn listens(&self) -> bool {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         listener.as_ref().is_some_and(|listener| !listener.is_finished())
     }
 
-    /// Tells the listener that a channel is wanted, after starting one if need be.
+    /// Notifies the listener that a channel is wanted, and starts a listener if necessary.
     fn listen(&self) {
         let Some(reach) = self.reach else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             let listening = listen(self.settings.clone(), reach, self.channels.clone());
-            // Where the backend's runtime has ended, no attempt is made either.
+            // If the backend's runtime has ended, no attempt is made either.
             *listener = Some(AbortOnDropHandle::new(self.home.spawn(listening)));
         }
         self.channels.wanted.notify_one();
     }
 }
 
-/// Keeps the subscriptions, over as many connections as it takes.
+/// Keeps the subscriptions, over as many connections as necessary.
 async fn listen(settings: Settings, reach: Reach, channels: Arc<Channels>) {
     loop {
         channels.want_all();
@@ -140,7 +140,7 @@ async fn attend(mut subscription: Subscription, channels: &Arc<Channels>) {
         }
         while subscribing.try_join_next().is_some() {}
         for channel in channels.take_wanted(count) {
-            // Beside the listening, which must not wait for it.
+            // Concurrent with listening, which must not wait for it.
             subscribing.spawn(subscribe(subscriber.clone(), channels.clone(), channel, count));
         }
     }
@@ -150,13 +150,13 @@ async fn subscribe(subscriber: Subscriber, channels: Arc<Channels>, channel: Str
     let subscribed = subscriber.subscribe(&channel).await;
     if let Err(failure) = &subscribed {
         tracing::debug!(%failure, "a channel could not be subscribed to");
-        // What fails at once would otherwise be asked for again and again.
+        // An attempt that fails immediately would otherwise be repeated in a tight loop.
         sleep(ROUND).await;
     }
     channels.asked(&channel, count, subscribed.is_ok());
 }
 
-/// Reads the major version from what a server says of itself.
+/// Parses the major version from a server's `INFO`.
 fn major(info: &str) -> Option<u32> {
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"))?;
     version.split('.').next()?.parse().ok()

@@ -9,16 +9,16 @@ pub(super) struct Call {
     pub(super) words: Words,
     pub(super) replicas: Option<Replicas>,
     pub(super) answer: oneshot::Sender<Result<Answer, Failure>>,
-    /// Until when it may wait to be sent.
+    /// The latest time until which it may wait to be sent.
     pub(super) deadline: Instant,
     pub(super) resends: usize,
-    /// Not in a batch: one that it was in was refused.
+    /// Must not go into a batch: a batch that contained it was refused.
     pub(super) alone: bool,
 }
 
 impl Call {
     pub(super) fn end(self, answer: Result<Answer, Failure>) {
-        // Whoever asked may have gone.
+        // The caller may have gone.
         drop(self.answer.send(answer));
     }
 }

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::error::Failure;
 
-/// The link of a client, made anew where the driver gives up.
+/// The link of a client, reopened if the driver gives up.
 pub(super) struct Connection {
     pub(super) settings: Settings,
     current: RwLock<Arc<Link>>,
-    /// Held while a new link is made, so that only one is.
+    /// Held while a new link is opened, so that only one is.
     renewal: Mutex<()>,
 }
 
@@ -24,7 +24,7 @@ impl Connection {
         Ok(Self { settings, current: RwLock::new(Arc::new(link)), renewal: Mutex::new(()) })
     }
 
-    /// Sends a command to a node, or to that of its first argument, which is its key.
+    /// Sends a command to a node, or to the node of its first argument, which is its key.
     pub(super) async fn command(
         &self,
         node: Option<Server>,
@@ -49,8 +49,8 @@ impl Connection {
         }
     }
 
-    /// Gives the link, or a new one where the driver's task has ended: it gives up on errors that
-    /// it thinks final.
+    /// Returns the link, or a new one if the driver's task has ended: the driver gives up on errors
+    /// that it considers final.
     pub(super) async fn link(&self) -> Result<Arc<Link>, Unopened> {
         if let Some(link) = self.living() {
             return Ok(link);

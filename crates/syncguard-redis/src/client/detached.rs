@@ -8,10 +8,11 @@ use tokio::runtime::Handle;
 
 /// A command that its caller can stop waiting for but cannot stop.
 ///
-/// The driver keeps a command whose future is dropped while there is no connection, for as long as
-/// that takes, and sends it after the reconnect. What cancels a command is the driver's own timeout,
-/// and that runs only while the future is polled. So a future that is dropped after its first poll
-/// moves into a task of the client's runtime, and is polled there until it is answered or times out.
+/// While there is no connection, the driver keeps a command whose future is dropped, however long
+/// that takes, and sends it after the reconnect. Only the driver's own timeout cancels a command,
+/// and that timeout runs only while the future is polled. So a future that is dropped after its
+/// first poll moves into a task on the client's runtime, and is polled there until it is answered
+/// or times out.
 pub(super) struct Detached<F: Future<Output = ()> + Send + 'static> {
     command: Option<Pin<Box<F>>>,
     begun: bool,
@@ -29,7 +30,7 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Detached<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         self.begun = true;
-        // Taken out for the poll: what panicked must not be polled again by the drop.
+        // Taken out for the poll: a future that panicked must not be polled again on drop.
         let Some(mut command) = self.command.take() else {
             return Poll::Ready(());
         };

@@ -1,35 +1,36 @@
-//! Calls that are ready together go out together.
+//! Sends calls that are ready at the same time together.
 //!
-//! The driver writes each script call to the socket by itself, so that each costs a system call and a
-//! packet here and at the server. Nagle's algorithm would join them, at the price of a round trip for
-//! every call behind another. So they are joined here: a call enters a queue, and a task on the
-//! backend's runtime takes what the queue holds when its turn comes. It never waits for more. A single
-//! call goes out as the call that it is, several as batches: one command each, and one write. A call that
-//! finds nothing in flight goes out at once, without the queue.
+//! The driver writes each script call to the socket separately, so each costs a system call and a
+//! packet here and at the server. Nagle's algorithm would join them, at the price of a round trip
+//! for every call behind another. So they are joined here: a call enters a queue, and a task on the
+//! backend's runtime takes what the queue holds when it is scheduled. It never waits for more. A
+//! single call is sent unchanged. Several calls are sent as batches: one command each, and one
+//! write. A call that finds nothing in flight is sent immediately, without the queue.
 //!
 //! # Order
 //!
-//! Extends are taken first, then what ends grants, then all others; in the order of arrival among each
-//! of these. Nothing is held back, so a call overtakes only what became ready in the same turn, or
+//! Extends are taken first, then the calls that end grants, then all others, each in the order of
+//! arrival. Nothing is held back, so a call overtakes only what became ready in the same turn, or
 //! while there was no connection.
 //!
-//! An abandon may thereby overtake the acquire of its own id, if that acquire is still in the queue.
-//! That is safe twice over. Whoever abandons an id does not wait for its acquire any more, and a call
-//! that no one waits for is dropped here before it is sent. And where a caller does wait for both, the
-//! mark that the abandon leaves refuses the acquire, as it does where the two take different
-//! connections. A release never meets its acquire here: it follows the answer.
+//! An abandon may thereby overtake the acquire of its own id, if that acquire is still in the
+//! queue. That is safe for two reasons. A caller that abandons an id no longer waits for its
+//! acquire, and a call that has no waiter is dropped here before it is sent. If a caller does wait
+//! for both, the tombstone that the abandon leaves refuses the acquire, as it does if the two take
+//! different connections. A release never meets its acquire here: it follows the answer.
 //!
-//! # A server that stands still
+//! # A stalled server
 //!
-//! The number of calls in flight is bounded. Callers who time out ask again, and a server that comes
-//! back works through everything that was sent, also what no one waits for any more. Without a bound,
-//! thousands of guards that renew their locks would keep it busy with calls of the past until the last
-//! of them is lost. Calls beyond the bound wait in the queue, and leave it unsent with their callers.
+//! The number of calls in flight is bounded. Callers that time out ask again, and a server that
+//! recovers works through everything that was sent, including calls that have no waiter any more.
+//! Without a bound, thousands of guards that renew their locks would keep it busy with obsolete
+//! calls until the last of them is lost. Calls beyond the bound wait in the queue, and leave it
+//! unsent when their callers go away.
 //!
-//! **Invariant:** where calls wait, a task is scheduled that takes them, or calls are in flight, and one
-//! of these that ends schedules it. Both sides look under the lock of the queue: a task leaves calls
-//! behind only if it sees, or sends, too many calls in flight, and each of those that ends later looks
-//! for calls left behind.
+//! **Invariant:** while calls wait, either a task that takes them is scheduled, or calls are in
+//! flight and one of these schedules a task when it ends. Both sides look under the lock of the
+//! queue: a task leaves calls behind only if it sees, or sends, too many calls in flight, and each
+//! of those looks for remaining calls when it ends later.
 
 use std::{
     future::{Future, poll_fn},
@@ -54,21 +55,21 @@ use super::{
 };
 use crate::error::{Effect, Failure};
 
-/// How many calls are in flight at most. It is far more than a server needs to be kept busy.
+/// The maximum number of calls in flight. It is far more than a server needs to be kept busy.
 const MAX_IN_FLIGHT: usize = 1_024;
 
-/// How few calls are in flight when those that wait for the bound are sent: not one for each answer,
-/// but in batches.
+/// The number of calls in flight at which calls that wait for the bound are sent: in batches,
+/// instead of one for each answer.
 const REFILL_BELOW: usize = MAX_IN_FLIGHT / 2;
 
 /// What the tasks of a client share.
 pub(super) struct Core {
     pub(super) connection: Connection,
     pub(super) home: Handle,
-    /// On a cluster, where calls have slots of their own.
+    /// Whether the client is for a cluster, where calls have slots of their own.
     one_by_one: bool,
     queue: Mutex<Queue>,
-    /// How many calls of scripts are in flight.
+    /// The number of script calls in flight.
     flying: AtomicUsize,
 }
 
@@ -79,8 +80,8 @@ struct Queue {
     scheduled: bool,
 }
 
-/// The task that takes the calls. Dropped before it did, because its runtime has ended, it answers
-/// them: nothing was sent.
+/// The task that takes the calls. If it is dropped before it has run, because its runtime has
+/// ended, it answers them: nothing was sent.
 struct Flush {
     core: Arc<Core>,
     taken: bool,
@@ -104,17 +105,17 @@ impl Core {
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // Nothing panics while it is locked.
+        // No code panics while the mutex is held.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells whether nothing is in flight or about to be.
+    /// Returns whether nothing is in flight or about to be.
     pub(super) fn is_idle(&self) -> bool {
         self.flying.load(Ordering::Relaxed) == 0 && !self.queue().scheduled
     }
 
-    /// Sends some calls as one command, hands out their answers, and queues those again that go out
-    /// once more.
+    /// Sends calls as one command, distributes their answers, and queues again those that must be
+    /// resent.
     pub(super) async fn send(self: Arc<Self>, link: Arc<Link>, calls: Vec<Call>) {
         if calls.is_empty() {
             return;
@@ -130,13 +131,13 @@ impl Core {
     pub(super) fn submit(self: &Arc<Self>, call: Call) {
         let mut queue = self.queue();
         queue.calls.push(call);
-        // Where others were left behind, it waits with them.
+        // If other calls were left behind, it waits with them.
         if queue.calls.len() == 1 {
             self.schedule(queue);
         }
     }
 
-    /// Notes that so many calls are no longer in flight.
+    /// Records that this many calls are no longer in flight.
     fn ended(self: &Arc<Self>, calls: usize) {
         let before = self.flying.fetch_sub(calls, Ordering::Relaxed);
         if before - calls < REFILL_BELOW {
@@ -147,18 +148,18 @@ impl Core {
         }
     }
 
-    /// Starts a task that takes the calls, unless there is one.
+    /// Starts a task that takes the calls, unless one is scheduled.
     fn schedule(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
         if std::mem::replace(&mut queue.scheduled, true) {
             return;
         }
         drop(queue);
         let flush = Flush { core: self.clone(), taken: false };
-        // A runtime that has ended drops the task at once.
+        // A runtime that has ended drops the task immediately.
         self.home.spawn(flush.run());
     }
 
-    /// Takes the calls that may be sent, those first that must not wait.
+    /// Takes the calls that may be sent, the urgent ones first.
     fn take(&self) -> Vec<Call> {
         let now = Instant::now();
         let mut queue = self.queue();
@@ -178,8 +179,8 @@ impl Core {
         calls
     }
 
-    /// Ends the wait of those who have waited too long, and returns whether any is left. If not, the
-    /// next call schedules a new task.
+    /// Fails the calls that have waited too long, and returns whether any call is left. If none is
+    /// left, the next call schedules a new task.
     fn expire(&self) -> bool {
         let now = Instant::now();
         let mut queue = self.queue();
@@ -225,7 +226,7 @@ impl Flush {
         let mut sending = Vec::new();
         for batch in batches(calls, self.core.one_by_one) {
             let mut send = Box::pin(self.core.clone().send(link.clone(), batch));
-            // Handed to the driver here and now, in order; the tasks run in any.
+            // Handed to the driver here, in order; the tasks run in any order.
             if poll_fn(|context| Poll::Ready(send.as_mut().poll(context).is_pending())).await {
                 sending.push(send);
             }
@@ -239,7 +240,7 @@ impl Flush {
         }
     }
 
-    /// Waits for a connection on behalf of all who wait; for nothing where there is one.
+    /// Waits for a connection on behalf of all waiting calls. Returns immediately if there is one.
     async fn link(&self) -> Option<Arc<Link>> {
         loop {
             match self.core.connection.living() {
@@ -254,7 +255,7 @@ impl Flush {
         }
     }
 
-    /// Makes a new link, unless all who wait for it give up.
+    /// Opens a new link, unless all callers that wait for it give up.
     async fn renew(&self) {
         let mut renewal = pin!(self.core.connection.link());
         loop {

@@ -16,26 +16,26 @@ use tokio_util::task::AbortOnDropHandle;
 use super::settings::Settings;
 use crate::error::{DriverError, Failure};
 
-/// How often to look whether the connection is back.
+/// How often to check whether the connection is back.
 pub(super) const POLL: Duration = Duration::from_millis(5);
 
-/// How often a call that was certainly not carried out is sent again at once. The first attempt may
-/// meet a lock that has moved to another node, the second one a node that had no connection.
+/// How often a call that was certainly not carried out is immediately sent again. The first attempt
+/// may meet a lock that has moved to another node, the second one a node that had no connection.
 pub(super) const RESENDS: usize = 2;
 
 pub(super) struct Link {
     driver: Driver,
-    /// The driver's own task. Ending it closes the connections.
+    /// The driver's own task. The connections close when it ends.
     task: AbortOnDropHandle<Result<(), DriverError>>,
 }
 
-/// Why a connection could not be made.
+/// Why a connection could not be opened.
 pub(super) enum Unopened {
     Refused(DriverError),
     Late(Duration),
 }
 
-/// Notices whether the connections have changed since it was made.
+/// Detects whether the connections have changed since it was created.
 pub(super) struct Continuity {
     reconnects: Receiver<Server>,
     changes: Receiver<Vec<ClusterStateChange>>,
@@ -51,7 +51,7 @@ impl Link {
         }
     }
 
-    /// Tells whether the driver has given up, on an error that it thinks final.
+    /// Returns whether the driver has given up, on an error that it considers final.
     pub(super) fn has_ended(&self) -> bool {
         self.task.is_finished()
     }
@@ -62,8 +62,8 @@ impl Link {
 
     /// Waits until there is a connection, for as long as a command may take.
     ///
-    /// A command that is given to the driver meanwhile might be carried out or not by the time that
-    /// it fails. One that waits here has certainly not been sent.
+    /// A command that is passed to the driver in the meantime may or may not have been carried out
+    /// when it fails. A command that waits here has certainly not been sent.
     pub(super) async fn connected(&self, limit: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + limit;
         while !self.is_connected() {
@@ -112,10 +112,10 @@ impl Link {
 }
 
 impl Continuity {
-    /// Tells whether all that was sent since then, and answered, went over one connection.
+    /// Returns whether everything that was sent since then, and answered, used one connection.
     ///
-    /// The driver announces a new connection, and a slot that has moved, before it writes to the new
-    /// one. So what went over another connection finds the announcement here.
+    /// The driver announces a new connection, and a slot that has moved, before it writes to the
+    /// new one. So a command that used another connection finds the announcement here.
     pub(super) fn is_unbroken(&mut self) -> bool {
         matches!(self.reconnects.try_recv(), Err(TryRecvError::Empty))
             && matches!(self.changes.try_recv(), Err(TryRecvError::Empty))

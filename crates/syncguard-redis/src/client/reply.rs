@@ -11,10 +11,10 @@ pub(crate) enum Reply {
     List(Vec<Self>),
 }
 
-/// What came back from a script.
+/// What a script returned.
 pub(crate) struct Answer {
     pub(crate) reply: Reply,
-    /// How many replicas have what it wrote, where that was asked for.
+    /// How many replicas have received its writes, if that was requested.
     pub(crate) replicas: Option<Result<i64, Failure>>,
 }
 
@@ -49,7 +49,7 @@ impl From<Value> for Reply {
             Value::String(text) => Self::Text(text.to_string()),
             Value::Bytes(bytes) => Self::Text(String::from_utf8_lossy(&bytes).into_owned()),
             Value::Array(items) => Self::List(items.into_iter().map(Self::from).collect()),
-            // The others belong to a protocol that is not spoken here.
+            // The other types belong to a protocol version that is not used here.
             _ => Self::Nil,
         }
     }

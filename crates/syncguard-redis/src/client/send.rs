@@ -16,11 +16,11 @@ use crate::{
     script::{BATCH, Script},
 };
 
-/// How many calls a batch holds at most. More of them leave the server idle while the client prepares
-/// the next ones, and the client while the server is at work.
+/// The maximum number of calls in a batch. Larger batches leave the server idle while the client
+/// prepares the next one, and the client idle while the server is at work.
 const BATCH_SIZE: usize = 16;
 
-/// What a script returned, and how many replicas have what it wrote, where that was asked for.
+/// What a script returned, and how many replicas have received its writes, if that was requested.
 type Evaluated = (Value, Option<Result<i64, DriverError>>);
 
 /// A text of a script, or its hash.
@@ -30,8 +30,8 @@ enum Form {
     Body,
 }
 
-/// Runs the script of a call, or the one that runs those of several. Where the server does not know it,
-/// its body is sent.
+/// Runs the script of a call, or the script that runs those of several calls. Sends the body if the
+/// server does not know the script.
 pub(super) async fn evaluate(link: &Link, calls: &[Call]) -> Result<Evaluated, DriverError> {
     let script = match calls {
         [call] => call.script,
@@ -44,10 +44,10 @@ pub(super) async fn evaluate(link: &Link, calls: &[Call]) -> Result<Evaluated, D
     evaluated
 }
 
-/// Runs a script, and counts the replicas that have what it wrote, where a call asks for that.
+/// Runs a script, and counts the replicas that have received its writes if a call requests that.
 ///
-/// `WAIT` speaks of the last write of its own connection. It is handed to the driver together with the
-/// script, and what comes back counts only if the connection has stayed the same.
+/// `WAIT` refers to the last write of its own connection. It is handed to the driver together with
+/// the script, and its result counts only if the connection has stayed the same.
 async fn evaluate_as(
     link: &Link,
     script: &'static Script,
@@ -90,7 +90,8 @@ async fn evaluate_as(
     Ok((value?, Some(acknowledged)))
 }
 
-/// Hands out the answers to calls that went out together, and returns the calls that go out again.
+/// Distributes the answers to calls that were sent together, and returns the calls that must be
+/// resent.
 pub(super) fn hand_out(
     mut calls: Vec<Call>,
     evaluated: Result<Evaluated, DriverError>,
@@ -111,8 +112,8 @@ pub(super) fn hand_out(
     Vec::new()
 }
 
-/// Ends a call that came back without an answer, or returns it to be sent again where that is safe:
-/// nothing was sent, or the server refused a whole batch, perhaps because of another call in it. It
+/// Completes a call that was not answered, or returns it to be resent if that is safe: nothing was
+/// sent, or the server refused a whole batch, perhaps because of another call in it. The server
 /// decides on that before it runs the script.
 fn refuse(mut call: Call, failure: Failure, batched: bool) -> Option<Call> {
     match &failure {
@@ -126,7 +127,7 @@ fn refuse(mut call: Call, failure: Failure, batched: bool) -> Option<Call> {
     Some(call)
 }
 
-/// Gives each call of a batch its own part of the answer.
+/// Passes its own part of the answer to each call of a batch.
 fn divide(calls: Vec<Call>, replies: Reply, replicas: &Option<Result<i64, DriverError>>) {
     let mut replies = match replies {
         Reply::List(replies) => replies.into_iter(),

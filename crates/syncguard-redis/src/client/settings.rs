@@ -7,7 +7,7 @@ use fred::types::{
     config::{Blocking, ReconnectError, ReconnectPolicy},
 };
 
-/// Where the driver connects, and how long things may take.
+/// Where the driver connects, and its time limits.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) builder: Builder,
@@ -16,15 +16,16 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Gives a builder with everything set that the guarantees rest on, whatever else its owner has
-    /// chosen.
+    /// Returns a builder with every setting that the guarantees depend on, whatever else the caller
+    /// has chosen.
     ///
     /// - One attempt for each command: by default a script whose reply was lost is sent again.
-    /// - No redirections: the driver learns where a slot is and leaves it to us to ask again. With one
-    ///   attempt and any redirections, an `ASK` ends its task and all that is on its way.
+    /// - No redirections: the driver learns where a slot is and leaves the retry to this crate.
+    ///   With one attempt and redirections enabled, an `ASK` ends the driver's task and all that is
+    ///   in flight.
     /// - A timeout for each command, which also cancels it while it waits to be sent.
-    /// - Reconnects without end: without a policy, commands hang for ever after a drop.
-    /// - A connection without an answer is closed, instead of being waited for.
+    /// - Unlimited reconnects: without a policy, commands hang forever after a disconnect.
+    /// - A connection that does not answer is closed, instead of being waited for.
     /// - Errors of a server that is not, or not yet, the primary lead to a reconnect.
     ///
     /// - `TCP_NODELAY`: with Nagle's algorithm, a call that becomes ready while another is in flight
@@ -72,8 +73,8 @@ impl Settings {
         config.is_some_and(|config| config.server.is_clustered())
     }
 
-    /// How long a call takes at most while the runtime runs: until there is a connection, or a new
-    /// one was made; then the command.
+    /// The maximum duration of a call while the runtime is driven: the wait for a connection or for
+    /// a new one, and then the command.
     pub(super) fn patience(&self) -> Duration {
         2 * self.command_timeout + self.connect_timeout
     }

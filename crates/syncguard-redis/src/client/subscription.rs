@@ -1,4 +1,4 @@
-//! The driver's subscriptions, behind the few words that waiting needs.
+//! The driver's subscriptions, behind the few calls that waiting needs.
 
 use fred::{
     clients::SubscriberClient,
@@ -14,16 +14,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::settings::Settings;
 use crate::error::{DriverError, Failure};
 
-/// How channels are published on and subscribed to.
+/// How channels are published to and subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
-    /// All of one server.
+    /// Server-wide.
     Server,
     /// The node of the channel's slot, so that a cluster does not carry each message everywhere.
     Shard,
 }
 
-/// A connection for subscriptions alone.
+/// A connection used only for subscriptions.
 pub(crate) struct Subscription {
     subscriber: Subscriber,
     messages: Receiver<Message>,
@@ -39,13 +39,13 @@ pub(crate) struct Subscriber {
     reach: Reach,
 }
 
-/// What a subscription tells.
+/// An event of a subscription.
 pub(crate) enum News {
     /// Something was published on this channel.
     Published(String),
-    /// So many messages were missed.
+    /// This many messages were missed.
     Missed(u64),
-    /// There is another connection, which has no subscriptions yet.
+    /// There is a new connection, which has no subscriptions yet.
     Reconnected,
     /// The driver gave up.
     Ended,
@@ -63,7 +63,7 @@ impl Subscription {
         Ok(Self {
             messages,
             changes,
-            // From here on: the first connection is no reconnect.
+            // From here on: the first connection is not a reconnect.
             reconnects: driver.reconnect_rx(),
             task: AbortOnDropHandle::new(task),
             subscriber: Subscriber { driver, reach },
@@ -74,7 +74,7 @@ impl Subscription {
         self.subscriber.clone()
     }
 
-    /// Waits for news.
+    /// Waits for the next event.
     pub(crate) async fn news(&mut self) -> News {
         tokio::select! {
             message = self.messages.recv() => match message {
@@ -86,7 +86,7 @@ impl Subscription {
                 Err(RecvError::Closed) => News::Ended,
                 _ => News::Reconnected,
             },
-            // A slot that has moved takes its subscriptions along to nowhere.
+            // When a slot moves, its subscriptions are lost.
             change = self.changes.recv() => match change {
                 Err(RecvError::Closed) => News::Ended,
                 _ => News::Reconnected,
@@ -97,13 +97,13 @@ impl Subscription {
 }
 
 impl Subscriber {
-    /// Subscribes, and returns when the server has done so.
+    /// Subscribes, and returns once the server has done so.
     pub(crate) async fn subscribe(&self, channel: &str) -> Result<(), Failure> {
         match self.reach {
             Reach::Server => {
                 self.driver.subscribe(channel).await.map_err(Failure::driver)?;
-                // The driver does not wait for the answer. Commands of one connection are carried
-                // out in order, so this one's answer stands for that.
+                // The driver does not wait for the answer. Commands on one connection are carried
+                // out in order, so the answer to this one implies it.
                 self.driver.ping::<fred::types::Value>(None).await.map_err(Failure::driver)?;
             }
             Reach::Shard => match self.subscribe_to_shard(channel).await {
@@ -125,7 +125,7 @@ impl Subscriber {
             Reach::Shard => self.driver.sunsubscribe(channel).await,
         };
         if let Err(error) = done {
-            // A subscription too many costs a message; a lost connection has none.
+            // A superfluous subscription costs a message; a lost connection has no subscriptions.
             tracing::debug!(%error, "a channel could not be unsubscribed from");
         }
     }

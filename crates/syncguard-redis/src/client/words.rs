@@ -8,17 +8,17 @@ use fred::{
 
 use crate::script::Script;
 
-/// The words of a call: what it is, its keys and its arguments, in one piece of memory.
+/// The words of a call: the command, its keys and its arguments, in one buffer.
 ///
-/// The driver copies the handle of each word on its way to the socket, and so does a call that is sent
-/// again. With one buffer that copies nothing and allocates nothing.
+/// The driver clones the handle of each word before it writes it to the socket, and so does a call
+/// that is sent again. With one buffer that copies no bytes and allocates nothing.
 pub(super) struct Words {
     text: Bytes,
     ends: Vec<usize>,
     keys: usize,
 }
 
-/// The number of the script, how many keys and how many arguments it has: what a batch needs to know.
+/// The number of the script, and how many keys and arguments it has, as a batch needs them.
 const HEADER: usize = 3;
 
 impl Words {
@@ -39,7 +39,7 @@ impl Words {
         Self { text: text.into(), ends, keys: keys.len() }
     }
 
-    /// Returns what stands behind the hash or the body of the script where the call goes by itself.
+    /// Returns what follows the hash or the body of the script if the call is sent by itself.
     pub(super) fn alone(&self) -> impl Iterator<Item = Value> {
         // The number of keys, and all that follows the header.
         std::iter::once(1).chain(HEADER..self.ends.len()).map(|place| self.word(place))
@@ -49,7 +49,7 @@ impl Words {
         (HEADER..HEADER + self.keys).map(|place| self.word(place))
     }
 
-    /// Returns what stands behind the keys of a batch.
+    /// Returns what follows the keys of a batch.
     pub(super) fn header_and_arguments(&self) -> impl Iterator<Item = Value> {
         let arguments = HEADER + self.keys..self.ends.len();
         (0..HEADER).chain(arguments).map(|place| self.word(place))
@@ -59,7 +59,7 @@ impl Words {
         self.keys
     }
 
-    /// Returns the slot of the keys, which share one.
+    /// Returns the slot of the keys. All keys share one slot.
     pub(super) fn slot(&self) -> ClusterHash {
         ClusterHash::Custom(redis_keyslot(&self.bytes(HEADER)))
     }
