@@ -1,4 +1,4 @@
-//! Granting.
+//! The acquire operation.
 
 use crate::{
     client::{Call, Committed, Document, Expect, Lane, Read, Write},
@@ -15,18 +15,18 @@ use syncguard_core::{
     AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, Ttl, UnsafeSettings,
 };
 
-/// How a key stood when it was read.
+/// The state of a key when it was read.
 enum Standing {
     Free(Free),
-    /// The id has it.
+    /// The id holds it.
     Own(Stored),
     Contended(Option<Holder>),
 }
 
-/// What a look at a key leads to.
+/// What a read of a key leads to.
 enum Look {
     Free(Free),
-    /// This is the answer, as of the time of the read.
+    /// This is the outcome, as of the time of the read.
     Settled(AcquireOutcome, Timestamp),
 }
 
@@ -35,32 +35,32 @@ struct Free {
     now: Timestamp,
     fence: Fence,
     marks: Marks,
-    /// What was read of the lock and of the counter.
+    /// The versions of the lock and of the counter that were read.
     lock: Expect,
     counter: Expect,
 }
 
-/// Grants the key, or says who has it: two round trips, or one.
+/// Grants the key, or reports its current holder, in one or two round trips.
 ///
-/// # Why nobody else is granted the key
+/// # Why no other id is granted the key
 ///
-/// Both documents are read, and written in one commit on the condition that neither has changed since.
-/// Every grant, by whomever, counts the fence up and thereby changes the counter. So of all commits that
-/// rest on the same state of the counter, one is made. No lock is held in between, and nothing is
-/// written where the key is taken.
+/// Both documents are read, and written in one commit on the condition that neither has changed
+/// since. Every grant, by any client, increments the fence and thereby changes the counter. So of
+/// all commits that rest on the same state of the counter, one is made. No lock is held in between,
+/// and nothing is written if the key is taken.
 ///
 /// # Why the grant lasts for long enough
 ///
-/// The expiry has to be written before it is known when the commit will be made. It is the time of the
-/// read plus the ttl. The server reads after it was asked, so its clock showed no less then than it
-/// did when the caller asked: the record never ends earlier than a ttl after that, by the server's own
-/// clock, and that is from when on its holder counts. What passes between the read and the commit is
-/// lost to the grant, as to its holder.
+/// The expiry has to be written before the time of the commit is known. It is the time of the read
+/// plus the ttl. The server reads after it was asked, so its clock showed no less then than it did
+/// when the caller asked. The record therefore never ends earlier than a ttl after that, by the
+/// server's own clock, and the holder counts from that moment. The time between the read and the
+/// commit is lost to the grant, as it is to its holder.
 ///
-/// The time of the commit [shows](Counted::may_be_too_early) whether the read was made when it was asked
-/// for. Where it may not have been, the grant is [counted](recount) from its commit, before the caller is
-/// told of it. The same holds for a grant that is found on record, because the answer to its commit was
-/// lost.
+/// The time of the commit [shows](Counted::may_be_too_early) whether the read was made when it was
+/// requested. If it may not have been, the grant is [counted](recount) from its commit before the
+/// caller learns of it. The same holds for a grant that is found on record because the reply to its
+/// commit was lost.
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
@@ -86,7 +86,7 @@ pub(crate) async fn acquire(
                 let made = made(store, request, call, names.lock, grant, (counted, committed));
                 return made.await.map(AcquireOutcome::Granted);
             }
-            // Another client was faster. The next look shows which.
+            // Another client was faster. The next read shows which.
             Ok(None) => {
                 if rounds.next().await.is_none() {
                     return refused(look(store, request, &names, call).await);
@@ -101,7 +101,7 @@ pub(crate) async fn acquire(
     }
 }
 
-/// Reads how the key stands: one round trip.
+/// Reads the state of the key: one round trip.
 async fn look(
     store: &Store,
     request: &AcquireRequest,
@@ -158,14 +158,15 @@ async fn found(
     Ok(grant)
 }
 
-/// The outcome where every commit met another client's, and there is no time for more.
+/// Returns the outcome if every commit conflicted with another client's and there is no time for
+/// more.
 ///
-/// No commit was applied, whatever the last look found: others are at the key, whether one of them holds
-/// it or not.
+/// No commit was applied, whatever the last read found: other clients contend for the key, whether
+/// or not one of them holds it.
 fn refused(looked: Result<Look, Failure>) -> Result<AcquireOutcome, Failure> {
     match looked {
         Ok(Look::Settled(outcome, _)) => Ok(outcome),
-        // It was not read.
+        // The record was not read.
         Ok(Look::Free(_)) | Err(Failure::Refused(..)) => {
             Ok(AcquireOutcome::Contended { holder: None })
         }
@@ -173,16 +174,17 @@ fn refused(looked: Result<Look, Failure>) -> Result<AcquireOutcome, Failure> {
     }
 }
 
-/// What is known of a commit that was sent and failed, from a look at the key afterwards. The key was free
-/// when it was `read` before the commit; a look that shows an earlier state says nothing.
+/// Determines the outcome of a commit that was sent and failed, from a read of the key afterwards.
+/// The key was free when it was `read` before the commit; a read that shows an earlier state proves
+/// nothing.
 ///
 /// - The id holds the key: the commit was applied.
-/// - Another id holds it. The key was free when it was read before the commit, and what has changed since
-///   is a condition of that commit. So it is not applied any more; and had it been applied, its grant
-///   was over before the other was made.
+/// - Another id holds it. The key was free when it was read before the commit, and what has changed
+///   since is a condition of that commit. So it can no longer be applied; and had it been applied,
+///   its grant was over before the other was made.
 /// - The id was abandoned, so it holds nothing, now or in the future.
-/// - No one holds it. A commit that was answered with a refusal was not applied. Any other may still be
-///   in flight, for instance behind a transaction that another client keeps open.
+/// - No one holds it. A commit that was answered with a refusal was not applied. Any other may
+///   still be in flight, for instance behind a transaction that another client keeps open.
 fn resolve(
     failure: Failure,
     read: Timestamp,
@@ -214,7 +216,7 @@ fn standing(
             }
             (true, true) => return Err(Failure::HalfGranted),
             (false, true) => return Ok(Standing::Contended(Some(stored.holder(now)))),
-            // An id names one grant at the most, and this one had its.
+            // An id names at most one grant, and this one had its grant.
             (true, false) => return Ok(Standing::Contended(None)),
             (false, false) => {}
         }
@@ -228,13 +230,14 @@ fn standing(
     Ok(Standing::Free(Free { now, fence, marks, lock, counter }))
 }
 
-/// Whether the counter shows a grant that the lock shows.
+/// Returns whether the counter confirms the grant that the lock shows.
 ///
-/// A grant writes both in one commit, and nothing takes a counter back. So the counter has the fence, or a
-/// higher one, and was changed with the lock or later: an abandon of another id changes it again. Of a commit
-/// that a server applied in part, or of a lock that was written by hand, the lock alone says that its fence
-/// was granted; the counter, which was changed before, may have given the same one to another. Once a grant
-/// was extended, its lock has a later version, and whoever extended it had been told of it.
+/// A grant writes both in one commit, and nothing decrements a counter. So the counter has the
+/// fence, or a higher one, and was changed with the lock or later: an abandon of another id changes
+/// it again. If a server applied a commit in part, or the lock was written by hand, only the lock
+/// claims that its fence was granted. The counter, which was changed before, may have granted the
+/// same fence to another holder. Once a grant was extended, its lock has a later version, and the
+/// client that extended it knew the grant.
 fn is_shown(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
     counter.is_some_and(|counter| {
         let counted = counter.fence().is_ok_and(|last| last >= stored.fence());
@@ -242,10 +245,10 @@ fn is_shown(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
     })
 }
 
-/// Gives the fence of the next grant.
+/// Returns the fence of the next grant.
 ///
-/// A lock and its counter are written together, so a counter that is missing beside a lock, or is behind
-/// it, was deleted or brought back from a copy. What it would count next may have been granted before.
+/// A lock and its counter are written together. So a counter that is missing beside a lock, or is
+/// behind it, was deleted or restored from a copy. Its next value may have been granted before.
 fn next_fence(lock: Option<&Stored>, counter: Option<&Counter>) -> Result<Fence, Failure> {
     let last = match (lock, counter) {
         (Some(_), None) => {
@@ -263,7 +266,7 @@ fn next_fence(lock: Option<&Stored>, counter: Option<&Counter>) -> Result<Fence,
     last.next().ok_or(Failure::FenceLimit)
 }
 
-/// Grants nothing while the wall clock is off, where that is to be refused.
+/// Refuses to grant while the wall clock is wrong, if so configured.
 fn refuse_unsafe(store: &Store) -> Result<(), Failure> {
     match store.client.clock.skew() {
         Some(skew) if store.unsafe_settings == UnsafeSettings::Refuse => {

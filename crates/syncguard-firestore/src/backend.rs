@@ -1,4 +1,4 @@
-//! The backend itself: each operation is in the file of its name.
+//! The backend itself. Each operation is in the file of its name.
 
 use std::{fmt, sync::Arc};
 
@@ -13,29 +13,31 @@ use crate::{
     store::Store, wait,
 };
 
-/// Keeps locks in Firestore. Cheap to clone; the clones share their connections, each of which is made
-/// when it is first needed and closed when the last clone is dropped.
+/// Keeps locks in Firestore.
+///
+/// A backend is cheap to clone; the clones share their connections. Each connection is opened when
+/// it is first needed and closed when the last clone is dropped.
 ///
 /// # Runtimes
 ///
-/// It can be used from any tokio runtime with its timer and its I/O on, and from several at once. Each
-/// runtime has a connection and a listener of its own, whose tasks run there. So a runtime that has
-/// ended, or that no one drives any more, affects only its own callers, and whichever runtime has a guard
-/// can release it. Outside a runtime every operation is refused with
+/// A backend can be used from any tokio runtime with its timer and I/O drivers enabled, and from
+/// several at once. Each runtime has a connection and a listener of its own, whose tasks run there.
+/// So a runtime that has ended, or that is no longer driven, affects only its own callers, and any
+/// runtime that has a guard can release it. Outside a runtime every operation is refused with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
 #[derive(Clone)]
 pub struct FirestoreBackend(pub(crate) Arc<Store>);
 
-// An extend is detached: once begun, it goes on without its caller. One that came too late has to be taken
-// back, which nobody but itself could know.
+// An extend is detached: once begun, it continues without its caller. An extend that came too late
+// has to be undone, and only the extend itself can know that.
 //
-// Nothing else is. Each writes in at most one commit that is made, and dropped before or behind that
-// it leaves nothing half done. A commit that is on its way then may be made or not; its caller knows that
-// of a future that it drops.
+// The other operations are not detached. Each writes in at most one commit that succeeds, so a
+// future that is dropped before or after it leaves nothing half done. A commit that is in flight at
+// that moment may or may not be made, as the caller of a dropped future must expect.
 //
-// None of them has a task of its own while its caller polls it. One that nobody polls any more holds
-// nothing that others wait for: the connection is kept by a task of the driver, which takes in answers
-// whether or not anybody reads them.
+// None of them has a task of its own while its caller polls it. An operation that is no longer
+// polled holds nothing that others wait for: the connection is kept by a task of the driver, which
+// receives answers whether or not they are read.
 impl LockBackend for FirestoreBackend {
     fn capabilities(&self) -> Capabilities {
         Capabilities::new().with_wake_up(WakeUp::Notified).with_list()

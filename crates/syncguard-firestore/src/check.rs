@@ -1,4 +1,4 @@
-//! Looking for what would break a promise.
+//! Checks for settings that would break a guarantee.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,12 @@ use crate::{
     store::Store,
 };
 
-/// How many locks are looked at.
+/// How many locks are checked.
 const SAMPLE: usize = 100;
 
-/// Compares the clocks, and looks whether the locks still have their fence counters.
+/// Compares the clocks, and checks whether the locks still have their fence counters.
 ///
-/// A TTL policy cannot be seen from here, but what it leaves behind can.
+/// A TTL policy cannot be seen from here, but its effects can.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let search = Search { condition: None, order: None, limit: SAMPLE };
     let call = store.client.call(Lane::Common);

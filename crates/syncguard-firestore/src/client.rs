@@ -1,5 +1,6 @@
-//! The driver, behind the few words that the operations need. But for its errors, which `error.rs`
-//! sorts, and for what `FirestoreConfig` takes, only this module and those within it know the driver.
+//! The driver, behind the few calls that the operations need. Only this module and its submodules
+//! know the driver, except for its errors (sorted in `error.rs`) and what `FirestoreConfig`
+//! accepts.
 
 mod document;
 mod query;
@@ -42,10 +43,10 @@ use crate::{
     runtimes::PerRuntime,
 };
 
-/// How often a read is repeated whose connection broke.
+/// How often a read is repeated if its connection broke.
 const REPEATS: usize = 2;
 
-/// The connections to the server, which belong to the runtimes of the callers, and what is known of its
+/// The connections to the server, one set per runtime of the callers, and what is known of its
 /// clock.
 pub(crate) struct Client {
     settings: Arc<Settings>,
@@ -61,7 +62,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// Leaves some of the time for what comes afterwards.
+    /// Reserves part of the time for what comes afterwards.
     pub(crate) fn leaving(self, time: Duration) -> Self {
         Self { deadline: self.deadline.earlier(time), ..self }
     }
@@ -93,7 +94,8 @@ impl Client {
         Call { lane, deadline: Deadline::after(self.settings.request_timeout) }
     }
 
-    /// How much of an operation's time is kept for a look at what became of its commit.
+    /// How much of an operation's time is reserved for a read that determines the outcome of its
+    /// commit.
     pub(crate) fn time_to_look(&self) -> Duration {
         self.settings.request_timeout / 4
     }
@@ -112,10 +114,10 @@ impl Client {
         Ok(Read { at, found: names.map(&mut take) })
     }
 
-    /// Reads any number of documents, and gives those that there are.
+    /// Reads any number of documents, and returns those that exist.
     ///
-    /// The answers come in any order, and each tells a time. What an earlier one says still holds at the
-    /// time of a later one, so the latest is that of all.
+    /// The answers arrive in any order, each with a read time. What an earlier answer shows still
+    /// holds at the time of a later one, so the latest time holds for all.
     pub(crate) async fn read_all(
         &self,
         call: Call,
@@ -151,7 +153,8 @@ impl Client {
         self.run(call, query(&self.settings.locks, search)).await
     }
 
-    /// Reads a page of all that lies in the collection of locks, at any depth, in the order of names.
+    /// Reads a page of all documents in the collection of locks, at any depth, in the order of
+    /// names.
     pub(crate) async fn descendants(
         &self,
         call: Call,
@@ -185,8 +188,8 @@ impl Client {
         Ok(Read { at, found: found.map(Document::from).collect() })
     }
 
-    /// Writes all or nothing: one round trip. `None` where nothing was written because something was
-    /// not as expected, or others wrote at the same time.
+    /// Writes all or nothing: one round trip. Returns `None` if nothing was written because a
+    /// condition did not hold, or because others wrote at the same time.
     pub(crate) async fn commit(
         &self,
         call: Call,
@@ -205,7 +208,7 @@ impl Client {
         let sent = Sent::now();
         let response = match bounded(call, service.commit(request)).await {
             Ok(response) => response.into_inner(),
-            // Which code tells of a condition that does not hold is not documented for each case.
+            // Which code reports a failed condition is not documented for each case.
             Err(status) if is_conflict(status.code()) => return Ok(None),
             Err(status) => return Err(Failure::committing(&status)),
         };
@@ -225,11 +228,11 @@ impl Client {
         Subscription::open(service, &self.settings, targets).await
     }
 
-    /// Returns the connection for a call, and what to keep until its end.
+    /// Returns the connection for a call, and a guard to keep until the call ends.
     async fn service(&self, call: Call) -> Result<(Service, InFlight), Failure> {
         let session = self.sessions.here()?;
         let service = session.service(call.lane, &self.settings);
-        // Only credentials can take long.
+        // Only fetching credentials can take long.
         let late = || Failure::NoCredentialsYet("they did not come in time".to_owned());
         tokio::time::timeout(call.deadline.left(), service).await.unwrap_or_else(|_| Err(late()))
     }
@@ -241,24 +244,25 @@ impl Client {
     }
 }
 
-/// Tells the server how long its answer is waited for.
+/// Passes to the server how long the client waits for its answer.
 fn request<M>(call: Call, message: M) -> Request<M> {
     let mut request = Request::new(message);
     request.set_timeout(call.deadline.left());
     request
 }
 
-/// Ends a request at the deadline, with its token, its connecting and all of its answers. By itself the
-/// driver waits for ever.
+/// Ends a request at the deadline, including its token, its connect and all of its answers. By
+/// itself the driver waits forever.
 ///
-/// The driver's own limits do the same with three timers for each request, and cost the more the more
+/// The driver's own limits do the same with three timers for each request, and cost more the more
 /// requests there are.
 async fn bounded<T>(
     call: Call,
     request: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
     tokio::select! {
-        // The limit that the server knows ends the request as well, a little later and with another code.
+        // The limit that the server knows also ends the request, a little later and with another
+        // code.
         biased;
         () = sleep_until(call.deadline.instant()) => Err(late()),
         done = request => done,
@@ -269,10 +273,10 @@ fn is_conflict(code: Code) -> bool {
     matches!(code, Code::Aborted | Code::FailedPrecondition | Code::AlreadyExists | Code::NotFound)
 }
 
-/// Reads, again and at once where the connection broke: what is read changes nothing. Gives when it was
-/// asked for, too.
+/// Reads, and repeats the read immediately if the connection broke: a read changes nothing. Also
+/// returns when it was requested.
 ///
-/// The first call after a cut may still meet the connection that is going down.
+/// The first call after a disconnect may still use the connection that is going down.
 async fn repeated<T, F>(mut call: impl FnMut() -> F) -> Result<(Sent, T), Failure>
 where
     F: Future<Output = Result<T, Failure>>,

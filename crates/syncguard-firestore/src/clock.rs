@@ -1,4 +1,4 @@
-//! The server's clock, as far as its answers tell.
+//! The server's clock, as derived from its answers.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,23 +7,23 @@ use std::{
 
 use syncguard_core::{BootClock, BootInstant, Clock, Timestamp};
 
-/// From which skew of the local wall clock on it is reported.
+/// The skew of the local wall clock from which it is reported.
 pub(crate) const REPORTED: Duration = Duration::from_millis(200);
 
-/// By how much two clocks that keep time may drift apart: half a millisecond in a second, the most by
-/// which a clock is slewed.
+/// The rate at which two synchronized clocks may drift apart: half a millisecond per second, the
+/// most by which a clock is slewed.
 const DRIFT: u32 = 2_000;
 
-/// How well the server's time must be known for an extend that does not ask for it first.
+/// How precisely the server's time must be known for an extend that does not read it first.
 const PRECISION: Duration = Duration::from_millis(500);
 
-/// Looks at the time that each answer of the server carries.
+/// Tracks the time that each answer of the server carries.
 ///
 /// # What it decides, and what it does not
 ///
-/// The server's clock decides when a grant is over; this client's wall clock decides nothing. The boot
-/// clock only says how much time has passed since an answer. It is compared with the server's in
-/// [`now`](Self::now), whose bounds save an extend the question what time it is.
+/// The server's clock decides when a grant is over; this client's wall clock decides nothing. The
+/// boot clock only measures how much time has passed since an answer. [`now`](Self::now) compares
+/// it with the server's clock, and its bounds save an extend the request for the server's time.
 ///
 /// The wall clock is compared with the server's for the sake of others: a TypeScript client on this
 /// host judges by the wall clock whether a lock is over.
@@ -48,7 +48,7 @@ pub(crate) struct Sent {
     wall: i64,
 }
 
-/// The server's clock showed this at some moment between two of the boot clock, in microseconds.
+/// A reading of the server's clock between two moments of the boot clock, in microseconds.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     server: i64,
@@ -56,15 +56,15 @@ struct Reading {
     received: BootInstant,
 }
 
-/// What the server's clock shows now at the least and at the most.
+/// The earliest and the latest present time of the server's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
     pub(crate) earliest: Timestamp,
     pub(crate) latest: Timestamp,
 }
 
-/// By how many milliseconds the local wall clock is at least ahead of the server's; negative where it is
-/// behind.
+/// By how many milliseconds the local wall clock is at least ahead of the server's; negative if it
+/// is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Skew(pub(crate) i64);
 
@@ -73,7 +73,7 @@ impl Sent {
         Self { boot: BootClock.now(), wall: wall() }
     }
 
-    /// The time since then.
+    /// Returns the time since then.
     pub(crate) fn elapsed(self) -> Duration {
         BootClock.now().since(self.boot)
     }
@@ -84,27 +84,27 @@ impl ServerClock {
         Self { report, best: Mutex::default(), skew: Mutex::default() }
     }
 
-    /// Takes the time of an answer to what was sent then, in microseconds.
+    /// Records the time of an answer to what was sent then, in microseconds.
     pub(crate) fn observe(&self, server: i64, sent: Sent) {
         let received = Sent::now();
         self.take(Reading { server, sent: sent.boot, received: received.boot });
         self.compare(server, sent.wall, received.wall);
     }
 
-    /// Gives the bounds of the server's present, if they are close enough.
+    /// Returns the bounds of the server's present time, if they are close enough.
     pub(crate) fn now(&self) -> Option<Bounds> {
         let (earliest, latest) = lock(&self.best).as_ref()?.bounds(BootClock.now());
         let close = latest - earliest <= micros(PRECISION);
         close.then(|| Bounds { earliest: timestamp(earliest), latest: timestamp(latest) })
     }
 
-    /// Gives the skew of the wall clock where it is worth a report.
+    /// Returns the skew of the wall clock if it should be reported.
     pub(crate) fn skew(&self) -> Option<Skew> {
         *lock(&self.skew)
     }
 
-    /// Keeps the reading that says most about the present. One that contradicts the last one is kept
-    /// in any case: a clock was set.
+    /// Keeps the reading that bounds the present most closely. A reading that contradicts the last
+    /// one is always kept: a clock was set.
     fn take(&self, reading: Reading) {
         let mut best = lock(&self.best);
         let better = best.is_none_or(|best| {
@@ -119,8 +119,8 @@ impl ServerClock {
 
     /// Compares the wall clock with the server's, and logs a skew once for each change of it.
     ///
-    /// A slow answer says little: it counts only where it proves that there is a skew, or that there
-    /// is none.
+    /// A slow answer proves little: it counts only if it proves that there is a skew, or that there
+    /// is not.
     fn compare(&self, server: i64, sent: i64, received: i64) {
         let (least, most) = ((sent - server) / 1_000, (received - server) / 1_000);
         let reported = millis(REPORTED);
@@ -169,10 +169,12 @@ impl Skew {
 }
 
 impl Reading {
-    /// What the server's clock shows at the least and at the most, at a moment since this was received.
+    /// Returns the earliest and the latest time of the server's clock at a moment after this was
+    /// received.
     ///
-    /// It was read between sending and receiving, so no less time has passed since than from receiving
-    /// on, and no more than from sending on. The clocks may drift apart meanwhile.
+    /// The clock was read between sending and receiving. So at least the time since receiving has
+    /// passed since the reading, and at most the time since sending. The clocks may have drifted
+    /// apart meanwhile.
     fn bounds(self, now: BootInstant) -> (i64, i64) {
         let (least, most) = (now.since(self.received), now.since(self.sent));
         let earliest = self.server + micros(least) - micros(least / DRIFT);
@@ -181,11 +183,11 @@ impl Reading {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it is locked.
+    // No code panics while the mutex is held.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The local wall clock, in microseconds since the Unix epoch.
+/// Returns the local wall clock, in microseconds since the Unix epoch.
 fn wall() -> i64 {
     match SystemTime::now().duration_since(UNIX_EPOCH) {
         Ok(since) => micros(since),
@@ -201,7 +203,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Makes the timestamp of a document: whole milliseconds, rounded down as everywhere.
+/// Converts into the timestamp of a document: whole milliseconds, rounded down as everywhere.
 pub(crate) fn timestamp(micros: i64) -> Timestamp {
     Timestamp::from_unix_millis(micros.div_euclid(1_000))
 }

@@ -11,13 +11,13 @@ use crate::{
     names::{Layout, is_id},
 };
 
-/// The variable by which all of Google's clients are pointed at an emulator.
+/// The variable that points all of Google's clients to an emulator.
 const EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
 
-/// The longest timeout. The mark of an id that was called off has to outlive every request.
+/// The longest timeout. The tombstone of an abandoned id has to outlive every request.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Says which database keeps the locks and how it is used.
+/// Configures which database keeps the locks and how it is used.
 ///
 /// # Examples
 ///
@@ -48,22 +48,22 @@ pub struct FirestoreConfig {
 }
 
 impl FirestoreConfig {
-    /// The database unless told otherwise: the one that a project has from the beginning.
+    /// The default database, which every project has from the beginning.
     pub const DEFAULT_DATABASE: &'static str = "(default)";
 
-    /// The collection of locks unless told otherwise, that of the TypeScript SyncGuard.
+    /// The default collection of locks. It is the one of the TypeScript SyncGuard.
     pub const DEFAULT_LOCKS: &'static str = "locks";
 
-    /// The collection of fence counters unless told otherwise, that of the TypeScript SyncGuard.
+    /// The default collection of fence counters. It is the one of the TypeScript SyncGuard.
     pub const DEFAULT_FENCES: &'static str = "fence_counters";
 
-    /// How long an operation may take by default: 5 seconds.
+    /// The default request timeout: 5 seconds.
     pub const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// How long connecting may take unless told otherwise: 5 seconds.
+    /// The default connect timeout: 5 seconds.
     pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    /// Takes a project's id.
+    /// Creates a configuration for the project with this id.
     pub fn new(project: impl Into<String>) -> Self {
         Self {
             project: project.into(),
@@ -78,12 +78,13 @@ impl FirestoreConfig {
         }
     }
 
-    /// Takes an address: `firestore://project[/database][?locks=…&fences=…]`, where the last two name
-    /// the collections as they are, without escapes.
+    /// Parses an address: `firestore://project[/database][?locks=…&fences=…]`. The last two name
+    /// the collections verbatim, without escapes.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) where it is none of these.
+    /// Returns [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if the address does
+    /// not have this form.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let rule = "the address is not firestore://project[/database][?locks=…&fences=…]";
         let refused = || Failure::Config(rule.to_owned()).into_error(Operation::Connect);
@@ -112,8 +113,8 @@ impl FirestoreConfig {
         self
     }
 
-    /// Sets the collections of locks and of fence counters, which must be two. All who share locks need
-    /// the same ones.
+    /// Sets the collections of locks and of fence counters, which must differ. All clients that
+    /// share locks need the same two.
     #[must_use]
     pub fn collections(mut self, locks: impl Into<String>, fences: impl Into<String>) -> Self {
         self.locks = locks.into();
@@ -123,8 +124,8 @@ impl FirestoreConfig {
 
     /// Connects to an emulator at `host:port`, without TLS and without credentials.
     ///
-    /// Unless told so, the variable `FIRESTORE_EMULATOR_HOST` decides, and where it is not set either,
-    /// the service is connected to.
+    /// If this is not called, the variable `FIRESTORE_EMULATOR_HOST` decides. If that is not set, the
+    /// backend connects to the service.
     #[must_use]
     pub fn emulator(mut self, address: impl Into<String>) -> Self {
         self.emulator = Some(address.into());
@@ -139,36 +140,40 @@ impl FirestoreConfig {
         self
     }
 
-    /// Sets what to do while the local wall clock is 200 ms or more apart from the server's: to refuse
-    /// grants with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), to log a warning, once for
-    /// each change, or to keep silent; `check` tells in any case.
+    /// Sets what happens while the local wall clock differs from the server's by 200 ms or more:
+    /// grants are refused with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), a warning
+    /// is logged once for each change, or nothing is logged. `check` reports the difference in any
+    /// case.
     ///
-    /// That harms no lock of this backend, which judges by the server's clock alone. A TypeScript client
-    /// on the same host judges by the wall clock.
+    /// It does not affect the locks of this backend, which judges by the server's clock alone. A
+    /// TypeScript client on the same host judges by the wall clock.
     #[must_use]
     pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
         self.unsafe_settings = unsafe_settings;
         self
     }
 
-    /// Sets how long an operation may take, with all its requests and repetitions, connecting included.
+    /// Sets the maximum duration of an operation, with all its requests and retries, connecting
+    /// included.
     ///
-    /// The last quarter of an acquire is kept for a look at what became of its commit. Keep the timeout
-    /// below the request timeout of the lock layer (10 s by default); more than 10 minutes are refused.
+    /// The last quarter of an acquire is reserved for a read that determines the outcome of its
+    /// commit. Keep the timeout below the request timeout of the lock layer (10 s by default). More
+    /// than 10 minutes is refused.
     #[must_use]
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.request_timeout = timeout;
         self
     }
 
-    /// Sets how long connecting may take.
+    /// Sets the maximum duration of connecting.
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
-    /// Returns what the driver needs and where the documents are, or the rule that a value breaks.
+    /// Returns the driver's settings and the location of the documents, or the rule that a value
+    /// breaks.
     pub(crate) fn resolved(self) -> Result<(Settings, Layout), Failure> {
         self.validated()?;
         let layout = Layout::new(&self.project, &self.database, &self.locks, &self.fences);
@@ -213,7 +218,7 @@ fn is_name(text: &str) -> bool {
 }
 
 impl fmt::Debug for FirestoreConfig {
-    /// Leaves the credentials out.
+    /// Omits the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FirestoreConfig")
             .field("project", &self.project)

@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 
 /// Work that its caller can stop waiting for but cannot stop.
 ///
-/// It is polled in place, so that it costs no task while its caller waits. Dropped after its first poll,
-/// when something may be on its way, it moves into a task and goes on there to its end.
+/// It is polled in place, so that it costs no task while its caller waits. If it is dropped after
+/// its first poll, when a request may be in flight, it moves into a task and runs there to its end.
 pub(crate) struct Detached<F: Future<Output: Send> + Send + 'static> {
     work: Option<Pin<Box<F>>>,
     started: bool,
@@ -26,7 +26,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         self.started = true;
-        // Taken out for the poll: what panicked must not be polled again by the drop.
+        // Taken out for the poll: a future that panicked must not be polled again on drop.
         let Some(mut work) = self.work.take() else {
             return Poll::Pending;
         };
@@ -40,7 +40,7 @@ impl<F: Future<Output: Send> + Send + 'static> Future for Detached<F> {
 
 impl<F: Future<Output: Send> + Send + 'static> Drop for Detached<F> {
     fn drop(&mut self) {
-        // Outside a runtime there is nothing that could go on.
+        // Outside a runtime there is no task that could continue.
         if let Some(work) = self.work.take().filter(|_| self.started)
             && let Ok(runtime) = Handle::try_current()
         {

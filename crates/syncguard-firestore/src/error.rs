@@ -1,4 +1,4 @@
-//! What goes wrong, and what the core calls it.
+//! The backend's failures, and their conversion into the core error.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use gcloud_sdk::{
 };
 use syncguard_core::{Error, ErrorKind, InvalidValue, Operation};
 
-/// Everything that can end an operation without an outcome.
+/// Every failure that can end an operation without an outcome.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -25,7 +25,7 @@ pub(crate) enum Failure {
     FenceLost(&'static str),
     #[error("the lock of this id was written without its fence counter")]
     HalfGranted,
-    /// Nothing was granted over the document, and it stands as it was.
+    /// Nothing was granted over the document, and it is unchanged.
     #[error("the {0} on record cannot be read")]
     Unreadable(&'static str),
     #[error("the {0} in the server's answer cannot be read")]
@@ -42,7 +42,7 @@ pub(crate) enum Failure {
     NoRuntime,
     #[error("{0}")]
     Refused(Refusal, Effect),
-    /// Something was written, and what was to follow failed.
+    /// Something was written, and the next step failed.
     #[error("{0}")]
     HalfDone(Box<Self>),
 }
@@ -52,16 +52,16 @@ pub(crate) enum Failure {
 pub(crate) enum Effect {
     /// It only read, or was never sent.
     Unsent,
-    /// The service answered that it refuses it.
+    /// The service answered with a refusal.
     Refused,
     Unknown,
 }
 
-/// What is kept of the status that ended a call.
+/// The parts that are kept of the status that ended a call.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) code: Code,
-    /// The words of the service, or of the driver with what caused them.
+    /// The message of the service, or of the driver with its cause.
     words: String,
 }
 
@@ -97,25 +97,25 @@ impl From<InvalidValue> for Failure {
 }
 
 impl Failure {
-    /// The deadline came before anything was sent.
+    /// The deadline passed before anything was sent.
     pub(crate) fn late() -> Self {
         Self::reading(&late())
     }
 
-    /// Sorts the status that ended a call which only reads.
+    /// Classifies the status that ended a call which only reads.
     pub(crate) fn reading(status: &Status) -> Self {
         Self::credentials(status)
             .unwrap_or_else(|| Self::Refused(Refusal::of(status), Effect::Unsent))
     }
 
-    /// Sorts the status that ended a commit.
+    /// Classifies the status that ended a commit.
     ///
-    /// A commit that found no connection was never sent. One that the service itself refused changed
-    /// nothing. That takes a code by which it refuses, and an answer: the driver makes up the same codes
-    /// for a connection that broke, such as `RESOURCE_EXHAUSTED` for one that the server closed because
-    /// of too many requests, and then the status has a cause. The driver also makes up
-    /// `UNIMPLEMENTED` and `OUT_OF_RANGE` for answers that it cannot decode. Everything else says
-    /// nothing of whether the commit was or will be applied.
+    /// A commit that found no connection was never sent. A commit that the service itself refused
+    /// changed nothing. A refusal requires a code for refusals and an answer. The driver makes up
+    /// the same codes for a connection that broke, such as `RESOURCE_EXHAUSTED` for one that the
+    /// server closed because of too many requests, and then the status has a cause. The driver also
+    /// makes up `UNIMPLEMENTED` and `OUT_OF_RANGE` for answers that it cannot decode. Every other
+    /// status leaves open whether the commit was or will be applied.
     pub(crate) fn committing(status: &Status) -> Self {
         let answered = std::error::Error::source(status).is_none();
         let effect = match status.code() {
@@ -137,7 +137,8 @@ impl Failure {
         Self::credentials(status).unwrap_or_else(|| Self::Refused(Refusal::of(status), effect))
     }
 
-    /// Whether a commit that failed so was sent, and may have been applied as far as can be told from here.
+    /// Returns whether a commit that failed so was sent and may have been applied, as far as the
+    /// client knows.
     pub(crate) fn was_sent(&self) -> bool {
         match self {
             Self::Refused(_, effect) => *effect != Effect::Unsent,
@@ -146,12 +147,12 @@ impl Failure {
         }
     }
 
-    /// Whether the service answered that it refuses the commit.
+    /// Returns whether the service answered that it refuses the commit.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused(_, Effect::Refused))
     }
 
-    /// Finds out whether a call was not even sent for want of credentials.
+    /// Returns whether a call was not sent because it had no credentials.
     fn credentials(status: &Status) -> Option<Self> {
         causes(status).find_map(|cause| {
             let boxed = cause.downcast_ref::<Box<DriverError>>().map(Box::as_ref);
@@ -159,7 +160,7 @@ impl Failure {
         })
     }
 
-    /// Sorts what the driver reports of credentials.
+    /// Classifies what the driver reports about credentials.
     pub(crate) fn unauthenticated(error: &DriverError) -> Self {
         match error.kind() {
             DriverKind::Credentials(cause) if cause.is_transient() => {
@@ -169,7 +170,7 @@ impl Failure {
         }
     }
 
-    /// Makes the core's error.
+    /// Converts into the core error.
     pub(crate) fn into_error(self, operation: Operation) -> Error {
         let (kind, effect) = self.classify();
         let detail = self.to_string();
@@ -179,7 +180,7 @@ impl Failure {
         let reads = matches!(operation, Operation::Lookup | Operation::List | Operation::Check);
         let error = Error::new(kind, operation);
         let error = match effect {
-            // A kind by which a store says that it did nothing would say more than is known.
+            // A kind that means that the store did nothing would claim more than is known.
             Effect::Unknown if !reads && !error.may_have_applied() => {
                 Error::new(ErrorKind::ServiceUnavailable, operation)
             }
@@ -209,12 +210,12 @@ impl Failure {
     }
 }
 
-/// The status of a request that was not answered by its deadline.
+/// Returns the status of a request that was not answered by its deadline.
 pub(crate) fn late() -> Status {
     Status::deadline_exceeded("there was no answer in time")
 }
 
-/// Sorts the codes of gRPC. Those that Google's own clients repeat are repeated here.
+/// Classifies the codes of gRPC. Those that Google's own clients retry are retryable here.
 fn classify_code(code: Code) -> ErrorKind {
     match code {
         Code::Unauthenticated | Code::PermissionDenied => ErrorKind::AuthFailed,
@@ -223,9 +224,9 @@ fn classify_code(code: Code) -> ErrorKind {
         Code::Unavailable | Code::Aborted | Code::Cancelled | Code::Unknown | Code::Internal => {
             ErrorKind::ServiceUnavailable
         }
-        // There is no such project or database.
+        // The project or the database does not exist.
         Code::NotFound => ErrorKind::InvalidArgument,
-        // It is a database in Datastore mode, or one without the index that a query needs.
+        // The database is in Datastore mode, or lacks the index that a query needs.
         Code::FailedPrecondition | Code::Unimplemented => ErrorKind::Unsupported,
         _ => ErrorKind::Internal,
     }

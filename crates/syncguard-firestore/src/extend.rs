@@ -1,4 +1,4 @@
-//! Extending.
+//! The extend operation.
 
 use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
 use tokio::time::sleep;
@@ -21,12 +21,12 @@ enum Moved {
     To(Timestamp),
     /// The grant was over by then.
     Over,
-    /// Nothing was written: the document was not as it was known.
+    /// Nothing was written: the document was not in the expected version.
     Outdated,
 }
 
-/// Moves the expiry: one round trip where this client knows the grant, and two otherwise, or three if the
-/// key is not the id's.
+/// Moves the expiry: one round trip if this client knows the grant, two otherwise, or three if the
+/// id does not hold the key.
 pub(crate) async fn extend(
     store: &Store,
     lock: &LockRef,
@@ -46,17 +46,18 @@ pub(crate) async fn extend(
     ask(store, call, lock.lock_id, hint, ttl).await
 }
 
-/// Gives what is needed for an extend without a question: the grant, and what time it is at the server.
+/// Returns what an extend without a prior read needs: the grant, and the server's present time.
 ///
-/// The latest that it can be is taken for the present, so the expiry is never too early, unless the
-/// server's clock was set since it was read. [`move_expiry`] finds that out. A grant that may be over by then is not extended on trust.
+/// The latest possible time is taken as the present, so the expiry is never too early, unless the
+/// server's clock was set since it was read. [`move_expiry`] detects that. A grant that may be over
+/// by then is not extended without a read.
 fn at_hand(store: &Store, id: LockId) -> Option<(Known, Timestamp)> {
     let now = store.client.clock.now()?.latest;
     let known = store.grants.find(id)?;
     is_live(known.expires_at, now).then_some((known, now))
 }
 
-/// Looks, and then moves the expiry.
+/// Reads, and then moves the expiry.
 async fn ask(
     store: &Store,
     call: Call,
@@ -85,11 +86,11 @@ async fn ask(
     }
 }
 
-/// Moves the expiry of a grant that is in this very version to the ttl after `now`: what the server's clock
-/// showed when it was `asked`, or later.
+/// Moves the expiry of a grant that is in exactly this version to the ttl after `now`: what the
+/// server's clock showed when it was `asked`, or later.
 ///
-/// Where the commit proves that the clock had shown more by then, because it was set or the read was stale,
-/// the expiry is counted from that commit.
+/// If the commit proves that the clock had shown more by then, because it was set or the read was
+/// stale, the expiry is counted from that commit.
 async fn move_expiry(
     store: &Store,
     call: Call,
@@ -108,8 +109,8 @@ async fn move_expiry(
         return Ok(Moved::To(now.after(ttl)));
     }
     let unknown = |failure: Failure| Failure::HalfDone(failure.into());
-    // It was live at that commit, so it is for a ttl from then on, whatever the record says: while the
-    // version is this one, no one else was granted the key.
+    // It was live at that commit, so it lasts for a ttl from then on, whatever the record shows: in
+    // this version, the key was granted to no other id.
     let known = Known { document, version, expires_at: at.after(ttl) };
     match write_expiry(store, call, id, known, at.after(ttl)).await.map_err(unknown)? {
         Written::Made { .. } => Ok(Moved::To(at.after(ttl))),
@@ -118,7 +119,7 @@ async fn move_expiry(
     }
 }
 
-/// How a commit ended that was to write an expiry.
+/// The result of a commit that writes an expiry.
 enum Written {
     /// It made this version at this time.
     Made {
@@ -129,15 +130,16 @@ enum Written {
     Outdated,
 }
 
-/// Writes the expiry of a grant that is in this very version.
+/// Writes the expiry of a grant that is in exactly this version.
 ///
-/// # Why it revives nobody
+/// # Why it revives no grant
 ///
-/// No condition of a commit can speak of the time, so a commit that arrives late may move the expiry of
-/// a grant that is over by then. When it was made is known afterwards, and what the expiry was until
-/// then is known from the version. A grant that was over is taken back. Until that is done the key looks
-/// held, and nobody else can have been granted it: their commit would have changed the version. Where the
-/// answer is lost as well, the caller is told that it does not know, and ends the lock when it gives up.
+/// No condition of a commit can refer to the time, so a commit that arrives late may move the
+/// expiry of a grant that is over by then. The time of the commit is known afterwards, and the
+/// previous expiry is known from the version. A grant that was over is taken back. Until that is
+/// done the key looks held, and it cannot have been granted to another id: that commit would have
+/// changed the version. If the answer is lost as well, the caller learns that the outcome is
+/// unknown, and ends the lock when it gives up.
 async fn write_expiry(
     store: &Store,
     call: Call,
@@ -158,9 +160,9 @@ async fn write_expiry(
             return Ok(Written::Outdated);
         }
         Err(failure) => {
-            // The version may be another one by now.
+            // The version may have changed by now.
             store.grants.forget(id);
-            // The holder counts with the shorter of two expiries until it knows which one is stored, so
+            // The holder uses the shorter of two expiries until it knows which one is stored, so
             // not even a refusal is relied upon.
             return Err(if failure.was_sent() {
                 Failure::HalfDone(failure.into())
@@ -182,8 +184,8 @@ async fn write_expiry(
 
 /// Ends a grant that was over and was revived.
 ///
-/// Somebody else may have ended it, and that is as well. Where the server does not answer any more,
-/// nobody holds the key until the ttl is over.
+/// Another client may have ended it, with the same result. If the server no longer answers, the key
+/// stays taken without a holder until the ttl is over.
 async fn take_back(store: &Store, document: &DocumentName, revived: Expect) {
     let mut pauses = pauses();
     loop {

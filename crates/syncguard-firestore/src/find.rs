@@ -18,7 +18,7 @@ pub(crate) struct Found {
     pub(crate) at: Timestamp,
 }
 
-/// Finds the lock of an id: where it is thought to be, or else by a query, because the id alone counts.
+/// Finds the lock of an id: in the expected place, or else by a query, because the id alone counts.
 pub(crate) async fn find(
     store: &Store,
     call: Call,
@@ -47,7 +47,8 @@ pub(crate) async fn search(
         return Ok(Some(Found { stored: Stored::parse(&it)?, document: it.name, at }));
     }
     let nested = store.scans.here()?.read(&store.client, &store.layout, call).await?;
-    // Others may keep documents of their own there: what is no lock is not the id's either.
+    // Other programs may keep documents of their own there: a document that is not a lock is not
+    // the id's.
     let found = nested.iter().find_map(|Nested { document, at }| {
         let stored = Stored::parse(document).ok().filter(|stored| stored.is_of(id))?;
         Some(Found { document: document.name.clone(), stored, at: *at })

@@ -1,4 +1,4 @@
-//! What this client knows of the grants that it made itself.
+//! What this client knows about the grants that it made itself.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,14 +9,14 @@ use syncguard_core::{LockId, Timestamp};
 
 use crate::{client::Version, names::DocumentName};
 
-/// How many grants are remembered. One that was forgotten costs a round trip more.
+/// How many grants are remembered. A grant that was forgotten costs another round trip.
 const LIMIT: usize = 10_000;
 
 /// A grant as it was last written.
 ///
-/// **Invariant:** `expires_at` is what the document says in this very version. A version is never
-/// written twice, so whoever changes the document on the condition of its version knows what the
-/// expiry was until then.
+/// **Invariant:** `expires_at` is what the document contains in exactly this version. A version is
+/// never written twice, so a client that changes the document on the condition of its version knows
+/// what the expiry was until then.
 #[derive(Clone, Debug)]
 pub(crate) struct Known {
     pub(crate) document: DocumentName,
@@ -24,17 +24,17 @@ pub(crate) struct Known {
     pub(crate) expires_at: Timestamp,
 }
 
-/// The grants, up to so many.
+/// The remembered grants, bounded in number.
 ///
-/// They are hints: every write that rests on one has the version as its condition, so one that is out
-/// of date misleads nobody.
+/// They are hints: every write that rests on one has the version as its condition, so an outdated
+/// one does no harm.
 #[derive(Debug, Default)]
 pub(crate) struct Grants(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
     known: HashMap<LockId, Known>,
-    /// The ids in the order in which they came, among them some that are forgotten.
+    /// The ids in order of insertion, including some that are forgotten.
     order: VecDeque<LockId>,
 }
 
@@ -43,7 +43,7 @@ impl Grants {
         self.lock().known.get(&id).cloned()
     }
 
-    /// Remembers a grant, unless a later version of it is known: replies overtake each other.
+    /// Remembers a grant, unless a later version of it is known: replies may arrive out of order.
     pub(crate) fn remember(&self, id: LockId, grant: Known) {
         let mut inner = self.lock();
         match inner.known.get_mut(&id) {
@@ -63,7 +63,7 @@ impl Grants {
         }
     }
 
-    /// Forgets a grant, and gives it.
+    /// Forgets a grant, and returns it.
     pub(crate) fn take(&self, id: LockId) -> Option<Known> {
         self.lock().known.remove(&id)
     }
@@ -73,7 +73,7 @@ impl Grants {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it is locked.
+        // No code panics while the mutex is held.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Looking up.
+//! The lookup operations.
 
 use syncguard_core::{LockQuery, LockRecord};
 

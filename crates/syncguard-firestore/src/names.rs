@@ -17,14 +17,14 @@ const MAX_DEPTH: usize = 100;
 pub(crate) struct Layout {
     keys: KeyLayout,
     database: String,
-    /// What the names of locks and those of counters begin with, up to the slash behind the collection.
+    /// The prefixes of the names of locks and of counters, up to the slash after the collection.
     locks: String,
     fences: String,
 }
 
 /// The full name of a document.
 ///
-/// It holds the text of a key, so it is shown nowhere.
+/// It contains the text of a key, so it is never shown.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DocumentName(String);
 
@@ -46,21 +46,22 @@ impl Layout {
         }
     }
 
-    /// The name of the database.
+    /// Returns the name of the database.
     pub(crate) fn database(&self) -> &str {
         &self.database
     }
 
-    /// Names the documents of a key.
+    /// Returns the documents of a key.
     pub(crate) fn names(&self, key: &LockKey) -> Result<Names, Failure> {
         let lock = self.lock(key)?;
         Ok(Names { fence: self.fence(&lock), lock })
     }
 
-    /// Names the lock of a key.
+    /// Returns the name of the lock of a key.
     ///
-    /// A key that the TypeScript SyncGuard accepts names the same document here and there, which may lie
-    /// below others: see [`path`]. Every other key is stored under its hash, where no one else looks.
+    /// A key that the TypeScript SyncGuard accepts names the same document in both clients, which
+    /// may lie below others: see [`path`]. Every other key is stored under its hash, which no other
+    /// client reads.
     pub(crate) fn lock(&self, key: &LockKey) -> Result<DocumentName, Failure> {
         let name = self.keys.lock_name(key)?;
         let hashed = || self.keys.hashed_lock_name(key);
@@ -68,16 +69,18 @@ impl Layout {
         Ok(DocumentName(format!("{}{path}", self.locks)))
     }
 
-    /// Names the fence counter of a lock: its path is that of the lock, behind `fence:`.
+    /// Returns the name of the fence counter of a lock: its path is that of the lock, after
+    /// `fence:`.
     ///
-    /// A key has at most 512 bytes, so its first segment always fits, and what begins with `fence:` is
-    /// always an id.
+    /// A key has at most 512 bytes, so its first segment always fits, and a segment that begins
+    /// with `fence:` is always a valid id.
     pub(crate) fn fence(&self, lock: &DocumentName) -> DocumentName {
         let path = lock.0.strip_prefix(&self.locks).unwrap_or_default();
         DocumentName(format!("{}fence:{path}", self.fences))
     }
 
-    /// Whether a lock lies below another document, where no query over the collection finds it.
+    /// Returns whether a lock lies below another document, where no query over the collection finds
+    /// it.
     pub(crate) fn is_nested(&self, lock: &DocumentName) -> bool {
         lock.0.strip_prefix(&self.locks).is_some_and(|path| path.contains('/'))
     }
@@ -99,14 +102,15 @@ impl fmt::Debug for DocumentName {
     }
 }
 
-/// Returns the path that a key names for the TypeScript SyncGuard, below the collection of locks; `None`
-/// where that client or the service refuses the key.
+/// Returns the path that a key names for the TypeScript SyncGuard, below the collection of locks,
+/// or `None` if that client or the service refuses the key.
 ///
 /// That client passes the key to `collection("locks").doc(key)`, and the counter's name to
-/// `collection("fence_counters").doc("fence:" + key)`. Google's client for Node refuses `//`, splits at
-/// slashes, drops empty segments, and needs an odd number of them. So a slash at the end is dropped: `a/`
-/// is the document `a`, and both keys are one lock. One at the beginning would be dropped as well, but it
-/// is inside the counter's name, which then has a segment more: one of the two numbers is even.
+/// `collection("fence_counters").doc("fence:" + key)`. Google's client for Node refuses `//`,
+/// splits at slashes, drops empty segments, and needs an odd number of them. So a slash at the end
+/// is dropped: `a/` is the document `a`, and both keys are one lock. A slash at the beginning would
+/// be dropped as well, but it is inside the counter's name, which then has one more segment: one of
+/// the two numbers is even.
 fn path(key: &str) -> Option<&str> {
     let path = key.strip_suffix('/').unwrap_or(key);
     let segments: Vec<_> = path.split('/').collect();
@@ -119,16 +123,16 @@ fn path(key: &str) -> Option<&str> {
     accepted.then_some(path)
 }
 
-/// Whether the service accepts a text as the id of a document: besides what [`is_id`] allows, numbers
-/// such as `__id7__`, as databases that came from Datastore have them.
+/// Returns whether the service accepts a text as the id of a document: besides what [`is_id`]
+/// allows, numbers such as `__id7__`, which databases that came from Datastore have.
 fn is_document_id(text: &str) -> bool {
     let digits = text.strip_prefix("__id").and_then(|text| text.strip_suffix("__"));
     let number = |digits: &str| digits.parse::<i64>().is_ok_and(|n| n.to_string() == digits);
     is_id(text) || digits.is_some_and(number)
 }
 
-/// Tells whether the service takes a text as the id of a collection, as its documentation of limits has
-/// it.
+/// Returns whether the service accepts a text as the id of a collection, according to its
+/// documented limits.
 pub(crate) fn is_id(text: &str) -> bool {
     let reserved = text.len() >= 4 && text.starts_with("__") && text.ends_with("__");
     !(text.is_empty()
@@ -162,7 +166,7 @@ mod tests {
         assert_eq!(fence.as_str(), format!("{root}/fence_counters/fence:payment:42"));
     }
 
-    /// The path of a lock below its collection.
+    /// Returns the path of a lock below its collection.
     fn path_of(text: &str) -> String {
         let lock = layout().lock(&key(text)).unwrap();
         lock.as_str().split_once("/locks/").unwrap().1.to_owned()

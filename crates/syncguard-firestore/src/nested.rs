@@ -33,12 +33,12 @@ struct Scan {
 }
 
 impl Scans {
-    /// Reads all nested documents, by reading all that lies in the collection: a query can tell them apart
+    /// Reads all nested documents by reading everything in the collection: a query can select them
     /// neither by their depth nor by their fields.
     ///
-    /// All callers share one scan after the other, so that many who look for lost locks at once read the
-    /// collection once or twice. A caller takes only a scan that began after it came. The scan is a task, so
-    /// a caller that is no longer polled keeps no one waiting.
+    /// All callers share one scan after the other, so that many concurrent lookups of lost locks
+    /// read the collection once or twice. A caller uses only a scan that began after it called. The
+    /// scan is a task, so a caller that is no longer polled blocks no other.
     pub(crate) async fn read(
         &self,
         client: &Arc<Client>,

@@ -1,4 +1,4 @@
-//! What operators do.
+//! The operations for operators.
 
 use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToken};
 
@@ -11,14 +11,16 @@ use crate::{
     store::Store,
 };
 
-/// Returns one page of the live locks, in the order of their keys. The key is a field, so this finds the
-/// hashed ones as well. Documents that cannot be read are left out, and their number is logged.
+/// Returns one page of the live locks, in the order of their keys. The key is a field, so this
+/// finds the hashed ones as well. Documents that cannot be read are omitted, and their number is
+/// logged.
 ///
-/// Those below other documents are found apart, and take their places among the rest. Behind the last
-/// document of a full page there may be more that were not read, so nothing beyond it is on the page.
+/// Documents below other documents are found separately and merged in order. There may be more of
+/// the rest after the last document of a full page that were not read, so the page contains nothing
+/// beyond it.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let search = Search {
-        // This leaves out keys that are not text, after which no page could begin.
+        // This omits keys that are not text, after which no page could begin.
         condition: Some(field_above("key", &request.prefix)),
         order: Some(("key", request.after.as_ref().map(PageToken::as_str))),
         limit: request.limit,
@@ -38,7 +40,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     let full = page.len() >= request.limit;
     page.truncate(request.limit);
     let last = page.last().and_then(|(_, document)| document.text("key"));
-    // Keys with the same beginning sort next to each other, so the first other one is the end.
+    // Keys with the same prefix sort next to each other, so the first other one is the end.
     let next = last.filter(|key| full && within(key)).map(|key| PageToken::new(key.to_owned()));
     let (mut locks, mut unreadable) = (Vec::with_capacity(page.len()), 0_usize);
     for (at, document) in page {
@@ -53,8 +55,8 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     Ok(LockPage { locks, next })
 }
 
-/// Ends the live grant of a key and returns its record. One that cannot be read is cleared, and reported as
-/// an error that says so.
+/// Ends the live grant of a key and returns its record. A record that cannot be read is cleared,
+/// and reported as an error that explains this.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,

@@ -1,4 +1,4 @@
-//! What the documents say.
+//! The contents of the documents.
 
 use std::{collections::BTreeMap, str::FromStr};
 
@@ -15,11 +15,11 @@ use crate::{
 /// How long an abandoned id stays refused, in milliseconds: an hour. No request lives that long.
 const MARK_MS: i64 = 60 * 60 * 1_000;
 
-/// How many abandoned ids a counter keeps, the youngest of them. They take some 40 bytes each, and
+/// How many tombstones a counter keeps, the most recent ones. They take some 40 bytes each, and
 /// every acquire of the key reads them.
 const MARKS: usize = 256;
 
-/// The document of a lock, by whomever it was written.
+/// The document of a lock, whichever client wrote it.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     lock_id: LockId,
@@ -34,14 +34,14 @@ pub(crate) struct Stored {
 /// The document of a fence counter.
 #[derive(Clone, Debug)]
 pub(crate) struct Counter {
-    /// The fence of the last grant, unless the document is none of a counter.
+    /// The fence of the last grant, unless the document is not a counter.
     fence: Option<Fence>,
-    /// The ids that were abandoned, unless they cannot be read.
+    /// The tombstones of abandoned ids, unless they cannot be read.
     marks: Option<Marks>,
     pub(crate) version: Version,
 }
 
-/// The ids that were abandoned, and when, in Unix milliseconds of the server.
+/// The abandoned ids, and when they were abandoned, in Unix milliseconds of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Marks(BTreeMap<String, i64>);
 
@@ -54,7 +54,7 @@ impl Stored {
             key: parsed(document, "key")?,
             fence: parsed(document, "fence")?,
             // TypeScript's grant replaces the document and its extend keeps the field, so a label
-            // is always that of the holder. Nothing rests on it.
+            // is always that of the holder. No guarantee depends on it.
             owner: parsed(document, "owner").ok(),
             version: document.version,
         })
@@ -72,12 +72,12 @@ impl Stored {
         self.expires_at
     }
 
-    /// When the grant was made: the time from which its first expiry was counted.
+    /// Returns when the grant was made: the time from which its first expiry was counted.
     pub(crate) fn acquired_at(&self) -> Timestamp {
         self.acquired_at
     }
 
-    /// Whether the expiry is the one with which a grant for this ttl was made.
+    /// Returns whether the expiry is the original one of a grant for this ttl.
     pub(crate) fn is_unextended(&self, ttl: Ttl) -> bool {
         self.expires_at == self.acquired_at.after(ttl)
     }
@@ -117,7 +117,7 @@ fn time(document: &Document, field: &'static str) -> Result<Timestamp, Failure> 
     Ok(Timestamp::from_unix_millis(millis))
 }
 
-/// Tells whether a grant is live: the rule of every SyncGuard.
+/// Returns whether a grant is live, by the rule that every SyncGuard applies.
 pub(crate) fn is_live(expires_at: Timestamp, now: Timestamp) -> bool {
     expires_at.is_live(now, Capabilities::GRACE)
 }
@@ -135,8 +135,8 @@ impl Counter {
         self.fence.ok_or(Failure::Unreadable("fence counter"))
     }
 
-    /// Returns the marks. Where they cannot be read they are not taken for none: an id that was abandoned
-    /// could be among them.
+    /// Returns the tombstones. A list that cannot be read is not taken as empty: an abandoned id
+    /// could be in it.
     pub(crate) fn marks(self) -> Result<Marks, Failure> {
         self.marks.ok_or(Failure::Unreadable("list of abandoned ids"))
     }
@@ -159,11 +159,11 @@ impl Marks {
         self.0.contains_key(id.as_str())
     }
 
-    /// Adds an id, and drops what is older than an hour or too many.
+    /// Adds an id, and drops those that are older than an hour or exceed the limit.
     ///
-    /// Where the id is there already, its time moves on even within a millisecond: a write that changes
-    /// nothing would leave the version of the document as it is, and with it the conditions that rest
-    /// on that.
+    /// If the id is present already, its time moves on even within a millisecond: a write that
+    /// changes nothing would leave the version of the document as it is, and with it the conditions
+    /// that rest on that.
     pub(crate) fn add(&mut self, id: LockId, now: Timestamp) {
         let before = self.0.get(id.as_str()).copied().unwrap_or(i64::MIN);
         let at = now.unix_millis().max(before.saturating_add(1));
@@ -175,7 +175,7 @@ impl Marks {
         }
     }
 
-    /// Drops what is older than an hour.
+    /// Drops the ids that are older than an hour.
     pub(crate) fn prune(&mut self, now: Timestamp) {
         self.0.retain(|_, at| at.saturating_add(MARK_MS) > now.unix_millis());
     }
@@ -185,7 +185,7 @@ impl Marks {
     }
 }
 
-/// The fields of a lock that is granted now.
+/// Returns the fields of a lock that is granted now.
 pub(crate) fn lock_fields(request: &AcquireRequest, grant: Grant, now: Timestamp) -> Fields {
     let mut fields: Fields = [
         ("lockId", text(request.lock_id.as_str())),
@@ -202,12 +202,12 @@ pub(crate) fn lock_fields(request: &AcquireRequest, grant: Grant, now: Timestamp
     fields
 }
 
-/// The fields of a lock that an extend changes.
+/// Returns the fields of a lock that an extend changes.
 pub(crate) fn expiry_fields(expires_at: Timestamp) -> Fields {
     [("expiresAtMs".to_owned(), integer(expires_at.unix_millis()))].into()
 }
 
-/// The fields of a fence counter.
+/// Returns the fields of a fence counter.
 pub(crate) fn counter_fields(key: &LockKey, fence: Fence, marks: Marks) -> Fields {
     let mut fields: Fields = [
         ("fence".to_owned(), text(&fence.to_string())),
@@ -218,13 +218,13 @@ pub(crate) fn counter_fields(key: &LockKey, fence: Fence, marks: Marks) -> Field
     fields
 }
 
-/// The fields of a fence counter that an abandon changes.
+/// Returns the fields of a fence counter that an abandon changes.
 pub(crate) fn mark_fields(marks: Marks) -> Fields {
     let marks = (!marks.0.is_empty()).then(|| ("abandoned".to_owned(), marks.into_value()));
     marks.into_iter().collect()
 }
 
-/// Makes a record of a document, if it is a live lock's.
+/// Builds a record from a document, if that is a live lock.
 pub(crate) fn live(now: Timestamp, document: &Document) -> Result<Option<LockRecord>, Failure> {
     let stored = Stored::parse(document)?;
     Ok(stored.is_live(now).then(|| stored.into_record(now)))

@@ -1,4 +1,4 @@
-//! Telling whether an expiry was counted from early enough, and writing one that is.
+//! Detects whether an expiry was counted from too early a time, and writes a later one.
 
 use std::time::Duration;
 
@@ -13,55 +13,57 @@ use crate::{
     store::Store,
 };
 
-/// By how much a grant may be counted from before its request: half of the [grace](syncguard_core::Capabilities::GRACE)
-/// for which its record stands beyond the expiry.
+/// How long before its request a grant may be counted from: half of the
+/// [grace](syncguard_core::Capabilities::GRACE) for which its record stands beyond the expiry.
 const COVERED: Duration = Duration::from_millis(500);
 
-/// The time from which an expiry was counted, and what is known of when that was asked for.
+/// The time from which an expiry was counted, and what is known of when that was requested.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counted {
-    /// The server's time, as a read told it.
+    /// The server's time, as a read returned it.
     pub(crate) from: Timestamp,
-    /// When that read was asked for, by the local clock.
+    /// When that read was requested, by the local clock.
     pub(crate) asked: Sent,
     /// How long after that the commit was sent.
     pub(crate) waited: Duration,
 }
 
 impl Counted {
-    /// Whether the server's clock showed more than `from` when the read was asked for, or may have.
+    /// Returns whether the server's clock showed more than `from` when the read was requested, or
+    /// may have.
     ///
-    /// The server answers a read as of a time since it was asked, or so it promises. The time of the
-    /// commit shows it. The commit was made after it was sent, so the server's clock showed no more than
-    /// that time less `waited` when the read was asked for; a difference of up to [`COVERED`] does no
-    /// harm. The commit was also made before it was answered, so that a greater difference than what has
-    /// passed by then is a proof.
+    /// The server promises to answer a read as of a time after it was asked. The time of the commit
+    /// verifies this. The commit was made after it was sent, so the server's clock showed no more
+    /// than that time less `waited` when the read was requested; a difference of up to [`COVERED`]
+    /// does no harm. The commit was also made before it was answered, so a difference greater than
+    /// the time that has passed by then is a proof.
     pub(crate) fn may_be_too_early(self, committed: Timestamp) -> bool {
         is_too_early(self.from, committed, self.asked.elapsed().min(self.waited + COVERED))
     }
 }
 
-/// Tells whether more time lies between `from` and a commit than passed at most.
+/// Returns whether more time lies between `from` and a commit than can have passed.
 pub(crate) fn is_too_early(from: Timestamp, committed: Timestamp, passed: Duration) -> bool {
     // Timestamps are rounded down, which takes a millisecond at most.
     let rounding = Duration::from_millis(1);
     committed.since(from) > passed + rounding
 }
 
-/// Tells whether a grant that was found on record may be counted from too early: it was never extended, and
-/// more than the grace covers passed between the time from which it is counted and the commit that made
-/// it. When it was asked for is not known here.
+/// Returns whether a grant that was found on record may be counted from too early: it was never
+/// extended, and more than the grace covers passed between the time from which it is counted and
+/// the commit that made it. When it was requested is not known here.
 pub(crate) fn found_too_early(stored: &Stored, request: &AcquireRequest) -> bool {
     let made = stored.version.time();
     stored.is_unextended(request.ttl) && is_too_early(stored.acquired_at(), made, COVERED)
 }
 
-/// Moves the expiry of a grant, of which no one was told, to the ttl after the commit that made it.
+/// Moves the expiry of a grant that was not reported yet to the ttl after the commit that made it.
 ///
-/// That commit was made after the grant was asked for, so the expiry is late enough. It is written on the
-/// condition of the version, so that meanwhile no one else was granted the key, even if it looked free.
+/// That commit was made after the grant was requested, so the expiry is late enough. It is written
+/// on the condition of the version, so that no other id was granted the key meanwhile, even if it
+/// looked free.
 ///
-/// Where this fails, the grant stands as it was. The caller is told that it does not know the outcome, and
+/// If this fails, the grant stands as it was. The caller learns that the outcome is unknown, and
 /// asks again or abandons the id.
 pub(crate) async fn recount(
     store: &Store,

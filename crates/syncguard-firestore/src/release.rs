@@ -1,4 +1,4 @@
-//! Releasing and calling off.
+//! The release and abandon operations.
 
 use syncguard_core::{Fence, LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
 
@@ -12,15 +12,16 @@ use crate::{
     store::Store,
 };
 
-/// Ends the grant: one round trip where this client knows it, and two otherwise, or three if the key is not
-/// the id's.
+/// Ends the grant: one round trip if this client knows it, two otherwise, or three if the id does
+/// not hold the key.
 ///
-/// The lock is deleted on the condition of its version, so of all who try one succeeds, and nobody
-/// else's lock is touched. Whether the grant was still live then is judged by the time of the commit.
+/// The lock is deleted on the condition of its version, so of all that try one succeeds, and no
+/// other holder's lock is touched. Whether the grant was still live then is judged by the time of
+/// the commit.
 pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
     let (id, call) = (lock.lock_id, store.client.call(Lane::Release));
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
-    // Whatever comes of it, the version that is known is not known to be there afterwards.
+    // Whatever the outcome, the known version is not certain to exist afterwards.
     if let Some(known) = store.grants.take(id) {
         let delete = Write::delete(&known.document, Expect::Version(known.version));
         if let Some(committed) = store.client.commit(call, vec![delete]).await? {
@@ -31,7 +32,7 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
     ask(store, call, id, hint).await
 }
 
-/// Looks, and then ends the grant.
+/// Reads, and then ends the grant.
 async fn ask(
     store: &Store,
     call: Call,
@@ -59,25 +60,25 @@ fn ended(live: bool) -> ReleaseOutcome {
     if live { ReleaseOutcome::Released } else { ReleaseOutcome::NotHeld(NotHeld::Expired) }
 }
 
-/// Makes sure that no grant under the id exists now or later: two round trips.
+/// Guarantees that the id holds no grant, now or in the future: two round trips.
 ///
-/// **Invariant:** once this has answered, every commit that would grant the key to the id, wherever it
-/// is on its way, fails. It rests on a state of the counter from before, or on one from after.
+/// **Invariant:** once this has answered, every commit that would grant the key to the id fails,
+/// wherever it is in flight. It rests on a state of the counter from before, or on one from after.
 ///
-/// - From before: the counter has changed since, because the mark was written here. Should the commit
-///   come first instead, it changes the counter, so the commit here fails, and the next look finds the
-///   grant and ends it. The deletion itself has no condition: as long as the counter is unchanged, the
-///   lock can only be that of the id, extended or not, or gone.
-/// - From after: whoever reads the counter finds the mark and does not commit.
+/// - From before: the counter has changed since, because the tombstone was written here. Should the
+///   commit come first instead, it changes the counter, so the commit here fails, and the next read
+///   finds the grant and ends it. The deletion itself has no condition: as long as the counter is
+///   unchanged, the lock can only be that of the id, extended or not, or gone.
+/// - From after: an acquire that reads the counter finds the tombstone and does not commit.
 ///
-/// A grant by TypeScript replaces the counter and drops the marks. It changes the counter as well, so
-/// what rested on it before fails all the same. What is left is somebody who *begins* to ask with an id
-/// that was abandoned before, after such a grant and its release. Nobody does: the lock layer asks with
-/// an id no more once it has called it off, and an acquire whose future is dropped does not go on from
-/// its read to its commit.
+/// A grant by TypeScript replaces the counter and drops the tombstones. It changes the counter as
+/// well, so a commit that rested on it before fails nevertheless. What remains is a caller that
+/// *begins* an acquire with an id that was abandoned before, after such a grant and its release.
+/// This does not happen: the lock layer does not use an id again once it has abandoned it, and an
+/// acquire whose future is dropped does not proceed from its read to its commit.
 ///
-/// A counter that is missing has to be made, since a commit that expects it to be missing would
-/// otherwise go through. It begins where the lock beside it stands, so that no fence goes back.
+/// A counter that is missing has to be created, since a commit that expects it to be missing would
+/// otherwise succeed. It begins at the fence of the lock beside it, so that no fence goes back.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let names = store.layout.names(key)?;
     let call = store.client.call(Lane::Release);
@@ -92,7 +93,7 @@ pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<
     }
 }
 
-/// The writes that call off an id.
+/// Returns the writes that abandon an id.
 fn called_off(
     names: &Names,
     id: LockId,
@@ -100,7 +101,7 @@ fn called_off(
     read: Read<[Option<Document>; 2]>,
 ) -> Result<Vec<Write>, Failure> {
     let Read { at: now, found: [lock, counter] } = read;
-    // What cannot be read is not the id's.
+    // A document that cannot be read is not the id's.
     let lock = lock.as_ref().and_then(|lock| Stored::parse(lock).ok());
     let counter = counter.as_ref().map(Counter::parse);
     let expect = Expect::unchanged(counter.as_ref().map(|counter| counter.version));

@@ -1,11 +1,11 @@
-//! Deadlines, and when to try again what others were faster with.
+//! Deadlines, and retries of commits that conflicted with others.
 
 use std::time::Duration;
 
 use syncguard_core::{Jitter, Retry};
 use tokio::time::{Instant, sleep};
 
-/// How often a commit that met another one is tried again.
+/// How often a commit that conflicted with another is retried.
 const MAX_RETRIES: u32 = 10;
 
 /// The longest first pause, about as long as a commit takes.
@@ -14,7 +14,7 @@ const FIRST: Duration = Duration::from_millis(10);
 /// The longest pause.
 const LONGEST: Duration = Duration::from_millis(320);
 
-/// When an operation ends at the latest, with all its requests and pauses.
+/// The latest end of an operation, with all its requests and pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadline(Instant);
 
@@ -23,7 +23,7 @@ impl Deadline {
         Self(Instant::now() + duration)
     }
 
-    /// A deadline that comes earlier by this much.
+    /// Returns a deadline that is earlier by this much.
     pub(crate) fn earlier(self, by: Duration) -> Self {
         Self(self.0.checked_sub(by).unwrap_or(self.0))
     }
@@ -40,9 +40,10 @@ impl Deadline {
 /// The rounds of an operation, each of which reads and then commits on the condition that nothing has
 /// changed.
 ///
-/// Where another client keeps a transaction open on the documents, the service lets a commit wait for
-/// seconds before it refuses it. So a round begins only if one as long as the longest so far still ends
-/// before the deadline: a commit that is cut off may have been applied, one that was refused was not.
+/// If another client keeps a transaction open on the documents, the service lets a commit wait for
+/// seconds before it refuses it. So a round begins only if one as long as the longest so far still
+/// ends before the deadline: a commit that is cut off may have been applied, a commit that was
+/// refused was not.
 pub(crate) struct Rounds<P> {
     deadline: Deadline,
     began: Instant,
@@ -57,7 +58,8 @@ pub(crate) fn rounds(deadline: Deadline) -> Rounds<impl Iterator<Item = Duration
 }
 
 impl<P: Iterator<Item = Duration> + Send> Rounds<P> {
-    /// Pauses before the next round, which begins when this returns; `None`, at once, where none fits.
+    /// Pauses before the next round, which begins when this returns. Returns `None` immediately if
+    /// none fits.
     pub(crate) async fn next(&mut self) -> Option<()> {
         self.longest = self.longest.max(self.began.elapsed());
         let pause = self.pauses.next()?;
@@ -70,7 +72,8 @@ impl<P: Iterator<Item = Duration> + Send> Rounds<P> {
     }
 }
 
-/// Returns the pauses between attempts. They have full jitter, so that those who met do not meet again.
+/// Returns the pauses between attempts. They have full jitter, so that clients that conflicted do
+/// not conflict again.
 pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
     // Most operations never pause: nothing is allocated before the first pause.
     let mut delays = None;

@@ -1,4 +1,4 @@
-//! What belongs to a runtime.
+//! State per runtime.
 
 use std::{
     collections::HashMap,
@@ -11,15 +11,16 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::Failure;
 
-/// One value for each runtime that the backend is used from.
+/// One value for each runtime that uses the backend.
 ///
-/// **Invariant:** the tasks behind a value run on the runtime whose callers use it. So a runtime that has
-/// ended, or that is alive but not driven, stops no caller on another one.
+/// **Invariant:** the tasks behind a value run on the runtime whose callers use it. So a runtime
+/// that has ended, or that is alive but not driven, blocks no caller on another one.
 pub(crate) struct PerRuntime<T>(Mutex<HashMap<Id, Entry<T>>>);
 
 struct Entry<T> {
     value: Arc<T>,
-    /// Never completes, so it is finished only when its runtime has ended. An id may be used again then.
+    /// Never completes, so it is finished only when its runtime has ended. The runtime's id may be
+    /// reused then.
     runtime: AbortOnDropHandle<()>,
 }
 
@@ -34,10 +35,10 @@ impl<T: Default> PerRuntime<T> {
     ///
     /// # Errors
     ///
-    /// [`Failure::NoRuntime`] where there is none.
+    /// [`Failure::NoRuntime`] outside of a runtime.
     pub(crate) fn here(&self) -> Result<Arc<T>, Failure> {
         let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
-        // Nothing panics while it is locked.
+        // No code panics while the mutex is held.
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get(&runtime.id())
             && !entry.runtime.is_finished()

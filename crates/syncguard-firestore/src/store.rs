@@ -1,4 +1,4 @@
-//! What the operations work with.
+//! The state that the operations share.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::{
     waiters::Waiters,
 };
 
-/// What the operations work with.
+/// The state that the operations share.
 pub(crate) struct Store {
     pub(crate) client: Arc<Client>,
     pub(crate) layout: Layout,

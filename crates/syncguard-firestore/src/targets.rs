@@ -1,4 +1,4 @@
-//! The documents that somebody waits on.
+//! The documents that have waiters.
 
 use std::{
     collections::HashMap,
@@ -10,22 +10,22 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::names::DocumentName;
 
-/// How long a document stays listened to when nobody waits any more. Who waits for a lock that is
-/// fought over comes back in no time.
+/// How long a document stays watched after its last waiter has left. A waiter for a contended lock
+/// usually returns soon.
 const LINGER: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Targets {
     open: Mutex<Open>,
-    /// Tells the listener that a document is wanted.
+    /// Notifies the listener that a document is wanted.
     pub(crate) wanted: Notify,
 }
 
 #[derive(Default)]
 struct Open {
     targets: HashMap<DocumentName, Target>,
-    /// The id that was given out last. No id is given out twice, so what is told of one stream is never
-    /// taken for what another one tells.
+    /// The id that was assigned last. No id is assigned twice, so an event of one stream is never
+    /// taken for an event of another.
     last_id: i32,
 }
 
@@ -36,7 +36,7 @@ struct Target {
     news: Arc<Notify>,
 }
 
-/// How far the listening to a document is.
+/// The progress of listening to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Wanted,
@@ -44,7 +44,7 @@ enum State {
     Confirmed { id: i32 },
 }
 
-/// A place among those who wait on a document.
+/// A registration as a waiter on a document.
 pub(crate) struct Seat<'a> {
     targets: &'a Targets,
     name: DocumentName,
@@ -65,7 +65,7 @@ impl<'a> Seat<'a> {
         Self { targets, name, news }
     }
 
-    /// Tells whether nobody has asked for the document yet.
+    /// Returns whether the document has not been requested yet.
     pub(crate) fn is_first(&self) -> bool {
         let open = self.targets.lock();
         open.targets.get(&self.name).is_some_and(|target| target.state == State::Wanted)
@@ -92,7 +92,7 @@ impl State {
 
 impl Targets {
     fn lock(&self) -> MutexGuard<'_, Open> {
-        // Nothing panics while it is locked.
+        // No code panics while the mutex is held.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -100,7 +100,8 @@ impl Targets {
         self.lock().targets.is_empty()
     }
 
-    /// Gives the documents that nobody has asked for yet, to be asked for now under these ids.
+    /// Assigns ids to the documents that have not been requested yet, and returns both to be
+    /// requested now.
     pub(crate) fn take_wanted(&self) -> Vec<(i32, DocumentName)> {
         let Open { targets, last_id } = &mut *self.lock();
         let wanted = targets.iter_mut().filter(|(_, target)| target.state == State::Wanted);
@@ -114,8 +115,8 @@ impl Targets {
             .collect()
     }
 
-    /// Notes that what there was has been told: from here on, a change is told too. That is news,
-    /// because a release may have slipped through until now.
+    /// Records that the initial state was reported: from here on, changes are reported too. That
+    /// counts as a notification, because a release may have been missed until now.
     pub(crate) fn confirm(&self, ids: &[i32]) {
         for target in self.lock().targets.values_mut() {
             if let State::Asked { id } = target.state
@@ -127,14 +128,14 @@ impl Targets {
         }
     }
 
-    /// Takes everything for lost.
+    /// Treats all targets as lost.
     pub(crate) fn want_all(&self) {
         for target in self.lock().targets.values_mut() {
             target.state = State::Wanted;
         }
     }
 
-    /// Tells of the end of a lock. How a document was in the beginning is no news.
+    /// Reports the end of a lock. The initial state of a document does not count.
     pub(crate) fn tell(&self, name: &DocumentName) {
         if let Some(target) = self.lock().targets.get(name)
             && let State::Confirmed { .. } = target.state
@@ -143,7 +144,7 @@ impl Targets {
         }
     }
 
-    /// Tells that something may have been missed.
+    /// Reports that something may have been missed.
     pub(crate) fn tell_of(&self, ids: &[i32]) {
         for target in self.lock().targets.values() {
             if target.state.id().is_some_and(|id| is_meant(id, ids)) {
@@ -152,7 +153,7 @@ impl Targets {
         }
     }
 
-    /// Removes the documents that nobody has waited on for a while, and gives their ids.
+    /// Removes the documents that have had no waiter for a while, and returns their ids.
     pub(crate) fn sweep(&self) -> Vec<i32> {
         let mut open = self.lock();
         let idle = |target: &Target| target.waiting == 0 && target.left_at.elapsed() > LINGER;
@@ -181,7 +182,7 @@ mod tests {
         DocumentName::new(text.to_owned())
     }
 
-    /// Tells which of these steps wake somebody who waits for `a`.
+    /// Returns which of these steps wake a waiter for `a`.
     async fn woken_by(steps: &[&(dyn Fn(&Targets) + Sync)]) -> Vec<bool> {
         let targets = Targets::default();
         let seat = Seat::take(&targets, name("a"));

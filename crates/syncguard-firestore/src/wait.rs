@@ -12,7 +12,7 @@ use crate::store::Store;
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match (store.layout.lock(key), store.waiters.here()) {
         (Ok(name), Ok(waiters)) => waiters.news(&store.client, name).await,
-        // Without a name or a runtime there is no lock either; an attempt reports that.
+        // Without a name or a runtime, no lock exists either; an attempt reports that.
         _ => std::future::pending().await,
     }
 }

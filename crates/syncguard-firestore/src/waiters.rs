@@ -1,4 +1,4 @@
-//! The waiters of a runtime, and the stream on which their documents are listened to.
+//! The waiters of a runtime, and the stream that listens to their documents.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -14,15 +14,15 @@ use crate::{
     targets::{Seat, Targets},
 };
 
-/// How often targets are looked through.
+/// How often targets are checked.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// How long until a stream that has ended is opened again, and how long at the most where streams tell
-/// nothing: twice as long each time up to that.
+/// The delay before a stream that has ended is reopened, and its maximum if streams deliver
+/// nothing: the delay doubles each time up to that.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// All waiters of a runtime, and the one stream on which their documents are listened to.
+/// All waiters of a runtime, and the one stream that listens to their documents.
 #[derive(Default)]
 pub(crate) struct Waiters {
     targets: Arc<Targets>,
@@ -35,7 +35,7 @@ impl Waiters {
     pub(crate) async fn news(&self, client: &Arc<Client>, name: DocumentName) {
         let seat = Seat::take(&self.targets, name);
         let mut news = std::pin::pin!(seat.news.notified());
-        // Heard from here on, before anybody is asked to listen.
+        // Registered before the listener is notified, so no event is missed.
         news.as_mut().enable();
         self.listen(client);
         if seat.is_first() {
@@ -54,7 +54,7 @@ impl Waiters {
     }
 }
 
-/// Keeps a stream for as long as somebody waits, over as many streams as it takes.
+/// Keeps a stream open as long as there are waiters, reopening it as often as necessary.
 async fn listen(client: Arc<Client>, targets: Arc<Targets>) {
     let mut pause = FIRST_PAUSE;
     loop {
@@ -71,13 +71,13 @@ async fn listen(client: Arc<Client>, targets: Arc<Targets>) {
         };
         pause = if worked { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
         sleep(pause).await;
-        // Where no stream is to be had, nobody else forgets what nobody waits on.
+        // While no stream can be opened, only this removes the documents that have no waiters.
         targets.sweep();
     }
 }
 
-/// Keeps the targets of a stream until it ends, or until nobody waits any more. Tells whether the stream
-/// told anything: one can be opened and then refused.
+/// Keeps the targets of a stream until it ends, or until there are no waiters. Returns whether the
+/// stream delivered anything: a stream can be opened and then refused.
 async fn attend(mut stream: Subscription, targets: &Targets) -> bool {
     let mut worked = false;
     let mut rounds = interval(ROUND);
@@ -121,7 +121,7 @@ mod tests {
         names::DocumentName,
     };
 
-    /// Nobody listens there.
+    /// No server listens there.
     fn unreachable() -> Arc<Client> {
         let settings = Settings {
             endpoint: Endpoint::Emulator("127.0.0.1:1".to_owned()),

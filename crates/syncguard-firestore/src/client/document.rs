@@ -19,7 +19,7 @@ pub(crate) struct Version {
     nanos: i32,
 }
 
-/// A document as it was read.
+/// A document that was read.
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     pub(crate) name: DocumentName,
@@ -77,10 +77,10 @@ impl From<Message> for Document {
 }
 
 impl Version {
-    /// That of no document, so that a condition on it never holds.
+    /// The version of no document, so that a condition on it never holds.
     const NONE: Self = Self { seconds: 0, nanos: 0 };
 
-    /// When the commit was made that wrote it, by the server's clock.
+    /// Returns when the commit that wrote it was made, by the server's clock.
     pub(crate) fn time(self) -> syncguard_core::Timestamp {
         timestamp(micros(&self.into()))
     }
@@ -106,7 +106,7 @@ impl From<Version> for Timestamp {
     }
 }
 
-/// The microseconds since the Unix epoch. Finer than that the service does not count.
+/// Returns the microseconds since the Unix epoch. The service has no finer resolution.
 pub(super) fn micros(time: &Timestamp) -> i64 {
     time.seconds.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos) / 1_000)
 }

@@ -12,20 +12,20 @@ use gcloud_sdk::google::firestore::v1::{
 use super::document::{Value, text};
 use crate::names::DocumentName;
 
-/// Says which documents are looked for, and how many at the most.
+/// Selects documents, and limits how many at most.
 pub(crate) struct Search<'a> {
     pub(crate) condition: Option<Filter>,
-    /// Sorted by this field, and behind this value of it.
+    /// Sorted by this field, and after this value of it.
     pub(crate) order: Option<(&'a str, Option<&'a str>)>,
     pub(crate) limit: usize,
 }
 
-/// Looks for documents whose field is this.
+/// Selects documents whose field has this value.
 pub(crate) fn field_is(name: &str, value: &str) -> Filter {
     filter(name, Operator::Equal, text(value))
 }
 
-/// Looks for documents whose field is this or sorts behind it.
+/// Selects documents whose field has this value or sorts after it.
 pub(crate) fn field_above(name: &str, value: &str) -> Filter {
     filter(name, Operator::GreaterThanOrEqual, text(value))
 }
@@ -59,12 +59,13 @@ pub(super) fn query(collection: &str, search: Search<'_>) -> StructuredQuery {
 /// The least id of a document.
 const LEAST_ID: &str = "__id-9223372036854775808__";
 
-/// Asks for all documents whose names lie within a collection, at any depth.
+/// Selects all documents whose names lie within a collection, at any depth.
 ///
-/// It is the query by which Google's client for Node deletes a collection with all below it: over all
-/// collections, within two names. Such a query can look at nothing but names, and needs no index. One
-/// over a collection group could look at fields, but the ids of the nested collections are parts of keys,
-/// which no one knows in advance, and it needs an index that a database does not have by itself.
+/// It is the query with which Google's client for Node deletes a collection with all below it: over
+/// all collections, between two names. Such a query can filter only by name, and needs no index. A
+/// query over a collection group could filter by field, but the ids of the nested collections are
+/// parts of keys and so not known in advance, and it needs an index that a database does not have
+/// by default.
 pub(super) fn descendants(
     database: &str,
     collection: &str,

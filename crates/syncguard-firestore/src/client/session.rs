@@ -13,37 +13,38 @@ use crate::error::Failure;
 
 pub(super) type Service = FirestoreClient<GoogleAuthMiddleware>;
 
-/// How many calls may be in flight on the common connection before extends and releases leave it.
+/// How many calls may be in flight on the common connection before extends and releases move to
+/// their own.
 ///
-/// The service opens 100 streams at a time on a connection. The driver keeps further calls in a queue
-/// of its own, in the order in which they came. One that finds fewer than this many is not queued.
+/// The service allows 100 concurrent streams on a connection. The driver keeps further calls in a
+/// queue of its own, in order of arrival. A call that finds fewer than this many is not queued.
 const CROWDED: usize = 50;
 
-/// What a call is made for. Each has a connection of its own once the common one is crowded, so that an
-/// extend waits for nothing but extends, and a release for nothing but releases, however many acquires
-/// there are.
+/// The purpose of a call. Each has a connection of its own once the common one is crowded, so that
+/// an extend waits only for extends, and a release only for releases, however many acquires there
+/// are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// Acquires and everything that only looks, on the common connection.
+    /// Acquires and everything that only reads, on the common connection.
     Common,
     /// Releases, abandons and forced releases.
     Release,
     Extend,
 }
 
-/// The connections, each made when it is first needed.
+/// The connections, each opened when it is first needed.
 #[derive(Default)]
 pub(super) struct Session {
     lanes: [OnceCell<Service>; 3],
     in_flight: Arc<AtomicUsize>,
 }
 
-/// A call that is in flight on the common connection. One that no one polls any more counts as well,
-/// which keeps others from nothing: it may only make the connection look crowded.
+/// A call that is in flight on the common connection. A call that is no longer polled counts as
+/// well. That blocks no other call: it may only make the connection look crowded.
 pub(super) struct InFlight(Option<Arc<AtomicUsize>>);
 
 impl Session {
-    /// Returns the connection for a call, and what to keep until its end.
+    /// Returns the connection for a call, and a guard to keep until the call ends.
     pub(super) async fn service(
         self: Arc<Self>,
         lane: Lane,
@@ -54,7 +55,7 @@ impl Session {
         if let Some(service) = self.lanes[lane as usize].get() {
             return Ok((service.clone(), in_flight));
         }
-        // Made in a task: a caller that is no longer polled must not keep the others waiting.
+        // Connects in a task: a caller that is no longer polled must not block the others.
         let settings = settings.clone();
         let make = async move {
             let make = async || settings.client().await.map(Service::new);

@@ -15,14 +15,14 @@ use crate::error::Failure;
 
 const SERVICE: &str = "https://firestore.googleapis.com";
 
-/// What the service's credentials are for.
+/// The scope of the service's credentials.
 const SCOPE: &str = "https://www.googleapis.com/auth/datastore";
 
-/// How often to make sure that a silent connection is still there, and how long its answer may take.
+/// How often a silent connection is probed, and how long the probe's answer may take.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the driver connects, and how long things may take.
+/// Where the driver connects, and its time limits.
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
@@ -32,17 +32,17 @@ pub(crate) struct Settings {
     pub(crate) connect_timeout: Duration,
 }
 
-/// Who is connected to.
+/// The server to connect to.
 #[derive(Clone)]
 pub(crate) enum Endpoint {
     /// The service, with these credentials or those of the environment.
     Service(Option<Credentials>),
-    /// A server without TLS that believes whoever calls itself the owner.
+    /// A server without TLS that accepts every caller as the owner.
     Emulator(String),
 }
 
 impl Settings {
-    /// Looks at what only the driver can judge.
+    /// Checks what only the driver can judge.
     pub(crate) fn validated(&self) -> Result<(), Failure> {
         match &self.endpoint {
             Endpoint::Emulator(address) if address.parse::<Authority>().is_err() => {
@@ -52,10 +52,10 @@ impl Settings {
         }
     }
 
-    /// Makes a client. It connects with its first call, and again whenever it must.
+    /// Creates a client. It connects with its first call, and again whenever necessary.
     ///
-    /// The channel comes first: it makes its provider of cryptography that of the process, which the
-    /// credentials may need to sign with.
+    /// The channel comes first: it installs its cryptography provider as that of the process, which
+    /// the credentials may need to sign with.
     pub(super) async fn client(&self) -> Result<GoogleAuthMiddleware, Failure> {
         let channel = self.channel()?;
         let headers = match &self.endpoint {
@@ -124,7 +124,7 @@ mod tests {
         }
     }
 
-    /// Where two providers of cryptography are compiled in, or none, this panics.
+    /// Panics if two cryptography providers are compiled in, or none.
     #[tokio::test]
     async fn a_client_with_tls_is_made_without_connecting() {
         assert!(settings(anonymous::Builder::new().build()).client().await.is_ok());

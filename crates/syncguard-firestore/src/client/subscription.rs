@@ -1,4 +1,4 @@
-//! The driver's stream of changes, behind the few words that waiting needs.
+//! The driver's stream of changes, behind the few calls that waiting needs.
 
 use gcloud_sdk::{
     google::firestore::v1::{
@@ -19,7 +19,7 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use super::{session::Service, settings::Settings};
 use crate::{error::Failure, names::DocumentName};
 
-/// A stream on which any number of documents is listened to.
+/// A stream that listens to any number of documents.
 pub(crate) struct Subscription {
     subscriber: Subscriber,
     responses: Streaming<ListenResponse>,
@@ -31,10 +31,10 @@ pub(crate) struct Subscriber {
     requests: UnboundedSender<ListenRequest>,
 }
 
-/// What a stream tells.
+/// An event of a stream.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// All that was there has been told of these targets. No target: of all of them.
+    /// The initial state of these targets has been reported in full. No target: of all of them.
     Current(Vec<i32>),
     /// The document is gone.
     Deleted(DocumentName),
@@ -42,12 +42,12 @@ pub(crate) enum News {
     Missed(Vec<i32>),
     /// Nothing of interest.
     Other,
-    /// The stream is over, or is not what it was asked for.
+    /// The stream has ended, or is not the one that was requested.
     Ended,
 }
 
 impl Subscription {
-    /// Opens the stream with its first targets: the service may be silent before there is one.
+    /// Opens the stream with its first targets: the service may be silent until there is one.
     pub(super) async fn open(
         mut service: Service,
         settings: &Settings,
@@ -59,7 +59,8 @@ impl Subscription {
             subscriber.add(*id, name);
         }
         let request = Request::new(UnboundedReceiverStream::new(receiver));
-        // Only the beginning is bounded: it is to last, and may be silent for as long as nothing changes.
+        // Only opening is bounded: the stream itself is long-lived, and silent while nothing
+        // changes.
         let opened = timeout(settings.request_timeout, service.listen(request)).await;
         let opened = opened.map_err(|_| Failure::late())?;
         let responses = opened.map_err(|status| Failure::reading(&status))?.into_inner();
@@ -70,7 +71,7 @@ impl Subscription {
         &self.subscriber
     }
 
-    /// Waits for news.
+    /// Waits for the next event.
     pub(crate) async fn news(&mut self) -> News {
         let Ok(Some(response)) = self.responses.message().await else {
             return News::Ended;
@@ -79,7 +80,7 @@ impl Subscription {
             Some(ResponseType::TargetChange(change)) => match change.target_change_type() {
                 TargetChangeType::Current => News::Current(change.target_ids),
                 TargetChangeType::Reset => News::Missed(change.target_ids),
-                // Refused, or asked for by us, of which there is nothing to do.
+                // Refused, or requested by this client, in which case nothing needs to be done.
                 TargetChangeType::Remove if change.cause.is_some() => News::Ended,
                 _ => News::Other,
             },
@@ -111,7 +112,7 @@ impl Subscriber {
         let database = self.database.clone();
         let request =
             ListenRequest { database, target_change: Some(change), ..ListenRequest::default() };
-        // A stream that is over takes no requests; whoever listens to it is told so.
+        // A stream that has ended takes no requests; its listener is notified of the end.
         drop(self.requests.send(request));
     }
 }

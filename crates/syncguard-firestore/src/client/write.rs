@@ -12,7 +12,7 @@ use crate::names::DocumentName;
 #[derive(Clone, Debug)]
 pub(crate) struct Write(api::Write);
 
-/// How a document must be for the commit to be made.
+/// The condition on a document for the commit to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expect {
     Missing,
@@ -21,7 +21,7 @@ pub(crate) enum Expect {
 }
 
 impl Expect {
-    /// What was read is still so.
+    /// The document is unchanged since it was read.
     pub(crate) fn unchanged(read: Option<Version>) -> Self {
         read.map_or(Self::Missing, Self::Version)
     }
@@ -33,7 +33,7 @@ impl Write {
         Self::of(Operation::Update(message(name, fields)), expect)
     }
 
-    /// Replaces some fields of a document, and removes those of them that are not given.
+    /// Replaces some fields of a document, and removes those of them that have no value.
     pub(crate) fn merge(
         name: &DocumentName,
         changed: &[&str],
