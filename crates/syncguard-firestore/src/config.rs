@@ -124,8 +124,8 @@ impl FirestoreConfig {
 
     /// Connects to an emulator at `host:port`, without TLS and without credentials.
     ///
-    /// If this is not called, the variable `FIRESTORE_EMULATOR_HOST` decides. If that is not set, the
-    /// backend connects to the service.
+    /// If this is not called, the variable `FIRESTORE_EMULATOR_HOST` decides. If that is not set,
+    /// the backend connects to the service.
     #[must_use]
     pub fn emulator(mut self, address: impl Into<String>) -> Self {
         self.emulator = Some(address.into());
