@@ -21,12 +21,11 @@ pub use self::{
     sqlite::SqliteStore,
 };
 
-/// Describes the stores of a service and their names, in whatever format serde reads: a part of the
-/// service's own configuration. [`Registry::connect`](crate::Registry::connect) opens them.
+/// Describes the stores of a service and their names, in any format that serde reads, as a part of
+/// the service's own configuration. [`Registry::connect`](crate::Registry::connect) opens them.
 ///
-/// Fields that are not known are refused, in here and in each store, so that a misspelt one is not
-/// passed over. Durations are text such as `30s` or `1m30s`. What is left out is as the backend has it
-/// by default.
+/// Unknown fields are refused, here and in each store, so that a misspelt one is not ignored.
+/// Durations are text such as `30s` or `1m30s`. A field that is left out has the backend's default.
 ///
 /// | `driver` | Fields | Feature |
 /// | --- | --- | --- |
@@ -63,20 +62,20 @@ pub use self::{
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Config {
-    /// The name of the store that is used where none is named.
+    /// The name of the default store.
     pub default: String,
-    /// The stores by their names.
+    /// The stores by name.
     pub stores: BTreeMap<String, Driver>,
-    /// The label of all locks that do not set their own; `host:pid` where it is left out.
+    /// The owner label of all locks that do not set their own. The default is `host:pid`.
     #[serde(default)]
     pub owner: Option<Owner>,
-    /// How long one request to a store may take.
+    /// The maximum duration of one request to a store.
     #[serde(default, with = "humantime_serde")]
     pub request_timeout: Option<Duration>,
 }
 
 /// Describes one store.
-// With braces also where there is nothing inside: serde takes any field for a variant without them.
+// With braces even if there are no fields: serde accepts any field for a unit variant.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "driver", rename_all = "lowercase", deny_unknown_fields)]
 #[non_exhaustive]
@@ -102,8 +101,9 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) where its feature is not compiled in, or a
-    /// value breaks its rule; otherwise why the store could not be opened.
+    /// Returns [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the store's feature is not
+    /// compiled in or a value breaks its rule; otherwise the reason why the store could not be
+    /// opened.
     pub async fn connect(&self) -> Result<DynBackend, Error> {
         match self {
             Self::Null {} => Ok(DynBackend::new(NullBackend::default())),
@@ -135,7 +135,7 @@ impl Driver {
     }
 }
 
-/// Applies a setting where there is one.
+/// Applies a setting if it has a value.
 #[cfg(any(
     feature = "sqlite",
     feature = "redis",
@@ -159,7 +159,7 @@ mod tests {
     use super::{Config, Driver};
     use crate::{ErrorKind, UnsafeSettings};
 
-    /// A configuration of each driver with every field that it has.
+    /// A configuration of each driver with all of its fields.
     fn drivers() -> Vec<Value> {
         let settings = "ignore";
         vec![
@@ -242,7 +242,7 @@ mod tests {
         assert!(read(&sqlite).is_err());
     }
 
-    /// Nothing listens at these addresses, and where something is wrong before that, it is said.
+    /// No server listens at these addresses, and an earlier error is reported as such.
     #[tokio::test]
     async fn what_is_not_compiled_in_names_its_feature_and_the_rest_is_opened() {
         for value in drivers() {

@@ -1,6 +1,7 @@
 use syncguard_core::{DynBackend, Error, ErrorKind, NullBackend, Operation};
 
-/// The features of the backends, each with the schemes of its URLs. The null backend is always there.
+/// The features of the backends, each with the schemes of its URLs. The null backend is always
+/// available.
 const KNOWN: &[(&str, &[&str])] = &[
     ("null", &["null"]),
     ("memory", &["memory"]),
@@ -46,7 +47,7 @@ pub(crate) const ENABLED: &[&str] = &[
     "firestore",
 ];
 
-/// Opens the store that `url` names, for programs that take it from their configuration.
+/// Opens the store that `url` names, for programs that read it from their configuration.
 ///
 /// | URL | Store | Feature |
 /// | --- | --- | --- |
@@ -62,18 +63,20 @@ pub(crate) const ENABLED: &[&str] = &[
 /// | `redis-cluster://host:port[?node=host:port…]` | a cluster | `redis` |
 /// | `redis+unix:///path/to/socket` | a server on this host | `redis` |
 ///
-/// What follows `sqlite:` or `sqlite://` is a path as it stands: nothing is decoded and there are no
-/// query parameters. The file is created where it is missing, its directory is not. `rediss` in place
-/// of `redis` speaks TLS, and `valkey` means the same as `redis`, as `mariadb` does as `mysql`. For options, build the backend by its own constructor.
+/// The text after `sqlite:` or `sqlite://` is a literal path: nothing is decoded and there are no
+/// query parameters. The file is created if it is missing, its directory is not. `rediss` instead
+/// of `redis` uses TLS, `valkey` means the same as `redis`, and `mariadb` the same as `mysql`. To
+/// set options, build the backend with its own constructor.
 ///
-/// To another host, add `?sslmode=verify-full` for PostgreSQL and `?ssl-mode=VERIFY_IDENTITY` for MySQL: their drivers
-/// fall back to plaintext by default.
+/// For another host, add `?sslmode=verify-full` for PostgreSQL and `?ssl-mode=VERIFY_IDENTITY` for
+/// MySQL: their drivers fall back to plaintext by default.
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, one whose feature is not
-/// compiled in, or a store name that breaks its rule; otherwise why the store could not be opened.
-/// No part of the URL but its scheme is repeated, because URLs tend to carry passwords.
+/// Returns [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, a scheme whose
+/// feature is not compiled in, or a store name that breaks its rule; otherwise the reason why the
+/// store could not be opened. The error repeats no part of the URL but its scheme, because URLs
+/// tend to carry passwords.
 ///
 /// # Examples
 ///
@@ -130,7 +133,7 @@ fn feature_of(scheme: &str) -> Option<&'static str> {
     KNOWN.iter().find(|(_, schemes)| schemes.contains(&scheme)).map(|(feature, _)| *feature)
 }
 
-/// Says that a driver of a configuration is not compiled in.
+/// Returns the error for a driver of a configuration that is not compiled in.
 #[cfg(not(all(
     feature = "memory",
     feature = "sqlite",
@@ -158,7 +161,7 @@ fn unknown(scheme: &str, feature: Option<&str>) -> String {
     format!("the store scheme {scheme:?} is unknown ({compiled})")
 }
 
-/// Says which schemes are compiled in.
+/// Describes which schemes are compiled in.
 fn compiled() -> String {
     let enabled = KNOWN.iter().filter(|(feature, _)| ENABLED.contains(feature));
     let schemes: Vec<_> = enabled.flat_map(|(_, schemes)| schemes.iter().copied()).collect();
@@ -246,7 +249,7 @@ mod tests {
         for (scheme, database) in
             [("redis", ""), ("rediss", ""), ("postgres", ""), ("mysql", "/d"), ("mariadb", "/d")]
         {
-            // Nothing listens on the port of the echo service, which only root may open.
+            // No server listens on the port of the echo service, which only root may open.
             let url = format!("{scheme}://user:secret@127.0.0.1:7{database}");
             let error = connect(&url).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");

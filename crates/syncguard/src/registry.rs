@@ -5,11 +5,11 @@ use tokio::time::Instant;
 
 use crate::Config;
 
-/// The stores of a service by name, one of which is used where none is named.
+/// Holds the stores of a service by name, one of which is the default.
 ///
-/// It dereferences to the default store, so that it is used as a [`SyncGuard`]; [`on`](Self::on)
-/// gives another one for one call, and leaves the default as it is. Cheap to clone; the clones share
-/// the stores.
+/// It dereferences to the default store, so it can be used as a [`SyncGuard`]. [`on`](Self::on)
+/// returns another store and leaves the default as it is. A registry is cheap to clone; the clones
+/// share the stores.
 ///
 /// # Examples
 ///
@@ -38,14 +38,14 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Begins with the default store and its name.
+    /// Creates a registry with the default store and its name.
     pub fn new(name: impl Into<String>, default: SyncGuard) -> Self {
         let default_name = name.into();
         let stores = BTreeMap::from([(default_name.clone(), default.clone())]);
         Self { default, default_name, stores }
     }
 
-    /// Adds a store, in the place of one that had the name before, be it the default.
+    /// Adds a store. It replaces the store of the same name, even the default.
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, locks: SyncGuard) -> Self {
         let name = name.into();
@@ -60,8 +60,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument) where the default is none of the stores;
-    /// otherwise why one of them could not be opened, and which.
+    /// Returns [`InvalidArgument`](ErrorKind::InvalidArgument) if the default is not one of the
+    /// stores; otherwise the reason why one of them could not be opened, and which one.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         found(&config.stores, &config.default)?;
         let mut stores = BTreeMap::new();
@@ -80,23 +80,23 @@ impl Registry {
         Ok(Self { default, default_name: config.default.clone(), stores })
     }
 
-    /// Gives the store of a name.
+    /// Returns the store of this name.
     ///
     /// # Errors
     ///
-    /// [`InvalidArgument`](ErrorKind::InvalidArgument), with the names that there are, where it is none
-    /// of them.
+    /// Returns [`InvalidArgument`](ErrorKind::InvalidArgument), with the existing names, if no
+    /// store has this name.
     pub fn on(&self, name: &str) -> Result<&SyncGuard, Error> {
         found(&self.stores, name)
     }
 
-    /// Gives the names of all stores, in their order.
+    /// Returns the names of all stores, in order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.stores.keys().map(String::as_str)
     }
 
-    /// Waits until every release that goes on in the background is done, in all stores, for `timeout`
-    /// at the most. Otherwise as [`SyncGuard::shutdown`].
+    /// Waits until every background release is done, in all stores, for at most `timeout`.
+    /// Otherwise same as [`SyncGuard::shutdown`].
     pub async fn shutdown(&self, timeout: Duration) -> Shutdown {
         let deadline = Instant::now().checked_add(timeout);
         let mut left = 0;
@@ -139,7 +139,7 @@ fn found<'a, T>(stores: &'a BTreeMap<String, T>, name: &str) -> Result<&'a T, Er
     })
 }
 
-/// Says which store an error is about.
+/// Adds the name of the store to an error.
 fn of_store(name: &str, error: Error) -> Error {
     Error::new(error.kind(), Operation::Connect)
         .with_detail(format!("the store {name:?}"))

@@ -3,8 +3,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use syncguard_core::UnsafeSettings;
 
-/// Two collections of a Firestore database. The credentials are those that Google's libraries find by
-/// themselves.
+/// Two collections of a Firestore database. The credentials are those that Google's libraries find
+/// in the environment.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -20,13 +20,13 @@ pub struct FirestoreStore {
     /// The address of an emulator, as `host:port`.
     #[serde(default)]
     pub emulator: Option<String>,
-    /// How long a request may take.
+    /// The maximum duration of a request.
     #[serde(default, with = "humantime_serde")]
     pub request_timeout: Option<Duration>,
-    /// How long it may take to connect.
+    /// The maximum duration of connecting.
     #[serde(default, with = "humantime_serde")]
     pub connect_timeout: Option<Duration>,
-    /// What to do where settings would break a promise.
+    /// What to do if settings would break a guarantee.
     #[serde(default)]
     pub unsafe_settings: UnsafeSettings,
 }
@@ -36,9 +36,9 @@ pub struct FirestoreStore {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FirestoreCollections {
-    /// That of the locks.
+    /// The collection of locks.
     pub locks: String,
-    /// That of the fence counters.
+    /// The collection of fence counters.
     pub fences: String,
 }
 

@@ -10,27 +10,27 @@ use super::SecretUrl;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MysqlStore {
-    /// The address, as [`connect`](crate::connect()) takes it.
+    /// The address, as [`connect`](crate::connect()) accepts it.
     pub url: SecretUrl,
     /// The name of the table.
     #[serde(default)]
     pub table: Option<String>,
-    /// Whether a table that is missing is an error.
+    /// Whether a missing table is an error.
     #[serde(default)]
     pub existing_table_only: bool,
     /// How many requests run at a time.
     #[serde(default)]
     pub max_connections: Option<u32>,
-    /// How long it may take to get a connection.
+    /// The maximum wait for a connection.
     #[serde(default, with = "humantime_serde")]
     pub connect_timeout: Option<Duration>,
-    /// How long a request may run.
+    /// The maximum duration of a request.
     #[serde(default, with = "humantime_serde")]
     pub statement_timeout: Option<Duration>,
-    /// How long a statement may wait for others, in whole seconds.
+    /// The maximum wait of a statement for others, in whole seconds.
     #[serde(default, with = "humantime_serde")]
     pub lock_timeout: Option<Duration>,
-    /// What to do where the server's settings would break a promise.
+    /// What to do if the server's settings would break a guarantee.
     #[serde(default)]
     pub unsafe_settings: UnsafeSettings,
 }

@@ -10,36 +10,36 @@ use super::SecretUrl;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PostgresStore {
-    /// The address, as [`connect`](crate::connect()) takes it.
+    /// The address, as [`connect`](crate::connect()) accepts it.
     pub url: SecretUrl,
     /// The names of the two tables.
     #[serde(default)]
     pub tables: Option<PostgresTables>,
-    /// Whether tables that are missing are an error.
+    /// Whether missing tables are an error.
     #[serde(default)]
     pub existing_tables_only: bool,
     /// How many statements run at a time.
     #[serde(default)]
     pub max_connections: Option<u32>,
-    /// How long it may take to get a connection.
+    /// The maximum wait for a connection.
     #[serde(default, with = "humantime_serde")]
     pub connect_timeout: Option<Duration>,
-    /// How long a statement may run.
+    /// The maximum duration of a statement.
     #[serde(default, with = "humantime_serde")]
     pub statement_timeout: Option<Duration>,
-    /// How long a statement may wait for others.
+    /// The maximum wait of a statement for others.
     #[serde(default, with = "humantime_serde")]
     pub lock_timeout: Option<Duration>,
-    /// Whether the address is that of a pooler of transactions.
+    /// Whether the address is that of a transaction pooler.
     #[serde(default)]
     pub pgbouncer: bool,
-    /// Where releases are listened for, if not at the address.
+    /// Where to listen for releases, if not at the address.
     #[serde(default)]
     pub listen_url: Option<SecretUrl>,
     /// Whether to do without wake-ups.
     #[serde(default)]
     pub without_listening: bool,
-    /// What to do where the server's settings would break a promise.
+    /// What to do if the server's settings would break a guarantee.
     #[serde(default)]
     pub unsafe_settings: UnsafeSettings,
 }
@@ -49,9 +49,9 @@ pub struct PostgresStore {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct PostgresTables {
-    /// That of the locks.
+    /// The table of locks.
     pub locks: String,
-    /// That of the fence counters.
+    /// The table of fence counters.
     pub counters: String,
 }
 

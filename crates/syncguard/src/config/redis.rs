@@ -10,24 +10,24 @@ use super::SecretUrl;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct RedisStore {
-    /// The address, as [`connect`](crate::connect()) takes it.
+    /// The address, as [`connect`](crate::connect()) accepts it.
     pub url: SecretUrl,
-    /// What the names of all keys begin with.
+    /// The prefix of all key names.
     #[serde(default)]
     pub prefix: Option<String>,
     /// How long past its expiry a grant still keeps its key.
     #[serde(default, with = "humantime_serde")]
     pub grace: Option<Duration>,
-    /// How long a command may take.
+    /// The maximum duration of a command.
     #[serde(default, with = "humantime_serde")]
     pub command_timeout: Option<Duration>,
-    /// How long it may take to connect.
+    /// The maximum duration of connecting.
     #[serde(default, with = "humantime_serde")]
     pub connect_timeout: Option<Duration>,
     /// How many replicas a grant waits for.
     #[serde(default)]
     pub replicas: Option<Replicas>,
-    /// What to do where the server's settings would break a promise.
+    /// What to do if the server's settings would break a guarantee.
     #[serde(default)]
     pub unsafe_settings: UnsafeSettings,
 }
@@ -37,9 +37,9 @@ pub struct RedisStore {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Replicas {
-    /// How many.
+    /// The number of replicas.
     pub count: u32,
-    /// For how long at the most.
+    /// The maximum wait for them.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
 }

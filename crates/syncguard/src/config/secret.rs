@@ -2,18 +2,18 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// The address of a store, which may hold a password: it is shown as its scheme alone.
+/// The address of a store, which may hold a password. Its `Debug` output shows only the scheme.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct SecretUrl(String);
 
 impl SecretUrl {
-    /// Keeps an address.
+    /// Wraps an address.
     pub fn new(url: impl Into<String>) -> Self {
         Self(url.into())
     }
 
-    /// Returns the address as it is.
+    /// Returns the address unchanged.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -8,12 +8,12 @@ use syncguard_core::UnsafeSettings;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SqliteStore {
-    /// Where the file is.
+    /// The path of the file.
     pub path: PathBuf,
     /// How long to wait for other processes that write.
     #[serde(default, with = "humantime_serde")]
     pub busy_timeout: Option<Duration>,
-    /// Whether a file that is missing is an error.
+    /// Whether a missing file is an error.
     #[serde(default)]
     pub existing_only: bool,
     /// What to do about unsafe settings, such as a file that everyone may write.
