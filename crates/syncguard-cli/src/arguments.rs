@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command-line arguments.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -42,17 +42,17 @@ pub(crate) enum Verb {
 /// Run a command while holding a lock
 ///
 /// Waits for the lock, starts the command, renews the lock for as long as the command runs, and
-/// releases it. The command finds the key in SYNCGUARD_KEY, the fence (15 digits) in SYNCGUARD_FENCE
-/// and the lock id in SYNCGUARD_LOCK_ID. It inherits SYNCGUARD_STORE too, password included, unless
-/// --hide-store is given.
+/// releases it. The command finds the key in SYNCGUARD_KEY, the fence (15 digits) in
+/// SYNCGUARD_FENCE and the lock id in SYNCGUARD_LOCK_ID. It inherits SYNCGUARD_STORE too, password
+/// included, unless --hide-store is set.
 ///
 /// Signals are passed on to the command and all that it started: INT, TERM, HUP, QUIT, USR1, USR2,
 /// ALRM, VTALRM, PROF, IO, XCPU, PWR, WINCH, CONT and TSTP. If the lock is lost, they are sent TERM,
 /// and KILL soon after: 2.5 % of the ttl later, or 25 ms if that is longer. If syncguard itself is
 /// killed, the kernel kills the command too (on Linux, and only the command, not what it started).
 ///
-/// syncguard ends within a second of the command. If the store does not answer by then, the lock is
-/// left to its ttl, and a warning says so.
+/// syncguard ends within a second of the command. If the store does not answer by then, syncguard
+/// prints a warning, and the lock expires with its ttl.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Run {
@@ -84,7 +84,7 @@ pub(crate) struct Run {
     /// Remove SYNCGUARD_STORE from the environment of the command
     ///
     /// The URL of the store may have a password, which a command may log with the rest of its
-    /// environment. This is no protection against a command that looks for it: it runs as the same
+    /// environment. This does not protect against a command that looks for it: it runs as the same
     /// user, who can read the environment of syncguard.
     #[arg(long)]
     pub(crate) hide_store: bool,
@@ -140,7 +140,7 @@ pub(crate) struct Schema {
     apply: bool,
 }
 
-/// What is done about a schema.
+/// What to do about a schema.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deed {
     Print,
@@ -153,7 +153,7 @@ impl Schema {
     }
 }
 
-/// How an answer is written.
+/// The output format of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Form {
     Words,

@@ -26,11 +26,11 @@ use crate::{arguments::Ground, signals::listen};
 pub(crate) struct Child {
     process: process::Child,
     group: Pid,
-    /// Tells of every child that ended, stopped or went on.
+    /// Notifies of every child that ended, stopped or continued.
     changes: unix::Signal,
 }
 
-/// What became of a command.
+/// How a command ended or paused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Change {
     Ended(ExitStatus),
@@ -38,17 +38,18 @@ pub(crate) enum Change {
 }
 
 impl Child {
-    /// Starts `command` by way of [`launch`](crate::launch), with these variables set, or removed
-    /// where they have no value.
+    /// Starts `command` through [`launch`](crate::launch), with these variables set, or removed if
+    /// they have no value.
     ///
-    /// To be called on the main thread: the kernel ends the child with the thread that started it.
+    /// Must be called on the main thread: the kernel ends the child with the thread that started
+    /// it.
     pub(crate) fn start(
         command: &[OsString],
         variables: &[(&str, Option<&OsStr>)],
         ground: Ground,
     ) -> io::Result<Self> {
-        // Listened for first, so that a child that ends at once is heard of; and unblocked, should
-        // our own parent have forgotten that, or no child would ever be.
+        // Registered first, so that a child that ends immediately is noticed; and unblocked, in
+        // case our own parent left the signal blocked: then no child would ever be noticed.
         let changes = listen(Signal::CHILD)?;
         SigSet::from(SIGCHLD).thread_unblock()?;
         let mut launch = Command::new(own_program()?);
@@ -71,8 +72,8 @@ impl Child {
         self.group
     }
 
-    /// Sends `signal` to the command and to all that it started in its group. Where nobody is left,
-    /// there is nobody to tell.
+    /// Sends `signal` to the command and to all that it started in its group. An empty group is not
+    /// an error.
     pub(crate) fn signal(&self, signal: Signal) {
         let _ = kill_process_group(self.group, signal);
     }
@@ -97,7 +98,7 @@ impl Child {
                 let signal = status.and_then(|status| status.stopping_signal());
                 Ok(signal.and_then(Signal::from_named_raw))
             }
-            // It has ended since it was last looked at; the news of that is on its way.
+            // It has ended since the last check; the signal that reports it is still pending.
             Err(Errno::CHILD) => Ok(None),
             Err(refused) => Err(refused.into()),
         }
@@ -121,7 +122,8 @@ impl Child {
     }
 }
 
-/// Finds this very program, even if another was installed in its place since it was started.
+/// Finds the running program itself, even if another was installed in its place since it was
+/// started.
 fn own_program() -> io::Result<PathBuf> {
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { env::current_exe() }
 }

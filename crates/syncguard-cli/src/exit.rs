@@ -1,4 +1,4 @@
-//! What the program ends with.
+//! How the program exits.
 
 use std::{
     os::unix::process::ExitStatusExt,
@@ -12,38 +12,38 @@ use signal_hook::low_level::emulate_default_handler;
 /// the same there, and from POSIX shells (126, 127).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// With this code.
+    /// With this exit code.
     Code(u8),
     /// By the signal of this number.
     Signal(i32),
     /// By a signal that the keyboard sent to the command alone, because the command had the
-    /// terminal. The rest of the shell's job is sent it before: a shell script ends at Ctrl-C only
-    /// if it gets the signal itself.
+    /// terminal. The rest of the shell's job is sent it first: a shell script ends at Ctrl-C only
+    /// if it receives the signal itself.
     JobSignal(i32),
 }
 
 impl Exit {
     pub(crate) const SUCCESS: Self = Self::Code(0);
-    /// `EX_USAGE`: nothing was done, because what was asked makes no sense.
+    /// `EX_USAGE`: nothing was done, because the arguments are invalid.
     pub(crate) const USAGE: Self = Self::Code(64);
     /// `EX_UNAVAILABLE`: the store cannot be used.
     pub(crate) const UNAVAILABLE: Self = Self::Code(69);
-    /// `EX_OSERR`: the operating system refused something it should not.
+    /// `EX_OSERR`: the operating system unexpectedly refused something.
     pub(crate) const SYSTEM: Self = Self::Code(71);
     /// `EX_IOERR`: the answer could not be written.
     pub(crate) const OUTPUT: Self = Self::Code(74);
     /// `EX_TEMPFAIL`: another holder has the lock.
     pub(crate) const CONTENDED: Self = Self::Code(75);
-    /// The lock was lost while the command ran. It lies beside [`CONTENDED`](Self::CONTENDED), and
-    /// apart from it: then the command did not run, here it did and may have overlapped another.
+    /// The lock was lost while the command ran. This is next to [`CONTENDED`](Self::CONTENDED), but
+    /// distinct: there the command did not run, here it did and may have overlapped another.
     pub(crate) const LOST: Self = Self::Code(76);
     pub(crate) const NOT_EXECUTABLE: Self = Self::Code(126);
     pub(crate) const NOT_FOUND: Self = Self::Code(127);
 
     /// Ends the process by a signal; for a code, returns what `main` has to return.
     ///
-    /// A shell stops a loop, and a supervisor tells a stop from a failure, by the signal that ended
-    /// a process. An exit code of 128 + n does not say that.
+    /// By the signal that ended a process, a shell decides whether to stop a loop, and a supervisor
+    /// distinguishes a stop from a failure. An exit code of 128 + n does not show that.
     pub(crate) fn end(self) -> ExitCode {
         let number = match self {
             Self::Code(code) => return code.into(),
@@ -55,10 +55,10 @@ impl Exit {
                 number
             }
         };
-        // The command's core dump is the one that somebody may want; that of this process would
-        // show the store's password.
+        // The command's core dump is the one that may be wanted; a dump of this process would
+        // expose the store's password.
         forbid_core_dump();
-        // Returns for a signal that ends no process, and for one that it does not know.
+        // Returns for a signal that ends no process, and for one that the kernel does not know.
         let _ = emulate_default_handler(number);
         u8::try_from(number).map_or(u8::MAX, |number| number.saturating_add(128)).into()
     }

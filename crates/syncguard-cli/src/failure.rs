@@ -1,4 +1,4 @@
-//! Why the program could not do what it was asked.
+//! Why the program could not do what was requested.
 
 use std::{io, path::PathBuf};
 
@@ -53,8 +53,8 @@ impl Failure {
 }
 
 impl From<Error> for Failure {
-    /// Gives contention words of its own: the hash of the key, which an error carries, means nothing
-    /// to a person who has just typed the key.
+    /// Words contention for a person: the hash of the key, which an error carries, means nothing to
+    /// a user who has just typed the key.
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::AcquisitionTimeout => {

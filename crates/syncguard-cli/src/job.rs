@@ -12,10 +12,10 @@ use crate::{arguments::Ground, child::Child, exit::Exit, terminal::Terminal};
 /// The signals by which the keyboard ends the foreground.
 const KEYBOARD: [Signal; 2] = [Signal::INT, Signal::QUIT];
 
-/// The part of the command in the shell's job, of which the shell knows only this process.
+/// The command's place in the shell's job, of which the shell knows only this process.
 ///
 /// The command has a process group of its own, so that signals reach all of it and nothing else.
-/// What the shell and the keyboard do to a job must therefore be done to the command here.
+/// Whatever the shell and the keyboard do to a job must therefore be done to the command here.
 ///
 /// **Invariant:** this process stops only when its command has stopped before, and the command is
 /// continued only under a valid lock. A stopped process renews nothing.
@@ -31,8 +31,8 @@ impl Job {
         Self { terminal: Terminal::open(), ours: getpgrp(), lent: false }
     }
 
-    /// Says where the command begins: in the foreground if we are there, and if it is not one of
-    /// several programs of a pipeline, which may want the terminal too.
+    /// Returns where the command begins: in the foreground if this process is there and is not one
+    /// of several programs of a pipeline, which may want the terminal too.
     pub(crate) fn ground(&mut self) -> Ground {
         let streams = stdin().is_terminal() && stdout().is_terminal();
         self.lent = streams && self.has_terminal();
@@ -41,13 +41,13 @@ impl Job {
 
     /// Follows a command that was stopped by `signal`; returns whether to [resume](Self::resume) it.
     pub(crate) async fn follow(&mut self, command: &Child, signal: Signal) -> Next {
-        // Whoever sends SIGSTOP means the command alone. Without a terminal there is no job control.
-        // In both cases the lock is kept until somebody continues the command.
+        // SIGSTOP is meant for the command alone. Without a terminal there is no job control. In
+        // both cases the lock is kept until the command is continued.
         let Some(terminal) = self.terminal.as_ref().filter(|_| signal != Signal::STOP) else {
             return Next::StayStopped;
         };
         if signal != Signal::TSTP && self.has_terminal() {
-            // It was stopped because it wants the terminal, and that is to be had.
+            // It was stopped because it wants the terminal, and the terminal is available.
             self.lent = true;
             return Next::Resume;
         }
@@ -58,16 +58,17 @@ impl Job {
         Next::Resume
     }
 
-    /// Stops this process and all others of its job; returns when it was continued.
+    /// Stops this process and all others of its job; returns when this process is continued.
     async fn stop(&self) {
-        // One of the signals that the kernel discards where no shell is left to continue the group.
-        // TSTP would do as well, but is caught; after STOP nobody would ever wake up again.
+        // One of the signals that the kernel discards if no shell is left to continue the group.
+        // TSTP would work too, but is caught; after STOP no process could continue this one.
         let _ = kill_current_process_group(Signal::TTOU);
-        // Where it was discarded, a command that asks for the terminal in vain must not spin.
+        // If it was discarded, a command that requests the terminal in vain must not spin.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    /// Continues the command, in the foreground if it was there and the terminal is ours.
+    /// Continues the command, in the foreground if it was there and the terminal is available to
+    /// us.
     pub(crate) fn resume(&self, command: &Child) {
         if let Some(terminal) = self.terminal.as_ref().filter(|_| self.lent && self.has_terminal())
         {
@@ -76,7 +77,7 @@ impl Job {
         command.signal(Signal::CONT);
     }
 
-    /// Takes the terminal back from a command that has ended; returns how the program ends then.
+    /// Takes the terminal back from a command that has ended; returns how the program exits then.
     pub(crate) fn finish(&self, command: &Child, exit: Exit) -> Exit {
         let Some(terminal) = self.terminal.as_ref().filter(|tty| tty.is_with(command.group()))
         else {
@@ -84,7 +85,7 @@ impl Job {
         };
         terminal.give_to(self.ours);
         match exit {
-            // What the keyboard sends reaches the foreground alone.
+            // Keyboard signals reach only the foreground.
             Exit::Signal(signal) if KEYBOARD.iter().any(|key| key.as_raw() == signal) => {
                 Exit::JobSignal(signal)
             }

@@ -1,4 +1,4 @@
-//! What the child does before it is the command.
+//! What the child does before it becomes the command.
 
 use std::{ffi::OsStr, io, os::unix::process::CommandExt, process::Command};
 
@@ -13,8 +13,8 @@ use crate::{
 
 /// Becomes the command, tied to the life of the parent.
 ///
-/// It returns only where that fails. A process of its own must do this, because nothing may run in a
-/// child between `fork` and `exec` without `unsafe`.
+/// Returns only if that fails. A separate process must do this, because nothing may run in a child
+/// between `fork` and `exec` without `unsafe`.
 pub(crate) fn launch(arguments: &Launch) -> Exit {
     let [program, rest @ ..] = arguments.command.as_slice() else {
         return Exit::USAGE;
@@ -23,7 +23,7 @@ pub(crate) fn launch(arguments: &Launch) -> Exit {
         say(format_args!("the command cannot be tied to the life of syncguard: {refused}"));
         return Exit::SYSTEM;
     }
-    // The signal is for a death that is yet to come. A parent that died before has been replaced.
+    // The signal covers only a later death. A parent that has already died has been replaced.
     if getppid().map(Pid::as_raw_pid) != Some(arguments.parent) {
         say("the command was not started, because syncguard is gone");
         return Exit::SYSTEM;
@@ -43,13 +43,13 @@ fn die_with_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::KILL))?)
 }
 
-/// Elsewhere there is no such signal; the documentation says so.
+/// Other systems have no such signal, which is documented.
 #[cfg(not(target_os = "linux"))]
 fn die_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Says why a program did not start, and ends as a shell would.
+/// Reports why a program did not start, and exits as a shell would.
 fn refused(program: &OsStr, error: &io::Error) -> Exit {
     let program = program.display();
     if error.kind() == io::ErrorKind::NotFound {

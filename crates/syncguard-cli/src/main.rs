@@ -57,7 +57,7 @@ fn on_this_thread(work: impl Future<Output = Result<Exit, Failure>>) -> Result<E
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::Runtime)?;
     let result = runtime.block_on(work);
-    // Dropped, it would wait for a name that is still being resolved.
+    // A dropped runtime would wait for a name that is still being resolved.
     runtime.shutdown_background();
     result
 }

@@ -1,4 +1,4 @@
-//! What the program says on stderr: one line for each thing, and never at the cost of waiting.
+//! The program's messages on stderr: one line per message, without ever blocking on the reader.
 
 use std::{
     error::Error,
@@ -17,13 +17,13 @@ use nix::sys::signal::{SigSet, Signal::SIGTTOU};
 
 use crate::{exit::Exit, shown};
 
-/// How many lines may wait for a reader of stderr. More are dropped.
+/// How many lines may be queued for a reader of stderr. Further lines are dropped.
 const MAX_PENDING_LINES: usize = 16;
 
-/// How long the end of the program waits for a reader of stderr.
+/// How long the program waits for a reader of stderr before it exits.
 const FLUSH_LIMIT: Duration = Duration::from_millis(200);
 
-/// What writes to stderr, `None` where the system has no thread for it.
+/// The writer to stderr, `None` if the system has no thread for it.
 static WRITER: OnceLock<Option<SyncSender<Message>>> = OnceLock::new();
 
 enum Message {
@@ -32,7 +32,7 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// Says something. Whoever closed stderr does not want to know.
+/// Queues a message. If stderr is closed, the message is discarded.
 ///
 /// Never blocks: stderr may be a pipe that is full, or a terminal that was halted, while a command
 /// has to be ended. A thread writes; [`flush`] waits for it.
@@ -43,7 +43,7 @@ pub(crate) fn say(words: impl fmt::Display) {
     }
 }
 
-/// Waits until everything is written that was said, but not for long.
+/// Waits until all queued messages are written, but not for long.
 pub(crate) fn flush() {
     let Some(Some(writer)) = WRITER.get() else { return };
     let (written, flushed) = sync_channel(1);
@@ -70,12 +70,12 @@ fn write_all(pending: &Receiver<Message>) {
     }
 }
 
-/// Says what failed and what that came from.
+/// Reports what failed and its causes.
 pub(crate) fn failure(failure: &dyn Error) {
     say(chain(failure));
 }
 
-/// Joins an error and its causes, but for those that the one before has already spelt out.
+/// Joins an error and its causes, except those that the previous one has already included.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -89,10 +89,10 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Shows the help or the version that was asked for, or says why the arguments make no sense.
+/// Prints the help or the version if requested, or reports why the arguments are invalid.
 pub(crate) fn refused(refusal: &clap::Error) -> Exit {
     if !refusal.use_stderr() {
-        // A reader that went away early has seen what it wanted.
+        // A reader that closed the pipe early has seen what it wanted.
         let _ = refusal.print();
         return Exit::SUCCESS;
     }
@@ -100,7 +100,7 @@ pub(crate) fn refused(refusal: &clap::Error) -> Exit {
         let _ = refusal.print();
         return Exit::USAGE;
     }
-    // The usage and the hints that follow after an empty line are for those who ask for help.
+    // The usage and the hints after an empty line are for users who ask for help.
     let text = refusal.to_string();
     let reason = text.split("\n\n").next().unwrap_or_default();
     say(format_args!("{}; see --help", reason.trim_start_matches("error: ")));

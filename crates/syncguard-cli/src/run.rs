@@ -23,13 +23,13 @@ use crate::{
     supervise::{OVERLAPPED, say_lost, supervise},
 };
 
-/// How long releases may go on after the command has ended. With what
-/// [`report::flush`](crate::report::flush) waits for, it stays below a second.
+/// How long releases may continue after the command has ended. Together with the wait of
+/// [`report::flush`](crate::report::flush), it stays below a second.
 const CLEAN_UP_LIMIT: Duration = Duration::from_millis(700);
 
 /// Waits for the lock, runs the command under it, and releases it.
 ///
-/// **Invariant:** every `await` of this program that asks the store stands in a `select!` with the
+/// **Invariant:** every `await` of this program that contacts the store is in a `select!` with the
 /// signals, or ends at [`CLEAN_UP_LIMIT`].
 pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
@@ -52,7 +52,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
         Err(result) => (result, None),
     };
     let left = time_left(&locks, arguments, guard.as_ref());
-    // What the store or the clock has ended is not released, but cleaned up by the drop.
+    // A lock that was ended by the store or the clock is not released, but cleaned up by the drop.
     let guard = guard.filter(|_| !matches!(result, Ok(Exit::LOST)));
     let cleaned = clean_up(&locks, guard, &mut signals).await;
     if let Some(reason) = cleaned.pending.or_else(|| failed.get().cloned()) {
@@ -69,8 +69,8 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     }
 }
 
-/// Opens the store, and says which of its settings break a promise. Where that cannot be found out,
-/// the lock is as good as it was.
+/// Opens the store, and reports which of its settings would break a guarantee. If that cannot be
+/// checked, the lock is used nevertheless.
 async fn open(arguments: &Run) -> Result<DynBackend, Failure> {
     let backend = store::open(&arguments.store).await?;
     let findings = backend.check().await.unwrap_or_default();
@@ -80,7 +80,7 @@ async fn open(arguments: &Run) -> Result<DynBackend, Failure> {
     Ok(backend)
 }
 
-/// Keeps why a release failed for good, but for one that the end of the program cuts off.
+/// Keeps why a release failed for good, unless the program's exit cut it off.
 fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync + 'static {
     move |error| {
         if error.kind() != ErrorKind::Aborted {
@@ -89,8 +89,8 @@ fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync +
     }
 }
 
-/// Returns how long the key stays taken if nothing releases it: until the last known expiry, where
-/// the lock is held, and for its whole ttl otherwise, because a request may be in flight.
+/// Returns how long the key stays taken if nothing releases it: until the last known expiry if the
+/// lock is held, and otherwise for its whole ttl, because a request may be in flight.
 fn time_left(locks: &SyncGuard, arguments: &Run, guard: Option<&LockGuard>) -> Duration {
     let ttl = arguments.ttl;
     let remaining = guard.filter(|guard| guard.is_valid()).map(|guard| guard.remaining());
@@ -98,18 +98,18 @@ fn time_left(locks: &SyncGuard, arguments: &Run, guard: Option<&LockGuard>) -> D
     expiry + locks.capabilities().grace
 }
 
-/// What became of the locks at the end.
+/// The state of the locks at the end.
 #[derive(Debug)]
 struct CleanedUp {
-    /// The store did not have the lock any more.
+    /// The store no longer had the lock.
     was_lost: bool,
     /// Why a release is still pending.
     pending: Option<String>,
-    /// What arrived meanwhile.
+    /// The signal that arrived meanwhile.
     signal: Option<Signal>,
 }
 
-/// Releases what is held, in the time that there is for it.
+/// Releases what is held, within the time limit.
 async fn clean_up(locks: &SyncGuard, guard: Option<LockGuard>, signals: &mut Signals) -> CleanedUp {
     let deadline = Instant::now() + CLEAN_UP_LIMIT;
     let mut signal = None;
@@ -122,7 +122,7 @@ async fn clean_up(locks: &SyncGuard, guard: Option<LockGuard>, signals: &mut Sig
         Some(Err(error)) => (false, Some(chain(&error))),
         None => (false, None),
     };
-    // A release without an answer goes on in the background.
+    // A release without an answer continues in the background.
     let drained = within(deadline, locks.shutdown(CLEAN_UP_LIMIT), signals, &mut signal).await;
     let pending = match drained {
         Some(Shutdown::Drained) => None,
@@ -131,10 +131,10 @@ async fn clean_up(locks: &SyncGuard, guard: Option<LockGuard>, signals: &mut Sig
     CleanedUp { was_lost, pending, signal }
 }
 
-/// Waits for `work`, but not beyond `deadline`, and keeps the signal that arrives meanwhile.
+/// Waits for `work` until `deadline`, and keeps the signal that arrives meanwhile.
 ///
 /// A signal does not cut the wait short. It decides how the program ends, which is soon enough; and
-/// one that is sent twice, as `timeout` does, leaves no lock behind.
+/// a signal that is sent twice, as `timeout` does, leaves no lock behind.
 async fn within<T>(
     deadline: Instant,
     work: impl Future<Output = T>,
@@ -152,7 +152,7 @@ async fn within<T>(
     }
 }
 
-/// Describes the lock as the arguments do.
+/// Describes the lock as the arguments specify it.
 fn describe(locks: &SyncGuard, arguments: &Run) -> LockBuilder {
     let lock = locks.lock(&arguments.key).ttl(arguments.ttl).renew(Renew::Auto);
     let lock = lock.wait(arguments.wait());

@@ -17,14 +17,14 @@ enum Tables {
     Postgres(PostgresConfig),
 }
 
-/// Prints the statements that make the tables of a store, or makes them.
+/// Prints the statements that create the tables of a store, or creates them.
 pub(crate) async fn schema(arguments: &Schema) -> Result<Exit, Failure> {
     let url = store::named(&arguments.store)?.unwrap_or_default();
     let tables = Tables::of(&url)?;
     match arguments.deed() {
         Deed::Apply => tables.make().await?,
         Deed::Print => match print(&tables.text()?) {
-            // A reader that went away early wants no more.
+            // A reader that closed the pipe early wants no more.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 return Err(Failure::Output(error));
             }

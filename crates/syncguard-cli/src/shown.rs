@@ -1,24 +1,25 @@
-//! Text from elsewhere, as a person may safely read it.
+//! Text from external sources, made safe to display.
 
 use std::{fmt::Write, time::Duration};
 
 use syncguard::text::{Line, is_hidden};
 
-/// The longest line, in characters. What is longer loses its middle: the reason stands at the end.
+/// The longest line, in characters. A longer one loses its middle, because the reason is at the
+/// end.
 const MAX_LINE: usize = 1_000;
 
-/// Writes a duration in whole milliseconds.
+/// Formats a duration in whole milliseconds.
 pub(crate) fn duration(duration: Duration) -> humantime::FormattedDuration {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     humantime::format_duration(Duration::from_millis(millis))
 }
 
-/// Makes one line of what a file name, an argument or a server put into a message.
+/// Makes one line of text that a file name, an argument or a server put into a message.
 pub(crate) fn line(text: &str) -> String {
     cut(Line(text).to_string())
 }
 
-/// Escapes what a terminal does not show in JSON, which stays the same value.
+/// Escapes in JSON what a terminal does not show. The JSON value stays the same.
 pub(crate) fn json(text: &str) -> String {
     let mut json = String::with_capacity(text.len());
     for c in text.chars() {

@@ -5,12 +5,13 @@ use std::{future::poll_fn, io, task::Poll};
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-/// Those that ask a program to end.
+/// The signals that ask a program to end.
 const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
-/// Those that a program may give a meaning of its own. But for `WINCH`, they end one that does not.
+/// The signals that a program may define a meaning for. All but `WINCH` end a program that does
+/// not.
 ///
-/// Missing are the signals by which the kernel reports a fault of this very process, those that
+/// Not included are the signals with which the kernel reports a fault of this process, those that
 /// stop and continue a job, and real-time signals, which rustix does not name.
 const OTHERS: &[Signal] = &[
     Signal::USR1,
@@ -28,8 +29,8 @@ const OTHERS: &[Signal] = &[
 /// Catches the signals that concern the command, so that none ends this process and leaves the
 /// command, or the lock, behind.
 ///
-/// One that was ignored when the program started stays ignored, here and in the command: so it is
-/// with `nohup`, and with the background jobs of a shell script.
+/// A signal that was ignored when the program started stays ignored, here and in the command, as
+/// with `nohup` and with the background jobs of a shell script.
 #[derive(Debug)]
 pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
 
@@ -38,7 +39,7 @@ impl Signals {
         Self::of(&[&ENDING, OTHERS].concat())
     }
 
-    /// Catches `signals`, but for those that are ignored.
+    /// Catches `signals`, except those that are ignored.
     pub(crate) fn of(signals: &[Signal]) -> io::Result<Self> {
         let ignored = ignored();
         let heard = signals.iter().filter(|signal| !ignored.contains(**signal));
@@ -92,7 +93,7 @@ impl Mask {
     }
 }
 
-/// Reads which signals this process ignores, where the system tells without `unsafe`.
+/// Reads which signals this process ignores, if the system reports that without `unsafe`.
 fn ignored() -> Mask {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

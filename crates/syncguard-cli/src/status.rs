@@ -1,4 +1,4 @@
-//! Telling who holds a lock.
+//! Shows who holds a lock.
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -20,7 +20,7 @@ pub(crate) async fn status(arguments: &Status) -> Result<Exit, Failure> {
     let locks = SyncGuard::new(store::open(&arguments.store).await?);
     let record = locks.lookup_raw(&arguments.key.clone().into()).await?;
     match write(arguments, record.as_ref(), locks.capabilities().grace) {
-        // A reader that went away early wants no more.
+        // A reader that closed the pipe early wants no more.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Output(error)),
         Ok(()) | Err(_) => Ok(Exit::SUCCESS),
     }

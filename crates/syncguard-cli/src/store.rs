@@ -1,4 +1,4 @@
-//! Where the locks are.
+//! Where the locks are kept.
 
 use std::{env, fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf};
 
@@ -9,7 +9,7 @@ use crate::{arguments::Store, failure::Failure};
 /// The variable that names the store.
 pub(crate) const VARIABLE: &str = "SYNCGUARD_STORE";
 
-/// Opens the store that was named, by `--store` or by the environment, or else the user's own.
+/// Opens the store named by `--store` or by the environment, or else the user's own.
 pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
     match named(store)? {
         Some(url) => Ok(syncguard::connect(&url).await?),
@@ -17,18 +17,18 @@ pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
     }
 }
 
-/// Returns the store that was named, by `--store` or by the environment.
+/// Returns the store named by `--store` or by the environment.
 pub(crate) fn named(store: &Store) -> Result<Option<String>, Failure> {
     if let Some(url) = &store.url {
         return Ok(Some(url.clone()));
     }
-    // Set but empty counts as not set, as is the custom for variables. An empty --store does not:
-    // `--store "$TYPO"` must not lock in another place than meant.
+    // An empty variable counts as not set, as is the custom. An empty --store does not: `--store
+    // "$TYPO"` must not lock in another store than intended.
     let variable = env::var_os(VARIABLE).filter(|url| !url.is_empty());
     variable.map(|url| url.into_string().map_err(|_| Failure::StoreText)).transpose()
 }
 
-/// Makes the directory of the user's own store, which nobody else may look into.
+/// Creates the directory of the user's own store, which other users may not read.
 fn default_path() -> Result<PathBuf, Failure> {
     let path = state_home().ok_or(Failure::NoHome)?.join("syncguard");
     match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
@@ -37,8 +37,8 @@ fn default_path() -> Result<PathBuf, Failure> {
     }
 }
 
-/// Finds the base of the user's state by the XDG Base Directory Specification 0.8, which says to
-/// ignore a relative one.
+/// Finds the base directory of the user's state by the XDG Base Directory Specification 0.8, which
+/// requires that a relative one is ignored.
 fn state_home() -> Option<PathBuf> {
     let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))

@@ -1,4 +1,4 @@
-//! Looking after a command for as long as it runs under its lock.
+//! Supervises a command while it runs under its lock.
 
 use std::{ffi::OsStr, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
     watch::Watch,
 };
 
-/// What a loss means that was noticed only when the command had ended.
+/// The consequence of a loss that was noticed only after the command had ended.
 pub(crate) const OVERLAPPED: &str = "the command may have overlapped another";
 
-/// Runs the command until it ends or the lock is lost; then it is ended. The loss is reported.
+/// Runs the command until it ends or the lock is lost. A loss is reported and ends the command.
 pub(crate) async fn supervise(
     arguments: &Run,
     guard: &LockGuard,
@@ -36,7 +36,7 @@ pub(crate) async fn supervise(
     Ok(command.job.finish(&command.child, exit))
 }
 
-/// A running command and what bears upon it.
+/// A running command and everything that affects it.
 struct Command<'a> {
     guard: &'a LockGuard,
     watch: Watch,
@@ -65,7 +65,7 @@ impl<'a> Command<'a> {
         Ok(Self { guard, watch, controls, job, child: child.map_err(Failure::Start)? })
     }
 
-    /// Deals with the next thing that happens; a loss comes before everything else.
+    /// Handles the next event; a loss comes before everything else.
     async fn next(&mut self, signals: &mut Signals) -> Result<Option<Exit>, Failure> {
         tokio::select! {
             biased;
@@ -86,10 +86,10 @@ impl<'a> Command<'a> {
         Ok(None)
     }
 
-    /// Ends the command, which has lost its lock: by TERM, and when `grace` is over by KILL.
+    /// Ends a command that has lost its lock: with TERM, and after `grace` with KILL.
     ///
-    /// **Invariant:** the command is sent its signal before anything is said, and no message is
-    /// waited for. From here on each moment may be one in which another holder has the lock.
+    /// **Invariant:** the command is sent its signal before anything is reported, and no message is
+    /// waited for. From here on, another holder may have the lock at any moment.
     async fn end(&mut self, grace: Duration, signals: &mut Signals) -> Result<(), Failure> {
         let deadline = Instant::now() + grace;
         self.child.signal(if grace.is_zero() { Signal::KILL } else { Signal::TERM });
@@ -105,7 +105,8 @@ impl<'a> Command<'a> {
         self.child.kill().await.map_err(Failure::Wait)
     }
 
-    /// Judges an end by the clock: this process may have stood still when the lock was lost.
+    /// Judges the end of a command by the clock: this process may have stood still when the lock
+    /// was lost.
     fn ended(&self, exit: Exit) -> Exit {
         if self.guard.is_valid() {
             return exit;
@@ -120,7 +121,8 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// Continues the command, but not without the lock: the next thing that happens is its end then.
+    /// Continues the command, but not without the lock: in that case the next event ends the
+    /// command.
     fn resume(&self) {
         if self.guard.is_valid() {
             self.job.resume(&self.child);
@@ -128,7 +130,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Says that the lock was lost, how, and what that means for the command.
+/// Reports that the lock was lost, how, and what that means for the command.
 pub(crate) fn say_lost(loss: Option<Loss>, consequence: &str) {
     let how = loss.map_or_else(String::new, |loss| format!("{loss}; "));
     say(format_args!("the lock was lost: {how}{consequence}"));

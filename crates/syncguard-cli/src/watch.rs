@@ -1,4 +1,4 @@
-//! Noticing that the lock is lost, and how late.
+//! Detects that the lock is lost, and how late.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ impl Watch {
     /// Waits until the lock is lost; returns how long the command may take to end.
     ///
     /// That is half of the margin by which a lease counts as lost before it ends at the store. The
-    /// other half is for killing what did not go by itself. Where the loss is noticed late, because
-    /// this process or the machine stood still, it is less, down to nothing.
+    /// other half is for killing a command that did not end by itself. If the loss is noticed late,
+    /// because this process or the machine stood still, the time is shorter, down to zero.
     pub(crate) async fn lost(&mut self) -> Duration {
-        // Renewals come every third of the ttl, and move the deadline. Looking twice as often, the
-        // last deadline is known when it passes.
+        // Renewals happen every third of the ttl and move the deadline. Checking twice as often
+        // ensures that the last deadline is known when it passes.
         let stretch = self.ttl.as_duration() / 6;
         while !self.lease.remaining().is_zero() {
             self.deadline = BootClock.now() + self.lease.remaining();
