@@ -14,9 +14,9 @@ use crate::{
 /// Returns one page of the live locks, in the order of their keys. The key is a field, so this
 /// finds the hashed ones as well. Documents that cannot be read are omitted, and their number is
 /// logged.
+///
 /// Documents below other documents are found separately and merged in order. Documents that were
 /// not read may follow the last one of a full page, so the page contains nothing beyond it.
-/// beyond it.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let search = Search {
         // This omits keys that are not text, after which no page could begin.
