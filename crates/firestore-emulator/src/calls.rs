@@ -1,4 +1,4 @@
-//! Counts of what was asked.
+//! Counts of the calls that were received.
 
 use std::{
     ops::Sub,
@@ -12,13 +12,13 @@ use crate::Rpc;
 pub struct Calls([u64; Rpc::ALL.len()]);
 
 impl Calls {
-    /// The number of calls of one method.
+    /// Returns the number of calls of one method.
     #[must_use]
     pub fn of(&self, rpc: Rpc) -> u64 {
         self.0[rpc as usize]
     }
 
-    /// The number of calls of all methods.
+    /// Returns the number of calls of all methods.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().sum()
@@ -28,7 +28,7 @@ impl Calls {
 impl Sub for Calls {
     type Output = Self;
 
-    /// What was called between two moments: the later one minus the earlier one.
+    /// Returns the calls between two moments: the later count minus the earlier one.
     fn sub(self, earlier: Self) -> Self {
         let mut calls = self;
         for (calls, earlier) in calls.0.iter_mut().zip(earlier.0) {
@@ -38,7 +38,7 @@ impl Sub for Calls {
     }
 }
 
-/// Counts calls as they come in, those that a fault then hits as well.
+/// Counts calls as they arrive, including those that a fault then hits.
 #[derive(Debug, Default)]
 pub(crate) struct Counter([AtomicU64; Rpc::ALL.len()]);
 

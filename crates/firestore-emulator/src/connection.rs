@@ -13,18 +13,18 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// What a call comes in on.
+/// The connection that a call arrives on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line(CancellationToken);
 
 impl Line {
-    /// Cuts it, with all calls that are on it.
+    /// Cuts it, with all calls that use it.
     pub(crate) fn cut(&self) {
         self.0.cancel();
     }
 }
 
-/// The server's end of a TCP connection. Once it is cut, nothing goes in or out any more.
+/// The server's end of a TCP connection. Once it is cut, nothing is read or written any more.
 pub(crate) struct Connection {
     stream: TcpStream,
     line: Line,

@@ -1,4 +1,4 @@
-//! The handle on a double, and how it is set up.
+//! The handle of a double, and its configuration.
 
 use std::{
     io,
@@ -17,7 +17,7 @@ use crate::{
     transaction::Limits,
 };
 
-/// A double that is running in this process, reached over TCP. It stops when it is dropped.
+/// Runs a double in this process, reached over TCP. It stops when it is dropped.
 ///
 /// It serves every database of every project, without credentials.
 ///
@@ -44,39 +44,39 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// Describes one that is pessimistic, on a free port of the loopback interface.
+    /// Returns a builder for a pessimistic double on a free port of the loopback interface.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Where it listens. It is the same after a restart.
+    /// Returns the address that it listens on. It is the same after a restart.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Lets something go wrong.
+    /// Injects a fault.
     pub fn inject(&self, fault: Fault) -> Injection {
         self.shared.faults.inject(fault)
     }
 
-    /// How often each method was called so far.
+    /// Returns how often each method was called so far.
     #[must_use]
     pub fn calls(&self) -> Calls {
         self.shared.calls.read()
     }
 
-    /// Sets the server's clock apart from that of its host.
+    /// Sets the offset of the server's clock from that of its host.
     ///
-    /// Times never go back: a clock that is set back stands still, but for the microseconds by which
-    /// commits are told apart, until it has caught up. One that shall be behind is best
-    /// [made so](Builder::clock_offset).
+    /// Times never go back: a clock that is set back stands still until it has caught up, except
+    /// for the microseconds that distinguish commits. For a clock that is behind, prefer to [build
+    /// it so](Builder::clock_offset).
     pub fn set_clock_offset(&self, offset: ClockOffset) {
         self.shared.database.set_clock_offset(offset);
     }
 
-    /// Stops as if the server was killed: connections are cut, transactions are gone, and commits that
-    /// wait for something are not done. The documents stay.
+    /// Stops as if the server was killed: connections are cut, transactions are gone, and commits
+    /// that are waiting are not made. The documents stay.
     pub async fn stop(&mut self) {
         if let Some(server) = self.server.take() {
             server.stop().await;
@@ -84,12 +84,12 @@ impl Emulator {
         self.shared.database.end_transactions();
     }
 
-    /// Starts it again on the same address with the same documents, after a [`stop`](Self::stop) if it
+    /// Restarts it on the same address with the same documents, after a [`stop`](Self::stop) if it
     /// is running.
     ///
     /// # Errors
     ///
-    /// Where somebody else has taken the port meanwhile.
+    /// Returns an error if another process has taken the port meanwhile.
     pub async fn restart(&mut self) -> io::Result<()> {
         self.stop().await;
         let (server, _) = Server::start(self.address, self.shared.clone()).await?;
@@ -98,7 +98,7 @@ impl Emulator {
     }
 }
 
-/// Says how a double is set up.
+/// Configures a double.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "a builder starts nothing by itself"]
 pub struct Builder {
@@ -107,46 +107,46 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How long earlier versions can be read unless told otherwise. The service keeps them for an hour;
-    /// a double that is hammered would hold all of that in memory.
+    /// How long earlier versions can be read by default. The service keeps them for an hour; a
+    /// double under heavy load would hold all of that in memory.
     pub const DEFAULT_RETENTION: Duration = Duration::from_secs(60);
 
-    /// Listens there, instead of on a free port.
+    /// Listens on this address, instead of on a free port.
     pub fn listen(self, address: SocketAddr) -> Self {
         Self { address, ..self }
     }
 
-    /// Sets what transactions do that read and write and do not say it themselves.
+    /// Sets the concurrency of read-write transactions that do not choose one themselves.
     pub fn concurrency(mut self, concurrency: Concurrency) -> Self {
         self.settings.concurrency = concurrency;
         self
     }
 
-    /// Sets the server's clock apart from that of its host from the beginning.
+    /// Sets the initial offset of the server's clock from that of its host.
     pub fn clock_offset(mut self, offset: ClockOffset) -> Self {
         self.settings.clock_offset = offset;
         self
     }
 
-    /// Sets for how long a transaction may go unused: 60 s, as on the service.
+    /// Sets how long a transaction may be idle: 60 s by default, as on the service.
     pub fn idle_limit(mut self, limit: Duration) -> Self {
         self.settings.limits.idle = limit;
         self
     }
 
-    /// Sets for how long a transaction may last: 270 s, as on the service.
+    /// Sets how long a transaction may last: 270 s by default, as on the service.
     pub fn transaction_limit(mut self, limit: Duration) -> Self {
         self.settings.limits.total = limit;
         self
     }
 
-    /// Sets for how long a request waits for locks before it is aborted: 20 s.
+    /// Sets how long a request waits for locks before it is aborted: 20 s by default.
     pub fn lock_wait(mut self, limit: Duration) -> Self {
         self.settings.limits.lock_wait = limit;
         self
     }
 
-    /// Sets for how long earlier versions can be read.
+    /// Sets how long earlier versions can be read.
     pub fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = retention;
         self
@@ -161,7 +161,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// Where the address cannot be listened on.
+    /// Returns an error if the address cannot be listened on.
     pub async fn start(self) -> io::Result<Emulator> {
         let database = Arc::new(Database::new(self.settings));
         let (faults, calls) = (Faults::default(), Counter::default());

@@ -1,4 +1,4 @@
-//! Where a field is in a document: names separated by dots, quoted where they are not plain.
+//! The location of a field in a document: names separated by dots, quoted if they are not plain.
 
 use std::collections::HashMap;
 
@@ -32,7 +32,7 @@ impl FieldPath {
         texts.iter().map(|text| Self::parse(text)).collect()
     }
 
-    /// What stands for the name of the document where fields are named.
+    /// What stands for the name of the document in the place of a field.
     pub(crate) fn name() -> Self {
         Self(vec!["__name__".to_owned()])
     }
@@ -41,7 +41,7 @@ impl FieldPath {
         self.0 == ["__name__"]
     }
 
-    /// Reads a field, or the name of the document as if that were one.
+    /// Reads a field, or the name of the document as if it were one.
     pub(crate) fn read_in(&self, document: &Document) -> Option<Value> {
         if self.is_name() {
             return Some(reference(document.name.clone()));
@@ -55,7 +55,7 @@ impl FieldPath {
         holder.get(last)
     }
 
-    /// Writes a value, in maps that are made where they are missing.
+    /// Writes a value, and creates the maps that are missing.
     pub(crate) fn write(&self, fields: &mut Fields, value: Value) {
         let Some((last, maps)) = self.0.split_last() else { return };
         let holder = maps.iter().fold(fields, |fields, name| map_mut(fields, name));
@@ -71,7 +71,7 @@ impl FieldPath {
     }
 }
 
-/// Takes the fields that are asked for, in the maps that they lie in.
+/// Selects the requested fields, within the maps that contain them.
 pub(crate) fn select(fields: &Fields, paths: &[FieldPath]) -> Fields {
     let mut selected = Fields::new();
     for path in paths {
@@ -89,7 +89,7 @@ fn map(value: &Value) -> Option<&Fields> {
     }
 }
 
-/// Makes a map of what is under a name, unless it is one.
+/// Replaces the value under a name with a map, unless it is one.
 fn map_mut<'a>(fields: &'a mut Fields, name: &str) -> &'a mut Fields {
     let value = fields.entry(name.to_owned()).or_default();
     if map(value).is_none() {
@@ -101,7 +101,7 @@ fn map_mut<'a>(fields: &'a mut Fields, name: &str) -> &'a mut Fields {
     }
 }
 
-/// Takes one name from the beginning.
+/// Parses one name from the beginning.
 fn segment(text: &str) -> Option<(String, &str)> {
     if let Some(quoted) = text.strip_prefix('`') {
         return unquote(quoted);
@@ -113,7 +113,7 @@ fn segment(text: &str) -> Option<(String, &str)> {
     (name.starts_with(starts) && name.chars().all(plain)).then(|| (name.to_owned(), rest))
 }
 
-/// Reads up to the closing backtick. A backslash takes its meaning from the next character.
+/// Parses up to the closing backtick. A backslash escapes the next character.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut characters = text.char_indices();

@@ -27,7 +27,7 @@ async fn main() -> io::Result<()> {
         if arguments.optimistic { Concurrency::Optimistic } else { Concurrency::Pessimistic };
     let emulator = Emulator::builder().listen(arguments.listen).concurrency(concurrency);
     let emulator = emulator.start().await?;
-    // Whoever starts it reads this line to know that it is there, and where.
+    // The process that starts it reads this line to know that it runs, and where.
     let mut output = io::stdout();
     writeln!(output, "export FIRESTORE_EMULATOR_HOST={}", emulator.address())?;
     output.flush()?;

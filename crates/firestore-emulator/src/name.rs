@@ -1,4 +1,4 @@
-//! The names of databases, collections and documents, and what may be one.
+//! The names of databases, collections and documents, and their rules.
 
 use std::{
     borrow::Borrow,
@@ -34,7 +34,7 @@ impl DatabaseName {
         }
     }
 
-    /// Reads the name of a document, which must be one of this database.
+    /// Parses the name of a document, which must be in this database.
     pub(crate) fn document(&self, name: &str) -> Result<DocumentName, Status> {
         let document = DocumentName::parse(name)?;
         if document.database() == *self {
@@ -67,7 +67,7 @@ impl DocumentName {
         &self.0
     }
 
-    /// What distinguishes it within its collection.
+    /// Returns what distinguishes it within its collection.
     pub(crate) fn id(&self) -> &str {
         self.0.rsplit('/').next().unwrap_or_default()
     }
@@ -76,7 +76,7 @@ impl DocumentName {
         DatabaseName(split(&self.0).map_or("", |(database, _)| database).into())
     }
 
-    /// Its path below the database, in segments.
+    /// Returns its path below the database, in segments.
     pub(crate) fn path(&self) -> impl Iterator<Item = &str> {
         split(&self.0).map_or("", |(_, path)| path).split('/')
     }
@@ -94,12 +94,12 @@ impl Display for DocumentName {
     }
 }
 
-/// The name of a collection, with a slash at its end: what the names of its documents begin with.
+/// The name of a collection, with a trailing slash: the prefix of the names of its documents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CollectionName(String);
 
 impl CollectionName {
-    /// Reads a collection below `parent`, which is `{database}/documents` or a document.
+    /// Parses a collection below `parent`, which is `{database}/documents` or a document.
     pub(crate) fn parse(parent: &str, id: &str) -> Result<Self, Status> {
         check_parent(parent)?;
         check_id(id)?;
@@ -114,13 +114,13 @@ impl CollectionName {
         DatabaseName(split(&self.0).map_or("", |(database, _)| database).into())
     }
 
-    /// Tells whether a document lies in it, and not deeper.
+    /// Returns whether a document lies directly in it, and not deeper.
     pub(crate) fn holds(&self, name: &DocumentName) -> bool {
         name.as_str().strip_prefix(&self.0).is_some_and(|id| !id.contains('/'))
     }
 }
 
-/// What collections can lie in, with a slash at its end: the root of a database, or a document.
+/// The parent of collections, with a trailing slash: the root of a database, or a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ParentName(String);
 
@@ -152,7 +152,7 @@ fn split(name: &str) -> Option<(&str, &str)> {
     DatabaseName::parse(database).is_ok().then_some((database, path))
 }
 
-/// Refuses what Firestore reserves or cannot store, as its documentation of limits lists it.
+/// Refuses what Firestore reserves or cannot store, according to its documented limits.
 fn check_id(id: &str) -> Result<(), Status> {
     let reserved = id.len() >= 4 && id.starts_with("__") && id.ends_with("__");
     if id.is_empty() || id == "." || id == ".." || reserved || id.len() > MAX_ID {
@@ -161,12 +161,13 @@ fn check_id(id: &str) -> Result<(), Status> {
     Ok(())
 }
 
-/// As [`check_id`], but for ids such as `__id7__`: what the service stores as a number is written so.
+/// Same as [`check_id`], but also accepts ids such as `__id7__`, with which the service writes
+/// numbers.
 fn check_document_id(id: &str) -> Result<(), Status> {
     if numeric_id(id).is_some() { Ok(()) } else { check_id(id) }
 }
 
-/// Returns the number that an id of a document stands for, if it is written in the one way there is.
+/// Returns the number that a document id stands for, if it is written in its canonical form.
 pub(crate) fn numeric_id(id: &str) -> Option<i64> {
     let digits = id.strip_prefix("__id")?.strip_suffix("__")?;
     let number: i64 = digits.parse().ok()?;

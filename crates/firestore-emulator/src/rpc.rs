@@ -1,6 +1,7 @@
 //! The methods of the service.
 
-/// A method of Firestore that this server knows. Every other one is answered UNIMPLEMENTED.
+/// A method of Firestore that this server implements. Every other one is answered with
+/// UNIMPLEMENTED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rpc {
     /// Reads documents by name.
@@ -13,7 +14,7 @@ pub enum Rpc {
     GetDocument,
     /// Lists a collection, page by page.
     ListDocuments,
-    /// Tells of changes.
+    /// Reports changes.
     Listen,
     /// Ends a transaction without writing.
     Rollback,
@@ -22,7 +23,7 @@ pub enum Rpc {
 }
 
 impl Rpc {
-    /// Every one of them.
+    /// All methods.
     pub const ALL: [Self; 8] = [
         Self::BatchGetDocuments,
         Self::BeginTransaction,
@@ -34,7 +35,7 @@ impl Rpc {
         Self::RunQuery,
     ];
 
-    /// Its name in the definition of the service.
+    /// Returns its name in the definition of the service.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -49,7 +50,7 @@ impl Rpc {
         }
     }
 
-    /// Reads the path of a request.
+    /// Parses the path of a request.
     pub(crate) fn from_path(path: &str) -> Option<Self> {
         let name = path.strip_prefix("/google.firestore.v1.Firestore/")?;
         Self::ALL.into_iter().find(|rpc| rpc.name() == name)

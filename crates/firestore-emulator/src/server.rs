@@ -1,4 +1,4 @@
-//! The server: what listens on a port, from a start to a stop.
+//! The server: the listener on a port, from start to stop.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -15,11 +15,11 @@ use crate::{
     service::{Firestore, Shared},
 };
 
-/// How many calls may be open on one connection. The service announces as many; a client keeps back
-/// what exceeds them.
+/// How many calls may be open on one connection. The service announces the same number; a client
+/// queues calls beyond it.
 const MAX_STREAMS: u32 = 100;
 
-/// A server that is running. It stops when this is dropped, and all connections with it.
+/// A running server. When it is dropped, it stops and its connections are cut.
 #[derive(Debug)]
 pub(crate) struct Server {
     task: JoinHandle<()>,
@@ -27,7 +27,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens on an address, and gives the one that was chosen where the port is zero.
+    /// Listens on an address, and returns the actual one if the port is zero.
     pub(crate) async fn start(
         address: SocketAddr,
         shared: Arc<Shared>,
@@ -42,7 +42,7 @@ impl Server {
     /// Stops, and waits until the port is free.
     pub(crate) async fn stop(self) {
         drop(self.stop);
-        // It ends without an error, or the runtime ends it: the port is free either way.
+        // It ends without an error, or with the runtime: the port is free either way.
         drop(self.task.await);
     }
 }
@@ -54,6 +54,6 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, stop: CancellationTok
     let service = Firestore::new(shared, stop.clone());
     let server = tonic::transport::Server::builder().max_concurrent_streams(MAX_STREAMS);
     let served = server.serve_with_incoming_shutdown(service, incoming, stop.cancelled());
-    // A connection that fails is its own matter: the server itself does not fail.
+    // The error of one connection does not concern the server: the server itself does not fail.
     drop(served.await);
 }

@@ -1,4 +1,4 @@
-//! Points in time as Firestore counts them, and the server's clock.
+//! Points in time with Firestore's resolution, and the server's clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,12 +8,12 @@ use tonic::Status;
 const MICROS_PER_SECOND: i64 = 1_000_000;
 const NANOS_PER_MICRO: i32 = 1_000;
 
-/// A point in time, in microseconds since the Unix epoch: finer than that Firestore does not count.
+/// A point in time, in microseconds since the Unix epoch. Firestore has no finer resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Time(i64);
 
 impl Time {
-    /// A time after every other: whoever reads as of then, reads the latest.
+    /// A time after every other: a read as of then returns the latest state.
     pub(crate) const END: Self = Self(i64::MAX);
 
     /// A time before every other.
@@ -62,19 +62,19 @@ fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
-/// How far the server's clock is from that of its host.
+/// The offset of the server's clock from that of its host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockOffset {
-    /// It is ahead by so much; zero is the clock of the host itself.
+    /// The clock is ahead by this much; zero is the clock of the host itself.
     Ahead(Duration),
-    /// It is behind by so much.
+    /// The clock is behind by this much.
     Behind(Duration),
 }
 
-/// The clock by which documents are dated.
+/// The clock that dates documents.
 ///
-/// **Invariant: a time that was given out is never later than one that is given out after it, and no
-/// two commits have the same one.** What was read as of some time therefore stays true: every later
+/// **Invariant: a time that was issued is never later than one that is issued after it, and no two
+/// commits have the same one.** What was read as of some time therefore stays true: every later
 /// commit is dated after it.
 #[derive(Debug)]
 pub(crate) struct Clock {

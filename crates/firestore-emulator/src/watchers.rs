@@ -1,4 +1,4 @@
-//! Who watches which documents.
+//! Which documents are watched, and by which watchers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,14 +10,14 @@ use crate::{
     time::Time,
 };
 
-/// What a commit did to documents that somebody watches.
+/// What a commit did to watched documents.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub(crate) at: Time,
     pub(crate) documents: Vec<(DocumentName, Stored)>,
 }
 
-/// All who watch.
+/// All watchers.
 #[derive(Debug, Default)]
 pub(crate) struct Watchers {
     watchers: HashMap<u64, Watcher>,
@@ -31,7 +31,7 @@ struct Watcher {
 }
 
 impl Watchers {
-    /// Takes a place among those who watch, and returns its number and what is told there.
+    /// Adds a watcher, and returns its number and the receiver of its changes.
     pub(crate) fn enter(&mut self) -> (u64, UnboundedReceiver<Change>) {
         let (sender, news) = unbounded_channel();
         self.next += 1;
@@ -43,28 +43,28 @@ impl Watchers {
         self.watchers.remove(&id);
     }
 
-    /// Lets a watcher watch one more document.
+    /// Adds a document to those of a watcher.
     pub(crate) fn add(&mut self, id: u64, name: DocumentName) {
         if let Some(watcher) = self.watchers.get_mut(&id) {
             watcher.names.insert(name);
         }
     }
 
-    /// Lets a watcher watch these documents and no others.
+    /// Restricts a watcher to these documents.
     pub(crate) fn keep(&mut self, id: u64, names: HashSet<DocumentName>) {
         if let Some(watcher) = self.watchers.get_mut(&id) {
             watcher.names = names;
         }
     }
 
-    /// Tells each of what it watches, in the order of the commits.
+    /// Notifies each watcher of changes to its documents, in the order of the commits.
     pub(crate) fn tell(&self, batch: &Batch, at: Time) {
         for watcher in self.watchers.values() {
             let changes = batch.changes().filter(|(name, _)| watcher.names.contains(*name));
             let documents: Vec<_> =
                 changes.map(|(name, stored)| (name.clone(), stored.clone())).collect();
             if !documents.is_empty() {
-                // Whoever does not listen any more is about to leave.
+                // A watcher that no longer listens is about to leave.
                 drop(watcher.news.send(Change { at, documents }));
             }
         }

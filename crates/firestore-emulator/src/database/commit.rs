@@ -19,7 +19,8 @@ pub(crate) struct Committed {
 impl Database {
     /// Applies writes, all or none of them, and ends their transaction if they have one.
     ///
-    /// Without a transaction it waits for those who have read what it writes, as the service does.
+    /// Without a transaction it waits for transactions that have read what it writes, as the
+    /// service does.
     pub(crate) async fn commit(
         &self,
         database: &DatabaseName,
@@ -30,7 +31,7 @@ impl Database {
         let names = mutations.iter().map(|mutation| mutation.name.clone()).collect();
         self.locked(party, Access::Exclusive, names, |state| {
             let transaction = match transaction {
-                // Whatever comes of it, the transaction is over.
+                // Whatever the outcome, the transaction is over.
                 Some(id) => Some(state.end(id, Doom::Expired).ok_or_else(expired)?),
                 None => None,
             };
@@ -77,11 +78,11 @@ impl State {
         Ok(Committed { results: batch.into_results(), at })
     }
 
-    /// Tells whether what a transaction has read is not so any more.
+    /// Returns whether anything that a transaction has read has changed.
     fn is_stale(&self, transaction: &Transaction) -> bool {
         let Transaction { mode, reads, queries, .. } = transaction;
         let changed = match mode {
-            // As of a time it reads the same for ever.
+            // A read as of a time never changes.
             Mode::ReadOnly(_) => return false,
             Mode::Optimistic(time) => {
                 reads.iter().any(|name| self.documents.is_changed_since(name, *time))

@@ -1,7 +1,7 @@
-//! All that is stored, and what happens to it.
+//! All stored data, and the operations on it.
 //!
-//! **Invariant: what a request reads or writes, it does in one critical section**, after it was granted
-//! its locks in that same section. Nothing can come between the grant and the deed.
+//! **Invariant: a request reads or writes everything in one critical section**, after it was
+//! granted its locks in that same section. Nothing can happen between the grant and the operation.
 
 mod commit;
 mod reading;
@@ -28,7 +28,8 @@ use crate::{
     watchers::Watchers,
 };
 
-/// What a server serves. It outlasts the server, so that one can be started again on the same data.
+/// The data that a server serves. It outlasts the server, so that one can be restarted on the same
+/// data.
 #[derive(Debug)]
 pub(crate) struct Database {
     state: Mutex<State>,
@@ -43,7 +44,7 @@ pub(crate) struct Settings {
     pub(crate) clock_offset: ClockOffset,
 }
 
-/// What is there at a moment.
+/// The state at a moment.
 #[derive(Debug)]
 pub(crate) struct State {
     pub(crate) watchers: Watchers,
@@ -68,7 +69,7 @@ impl Database {
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        // What panicked has changed nothing yet: a batch is worked out before it is installed.
+        // A panic has changed nothing yet: a batch is computed before it is installed.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.end_overdue(&self.settings.limits);
         state
@@ -78,12 +79,12 @@ impl Database {
         self.state().clock.set_offset(offset);
     }
 
-    /// Returns the time of so long ago.
+    /// Returns the time that long ago.
     pub(crate) fn ago(&self, duration: Duration) -> Time {
         self.state().clock.read().before(duration)
     }
 
-    /// Ends all transactions, as a server does that goes down.
+    /// Ends all transactions, as a server does that shuts down.
     pub(crate) fn end_transactions(&self) {
         let mut state = self.state();
         for id in state.transactions.ids() {
@@ -124,7 +125,7 @@ impl Database {
         Ok(())
     }
 
-    /// Refuses times that have not come yet, and those whose versions may be forgotten.
+    /// Refuses times in the future, and times whose versions may have been dropped.
     fn readable(&self, state: &mut State, time: Time) -> Result<Time, Status> {
         let now = state.clock.read();
         if time > now {
@@ -138,12 +139,12 @@ impl Database {
 }
 
 impl State {
-    /// Reads how a document is, and when that was.
+    /// Reads the present version of a document. Also returns the read time.
     pub(crate) fn latest(&mut self, name: &DocumentName) -> (Stored, Time) {
         (self.documents.read(name, Time::END), self.clock.read())
     }
 
-    /// Ends a transaction and all that it locks.
+    /// Ends a transaction and releases its locks.
     fn end(&mut self, id: TransactionId, doom: Doom) -> Option<Transaction> {
         let ended = self.transactions.end(id);
         self.locks.release(Party::Transaction(id), doom);

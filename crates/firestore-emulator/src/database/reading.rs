@@ -12,7 +12,7 @@ use crate::{
     transaction::{Access, Found, Mode, Party, TransactionId},
 };
 
-/// Which state of the documents a read shows.
+/// Which state of the documents a read returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reading {
     /// The latest.
@@ -86,10 +86,10 @@ impl Database {
         }
     }
 
-    /// Locks what a query finds now, and answers with that if it is still what it finds then.
+    /// Locks what a query finds now, and returns it if the query then still finds the same.
     ///
-    /// What is found is locked, so it stays. What the query would find in addition, the commit looks
-    /// for: the service locks the range instead, and lets the other writer wait.
+    /// What is found is locked, so it stays. Documents that the query would find in addition are
+    /// checked by the commit: the service locks the range instead, and makes the other writer wait.
     async fn query_locked(
         &self,
         id: TransactionId,
@@ -135,13 +135,13 @@ impl State {
     }
 }
 
-/// How a read gets at a state that holds still.
+/// How a read gets a state that does not change.
 enum View {
     At(Time),
     Lock(TransactionId),
 }
 
-/// Names what a query has found, by its versions.
+/// Identifies the result of a query by its versions.
 pub(super) fn found(documents: &[Arc<Document>]) -> Found {
     let named = documents.iter().filter_map(|document| {
         Some((DocumentName::parse(&document.name).ok()?, document.update_time))

@@ -10,12 +10,12 @@ use crate::{
 };
 
 impl Database {
-    /// Does something under locks. A shared lock stays when it is done; an exclusive one is had for as
-    /// long as it takes.
+    /// Runs an operation under locks. A shared lock stays when it is done; an exclusive one is held
+    /// only for its duration.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the locks were granted, it leaves the queue, and nothing was done.
+    /// If dropped before the locks were granted, it leaves the queue, and nothing was done.
     pub(super) async fn locked<T>(
         &self,
         party: Party,
@@ -38,7 +38,7 @@ impl Database {
                 if Instant::now() >= patience {
                     return Err(state.give_up(party));
                 }
-                // Nothing wakes those who wait for a transaction that nobody uses any more.
+                // Nothing else wakes waiters for a transaction that is no longer used.
                 let expiry = state.transactions.next_deadline(&self.settings.limits);
                 expiry.map_or(patience, |expiry| expiry.min(patience))
             };
@@ -46,8 +46,8 @@ impl Database {
         }
     }
 
-    /// Begins to wait. A transaction that has ended does not: nobody would end its locks. One that ends
-    /// from here on ends this request as well.
+    /// Begins to wait, unless the transaction has ended: its locks would never be released. A
+    /// transaction that ends from here on ends this request as well.
     fn queue(
         &self,
         party: Party,
@@ -65,8 +65,8 @@ impl Database {
 }
 
 impl State {
-    /// Ends transactions until nobody waits for itself. A deadlock comes about when somebody begins to
-    /// wait, and it goes through whoever did, so this is the time and the place to look.
+    /// Ends transactions until no deadlock is left. A deadlock arises when a party begins to wait,
+    /// and includes that party, so this is the time and the place to look.
     fn break_deadlocks(&mut self, party: Party) {
         while let Some(victim) = victim(&self.locks, party) {
             self.end(victim, Doom::Deadlock);
@@ -81,7 +81,7 @@ impl State {
     }
 }
 
-/// A place in the queue, which is left when it is dropped.
+/// A place in the queue. Dropping it leaves the queue.
 struct Place<'a> {
     database: &'a Database,
     ticket: Ticket,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Deed, Fault};
 use crate::rpc::Rpc;
 
-/// A fault, how many calls it has met, and with how many of them it has already happened.
+/// A fault, the number of calls it has been assigned to, and the number it has already hit.
 #[derive(Debug)]
 pub(crate) struct Armed {
     fault: Fault,
@@ -33,28 +33,28 @@ impl Armed {
         self.released.cancelled().await;
     }
 
-    /// Says that it happens now.
+    /// Records that it happens now.
     pub(super) fn hit(&self) {
         self.hits.send_modify(|hits| *hits += 1);
     }
 
-    /// Counts a call that it concerns, and tells whether it happens to it. It is called under the lock of
-    /// all faults, so no call is counted too many.
+    /// Counts a call that it applies to, and returns whether it hits that call. Must be called
+    /// under the lock of all faults, so that no call is counted too many.
     pub(super) fn meets(&self) -> bool {
         self.met.fetch_add(1, Ordering::Relaxed) < self.fault.times
     }
 
-    /// Tells whether it has met enough calls.
+    /// Returns whether it has been assigned to enough calls.
     pub(super) fn is_spent(&self) -> bool {
         self.met.load(Ordering::Relaxed) >= self.fault.times
     }
 
-    /// How often it has happened.
+    /// Returns how often it has happened.
     pub(super) fn hits(&self) -> watch::Receiver<usize> {
         self.hits.subscribe()
     }
 
-    /// Lets the calls go on that it holds, and holds no more.
+    /// Releases the calls that it holds, and holds no more.
     pub(super) fn release(&self) {
         self.released.cancel();
     }

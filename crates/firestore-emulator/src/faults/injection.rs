@@ -14,7 +14,7 @@ impl Faults {
         Injection(armed)
     }
 
-    /// Finds the faults that a call meets, and forgets those that have met enough of them.
+    /// Returns the faults that apply to a call, and removes those that have met enough calls.
     pub(crate) fn strike(&self, rpc: Rpc, documents: &[String]) -> Strike {
         let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let met = armed.iter().filter(|armed| armed.concerns(rpc, documents));
@@ -24,30 +24,30 @@ impl Faults {
     }
 }
 
-/// A fault that was injected. Dropping it leaves the fault where it is.
+/// An injected fault. Dropping this handle does not remove the fault.
 #[derive(Debug)]
 pub struct Injection(Arc<Armed>);
 
 impl Injection {
-    /// How often it has happened: whoever tests a fault shows first that it did. What happens to a call
-    /// once it is done counts from then on.
+    /// Returns how often it has happened. A test of a fault first proves that the fault happened. A
+    /// fault that hits a call after it is done counts from then on.
     #[must_use]
     pub fn hits(&self) -> usize {
         *self.0.hits().borrow()
     }
 
-    /// Waits until it has happened so often.
+    /// Waits until it has happened this often.
     ///
     /// # Cancel safety
     ///
     /// Dropping it changes nothing.
     pub async fn happened(&self, times: usize) {
         let mut hits = self.0.hits();
-        // The sender is in `self`, so it cannot be gone.
+        // The sender is in `self`, so it cannot be closed.
         drop(hits.wait_for(|hits| *hits >= times).await);
     }
 
-    /// Lets the calls go on that it holds, and holds no more.
+    /// Releases the calls that it holds, and holds no more.
     pub fn release(&self) {
         self.0.release();
     }

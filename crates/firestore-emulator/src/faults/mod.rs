@@ -1,4 +1,4 @@
-//! Faults on command.
+//! Fault injection.
 
 mod armed;
 mod injection;
@@ -14,9 +14,9 @@ pub(crate) use strike::Strike;
 
 use crate::Rpc;
 
-/// Something that goes wrong, and with which calls.
+/// Describes a fault, and which calls it hits.
 ///
-/// By itself it hits the next commit, once.
+/// By default it hits the next commit, once.
 ///
 /// ```
 /// use firestore_emulator::{Fault, Rpc};
@@ -39,9 +39,9 @@ pub(crate) enum Deed {
     Delay(Duration),
     Hold,
     Refuse(Code),
-    /// The call reads the state of so long ago.
+    /// The call reads the state of that long ago.
     Stale(Duration),
-    /// The call is done, and then answered so.
+    /// The call is done, and then answered with this error.
     Answer(Code),
     /// The call is done, and the connection is cut.
     Cut,
@@ -50,67 +50,68 @@ pub(crate) enum Deed {
 }
 
 impl Deed {
-    /// Tells whether it happens to a call that is done.
+    /// Returns whether it happens after the call is done.
     fn comes_after(self) -> bool {
         matches!(self, Self::Answer(_) | Self::Cut | Self::Silence)
     }
 }
 
 impl Fault {
-    /// Lets calls wait for a time before they are looked at.
+    /// Delays calls before they are processed.
     pub fn delay(duration: Duration) -> Self {
         Self::new(Deed::Delay(duration))
     }
 
-    /// Lets calls wait before they are looked at, until [`Injection::release`] or the end of the server.
+    /// Holds calls before they are processed, until [`Injection::release`] or the end of the
+    /// server.
     pub fn hold() -> Self {
         Self::new(Deed::Hold)
     }
 
-    /// Answers with an error instead of doing anything.
+    /// Answers with an error without doing anything.
     pub fn refuse(code: Code) -> Self {
         Self::new(Deed::Refuse(code))
     }
 
-    /// Answers the next [`BatchGetDocuments`](Rpc::BatchGetDocuments) with the state of so long ago, and
-    /// with that time, as a replica does that lags behind. [`on`](Self::on) another method that reads, it
-    /// does the same there.
+    /// Answers the next [`BatchGetDocuments`](Rpc::BatchGetDocuments) with the state of that long
+    /// ago, and with that time, as a replica does that lags behind. With [`on`](Self::on) another
+    /// method that reads, it does the same there.
     ///
-    /// A read in a transaction, or as of a time of its own, stays what it is. What is longer ago than the
+    /// A read in a transaction, or as of a time of its own, is unaffected. A time before the
     /// [retention](crate::Builder::retention) is refused.
     pub fn stale(by: Duration) -> Self {
         Self::new(Deed::Stale(by)).on(Rpc::BatchGetDocuments)
     }
 
-    /// Does what is asked, whatever comes of it, and then answers with an error.
+    /// Processes the request, whatever its outcome, and then answers with an error.
     pub fn answer(code: Code) -> Self {
         Self::new(Deed::Answer(code))
     }
 
-    /// Does what is asked, and then cuts the connection under all calls that are on it.
+    /// Processes the request, and then cuts the connection with all calls that use it.
     pub fn drop_reply() -> Self {
         Self::new(Deed::Cut)
     }
 
-    /// Does what is asked, and never answers.
+    /// Processes the request, and never answers.
     pub fn silence() -> Self {
         Self::new(Deed::Silence)
     }
 
     /// Hits calls of this method, instead of commits.
     ///
-    /// A [listening](Rpc::Listen) stream can only be [refused](Self::refuse), delayed or held, before
-    /// it begins.
+    /// A [listening](Rpc::Listen) stream can only be [refused](Self::refuse), delayed or held,
+    /// before it begins.
     pub fn on(self, rpc: Rpc) -> Self {
         Self { rpc, ..self }
     }
 
-    /// Hits only calls that name a document with this id, in whatever collection.
+    /// Hits only calls that name a document with this id, in any collection.
     pub fn document(self, id: impl Into<String>) -> Self {
         Self { document: Some(id.into()), ..self }
     }
 
-    /// Hits so many calls, instead of one.
+    /// Hits this many calls, instead of one.
     pub fn times(self, times: usize) -> Self {
         Self { times, ..self }
     }

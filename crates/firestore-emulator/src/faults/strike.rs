@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 use super::{Deed, armed::Armed};
 use crate::connection::Line;
 
-/// What goes wrong with one call.
+/// The faults that hit one call.
 #[derive(Debug)]
 pub(crate) struct Strike(Vec<Arc<Armed>>);
 
@@ -14,7 +14,7 @@ impl Strike {
         Self(armed)
     }
 
-    /// What happens before the call is looked at.
+    /// Applies what happens before the call is processed.
     pub(crate) async fn before(&self) -> Result<(), Status> {
         for armed in self.0.iter().filter(|armed| !armed.deed().comes_after()) {
             armed.hit();
@@ -22,7 +22,7 @@ impl Strike {
                 Deed::Delay(duration) => tokio::time::sleep(duration).await,
                 Deed::Hold => armed.released().await,
                 Deed::Refuse(code) => return Err(failure(code)),
-                // It happens as the documents are read.
+                // It happens when the documents are read.
                 Deed::Stale(_) => {}
                 Deed::Answer(_) | Deed::Cut | Deed::Silence => {}
             }
@@ -30,7 +30,7 @@ impl Strike {
         Ok(())
     }
 
-    /// How long ago the state is that a read finds instead of the latest.
+    /// Returns how long ago the state is that a read finds instead of the latest.
     pub(crate) fn staleness(&self) -> Option<Duration> {
         let stale = self.0.iter().filter_map(|armed| match armed.deed() {
             Deed::Stale(by) => Some(by),
@@ -39,7 +39,7 @@ impl Strike {
         stale.max()
     }
 
-    /// What happens once it is done, instead of the answer.
+    /// Applies what happens after the call is done, instead of the answer.
     pub(crate) async fn after(&self, line: &Line) -> Result<(), Status> {
         for armed in self.0.iter().filter(|armed| armed.deed().comes_after()) {
             armed.hit();

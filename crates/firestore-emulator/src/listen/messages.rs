@@ -1,4 +1,4 @@
-//! The messages of a stream that tells of changes.
+//! The messages of a stream that reports changes.
 
 use gcloud_sdk::google::firestore::v1::{
     Document, DocumentChange, DocumentDelete, ListenResponse, TargetChange,
@@ -7,12 +7,12 @@ use gcloud_sdk::google::firestore::v1::{
 
 use crate::{name::DocumentName, store::Stored, time::Time};
 
-/// The targets are there: what is in them follows.
+/// The targets were added: their documents follow.
 pub(super) fn added(targets: &[i32]) -> ListenResponse {
     target(TargetChangeType::Add, targets, None)
 }
 
-/// The targets have told all that there is as of the time.
+/// The targets have reported everything as of the time.
 pub(super) fn current(targets: &[i32], at: Time) -> ListenResponse {
     target(TargetChangeType::Current, targets, Some(at))
 }
@@ -21,12 +21,12 @@ pub(super) fn removed(targets: &[i32]) -> ListenResponse {
     target(TargetChangeType::Remove, targets, None)
 }
 
-/// All targets of the stream have told all that there is as of the time.
+/// All targets of the stream have reported everything as of the time.
 pub(super) fn consistent(at: Time) -> ListenResponse {
     target(TargetChangeType::NoChange, &[], Some(at))
 }
 
-/// How a document is now.
+/// The present version of a document.
 pub(super) fn document(
     name: &DocumentName,
     stored: &Stored,

@@ -1,4 +1,4 @@
-//! Telling of changes to documents.
+//! Reports changes to documents.
 
 mod messages;
 mod targets;
@@ -11,7 +11,7 @@ pub(crate) use targets::Targets;
 
 use crate::{database::Database, name::DocumentName, store::Stored, time::Time, watchers::Change};
 
-/// A place among those who watch, which is left when it is dropped.
+/// A registration as a watcher. Dropping it removes the watcher.
 #[derive(Debug)]
 pub(crate) struct Watch {
     database: Arc<Database>,
@@ -25,14 +25,15 @@ impl Watch {
         Self { database, id, news }
     }
 
-    /// Begins to watch a document, and tells how it is. Every later change is news.
+    /// Begins to watch a document, and returns its present version with the read time. Every later
+    /// change is reported.
     pub(crate) fn add(&self, name: &DocumentName) -> (Stored, Time) {
         let mut state = self.database.state();
         state.watchers.add(self.id, name.clone());
         state.latest(name)
     }
 
-    /// Stops watching all documents but these.
+    /// Stops watching all documents except these.
     pub(crate) fn keep(&self, names: HashSet<DocumentName>) {
         self.database.state().watchers.keep(self.id, names);
     }
@@ -41,7 +42,7 @@ impl Watch {
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is ready, it has lost nothing.
+    /// If dropped before it is ready, no change is lost.
     pub(crate) async fn next(&mut self) -> Option<Change> {
         self.news.recv().await
     }

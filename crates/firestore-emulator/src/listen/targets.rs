@@ -17,7 +17,7 @@ use crate::{
 
 /// The targets of a stream.
 ///
-/// A target that is resumed tells everything again, as a client must expect when its token is too
+/// A target that is resumed reports everything again, as a client must expect if its token is too
 /// old: it compares the versions.
 #[derive(Debug, Default)]
 pub(crate) struct Targets(BTreeMap<i32, Target>);
@@ -25,12 +25,12 @@ pub(crate) struct Targets(BTreeMap<i32, Target>);
 #[derive(Debug)]
 struct Target {
     names: HashSet<DocumentName>,
-    /// It has told how the documents were then: only later changes are news to it.
+    /// The time as of which it has reported the documents: it reports only later changes.
     since: Time,
 }
 
 impl Targets {
-    /// Does what a client asks for.
+    /// Handles a request of the client.
     pub(crate) fn request(
         &mut self,
         request: ListenRequest,
@@ -44,7 +44,7 @@ impl Targets {
         }
     }
 
-    /// Tells of a change to those whom it is news to.
+    /// Reports a change to the targets that have not reported it yet.
     pub(crate) fn news(&self, change: &Change) -> Vec<ListenResponse> {
         let mut messages: Vec<ListenResponse> = Vec::new();
         for (name, stored) in &change.documents {
@@ -98,7 +98,7 @@ impl Targets {
         vec![messages::removed(&[id])]
     }
 
-    /// Takes the id that the client wants, or chooses one where it wants none.
+    /// Uses the id that the client requests, or chooses one if it requests none.
     fn free_id(&self, wanted: i32) -> Result<i32, Status> {
         match wanted {
             0 => Ok(self.0.last_key_value().map_or(1, |(last, _)| last + 1)),
@@ -129,7 +129,7 @@ mod tests {
         ListenRequest { database: DATABASE.into(), target_change, ..ListenRequest::default() }
     }
 
-    /// The targets of each change of a document among the messages.
+    /// Returns the targets of each document change among the messages.
     fn told(messages: Vec<ListenResponse>) -> Vec<Vec<i32>> {
         let changes = messages.into_iter().filter_map(|message| match message.response_type {
             Some(ResponseType::DocumentChange(change)) => Some(change.target_ids),

@@ -9,16 +9,16 @@ use crate::{
     value::{compare, reference},
 };
 
-/// A place in the results: the values that are sorted by, as many as are given.
+/// A position in the results: the values of the sort fields, or of the first of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     values: Vec<Value>,
-    /// Whether the place is before a document that has just these values, or behind it.
+    /// Whether the position is before or after a document that has exactly these values.
     pub(super) before: bool,
 }
 
 impl Cursor {
-    /// The place behind a document, where results are sorted by name.
+    /// Returns the position after a document, if results are sorted by name.
     pub(crate) fn behind(name: &DocumentName) -> Self {
         Self { values: vec![reference(name.as_str())], before: false }
     }
@@ -30,7 +30,7 @@ impl Cursor {
         Ok(Self { values: message.values, before: message.before })
     }
 
-    /// Tells where a document lies, as seen from this place.
+    /// Returns where a document lies relative to this position.
     pub(super) fn compare(&self, document: &Document, sorting: &Sorting) -> Ordering {
         let places = sorting.fields().zip(&self.values).enumerate();
         let orderings = places.map(|(at, (path, value))| match path.read_in(document) {

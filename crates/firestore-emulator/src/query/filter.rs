@@ -15,7 +15,7 @@ use crate::{
     value::{compare, same_type},
 };
 
-/// Which documents are wanted.
+/// Selects documents.
 #[derive(Clone, Debug)]
 pub(super) enum Filter {
     All(Vec<Self>),
@@ -27,7 +27,7 @@ pub(super) enum Filter {
 pub(super) enum Test {
     Equal(Value),
     NotEqual(Value),
-    /// It compares in one of two ways with the operand, and is of its type.
+    /// The value has the operand's type, and compares with it in one of two ways.
     Range([Ordering; 2], Value),
     In(Vec<Value>),
     Contains(Value),
@@ -59,8 +59,7 @@ impl Filter {
         }
     }
 
-    /// The field of the first filter that wants a range: results are sorted by it unless told
-    /// otherwise.
+    /// Returns the field of the first range filter: results are sorted by it by default.
     pub(super) fn ranged(&self) -> Option<&FieldPath> {
         match self {
             Self::All(filters) | Self::Any(filters) => filters.iter().find_map(Self::ranged),
@@ -69,7 +68,7 @@ impl Filter {
         }
     }
 
-    /// Whether it looks at nothing but the names of documents.
+    /// Returns whether it uses only the names of documents.
     pub(super) fn names_only(&self) -> bool {
         match self {
             Self::All(filters) | Self::Any(filters) => filters.iter().all(Self::names_only),
@@ -148,7 +147,7 @@ impl Test {
     }
 }
 
-/// Not-a-number is ordered, but equal to nothing.
+/// Not-a-number is ordered, but not equal to any value.
 fn equal(left: &Value, right: &Value) -> bool {
     !is_nan(left) && compare(left, right).is_eq()
 }

@@ -22,7 +22,7 @@ use crate::{
 use filter::Filter;
 use order::Sorting;
 
-/// A query that was found to be one that this server can answer.
+/// A query that this server can answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     scope: Scope,
@@ -32,11 +32,11 @@ pub(crate) struct Query {
     end: Option<Cursor>,
     offset: usize,
     limit: usize,
-    /// The fields that are wanted; `None` for all.
+    /// The requested fields; `None` for all.
     fields: Option<Vec<FieldPath>>,
 }
 
-/// Where a query looks.
+/// Where a query searches.
 #[derive(Clone, Debug)]
 enum Scope {
     Collection(CollectionName),
@@ -75,7 +75,7 @@ impl Query {
         })
     }
 
-    /// Asks for a page of a collection: the documents after `after`, in the order of their ids.
+    /// Queries a page of a collection: the documents after `after`, in the order of their ids.
     pub(crate) fn page(
         collection: CollectionName,
         after: Option<Cursor>,
@@ -94,7 +94,7 @@ impl Query {
         }
     }
 
-    /// Finds the documents as of a time, whole.
+    /// Finds the documents as of a time, with all their fields.
     pub(crate) fn run(&self, documents: &Documents, at: Time) -> Vec<Arc<Document>> {
         let (prefix, collection) = match &self.scope {
             Scope::Collection(collection) => (collection.prefix(), Some(collection)),
@@ -111,7 +111,7 @@ impl Query {
         found.into_iter().skip(self.offset).take(self.limit).collect()
     }
 
-    /// Leaves the fields that are wanted.
+    /// Keeps only the requested fields.
     pub(crate) fn project(&self, document: &Document) -> Document {
         let Some(paths) = &self.fields else {
             return document.clone();

@@ -9,7 +9,7 @@ use tonic::Status;
 use super::filter::Filter;
 use crate::{field_path::FieldPath, value::compare};
 
-/// The order of results. The name of the document decides in the end.
+/// The order of results. Ties are broken by the name of the document.
 #[derive(Clone, Debug)]
 pub(super) struct Sorting(Vec<(FieldPath, Way)>);
 
@@ -40,7 +40,7 @@ impl Sorting {
         self.0.iter().map(|(path, _)| path)
     }
 
-    /// Tells whether a document has every field that is sorted by. One that has not is not found.
+    /// Returns whether a document has every sort field. A document that lacks one is not found.
     pub(super) fn accepts(&self, document: &Document) -> bool {
         self.fields().all(|path| path.read_in(document).is_some())
     }
@@ -54,7 +54,7 @@ impl Sorting {
         orderings.fold(Ordering::Equal, Ordering::then)
     }
 
-    /// Turns the order of values of the field at a place into that of the documents.
+    /// Converts the order of the values of a sort field into the order of the documents.
     pub(super) fn direct(&self, at: usize, ordering: Ordering) -> Ordering {
         self.0.get(at).map_or(ordering, |(_, way)| way.apply(ordering))
     }

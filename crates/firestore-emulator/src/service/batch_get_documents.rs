@@ -19,7 +19,7 @@ pub(super) async fn answer(
     let of = DatabaseName::parse(&request.database)?;
     let names = request.documents.iter().map(|name| of.document(name));
     let mut names: Vec<DocumentName> = names.collect::<Result<_, _>>()?;
-    // A name that is given twice is answered once.
+    // A repeated name is answered once.
     let mut seen = HashSet::new();
     names.retain(|name| seen.insert(name.clone()));
     let mask = Mask::parse(request.mask)?;
@@ -31,7 +31,7 @@ pub(super) async fn answer(
         result,
         ..Default::default()
     };
-    // A new transaction is told before all documents, in a message of its own.
+    // A new transaction is reported before all documents, in a message of its own.
     let first =
         begun.map(|id| BatchGetDocumentsResponse { transaction: id.to_bytes(), ..response(None) });
     let documents = names.iter().zip(&read.of).map(|(name, stored)| {

@@ -1,4 +1,4 @@
-//! What all methods have in common: faults, and what a caller that goes away means.
+//! What all methods have in common: faults, and how calls end whose caller goes away.
 
 use std::sync::Arc;
 
@@ -41,8 +41,8 @@ impl Call {
         answer
     }
 
-    /// Does what a call asks for. A write is done whether its caller waits or not, as on the service:
-    /// it may be late, but once it is there only the end of the server prevents it.
+    /// Processes a call. A write is made whether or not its caller still waits, as on the service:
+    /// it may be late, but once it has arrived only the end of the server prevents it.
     async fn answer<Q, T, F>(self, work: Work<Q, F>, request: Q) -> Result<T, Status>
     where
         Q: Documents + Send + 'static,
@@ -88,7 +88,7 @@ where
     }
 }
 
-/// A method with a stream of answers, all of which are there when the first is sent.
+/// A method with a stream of answers, all of which are ready when the first is sent.
 pub(super) struct Many<Q, F> {
     call: Call,
     work: Work<Q, F>,

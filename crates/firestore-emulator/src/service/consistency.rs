@@ -1,4 +1,4 @@
-//! Which state a request wants to read, in one form for all the messages that say it.
+//! Which state a request reads, in one form for all the messages that specify it.
 
 use gcloud_sdk::{
     google::firestore::v1::{
@@ -24,7 +24,8 @@ pub(super) enum Consistency {
 }
 
 impl Consistency {
-    /// Finds the transaction, or begins it. A new one is given as well, so that the caller can be told.
+    /// Finds the transaction, or begins it. Also returns a new transaction, so that it can be
+    /// reported.
     pub(super) fn resolve(
         self,
         database: &Database,

@@ -1,4 +1,5 @@
-//! What faults look at in a request, and change: the documents that it names, and when it reads them.
+//! The parts of a request that faults inspect and change: the documents that it names, and the time
+//! as of which it reads them.
 
 use gcloud_sdk::{
     google::firestore::v1::{
@@ -11,13 +12,13 @@ use gcloud_sdk::{
 };
 
 pub(super) trait Documents {
-    /// The names of the documents that are to be read or written, as they stand in the message.
+    /// Returns the names of the documents to be read or written, as they are in the message.
     fn documents(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Makes a request for the latest state one for the state of a time. Every other request stays as
-    /// it is.
+    /// Turns a request for the latest state into one for the state of a time. Every other request
+    /// stays unchanged.
     fn read_as_of(&mut self, _: Timestamp) {}
 }
 

@@ -10,7 +10,7 @@ use crate::{
     query::{Cursor, Query},
 };
 
-/// How many documents a page has at most, and where the client does not say.
+/// The maximum and default number of documents in a page.
 const MAX_PAGE: usize = 300;
 
 pub(super) async fn answer(
@@ -26,7 +26,7 @@ pub(super) async fn answer(
     let after = after(&collection, &request.page_token)?;
     let of = collection.database();
     let fields = Mask::parse(request.mask)?.into_fields();
-    // One more than is asked for tells whether there is another page.
+    // One more than requested shows whether there is another page.
     let query = Query::page(collection, after, size + 1, fields);
     let (reading, _) = Consistency::from(request.consistency_selector).resolve(&database, &of)?;
     let mut found = database.query(reading, &query).await?.of;
@@ -47,7 +47,7 @@ fn page_size(wanted: i32) -> Result<usize, Status> {
     }
 }
 
-/// The id of the last document of a page. Clients do not look into it.
+/// The id of the last document of a page. It is opaque to clients.
 fn token(last: &Document) -> Result<String, Status> {
     Ok(DocumentName::parse(&last.name)?.id().to_owned())
 }

@@ -6,10 +6,10 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxFuture, server::St
 use super::call::Call;
 use crate::listen::{Targets, Watch};
 
-/// How many messages may wait for a client that reads slowly.
+/// How many messages may be queued for a client that reads slowly.
 const BACKLOG: usize = 16;
 
-/// The method with a stream either way.
+/// The bidirectional streaming method.
 pub(super) struct Listen(pub(super) Call);
 
 impl StreamingService<ListenRequest> for Listen {
@@ -26,7 +26,7 @@ impl StreamingService<ListenRequest> for Listen {
             let watch = Watch::open(call.shared.database.clone());
             let stream = Stream { requests: requests.into_inner(), watch, sender };
             let serve = async move {
-                // What is done here is that the stream is open.
+                // For this method, the call counts as done once the stream is open.
                 tokio::select! {
                     struck = strike.after(&call.line) => match struck {
                         Ok(()) => stream.serve().await,
@@ -48,7 +48,7 @@ struct Stream {
 }
 
 impl Stream {
-    /// Answers until either side is done.
+    /// Answers until either side ends.
     async fn serve(mut self) {
         let mut targets = Targets::default();
         loop {

@@ -1,11 +1,11 @@
-//! Which fields an answer has.
+//! Which fields an answer contains.
 
 use gcloud_sdk::google::firestore::v1::{Document, DocumentMask};
 use tonic::Status;
 
 use crate::field_path::{FieldPath, select};
 
-/// The fields that an answer has; without one, all.
+/// The fields that an answer contains; without a mask, all.
 pub(super) struct Mask(Option<Vec<FieldPath>>);
 
 impl Mask {

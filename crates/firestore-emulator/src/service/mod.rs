@@ -1,4 +1,4 @@
-//! The methods of the service: each is in the file of its name.
+//! The methods of the service. Each is in the file of its name.
 
 mod batch_get_documents;
 mod begin_transaction;
@@ -30,10 +30,10 @@ pub(crate) use shared::Shared;
 use crate::{connection::Line, rpc::Rpc};
 use call::{Call, Many, One};
 
-/// The largest message that the service takes, in bytes: 10 MiB.
+/// The largest message that the service accepts, in bytes: 10 MiB.
 const MAX_REQUEST: usize = 10 * 1_024 * 1_024;
 
-/// Answers requests by the path that they name.
+/// Dispatches requests by path.
 #[derive(Clone, Debug)]
 pub(crate) struct Firestore {
     shared: Arc<Shared>,

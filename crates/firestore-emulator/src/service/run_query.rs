@@ -31,7 +31,7 @@ pub(super) async fn answer(
     let documents = read.of.iter().map(|document| response(Some(query.project(document))));
     let mut responses: Vec<_> = first.into_iter().chain(documents).collect();
     if responses.is_empty() {
-        // Nothing was found, but as of when is told all the same.
+        // Nothing was found, but the read time is reported nevertheless.
         responses.push(response(None));
     }
     Ok(responses)

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::{calls::Counter, database::Database, faults::Faults};
 
-/// What all connections share, and what outlasts a restart.
+/// The state that all connections share, and that outlasts a restart.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) database: Arc<Database>,

@@ -1,4 +1,4 @@
-//! The writes of a commit, worked out together before any of them counts.
+//! The writes of a commit, computed together before any of them takes effect.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     value::{MAX_DOCUMENT, document_size},
 };
 
-/// What a commit leads to. Dropping it leads to nothing, so a commit is all or nothing.
+/// The result of a commit. Dropping it changes nothing, so a commit is all or nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     changes: BTreeMap<DocumentName, Stored>,
@@ -24,7 +24,7 @@ pub(crate) struct Batch {
 }
 
 impl Batch {
-    /// Works out the writes in their order. Each sees those before it.
+    /// Computes the writes in their order. Each sees those before it.
     pub(crate) fn prepare(
         documents: &Documents,
         mutations: &[Mutation],
@@ -38,7 +38,7 @@ impl Batch {
         Ok(batch)
     }
 
-    /// The documents that are not as they were.
+    /// Returns the documents that have changed.
     pub(crate) fn changes(&self) -> impl Iterator<Item = (&DocumentName, &Stored)> {
         self.changes.iter()
     }
@@ -57,7 +57,7 @@ impl Batch {
                 let mut merged = merge(old.as_deref(), fields, extent);
                 let mut results = Vec::with_capacity(transforms.len());
                 for (path, transform) in transforms {
-                    // A transform works on what is stored, not on what the same write puts there.
+                    // A transform uses what is stored, not what the same write puts there.
                     let stored = old.as_deref().and_then(|old| path.read(&old.fields));
                     let value = transform.apply(stored, time);
                     results.push(transform.result(&value));
@@ -95,8 +95,8 @@ fn copy(path: &FieldPath, from: &Fields, to: &mut Fields) {
     }
 }
 
-/// Dates the new version. As on the service, a write that changes nothing is no new version: the
-/// document keeps its update time, and preconditions on that go on holding.
+/// Dates the new version. As on the service, a write that changes nothing makes no new version: the
+/// document keeps its update time, and preconditions on that continue to hold.
 fn document(
     name: &DocumentName,
     old: Option<&Document>,

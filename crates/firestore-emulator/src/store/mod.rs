@@ -17,18 +17,18 @@ pub(crate) use mutation::Mutation;
 
 use crate::{name::DocumentName, time::Time};
 
-/// A document as it was from a commit to the next; `None` where it was not there.
+/// A document as it was from one commit to the next; `None` if it did not exist.
 pub(crate) type Stored = Option<Arc<Document>>;
 
 /// All documents of all databases.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
     histories: BTreeMap<DocumentName, History>,
-    /// What was deleted, in the order of time, so that it can be forgotten in the end.
+    /// The deletions, in order of time, so that they can be dropped eventually.
     deleted: VecDeque<(Time, DocumentName)>,
 }
 
-/// The versions of a document, the oldest first.
+/// The versions of a document, oldest first.
 #[derive(Debug, Default)]
 struct History(VecDeque<(Time, Stored)>);
 
@@ -38,13 +38,13 @@ impl Documents {
         self.histories.get(name).and_then(|history| history.at(at))
     }
 
-    /// Tells whether a document was written, or deleted, after a time.
+    /// Returns whether a document was written, or deleted, after a time.
     pub(crate) fn is_changed_since(&self, name: &DocumentName, time: Time) -> bool {
         let last = self.histories.get(name).and_then(|history| history.0.back());
         last.is_some_and(|(written, _)| *written > time)
     }
 
-    /// Reads the documents whose names begin with a prefix as of a time, at whatever depth.
+    /// Reads the documents whose names begin with a prefix as of a time, at any depth.
     pub(crate) fn below<'a>(
         &'a self,
         prefix: &'a str,
@@ -57,8 +57,8 @@ impl Documents {
             .filter_map(move |(name, history)| Some((name, history.at(at)?)))
     }
 
-    /// Makes a batch what every later read finds. No version before `horizon` can be asked for any
-    /// more, so what nobody can see is forgotten.
+    /// Installs a batch, so that every later read finds it. Versions before `horizon` can no longer
+    /// be requested, so those that no read can return are dropped.
     pub(crate) fn install(&mut self, batch: &Batch, time: Time, horizon: Time) {
         for (name, document) in batch.changes() {
             let history = self.histories.entry(name.clone()).or_default();

@@ -1,4 +1,4 @@
-//! A write, read from its message.
+//! A write, parsed from its message.
 
 use gcloud_sdk::google::firestore::v1::{
     Document, Precondition as ConditionMessage, Write, document_transform::FieldTransform,
@@ -39,7 +39,7 @@ pub(super) enum Change {
 #[derive(Clone, Debug)]
 pub(super) enum Extent {
     Whole,
-    /// These fields alone: what the update does not have of them is removed.
+    /// Only these fields: those that the update lacks are removed.
     Only(Vec<FieldPath>),
 }
 
@@ -69,7 +69,7 @@ impl Mutation {
 }
 
 impl Precondition {
-    /// Judges the document as it is.
+    /// Checks the present version of the document.
     pub(super) fn check(self, name: &DocumentName, document: &Stored) -> Result<(), Status> {
         match (self, document) {
             (Self::None, _) | (Self::Exists, Some(_)) | (Self::Missing, None) => Ok(()),
@@ -110,7 +110,7 @@ fn parse_transforms(
     transforms.into_iter().map(parse).collect()
 }
 
-/// Refuses names of fields that are reserved, and values that no document can hold.
+/// Refuses reserved field names, and values that no document can hold.
 fn check_fields(document: &Document) -> Result<&Fields, Status> {
     let invalid = |name: &str| Status::invalid_argument(format!("the field {name:?} is not valid"));
     for (name, value) in &document.fields {

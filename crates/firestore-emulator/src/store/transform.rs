@@ -1,4 +1,4 @@
-//! Changes of a field that depend on what is stored.
+//! Field changes that depend on what is stored.
 
 use gcloud_sdk::google::firestore::v1::{
     ArrayValue, Value,
@@ -45,7 +45,7 @@ impl Transform {
         })
     }
 
-    /// Gives the new value of a field. A value of the wrong type counts as none.
+    /// Returns the new value of a field. A value of the wrong type counts as missing.
     pub(super) fn apply(&self, old: Option<&Value>, now: Time) -> Value {
         let number = old.and_then(Number::read);
         match self {
@@ -62,7 +62,7 @@ impl Transform {
         }
     }
 
-    /// Gives what a commit answers: the new value, or nothing for changes of arrays.
+    /// Returns what a commit answers: the new value, or nothing for changes of arrays.
     pub(super) fn result(&self, new: &Value) -> Value {
         match self {
             Self::Append(_) | Self::Remove(_) => {
@@ -89,7 +89,7 @@ impl Number {
         }
     }
 
-    /// Adds. Integers stop at their limits; where one is a double, both are.
+    /// Adds. Integers saturate at their limits; if one operand is a double, both are converted.
     fn plus(self, other: Self) -> Self {
         match (self, other) {
             (Self::Integer(left), Self::Integer(right)) => {
@@ -108,7 +108,7 @@ impl Number {
     }
 }
 
-/// Takes the operand where it lies beyond the stored number, or where there is none.
+/// Takes the operand if it lies beyond the stored number, or if there is no stored number.
 fn extreme(old: Option<Number>, with: Number, beyond: std::cmp::Ordering) -> Value {
     match old.map(Number::value) {
         Some(old) if compare(&with.value(), &old) != beyond => old,

@@ -1,16 +1,16 @@
-//! Finding a circle of parties that wait for each other, and whom to end.
+//! Finds a cycle of parties that wait for each other, and which one to end.
 
 use super::{
     TransactionId,
     locks::{Locks, Party},
 };
 
-/// Looks for a circle through `party`, and names the transaction to end so that it does not wait for
-/// itself: the youngest in the circle.
+/// Searches for a cycle through `party`, and returns the transaction to end to break it: the
+/// youngest in the cycle.
 ///
-/// Every circle has a transaction in it: a party that holds nothing is waited for only by those who
-/// came later, and that alone closes no circle. The youngest is ended, and nobody else, so somebody
-/// in the circle goes on.
+/// Every cycle contains a transaction: a party that holds nothing is waited for only by those that
+/// came later, and that alone closes no cycle. Only the youngest is ended, so another party in the
+/// cycle proceeds.
 pub(crate) fn victim(locks: &Locks, party: Party) -> Option<TransactionId> {
     let circle = circle(locks, party)?;
     let transactions = circle.into_iter().filter_map(|party| match party {
@@ -20,7 +20,7 @@ pub(crate) fn victim(locks: &Locks, party: Party) -> Option<TransactionId> {
     transactions.max()
 }
 
-/// Walks along the waiting until it comes back.
+/// Follows the waits until it returns to the start.
 fn circle(locks: &Locks, start: Party) -> Option<Vec<Party>> {
     let mut seen = vec![start];
     let mut path = vec![(start, locks.waits_for(start))];

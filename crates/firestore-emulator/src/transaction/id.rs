@@ -1,11 +1,11 @@
-//! The names of transactions.
+//! The ids of transactions.
 
 use tonic::Status;
 
-/// Names a transaction, and says how old it is.
+/// Identifies a transaction and its age.
 ///
-/// A transaction that is begun to try another one again is as old as that, however often: the oldest
-/// is never the one that a deadlock costs, so each gets its turn in the end.
+/// A transaction that is begun to retry another one is as old as that one, however often: the
+/// oldest is never the one that a deadlock ends, so each eventually succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct TransactionId {
     born: u64,
@@ -17,7 +17,7 @@ impl TransactionId {
         Self { born: serial, serial }
     }
 
-    /// Names another attempt at this transaction.
+    /// Returns the id of another attempt at this transaction.
     pub(super) fn again(self, serial: u64) -> Self {
         Self { serial, ..self }
     }

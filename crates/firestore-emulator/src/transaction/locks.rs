@@ -1,7 +1,7 @@
-//! Who may read and who may write, and who waits for that.
+//! Which parties may read and write, and which wait for that.
 //!
-//! Transactions hold shared locks on what they have read until they end. A commit needs what it writes
-//! for itself, but only for the moment in which it is applied, so exclusive locks are asked for and
+//! Transactions hold shared locks on what they have read until they end. A commit needs exclusive
+//! access to what it writes, but only while it is applied, so exclusive locks are requested and
 //! used and never held.
 
 use std::{
@@ -14,11 +14,11 @@ use tokio::sync::Notify;
 use super::TransactionId;
 use crate::name::DocumentName;
 
-/// Somebody who locks.
+/// A party that locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Party {
     Transaction(TransactionId),
-    /// A commit outside a transaction. It holds nothing, so nobody waits for it for long.
+    /// A commit outside a transaction. It holds nothing, so no wait for it is long.
     Commit(u64),
 }
 
@@ -32,7 +32,7 @@ pub(crate) enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Ticket(u64);
 
-/// Why a request is given up.
+/// Why a request was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doom {
     Deadlock,
@@ -50,10 +50,10 @@ struct Request {
 
 /// The shared locks that are held, and the queue.
 ///
-/// **Invariant: a request that is granted conflicts with no lock of another party and with no request
-/// that came first**, unless that one waits for a lock of the same party: an upgrade goes ahead of
-/// those who wait for it to end. Everybody else is served in the order of coming, so writers do not
-/// starve behind readers that keep coming.
+/// **Invariant: a request that is granted conflicts with no lock of another party and with no
+/// request that came first**, unless that one waits for a lock of the same party: an upgrade goes
+/// ahead of those that wait for its party to end. All others are served in order of arrival, so a
+/// stream of readers does not starve writers.
 #[derive(Debug, Default)]
 pub(crate) struct Locks {
     readers: HashMap<DocumentName, BTreeSet<Party>>,
@@ -62,7 +62,7 @@ pub(crate) struct Locks {
 }
 
 impl Locks {
-    /// Queues for all the names at once.
+    /// Queues for all the names together.
     pub(crate) fn request(
         &mut self,
         party: Party,
@@ -77,7 +77,7 @@ impl Locks {
         (ticket, wake)
     }
 
-    /// Tells whether a request can be granted, or why it never will.
+    /// Returns whether a request can be granted, or why it never will be.
     pub(crate) fn is_free(&self, ticket: Ticket) -> Result<bool, Doom> {
         let Some(request) = self.queue.get(&ticket) else {
             return Err(Doom::Expired);
@@ -88,7 +88,8 @@ impl Locks {
         }
     }
 
-    /// Takes a request that [is free](Self::is_free) out of the queue. A shared lock is held from now on.
+    /// Removes a request that [is free](Self::is_free) from the queue. A shared lock is held from
+    /// now on.
     pub(crate) fn grant(&mut self, ticket: Ticket) {
         if let Some(Request { party, access: Access::Shared, names, .. }) =
             self.queue.remove(&ticket)
@@ -100,14 +101,14 @@ impl Locks {
         self.wake();
     }
 
-    /// Takes a request out of the queue that nobody waits for any more.
+    /// Removes a request that is no longer waited for from the queue.
     pub(crate) fn withdraw(&mut self, ticket: Ticket) {
         if self.queue.remove(&ticket).is_some() {
             self.wake();
         }
     }
 
-    /// Ends all that a party has. What it still asks for is given up for the reason.
+    /// Releases all locks of a party. Its pending requests end with the reason.
     pub(crate) fn release(&mut self, party: Party, doom: Doom) {
         self.readers.retain(|_, readers| {
             readers.remove(&party);
@@ -124,7 +125,7 @@ impl Locks {
         self.queue.values().any(|request| request.party == party && request.doom.is_none())
     }
 
-    /// For whom a party waits, in any of its requests.
+    /// Returns the parties that a party waits for, in any of its requests.
     pub(super) fn waits_for(&self, party: Party) -> BTreeSet<Party> {
         let requests = self.queue.iter().filter(|(_, request)| request.party == party);
         requests.flat_map(|(ticket, request)| self.blockers(*ticket, request)).collect()
@@ -136,7 +137,7 @@ impl Locks {
         earlier.map(|earlier| earlier.party).chain(self.readers_against(request)).collect()
     }
 
-    /// Whoever holds what a writer wants to have for itself.
+    /// Returns the holders of what a writer needs exclusively.
     fn readers_against<'a>(&'a self, request: &'a Request) -> impl Iterator<Item = Party> + 'a {
         let names = request.names.iter().filter(|_| request.access == Access::Exclusive);
         let readers = names.filter_map(|name| self.readers.get(name)).flatten().copied();
@@ -177,7 +178,7 @@ mod tests {
         locks.request(by, access, names(ids)).0
     }
 
-    /// Asks for a shared lock and takes it.
+    /// Requests a shared lock and takes it.
     fn read(locks: &mut Locks, party: Party, id: &str) {
         let ticket = ask(locks, party, Access::Shared, [id]);
         assert_eq!(locks.is_free(ticket), Ok(true));

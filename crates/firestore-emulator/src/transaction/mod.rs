@@ -29,12 +29,12 @@ use crate::{
     time::Time,
 };
 
-/// How transactions that read and write keep out of each other's way.
+/// How read-write transactions are isolated from each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concurrency {
-    /// Reads lock, and writers wait: how the service does it unless a database is set otherwise.
+    /// Reads lock, and writers wait. This is the service's default for a database.
     Pessimistic,
-    /// Nobody waits, and a commit fails if what was read has changed since.
+    /// No transaction waits, and a commit fails if what was read has changed since.
     Optimistic,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     /// The first two are the documented limits of the service. It bounds waiting for locks as well,
-    /// but does not say how.
+    /// but does not document how.
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(60),
@@ -58,14 +58,14 @@ impl Default for Limits {
     }
 }
 
-/// What a transaction does at its reads and at its commit.
+/// What a transaction does on its reads and on its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// It reads as of a time, and writes nothing.
     ReadOnly(Time),
-    /// It reads as of a time, and its commit fails if what it read is not as it was then.
+    /// It reads as of a time, and its commit fails if what it read has changed since.
     Optimistic(Time),
-    /// It reads what is there now, and keeps that from changing.
+    /// It reads the present state, and keeps that from changing.
     Pessimistic,
 }
 
@@ -78,14 +78,15 @@ impl Mode {
     }
 }
 
-/// What a query found: enough to tell whether it would find the same again.
+/// The result of a query: enough to check whether it would find the same again.
 pub(crate) type Found = Vec<(DocumentName, Option<Timestamp>)>;
 
 #[derive(Debug)]
 pub(crate) struct Transaction {
     pub(crate) database: DatabaseName,
     pub(crate) mode: Mode,
-    /// Documents that were read one by one. Those of a pessimistic transaction are locked instead.
+    /// Documents that were read individually. Those of a pessimistic transaction are locked
+    /// instead.
     pub(crate) reads: BTreeSet<DocumentName>,
     pub(crate) queries: Vec<(Query, Found)>,
     started: Instant,
@@ -142,12 +143,12 @@ impl Transactions {
         self.active.keys().copied().collect()
     }
 
-    /// The oldest time as of which a transaction still reads.
+    /// Returns the oldest time as of which a transaction still reads.
     pub(crate) fn oldest_snapshot(&self) -> Option<Time> {
         self.active.values().filter_map(|transaction| transaction.mode.snapshot()).min()
     }
 
-    /// The transactions whose time is up. One that waits for a lock is not idle.
+    /// Returns the transactions that have expired. A transaction that waits for a lock is not idle.
     pub(crate) fn overdue(&self, limits: &Limits, locks: &Locks) -> Vec<TransactionId> {
         let now = Instant::now();
         let overdue = |(id, transaction): &(&TransactionId, &Transaction)| {
@@ -157,7 +158,7 @@ impl Transactions {
         self.active.iter().filter(overdue).map(|(id, _)| *id).collect()
     }
 
-    /// When the next of them may be overdue.
+    /// Returns when the next of them may expire.
     pub(crate) fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
         self.active.values().map(|transaction| transaction.deadline(limits, true)).min()
     }
@@ -170,7 +171,7 @@ impl Transaction {
     }
 }
 
-/// What a client asks for when it begins a transaction.
+/// What a client requests when it begins a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     ReadOnly { at: Option<Time> },
@@ -178,7 +179,7 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    /// Reads the options. `default` is the concurrency of the database.
+    /// Parses the options. `default` is the concurrency of the database.
     pub(crate) fn parse(
         options: Option<TransactionOptions>,
         default: Concurrency,
@@ -211,12 +212,12 @@ impl Wanted {
     }
 }
 
-// Clients begin anew when they find these words.
+// Clients start over when they find this text.
 pub(crate) fn expired() -> Status {
     Status::invalid_argument("The referenced transaction has expired or is no longer valid.")
 }
 
-/// What a request is answered that waited in vain.
+/// The error for a request that waited in vain.
 pub(crate) fn doomed(doom: Doom) -> Status {
     match doom {
         Doom::Deadlock => contention(),

@@ -1,4 +1,4 @@
-//! The one order of all values: by type first, then within the type.
+//! The single order of all values: by type first, then within the type.
 
 use std::cmp::Ordering;
 
@@ -37,12 +37,13 @@ pub(crate) fn compare(left: &Value, right: &Value) -> Ordering {
     }
 }
 
-/// Tells whether two values are of one type. Range filters find values of their own type alone.
+/// Returns whether two values have the same type. Range filters find only values of their own type.
 pub(crate) fn same_type(left: &Value, right: &Value) -> bool {
     rank(left) == rank(right)
 }
 
-/// Where a segment of a reference sorts: ids that are numbers come first, in the order of numbers.
+/// The sort position of a segment of a reference: ids that are numbers come first, in numeric
+/// order.
 fn place(segment: &str) -> (bool, Option<i64>, &str) {
     let number = numeric_id(segment);
     (number.is_none(), number, segment)
@@ -61,7 +62,7 @@ fn rank(value: &Value) -> u8 {
         Some(V::GeoPointValue(_)) => 7,
         Some(V::ArrayValue(_)) => 8,
         Some(V::MapValue(_)) => 9,
-        // What only pipelines use never gets into a document.
+        // Values that only pipelines use never occur in a document.
         Some(_) => 10,
     }
 }
@@ -71,12 +72,12 @@ fn doubles(left: f64, right: f64) -> Ordering {
         (true, true) => Ordering::Equal,
         (true, false) => Ordering::Less,
         (false, true) => Ordering::Greater,
-        // Either zero is equal to the other.
+        // The two zeros are equal.
         (false, false) => left.partial_cmp(&right).unwrap_or(Ordering::Equal),
     }
 }
 
-/// Compares without rounding: not every integer is a double.
+/// Compares without rounding: not every integer can be represented as a double.
 fn mixed(integer: i64, double: f64) -> Ordering {
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     if double.is_nan() || double < -BEYOND {

@@ -1,4 +1,5 @@
-//! How large a document counts, after <https://firebase.google.com/docs/firestore/storage-size>.
+//! The accounted size of a document, after
+//! <https://firebase.google.com/docs/firestore/storage-size>.
 
 use gcloud_sdk::google::firestore::v1::{Value, value::ValueType};
 
