@@ -1,4 +1,4 @@
-//! Calling off a grant of which nobody knows whether it exists.
+//! Abandoning a grant that may or may not exist.
 
 use super::{Harness, steps::*};
 use crate::{AcquireOutcome, ErrorKind, LockBackend};
@@ -19,7 +19,7 @@ pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
     error_of(a.acquire(&request).await, ErrorKind::Aborted);
 }
 
-/// Abandoned before its acquire arrives, the id is refused; its fence is not used up.
+/// If abandoned before its acquire arrives, the id is refused; its fence is not used up.
 pub async fn abandoned_before_the_grant_the_id_is_refused<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);
@@ -45,7 +45,8 @@ pub async fn an_abandoned_id_stays_refused<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await && !is_locked(&a, "other").await);
 }
 
-/// Abandoned while its acquire is on its way, the id holds nothing afterwards, whichever came first.
+/// If abandoned while its acquire is in flight, the id holds nothing afterwards, whichever came
+/// first.
 pub async fn abandoned_during_the_grant_the_id_holds_nothing<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     for round in 0..50 {
@@ -66,7 +67,8 @@ pub async fn abandoned_during_the_grant_the_id_holds_nothing<H: Harness>(h: H) {
     }
 }
 
-/// Abandoning twice, or an id that was never used, is no error and harms nobody.
+/// Abandoning twice, or abandoning an id that was never used, is not an error and affects no other
+/// lock.
 pub async fn abandoning_is_repeatable_and_harms_nobody<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     granted(&a, &request).await;
@@ -80,7 +82,7 @@ pub async fn abandoning_is_repeatable_and_harms_nobody<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// An abandoned id that no longer holds the key leaves its new holder alone.
+/// Abandoning an id that no longer holds the key does not affect the new holder.
 pub async fn abandoning_a_stale_id_leaves_the_new_lock_alone<H: Harness>(h: H) {
     let (a, stale) = (h.client().await, ask("k", LONG));
     granted(&a, &stale).await;

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Fault, Faulty, Gate, Harness, steps::*};
 use crate::{ErrorKind, LockBackend, Operation, SyncGuard};
 
-/// Polls a future so often, and drops it. Tells whether it ended before that.
+/// Polls a future this many times, and drops it. Returns whether it completed before that.
 async fn poll_and_drop<F: Future>(future: F, polls: usize) -> bool {
     let mut future = pin!(future);
     for _ in 0..polls {
@@ -24,7 +24,7 @@ async fn poll_and_drop<F: Future>(future: F, polls: usize) -> bool {
     false
 }
 
-/// Dropped at any of its awaits, an attempt leaves no lock behind.
+/// An attempt that is dropped at any of its awaits leaves no lock behind.
 pub async fn an_attempt_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -38,7 +38,8 @@ pub async fn an_attempt_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     }
 }
 
-/// Dropped at any of its awaits, a wait leaves no lock behind, and those who wait behind it go on.
+/// A wait that is dropped at any of its awaits leaves no lock behind, and the waiters behind it
+/// proceed.
 pub async fn a_wait_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -53,7 +54,7 @@ pub async fn a_wait_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     }
 }
 
-/// Dropped at any of its awaits, `run` leaves no lock behind.
+/// If dropped at any of its awaits, `run` leaves no lock behind.
 pub async fn a_run_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -68,7 +69,7 @@ pub async fn a_run_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     }
 }
 
-/// Dropped while it is on its way, a release or an extend leaves the store in order.
+/// A release or an extend that is dropped while in flight leaves the store consistent.
 pub async fn a_release_dropped_at_any_await_is_carried_out<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -102,7 +103,7 @@ pub async fn a_grant_made_after_its_caller_has_gone_is_released<H: Harness>(h: H
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 3);
 }
 
-/// A cancelled token ends a wait, an attempt on its way, and work under the lock, at once.
+/// A cancelled token immediately ends a wait, an attempt in flight, and work under the lock.
 pub async fn a_cancelled_token_ends_the_wait_and_the_work<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -125,7 +126,7 @@ pub async fn a_cancelled_token_ends_the_wait_and_the_work<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// With a token that is cancelled beforehand, nothing is sent.
+/// If the token is cancelled beforehand, nothing is sent.
 pub async fn a_token_cancelled_beforehand_sends_nothing<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
@@ -140,7 +141,7 @@ pub async fn a_token_cancelled_beforehand_sends_nothing<H: Harness>(h: H) {
     assert_eq!(faulty.planned(), 1, "no request met the fault");
 }
 
-/// A token ends an attempt on its way at once; the grant that comes of it is released.
+/// A token immediately ends an attempt in flight; a grant that results from it is released.
 pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
     let (a, gate, token) = (h.client().await, Gate::new(), CancellationToken::new());
     let faulty = Faulty::new(h.client().await);
@@ -156,7 +157,7 @@ pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// All that was asked for through a scope ends with its token, and nothing beside it.
+/// Everything that was requested through a scope ends with its token, and nothing else does.
 pub async fn a_cancelled_scope_ends_its_locks_and_its_waits<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -187,7 +188,7 @@ pub async fn a_cancelled_scope_ends_its_locks_and_its_waits<H: Harness>(h: H) {
     }
 }
 
-/// Whoever works under a lock may not have noticed that its scope is over.
+/// Work under a lock may not have noticed that its scope is over.
 pub async fn a_guard_of_a_cancelled_scope_keeps_its_key_until_it_is_dropped<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);

@@ -1,6 +1,6 @@
-//! The list of all cases: the only one.
+//! The single list of all cases.
 
-/// Hands the list of cases, topic by topic, to another macro.
+/// Passes the list of cases, topic by topic, to another macro.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __contract_cases {
@@ -192,9 +192,10 @@ macro_rules! __contract_cases {
     };
 }
 
-/// Makes one named test of each case of the contract, for a [`Harness`](crate::contract::Harness).
+/// Generates one named test for each case of the contract, for a
+/// [`Harness`](crate::contract::Harness).
 ///
-/// Expands to a module for each topic, in the place where it stands.
+/// Expands to one module per topic at the place of the call.
 #[macro_export]
 macro_rules! contract_tests {
     ($harness:ty) => {
@@ -227,7 +228,7 @@ macro_rules! __contract_tests {
 
 macro_rules! name_cases {
     ([] $($topic:ident { $($case:ident)* })*) => {
-        /// The names of all cases, as `topic::case`.
+        /// Returns the names of all cases, as `topic::case`.
         pub const CASES: &[&str] =
             &[$($(concat!(stringify!($topic), "::", stringify!($case)),)*)*];
     };
@@ -241,7 +242,7 @@ mod tests {
 
     use super::CASES;
 
-    /// Reads the cases off the sources: the functions that are public and take a harness.
+    /// Parses the cases from the sources: the public functions that take a harness.
     fn functions() -> BTreeSet<String> {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/contract");
         let mut found = BTreeSet::new();

@@ -3,7 +3,7 @@
 use super::{Harness, steps::*};
 use crate::{AcquireOutcome, LockBackend, Owner, SyncGuard, TryAcquire};
 
-/// A key that is held is not granted again, to another client or to the same.
+/// A key that is held is not granted again, neither to another client nor to the same.
 pub async fn a_held_key_is_not_granted_again<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     granted(&a, &ask("k", LONG)).await;
@@ -11,7 +11,7 @@ pub async fn a_held_key_is_not_granted_again<H: Harness>(h: H) {
     contended(&b, &ask("k", LONG)).await;
 }
 
-/// Contention tells the holder's fence, label and time left, as far as it tells anything.
+/// Contention reports the holder's fence, label and time left, as far as the backend reports them.
 pub async fn contention_tells_about_the_holder<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let owner = Owner::new("build 7").expect("it is valid");
@@ -38,7 +38,7 @@ pub async fn a_contender_leaves_the_lock_as_it_is<H: Harness>(h: H) {
     assert_eq!(record.expires_at, grant.expires_at);
 }
 
-/// Of many contenders for a free key, one is granted.
+/// Of many contenders for a free key, exactly one is granted.
 pub async fn one_of_many_contenders_is_granted<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let mut tasks = tokio::task::JoinSet::new();
@@ -51,7 +51,7 @@ pub async fn one_of_many_contenders_is_granted<H: Harness>(h: H) {
     assert_eq!(granted.count(), 1);
 }
 
-/// Keys do not get in each other's way.
+/// Keys are independent of each other.
 pub async fn different_keys_do_not_contend<H: Harness>(h: H) {
     let a = h.client().await;
     for n in 0..20 {
@@ -59,8 +59,8 @@ pub async fn different_keys_do_not_contend<H: Harness>(h: H) {
     }
 }
 
-/// A grant counts from when it is made: a store reads the present after it waited for its own lock. So
-/// no grant begins before a moment at which its key was still held by the one before.
+/// A grant counts from when it is made: a store reads the present time after it waited for its own
+/// lock. So no grant begins before a moment at which its key was still held by the previous holder.
 pub async fn a_ttl_begins_after_the_wait_for_the_store<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     for round in 0..20 {
@@ -81,7 +81,7 @@ pub async fn a_ttl_begins_after_the_wait_for_the_store<H: Harness>(h: H) {
     }
 }
 
-/// A single attempt through the lock API tells contention as an outcome, not as an error.
+/// A single attempt through the lock API reports contention as an outcome, not as an error.
 pub async fn a_contended_try_is_an_outcome<H: Harness>(h: H) {
     let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let _guard = theirs.lock("k").owner("them").try_acquire().await.expect("answers");

@@ -12,7 +12,7 @@ pub async fn an_expired_key_is_granted_again<H: Harness>(h: H) {
     assert_eq!(granted(&b, &ask("k", LONG)).await.fence.number(), 2);
 }
 
-/// Past the expiry but within the grace, nobody else is granted the key.
+/// Past the expiry but within the grace, the key is not granted to another id.
 pub async fn a_key_is_not_granted_within_the_grace<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     granted(&a, &ask("k", SHORT)).await;
@@ -46,7 +46,7 @@ pub async fn the_holder_can_release_within_the_grace<H: Harness>(h: H) {
     granted(&b, &ask("k", LONG)).await;
 }
 
-/// Past the grace there is nothing left to release, even if nobody has taken the key.
+/// Past the grace there is nothing left to release, even if the key was not granted again.
 pub async fn the_release_of_an_expired_lock_finds_nothing<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", SHORT));
     granted(&a, &request).await;
@@ -64,7 +64,7 @@ pub async fn each_grant_has_its_own_ttl<H: Harness>(h: H) {
     assert!(is_locked(&a, "long").await);
 }
 
-/// A guard knows by its own clock that it has run out, and gives its fence to nobody any more.
+/// A guard detects by its own clock that it has expired, and no longer returns its fence.
 pub async fn a_guard_notices_that_it_ran_out<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
     let guard = held(&locks, "k", SHORT).await;
@@ -75,7 +75,8 @@ pub async fn a_guard_notices_that_it_ran_out<H: Harness>(h: H) {
     error_of(guard.extend(LONG).await, crate::ErrorKind::Lost);
 }
 
-/// A guard knows that it ran out before its ttl is over, and so before anybody else is granted the key.
+/// A guard detects that it expired before its ttl is over, and so before the key is granted to
+/// another.
 pub async fn a_guard_is_lost_before_the_key_is_granted_again<H: Harness>(h: H) {
     let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let guard = held(&mine, "k", SHORT).await;

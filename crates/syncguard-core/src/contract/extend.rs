@@ -1,4 +1,4 @@
-//! What an extend does to the expiry.
+//! The effect of an extend on the expiry.
 
 use super::{Harness, steps::*};
 use crate::{ExtendOutcome, LockBackend, SyncGuard};
@@ -14,7 +14,7 @@ pub async fn an_extended_lock_outlives_its_first_ttl<H: Harness>(h: H) {
     released(&a, lock_of(&request)).await;
 }
 
-/// An extend counts from now; it does not add to what is left.
+/// An extend counts from now; it does not add to the remaining time.
 pub async fn an_extend_replaces_and_never_adds<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     let grant = granted(&a, &request).await;
@@ -37,7 +37,7 @@ pub async fn an_extend_can_shorten<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// An extend never revives a grant that is over, even if nobody has taken the key.
+/// An extend never revives a grant that is over, even if the key was not granted again.
 pub async fn an_extend_never_revives<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", SHORT));
     granted(&a, &request).await;
@@ -48,8 +48,8 @@ pub async fn an_extend_never_revives<H: Harness>(h: H) {
 }
 
 /// An extend counts from when it is carried out, not from before its wait for the store: hardly
-/// before a moment at which the old expiry was still in force. (A store that writes only what has not
-/// changed since it was read may be a little behind.)
+/// before a moment at which the old expiry was still in force. (A store that writes on the
+/// condition that nothing has changed since it was read may be a little behind.)
 pub async fn an_extend_counts_from_after_the_wait_for_the_store<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     for round in 0..20 {
@@ -80,7 +80,7 @@ pub async fn an_extend_keeps_fence_owner_and_start<H: Harness>(h: H) {
     assert_eq!((after.owner, after.key), (before.owner, before.key));
 }
 
-/// Extends of one guard that are asked for at once go one after the other and all succeed.
+/// Concurrent extends of one guard run one after the other and all succeed.
 pub async fn extends_of_one_guard_do_not_overtake_each_other<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;

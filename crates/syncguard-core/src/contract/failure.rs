@@ -11,7 +11,7 @@ use std::{
 use super::{Fault, Faulty, Gate, Harness, steps::*};
 use crate::{ErrorKind, Operation, SyncGuard};
 
-/// Where the reply is lost, asking again finds the very grant; it is never taken for contention.
+/// If the reply is lost, asking again finds the same grant; it is never taken for contention.
 pub async fn a_lost_reply_is_asked_for_again_and_gives_the_same_grant<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
@@ -24,7 +24,7 @@ pub async fn a_lost_reply_is_asked_for_again_and_gives_the_same_grant<H: Harness
     }
 }
 
-/// Where the request is lost, asking again gets the lock.
+/// If the request is lost, asking again gets the lock.
 pub async fn a_lost_request_is_asked_again<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
@@ -32,8 +32,8 @@ pub async fn a_lost_request_is_asked_again<H: Harness>(h: H) {
     assert_eq!(held(&locks, "k", LONG).await.fence().expect("is held").number(), 1);
 }
 
-/// Where no reply comes at all, the error says for how long the key may be taken, and the grant
-/// that nobody knows of is called off.
+/// If no reply arrives at all, the error reports for how long the key may be taken, and the grant
+/// that the caller never received is abandoned.
 pub async fn without_any_reply_the_outcome_is_ambiguous_and_called_off<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
@@ -73,7 +73,7 @@ pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>
     gate.reached().await;
     drained(&locks).await;
     gate.open();
-    // Its answer goes to nobody; what counts is that the key stays free.
+    // Its answer has no receiver; what counts is that the key stays free.
     for _ in 0..20 {
         assert!(!is_locked(&a, "k").await);
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -81,8 +81,8 @@ pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 1);
 }
 
-/// A request that was asked about, found granted and given back does not grant anything when it
-/// arrives at last.
+/// A request that was retried, found granted and released does not grant anything when it finally
+/// arrives.
 pub async fn a_request_that_arrives_after_its_grant_was_given_back_is_refused<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
@@ -107,7 +107,7 @@ pub async fn a_request_that_arrives_after_its_grant_was_given_back_is_refused<H:
     }
 }
 
-/// What was certainly not sent is tried again within the wait, and uses up no fence.
+/// A request that was certainly not sent is retried within the wait, and uses up no fence.
 pub async fn what_was_not_sent_is_tried_again_within_the_wait<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
@@ -119,7 +119,7 @@ pub async fn what_was_not_sent_is_tried_again_within_the_wait<H: Harness>(h: H) 
     assert_eq!(faulty.planned(), 0);
 }
 
-/// What no repetition cures is reported at once, and a single attempt reports the store's state.
+/// A permanent error is reported immediately, and a single attempt reports the store's state.
 pub async fn what_no_repetition_cures_is_reported_at_once<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
@@ -134,7 +134,7 @@ pub async fn what_no_repetition_cures_is_reported_at_once<H: Harness>(h: H) {
     assert!(error.is_retryable() && !error.may_have_applied());
 }
 
-/// A wait that ends with the store out of reach says so, instead of blaming a holder.
+/// A wait that ends while the store is unreachable reports that, instead of a holder.
 pub async fn a_wait_without_a_store_reports_the_store<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
@@ -172,8 +172,8 @@ fn kind_of(fault: &Fault) -> ErrorKind {
     }
 }
 
-/// A background release that fails for good reaches the callback, and a callback that panics does
-/// not stop the next one.
+/// A background release that fails permanently reaches the callback, and a callback that panics
+/// does not stop the next one.
 pub async fn a_release_that_fails_for_good_reaches_the_callback<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let calls = Arc::new(AtomicUsize::new(0));

@@ -12,9 +12,9 @@ use crate::{
     ReleaseOutcome, Ttl,
 };
 
-/// A backend whose network fails as planned. Everything else is the backend within.
+/// A backend whose network fails as planned. Everything else is the inner backend.
 ///
-/// A request that is on its way goes on when its caller goes away, as it does on a real network.
+/// A request that is in flight continues when its caller goes away, as it does on a real network.
 #[derive(Clone, Debug)]
 pub struct Faulty<B> {
     inner: B,
@@ -24,17 +24,17 @@ pub struct Faulty<B> {
 /// What happens to one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It is certain that it was never sent.
+    /// It has certainly not been sent.
     NotSent,
-    /// It is lost on its way; the caller sees no answer.
+    /// It is lost in transit; the caller sees no answer.
     RequestLost,
     /// It is carried out; the caller sees no answer.
     ReplyLost,
     /// It reaches the store when the gate opens.
     RequestHeld(Gate),
-    /// It is carried out at once; its answer arrives when the gate opens.
+    /// It is carried out immediately; its answer arrives when the gate opens.
     ReplyHeld(Gate),
-    /// The store answers with an error that no repetition cures.
+    /// The store answers with a permanent error.
     Refused,
 }
 
@@ -46,12 +46,12 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Makes a closed gate.
+    /// Creates a closed gate.
     pub fn new() -> Self {
         Self { reached: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
     }
 
-    /// Waits until a request stands at the gate. Once for each request.
+    /// Waits until a request is at the gate. Once for each request.
     pub async fn reached(&self) {
         self.reached.acquire().await.expect("the gate is never torn down").forget();
     }
@@ -63,7 +63,7 @@ impl Gate {
 
     async fn pass(&self) {
         self.reached.add_permits(1);
-        // The permit goes back, so the gate stays open.
+        // The permit is returned, so the gate stays open.
         drop(self.open.acquire().await.expect("the gate is never torn down"));
     }
 }
@@ -80,18 +80,18 @@ impl<B: LockBackend + Clone> Faulty<B> {
         Self { inner, plan: Arc::default() }
     }
 
-    /// Plans what happens to the next request of this kind that nothing is planned for yet.
+    /// Plans the fate of the next request of this kind that has no plan yet.
     pub fn plan(&self, operation: Operation, fault: Fault) {
         self.lock().push_back((operation, fault));
     }
 
-    /// Forgets what is planned.
+    /// Discards all plans.
     pub fn heal(&self) {
         self.lock().clear();
     }
 
-    /// Returns how many planned faults have not happened yet. A case that proves that its fault
-    /// happened looks here.
+    /// Returns how many planned faults have not happened yet. A case uses it to prove that its
+    /// fault happened.
     pub fn planned(&self) -> usize {
         self.lock().len()
     }

@@ -60,7 +60,7 @@ pub async fn extends_and_lookups_burn_no_fence<H: Harness>(h: H) {
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 2);
 }
 
-/// Each key counts for itself.
+/// Each key has its own counter.
 pub async fn keys_count_their_fences_apart<H: Harness>(h: H) {
     let a = h.client().await;
     for n in 0..10 {
@@ -85,7 +85,7 @@ pub async fn racing_contenders_get_increasing_fences<H: Harness>(h: H) {
                     tokio::time::sleep(std::time::Duration::from_millis(1)).await;
                     continue;
                 };
-                // Nobody else may be in here: the lock itself keeps this vector.
+                // No other task may be in here: the lock itself protects this vector.
                 fences.try_lock().expect("one holder at a time").push(grant.fence);
                 released(&client, lock_of(&request)).await;
                 grants += 1;
@@ -98,7 +98,7 @@ pub async fn racing_contenders_get_increasing_fences<H: Harness>(h: H) {
     assert!(fences.is_sorted_by(|one, next| one < next), "{fences:?}");
 }
 
-/// A counter at its limit refuses before it stores anything, and goes on refusing.
+/// A counter at its limit refuses before it stores anything, and continues to refuse.
 pub async fn a_counter_at_its_limit_refuses_and_stores_nothing<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {

@@ -1,4 +1,4 @@
-//! Guards that are dropped, and where.
+//! Where and how guards are dropped.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ pub async fn a_dropped_guard_releases_its_lock<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// Dropped on a thread without a runtime, a guard releases its lock all the same.
+/// A guard that is dropped on a thread without a runtime still releases its lock.
 pub async fn a_guard_dropped_outside_a_runtime_releases_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -33,7 +33,7 @@ pub async fn a_guard_dropped_outside_a_runtime_releases_its_lock<H: Harness>(h: 
     assert!(!is_locked(&a, "k").await);
 }
 
-/// Dropped by a panic, a guard releases its lock.
+/// A guard that is dropped by a panic releases its lock.
 pub async fn a_guard_dropped_by_a_panic_releases_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -47,8 +47,8 @@ pub async fn a_guard_dropped_by_a_panic_releases_its_lock<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// Dropped after its runtime was shut down, where there is no other, a guard neither blocks nor
-/// panics; the failure is reported, and the ttl ends the lock.
+/// A guard that is dropped after its runtime was shut down, with no other runtime, neither blocks
+/// nor panics; the failure is reported, and the ttl ends the lock.
 pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness>(h: H) {
     let a = h.client().await;
     let reports = Arc::new(AtomicUsize::new(0));
@@ -70,7 +70,7 @@ pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness
     assert!(!is_locked(&a, "k").await);
 }
 
-/// A guard that renews keeps its lock beyond its ttl; dropped, it stops.
+/// A guard that renews keeps its lock beyond its ttl; once dropped, it stops.
 pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -83,7 +83,7 @@ pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
     granted(&a, &ask("k", LONG)).await;
 }
 
-/// A guard does not renew unless asked.
+/// A guard does not renew by default.
 pub async fn a_guard_does_not_renew_unless_asked<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -106,7 +106,7 @@ pub async fn renewals_survive_a_passing_failure<H: Harness>(h: H) {
     assert_eq!(faulty.planned(), 0, "the faults happened");
 }
 
-/// A renewing guard whose store is out of reach is lost at its deadline, not sooner and not later.
+/// A renewing guard whose store is unreachable is lost at its deadline, not sooner and not later.
 pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = SyncGuard::new(faulty.clone());
@@ -123,7 +123,7 @@ pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness
     assert!(faulty.planned() < 1_000, "renewals were tried");
 }
 
-/// A guard that is told by the store that it holds nothing is lost at once.
+/// A guard is lost immediately if the store reports that it holds nothing.
 pub async fn a_renewing_guard_is_lost_when_the_store_says_so<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);

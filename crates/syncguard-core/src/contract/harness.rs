@@ -3,13 +3,13 @@ use std::{future::Future, time::Duration};
 use super::report::{self, CaseOutcome};
 use crate::{Fence, LockBackend, LockKey};
 
-/// How long one case may take. A case that hangs fails.
+/// The time limit of one case. A case that hangs fails.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Starts a store and gives out clients of it.
+/// Starts a store and connects clients to it.
 ///
-/// Three methods are required. The hooks let the suite look further where the store can be made to
-/// fail; a hook that is [`Missing`](Hook::Missing) leaves its cases skipped.
+/// Three methods are required. The hooks extend the suite to stores that can be made to fail; a
+/// hook that is [`Missing`](Hook::Missing) leaves its cases skipped.
 pub trait Harness: Sized + Send + Sync + 'static {
     /// The backend under test.
     type Backend: LockBackend + Clone;
@@ -17,13 +17,15 @@ pub trait Harness: Sized + Send + Sync + 'static {
     /// Names the backend, and the cases that it does not promise.
     fn profile() -> Profile;
 
-    /// Gives a store, or a namespace of one, that nobody else uses. Called once for each case.
+    /// Returns a store, or a namespace of one, that is not used elsewhere. Called once for each
+    /// case.
     fn start() -> impl Future<Output = Self> + Send;
 
-    /// Connects anew, as another process would.
+    /// Opens a new connection, as another process would.
     fn client(&self) -> impl Future<Output = Self::Backend> + Send;
 
-    /// Lets at least `duration` pass on the store's clock and on the local one. By default, waits.
+    /// Lets at least `duration` pass on the store's clock and on the local one. By default, it
+    /// waits.
     fn pass(&self, duration: Duration) -> impl Future<Output = ()> + Send {
         tokio::time::sleep(duration)
     }
@@ -34,29 +36,29 @@ pub trait Harness: Sized + Send + Sync + 'static {
         async { Hook::Missing }
     }
 
-    /// Stops the store and starts it on the same data. Required of a store that claims durable
-    /// fences: a claim that is never put to the test is none.
+    /// Stops the store and starts it on the same data. Required for a store that claims durable
+    /// fences, because that claim must be tested.
     fn restart(&self) -> impl Future<Output = Hook> + Send {
         async { Hook::Missing }
     }
 
-    /// Cuts every connection to the store. Required of a store that is reached through a network.
+    /// Cuts every connection to the store. Required for a store that is reached through a network.
     fn sever(&self) -> impl Future<Output = Hook> + Send {
         async { Hook::Missing }
     }
 }
 
-/// Tells whether a hook did what it is for.
+/// Whether a hook had its effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// It did.
+    /// The hook had its effect.
     Done,
-    /// The harness cannot.
+    /// The harness does not support it.
     Missing,
 }
 
 impl Hook {
-    /// Lets a case go on, or skips it with `reason`.
+    /// Lets a case continue, or skips it with `reason`.
     pub(super) fn or_skip(self, reason: &'static str) -> Result<(), CaseOutcome> {
         match self {
             Self::Done => Ok(()),
@@ -74,7 +76,7 @@ pub enum Connection {
     Network,
 }
 
-/// Names a backend in reports, and says what it does not promise.
+/// Names a backend in reports, and lists what it does not promise.
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub(super) name: &'static str,
@@ -83,21 +85,21 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// A store that is reached by a call or through a file.
+    /// Describes a store that is reached by a call or through a file.
     pub fn in_process(name: &'static str) -> Self {
         Self { name, connection: Connection::InProcess, exceptions: Vec::new() }
     }
 
-    /// A store that is reached through a network.
+    /// Describes a store that is reached through a network.
     pub fn network(name: &'static str) -> Self {
         Self { connection: Connection::Network, ..Self::in_process(name) }
     }
 
-    /// Leaves a case out, named as in [`CASES`](super::CASES), and says why.
+    /// Excludes a case, named as in [`CASES`](super::CASES), with a reason.
     ///
     /// # Panics
     ///
-    /// Where there is no such case: an exception that has outlived its case hides nothing.
+    /// Panics if there is no such case, so that an exception cannot outlive its case.
     #[must_use]
     pub fn without(mut self, case: &'static str, reason: &'static str) -> Self {
         assert!(super::CASES.contains(&case), "there is no case {case}");
@@ -115,11 +117,11 @@ impl Profile {
     }
 }
 
-/// Runs one case on a runtime of its own. What [`contract_tests!`](crate::contract_tests) calls.
+/// Runs one case on a runtime of its own. Called by [`contract_tests!`](crate::contract_tests).
 ///
 /// # Panics
 ///
-/// Where the case fails or takes longer than two minutes.
+/// Panics if the case fails or takes longer than two minutes.
 pub fn run<H, C, F>(case: &'static str, body: C)
 where
     H: Harness,

@@ -1,9 +1,9 @@
-//! Asking again with the same id.
+//! Repeated requests with the same id.
 
 use super::{Harness, steps::*};
 use crate::LockBackend;
 
-/// The id that holds the key is given the stored grant, as often as it asks, from wherever.
+/// The id that holds the key gets the stored grant, however often it asks, and from any client.
 pub async fn asking_again_with_the_same_id_gives_the_stored_grant<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);
@@ -24,7 +24,7 @@ pub async fn asking_again_moves_no_expiry<H: Harness>(h: H) {
     assert_eq!(granted(&a, &request).await.expires_at, grant.expires_at);
 }
 
-/// Asked at the same time from two sides, one id gets one grant.
+/// If one id asks at the same time from two sides, it gets one grant.
 pub async fn one_id_gets_one_grant_however_many_ask<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     for round in 0..10 {
@@ -35,7 +35,7 @@ pub async fn one_id_gets_one_grant_however_many_ask<H: Harness>(h: H) {
     }
 }
 
-/// An id whose grant is over does not get it back while somebody else holds the key.
+/// An id whose grant is over does not get it back while another holder has the key.
 pub async fn an_id_whose_grant_is_over_is_contended<H: Harness>(h: H) {
     let (a, stale) = (h.client().await, ask("k", SHORT));
     granted(&a, &stale).await;

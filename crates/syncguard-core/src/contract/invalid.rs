@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Harness, steps::*};
 use crate::{ErrorKind, LockBackend, Mode, SyncGuard, Ttl};
 
-/// An empty key and one of 513 bytes are refused, in words that name the rule.
+/// An empty key and one of 513 bytes are refused, with a message that names the rule.
 pub async fn a_bad_key_is_refused<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
     for text in [String::new(), "x".repeat(513), "é".repeat(257)] {
@@ -52,8 +52,8 @@ pub async fn a_bad_owner_is_refused<H: Harness>(h: H) {
     }
 }
 
-/// A backend either says that it does not grant shared mode, and stores nothing; or several hold the
-/// key in it, each under a fence of its own, and no one does beside an exclusive holder.
+/// A backend either reports that it does not grant shared mode, and stores nothing; or several
+/// holders share the key, each under its own fence, and never beside an exclusive holder.
 pub async fn shared_mode_is_granted_or_unsupported<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let shared = || ask("k", LONG).with_mode(Mode::Shared);

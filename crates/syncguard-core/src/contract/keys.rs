@@ -1,9 +1,9 @@
-//! Keys that a store might stumble over.
+//! Keys that a store might mishandle.
 
 use super::{Harness, steps::*};
 use crate::{LockBackend, LockKey};
 
-/// Takes each key through its whole life, and makes sure that none is taken for another.
+/// Takes each key through its whole life, and verifies that none is taken for another.
 async fn all_live_apart<H: Harness>(h: H, texts: &[&str]) {
     let (a, b) = (h.client().await, h.client().await);
     let requests: Vec<_> = texts.iter().map(|text| ask(text, LONG)).collect();
@@ -23,7 +23,7 @@ async fn all_live_apart<H: Harness>(h: H, texts: &[&str]) {
     }
 }
 
-/// Keys of one byte and of 512 bytes, alike but for their last character.
+/// Keys of one byte and of 512 bytes, equal except for their last character.
 pub async fn the_shortest_and_the_longest_keys_work<H: Harness>(h: H) {
     let longest = ["x".repeat(512), format!("{}y", "x".repeat(511)), "é".repeat(256)];
     let emoji = "🔒".repeat(128);
@@ -41,7 +41,7 @@ pub async fn spellings_equal_in_nfc_are_one_lock<H: Harness>(h: H) {
     }
 }
 
-/// Spellings that look alike but differ in NFC, in case or in blanks are different locks.
+/// Spellings that look alike but differ in NFC, in case or in whitespace are different locks.
 pub async fn keys_that_only_look_alike_are_different_locks<H: Harness>(h: H) {
     let texts = ["\u{fb01}x", "fix", "k", "K", "k ", " k", "\u{212b}k", "ß", "ss", "i", "ı", "İ"];
     all_live_apart(h, &texts).await;
@@ -53,7 +53,7 @@ pub async fn emoji_and_all_scripts_work<H: Harness>(h: H) {
     all_live_apart(h, &texts).await;
 }
 
-/// Keys that begin with words that stores use for names of their own.
+/// Keys that begin with words that stores use for their own names.
 pub async fn reserved_prefixes_are_ordinary_keys<H: Harness>(h: H) {
     let id = id();
     let id_key = format!("id:{}", id.as_str());

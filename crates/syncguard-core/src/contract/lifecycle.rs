@@ -3,13 +3,13 @@
 use super::{CaseOutcome, Connection, Harness, Hook, steps::*};
 use crate::{Fence, LockBackend, SyncGuard};
 
-/// A key that nobody holds is granted, under the first fence.
+/// A key that no one holds is granted, with the first fence.
 pub async fn a_free_key_is_granted_under_the_first_fence<H: Harness>(h: H) {
     let grant = granted(&h.client().await, &ask("k", LONG)).await;
     assert_eq!(grant.fence, Fence::new(1).expect("it fits"));
 }
 
-/// The expiry lies a ttl after the store's now.
+/// The expiry is one ttl after the store's present time.
 pub async fn a_grant_expires_a_ttl_after_the_store_made_it<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     let grant = granted(&a, &request).await;
@@ -18,7 +18,7 @@ pub async fn a_grant_expires_a_ttl_after_the_store_made_it<H: Harness>(h: H) {
     assert!(record.remaining() <= LONG && record.remaining() > LONG / 2, "{record:?}");
 }
 
-/// After its release, a key is free for others at once, without any grace.
+/// After its release, a key is immediately free for others, without any grace.
 pub async fn a_released_key_is_free_at_once<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);
@@ -28,7 +28,7 @@ pub async fn a_released_key_is_free_at_once<H: Harness>(h: H) {
     granted(&b, &ask("k", LONG)).await;
 }
 
-/// What one client does, another one sees.
+/// What one client does is visible to another.
 pub async fn clients_see_each_others_locks<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     assert!(!is_locked(&b, "k").await);
@@ -52,7 +52,7 @@ pub async fn a_guard_acquires_extends_and_releases<H: Harness>(h: H) {
     assert!(!locks.is_locked("k").await.expect("answers"));
 }
 
-/// Locks, fences and owners survive a restart of a store that calls itself durable.
+/// Locks, fences and owners survive a restart of a store that reports itself durable.
 pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {
@@ -73,7 +73,7 @@ pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(
     Ok(())
 }
 
-/// A client whose connections are cut serves again.
+/// A client whose connections are cut recovers.
 pub async fn a_client_whose_connections_are_cut_serves_again<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {

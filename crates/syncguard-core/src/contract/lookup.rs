@@ -1,9 +1,9 @@
-//! What the store tells of a lock.
+//! What lookups return.
 
 use super::{Harness, steps::*};
 use crate::{Grant, LockBackend, Owner, SyncGuard};
 
-/// Looked up by its key or by its id, a lock shows the same whole record, and not that of another.
+/// A lookup by key and a lookup by id return the same whole record, and not that of another lock.
 pub async fn a_lock_is_found_by_key_and_by_id<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let owner = Owner::new("web-3:4711").ok();
@@ -20,7 +20,7 @@ pub async fn a_lock_is_found_by_key_and_by_id<H: Harness>(h: H) {
     }
 }
 
-/// A record says when it was read: time passes between the grant and that.
+/// A record contains when it was read: time passes between the grant and the read.
 pub async fn a_record_says_when_it_was_read<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     granted(&a, &request).await;
@@ -51,7 +51,7 @@ pub async fn what_has_expired_is_not_found<H: Harness>(h: H) {
     assert!(a.lookup(&request.lock_id.into()).await.expect("answers").is_none());
 }
 
-/// Label and start are the present holder's, never a former one's, however that one ended.
+/// Label and start are those of the present holder, never of a former one, however that one ended.
 pub async fn label_and_start_go_with_their_grant<H: Harness>(h: H) {
     let a = h.client().await;
     let named = |duration| ask("k", duration).with_owner(Owner::new("former").ok());
@@ -72,7 +72,7 @@ async fn assert_present(a: &impl LockBackend, grant: Grant) {
     assert!(record.observed_at.since(record.acquired_at) < SHORT, "{record:?}");
 }
 
-/// What the lock API shows holds neither the key nor the id in clear; the raw form does.
+/// What the lock API shows contains neither the key nor the id in clear; the raw form does.
 pub async fn lookups_show_hashes_unless_the_raw_form_is_asked_for<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
     let guard = held(&locks, "patient:jane", LONG).await;

@@ -1,14 +1,13 @@
-//! The contract suite: what every backend promises, as cases that run against the real store.
+//! The contract suite: the guarantees of every backend, as cases that run against the real store.
 //!
-//! A backend's crate writes a [`Harness`] that starts the store and gives out clients, and expands
-//! the suite with [`contract_tests!`](crate::contract_tests), which makes one named test of each
-//! case. Most cases wait for real time to pass, so run them side by side.
+//! A backend's crate implements a [`Harness`] that starts the store and connects clients, and
+//! expands the suite with [`contract_tests!`](crate::contract_tests), which generates one named
+//! test for each case. Most cases wait for real time to pass, so run them in parallel.
 //!
-//! A case that cannot be run because the harness lacks a hook, or because the profile makes an
-//! exception, counts as skipped. So does every case of a backend whose profile name is in the
-//! comma-separated environment variable `SYNCGUARD_SKIP`. Where `SYNCGUARD_CONTRACT_REPORT` names a
-//! file, each case appends a line to it: backend, case, `passed` or `skipped`, and the reason,
-//! separated by tabs.
+//! A case that cannot run because the harness lacks a hook, or because the profile excludes it,
+//! counts as skipped. So does every case of a backend whose profile name is in the comma-separated
+//! environment variable `SYNCGUARD_SKIP`. If `SYNCGUARD_CONTRACT_REPORT` names a file, each case
+//! appends a line to it: backend, case, `passed` or `skipped`, and the reason, separated by tabs.
 //!
 //! # Examples
 //!

@@ -1,12 +1,12 @@
-//! What operators do: list and force.
+//! The operations for operators: list and force.
 
 use super::{CaseOutcome, Harness, steps::*};
 use crate::{ErrorKind, ListRequest, LockBackend, LockRecord};
 
 const NOT_OFFERED: CaseOutcome = CaseOutcome::Skipped("the backend offers nothing to operators");
 
-/// The held locks below a prefix are listed once each, in pages, as lookups show them; others are
-/// not.
+/// The held locks below a prefix are listed once each, in pages, as lookups return them; others are
+/// not listed.
 pub async fn held_locks_are_listed_page_by_page<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let a = h.client().await;
     if !a.capabilities().list {
@@ -60,7 +60,7 @@ async fn listed(a: &impl LockBackend, prefix: &str, limit: usize) -> Vec<LockRec
     }
 }
 
-/// A lock that is released by force is free; its holder finds out, and the next fence is higher.
+/// A lock that is released by force is free; its holder notices, and the next fence is higher.
 pub async fn a_lock_released_by_force_is_free<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = (h.client().await, h.client().await);
     let request = ask("k", LONG);

@@ -23,7 +23,7 @@ pub async fn a_foreign_id_extends_nothing<H: Harness>(h: H) {
     assert_eq!(record.expires_at, grant.expires_at);
 }
 
-/// A holder whose grant ran out leaves the new holder alone, with the key as a hint and without.
+/// A holder whose grant ran out does not affect the new holder, with or without the key as a hint.
 pub async fn release_by_a_stale_owner_leaves_the_new_lock_alone<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let (stale, fresh) = (ask("k", SHORT), ask("k", LONG));
@@ -47,7 +47,7 @@ pub async fn extend_by_a_stale_owner_leaves_the_new_lock_alone<H: Harness>(h: H)
     assert_eq!(record.expires_at, grant.expires_at);
 }
 
-/// A grant is released once, however many ask at the same time.
+/// A grant is released once, however many callers ask at the same time.
 pub async fn a_lock_is_released_at_most_once<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     granted(&a, &request).await;
@@ -72,7 +72,7 @@ pub async fn the_id_alone_is_enough<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// A hint that names another key neither hides the lock nor touches that key's.
+/// A hint that names another key neither hides the lock nor affects that key's lock.
 pub async fn a_wrong_hint_does_no_harm<H: Harness>(h: H) {
     let (a, mine, other) = (h.client().await, ask("mine", LONG), ask("other", LONG));
     granted(&a, &mine).await;
@@ -83,7 +83,7 @@ pub async fn a_wrong_hint_does_no_harm<H: Harness>(h: H) {
     assert!(!is_locked(&a, "mine").await);
 }
 
-/// A released id does not come back to life.
+/// A released id is not granted again.
 pub async fn a_released_lock_cannot_be_extended<H: Harness>(h: H) {
     let (a, request) = (h.client().await, ask("k", LONG));
     granted(&a, &request).await;
@@ -92,7 +92,7 @@ pub async fn a_released_lock_cannot_be_extended<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// Whoever holds several locks gives back the one that is meant.
+/// A holder of several locks releases the intended one.
 pub async fn releasing_one_lock_leaves_the_others<H: Harness>(h: H) {
     let (a, one, other) = (h.client().await, ask("one", LONG), ask("other", LONG));
     granted(&a, &one).await;

@@ -8,7 +8,8 @@ use std::{
 use super::{Harness, steps::*};
 use crate::{LockBackend, SyncGuard};
 
-/// Hundreds of locks held at the same time are all apart, each with a first fence, and all come free.
+/// Hundreds of locks held at the same time are independent, each with a first fence, and all become
+/// free.
 pub async fn many_keys_are_held_at_the_same_time<H: Harness>(h: H) {
     const KEYS: usize = 200;
     let a = h.client().await;
@@ -32,8 +33,8 @@ pub async fn many_keys_are_held_at_the_same_time<H: Harness>(h: H) {
     }
 }
 
-/// Tasks of two processes that fight for a few keys never overlap, and every fence is higher than
-/// the one before.
+/// Tasks of two processes that contend for a few keys never overlap, and every fence is higher than
+/// the previous one.
 pub async fn tasks_of_two_processes_never_overlap<H: Harness>(h: H) {
     const KEYS: usize = 3;
     const ROUNDS: usize = 6;

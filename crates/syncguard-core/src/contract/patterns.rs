@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Fault, Faulty, Harness, steps::*};
 use crate::{ErrorKind, LockBackend, Once, Operation, SyncGuard, Throttle};
 
-/// Whoever claims a key is the first for the whole ttl, though nothing is done with it any more.
+/// A claim of a key is exclusive for the whole ttl, although the key is not used any more.
 pub async fn once_is_the_first_until_its_ttl_is_over<H: Harness>(h: H) {
     let a = h.client().await;
     let (mine, theirs) = (SyncGuard::new(a.clone()), SyncGuard::new(h.client().await));
@@ -25,7 +25,7 @@ pub async fn once_is_the_first_until_its_ttl_is_over<H: Harness>(h: H) {
     assert!(matches!(theirs.once("k", LONG).await, Ok(Once::First(_))));
 }
 
-/// A claim that is given back is there for others, who are the first again.
+/// A claim that is released can be made by others, who are then the first again.
 pub async fn a_claim_that_is_given_back_can_be_made_again<H: Harness>(h: H) {
     let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let Once::First(claim) = mine.once("k", LONG).await.expect("answers") else {
@@ -35,7 +35,8 @@ pub async fn a_claim_that_is_given_back_can_be_made_again<H: Harness>(h: H) {
     assert!(matches!(theirs.once("k", LONG).await, Ok(Once::First(_))));
 }
 
-/// A throttle lets one pass, tells others when to come back, and lets one of them pass then.
+/// A throttle lets one caller pass, reports to others when to retry, and lets one of them pass
+/// then.
 pub async fn a_throttle_lets_one_pass_in_its_time<H: Harness>(h: H) {
     let a = h.client().await;
     let (mine, theirs) = (SyncGuard::new(a.clone()), SyncGuard::new(h.client().await));
@@ -62,7 +63,7 @@ pub async fn a_job_that_ends_early_leaves_its_key_taken_for_min_hold<H: Harness>
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 2);
 }
 
-/// The same goes for a guard that is dropped, also where its release is still in the background.
+/// The same holds for a guard that is dropped, even if its release is still in the background.
 pub async fn a_guard_dropped_early_leaves_its_key_taken_for_min_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(a.clone());
@@ -85,7 +86,7 @@ pub async fn a_lock_held_for_min_hold_is_released_at_once<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// A grant whose first answer was lost is called off, but not before `min_hold` is over.
+/// A grant whose first answer was lost is abandoned, but not before `min_hold` is over.
 pub async fn a_doubtful_grant_is_called_off_after_min_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
@@ -103,7 +104,7 @@ pub async fn a_doubtful_grant_is_called_off_after_min_hold<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// What no ttl can keep is refused before anything is sent.
+/// A `min_hold` that no ttl can cover is refused before anything is sent.
 pub async fn a_min_hold_beyond_the_ttl_is_refused<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(a.clone());
@@ -114,7 +115,7 @@ pub async fn a_min_hold_beyond_the_ttl_is_refused<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// A grant that nobody received is not kept: nothing was done under it.
+/// A grant that no caller received is not kept: nothing was done under it.
 pub async fn a_grant_that_nobody_received_is_not_kept_for_min_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);

@@ -1,11 +1,11 @@
 use std::{env, fs::OpenOptions, io::Write};
 
-/// How a case ended that did not fail.
+/// The outcome of a case that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaseOutcome {
     /// The promise was kept.
     Passed,
-    /// The promise was not put to the test, and why.
+    /// The promise was not tested, for this reason.
     Skipped(&'static str),
 }
 
@@ -21,8 +21,8 @@ impl From<Result<(), Self>> for CaseOutcome {
     }
 }
 
-/// Appends a line to the report, if one is wanted. One write, so that lines of tests that run side
-/// by side do not mix.
+/// Appends a line to the report, if one is requested. It is one write, so that lines of parallel
+/// tests do not mix.
 pub(super) fn append(backend: &str, case: &str, outcome: CaseOutcome) {
     let (word, reason) = match outcome {
         CaseOutcome::Passed => ("passed", ""),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Fault, Faulty, Harness, steps::*};
 use crate::{ErrorKind, LockBackend, Operation, Run, SyncGuard};
 
-/// `run` holds the lock while the work runs, gives its result, and has released when it returns.
+/// `run` holds the lock while the work runs, returns its result, and has released when it returns.
 pub async fn work_runs_under_the_lock_and_its_result_is_given<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -17,7 +17,7 @@ pub async fn work_runs_under_the_lock_and_its_result_is_given<H: Harness>(h: H) 
     assert!(!is_locked(&a, "k").await);
 }
 
-/// `try_run` leaves the work where somebody else has the lock, and says who.
+/// `try_run` skips the work if another holder has the lock, and returns that holder.
 pub async fn work_is_skipped_where_the_lock_is_held<H: Harness>(h: H) {
     let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let ran = mine.lock("k").try_run(async |_| 7).await.expect("answers");
@@ -42,7 +42,7 @@ pub async fn work_that_outlasts_the_ttl_keeps_the_lock<H: Harness>(h: H) {
     run.await.expect("the lock is kept");
 }
 
-/// Work is cancelled when the store says that the lock is gone, and the caller is told.
+/// Work is cancelled when the store reports that the lock is gone, and the caller is notified.
 pub async fn work_is_cancelled_when_the_lock_is_taken_away<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);
@@ -63,7 +63,7 @@ pub async fn work_is_cancelled_when_the_lock_is_taken_away<H: Harness>(h: H) {
     assert!(cancelled.load(std::sync::atomic::Ordering::SeqCst), "the work was dropped");
 }
 
-/// Work is cancelled before the store's expiry where the store is out of reach.
+/// Work is cancelled before the store's expiry if the store is unreachable.
 pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
@@ -76,7 +76,7 @@ pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>
     });
     error_of(run.await, ErrorKind::Lost);
     assert!(faulty.planned() < 1_000, "renewals were tried");
-    // Nobody else could have been granted the key while the work ran: the grace is not over.
+    // The key cannot have been granted to another holder while the work ran: the grace is not over.
     drained(&locks).await;
     assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 2);
 }
@@ -90,7 +90,7 @@ pub async fn work_that_blocks_past_the_deadline_is_reported_as_lost<H: Harness>(
     error_of(run.await, ErrorKind::Lost);
 }
 
-/// A panic in the work releases the lock and goes on.
+/// A panic in the work releases the lock and propagates.
 pub async fn a_panic_in_the_work_releases_the_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = SyncGuard::new(h.client().await);

@@ -1,4 +1,4 @@
-//! The words in which the cases are told.
+//! The building blocks of the cases.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) const BRIEF: Duration = Duration::from_secs(3);
 /// How long after an expiry a case waits before it counts on it, beyond the grace.
 pub(super) const SLACK: Duration = Duration::from_millis(150);
 
-/// How long a case waits for what happens in the background.
+/// How long a case waits for a background event.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn key(text: &str) -> LockKey {
@@ -36,12 +36,12 @@ pub(super) fn id() -> LockId {
     LockId::mint().expect("the system gives random bytes")
 }
 
-/// Asks for the key under a fresh id.
+/// Requests the key under a fresh id.
 pub(super) fn ask(text: &str, duration: Duration) -> AcquireRequest {
     AcquireRequest::new(key(text), id(), ttl(duration))
 }
 
-/// The grant that a request leads to, with its key as a hint.
+/// Returns the grant of a request, with its key as a hint.
 pub(super) fn lock_of(request: &AcquireRequest) -> LockRef {
     LockRef::new(request.lock_id, request.key.clone())
 }
@@ -92,7 +92,7 @@ pub(super) async fn expire<H: Harness>(harness: &H, backend: &impl LockBackend, 
     harness.pass(ttl + backend.capabilities().grace + SLACK).await;
 }
 
-/// Waits for something that happens in the background.
+/// Waits for a background event.
 pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = tokio::time::Instant::now();
     while !holds().await {
@@ -101,13 +101,13 @@ pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     }
 }
 
-/// Waits until everything that goes on in the background is done.
+/// Waits until all background work is done.
 pub(super) async fn drained(locks: &SyncGuard) {
     assert_eq!(locks.shutdown(PATIENCE).await, crate::Shutdown::Drained);
 }
 
-/// Acquires a lock that is free. On a busy machine, a grant may arrive only after its deadline, which the
-/// lock layer gives back and reports as ambiguous; then it is asked for again.
+/// Acquires a lock that is free. On a busy machine, a grant may arrive only after its deadline. The
+/// lock layer then releases it and reports it as ambiguous, and it is requested again.
 pub(super) async fn held(locks: &SyncGuard, text: &str, duration: Duration) -> LockGuard {
     let start = tokio::time::Instant::now();
     let attempt = loop {
@@ -121,10 +121,10 @@ pub(super) async fn held(locks: &SyncGuard, text: &str, duration: Duration) -> L
     attempt.acquired().expect("the lock is free")
 }
 
-/// Waits until a guard is over, and asserts that it is over in time. Its deadline lies a margin before
-/// the end of the ttl, counted from before its request was sent; so it is never valid that long after
-/// its grant was in hand. The clock is read before the guard is asked, which makes this exact on a busy
-/// machine too.
+/// Waits until a guard is over, and asserts that it is over in time. Its deadline is a margin
+/// before the end of the ttl, counted from before its request was sent; so it is never valid that
+/// long after its grant was received. The clock is read before the guard is checked, which makes
+/// this exact on a busy machine too.
 pub(super) async fn over_in_time(guard: &LockGuard, received: BootInstant, duration: Duration) {
     let latest = received + (duration - ttl(duration).margin());
     loop {

@@ -21,8 +21,8 @@ pub async fn a_waiter_gets_the_lock_when_it_is_released<H: Harness>(h: H) {
     assert_eq!(guard.fence().expect("is held").number(), 2);
 }
 
-/// A waiter gets the lock when another process releases it, without a wake-up at the latest when
-/// its schedule says so.
+/// A waiter gets the lock when another process releases it, without a wake-up at the latest at the
+/// next attempt of its schedule.
 pub async fn a_waiter_gets_the_lock_when_another_process_releases_it<H: Harness>(h: H) {
     let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     for number in 1..=5 {
@@ -44,8 +44,8 @@ pub async fn a_waiter_gets_the_lock_when_its_holder_is_gone<H: Harness>(h: H) {
     drop(lock.acquire().await.expect("its turn comes"));
 }
 
-/// A wait that is not granted ends when it is over, long before the holder's ttl, with an error that
-/// names the holder.
+/// A wait that is not granted ends on time, long before the holder's ttl, with an error that names
+/// the holder.
 pub async fn a_wait_ends_in_time_and_names_the_holder<H: Harness>(h: H) {
     let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
     let _guard = theirs.lock("k").owner("them").ttl(LONG).try_acquire().await.expect("answers");
@@ -70,7 +70,8 @@ pub async fn retries_are_bounded_and_a_wait_of_zero_asks_once<H: Harness>(h: H) 
     drop(mine.lock("free").wait(Duration::ZERO).acquire().await.expect("is free"));
 }
 
-/// The wait bounds the call even while a request is on its way; what comes of it is released.
+/// The wait bounds the call even while a request is in flight; a grant that results from it is
+/// released.
 pub async fn the_wait_bounds_a_request_on_its_way<H: Harness>(h: H) {
     let (a, gate) = (h.client().await, Gate::new());
     let faulty = Faulty::new(h.client().await);
@@ -87,7 +88,7 @@ pub async fn the_wait_bounds_a_request_on_its_way<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// The tasks of one process are served in the order in which they came.
+/// The tasks of one process are served in order of arrival.
 pub async fn waiters_of_one_process_are_served_in_order<H: Harness>(h: H) {
     let locks = SyncGuard::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
@@ -107,7 +108,7 @@ pub async fn waiters_of_one_process_are_served_in_order<H: Harness>(h: H) {
     }
 }
 
-/// However many tasks wait, one of them asks the store.
+/// However many tasks wait, only one of them asks the store.
 pub async fn one_waiter_of_a_process_asks_the_store<H: Harness>(h: H) {
     let a = h.client().await;
     let request = ask("k", LONG);
@@ -148,7 +149,7 @@ pub async fn a_subscription_misses_no_release<H: Harness>(h: H) -> Result<(), Ca
         let request = ask("k", LONG);
         granted(&b, &request).await;
         let mut woken = std::pin::pin!(a.released(&request.key));
-        // The first poll subscribes; it may resolve for no reason, which is no promise broken.
+        // The first poll subscribes; it may resolve spuriously, which breaks no promise.
         let first = std::future::poll_fn(|context| {
             std::task::Poll::Ready(woken.as_mut().poll(context).is_ready())
         });
@@ -163,7 +164,7 @@ pub async fn a_subscription_misses_no_release<H: Harness>(h: H) -> Result<(), Ca
     Ok(())
 }
 
-/// Subscribes until a subscription rests. One may resolve for no reason, but not each of them.
+/// Subscribes until a subscription stays pending. One may resolve spuriously, but not each of them.
 async fn resting<'a>(
     a: &'a impl LockBackend,
     key: &'a LockKey,
