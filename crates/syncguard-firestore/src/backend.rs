@@ -22,8 +22,8 @@ use crate::{
 ///
 /// A backend can be used from any tokio runtime with its timer and I/O drivers enabled, and from
 /// several at once. Each runtime has a connection and a listener of its own, whose tasks run there.
-/// So a runtime that has ended, or that is no longer driven, affects only its own callers, and any
-/// runtime that has a guard can release it. Outside a runtime every operation is refused with
+/// So a runtime that has ended, or that is no longer driven, affects only its own callers, and a
+/// guard can be released from any runtime. Outside a runtime every operation is refused with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
 #[derive(Clone)]
 pub struct FirestoreBackend(pub(crate) Arc<Store>);

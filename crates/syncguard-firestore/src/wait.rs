@@ -7,8 +7,8 @@ use crate::store::Store;
 /// Resolves when the key may have become free.
 ///
 /// The first poll subscribes to the document. Until the server has reported its state, a release may be
-/// missed, so that report counts as a notification; so does a new stream after a broken one. Where no
-/// stream can be opened this never resolves, and the caller's schedule takes over.
+/// missed, so that report counts as a notification; so does a new stream after a broken one. If no
+/// stream can be opened, this never resolves, and the caller's schedule takes over.
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match (store.layout.lock(key), store.waiters.here()) {
         (Ok(name), Ok(waiters)) => waiters.news(&store.client, name).await,

@@ -46,7 +46,7 @@ impl Server<'_> {
         findings.into_iter().flatten().collect()
     }
 
-    /// A snapshot may be minutes old. A log that is synced on each write is written before the
+    /// A snapshot is minutes old. A log that is synced on each write is written before the
     /// answer. With a log that is synced every second, the server postpones a write for up to two
     /// seconds while the previous sync is still running, and answers nevertheless: such writes are
     /// lost even if only the process dies.
@@ -83,8 +83,8 @@ impl Server<'_> {
     }
 
     /// Eviction removes live locks, and under the `allkeys` policies fence counters as well.
-    /// Without a memory limit nothing is evicted, but an operator who sets one later may not think
-    /// of the policy.
+    /// Without a memory limit nothing is evicted, but an operator who sets one later does not
+    /// think of the policy.
     fn eviction(&self) -> Option<Finding> {
         let policy = self.value("maxmemory_policy").filter(|policy| *policy != "noeviction")?;
         let setting = format!("maxmemory-policy {policy}");

@@ -169,7 +169,7 @@ impl Client {
     /// Runs a future on the client's runtime. The caller can stop waiting for it but cannot stop
     /// it.
     ///
-    /// While there is no connection, the driver keeps a command whose future is dropped, however
+    /// While disconnected, the driver keeps a command whose future is dropped, however
     /// long that takes, and sends it after the reconnect. Only the driver's own timeout cancels a
     /// command, and that timeout runs only while the future is polled.
     async fn at_home<T: Send + 'static>(

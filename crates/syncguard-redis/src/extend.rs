@@ -15,8 +15,8 @@ use crate::{
 
 /// Moves the expiry: one round trip if the key is known, two if only the id is.
 ///
-/// If the id does not hold the given key, either the hint was wrong or the lock is gone; the index
-/// shows which.
+/// If the id does not hold the key, either the hint was wrong or the lock is gone; the index shows
+/// which.
 pub(crate) async fn extend(
     store: &Store,
     lock: &LockRef,

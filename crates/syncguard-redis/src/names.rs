@@ -2,8 +2,8 @@
 
 use syncguard_core::{Error, KeyLayout, LockId, LockKey};
 
-/// The longest name that the formats allow, and what the name of an id's mark needs beyond a
-/// prefix: `:id:` and 22 characters.
+/// The longest name that the formats allow, and what the name of an id needs beyond a prefix:
+/// `:id:` and 22 characters.
 const LIMIT: usize = 1_000;
 const RESERVE: usize = 26;
 

@@ -15,7 +15,7 @@ pub(crate) async fn released(store: &Store, key: &LockKey) {
         Ok(lock) if store.waiters.wake_up() == WakeUp::Notified => {
             store.waiters.news(lock.channel()).await;
         }
-        // Without a name there is no lock either; an attempt reports that.
+        // A key without a name has no lock either; an attempt reports that.
         _ => std::future::pending().await,
     }
 }

@@ -56,8 +56,8 @@ pub(crate) const ENABLED: &[&str] = &[
 /// | `sqlite:locks.db`, `sqlite:/var/lib/app/locks.db` | a SQLite file | `sqlite` |
 /// | `sqlite://locks.db`, `sqlite:///var/lib/app/locks.db` | the same files, written as URLs | `sqlite` |
 /// | `firestore://project[/database][?locks=…&fences=…]` | two collections of a Firestore database | `firestore` |
-/// | `mysql://[user[:password]@]host[:port]/database` | a table in a MySQL database, made where it is missing | `mysql` |
-/// | `postgres://[user[:password]@]host[:port][/database]` | tables in a PostgreSQL database, made where they are missing | `postgres` |
+/// | `mysql://[user[:password]@]host[:port]/database` | a table in a MySQL database, created if it is missing | `mysql` |
+/// | `postgres://[user[:password]@]host[:port][/database]` | tables in a PostgreSQL database, created if they are missing | `postgres` |
 /// | `redis://[user:password@]host[:port][/database]` | a Redis or Valkey server | `redis` |
 /// | `redis-sentinel://host:port?sentinelServiceName=name[&node=host:port…]` | the primary that the sentinels name | `redis` |
 /// | `redis-cluster://host:port[?node=host:port…]` | a cluster | `redis` |

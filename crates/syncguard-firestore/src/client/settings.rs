@@ -37,7 +37,7 @@ pub(crate) struct Settings {
 pub(crate) enum Endpoint {
     /// The service, with these credentials or those of the environment.
     Service(Option<Credentials>),
-    /// A server without TLS that accepts every caller as the owner.
+    /// A server without TLS that trusts every client that claims to be the owner.
     Emulator(String),
 }
 

@@ -137,7 +137,7 @@ impl Core {
         }
     }
 
-    /// Records that this many calls are no longer in flight.
+    /// Records that this many calls have ended.
     fn ended(self: &Arc<Self>, calls: usize) {
         let before = self.flying.fetch_sub(calls, Ordering::Relaxed);
         if before - calls < REFILL_BELOW {
