@@ -237,7 +237,7 @@ fn standing(
 /// it again. If a server applied a commit in part, or the lock was written by hand, only the lock
 /// claims that its fence was granted. The counter, which was changed before, may have granted the
 /// same fence to another holder. Once a grant was extended, its lock has a later version, and the
-/// client that extended it knew the grant.
+/// client that extended it had received the grant.
 fn is_shown(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
     counter.is_some_and(|counter| {
         let counted = counter.fence().is_ok_and(|last| last >= stored.fence());

@@ -10,8 +10,8 @@ use syncguard_core::{BootClock, BootInstant, Clock, Timestamp};
 /// The skew of the local wall clock from which it is reported.
 pub(crate) const REPORTED: Duration = Duration::from_millis(200);
 
-/// How far two synchronized clocks may drift apart: one part in this many, or half a millisecond per
-/// second, the most by which a clock is slewed.
+/// How far two synchronized clocks may drift apart: one part in this many, or half a millisecond
+/// per second, the most by which a clock is slewed.
 const DRIFT: u32 = 2_000;
 
 /// How precisely the server's time must be known for an extend that does not read it first.

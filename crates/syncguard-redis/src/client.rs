@@ -169,9 +169,9 @@ impl Client {
     /// Runs a future on the client's runtime. The caller can stop waiting for it but cannot stop
     /// it.
     ///
-    /// While disconnected, the driver keeps a command whose future is dropped, however
-    /// long that takes, and sends it after the reconnect. Only the driver's own timeout cancels a
-    /// command, and that timeout runs only while the future is polled.
+    /// While disconnected, the driver keeps a command whose future is dropped, however long that
+    /// takes, and sends it after the reconnect. Only the driver's own timeout cancels a command,
+    /// and that timeout runs only while the future is polled.
     async fn at_home<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,

@@ -8,11 +8,11 @@ use tokio::runtime::Handle;
 
 /// A command that its caller can stop waiting for but cannot stop.
 ///
-/// While disconnected, the driver keeps a command whose future is dropped, however long
-/// that takes, and sends it after the reconnect. Only the driver's own timeout cancels a command,
-/// and that timeout runs only while the future is polled. So a future that is dropped after its
-/// first poll moves into a task on the client's runtime, and is polled there until it is answered
-/// or times out.
+/// While disconnected, the driver keeps a command whose future is dropped, however long that takes,
+/// and sends it after the reconnect. Only the driver's own timeout cancels a command, and that
+/// timeout runs only while the future is polled. So a future that is dropped after its first poll
+/// moves into a task on the client's runtime, and is polled there until it is answered or times
+/// out.
 pub(super) struct Detached<F: Future<Output = ()> + Send + 'static> {
     command: Option<Pin<Box<F>>>,
     begun: bool,
