@@ -8,14 +8,14 @@ use std::{
 use clap::Parser;
 use firestore_emulator::{Concurrency, Emulator};
 
-/// A double of Firestore. Its documents are in memory, and gone when it ends
+/// A double of Firestore. It keeps its documents in memory and loses them when it ends
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
     /// Where to listen; port 0 is a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
-    /// Let commits fail where something has changed, instead of locking what is read
+    /// Let commits fail if something has changed, instead of locking what is read
     #[arg(long)]
     optimistic: bool,
 }

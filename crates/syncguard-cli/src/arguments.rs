@@ -123,19 +123,19 @@ pub(crate) struct Status {
     json: bool,
 }
 
-/// Show or make the tables of a database
+/// Show or create the tables of a database
 ///
-/// Prints the statements that make the tables, which can be run again and again, for those who keep
-/// migrations. Stores make their tables by themselves where they may.
+/// Prints the statements that create the tables, for use in migrations. They can be run repeatedly.
+/// Stores create their own tables if they are allowed to.
 ///
 /// On PostgreSQL it also adds the columns that the tables of a TypeScript client lack. Each connection
-/// of such a client that runs meanwhile then fails one acquire and one release.
+/// of such a client that is open at that time then fails one acquire and one release.
 #[derive(Debug, Args)]
 pub(crate) struct Schema {
     #[command(flatten)]
     pub(crate) store: Store,
 
-    /// Make what is missing, instead of printing
+    /// Create what is missing instead of printing
     #[arg(long)]
     apply: bool,
 }

@@ -35,7 +35,7 @@ struct Free {
     now: Timestamp,
     fence: Fence,
     marks: Marks,
-    /// The versions of the lock and of the counter that were read.
+    /// What the commit expects of the lock and of the counter: their state when they were read.
     lock: Expect,
     counter: Expect,
 }
