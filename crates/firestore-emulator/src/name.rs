@@ -161,8 +161,7 @@ fn check_id(id: &str) -> Result<(), Status> {
     Ok(())
 }
 
-/// Same as [`check_id`], but also accepts ids such as `__id7__`, with which the service writes
-/// numbers.
+/// Same as [`check_id`], but also accepts ids such as `__id7__`: the service writes numeric ids so.
 fn check_document_id(id: &str) -> Result<(), Status> {
     if numeric_id(id).is_some() { Ok(()) } else { check_id(id) }
 }

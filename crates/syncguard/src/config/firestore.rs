@@ -4,7 +4,7 @@ use serde::Deserialize;
 use syncguard_core::UnsafeSettings;
 
 /// Two collections of a Firestore database. The credentials are those that Google's libraries find
-/// in the environment.
+/// by default.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
