@@ -7,8 +7,8 @@ use std::{
 
 use rustix::process::Signal;
 use syncguard::{
-    DynBackend, Error, ErrorKind, LockBackend, LockBuilder, LockGuard, Loss, ReleaseOutcome, Renew,
-    Severity, Shutdown, SyncGuard,
+    DynBackend, Error, ErrorKind, LockBackend, LockBuilder, LockGuard, LockManager, Loss,
+    ReleaseOutcome, Renew, Severity, ShutdownOutcome,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -39,7 +39,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
         backend = open(arguments) => backend?,
     };
     let failed = Arc::new(OnceLock::new());
-    let locks = SyncGuard::builder(backend).on_release_error(keep_reason(failed.clone())).build();
+    let locks = LockManager::builder(backend).on_release_error(keep_reason(failed.clone())).build();
     let acquired = tokio::select! {
         biased;
         signal = signals.terminating() => Err(Ok(signal.into())),
@@ -91,7 +91,7 @@ fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync +
 
 /// Returns how long the key stays taken if nothing releases it: until the last known expiry if the
 /// lock is held, and otherwise for its whole ttl, because a request may be in flight.
-fn time_left(locks: &SyncGuard, arguments: &Run, guard: Option<&LockGuard>) -> Duration {
+fn time_left(locks: &LockManager, arguments: &Run, guard: Option<&LockGuard>) -> Duration {
     let ttl = arguments.ttl;
     let remaining = guard.filter(|guard| guard.is_valid()).map(|guard| guard.remaining());
     let expiry = remaining.map_or(ttl.as_duration(), |remaining| remaining + ttl.margin());
@@ -110,7 +110,11 @@ struct CleanedUp {
 }
 
 /// Releases what is held, within the time limit.
-async fn clean_up(locks: &SyncGuard, guard: Option<LockGuard>, signals: &mut Signals) -> CleanedUp {
+async fn clean_up(
+    locks: &LockManager,
+    guard: Option<LockGuard>,
+    signals: &mut Signals,
+) -> CleanedUp {
     let deadline = Instant::now() + CLEAN_UP_LIMIT;
     let mut signal = None;
     let released = match guard {
@@ -125,7 +129,7 @@ async fn clean_up(locks: &SyncGuard, guard: Option<LockGuard>, signals: &mut Sig
     // A release without an answer continues in the background.
     let drained = within(deadline, locks.shutdown(CLEAN_UP_LIMIT), signals, &mut signal).await;
     let pending = match drained {
-        Some(Shutdown::Drained) => None,
+        Some(ShutdownOutcome::Drained) => None,
         _ => Some(refused.unwrap_or_else(|| "the store does not answer".to_owned())),
     };
     CleanedUp { was_lost, pending, signal }
@@ -153,7 +157,7 @@ async fn within<T>(
 }
 
 /// Describes the lock as the arguments specify it.
-fn describe(locks: &SyncGuard, arguments: &Run) -> LockBuilder {
+fn describe(locks: &LockManager, arguments: &Run) -> LockBuilder {
     let lock = locks.lock(&arguments.key).ttl(arguments.ttl).renew(Renew::Auto);
     let lock = lock.wait(arguments.wait());
     let lock = match &arguments.owner {
@@ -171,7 +175,7 @@ mod tests {
     use std::time::Instant;
 
     use clap::Parser;
-    use syncguard::{Capabilities, SyncGuard};
+    use syncguard::{Capabilities, LockManager};
 
     use super::{describe, time_left};
     use crate::arguments::{Arguments, Verb};
@@ -182,7 +186,7 @@ mod tests {
         let Verb::Run(arguments) = Arguments::try_parse_from(arguments).unwrap().verb else {
             unreachable!("it is what was parsed");
         };
-        let locks = SyncGuard::new(syncguard::connect("memory:").await.unwrap());
+        let locks = LockManager::new(syncguard::connect("memory:").await.unwrap());
         let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
         let asked = Instant::now();

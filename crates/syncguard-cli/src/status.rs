@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use syncguard::{Fence, LockKey, LockRecord, Owner, SyncGuard, Timestamp};
+use syncguard::{Fence, LockKey, LockManager, LockRecord, Owner, Timestamp};
 
 use crate::{
     arguments::{Form, Status},
@@ -17,7 +17,7 @@ use crate::{
 
 /// Prints who holds the lock.
 pub(crate) async fn status(arguments: &Status) -> Result<Exit, Failure> {
-    let locks = SyncGuard::new(store::open(&arguments.store).await?);
+    let locks = LockManager::new(store::open(&arguments.store).await?);
     let record = locks.lookup_raw(&arguments.key.clone().into()).await?;
     match write(arguments, record.as_ref(), locks.capabilities().grace) {
         // A reader that closed the pipe early wants no more.

@@ -26,8 +26,8 @@ pub use backend::{
 pub use clock::{BootClock, BootInstant, Clock, ManualClock};
 pub use error::{Error, ErrorKind, Operation};
 pub use lock::{
-    Claim, Growth, Jitter, Lease, LockBuilder, LockGuard, Loss, Once, Renew, Retry, Run, Shutdown,
-    SyncGuard, SyncGuardBuilder, Throttle, TryAcquire,
+    Claim, Growth, Jitter, Lease, LockBuilder, LockGuard, LockManager, LockManagerBuilder, Loss,
+    OnceOutcome, Renew, Retry, RunOutcome, ShutdownOutcome, ThrottleOutcome, TryAcquireOutcome,
 };
 pub use value::{
     DisplayHash, DurationExt, Fence, InvalidValue, KeyLayout, LockId, LockKey, Owner, Timestamp,

@@ -53,21 +53,22 @@ impl Server {
         let version_of = (numbers.next()?, numbers.next()?);
         let oldest = if version.contains("MariaDB") { OLDEST_MARIADB } else { OLDEST_MYSQL };
         let consequence = "statements may fail; use MySQL 8 or MariaDB 10.6 or later";
-        (version_of < oldest).then(|| Finding::grave(format!("version = {version}"), consequence))
+        (version_of < oldest)
+            .then(|| Finding::unsafe_setting(format!("version = {version}"), consequence))
     }
 
     fn flush(&self) -> Option<Finding> {
         let consequence = "a crash takes back grants and fences: two holders, with one fence; set \
                            innodb_flush_log_at_trx_commit = 1";
         let setting = self.found("innodb_flush_log_at_trx_commit", &["0", "2"])?;
-        Some(Finding::grave(setting, consequence))
+        Some(Finding::unsafe_setting(setting, consequence))
     }
 
     fn torn_pages(&self) -> Option<Finding> {
         let consequence = "a crash of the machine can leave pages that are half written, and with \
                            them no table at all; set innodb_doublewrite = ON";
         let setting = self.found("innodb_doublewrite", &["OFF", "DETECT_ONLY"])?;
-        Some(Finding::grave(setting, consequence))
+        Some(Finding::unsafe_setting(setting, consequence))
     }
 
     /// With a binary log, recovery undoes what is not in it.
@@ -76,19 +77,19 @@ impl Server {
         let every = self.0.get("sync_binlog").filter(|every| *every != "1")?;
         let consequence = "a crash of the machine takes back grants and fences: two holders, with \
                            one fence; set sync_binlog = 1";
-        Some(Finding::grave(format!("sync_binlog = {every}"), consequence))
+        Some(Finding::unsafe_setting(format!("sync_binlog = {every}"), consequence))
     }
 
     fn binary_log_format(&self) -> Option<Finding> {
         self.found("log_bin", &["ON", "1"])?;
         let consequence = "every write fails; set binlog_format = ROW or MIXED";
-        Some(Finding::grave(self.found("binlog_format", &["STATEMENT"])?, consequence))
+        Some(Finding::unsafe_setting(self.found("binlog_format", &["STATEMENT"])?, consequence))
     }
 
     fn role(&self) -> Option<Finding> {
         let names = ["read_only", "super_read_only", "innodb_read_only"];
         let setting = names.into_iter().find_map(|name| self.found(name, &["ON", "1"]))?;
-        Some(Finding::grave(setting, "it refuses every write; connect to the primary"))
+        Some(Finding::unsafe_setting(setting, "it refuses every write; connect to the primary"))
     }
 
     /// The time that decides whether a grant is over is then read before the wait for its row. It

@@ -85,7 +85,7 @@ pub(crate) async fn finding(store: &Store) -> Result<Option<Finding>, Failure> {
         State::Missing | State::Incomplete => {
             let consequence =
                 "no lock can be kept; call setup_schema, or run what schema_sql gives";
-            Some(Finding::grave("lock table missing or incomplete", consequence))
+            Some(Finding::unsafe_setting("lock table missing or incomplete", consequence))
         }
         State::Complete(Revision::Hidden) => {
             let consequence = "a table for later clients is not found out; run what schema_sql gives, and \

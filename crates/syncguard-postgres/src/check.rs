@@ -32,7 +32,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let state = schema::State::read(store).await?;
     if !state.usable {
         let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
-        findings.push(Finding::grave("lock tables missing or incomplete", consequence));
+        findings.push(Finding::unsafe_setting("lock tables missing or incomplete", consequence));
     } else if store.sql.columns == Columns::TypeScripts {
         findings.push(Finding::warning("lock table without owner columns", WITHOUT_OWNER));
     }
@@ -81,26 +81,27 @@ impl Server {
 
     fn version(&self) -> Option<Finding> {
         let setting = || format!("server_version_num = {}", self.version);
-        (self.version < OLDEST)
-            .then(|| Finding::grave(setting(), "statements may fail; use PostgreSQL 12 or later"))
+        (self.version < OLDEST).then(|| {
+            Finding::unsafe_setting(setting(), "statements may fail; use PostgreSQL 12 or later")
+        })
     }
 
     fn durability(&self) -> Option<Finding> {
         let consequence = "a crash of the machine takes back grants and fences, or the whole \
                            database; set fsync = on";
-        (self.fsync == "off").then(|| Finding::grave("fsync = off", consequence))
+        (self.fsync == "off").then(|| Finding::unsafe_setting("fsync = off", consequence))
     }
 
     fn torn_pages(&self) -> Option<Finding> {
         let consequence = "a crash of the machine can leave pages that are half written, and with \
                            them two holders or a fence that goes back; set full_page_writes = on";
         (self.full_page_writes == "off")
-            .then(|| Finding::grave("full_page_writes = off", consequence))
+            .then(|| Finding::unsafe_setting("full_page_writes = off", consequence))
     }
 
     fn role(&self) -> Option<Finding> {
         let consequence = "it refuses every write; connect to the primary";
-        self.standby.then(|| Finding::grave("standby", consequence))
+        self.standby.then(|| Finding::unsafe_setting("standby", consequence))
     }
 
     /// Each statement is correct at any level; at a stricter one the server undoes statements that

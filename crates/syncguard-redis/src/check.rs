@@ -60,7 +60,7 @@ impl Server<'_> {
             Some(0) => {
                 let consequence = "a restart takes back grants and fences: two holders, with fences \
                                    that repeat; set appendonly yes";
-                return Some(Finding::grave("appendonly no", consequence));
+                return Some(Finding::unsafe_setting("appendonly no", consequence));
             }
             Some(_) => {}
         }
@@ -71,7 +71,7 @@ impl Server<'_> {
                 "a crash of the server takes back the grants and fences of the last two seconds if its \
                  disk is slow, and a power failure in any case; appendfsync always does not",
             )),
-            Some(other) => Some(Finding::grave(
+            Some(other) => Some(Finding::unsafe_setting(
                 format!("appendfsync {other}"),
                 "a power failure takes back the grants and fences of half a minute",
             )),
@@ -95,21 +95,23 @@ impl Server<'_> {
                 setting,
                 "as soon as somebody sets maxmemory, live locks are dropped",
             ),
-            _ => Finding::grave(setting, consequence),
+            _ => Finding::unsafe_setting(setting, consequence),
         })
     }
 
     fn role(&self) -> Option<Finding> {
         let replica = self.value("role").is_some_and(|role| role != "master");
         let consequence = "it refuses every write; connect to the primary, or through a sentinel";
-        replica.then(|| Finding::grave("role replica", consequence))
+        replica.then(|| Finding::unsafe_setting("role replica", consequence))
     }
 
     fn cluster(&self) -> Option<Finding> {
         let untagged = self.shape == Shape::Plain && self.number("cluster_enabled") == Some(1);
         let consequence = "the names of a lock lie in different slots, so no operation works; use a \
                            redis-cluster:// address";
-        untagged.then(|| Finding::grave("cluster-enabled yes with a plain layout", consequence))
+        untagged.then(|| {
+            Finding::unsafe_setting("cluster-enabled yes with a plain layout", consequence)
+        })
     }
 
     /// Replication is asynchronous: a replica that takes over may not have received the last

@@ -39,7 +39,7 @@ async fn synchronous(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, 
     let level: Option<i64> = row.and_then(|row| row.try_get(0).ok());
     let level = level.ok_or(Failure::Unreadable("synchronous setting"))?;
     Ok((level < FULL).then(|| {
-        Finding::grave(
+        Finding::unsafe_setting(
             format!("synchronous = {level}"),
             "a power failure takes back grants, and with them fences",
         )
@@ -64,7 +64,7 @@ fn file_system(_: &std::path::Path) -> Option<Finding> {
 #[cfg(target_os = "linux")]
 fn judge(magic: u32) -> Option<Finding> {
     let remote = |name: &str| {
-        Finding::grave(
+        Finding::unsafe_setting(
             format!("file system = {name}"),
             "file locks and shared memory do not reach other hosts, so two of them can \
                       hold one lock and damage the file; use a local disk",

@@ -94,7 +94,7 @@ impl Access {
         let mut findings = self.of_owner(&name);
         let mode = format!("{name} mode = {:04o}", self.mode);
         if self.allows(Self::OTHERS_WRITE) {
-            findings.push(Finding::grave(
+            findings.push(Finding::unsafe_setting(
                 mode,
                 "everyone on this host can take locks away and set fences back; chmod o-rw",
             ));
@@ -114,7 +114,7 @@ impl Access {
         let mut findings = self.of_owner("directory");
         let mode = format!("directory mode = {:04o}", self.mode);
         if self.allows(Self::OTHERS_WRITE) && !self.allows(Self::STICKY) {
-            findings.push(Finding::grave(
+            findings.push(Finding::unsafe_setting(
                 mode,
                 "everyone on this host can replace the files, which ends all locks; chmod o-w",
             ));
@@ -130,7 +130,7 @@ impl Access {
 
     fn of_owner(self, name: &str) -> Vec<Finding> {
         let finding = || {
-            Finding::grave(
+            Finding::unsafe_setting(
                 format!("{name} owner = {}", self.owner),
                 "another user can take locks away and set fences back; run as that user or chown",
             )

@@ -7,13 +7,13 @@
 #![expect(clippy::print_stdout, reason = "it shows the metrics")]
 
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder};
-use syncguard::{DurationExt, Error, ErrorKind, SyncGuard, memory::MemoryBackend, telemetry};
+use syncguard::{DurationExt, Error, ErrorKind, LockManager, memory::MemoryBackend, telemetry};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let prometheus = exporter()?.install_recorder()?;
     telemetry::describe_metrics();
-    use_locks(&SyncGuard::new(MemoryBackend::new())).await?;
+    use_locks(&LockManager::new(MemoryBackend::new())).await?;
     println!("{}", prometheus.render());
     Ok(())
 }
@@ -25,7 +25,7 @@ pub(crate) fn exporter() -> Result<PrometheusBuilder, BuildError> {
 }
 
 /// Does what there are metrics of, but for what takes a store that fails.
-pub(crate) async fn use_locks(locks: &SyncGuard) -> Result<(), Error> {
+pub(crate) async fn use_locks(locks: &LockManager) -> Result<(), Error> {
     // Renewed while it is held.
     let report = locks.lock("report").ttl(300.millis());
     report.run(async |_| tokio::time::sleep(150.millis()).await).await?;

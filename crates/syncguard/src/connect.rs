@@ -84,7 +84,7 @@ pub(crate) const ENABLED: &[&str] = &[
 /// # #[cfg(feature = "memory")]
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), syncguard::Error> {
-/// let locks = syncguard::SyncGuard::new(syncguard::connect("memory:").await?);
+/// let locks = syncguard::LockManager::new(syncguard::connect("memory:").await?);
 /// assert!(!locks.is_locked("nightly-report").await?);
 /// # Ok(())
 /// # }
@@ -229,12 +229,12 @@ mod tests {
     #[cfg(feature = "sqlite")]
     #[tokio::test]
     async fn both_spellings_of_a_sqlite_url_open_the_same_file() {
-        use crate::SyncGuard;
+        use crate::LockManager;
 
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a ?%20b.db");
         let path = path.to_str().unwrap();
-        let open = async |url: String| SyncGuard::new(connect(&url).await.unwrap());
+        let open = async |url: String| LockManager::new(connect(&url).await.unwrap());
         let one = open(format!("sqlite:{path}")).await;
         let other = open(format!("sqlite://{path}")).await;
         let guard = one.lock("key").acquire().await.unwrap();

@@ -1,13 +1,13 @@
 use std::{collections::BTreeMap, fmt, ops::Deref, time::Duration};
 
-use syncguard_core::{Error, ErrorKind, Operation, Shutdown, SyncGuard};
+use syncguard_core::{Error, ErrorKind, LockManager, Operation, ShutdownOutcome};
 use tokio::time::Instant;
 
 use crate::Config;
 
 /// Holds the stores of a service by name, one of which is the default.
 ///
-/// It dereferences to the default store, so it can be used as a [`SyncGuard`]. [`on`](Self::on)
+/// It dereferences to the default store, so it can be used as a [`LockManager`]. [`on`](Self::on)
 /// returns another store and leaves the default as it is. A registry is cheap to clone; the clones
 /// share the stores.
 ///
@@ -17,10 +17,10 @@ use crate::Config;
 /// # #[cfg(feature = "memory")]
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), syncguard::Error> {
-/// use syncguard::{Registry, SyncGuard, memory::MemoryBackend};
+/// use syncguard::{Registry, LockManager, memory::MemoryBackend};
 ///
-/// let locks = Registry::new("jobs", SyncGuard::new(MemoryBackend::new()))
-///     .with("audit", SyncGuard::new(MemoryBackend::new()));
+/// let locks = Registry::new("jobs", LockManager::new(MemoryBackend::new()))
+///     .with("audit", LockManager::new(MemoryBackend::new()));
 ///
 /// let job = locks.lock("nightly-report").acquire().await?;
 /// let audit = locks.on("audit")?.lock("nightly-report").acquire().await?;
@@ -32,14 +32,14 @@ use crate::Config;
 /// ```
 #[derive(Clone)]
 pub struct Registry {
-    default: SyncGuard,
+    default: LockManager,
     default_name: String,
-    stores: BTreeMap<String, SyncGuard>,
+    stores: BTreeMap<String, LockManager>,
 }
 
 impl Registry {
     /// Creates a registry with the default store and its name.
-    pub fn new(name: impl Into<String>, default: SyncGuard) -> Self {
+    pub fn new(name: impl Into<String>, default: LockManager) -> Self {
         let default_name = name.into();
         let stores = BTreeMap::from([(default_name.clone(), default.clone())]);
         Self { default, default_name, stores }
@@ -47,7 +47,7 @@ impl Registry {
 
     /// Adds a store. It replaces the store of the same name, even the default.
     #[must_use]
-    pub fn with(mut self, name: impl Into<String>, locks: SyncGuard) -> Self {
+    pub fn with(mut self, name: impl Into<String>, locks: LockManager) -> Self {
         let name = name.into();
         if name == self.default_name {
             self.default = locks.clone();
@@ -67,7 +67,7 @@ impl Registry {
         let mut stores = BTreeMap::new();
         for (name, driver) in &config.stores {
             let backend = driver.connect().await.map_err(|error| of_store(name, error))?;
-            let mut locks = SyncGuard::builder(backend);
+            let mut locks = LockManager::builder(backend);
             if let Some(owner) = &config.owner {
                 locks = locks.owner(owner.clone());
             }
@@ -86,7 +86,7 @@ impl Registry {
     ///
     /// Returns [`InvalidArgument`](ErrorKind::InvalidArgument), with the existing names, if no
     /// store has this name.
-    pub fn on(&self, name: &str) -> Result<&SyncGuard, Error> {
+    pub fn on(&self, name: &str) -> Result<&LockManager, Error> {
         found(&self.stores, name)
     }
 
@@ -96,28 +96,28 @@ impl Registry {
     }
 
     /// Waits until every background release is done, in all stores, for at most `timeout`.
-    /// Otherwise same as [`SyncGuard::shutdown`].
-    pub async fn shutdown(&self, timeout: Duration) -> Shutdown {
+    /// Otherwise same as [`LockManager::shutdown`].
+    pub async fn shutdown(&self, timeout: Duration) -> ShutdownOutcome {
         let deadline = Instant::now().checked_add(timeout);
         let mut left = 0;
         for locks in self.stores.values() {
             let rest = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
             let timeout = deadline.map_or(timeout, rest);
-            if let Shutdown::TimedOut { pending } = locks.shutdown(timeout).await {
+            if let ShutdownOutcome::TimedOut { pending } = locks.shutdown(timeout).await {
                 left += pending;
             }
         }
         match left {
-            0 => Shutdown::Drained,
-            pending => Shutdown::TimedOut { pending },
+            0 => ShutdownOutcome::Drained,
+            pending => ShutdownOutcome::TimedOut { pending },
         }
     }
 }
 
 impl Deref for Registry {
-    type Target = SyncGuard;
+    type Target = LockManager;
 
-    fn deref(&self) -> &SyncGuard {
+    fn deref(&self) -> &LockManager {
         &self.default
     }
 }
@@ -152,10 +152,10 @@ mod tests {
     use std::time::Duration;
 
     use super::Registry;
-    use crate::{Config, ErrorKind, NullBackend, Shutdown, SyncGuard};
+    use crate::{Config, ErrorKind, LockManager, NullBackend, ShutdownOutcome};
 
-    fn null() -> SyncGuard {
-        SyncGuard::new(NullBackend::default())
+    fn null() -> LockManager {
+        LockManager::new(NullBackend::default())
     }
 
     fn config(text: &str) -> Config {
@@ -174,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_takes_the_name_of_the_default_is_the_default() {
         let registry = Registry::new("jobs", null())
-            .with("jobs", SyncGuard::builder(NullBackend::default()).build());
+            .with("jobs", LockManager::builder(NullBackend::default()).build());
         let first = registry.lock("key").acquire().await.unwrap();
         let second = registry.on("jobs").unwrap().lock("key").acquire().await.unwrap();
         assert!(first.fence().unwrap() < second.fence().unwrap(), "they are one store");
@@ -224,7 +224,7 @@ mod tests {
         job.release().await.unwrap();
         assert!(!locks.is_locked("key").await.unwrap(), "of the default store");
         drop(audit);
-        assert_eq!(locks.shutdown(Duration::MAX).await, Shutdown::Drained);
+        assert_eq!(locks.shutdown(Duration::MAX).await, ShutdownOutcome::Drained);
         assert!(!locks.on("audit").unwrap().is_locked("key").await.unwrap());
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use syncguard::{
-    ErrorKind, LockKey, Operation, SyncGuard,
+    ErrorKind, LockKey, LockManager, Operation,
     memory::MemoryBackend,
     telemetry::{self, Observed},
 };
@@ -57,7 +57,7 @@ fn value(text: &str, metric: &str, labels: &[(&str, &str)]) -> f64 {
 
 /// Calls off a grant of which nobody knows, and leaves another one to its ttl.
 async fn fail(faults: &Faulty<MemoryBackend>) {
-    let locks = SyncGuard::new(faults.clone());
+    let locks = LockManager::new(faults.clone());
     faults.plan(Operation::Acquire, Fault::ReplyLost);
     faults.plan(Operation::Acquire, Fault::RequestLost);
     let doubtful = locks.lock("patient:jane").try_acquire().await;
@@ -71,7 +71,7 @@ async fn fail(faults: &Faulty<MemoryBackend>) {
 
 async fn everything() {
     let faults = Faulty::new(MemoryBackend::new());
-    example::use_locks(&SyncGuard::new(faults.clone())).await.unwrap();
+    example::use_locks(&LockManager::new(faults.clone())).await.unwrap();
     fail(&faults).await;
 }
 
@@ -130,7 +130,7 @@ fn an_acquire_that_is_dropped_counts_as_cancelled() {
     let text = measured(async || {
         let (faults, gate) = (Faulty::new(MemoryBackend::new()), Gate::new());
         faults.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
-        let locks = SyncGuard::new(faults);
+        let locks = LockManager::new(faults);
         tokio::select! {
             _ = locks.lock("k").acquire() => panic!("the gate is closed"),
             () = gate.reached() => {}
@@ -148,7 +148,7 @@ fn a_clean_up_that_its_runtime_takes_along_counts_as_cancelled() {
     let recorder = example::exporter().unwrap().build_recorder();
     metrics::with_local_recorder(&recorder, || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let locks = SyncGuard::new(MemoryBackend::new());
+        let locks = LockManager::new(MemoryBackend::new());
         let guard = runtime.block_on(locks.lock("k").acquire()).unwrap();
         drop(runtime);
         drop(guard);
@@ -164,7 +164,7 @@ fn no_key_and_no_id_is_in_a_metric() {
         let faults = Faulty::new(MemoryBackend::new());
         let observed = Observed::builder(faults.clone()).reveal();
         let observed = observed.start(move |event| drop(told.send(event.clone())));
-        example::use_locks(&SyncGuard::new(observed)).await.unwrap();
+        example::use_locks(&LockManager::new(observed)).await.unwrap();
         fail(&faults).await;
     });
     let text = text.render();

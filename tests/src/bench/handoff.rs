@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard_core::{BootClock, Clock, SyncGuard};
+use syncguard_core::{BootClock, Clock, LockManager};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, stdin, stdout},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -26,7 +26,7 @@ pub const SETTLE: Duration = Duration::from_millis(15);
 ///
 /// That process is this program again, with the arguments `waiter` and `url`; it must then call
 /// [`wait_as_told`].
-pub async fn handoffs(locks: &SyncGuard, url: &str) -> Vec<f64> {
+pub async fn handoffs(locks: &LockManager, url: &str) -> Vec<f64> {
     let mut waiter = Waiter::start(url);
     let mut handoffs = Vec::new();
     for _ in 0..ROUNDS {
@@ -42,7 +42,7 @@ pub async fn handoffs(locks: &SyncGuard, url: &str) -> Vec<f64> {
 
 /// Gives the time, in milliseconds, in which sixteen tasks have held one lock for 10 ms each. They are
 /// shared out among the clients.
-pub async fn queue(clients: &[SyncGuard]) -> f64 {
+pub async fn queue(clients: &[LockManager]) -> f64 {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for task in 0..16 {
@@ -90,7 +90,7 @@ impl Waiter {
 }
 
 /// The other side of [`handoffs`].
-pub async fn wait_as_told(locks: SyncGuard) {
+pub async fn wait_as_told(locks: LockManager) {
     let mut orders = BufReader::new(stdin()).lines();
     while orders.next_line().await.unwrap().is_some() {
         let guard = locks.lock(KEY).ttl(TTL).wait(TTL).acquire().await.unwrap();

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{BootClock, BootInstant, Clock, Fence, LockGuard, LockKey, Renew, SyncGuard};
+use syncguard_core::{
+    BootClock, BootInstant, Clock, Fence, LockGuard, LockKey, LockManager, Renew,
+};
 use syncguard_sqlite::SqliteBackend;
 use syncguard_tests::{
     contender::{Admission, Discipline, Order, Storm, Upkeep, Word, from_line, to_line},
@@ -36,7 +38,7 @@ fn main() -> Outcome<()> {
 
 struct Contender {
     runtime: Runtime,
-    locks: Option<SyncGuard>,
+    locks: Option<LockManager>,
     held: Option<Held>,
 }
 
@@ -51,7 +53,7 @@ impl Contender {
         match order {
             Order::Open(path) => {
                 let backend = self.runtime.block_on(SqliteBackend::open(path))?;
-                self.locks = Some(SyncGuard::new(backend));
+                self.locks = Some(LockManager::new(backend));
                 say(&Word::Opened)
             }
             Order::Acquire { key, ttl, upkeep } => {
@@ -80,7 +82,7 @@ impl Contender {
         }
     }
 
-    fn locks(&self) -> Outcome<&SyncGuard> {
+    fn locks(&self) -> Outcome<&LockManager> {
         Ok(self.locks.as_ref().ok_or("no store is open")?)
     }
 
@@ -108,7 +110,7 @@ struct Stay<'a> {
 }
 
 impl Stay<'_> {
-    async fn hold(&self, locks: &SyncGuard) -> Outcome<()> {
+    async fn hold(&self, locks: &LockManager) -> Outcome<()> {
         // Often too short, so that giving up at any moment is part of the storm.
         let wait = Duration::from_millis(u64::try_from(below(100)?)?);
         let lock = locks.lock(self.key.clone()).ttl(self.storm.ttl).wait(wait);

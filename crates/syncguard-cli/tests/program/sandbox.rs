@@ -14,7 +14,7 @@ use rustix::{
     fs::{OFlags, fcntl_setfl},
     process::{Pid, Signal, kill_process},
 };
-use syncguard::{Capabilities, LockRecord, SyncGuard, sqlite::SqliteBackend};
+use syncguard::{Capabilities, LockManager, LockRecord, sqlite::SqliteBackend};
 use tempfile::TempDir;
 
 /// What every test locks.
@@ -69,18 +69,18 @@ impl Sandbox {
     }
 
     /// Opens the store as another program would.
-    pub(crate) async fn locks(&self) -> SyncGuard {
-        SyncGuard::new(SqliteBackend::open(self.store()).await.unwrap())
+    pub(crate) async fn locks(&self) -> LockManager {
+        LockManager::new(SqliteBackend::open(self.store()).await.unwrap())
     }
 }
 
-pub(crate) async fn lookup(locks: &SyncGuard) -> Option<LockRecord> {
+pub(crate) async fn lookup(locks: &LockManager) -> Option<LockRecord> {
     let key: syncguard::LockKey = KEY.parse().unwrap();
     locks.lookup_raw(&key.into()).await.unwrap()
 }
 
 /// Waits until a grant that was not renewed would have been over.
-pub(crate) async fn outlives(locks: &SyncGuard, ttl: Duration) {
+pub(crate) async fn outlives(locks: &LockManager, ttl: Duration) {
     loop {
         let record = lookup(locks).await.unwrap();
         if record.observed_at.since(record.acquired_at) > ttl + Capabilities::GRACE {

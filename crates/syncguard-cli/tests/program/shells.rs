@@ -2,7 +2,7 @@
 
 use std::{fs, io::Read, process::Command, time::Duration};
 
-use syncguard::SyncGuard;
+use syncguard::LockManager;
 use syncguard_tests::server::RedisServer;
 
 use crate::sandbox::{
@@ -27,7 +27,7 @@ fn shell(sandbox: &Sandbox, script: &str) -> Command {
 async fn a_program_whose_messages_nobody_reads_runs_its_command_renews_and_releases() {
     // Such a server is warned of, so there is something to say before the command runs.
     let server = RedisServer::builder().setting("appendonly", "no").start().await.unwrap();
-    let locks = SyncGuard::new(syncguard::connect(&server.url()).await.unwrap());
+    let locks = LockManager::new(syncguard::connect(&server.url()).await.unwrap());
     let run = |script: &str| {
         let mut run = program();
         run.args(["run", "--key", KEY, "--ttl", "3s", "--", "sh", "-c", script]);

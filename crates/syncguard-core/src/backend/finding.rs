@@ -37,7 +37,7 @@ impl Finding {
 
     /// Creates a finding for a setting with which two holders, or a fence that goes back, are to be
     /// expected.
-    pub fn grave(
+    pub fn unsafe_setting(
         setting: impl Into<Cow<'static, str>>,
         consequence: impl Into<Cow<'static, str>>,
     ) -> Self {
@@ -77,22 +77,22 @@ impl UnsafeSettings {
             Ok(findings) => findings,
             Err(error) if self == Self::Refuse => return Err(error),
             Err(error) => {
-                tracing::warn!(target: "syncguard", %error, "the settings of the store could not be looked at");
+                tracing::warn!(target: "syncguard", %error, "the settings of the store could not be read");
                 return Ok(());
             }
         };
-        let (grave, slight): (Vec<_>, Vec<_>) =
+        let (broken, weakened): (Vec<_>, Vec<_>) =
             findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
-        for finding in slight {
-            tracing::info!(target: "syncguard", %finding, "a setting of the store weakens a promise");
+        for finding in weakened {
+            tracing::warn!(target: "syncguard", %finding, "a setting of the store weakens a promise");
         }
-        if self == Self::Refuse && !grave.is_empty() {
-            let grave: Vec<_> = grave.iter().map(|finding| finding.setting.as_ref()).collect();
-            let detail = format!("the settings of the store are unsafe: {}", grave.join(", "));
+        if self == Self::Refuse && !broken.is_empty() {
+            let settings: Vec<_> = broken.iter().map(|finding| finding.setting.as_ref()).collect();
+            let detail = format!("the settings of the store are unsafe: {}", settings.join(", "));
             let error = Error::new(ErrorKind::Unsupported, Operation::Connect);
             return Err(error.with_detail(detail).not_applied());
         }
-        for finding in grave {
+        for finding in broken {
             tracing::warn!(target: "syncguard", %finding, "a setting of the store breaks a promise");
         }
         Ok(())
@@ -124,13 +124,15 @@ mod tests {
 
     #[tokio::test]
     async fn unsafe_settings_are_refused_by_name_and_others_are_not() {
-        let (grave, slight) = (Finding::grave("fsync off", "…"), Finding::warning("slow", "…"));
-        let refused = UnsafeSettings::Refuse.enforce(found(&[slight.clone(), grave.clone()])).await;
+        let (broken, weakened) =
+            (Finding::unsafe_setting("fsync off", "…"), Finding::warning("slow", "…"));
+        let refused =
+            UnsafeSettings::Refuse.enforce(found(&[weakened.clone(), broken.clone()])).await;
         let error = refused.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("fsync off") && !error.to_string().contains("slow"));
-        assert!(UnsafeSettings::Refuse.enforce(found(&[slight])).await.is_ok());
-        assert!(UnsafeSettings::Warn.enforce(found(&[grave])).await.is_ok());
+        assert!(UnsafeSettings::Refuse.enforce(found(&[weakened])).await.is_ok());
+        assert!(UnsafeSettings::Warn.enforce(found(&[broken])).await.is_ok());
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use crate::{
 /// Performs single lock operations against one store.
 ///
 /// A backend makes *single attempts*. Retries, waiting, renewal, cancellation and telemetry live
-/// above it and are written once, in [`SyncGuard`](crate::SyncGuard). Six methods are required; the
+/// above it and are written once, in [`LockManager`](crate::LockManager). Six methods are required; the
 /// others have defaults that are correct, but may be slower.
 ///
 /// # What every backend guarantees
@@ -52,7 +52,7 @@ use crate::{
 /// own thread, whichever runtime polls its futures: connections and timers belong to a runtime, and
 /// no task of one runtime may hold what another needs. If a future of the backend needs a current
 /// runtime nevertheless, the lock layer provides one: the
-/// [configured](crate::SyncGuardBuilder::runtime) one, else that of the caller, else the one on
+/// [configured](crate::LockManagerBuilder::runtime) one, else that of the caller, else the one on
 /// which the lock was acquired.
 ///
 /// # Writing one

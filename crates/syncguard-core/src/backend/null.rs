@@ -25,11 +25,11 @@ use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl}
 /// # Examples
 ///
 /// ```
-/// use syncguard_core::{NullBackend, SyncGuard};
+/// use syncguard_core::{LockManager, NullBackend};
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), syncguard_core::Error> {
-/// let locks = SyncGuard::new(NullBackend::default());
+/// let locks = LockManager::new(NullBackend::default());
 /// let one = locks.lock("key").acquire().await?;
 /// let other = locks.lock("key").acquire().await?;
 /// assert!(one.fence()? < other.fence()?);
@@ -83,7 +83,7 @@ impl LockBackend for NullBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        Ok(vec![Finding::grave("null backend", "every lock is granted to everybody")])
+        Ok(vec![Finding::unsafe_setting("null backend", "every lock is granted to everybody")])
     }
 }
 
@@ -97,11 +97,11 @@ mod tests {
     use std::{sync::atomic::Ordering, time::Duration};
 
     use super::NullBackend;
-    use crate::{ErrorKind, Fence, Mode, SyncGuard};
+    use crate::{ErrorKind, Fence, LockManager, Mode};
 
     #[tokio::test]
     async fn everybody_gets_the_lock_each_under_a_fence_of_its_own() {
-        let locks = SyncGuard::new(NullBackend::default());
+        let locks = LockManager::new(NullBackend::default());
         let mut fences = Vec::new();
         let mut guards = Vec::new();
         for mode in [Mode::Exclusive, Mode::Exclusive, Mode::Shared] {
@@ -119,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_says_that_it_coordinates_nothing() {
-        let locks = SyncGuard::new(NullBackend::default());
+        let locks = LockManager::new(NullBackend::default());
         assert!(!locks.capabilities().exclusive);
         assert_eq!(locks.check().await.unwrap()[0].severity, crate::Severity::Unsafe);
         assert!(crate::Capabilities::new().exclusive, "others do");
@@ -129,7 +129,7 @@ mod tests {
     async fn fences_end_at_their_limit() {
         let backend = NullBackend::default();
         backend.fences.store(Fence::LIMIT.number(), Ordering::Relaxed);
-        let refused = SyncGuard::new(backend).lock("key").try_acquire().await.unwrap_err();
+        let refused = LockManager::new(backend).lock("key").try_acquire().await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Internal);
     }
 }

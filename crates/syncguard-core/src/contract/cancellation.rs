@@ -10,7 +10,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Faulty, Gate, Harness, steps::*};
-use crate::{ErrorKind, LockBackend, Operation, SyncGuard};
+use crate::{ErrorKind, LockBackend, LockManager, Operation};
 
 /// Polls a future this many times, and drops it. Returns whether it completed before that.
 async fn poll_and_drop<F: Future>(future: F, polls: usize) -> bool {
@@ -27,7 +27,7 @@ async fn poll_and_drop<F: Future>(future: F, polls: usize) -> bool {
 /// An attempt that is dropped at any of its awaits leaves no lock behind.
 pub async fn an_attempt_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     for polls in 0..40 {
         let ended = poll_and_drop(locks.lock("k").ttl(LONG).try_acquire(), polls).await;
         drained(&locks).await;
@@ -42,7 +42,7 @@ pub async fn an_attempt_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
 /// proceed.
 pub async fn a_wait_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     for polls in 0..20 {
         let guard = held(&locks, "k", LONG).await;
         let behind = tokio::spawn(locks.lock("k").wait(LONG).ttl(LONG).acquire());
@@ -57,7 +57,7 @@ pub async fn a_wait_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
 /// If dropped at any of its awaits, `run` leaves no lock behind.
 pub async fn a_run_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     for polls in 0..40 {
         let work = async |_| tokio::time::sleep(Duration::from_millis(2)).await;
         let ended = poll_and_drop(locks.lock("k").ttl(LONG).run(work), polls).await;
@@ -72,7 +72,7 @@ pub async fn a_run_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
 /// A release or an extend that is dropped while in flight leaves the store consistent.
 pub async fn a_release_dropped_at_any_await_is_carried_out<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     for polls in 0..10 {
         let guard = held(&locks, "k", LONG).await;
         poll_and_drop(guard.extend(LONG), polls).await;
@@ -87,7 +87,7 @@ pub async fn a_release_dropped_at_any_await_is_carried_out<H: Harness>(h: H) {
 pub async fn a_grant_made_after_its_caller_has_gone_is_released<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     for hold in [Fault::RequestHeld, Fault::ReplyHeld] {
         let gate = Gate::new();
         faulty.plan(Operation::Acquire, hold(gate.clone()));
@@ -106,7 +106,7 @@ pub async fn a_grant_made_after_its_caller_has_gone_is_released<H: Harness>(h: H
 /// A cancelled token immediately ends a wait, an attempt in flight, and work under the lock.
 pub async fn a_cancelled_token_ends_the_wait_and_the_work<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
     let token = CancellationToken::new();
     let wait = tokio::spawn(locks.lock("k").wait(LONG).cancel_on(token.clone()).acquire());
@@ -129,7 +129,7 @@ pub async fn a_cancelled_token_ends_the_wait_and_the_work<H: Harness>(h: H) {
 /// If the token is cancelled beforehand, nothing is sent.
 pub async fn a_token_cancelled_beforehand_sends_nothing<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     let token = CancellationToken::new();
     token.cancel();
     faulty.plan(Operation::Acquire, Fault::NotSent);
@@ -145,7 +145,7 @@ pub async fn a_token_cancelled_beforehand_sends_nothing<H: Harness>(h: H) {
 pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
     let (a, gate, token) = (h.client().await, Gate::new(), CancellationToken::new());
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
     let attempt = tokio::spawn(locks.lock("k").ttl(LONG).cancel_on(token.clone()).try_acquire());
     gate.reached().await;
@@ -160,7 +160,7 @@ pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
 /// Everything that was requested through a scope ends with its token, and nothing else does.
 pub async fn a_cancelled_scope_ends_its_locks_and_its_waits<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let (outer, inner) = (CancellationToken::new(), CancellationToken::new());
     let scope = locks.child(outer.clone()).child(inner.clone());
     let beside = held(&locks.child(inner.clone()), "beside", LONG).await;
@@ -191,7 +191,7 @@ pub async fn a_cancelled_scope_ends_its_locks_and_its_waits<H: Harness>(h: H) {
 /// Work under a lock may not have noticed that its scope is over.
 pub async fn a_guard_of_a_cancelled_scope_keeps_its_key_until_it_is_dropped<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let token = CancellationToken::new();
     let guard = held(&locks.child(token.clone()), "k", LONG).await;
     token.cancel();

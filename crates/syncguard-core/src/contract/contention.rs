@@ -1,7 +1,7 @@
 //! What a contender sees, and what it leaves untouched.
 
 use super::{Harness, steps::*};
-use crate::{AcquireOutcome, LockBackend, Owner, SyncGuard, TryAcquire};
+use crate::{AcquireOutcome, LockBackend, LockManager, Owner, TryAcquireOutcome};
 
 /// A key that is held is not granted again, neither to another client nor to the same.
 pub async fn a_held_key_is_not_granted_again<H: Harness>(h: H) {
@@ -83,13 +83,13 @@ pub async fn a_ttl_begins_after_the_wait_for_the_store<H: Harness>(h: H) {
 
 /// A single attempt through the lock API reports contention as an outcome, not as an error.
 pub async fn a_contended_try_is_an_outcome<H: Harness>(h: H) {
-    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     let _guard = theirs.lock("k").owner("them").try_acquire().await.expect("answers");
     match mine.lock("k").try_acquire().await.expect("answers") {
-        TryAcquire::Contended(holder) => {
+        TryAcquireOutcome::Contended(holder) => {
             let owner = holder.expect("something is known").owner.expect("it is known");
             assert_eq!(owner.as_str(), "them");
         }
-        TryAcquire::Acquired(guard) => panic!("{guard:?}"),
+        TryAcquireOutcome::Acquired(guard) => panic!("{guard:?}"),
     }
 }

@@ -1,7 +1,7 @@
 //! When a grant ends by itself.
 
 use super::{Harness, steps::*};
-use crate::{BootClock, Clock, LockBackend, SyncGuard};
+use crate::{BootClock, Clock, LockBackend, LockManager};
 
 /// A key whose holder is gone is granted again after ttl and grace.
 pub async fn an_expired_key_is_granted_again<H: Harness>(h: H) {
@@ -66,7 +66,7 @@ pub async fn each_grant_has_its_own_ttl<H: Harness>(h: H) {
 
 /// A guard detects by its own clock that it has expired, and no longer returns its fence.
 pub async fn a_guard_notices_that_it_ran_out<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", SHORT).await;
     guard.lost().await;
     assert!(!guard.is_valid() && guard.remaining().is_zero());
@@ -78,7 +78,7 @@ pub async fn a_guard_notices_that_it_ran_out<H: Harness>(h: H) {
 /// A guard detects that it expired before its ttl is over, and so before the key is granted to
 /// another.
 pub async fn a_guard_is_lost_before_the_key_is_granted_again<H: Harness>(h: H) {
-    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     let guard = held(&mine, "k", SHORT).await;
     let received = BootClock.now();
     let next = async {
@@ -92,7 +92,7 @@ pub async fn a_guard_is_lost_before_the_key_is_granted_again<H: Harness>(h: H) {
 /// A lock that is kept ends with its ttl, not before.
 pub async fn a_kept_lock_ends_with_its_ttl<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(a.clone());
+    let locks = LockManager::new(a.clone());
     held(&locks, "k", SHORT).await.keep();
     drained(&locks).await;
     assert!(is_locked(&a, "k").await);

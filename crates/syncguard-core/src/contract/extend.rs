@@ -1,7 +1,7 @@
 //! The effect of an extend on the expiry.
 
 use super::{Harness, steps::*};
-use crate::{ExtendOutcome, LockBackend, SyncGuard};
+use crate::{ExtendOutcome, LockBackend, LockManager};
 
 /// An extend keeps the key beyond its first ttl.
 pub async fn an_extended_lock_outlives_its_first_ttl<H: Harness>(h: H) {
@@ -82,7 +82,7 @@ pub async fn an_extend_keeps_fence_owner_and_start<H: Harness>(h: H) {
 
 /// Concurrent extends of one guard run one after the other and all succeed.
 pub async fn extends_of_one_guard_do_not_overtake_each_other<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {

@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{Fault, Faulty, Gate, Harness, steps::*};
-use crate::{ErrorKind, Operation, SyncGuard};
+use crate::{ErrorKind, LockManager, Operation};
 
 /// If the reply is lost, asking again finds the same grant; it is never taken for contention.
 pub async fn a_lost_reply_is_asked_for_again_and_gives_the_same_grant<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     for number in 1..=20 {
         faulty.plan(Operation::Acquire, Fault::ReplyLost);
         let guard = held(&locks, "k", LONG).await;
@@ -27,7 +27,7 @@ pub async fn a_lost_reply_is_asked_for_again_and_gives_the_same_grant<H: Harness
 /// If the request is lost, asking again gets the lock.
 pub async fn a_lost_request_is_asked_again<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::RequestLost);
     assert_eq!(held(&locks, "k", LONG).await.fence().expect("is held").number(), 1);
 }
@@ -37,7 +37,7 @@ pub async fn a_lost_request_is_asked_again<H: Harness>(h: H) {
 pub async fn without_any_reply_the_outcome_is_ambiguous_and_called_off<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::ReplyLost);
     faulty.plan(Operation::Acquire, Fault::ReplyLost);
     let error = error_of(locks.lock("k").ttl(LONG).try_acquire().await, ErrorKind::Ambiguous);
@@ -52,7 +52,7 @@ pub async fn without_any_reply_the_outcome_is_ambiguous_and_called_off<H: Harnes
 pub async fn contention_with_a_lost_reply_is_contention<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     let request = ask("k", LONG);
     granted(&a, &request).await;
     faulty.plan(Operation::Acquire, Fault::ReplyLost);
@@ -66,7 +66,7 @@ pub async fn a_request_that_arrives_after_it_was_given_up_is_refused<H: Harness>
     let (a, gate) = (h.client().await, Gate::new());
     let faulty = Faulty::new(h.client().await);
     let locks =
-        SyncGuard::builder(faulty.clone()).request_timeout(Duration::from_millis(250)).build();
+        LockManager::builder(faulty.clone()).request_timeout(Duration::from_millis(250)).build();
     faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
     faulty.plan(Operation::Acquire, Fault::RequestLost);
     error_of(locks.lock("k").ttl(LONG).try_acquire().await, ErrorKind::Ambiguous);
@@ -87,7 +87,7 @@ pub async fn a_request_that_arrives_after_its_grant_was_given_back_is_refused<H:
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
     let timeout = Duration::from_millis(250);
-    let locks = SyncGuard::builder(faulty.clone()).request_timeout(timeout).build();
+    let locks = LockManager::builder(faulty.clone()).request_timeout(timeout).build();
     for awaited in [true, false] {
         let gate = Gate::new();
         faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
@@ -110,7 +110,7 @@ pub async fn a_request_that_arrives_after_its_grant_was_given_back_is_refused<H:
 /// A request that was certainly not sent is retried within the wait, and uses up no fence.
 pub async fn what_was_not_sent_is_tried_again_within_the_wait<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     for _ in 0..3 {
         faulty.plan(Operation::Acquire, Fault::NotSent);
     }
@@ -122,7 +122,7 @@ pub async fn what_was_not_sent_is_tried_again_within_the_wait<H: Harness>(h: H) 
 /// A permanent error is reported immediately, and a single attempt reports the store's state.
 pub async fn what_no_repetition_cures_is_reported_at_once<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::Refused);
     let error = error_of(locks.lock("k").wait(LONG).acquire().await, ErrorKind::AuthFailed);
     assert_eq!(
@@ -137,7 +137,7 @@ pub async fn what_no_repetition_cures_is_reported_at_once<H: Harness>(h: H) {
 /// A wait that ends while the store is unreachable reports that, instead of a holder.
 pub async fn a_wait_without_a_store_reports_the_store<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     for _ in 0..100 {
         faulty.plan(Operation::Acquire, Fault::NotSent);
     }
@@ -149,7 +149,7 @@ pub async fn a_wait_without_a_store_reports_the_store<H: Harness>(h: H) {
 pub async fn a_failed_release_is_repeated_in_the_background<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     for fault in [Fault::NotSent, Fault::RequestLost, Fault::ReplyLost] {
         let guard = held(&locks, "k", LONG).await;
         faulty.plan(Operation::Release, fault.clone());
@@ -178,7 +178,7 @@ pub async fn a_release_that_fails_for_good_reaches_the_callback<H: Harness>(h: H
     let faulty = Faulty::new(h.client().await);
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
-    let locks = SyncGuard::builder(faulty.clone())
+    let locks = LockManager::builder(faulty.clone())
         .on_release_error(move |error| {
             assert_eq!(
                 (error.kind(), error.operation()),
@@ -199,7 +199,7 @@ pub async fn a_release_that_fails_for_good_reaches_the_callback<H: Harness>(h: H
 /// An extend without an answer leaves the lock held until its deadline, and may be repeated.
 pub async fn an_extend_without_an_answer_may_be_repeated<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     let guard = held(&locks, "k", LONG).await;
     for fault in [Fault::NotSent, Fault::RequestLost, Fault::ReplyLost] {
         faulty.plan(Operation::Extend, fault);
@@ -212,7 +212,7 @@ pub async fn an_extend_without_an_answer_may_be_repeated<H: Harness>(h: H) {
 /// A shortening extend without an answer counts as if it had been applied.
 pub async fn a_shortening_extend_without_an_answer_counts<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     let guard = held(&locks, "k", LONG).await;
     faulty.plan(Operation::Extend, Fault::ReplyLost);
     guard.extend(SHORT).await.expect_err("the reply is lost");

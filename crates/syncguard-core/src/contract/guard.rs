@@ -12,12 +12,12 @@ use super::{
     Fault, Faulty, Harness,
     steps::{self, *},
 };
-use crate::{BootClock, Clock, ErrorKind, LockBackend, Operation, Renew, SyncGuard};
+use crate::{BootClock, Clock, ErrorKind, LockBackend, LockManager, Operation, Renew};
 
 /// A dropped guard releases its lock in the background, without blocking.
 pub async fn a_dropped_guard_releases_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     drop(held(&locks, "k", LONG).await);
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);
@@ -26,7 +26,7 @@ pub async fn a_dropped_guard_releases_its_lock<H: Harness>(h: H) {
 /// A guard that is dropped on a thread without a runtime still releases its lock.
 pub async fn a_guard_dropped_outside_a_runtime_releases_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
     std::thread::spawn(move || drop(guard)).join().expect("dropping does not panic");
     drained(&locks).await;
@@ -36,7 +36,7 @@ pub async fn a_guard_dropped_outside_a_runtime_releases_its_lock<H: Harness>(h: 
 /// A guard that is dropped by a panic releases its lock.
 pub async fn a_guard_dropped_by_a_panic_releases_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
     let task = tokio::spawn(async move {
         let _guard = guard;
@@ -54,7 +54,7 @@ pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness
     let reports = Arc::new(AtomicUsize::new(0));
     let count = reports.clone();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-    let locks = SyncGuard::builder(h.client().await)
+    let locks = LockManager::builder(h.client().await)
         .runtime(runtime.handle().clone())
         .on_release_error(move |error| {
             assert_eq!(error.kind(), ErrorKind::Aborted);
@@ -73,7 +73,7 @@ pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness
 /// A guard that renews keeps its lock beyond its ttl; once dropped, it stops.
 pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = locks.lock("k").ttl(BRIEF).renew(Renew::Auto).acquire().await.expect("is free");
     h.pass(BRIEF + a.capabilities().grace + SLACK).await;
     assert!(guard.is_valid());
@@ -86,7 +86,7 @@ pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
 /// A guard does not renew by default.
 pub async fn a_guard_does_not_renew_unless_asked<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", SHORT).await;
     expire(&h, &a, SHORT).await;
     assert!(!guard.is_valid());
@@ -96,7 +96,7 @@ pub async fn a_guard_does_not_renew_unless_asked<H: Harness>(h: H) {
 /// Renewals survive replies that are lost and requests that are not sent.
 pub async fn renewals_survive_a_passing_failure<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     let guard = locks.lock("k").ttl(BRIEF).renew(Renew::Auto).acquire().await.expect("is free");
     for fault in [Fault::NotSent, Fault::ReplyLost, Fault::RequestLost] {
         faulty.plan(Operation::Extend, fault);
@@ -109,7 +109,7 @@ pub async fn renewals_survive_a_passing_failure<H: Harness>(h: H) {
 /// A renewing guard whose store is unreachable is lost at its deadline, not sooner and not later.
 pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     for _ in 0..1_000 {
         faulty.plan(Operation::Extend, Fault::RequestLost);
     }
@@ -126,7 +126,7 @@ pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness
 /// A guard is lost immediately if the store reports that it holds nothing.
 pub async fn a_renewing_guard_is_lost_when_the_store_says_so<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = locks.lock("k").ttl(LONG).renew(Renew::Every(SHORT)).acquire().await;
     let guard = guard.expect("is free");
     released(&a, guard.lock_id().into()).await;
@@ -137,7 +137,7 @@ pub async fn a_renewing_guard_is_lost_when_the_store_says_so<H: Harness>(h: H) {
 /// A lock is held no longer than `max_hold`, whatever the renewals.
 pub async fn a_lock_is_held_no_longer_than_max_hold<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let lock = locks.lock("k").ttl(LONG).renew(Renew::Every(SHORT / 3)).max_hold(SHORT);
     let guard = lock.acquire().await.expect("is free");
     guard.lost().await;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::{Harness, steps::*};
-use crate::{ErrorKind, LockBackend, Mode, SyncGuard, Ttl};
+use crate::{ErrorKind, LockBackend, LockManager, Mode, Ttl};
 
 /// An empty key and one of 513 bytes are refused, with a message that names the rule.
 pub async fn a_bad_key_is_refused<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     for text in [String::new(), "x".repeat(513), "é".repeat(257)] {
         let error = error_of(locks.lock(&text).try_acquire().await, ErrorKind::InvalidArgument);
         assert!(error.to_string().contains("512"), "{error}");
@@ -18,7 +18,7 @@ pub async fn a_bad_key_is_refused<H: Harness>(h: H) {
 /// A ttl of zero, of a fraction of a millisecond, or longer than the limit is refused.
 pub async fn a_bad_ttl_is_refused<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(a.clone());
+    let locks = LockManager::new(a.clone());
     let too_long = Ttl::MAX.as_duration() + Duration::from_millis(1);
     for bad in [Duration::ZERO, Duration::from_micros(1), too_long] {
         error_of(locks.lock("k").ttl(bad).acquire().await, ErrorKind::InvalidArgument);
@@ -45,7 +45,7 @@ pub async fn the_longest_and_the_shortest_ttl_work<H: Harness>(h: H) {
 
 /// An owner label that cannot be shown is refused.
 pub async fn a_bad_owner_is_refused<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     for bad in ["", "two\nlines", &"x".repeat(256)] {
         let result = locks.lock("k").owner(bad).try_acquire().await;
         error_of(result, ErrorKind::InvalidArgument);

@@ -1,7 +1,7 @@
 //! A lock from its grant to its release.
 
 use super::{CaseOutcome, Connection, Harness, Hook, steps::*};
-use crate::{Fence, LockBackend, SyncGuard};
+use crate::{Fence, LockBackend, LockManager};
 
 /// A key that no one holds is granted, with the first fence.
 pub async fn a_free_key_is_granted_under_the_first_fence<H: Harness>(h: H) {
@@ -39,7 +39,7 @@ pub async fn clients_see_each_others_locks<H: Harness>(h: H) {
 
 /// Acquire, extend and release through the lock API.
 pub async fn a_guard_acquires_extends_and_releases<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", BRIEF).await;
     assert!(guard.is_valid() && guard.remaining() <= BRIEF);
     assert_eq!(guard.fence().expect("is held").number(), 1);

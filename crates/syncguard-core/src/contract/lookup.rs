@@ -1,7 +1,7 @@
 //! What lookups return.
 
 use super::{Harness, steps::*};
-use crate::{Grant, LockBackend, Owner, SyncGuard};
+use crate::{Grant, LockBackend, LockManager, Owner};
 
 /// A lookup by key and a lookup by id return the same whole record, and not that of another lock.
 pub async fn a_lock_is_found_by_key_and_by_id<H: Harness>(h: H) {
@@ -74,7 +74,7 @@ async fn assert_present(a: &impl LockBackend, grant: Grant) {
 
 /// What the lock API shows contains neither the key nor the id in clear; the raw form does.
 pub async fn lookups_show_hashes_unless_the_raw_form_is_asked_for<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "patient:jane", LONG).await;
     let info = locks.lookup("patient:jane").await.expect("answers").expect("is held");
     let shown = format!("{info:?}");

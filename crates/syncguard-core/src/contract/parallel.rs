@@ -6,14 +6,14 @@ use std::{
 };
 
 use super::{Harness, steps::*};
-use crate::{LockBackend, SyncGuard};
+use crate::{LockBackend, LockManager};
 
 /// Hundreds of locks held at the same time are independent, each with a first fence, and all become
 /// free.
 pub async fn many_keys_are_held_at_the_same_time<H: Harness>(h: H) {
     const KEYS: usize = 200;
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..KEYS {
         let locks = locks.clone();
@@ -38,7 +38,7 @@ pub async fn many_keys_are_held_at_the_same_time<H: Harness>(h: H) {
 pub async fn tasks_of_two_processes_never_overlap<H: Harness>(h: H) {
     const KEYS: usize = 3;
     const ROUNDS: usize = 6;
-    let processes = [SyncGuard::new(h.client().await), SyncGuard::new(h.client().await)];
+    let processes = [LockManager::new(h.client().await), LockManager::new(h.client().await)];
     let last = Arc::new(Mutex::new(HashMap::new()));
     let inside: Arc<Vec<_>> = Arc::new((0..KEYS).map(|_| tokio::sync::Mutex::new(())).collect());
     let mut tasks = tokio::task::JoinSet::new();

@@ -3,60 +3,62 @@
 use std::time::Duration;
 
 use super::{Fault, Faulty, Harness, steps::*};
-use crate::{ErrorKind, LockBackend, Once, Operation, SyncGuard, Throttle};
+use crate::{ErrorKind, LockBackend, LockManager, OnceOutcome, Operation, ThrottleOutcome};
 
 /// A claim of a key is exclusive for the whole ttl, although the key is not used any more.
 pub async fn once_is_the_first_until_its_ttl_is_over<H: Harness>(h: H) {
     let a = h.client().await;
-    let (mine, theirs) = (SyncGuard::new(a.clone()), SyncGuard::new(h.client().await));
-    let Once::First(claim) = mine.once("k", BRIEF).await.expect("answers") else {
+    let (mine, theirs) = (LockManager::new(a.clone()), LockManager::new(h.client().await));
+    let OnceOutcome::First(claim) = mine.once("k", BRIEF).await.expect("answers") else {
         panic!("is free")
     };
     assert_eq!(claim.fence().expect("is held").number(), 1);
     drop(claim);
     drained(&mine).await;
     for locks in [&mine, &theirs] {
-        let Once::Already(Some(holder)) = locks.once("k", LONG).await.expect("answers") else {
+        let OnceOutcome::Already(Some(holder)) = locks.once("k", LONG).await.expect("answers")
+        else {
             panic!("it was claimed")
         };
         assert_eq!(holder.fence.expect("it is known").number(), 1);
     }
     expire(&h, &a, BRIEF).await;
-    assert!(matches!(theirs.once("k", LONG).await, Ok(Once::First(_))));
+    assert!(matches!(theirs.once("k", LONG).await, Ok(OnceOutcome::First(_))));
 }
 
 /// A claim that is released can be made by others, who are then the first again.
 pub async fn a_claim_that_is_given_back_can_be_made_again<H: Harness>(h: H) {
-    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
-    let Once::First(claim) = mine.once("k", LONG).await.expect("answers") else {
+    let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
+    let OnceOutcome::First(claim) = mine.once("k", LONG).await.expect("answers") else {
         panic!("is free")
     };
     claim.give_back().await.expect("answers");
-    assert!(matches!(theirs.once("k", LONG).await, Ok(Once::First(_))));
+    assert!(matches!(theirs.once("k", LONG).await, Ok(OnceOutcome::First(_))));
 }
 
 /// A throttle lets one caller pass, reports to others when to retry, and lets one of them pass
 /// then.
 pub async fn a_throttle_lets_one_pass_in_its_time<H: Harness>(h: H) {
     let a = h.client().await;
-    let (mine, theirs) = (SyncGuard::new(a.clone()), SyncGuard::new(h.client().await));
+    let (mine, theirs) = (LockManager::new(a.clone()), LockManager::new(h.client().await));
     let most = a.capabilities().grace + BRIEF;
-    assert_eq!(mine.throttle("k", BRIEF).await.expect("answers"), Throttle::Passed);
+    assert_eq!(mine.throttle("k", BRIEF).await.expect("answers"), ThrottleOutcome::Passed);
     for locks in [&mine, &theirs] {
-        let Throttle::Limited { retry_after } = locks.throttle("k", BRIEF).await.expect("answers")
+        let ThrottleOutcome::Limited { retry_after } =
+            locks.throttle("k", BRIEF).await.expect("answers")
         else {
             panic!("one has passed")
         };
         assert!(retry_after.expect("it is known") <= most, "{retry_after:?}");
     }
     h.pass(most + SLACK).await;
-    assert_eq!(theirs.throttle("k", BRIEF).await.expect("answers"), Throttle::Passed);
+    assert_eq!(theirs.throttle("k", BRIEF).await.expect("answers"), ThrottleOutcome::Passed);
 }
 
 /// A lock that is released early stays for `min_hold`, and no longer.
 pub async fn a_job_that_ends_early_leaves_its_key_taken_for_min_hold<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(a.clone());
+    let locks = LockManager::new(a.clone());
     locks.lock("k").ttl(LONG).min_hold(SHORT).run(async |_| ()).await.expect("is free");
     contended(&a, &ask("k", LONG)).await;
     expire(&h, &a, SHORT).await;
@@ -66,7 +68,7 @@ pub async fn a_job_that_ends_early_leaves_its_key_taken_for_min_hold<H: Harness>
 /// The same holds for a guard that is dropped, even if its release is still in the background.
 pub async fn a_guard_dropped_early_leaves_its_key_taken_for_min_hold<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(a.clone());
+    let locks = LockManager::new(a.clone());
     let lock = locks.lock("k").ttl(LONG).min_hold(SHORT);
     drop(lock.acquire().await.expect("is free"));
     drained(&locks).await;
@@ -78,7 +80,7 @@ pub async fn a_guard_dropped_early_leaves_its_key_taken_for_min_hold<H: Harness>
 /// After `min_hold`, a release frees the key at once.
 pub async fn a_lock_held_for_min_hold_is_released_at_once<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(a.clone());
+    let locks = LockManager::new(a.clone());
     let guard = locks.lock("k").ttl(LONG).min_hold(Duration::from_millis(1)).acquire().await;
     let guard = guard.expect("is free");
     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -90,7 +92,7 @@ pub async fn a_lock_held_for_min_hold_is_released_at_once<H: Harness>(h: H) {
 pub async fn a_doubtful_grant_is_called_off_after_min_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::ReplyLost);
     let guard = locks.lock("k").ttl(LONG).min_hold(BRIEF).acquire().await.expect("is free");
     assert_eq!(faulty.planned(), 0, "the answer was lost");
@@ -107,7 +109,7 @@ pub async fn a_doubtful_grant_is_called_off_after_min_hold<H: Harness>(h: H) {
 /// A `min_hold` that no ttl can cover is refused before anything is sent.
 pub async fn a_min_hold_beyond_the_ttl_is_refused<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(a.clone());
+    let locks = LockManager::new(a.clone());
     let lock = || locks.lock("k").min_hold(LONG);
     let error = error_of(lock().ttl(SHORT).try_acquire().await, ErrorKind::InvalidArgument);
     assert!(error.to_string().contains("min_hold 60s"), "{error}");
@@ -119,7 +121,7 @@ pub async fn a_min_hold_beyond_the_ttl_is_refused<H: Harness>(h: H) {
 pub async fn a_grant_that_nobody_received_is_not_kept_for_min_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     let gate = super::Gate::new();
     faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
     let lock = locks.lock("k").ttl(LONG).min_hold(LONG).wait(SHORT);

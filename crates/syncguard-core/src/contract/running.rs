@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{Fault, Faulty, Harness, steps::*};
-use crate::{ErrorKind, LockBackend, Operation, Run, SyncGuard};
+use crate::{ErrorKind, LockBackend, LockManager, Operation, RunOutcome};
 
 /// `run` holds the lock while the work runs, returns its result, and has released when it returns.
 pub async fn work_runs_under_the_lock_and_its_result_is_given<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let result = locks.lock("k").run(async |lease| {
         contended(&a, &ask("k", LONG)).await;
         lease.fence().expect("is held").number()
@@ -19,12 +19,12 @@ pub async fn work_runs_under_the_lock_and_its_result_is_given<H: Harness>(h: H) 
 
 /// `try_run` skips the work if another holder has the lock, and returns that holder.
 pub async fn work_is_skipped_where_the_lock_is_held<H: Harness>(h: H) {
-    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     let ran = mine.lock("k").try_run(async |_| 7).await.expect("answers");
-    assert_eq!(ran, Run::Ran(7));
+    assert_eq!(ran, RunOutcome::Completed(7));
     let guard = theirs.lock("k").owner("them").try_acquire().await.expect("answers").acquired();
     let skipped = mine.lock("k").try_run(async |_| unreachable!("it is held")).await;
-    let Ok(Run::<()>::Skipped(Some(holder))) = skipped else { panic!("{skipped:?}") };
+    let Ok(RunOutcome::<()>::Skipped(Some(holder))) = skipped else { panic!("{skipped:?}") };
     assert_eq!(holder.owner.expect("it is known").as_str(), "them");
     drop(guard);
 }
@@ -32,7 +32,7 @@ pub async fn work_is_skipped_where_the_lock_is_held<H: Harness>(h: H) {
 /// The lock is renewed while the work runs.
 pub async fn work_that_outlasts_the_ttl_keeps_the_lock<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let grace = a.capabilities().grace;
     let run = locks.lock("k").ttl(BRIEF).run(async |lease| {
         h.pass(BRIEF + grace + SLACK).await;
@@ -45,7 +45,7 @@ pub async fn work_that_outlasts_the_ttl_keeps_the_lock<H: Harness>(h: H) {
 /// Work is cancelled when the store reports that the lock is gone, and the caller is notified.
 pub async fn work_is_cancelled_when_the_lock_is_taken_away<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let cancelled = std::sync::atomic::AtomicBool::new(false);
     struct Flag<'a>(&'a std::sync::atomic::AtomicBool);
     impl Drop for Flag<'_> {
@@ -67,7 +67,7 @@ pub async fn work_is_cancelled_when_the_lock_is_taken_away<H: Harness>(h: H) {
 pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     let run = locks.lock("k").ttl(Duration::from_millis(600)).run(async |_| {
         for _ in 0..1_000 {
             faulty.plan(Operation::Extend, Fault::RequestLost);
@@ -83,7 +83,7 @@ pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>
 
 /// Work that blocks its thread past the deadline is not reported as done under the lock.
 pub async fn work_that_blocks_past_the_deadline_is_reported_as_lost<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let run = locks.lock("k").ttl(SHORT).renew(crate::Renew::Never).run(async |_| {
         std::thread::sleep(SHORT);
     });
@@ -93,7 +93,7 @@ pub async fn work_that_blocks_past_the_deadline_is_reported_as_lost<H: Harness>(
 /// A panic in the work releases the lock and propagates.
 pub async fn a_panic_in_the_work_releases_the_lock<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let run = locks.lock("k").run(async |_| -> () { panic!("the work's own trouble") });
     assert!(tokio::spawn(run).await.expect_err("it panics").is_panic());
     drained(&locks).await;
@@ -103,7 +103,7 @@ pub async fn a_panic_in_the_work_releases_the_lock<H: Harness>(h: H) {
 /// A hung job is cut off by `max_hold`.
 pub async fn a_hung_job_is_cut_off_by_max_hold<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let run = locks.lock("k").max_hold(SHORT).run(async |_| std::future::pending::<()>().await);
     error_of(run.await, ErrorKind::Lost);
     drained(&locks).await;
@@ -114,7 +114,7 @@ pub async fn a_hung_job_is_cut_off_by_max_hold<H: Harness>(h: H) {
 pub async fn a_failed_release_keeps_the_result<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     faulty.plan(Operation::Release, Fault::RequestLost);
     assert_eq!(locks.lock("k").run(async |_| 7).await.expect("the work is done"), 7);
     assert_eq!(faulty.planned(), 0);

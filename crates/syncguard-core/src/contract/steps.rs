@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Harness;
 use crate::{
     AcquireOutcome, AcquireRequest, BootClock, BootInstant, Clock, Error, ErrorKind, ExtendOutcome,
-    Grant, Holder, LockBackend, LockGuard, LockId, LockKey, LockRef, ReleaseOutcome, SyncGuard,
-    TryAcquire, Ttl,
+    Grant, Holder, LockBackend, LockGuard, LockId, LockKey, LockManager, LockRef, ReleaseOutcome,
+    TryAcquireOutcome, Ttl,
 };
 
 /// Long enough never to end within a case.
@@ -102,13 +102,13 @@ pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
 }
 
 /// Waits until all background work is done.
-pub(super) async fn drained(locks: &SyncGuard) {
-    assert_eq!(locks.shutdown(PATIENCE).await, crate::Shutdown::Drained);
+pub(super) async fn drained(locks: &LockManager) {
+    assert_eq!(locks.shutdown(PATIENCE).await, crate::ShutdownOutcome::Drained);
 }
 
 /// Acquires a lock that is free. On a busy machine, a grant may arrive only after its deadline. The
 /// lock layer then releases it and reports it as ambiguous, and it is requested again.
-pub(super) async fn held(locks: &SyncGuard, text: &str, duration: Duration) -> LockGuard {
+pub(super) async fn held(locks: &LockManager, text: &str, duration: Duration) -> LockGuard {
     let start = tokio::time::Instant::now();
     let attempt = loop {
         match locks.lock(text).ttl(duration).try_acquire().await {
@@ -143,6 +143,6 @@ pub(super) fn error_of<T>(result: Result<T, Error>, kind: ErrorKind) -> Error {
     error
 }
 
-pub(super) fn is_contended(attempt: &Result<TryAcquire, Error>) -> bool {
-    matches!(attempt, Ok(TryAcquire::Contended(_)))
+pub(super) fn is_contended(attempt: &Result<TryAcquireOutcome, Error>) -> bool {
+    matches!(attempt, Ok(TryAcquireOutcome::Contended(_)))
 }

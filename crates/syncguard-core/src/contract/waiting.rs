@@ -5,13 +5,13 @@ use std::{future::Future, pin::Pin, time::Duration};
 use tokio::time::{Instant, timeout};
 
 use super::{CaseOutcome, Fault, Faulty, Gate, Harness, steps::*};
-use crate::{ErrorKind, LockBackend, LockKey, Operation, Retry, SyncGuard, WakeUp};
+use crate::{ErrorKind, LockBackend, LockKey, LockManager, Operation, Retry, WakeUp};
 
 const WAKES_NO_ONE: CaseOutcome = CaseOutcome::Skipped("the backend does not wake waiters");
 
 /// A waiter gets the lock when it is released by the same process.
 pub async fn a_waiter_gets_the_lock_when_it_is_released<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
     let waiter = tokio::spawn(locks.lock("k").wait(LONG).acquire());
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -24,7 +24,7 @@ pub async fn a_waiter_gets_the_lock_when_it_is_released<H: Harness>(h: H) {
 /// A waiter gets the lock when another process releases it, without a wake-up at the latest at the
 /// next attempt of its schedule.
 pub async fn a_waiter_gets_the_lock_when_another_process_releases_it<H: Harness>(h: H) {
-    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     for number in 1..=5 {
         let guard = held(&theirs, "k", LONG).await;
         let waiter = tokio::spawn(mine.lock("k").wait(LONG).acquire());
@@ -37,7 +37,7 @@ pub async fn a_waiter_gets_the_lock_when_another_process_releases_it<H: Harness>
 /// A waiter gets the lock when its holder's grant is over.
 pub async fn a_waiter_gets_the_lock_when_its_holder_is_gone<H: Harness>(h: H) {
     let a = h.client().await;
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     granted(&a, &ask("k", SHORT)).await;
     // Neither the schedule nor a release helps here.
     let lock = locks.lock("k").wait(LONG).retry(Retry::fixed(LONG));
@@ -47,7 +47,7 @@ pub async fn a_waiter_gets_the_lock_when_its_holder_is_gone<H: Harness>(h: H) {
 /// A wait that is not granted ends on time, long before the holder's ttl, with an error that names
 /// the holder.
 pub async fn a_wait_ends_in_time_and_names_the_holder<H: Harness>(h: H) {
-    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     let _guard = theirs.lock("k").owner("them").ttl(LONG).try_acquire().await.expect("answers");
     let start = Instant::now();
     let wait = timeout(LONG / 4, mine.lock("k").wait(SHORT).acquire()).await;
@@ -60,7 +60,7 @@ pub async fn a_wait_ends_in_time_and_names_the_holder<H: Harness>(h: H) {
 
 /// The retries are bounded too, and a wait of zero asks once.
 pub async fn retries_are_bounded_and_a_wait_of_zero_asks_once<H: Harness>(h: H) {
-    let (mine, theirs) = (SyncGuard::new(h.client().await), SyncGuard::new(h.client().await));
+    let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     let _guard = held(&theirs, "k", LONG).await;
     let retry = Retry::fixed(Duration::from_millis(1)).limit(3);
     let result = mine.lock("k").wait(LONG).retry(retry).acquire().await;
@@ -75,7 +75,7 @@ pub async fn retries_are_bounded_and_a_wait_of_zero_asks_once<H: Harness>(h: H) 
 pub async fn the_wait_bounds_a_request_on_its_way<H: Harness>(h: H) {
     let (a, gate) = (h.client().await, Gate::new());
     let faulty = Faulty::new(h.client().await);
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
     let start = Instant::now();
     let result = locks.lock("k").ttl(LONG).wait(SHORT).acquire().await;
@@ -90,7 +90,7 @@ pub async fn the_wait_bounds_a_request_on_its_way<H: Harness>(h: H) {
 
 /// The tasks of one process are served in order of arrival.
 pub async fn waiters_of_one_process_are_served_in_order<H: Harness>(h: H) {
-    let locks = SyncGuard::new(h.client().await);
+    let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", LONG).await;
     let (order, mut served) = tokio::sync::mpsc::unbounded_channel();
     for n in 0..8 {
@@ -114,7 +114,7 @@ pub async fn one_waiter_of_a_process_asks_the_store<H: Harness>(h: H) {
     let request = ask("k", LONG);
     granted(&a, &request).await;
     let (faulty, gate) = (Faulty::new(h.client().await), Gate::new());
-    let locks = SyncGuard::new(faulty.clone());
+    let locks = LockManager::new(faulty.clone());
     for _ in 0..3 {
         faulty.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
     }

@@ -5,13 +5,13 @@ use tokio_util::sync::CancellationToken;
 use super::{
     acquisition::{Acquisition, contended},
     attempt::{self, Attempted},
-    guard::{LockGuard, TryAcquire},
+    guard::{LockGuard, TryAcquireOutcome},
     lease::Lease,
     options::LockOptions,
     queue::Queues,
     renewal::Renew,
     retry::Retry,
-    run::{self, Run},
+    run::{self, RunOutcome},
     scope::Scope,
     shared::Shared,
     timer::Timer,
@@ -37,7 +37,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// | [`renew`](Self::renew) | every third of the ttl in `run` and `try_run`, never otherwise |
 /// | [`min_hold`](Self::min_hold) | none |
 /// | [`max_hold`](Self::max_hold) | none |
-/// | [`owner`](Self::owner) | that of the [`SyncGuard`](crate::SyncGuard), `host:pid` |
+/// | [`owner`](Self::owner) | that of the [`LockManager`](crate::LockManager), `host:pid` |
 /// | [`mode`](Self::mode) | [`Mode::Exclusive`] |
 #[must_use = "a description of a lock locks nothing"]
 pub struct LockBuilder {
@@ -118,7 +118,7 @@ impl LockBuilder {
 
     /// Cancels the wait, and in `run` the work, with [`Aborted`](ErrorKind::Aborted) as soon as
     /// `token` is cancelled. The token does not affect a guard; to cancel guards, use a
-    /// [`child`](crate::SyncGuard::child).
+    /// [`child`](crate::LockManager::child).
     pub fn cancel_on(self, token: CancellationToken) -> Self {
         Self { cancelled_by: self.cancelled_by.with(token), ..self }
     }
@@ -136,13 +136,13 @@ impl LockBuilder {
     ///
     /// If the future is dropped, no lock is left behind: a grant that was made, or is made later,
     /// is released in the background.
-    pub async fn try_acquire(self) -> Result<TryAcquire, Error> {
+    pub async fn try_acquire(self) -> Result<TryAcquireOutcome, Error> {
         let acquiring = self.acquiring();
         let result = acquiring.within(pin!(self.ask_once())).await;
         acquiring.end(result)
     }
 
-    async fn ask_once(self) -> Result<TryAcquire, Error> {
+    async fn ask_once(self) -> Result<TryAcquireOutcome, Error> {
         let Self { shared, options, cancelled_by, .. } = self;
         let options = options?.checked()?;
         let home = shared.runtimes.home(Operation::Acquire)?;
@@ -153,8 +153,8 @@ impl LockBuilder {
             attempted = attempt => attempted?,
         };
         Ok(match attempted {
-            Attempted::Granted(guard) => TryAcquire::Acquired(received(guard, &options)),
-            Attempted::Contended(holder) => TryAcquire::Contended(holder),
+            Attempted::Granted(guard) => TryAcquireOutcome::Acquired(received(guard, &options)),
+            Attempted::Contended(holder) => TryAcquireOutcome::Contended(holder),
         })
     }
 
@@ -206,8 +206,8 @@ impl LockBuilder {
         let options = self.options?;
         let key = options.key.clone();
         match (Self { options: Ok(options), ..self }).ask_once().await? {
-            TryAcquire::Acquired(guard) => Ok(guard),
-            TryAcquire::Contended(holder) => Err(contended(&key, holder)),
+            TryAcquireOutcome::Acquired(guard) => Ok(guard),
+            TryAcquireOutcome::Contended(holder) => Err(contended(&key, holder)),
         }
     }
 
@@ -221,7 +221,7 @@ impl LockBuilder {
     ///
     /// If the release fails, the result of the work is still returned. The release is retried in
     /// the background and reported to
-    /// [`on_release_error`](crate::SyncGuardBuilder::on_release_error).
+    /// [`on_release_error`](crate::LockManagerBuilder::on_release_error).
     ///
     /// # Errors
     ///
@@ -235,9 +235,9 @@ impl LockBuilder {
     /// # Examples
     ///
     /// ```
-    /// # use syncguard_core::{Error, Fence, SyncGuard};
+    /// # use syncguard_core::{Error, Fence, LockManager};
     /// # async fn charge(fence: Fence) -> u32 { 7 }
-    /// # async fn example(locks: SyncGuard) -> Result<(), Error> {
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
     /// let receipt = locks.lock("payment:42").run(async |lease| {
     ///     Ok::<_, Error>(charge(lease.fence()?).await)
     /// }).await??;
@@ -268,18 +268,26 @@ impl LockBuilder {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
-    pub async fn try_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Run<T>, Error> {
+    pub async fn try_run<T>(
+        self,
+        work: impl AsyncFnOnce(Lease) -> T,
+    ) -> Result<RunOutcome<T>, Error> {
         let running = telemetry::running(self.key());
         let result = running.within(self.try_and_run(work)).await;
         running.end(result)
     }
 
-    async fn try_and_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Run<T>, Error> {
+    async fn try_and_run<T>(
+        self,
+        work: impl AsyncFnOnce(Lease) -> T,
+    ) -> Result<RunOutcome<T>, Error> {
         let this = self.renewing();
         let cancelled_by = this.cancelled_by.clone();
         match this.try_acquire().await? {
-            TryAcquire::Acquired(guard) => run::run(guard, work, cancelled_by).await.map(Run::Ran),
-            TryAcquire::Contended(holder) => Ok(Run::Skipped(holder)),
+            TryAcquireOutcome::Acquired(guard) => {
+                run::run(guard, work, cancelled_by).await.map(RunOutcome::Completed)
+            }
+            TryAcquireOutcome::Contended(holder) => Ok(RunOutcome::Skipped(holder)),
         }
     }
 

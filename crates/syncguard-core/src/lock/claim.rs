@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use super::{guard::TryAcquire, lease::Lease, sync_guard::SyncGuard, validity::End};
+use super::{guard::TryAcquireOutcome, lease::Lease, manager::LockManager, validity::End};
 use crate::{Error, Fence, Holder, LockKey, ReleaseOutcome, Ttl};
 
 /// Reports whether the claim is the first within the ttl.
 #[derive(Debug)]
 #[must_use = "it tells whether to go on"]
-pub enum Once {
+pub enum OnceOutcome {
     /// No one else claimed the key within the ttl: the caller does the work.
     First(Claim),
     /// The key was already claimed within the ttl; contains what is known of the earlier claim.
@@ -16,7 +16,7 @@ pub enum Once {
 /// Reports whether the operation may be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it tells whether to go on"]
-pub enum Throttle {
+pub enum ThrottleOutcome {
     /// The operation may be done, and has been counted.
     Passed,
     /// The operation was done too recently.
@@ -27,7 +27,7 @@ pub enum Throttle {
     },
 }
 
-impl SyncGuard {
+impl LockManager {
     /// Claims `key` for `ttl` and returns whether the claim is the first. For work that must be
     /// done once, such as handling a webhook that is delivered more than once.
     ///
@@ -48,18 +48,18 @@ impl SyncGuard {
     /// # Examples
     ///
     /// ```
-    /// # use syncguard_core::{Error, SyncGuard};
+    /// # use syncguard_core::{Error, LockManager};
     /// # async fn handle(event: &str) -> Result<(), String> { Ok(()) }
-    /// # async fn example(locks: SyncGuard) -> Result<(), Error> {
-    /// use syncguard_core::Once;
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::OnceOutcome;
     ///
     /// match locks.once("webhook:evt_1", "24h").await? {
-    ///     Once::First(claim) => {
+    ///     OnceOutcome::First(claim) => {
     ///         if handle("evt_1").await.is_err() {
     ///             claim.give_back().await?; // the next delivery is handled
     ///         }
     ///     }
-    ///     Once::Already(_) => {}
+    ///     OnceOutcome::Already(_) => {}
     /// }
     /// # Ok(()) }
     /// ```
@@ -67,10 +67,10 @@ impl SyncGuard {
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
         ttl: impl TryInto<Ttl, Error: Into<Error>>,
-    ) -> Result<Once, Error> {
+    ) -> Result<OnceOutcome, Error> {
         Ok(match self.lock(key).ttl(ttl).try_acquire().await? {
-            TryAcquire::Acquired(guard) => Once::First(Claim(guard.disarm())),
-            TryAcquire::Contended(holder) => Once::Already(holder),
+            TryAcquireOutcome::Acquired(guard) => OnceOutcome::First(Claim(guard.disarm())),
+            TryAcquireOutcome::Contended(holder) => OnceOutcome::Already(holder),
         })
     }
 
@@ -93,11 +93,11 @@ impl SyncGuard {
     /// # Examples
     ///
     /// ```
-    /// # use syncguard_core::{Error, SyncGuard};
-    /// # async fn example(locks: SyncGuard) -> Result<(), Error> {
-    /// use syncguard_core::Throttle;
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::ThrottleOutcome;
     ///
-    /// if let Throttle::Limited { retry_after } = locks.throttle("rate:user:7", "1m").await? {
+    /// if let ThrottleOutcome::Limited { retry_after } = locks.throttle("rate:user:7", "1m").await? {
     ///     println!("come back in {retry_after:?}");
     /// }
     /// # Ok(()) }
@@ -106,15 +106,15 @@ impl SyncGuard {
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
         per: impl TryInto<Ttl, Error: Into<Error>>,
-    ) -> Result<Throttle, Error> {
+    ) -> Result<ThrottleOutcome, Error> {
         let per = per.try_into().map_err(Into::into)?.as_duration();
         // The store keeps the key for the grace beyond the ttl. A ttl that is too short for a
         // request would be over before the answer.
         let ttl = per.saturating_sub(self.shared.grace).max(per / 2);
         Ok(match self.once(key, Ttl::covering(ttl)).await? {
-            Once::First(_) => Throttle::Passed,
-            Once::Already(holder) => {
-                Throttle::Limited { retry_after: holder.and_then(|holder| holder.free_in) }
+            OnceOutcome::First(_) => ThrottleOutcome::Passed,
+            OnceOutcome::Already(holder) => {
+                ThrottleOutcome::Limited { retry_after: holder.and_then(|holder| holder.free_in) }
             }
         })
     }

@@ -18,13 +18,13 @@ use crate::{
 /// **Guarantees:** dropping never blocks, never panics and does not require a runtime. If the store
 /// cannot be reached, the release is retried until the ttl plus one second is over; by then the
 /// grant has expired. A failure is reported to
-/// [`on_release_error`](crate::SyncGuardBuilder::on_release_error) and `tracing`.
+/// [`on_release_error`](crate::LockManagerBuilder::on_release_error) and `tracing`.
 ///
 /// # Runtimes
 ///
 /// A guard may outlive the runtime on which its lock was acquired. Its methods work on any runtime
 /// and, unless the backend needs one, outside every runtime. A drop releases the lock on the
-/// [configured](crate::SyncGuardBuilder::runtime) runtime, otherwise on the current runtime of the
+/// [configured](crate::LockManagerBuilder::runtime) runtime, otherwise on the current runtime of the
 /// drop, otherwise on the runtime on which the lock was acquired. If that runtime is shut down
 /// before the release is done, the release moves to another of them.
 ///
@@ -35,12 +35,12 @@ use crate::{
 /// always driven, such a guard is released immediately:
 ///
 /// ```
-/// # use syncguard_core::{NullBackend, SyncGuard};
+/// # use syncguard_core::{LockManager, NullBackend};
 /// let background = tokio::runtime::Builder::new_multi_thread()
 ///     .worker_threads(1)
 ///     .enable_all()
 ///     .build()?;
-/// let locks = SyncGuard::builder(NullBackend::default())
+/// let locks = LockManager::builder(NullBackend::default())
 ///     .runtime(background.handle().clone())
 ///     .build();
 /// let here = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -57,14 +57,14 @@ pub struct LockGuard {
 /// How a single attempt to acquire ended.
 #[derive(Debug)]
 #[must_use = "a guard that is dropped releases its lock"]
-pub enum TryAcquire {
+pub enum TryAcquireOutcome {
     /// The lock was acquired.
     Acquired(LockGuard),
     /// Another holder has the lock; contains what is known of the holder.
     Contended(Option<Holder>),
 }
 
-impl TryAcquire {
+impl TryAcquireOutcome {
     /// Returns the guard, or `None` if another holder has the lock.
     pub fn acquired(self) -> Option<LockGuard> {
         match self {
@@ -149,7 +149,7 @@ impl Judged for LockGuard {
     }
 }
 
-impl Judged for TryAcquire {
+impl Judged for TryAcquireOutcome {
     fn verdict(&self) -> Verdict {
         match self {
             Self::Acquired(guard) => guard.verdict(),

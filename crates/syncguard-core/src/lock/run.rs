@@ -9,9 +9,9 @@ use crate::{
 /// Reports the outcome of [`try_run`](crate::LockBuilder::try_run).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "it tells whether the work ran"]
-pub enum Run<T> {
+pub enum RunOutcome<T> {
     /// The work ran and returned this.
-    Ran(T),
+    Completed(T),
     /// Another holder has the lock, so the work did not run; contains what is known of the holder.
     Skipped(Option<Holder>),
 }
@@ -47,10 +47,10 @@ fn cancelled(guard: &LockGuard) -> Error {
     error.with_key(guard.key()).with_lock_id(guard.lock_id())
 }
 
-impl<T> Judged for Run<T> {
+impl<T> Judged for RunOutcome<T> {
     fn verdict(&self) -> Verdict {
         match self {
-            Self::Ran(_) => Verdict::OK,
+            Self::Completed(_) => Verdict::OK,
             Self::Skipped(_) => Verdict::LOCKED,
         }
     }

@@ -19,7 +19,7 @@ use crate::{
 
 pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
 
-/// The state that all locks of one [`SyncGuard`](crate::SyncGuard) share.
+/// The state that all locks of one [`LockManager`](crate::LockManager) share.
 pub(crate) struct Shared {
     pub(crate) backend: DynBackend,
     pub(crate) clock: Arc<dyn Clock>,

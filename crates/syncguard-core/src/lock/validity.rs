@@ -24,7 +24,7 @@ pub enum Loss {
     NotHeld,
     /// The lock was held for as long as `max_hold` allows.
     MaxHold,
-    /// The [scope](crate::SyncGuard::child) of the lock was cancelled.
+    /// The [scope](crate::LockManager::child) of the lock was cancelled.
     Cancelled,
 }
 

@@ -33,15 +33,15 @@ const DEFAULT_CAPACITY: usize = 1_024;
 ///
 /// ```
 /// use std::sync::mpsc;
-/// use syncguard_core::{LockBackend, SyncGuard, telemetry::Observed};
+/// use syncguard_core::{LockBackend, LockManager, telemetry::Observed};
 ///
-/// fn observed(backend: impl LockBackend) -> (SyncGuard, mpsc::Receiver<String>) {
+/// fn observed(backend: impl LockBackend) -> (LockManager, mpsc::Receiver<String>) {
 ///     let (lines, log) = mpsc::channel();
 ///     let observed = Observed::new(backend, move |event| {
 ///         let took = event.duration;
 ///         let _ = lines.send(format!("{} ended with {} in {took:?}", event.operation, event.outcome));
 ///     });
-///     (SyncGuard::new(observed), log)
+///     (LockManager::new(observed), log)
 /// }
 /// ```
 #[derive(Clone)]

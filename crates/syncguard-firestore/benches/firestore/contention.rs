@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 
-use syncguard_core::SyncGuard;
+use syncguard_core::LockManager;
 use syncguard_tests::bench::{Bar, Table, median, queue};
 
 use crate::connect;
@@ -11,7 +11,7 @@ const ROUNDS: usize = 7;
 /// Sixteen tasks that hold one lock for 10 ms each: the holds alone take 160 ms.
 pub(crate) async fn measure(server: SocketAddr, table: &mut Table) {
     for (what, clients) in [("one client", 1), ("two clients", 2), ("sixteen clients", 16)] {
-        let clients: Vec<_> = (0..clients).map(|_| SyncGuard::new(connect(server))).collect();
+        let clients: Vec<_> = (0..clients).map(|_| LockManager::new(connect(server))).collect();
         let mut took = Vec::new();
         for _ in 0..ROUNDS {
             took.push(queue(&clients).await);

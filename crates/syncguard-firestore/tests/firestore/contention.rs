@@ -4,14 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use firestore_emulator::{Concurrency, Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
-use syncguard_core::{AcquireOutcome, LockBackend, Shutdown, SyncGuard};
+use syncguard_core::{AcquireOutcome, LockBackend, LockManager, ShutdownOutcome};
 use syncguard_tests::asking::{LONG, ask, granted, is_locked};
 
 use crate::{connect, start, start_as};
 
 /// Sixteen tasks that take one lock in turns. Gives the fences in the order of the holds.
 async fn sixteen_in_turns(emulator: &Emulator, clients: usize) -> Vec<u64> {
-    let guards: Vec<_> = (0..clients).map(|_| SyncGuard::new(connect(emulator))).collect();
+    let guards: Vec<_> = (0..clients).map(|_| LockManager::new(connect(emulator))).collect();
     let fences = Arc::new(tokio::sync::Mutex::new(Vec::new()));
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16 {
@@ -27,7 +27,7 @@ async fn sixteen_in_turns(emulator: &Emulator, clients: usize) -> Vec<u64> {
     }
     tasks.join_all().await;
     for locks in guards {
-        assert_eq!(locks.shutdown(LONG).await, Shutdown::Drained);
+        assert_eq!(locks.shutdown(LONG).await, ShutdownOutcome::Drained);
     }
     let fences = fences.lock().await;
     fences.clone()

@@ -5,7 +5,8 @@ use std::time::Duration;
 use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{
-    ErrorKind, LockBackend, LockGuard, NotHeld, ReleaseOutcome, Shutdown, SyncGuard, TryAcquire,
+    ErrorKind, LockBackend, LockGuard, LockManager, NotHeld, ReleaseOutcome, ShutdownOutcome,
+    TryAcquireOutcome,
 };
 use syncguard_tests::asking::{
     LONG, ask, error_of, extended, granted, is_locked, lock_of, released, ttl,
@@ -18,14 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes a lock whose first commit is made and not answered.
 async fn acquire_unheard(
-    locks: &SyncGuard,
+    locks: &LockManager,
     emulator: &Emulator,
     key: &str,
     lost: Fault,
 ) -> LockGuard {
     let lost = emulator.inject(lost.document(key));
     let attempt = locks.lock(key).ttl(LONG).try_acquire().await;
-    let TryAcquire::Acquired(guard) = attempt.unwrap() else { panic!("contended by its own lock") };
+    let TryAcquireOutcome::Acquired(guard) = attempt.unwrap() else {
+        panic!("contended by its own lock")
+    };
     assert_eq!(lost.hits(), 1, "the reply was lost");
     guard
 }
@@ -38,13 +41,13 @@ async fn grants_without_a_reply(rounds: u64, clients: u64, lost: fn() -> Fault) 
     for client in 0..clients {
         let emulator = emulator.clone();
         tasks.spawn(async move {
-            let (locks, key) = (SyncGuard::new(connect(&emulator)), format!("k{client}"));
+            let (locks, key) = (LockManager::new(connect(&emulator)), format!("k{client}"));
             for round in 1..=rounds / clients {
                 let guard = acquire_unheard(&locks, &emulator, &key, lost()).await;
                 assert_eq!(guard.fence().unwrap().number(), round, "one fence for each grant");
                 guard.release().await.unwrap();
             }
-            assert_eq!(locks.shutdown(PATIENCE).await, Shutdown::Drained);
+            assert_eq!(locks.shutdown(PATIENCE).await, ShutdownOutcome::Drained);
         });
     }
     tasks.join_all().await;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
-use syncguard_core::{AcquireOutcome, Error, ErrorKind, LockBackend, SyncGuard, TryAcquire};
+use syncguard_core::{
+    AcquireOutcome, Error, ErrorKind, LockBackend, LockManager, TryAcquireOutcome,
+};
 use syncguard_firestore::FirestoreBackend;
 use syncguard_tests::asking::{
     LONG, ask, error_of, eventually, granted, is_locked, key, lock_of, ttl,
@@ -43,9 +45,9 @@ async fn beside_an_open_transaction_an_acquire_ends_in_time_and_is_contended() {
     let outcome = backend.acquire(&ask("job", LONG)).await.unwrap();
     assert_eq!(outcome, AcquireOutcome::Contended { holder: None });
     judge(&emulator, 0);
-    let locks = SyncGuard::new(backend.clone());
+    let locks = LockManager::new(backend.clone());
     let attempt = locks.lock("job").try_acquire().await.unwrap();
-    assert!(matches!(attempt, TryAcquire::Contended(None)));
+    assert!(matches!(attempt, TryAcquireOutcome::Contended(None)));
     raw.roll_back(transaction).await;
     assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1, "none was applied");
 }
@@ -128,8 +130,9 @@ async fn beside_an_open_transaction_every_other_operation_ends_in_time_too() {
 #[tokio::test]
 async fn a_guard_beside_an_open_transaction_keeps_its_lock_until_its_deadline() {
     let (_emulator, backend, raw) = started(LOCK_WAIT).await;
-    let locks = SyncGuard::new(backend);
-    let TryAcquire::Acquired(guard) = locks.lock("job").ttl(LONG).try_acquire().await.unwrap()
+    let locks = LockManager::new(backend);
+    let TryAcquireOutcome::Acquired(guard) =
+        locks.lock("job").ttl(LONG).try_acquire().await.unwrap()
     else {
         panic!("it is free")
     };

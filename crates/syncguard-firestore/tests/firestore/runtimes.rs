@@ -8,7 +8,7 @@ use std::{
 };
 
 use syncguard_core::{
-    Error, ErrorKind, ListRequest, LockBackend, LockQuery, SyncGuard, TryAcquire,
+    Error, ErrorKind, ListRequest, LockBackend, LockManager, LockQuery, TryAcquireOutcome,
 };
 use syncguard_tests::asking::{
     LONG, ask, error_of, extended, granted, is_contended, key, lock_of, released, ttl,
@@ -38,9 +38,9 @@ async fn begin(future: &mut Pin<&mut (impl Future + Send)>) {
 fn a_guard_of_one_runtime_is_extended_and_released_on_another() {
     let (first, second) = (runtime(), runtime());
     let emulator = second.block_on(start());
-    let locks = SyncGuard::new(connect(&emulator));
+    let locks = LockManager::new(connect(&emulator));
     let acquire = async { locks.lock("job").ttl(LONG).try_acquire().await.unwrap() };
-    let TryAcquire::Acquired(guard) = first.block_on(acquire) else { panic!("it is free") };
+    let TryAcquireOutcome::Acquired(guard) = first.block_on(acquire) else { panic!("it is free") };
     second.block_on(async {
         guard.extend(LONG).await.unwrap();
         guard.release().await.unwrap();

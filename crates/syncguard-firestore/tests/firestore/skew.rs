@@ -9,8 +9,8 @@ use std::{
 
 use firestore_emulator::{ClockOffset, Emulator, Rpc};
 use syncguard_core::{
-    AcquireOutcome, BootClock, Clock, ErrorKind, ExtendOutcome, LockBackend, NotHeld,
-    ReleaseOutcome, Renew, Severity, SyncGuard, UnsafeSettings,
+    AcquireOutcome, BootClock, Clock, ErrorKind, ExtendOutcome, LockBackend, LockManager, NotHeld,
+    ReleaseOutcome, Renew, Severity, UnsafeSettings,
 };
 use syncguard_firestore::FirestoreConfig;
 use syncguard_tests::{
@@ -87,7 +87,7 @@ fn contend_on_a_clock_of_its_own() {
         let journal = Journal::open(variable(JOURNAL)).unwrap();
         let process = Incarnation(variable(PROCESS).parse().unwrap());
         let backend = FirestoreConfig::new(PROJECT).connect().unwrap();
-        let locks = SyncGuard::new(backend.clone());
+        let locks = LockManager::new(backend.clone());
         for stay in 0..STAYS {
             let lock = locks.lock("job").ttl(TTL).renew(Renew::Auto).wait(LONG);
             let guard = lock.acquire().await.unwrap();

@@ -10,7 +10,7 @@ use std::{
 
 use firestore_emulator::{Concurrency, Emulator};
 use serde_json::Value;
-use syncguard_core::{LockGuard, ReleaseOutcome, Shutdown, SyncGuard};
+use syncguard_core::{LockGuard, LockManager, ReleaseOutcome, ShutdownOutcome};
 use syncguard_tests::{
     asking::LONG,
     node::{Node, printed, unless_skipped},
@@ -54,7 +54,7 @@ async fn stay(guard: &LockGuard, directory: &Path, key: &str, round: u64) {
 }
 
 /// Takes locks until it is over. Gives how often.
-async fn contend(locks: SyncGuard, directory: PathBuf, task: u64, end: Instant) -> u64 {
+async fn contend(locks: LockManager, directory: PathBuf, task: u64, end: Instant) -> u64 {
     let mut grants = 0;
     for round in task.. {
         if Instant::now() >= end {
@@ -103,7 +103,7 @@ async fn storm(concurrency: Concurrency) {
     let (directory, length) = (tempfile::tempdir().unwrap(), length());
     // Installing must not take from the storm.
     node(&emulator, directory.path(), Duration::ZERO).await;
-    let locks: Vec<_> = (0..TASKS).map(|_| SyncGuard::new(connect(&emulator))).collect();
+    let locks: Vec<_> = (0..TASKS).map(|_| LockManager::new(connect(&emulator))).collect();
     let end = Instant::now() + length;
     let mut tasks = tokio::task::JoinSet::new();
     for (task, locks) in (0..).zip(&locks) {
@@ -112,7 +112,7 @@ async fn storm(concurrency: Concurrency) {
     let theirs = node(&emulator, directory.path(), length).await;
     let ours: u64 = tasks.join_all().await.into_iter().sum();
     for locks in locks {
-        assert_eq!(locks.shutdown(LONG).await, Shutdown::Drained);
+        assert_eq!(locks.shutdown(LONG).await, ShutdownOutcome::Drained);
     }
     eprintln!("{concurrency:?}: {ours} grants here, {theirs} there, in {length:?}");
     judge(directory.path(), ours + theirs);

@@ -9,7 +9,7 @@ use std::{
 
 use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
-use syncguard_core::{LockBackend, SyncGuard};
+use syncguard_core::{LockBackend, LockManager};
 use syncguard_firestore::FirestoreBackend;
 use syncguard_tests::{
     asking::{LONG, ask, extended, granted, key, released},
@@ -123,7 +123,7 @@ async fn a_waiter_without_a_stream_follows_its_schedule() {
         let fault = emulator.inject(fault.on(Rpc::Listen).times(1_000));
         let request = ask("job", LONG);
         granted(&theirs, &request).await;
-        let locks = SyncGuard::new(mine);
+        let locks = LockManager::new(mine);
         let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
         fault.happened(1).await;
         assert!(released(&theirs, &request).await);

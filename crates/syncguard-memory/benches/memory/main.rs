@@ -11,7 +11,7 @@
 mod pair;
 mod telemetry;
 
-use syncguard_core::SyncGuard;
+use syncguard_core::LockManager;
 use syncguard_memory::MemoryBackend;
 use syncguard_tests::bench::Table;
 
@@ -20,7 +20,7 @@ fn main() {
     let runtime = runtime.unwrap();
     // Cargo itself passes `--bench`.
     if std::env::args().nth(1).is_some_and(|argument| argument == "pair") {
-        let locks = SyncGuard::new(MemoryBackend::new());
+        let locks = LockManager::new(MemoryBackend::new());
         println!("{:.1}", runtime.block_on(pair::least(&locks)));
         return;
     }

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use syncguard_core::{
-    AcquireRequest, LockBackend, LockId, LockKey, LockRef, SyncGuard, Ttl, telemetry::Observed,
+    AcquireRequest, LockBackend, LockId, LockKey, LockManager, LockRef, Ttl, telemetry::Observed,
 };
 use syncguard_memory::MemoryBackend;
 use syncguard_tests::{
@@ -20,7 +20,7 @@ const OBSERVED: f64 = 500.0;
 pub(crate) async fn measure(table: &mut Table) {
     let (mut plain, mut traced) = (vec![], vec![]);
     let (mut bare, mut told) = (f64::INFINITY, f64::INFINITY);
-    let locks = SyncGuard::new(MemoryBackend::new());
+    let locks = LockManager::new(MemoryBackend::new());
     let backend = MemoryBackend::new();
     let observed = Observed::new(MemoryBackend::new(), |_| ());
     for _ in 0..ROUNDS {

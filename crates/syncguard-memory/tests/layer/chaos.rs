@@ -10,8 +10,8 @@ use std::{
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, BootInstant, Capabilities, Clock, Error, ErrorKind,
-    ExtendOutcome, Fence, Lease, LockBackend, LockId, LockKey, LockQuery, LockRecord, LockRef,
-    Operation, ReleaseOutcome, Renew, SyncGuard, Ttl,
+    ExtendOutcome, Fence, Lease, LockBackend, LockId, LockKey, LockManager, LockQuery, LockRecord,
+    LockRef, Operation, ReleaseOutcome, Renew, Ttl,
 };
 use syncguard_memory::MemoryBackend;
 use syncguard_tests::history::{Event, Flaw, History, Incarnation, Record};
@@ -149,14 +149,14 @@ impl LockBackend for Far {
 /// One process.
 struct Process {
     number: Incarnation,
-    locks: SyncGuard,
+    locks: LockManager,
     clock: Arc<dyn Clock>,
     dice: Dice,
     records: UnboundedSender<Record>,
 }
 
 impl Process {
-    async fn live(self) -> SyncGuard {
+    async fn live(self) -> LockManager {
         for _ in 0..ROUNDS {
             self.round().await;
         }
@@ -231,7 +231,7 @@ async fn live(seed: u64) -> (History, Far) {
     let (records, mut recorded) = unbounded_channel();
     let mut processes = JoinSet::new();
     for number in 0..PROCESSES {
-        let builder = SyncGuard::builder(far.clone()).request_timeout(PATIENCE);
+        let builder = LockManager::builder(far.clone()).request_timeout(PATIENCE);
         let (clock, number) = (world.clock.shared(), Incarnation(number));
         let (locks, dice, records) =
             (builder.clock(clock.clone()).build(), dice.clone(), records.clone());

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use syncguard_core::{
-    Error, ErrorKind, LockBackend, ManualClock, Operation, SyncGuard, TryAcquire,
+    Error, ErrorKind, LockBackend, LockManager, ManualClock, Operation, TryAcquireOutcome,
     contract::{Fault, Faulty, Gate},
 };
 use syncguard_memory::MemoryBackend;
@@ -98,7 +98,7 @@ struct Cut {
     store: MemoryBackend,
     clock: Arc<ManualClock>,
     gate: Gate,
-    locks: SyncGuard,
+    locks: LockManager,
     reports: Reports,
 }
 
@@ -109,12 +109,12 @@ impl Cut {
         let (store, gate) = (MemoryBackend::with_clock(clock.clone()), Gate::new());
         let (faults, reports) = (Faulty::new(store.clone()), Reports::default());
         faults.plan(Operation::Acquire, fault(gate.clone()));
-        let builder = SyncGuard::builder(faults).clock(clock.clone());
+        let builder = LockManager::builder(faults).clock(clock.clone());
         let locks = builder.on_release_error(told_to(&reports)).build();
         Self { runtime: Some(runtime), store, clock, gate, locks, reports }
     }
 
-    fn attempt(&self) -> impl Future<Output = Result<TryAcquire, Error>> + Send + use<> {
+    fn attempt(&self) -> impl Future<Output = Result<TryAcquireOutcome, Error>> + Send + use<> {
         self.locks.lock("k").ttl(secs(30)).try_acquire()
     }
 

@@ -2,8 +2,8 @@
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, LockBackend,
-    LockId, LockKey, LockQuery, LockRecord, LockRef, Loss, Operation, ReleaseOutcome, SyncGuard,
-    TryAcquire, Ttl,
+    LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Loss, Operation, ReleaseOutcome,
+    TryAcquireOutcome, Ttl,
     contract::{Fault, Gate},
 };
 use syncguard_memory::MemoryBackend;
@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Locks whose first acquire is held back until the gate opens, and asked again before that.
-fn held_back(world: &World) -> (SyncGuard, Gate) {
+fn held_back(world: &World) -> (LockManager, Gate) {
     let gate = Gate::new();
     world.plan(Operation::Acquire, &Fault::RequestHeld(gate.clone()), 1);
     (world.builder().request_timeout(millis(250)).build(), gate)
@@ -35,7 +35,7 @@ async fn a_request_that_met_a_holder_when_asked_again_is_refused_when_it_arrives
     let holder = world.hold_elsewhere("k", secs(600)).await;
     let (locks, gate) = held_back(&world);
     let attempt = locks.lock("k").ttl(secs(30)).try_acquire().await.unwrap();
-    assert!(matches!(attempt, TryAcquire::Contended(_)), "{attempt:?}");
+    assert!(matches!(attempt, TryAcquireOutcome::Contended(_)), "{attempt:?}");
     gate.reached().await;
     drained(&locks).await;
     world.release_elsewhere(&holder).await;
@@ -103,7 +103,7 @@ impl LockBackend for Garbled {
 #[tokio::test(start_paused = true)]
 async fn an_error_that_no_repetition_cures_keeps_its_kind_and_the_grant_is_called_off() {
     let world = World::new();
-    let locks = SyncGuard::new(Garbled(world.others.clone()));
+    let locks = LockManager::new(Garbled(world.others.clone()));
     error_of(locks.lock("k").try_acquire().await, ErrorKind::Internal);
     drained(&locks).await;
     assert!(!world.is_locked("k").await);

@@ -7,8 +7,8 @@ use std::{
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, Jitter,
-    LockBackend, LockId, LockKey, LockQuery, LockRecord, LockRef, Loss, Operation, ReleaseOutcome,
-    Renew, Retry, Shutdown, SyncGuard, Ttl,
+    LockBackend, LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Loss, Operation,
+    ReleaseOutcome, Renew, Retry, ShutdownOutcome, Ttl,
 };
 use syncguard_memory::MemoryBackend;
 
@@ -30,7 +30,7 @@ async fn the_longest_durations_overflow_no_clock() {
         error_of(result, ErrorKind::AcquisitionTimeout);
     }
     guard.release().await.unwrap();
-    assert_eq!(locks.shutdown(Duration::MAX).await, Shutdown::Drained);
+    assert_eq!(locks.shutdown(Duration::MAX).await, ShutdownOutcome::Drained);
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn a_subscription_that_resolves_for_no_reason_does_not_make_a_loop() {
     let world = World::new();
     let store = Unruly(world.others.clone(), Arc::default());
     let _holder = world.hold_elsewhere("k", Duration::from_secs(60)).await;
-    let result = SyncGuard::new(store.clone()).lock("k").wait(millis(200)).acquire().await;
+    let result = LockManager::new(store.clone()).lock("k").wait(millis(200)).acquire().await;
     error_of(result, ErrorKind::AcquisitionTimeout);
     let attempts = *store.1.lock().unwrap();
     assert!((5..=210).contains(&attempts), "{attempts} attempts");
@@ -108,7 +108,7 @@ async fn a_store_that_panics_costs_neither_the_loss_nor_the_report() {
     let world = World::new();
     let reports = Arc::new(Mutex::new(Vec::new()));
     let heard = reports.clone();
-    let locks = SyncGuard::builder(Unruly(world.others.clone(), Arc::default()))
+    let locks = LockManager::builder(Unruly(world.others.clone(), Arc::default()))
         .clock(world.clock.shared())
         .on_release_error(move |error| heard.lock().unwrap().push(error.to_string()))
         .build();
@@ -126,7 +126,7 @@ async fn a_store_that_panics_costs_neither_the_loss_nor_the_report() {
 async fn an_extend_that_panics_is_an_error_of_its_caller_and_no_loss() {
     let world = World::new();
     let store = Unruly(world.others.clone(), Arc::default());
-    let locks = SyncGuard::builder(store).clock(world.clock.shared()).build();
+    let locks = LockManager::builder(store).clock(world.clock.shared()).build();
     let guard = locks.lock("k").acquire().await.unwrap();
     error_of(guard.extend(Duration::from_secs(60)).await, ErrorKind::Aborted);
     assert!(guard.is_valid());

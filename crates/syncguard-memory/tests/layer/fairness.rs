@@ -1,4 +1,4 @@
-//! A process with many waiters beside one with a single waiter. Two processes are two `SyncGuard`s
+//! A process with many waiters beside one with a single waiter. Two processes are two `LockManager`s
 //! over one store: they share no queue.
 
 use std::{
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{Operation, SyncGuard};
+use syncguard_core::{LockManager, Operation};
 use syncguard_memory::MemoryBackend;
 use tokio::{
     task::JoinSet,
@@ -45,14 +45,14 @@ impl Did {
 
 /// A process: how its store is asked, and its tasks.
 struct Process {
-    locks: SyncGuard,
+    locks: LockManager,
     tasks: usize,
     did: Arc<Did>,
 }
 
 impl Process {
     fn new(world: &World, store: Watched<MemoryBackend>, tasks: usize) -> Self {
-        let locks = SyncGuard::builder(store).clock(world.clock.shared()).build();
+        let locks = LockManager::builder(store).clock(world.clock.shared()).build();
         Self { locks, tasks, did: Arc::default() }
     }
 

@@ -1,6 +1,6 @@
 //! Fences through the whole lock API.
 
-use syncguard_core::{ErrorKind, Operation, Run};
+use syncguard_core::{ErrorKind, Operation, RunOutcome};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ async fn whoever_does_not_get_the_lock_uses_up_no_fence() {
     for _ in 0..20 {
         assert!(lock().try_acquire().await.unwrap().acquired().is_none());
         let skipped = lock().try_run(async |_| ()).await.unwrap();
-        assert!(matches!(skipped, Run::Skipped(Some(_))), "{skipped:?}");
+        assert!(matches!(skipped, RunOutcome::Skipped(Some(_))), "{skipped:?}");
         let (ours, theirs) = tokio::join!(lock().acquire(), rivals.lock("k").acquire());
         error_of(ours, ErrorKind::AcquisitionTimeout);
         error_of(theirs, ErrorKind::AcquisitionTimeout);

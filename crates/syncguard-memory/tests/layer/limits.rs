@@ -4,8 +4,8 @@ use std::future::pending;
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, Finding,
-    ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef,
-    ReleaseOutcome, SyncGuard, Ttl,
+    ListRequest, LockBackend, LockId, LockKey, LockManager, LockPage, LockQuery, LockRecord,
+    LockRef, ReleaseOutcome, Ttl,
 };
 
 use super::{
@@ -57,7 +57,7 @@ impl LockBackend for Silent {
 #[tokio::test(start_paused = true)]
 async fn every_question_ends_with_the_request_timeout() {
     let (world, id) = (World::new(), LockId::mint().unwrap());
-    let locks = SyncGuard::builder(Silent).request_timeout(secs(3)).build();
+    let locks = LockManager::builder(Silent).request_timeout(secs(3)).build();
     let late = ErrorKind::NetworkTimeout;
     error_of(locks.lookup("k").await, late);
     error_of(locks.lookup_by_id(id).await, late);
@@ -72,7 +72,7 @@ async fn every_question_ends_with_the_request_timeout() {
 
 #[test]
 fn what_a_store_can_do_is_known_without_asking_it() {
-    let locks = SyncGuard::new(Silent);
+    let locks = LockManager::new(Silent);
     assert_eq!(locks.capabilities(), Silent.capabilities());
     assert_ne!(locks.capabilities(), Capabilities::default());
 }

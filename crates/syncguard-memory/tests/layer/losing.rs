@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::{
-    ErrorKind, LockGuard, Loss, Operation, Renew, SyncGuard,
+    ErrorKind, LockGuard, LockManager, Loss, Operation, Renew,
     contract::{Fault, Gate},
 };
 use syncguard_memory::MemoryBackend;
@@ -115,7 +115,7 @@ async fn a_renewal_in_time_after_many_that_failed_keeps_the_lease() {
 async fn a_lease_is_lost_as_much_sooner_as_the_stores_clock_jumped_ahead() {
     let (clock, stores_clock) = (VirtualClock::new(), VirtualClock::new());
     let store = MemoryBackend::with_clock(stores_clock.shared());
-    let locks = SyncGuard::builder(store).clock(clock.shared()).build();
+    let locks = LockManager::builder(store).clock(clock.shared()).build();
     let guard = locks.lock("k").ttl(secs(30)).acquire().await.unwrap();
     stores_clock.suspend(secs(20));
     assert_eq!(guard.remaining(), LEASE);

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, LockBackend, LockId, LockKey,
-    LockRef, Operation, ReleaseOutcome, Shutdown, SyncGuard, SyncGuardBuilder, Ttl,
+    LockManager, LockManagerBuilder, LockRef, Operation, ReleaseOutcome, ShutdownOutcome, Ttl,
     contract::{Fault, Faulty},
 };
 use syncguard_memory::MemoryBackend;
@@ -57,11 +57,11 @@ impl World {
         Self { clock, others, store: Watched::new(faults.clone()), faults }
     }
 
-    fn builder(&self) -> SyncGuardBuilder {
-        SyncGuard::builder(self.store.clone()).clock(self.clock.shared())
+    fn builder(&self) -> LockManagerBuilder {
+        LockManager::builder(self.store.clone()).clock(self.clock.shared())
     }
 
-    fn locks(&self) -> SyncGuard {
+    fn locks(&self) -> LockManager {
         self.builder().build()
     }
 
@@ -116,6 +116,6 @@ fn error_of<T>(result: Result<T, Error>, kind: ErrorKind) -> Error {
 }
 
 /// Waits until everything that goes on in the background is done.
-async fn drained(locks: &SyncGuard) {
-    assert_eq!(locks.shutdown(LONG).await, Shutdown::Drained);
+async fn drained(locks: &LockManager) {
+    assert_eq!(locks.shutdown(LONG).await, ShutdownOutcome::Drained);
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireRequest, ErrorKind, LockBackend, LockId, LockRef, Operation, SyncGuard, Ttl,
+    AcquireRequest, ErrorKind, LockBackend, LockId, LockManager, LockRef, Operation, Ttl,
     contract::{Fault, Faulty, Gate},
     telemetry::{Event, Observed, Outcome, Reason},
 };
@@ -174,7 +174,7 @@ async fn an_observer_that_panics_fails_nothing_and_is_told_the_next_event() {
         told.send(event.clone()).unwrap();
         panic!("the observer's own trouble");
     });
-    let locks = SyncGuard::new(backend.clone());
+    let locks = LockManager::new(backend.clone());
     for _ in 0..3 {
         locks.lock("k").acquire().await.unwrap().release().await.unwrap();
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use syncguard_core::{LockRef, Operation, Retry, SyncGuard};
+use syncguard_core::{LockManager, LockRef, Operation, Retry};
 use tokio::{
     task::{JoinSet, yield_now},
     time::sleep,
@@ -18,7 +18,7 @@ const HERD: usize = 1_000;
 const KEYS: usize = 10_000;
 
 /// Lets one waiter after the other join the queue for a lock. Each of them notes its number.
-async fn herd(locks: &SyncGuard, served: &Arc<Mutex<Vec<usize>>>) -> JoinSet<()> {
+async fn herd(locks: &LockManager, served: &Arc<Mutex<Vec<usize>>>) -> JoinSet<()> {
     let mut waiters = JoinSet::new();
     for number in 0..HERD {
         let lock = locks.lock("k").wait(LONG).retry(Retry::fixed(LONG));

@@ -9,8 +9,8 @@ use std::{
 };
 
 use syncguard_core::{
-    Error, ErrorKind, LockBackend, LockGuard, Operation, ReleaseOutcome, Renew, Retry, Shutdown,
-    SyncGuard, SyncGuardBuilder,
+    Error, ErrorKind, LockBackend, LockGuard, LockManager, LockManagerBuilder, Operation,
+    ReleaseOutcome, Renew, Retry, ShutdownOutcome,
 };
 use syncguard_memory::MemoryBackend;
 use tokio::{
@@ -67,15 +67,15 @@ fn is_locked(store: &Store) -> bool {
 }
 
 /// Notes what is reported.
-fn reporting(store: &Store) -> (SyncGuardBuilder, Arc<Mutex<Vec<ErrorKind>>>) {
+fn reporting(store: &Store) -> (LockManagerBuilder, Arc<Mutex<Vec<ErrorKind>>>) {
     let reports = Arc::new(Mutex::new(Vec::new()));
     let heard = reports.clone();
     let note = move |error: &Error| heard.lock().unwrap().push(error.kind());
-    (SyncGuard::builder(store.clone()).on_release_error(note), reports)
+    (LockManager::builder(store.clone()).on_release_error(note), reports)
 }
 
 /// Acquires a lock on a runtime that has gone when this returns.
-fn orphaned(locks: &SyncGuard, runtime: fn() -> Runtime, renew: Renew) -> LockGuard {
+fn orphaned(locks: &LockManager, runtime: fn() -> Runtime, renew: Renew) -> LockGuard {
     runtime().block_on(locks.lock("k").renew(renew).acquire()).unwrap()
 }
 
@@ -83,7 +83,7 @@ fn orphaned(locks: &SyncGuard, runtime: fn() -> Runtime, renew: Renew) -> LockGu
 fn a_guard_whose_runtime_was_shut_down_is_used_and_released_on_another() {
     for runtime in [single, multi] {
         let store = store();
-        let locks = SyncGuard::new(store.clone());
+        let locks = LockManager::new(store.clone());
         let guard = orphaned(&locks, runtime, Renew::Never);
         store.delay(Operation::Extend, millis(5));
         store.delay(Operation::Release, millis(5));
@@ -103,7 +103,7 @@ fn a_guard_whose_runtime_was_shut_down_is_used_and_released_on_another() {
 fn a_lease_whose_runtime_was_shut_down_is_renewed_on_the_one_that_uses_it() {
     for runtime in [single, multi] {
         let store = store();
-        let locks = SyncGuard::new(store.clone());
+        let locks = LockManager::new(store.clone());
         let guard = orphaned(&locks, runtime, Renew::Every(millis(5)));
         let before = store.sent(Operation::Extend).len();
         single().block_on(async {
@@ -188,10 +188,14 @@ fn a_configured_runtime_releases_a_guard_that_is_dropped_while_nothing_drives_it
 #[test]
 fn a_configured_runtime_releases_a_guard_that_is_dropped_on_one_that_nothing_drives_again() {
     let (background, idle, store) = (multi(), single(), store());
-    let locks = SyncGuard::builder(store.clone()).runtime(background.handle().clone()).build();
+    let locks = LockManager::builder(store.clone()).runtime(background.handle().clone()).build();
     let guard = drive(locks.lock("k").acquire()).unwrap();
     idle.block_on(async { drop(guard) });
-    assert_eq!(drive(locks.shutdown(secs(30))), Shutdown::Drained, "the release was not begun");
+    assert_eq!(
+        drive(locks.shutdown(secs(30))),
+        ShutdownOutcome::Drained,
+        "the release was not begun"
+    );
     assert!(!is_locked(&store));
 }
 
@@ -200,7 +204,7 @@ fn with_a_configured_runtime_locks_are_used_outside_every_runtime() {
     let (background, store) = (multi(), store());
     store.delay(Operation::Acquire, millis(5));
     store.delay(Operation::Release, millis(5));
-    let locks = SyncGuard::builder(store.clone()).runtime(background.handle().clone()).build();
+    let locks = LockManager::builder(store.clone()).runtime(background.handle().clone()).build();
     let guard = drive(locks.lock("k").acquire()).unwrap();
     let refused =
         drive(locks.lock("k").retry(Retry::fixed(millis(1)).limit(3)).wait(secs(60)).acquire());
@@ -218,7 +222,7 @@ fn with_a_configured_runtime_locks_are_used_outside_every_runtime() {
 
 #[test]
 fn without_any_runtime_an_acquire_is_a_typed_error_and_a_question_is_answered() {
-    let locks = SyncGuard::new(store());
+    let locks = LockManager::new(store());
     let error = error_of(drive(locks.lock("k").acquire()), ErrorKind::Internal);
     assert!(!error.may_have_applied() && error.to_string().contains("no runtime"), "{error}");
     assert!(!drive(locks.is_locked("k")).unwrap());
@@ -227,7 +231,7 @@ fn without_any_runtime_an_acquire_is_a_typed_error_and_a_question_is_answered() 
 #[test]
 fn requests_outside_every_runtime_find_the_one_on_which_the_lock_was_acquired() {
     let (home, store) = (multi(), store());
-    let locks = SyncGuard::new(store.clone());
+    let locks = LockManager::new(store.clone());
     let guard = home.block_on(locks.lock("k").acquire()).unwrap();
     store.delay(Operation::Release, millis(5));
     assert_eq!(drive(guard.release()).unwrap(), ReleaseOutcome::Released);
@@ -238,7 +242,8 @@ fn requests_outside_every_runtime_find_the_one_on_which_the_lock_was_acquired() 
 fn where_the_configured_runtime_was_shut_down_that_of_the_caller_takes_its_place() {
     for runtime in [single, multi] {
         let (background, store) = (runtime(), store());
-        let locks = SyncGuard::builder(store.clone()).runtime(background.handle().clone()).build();
+        let locks =
+            LockManager::builder(store.clone()).runtime(background.handle().clone()).build();
         let guard = drive(locks.lock("k").acquire()).unwrap();
         drop(background);
         let error = error_of(drive(locks.lock("k").acquire()), ErrorKind::Internal);
@@ -254,7 +259,7 @@ fn where_the_configured_runtime_was_shut_down_that_of_the_caller_takes_its_place
 
 #[test]
 fn a_lease_whose_runtime_was_shut_down_is_lost_in_time_outside_every_runtime() {
-    let locks = SyncGuard::new(store());
+    let locks = LockManager::new(store());
     let guard = single().block_on(locks.lock("k").ttl(millis(200)).acquire()).unwrap();
     drive(guard.lost());
     assert!(!guard.is_valid());
@@ -264,7 +269,7 @@ fn a_lease_whose_runtime_was_shut_down_is_lost_in_time_outside_every_runtime() {
 #[test]
 fn a_loss_that_is_awaited_while_a_runtime_is_shut_down_is_noticed_on_another() {
     let (first, second) = (single(), single());
-    let lock = SyncGuard::new(store()).lock("k").ttl(secs(2));
+    let lock = LockManager::new(store()).lock("k").ttl(secs(2));
     let guard = first.block_on(lock.acquire()).unwrap();
     let mut lost = pin!(guard.lost());
     let is_lost = first.block_on(poll_fn(|context| Poll::Ready(lost.as_mut().poll(context))));
@@ -277,7 +282,7 @@ fn a_loss_that_is_awaited_while_a_runtime_is_shut_down_is_noticed_on_another() {
 #[test]
 fn a_guard_whose_runtime_was_shut_down_is_released_outside_every_runtime() {
     let store = store();
-    let locks = SyncGuard::new(store.clone());
+    let locks = LockManager::new(store.clone());
     let guard = orphaned(&locks, single, Renew::Never);
     assert_eq!(drive(guard.release()).unwrap(), ReleaseOutcome::Released);
     assert!(!is_locked(&store));

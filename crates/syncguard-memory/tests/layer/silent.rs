@@ -4,7 +4,7 @@ use std::future::pending;
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, LockBackend,
-    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Retry, SyncGuard,
+    LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Retry,
     Ttl,
 };
 use tokio::time::sleep;
@@ -53,9 +53,9 @@ impl<B: LockBackend> LockBackend for Quiet<B> {
     }
 }
 
-fn beside(world: &World) -> SyncGuard {
+fn beside(world: &World) -> LockManager {
     let store = Quiet(Watched::clone(&world.store));
-    SyncGuard::builder(store).clock(world.clock.shared()).build()
+    LockManager::builder(store).clock(world.clock.shared()).build()
 }
 
 #[tokio::test(start_paused = true)]

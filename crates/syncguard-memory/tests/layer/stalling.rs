@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, LockBackend, LockGuard,
-    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Renew, SyncGuard,
+    LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Renew,
     Ttl, contract::Fault,
 };
 use syncguard_memory::MemoryBackend;
@@ -71,7 +71,7 @@ async fn after_a_stall_of_twelve_seconds_no_lease_of_thirty_is_lost() {
     let world = World::new();
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let store = Pooled { store: world.others.clone(), start: Instant::now(), connections };
-    let locks = SyncGuard::builder(store).clock(world.clock.shared()).build();
+    let locks = LockManager::builder(store).clock(world.clock.shared()).build();
     let mut guards: Vec<LockGuard> = Vec::new();
     for number in 0..GUARDS {
         let lock = locks.lock(format!("k{number}")).ttl(secs(30)).renew(Renew::Auto);

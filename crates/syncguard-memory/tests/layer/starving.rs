@@ -3,7 +3,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use syncguard_core::{ErrorKind, LockBackend, LockGuard, Operation, Renew, SyncGuard};
+use syncguard_core::{ErrorKind, LockBackend, LockGuard, LockManager, Operation, Renew};
 use syncguard_memory::MemoryBackend;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -36,7 +36,7 @@ fn await_renewals<B: LockBackend>(renewals: &Runtime, store: &Watched<B>) {
 }
 
 /// Acquires a lock on a starved runtime, with renewals on another one.
-fn held(locks: &SyncGuard, starved: &Runtime) -> LockGuard {
+fn held(locks: &LockManager, starved: &Runtime) -> LockGuard {
     let lock = locks.lock("k").ttl(PATIENCE * 2).renew(Renew::Every(millis(10)));
     starved.block_on(lock.acquire()).unwrap()
 }
@@ -44,7 +44,7 @@ fn held(locks: &SyncGuard, starved: &Runtime) -> LockGuard {
 #[test]
 fn a_lease_whose_renewals_were_starved_is_not_valid_when_first_asked() {
     let (starved, store) = (starved(), Watched::new(MemoryBackend::new()));
-    let lock = SyncGuard::new(store.clone()).lock("k").ttl(millis(300)).renew(Renew::Auto);
+    let lock = LockManager::new(store.clone()).lock("k").ttl(millis(300)).renew(Renew::Auto);
     let guard = starved.block_on(lock.acquire()).unwrap();
     sleep(millis(300));
     assert!(!guard.is_valid());
@@ -56,7 +56,7 @@ fn a_lease_whose_renewals_were_starved_is_not_valid_when_first_asked() {
 fn renewals_on_a_runtime_of_their_own_are_not_starved() {
     let (renewals, starved) = (Runtime::new().unwrap(), starved());
     let store = Watched::new(MemoryBackend::new());
-    let locks = SyncGuard::builder(store.clone()).runtime(renewals.handle().clone()).build();
+    let locks = LockManager::builder(store.clone()).runtime(renewals.handle().clone()).build();
     let guard = held(&locks, &starved);
     await_renewals(&renewals, &store);
     assert!(guard.is_valid(), "{:?}", guard.loss());
@@ -66,7 +66,7 @@ fn renewals_on_a_runtime_of_their_own_are_not_starved() {
 fn renewals_on_a_runtime_of_their_own_do_not_wait_for_requests_of_a_starved_one() {
     let (renewals, starved) = (Runtime::new().unwrap(), starved());
     let store = Watched::new(MemoryBackend::new());
-    let locks = SyncGuard::builder(store.clone()).runtime(renewals.handle().clone()).build();
+    let locks = LockManager::builder(store.clone()).runtime(renewals.handle().clone()).build();
     let guard = held(&locks, &starved);
     let stuck = || store.on_their_way(Operation::Acquire);
     store.delay(Operation::Acquire, PATIENCE * 2);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use syncguard_core::{
-    ErrorKind, Fence, LockBackend, LockId, Mode, Operation, Renew, SyncGuard,
+    ErrorKind, Fence, LockBackend, LockId, LockManager, Mode, Operation, Renew,
     contract::{Fault, Gate},
 };
 use syncguard_tests::traced::{Trace, Traced};
@@ -48,13 +48,13 @@ fn documented() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     fields
 }
 
-async fn run_that_is_renewed(locks: &SyncGuard, world: &World) {
+async fn run_that_is_renewed(locks: &LockManager, world: &World) {
     world.plan(Operation::Extend, &Fault::NotSent, 1);
     locks.lock(KEY).run(async |_| sleep(secs(15)).await).await.unwrap();
     world.assert_planned(0);
 }
 
-async fn run_that_is_lost(locks: &SyncGuard, world: &World) {
+async fn run_that_is_lost(locks: &LockManager, world: &World) {
     let run = locks.lock(KEY).run(async |_| {
         world.others.force_release(&key(KEY)).await.unwrap().unwrap();
         sleep(secs(15)).await;
@@ -62,7 +62,7 @@ async fn run_that_is_lost(locks: &SyncGuard, world: &World) {
     error_of(run.await, ErrorKind::Lost);
 }
 
-async fn wait_in_vain(locks: &SyncGuard, world: &World) {
+async fn wait_in_vain(locks: &LockManager, world: &World) {
     let other = world.hold_elsewhere(KEY, secs(60)).await;
     error_of(locks.lock(KEY).wait(secs(1)).acquire().await, ErrorKind::AcquisitionTimeout);
     let _ = locks.lock(KEY).try_run(async |_| ()).await.unwrap();
@@ -71,7 +71,7 @@ async fn wait_in_vain(locks: &SyncGuard, world: &World) {
     error_of(shared, ErrorKind::Unsupported);
 }
 
-async fn hold_by_a_guard(locks: &SyncGuard, world: &World) {
+async fn hold_by_a_guard(locks: &LockManager, world: &World) {
     let guard = locks.lock(KEY).acquire().await.unwrap();
     guard.extend(secs(30)).await.unwrap();
     world.plan(Operation::Extend, &Fault::NotSent, 1);
@@ -85,7 +85,7 @@ async fn hold_by_a_guard(locks: &SyncGuard, world: &World) {
     sleep(secs(3)).await;
 }
 
-async fn be_in_doubt(locks: &SyncGuard, world: &World) {
+async fn be_in_doubt(locks: &LockManager, world: &World) {
     world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
     world.plan(Operation::Acquire, &Fault::RequestLost, 1);
     error_of(locks.lock(KEY).try_acquire().await, ErrorKind::Ambiguous);

@@ -7,7 +7,7 @@ use std::{
 };
 
 use syncguard_core::{
-    ErrorKind, LockBackend, Operation, Retry, SyncGuard,
+    ErrorKind, LockBackend, LockManager, Operation, Retry,
     contract::{Fault, Gate},
 };
 use syncguard_memory::MemoryBackend;
@@ -35,7 +35,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) {
     .await;
 }
 
-fn patient(locks: &SyncGuard) -> syncguard_core::LockBuilder {
+fn patient(locks: &LockManager) -> syncguard_core::LockBuilder {
     locks.lock("k").wait(LONG).retry(Retry::fixed(LONG))
 }
 
@@ -127,7 +127,7 @@ fn runtime() -> Runtime {
 fn waiters_on_a_runtime_that_nothing_drives_do_not_keep_the_key_from_those_on_another() {
     let (idle, live) = (runtime(), runtime());
     let store = Watched::new(MemoryBackend::new());
-    let locks = SyncGuard::new(store.clone());
+    let locks = LockManager::new(store.clone());
     let held = live.block_on(locks.lock("k").acquire()).unwrap();
     idle.block_on(async {
         for _ in 0..3 {

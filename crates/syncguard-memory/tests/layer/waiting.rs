@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use syncguard_core::{
-    ErrorKind, Jitter, LockBackend, LockGuard, Operation, Renew, Retry, SyncGuard, contract::Fault,
+    ErrorKind, Jitter, LockBackend, LockGuard, LockManager, Operation, Renew, Retry,
+    contract::Fault,
 };
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -151,7 +152,7 @@ async fn a_release_wakes_a_waiter_at_once() {
 
 /// Waits for an hour for a lock that another process renews all the time.
 async fn wait_for_an_hour(world: &World, retry: Option<Retry>) {
-    let others = SyncGuard::builder(world.others.clone()).clock(world.clock.shared()).build();
+    let others = LockManager::builder(world.others.clone()).clock(world.clock.shared()).build();
     let holder = others.lock("k").renew(Renew::Auto).acquire().await.unwrap();
     let lock = world.locks().lock("k").wait(secs(3_600));
     let lock = match retry {

@@ -1,6 +1,6 @@
 //! How waiters learn of releases by their own process, where the store notifies no one.
 
-use syncguard_core::{LockGuard, Operation, Retry, SyncGuard, contract::Fault};
+use syncguard_core::{LockGuard, LockManager, Operation, Retry, contract::Fault};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 /// A lock that is held, and a waiter that neither the store nor its schedule wakes.
 struct Waiting {
     world: World,
-    locks: SyncGuard,
+    locks: LockManager,
     guard: LockGuard,
     waiter: JoinHandle<LockGuard>,
 }
@@ -19,7 +19,7 @@ struct Waiting {
 impl Waiting {
     async fn new() -> Self {
         let world = World::new();
-        let locks = SyncGuard::builder(world.store.clone().deaf()).clock(world.clock.shared());
+        let locks = LockManager::builder(world.store.clone().deaf()).clock(world.clock.shared());
         let locks = locks.build();
         let guard = locks.lock("k").ttl(LONG).acquire().await.unwrap();
         let lock = locks.lock("k").wait(LONG).retry(Retry::fixed(LONG));

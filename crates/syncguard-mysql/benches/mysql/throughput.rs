@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use syncguard_core::{LockKey, SyncGuard};
+use syncguard_core::{LockKey, LockManager};
 use syncguard_mysql::MysqlBackend;
 use syncguard_tests::bench::{Table, median, queue};
 
@@ -28,9 +28,10 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     table.note("16 connections, transactions by hand", median(transactions), "pairs/s");
     table.note("16 connections, by hand", median(by_hand), "pairs/s");
     table.note("16 connections", median(ours), "pairs/s");
-    let client = [SyncGuard::new(connect(url, 4).await)];
+    let client = [LockManager::new(connect(url, 4).await)];
     table.note("16 tasks that hold 10 ms each, in one client", queue(&client).await, "ms");
-    let clients = [SyncGuard::new(connect(url, 4).await), SyncGuard::new(connect(url, 4).await)];
+    let clients =
+        [LockManager::new(connect(url, 4).await), LockManager::new(connect(url, 4).await)];
     table.note("16 tasks that hold 10 ms each, in two clients", queue(&clients).await, "ms");
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
-use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, SyncGuard, TryAcquire};
+use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
 use syncguard_mysql::MysqlBackend;
 use syncguard_tests::{
     asking::{
@@ -95,13 +95,15 @@ async fn four_hundred_lost_answers_give_four_hundred_grants_and_leave_nothing() 
     for client in 0..CLIENTS {
         let proxy = Proxy::start(network.server.address().unwrap()).await.unwrap();
         let url = network.server.url_through(proxy.address());
-        let locks = SyncGuard::new(network.name.connect(&url).await);
+        let locks = LockManager::new(network.name.connect(&url).await);
         clients.spawn(async move {
             let text = format!("client {client}");
             for round in 1..=ROUNDS {
                 proxy.cut_after(containing(hex(&text)), Times::Next(1));
                 let attempt = locks.lock(&text).ttl(LONG).try_acquire().await;
-                let TryAcquire::Acquired(guard) = attempt.unwrap() else { panic!("contended") };
+                let TryAcquireOutcome::Acquired(guard) = attempt.unwrap() else {
+                    panic!("contended")
+                };
                 assert_eq!(guard.fence().unwrap().number(), u64::from(round));
                 guard.release().await.unwrap();
             }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, ErrorKind, LockBackend, SyncGuard};
+use syncguard_core::{AcquireOutcome, AcquireRequest, ErrorKind, LockBackend, LockManager};
 use syncguard_mysql::MysqlBackend;
 use syncguard_tests::{
     asking::{LONG, ask, error_of, eventually, granted, is_locked, lock_of, released, soon},
@@ -103,7 +103,7 @@ async fn no_fence_goes_back_over_ten_kills_under_load() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soon_after_a_restart_locks_are_granted_again() {
     let server = MariadbServer::start().await.unwrap();
-    let locks = SyncGuard::new(connect(&server.url()).await);
+    let locks = LockManager::new(connect(&server.url()).await);
     for round in 0..3 {
         let wait = || locks.lock(format!("job {round}")).wait(LONG).acquire();
         drop(locks.lock("warm-up").try_acquire().await.unwrap());
@@ -234,7 +234,7 @@ async fn what_is_abandoned_after_a_crash_in_its_commit_is_gone() {
 async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
     let server = MariadbServer::start().await.unwrap();
     let (mine, theirs) =
-        (SyncGuard::new(connect(&server.url()).await), connect(&server.url()).await);
+        (LockManager::new(connect(&server.url()).await), connect(&server.url()).await);
     let guard = mine.lock("job").ttl(Duration::from_millis(500)).acquire().await.unwrap();
     let fence = guard.fence().unwrap();
     server.pause().unwrap();

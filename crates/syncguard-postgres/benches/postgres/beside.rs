@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard_core::{LockId, SyncGuard};
+use syncguard_core::{LockId, LockManager};
 use syncguard_tests::bench::{Table, median};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -45,7 +45,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
 
 /// Returns the times from releases of a TypeScript client to entries of a waiter.
 async fn after_releases(url: &str) -> Vec<f64> {
-    let locks = SyncGuard::new(connect(url, 2).await);
+    let locks = LockManager::new(connect(url, 2).await);
     let mut peer = Raw::connect(url, Telling::Untold).await;
     let (key, mut delays) = ("bench:silent:000000", Vec::new());
     for _ in 0..RELEASES {
@@ -88,7 +88,7 @@ async fn beside(url: &str, workers: usize) -> (Vec<f64>, usize) {
             }
         });
     }
-    let locks = SyncGuard::new(connect(url, 2).await);
+    let locks = LockManager::new(connect(url, 2).await);
     let (mut waits, mut failed, begun) = (Vec::new(), 0, Instant::now());
     while begun.elapsed() < BESIDE {
         let asked = Instant::now();

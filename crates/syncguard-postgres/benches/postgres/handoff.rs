@@ -1,4 +1,4 @@
-use syncguard_core::SyncGuard;
+use syncguard_core::LockManager;
 use syncguard_tests::bench::{Bar, Table, handoffs, median, queue};
 
 use crate::connect;
@@ -7,7 +7,7 @@ use crate::connect;
 const CONVOYS: usize = 9;
 
 pub(crate) async fn measure(url: &str, table: &mut Table) {
-    let times = handoffs(&SyncGuard::new(connect(url, 4).await), url).await;
+    let times = handoffs(&LockManager::new(connect(url, 4).await), url).await;
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     table.judge("release to entry in another process, mean", mean, "µs", Bar::AtMost(2_000.0));
     table.note("release to entry in another process, p50", median(times), "µs");
@@ -18,7 +18,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
 pub(crate) async fn convoys(url: &str, table: &mut Table) {
     let mut clients = Vec::new();
     for _ in 0..16 {
-        clients.push(SyncGuard::new(connect(url, 4).await));
+        clients.push(LockManager::new(connect(url, 4).await));
     }
     for (what, clients) in [
         ("in one client", &clients[..1]),

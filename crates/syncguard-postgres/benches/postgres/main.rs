@@ -14,7 +14,7 @@ mod raw;
 mod speed;
 mod throughput;
 
-use syncguard_core::{SyncGuard, UnsafeSettings};
+use syncguard_core::{LockManager, UnsafeSettings};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_tests::{
     bench::{Table, apart, wait_as_told},
@@ -29,7 +29,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("waiter"), Some(url)) => runtime.block_on(async {
-            wait_as_told(SyncGuard::new(connect(&url, 4).await)).await;
+            wait_as_told(LockManager::new(connect(&url, 4).await)).await;
         }),
         (Some(part @ ("waiters" | "convoys" | "beside")), _) => {
             runtime.block_on(measure_waiters(part));

@@ -3,7 +3,7 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use syncguard_core::{
-    AcquireRequest, Error, ExtendOutcome, LockBackend, LockId, SyncGuard, Timestamp, Ttl,
+    AcquireRequest, Error, ExtendOutcome, LockBackend, LockId, LockManager, Timestamp, Ttl,
 };
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_tests::{
@@ -164,7 +164,7 @@ async fn the_extend_of_a_guard_that_has_time_left_comes_after_those_that_have_le
     let config = names.config(&server.url());
     let mut crowded = Crowded::new(&server, names, config).await;
     let requests = crowded.held(BATCH_SIZE).await;
-    let locks = SyncGuard::new(crowded.backend.clone());
+    let locks = LockManager::new(crowded.backend.clone());
     let guard = locks.lock("long").ttl(LONG * 10).acquire().await.unwrap();
     let id = guard.lock_id();
     crowded.occupy().await;

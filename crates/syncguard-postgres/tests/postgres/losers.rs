@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{AcquireOutcome, LockBackend, LockId, SyncGuard};
+use syncguard_core::{AcquireOutcome, LockBackend, LockId, LockManager};
 use syncguard_tests::{
     asking::{LONG, ask, eventually, granted, released},
     proxy::{Flow, Occurrences, Proxy},
@@ -30,7 +30,7 @@ async fn sixteen_clients_that_fight_over_a_key_lose_hardly_a_fence() {
     let (server, names) = (shared().await, Names::fresh());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
-        let locks = SyncGuard::new(names.connect(&server.url()).await);
+        let locks = LockManager::new(names.connect(&server.url()).await);
         tasks.spawn(async move {
             for _ in 0..GRANTS / CLIENTS {
                 let guard = locks.lock("job").ttl(LONG).wait(LONG).acquire().await.unwrap();

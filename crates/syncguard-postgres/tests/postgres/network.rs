@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
-use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, SyncGuard, TryAcquire};
+use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
 use syncguard_postgres::PostgresBackend;
 use syncguard_tests::{
     asking::{
@@ -137,7 +137,7 @@ async fn five_hundred_lost_commits_give_five_hundred_grants_and_leave_nothing() 
     for client in 0..CLIENTS {
         let proxy = Proxy::start(network.server.address()).await.unwrap();
         let url = network.server.url_through(proxy.address());
-        let locks = SyncGuard::new(network.names.connect(&url).await);
+        let locks = LockManager::new(network.names.connect(&url).await);
         clients.spawn(async move {
             let text = format!("client {client}");
             // Acquires name the counter. Abandonings, which may come a round later, do not.
@@ -145,7 +145,9 @@ async fn five_hundred_lost_commits_give_five_hundred_grants_and_leave_nothing() 
             for round in 1..=ROUNDS {
                 proxy.cut_after(containing(counter.as_str()), Times::Next(1));
                 let attempt = locks.lock(&text).ttl(LONG).try_acquire().await;
-                let TryAcquire::Acquired(guard) = attempt.unwrap() else { panic!("contended") };
+                let TryAcquireOutcome::Acquired(guard) = attempt.unwrap() else {
+                    panic!("contended")
+                };
                 assert_eq!(guard.fence().unwrap().number(), u64::from(round));
                 guard.release().await.unwrap();
             }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{AcquireOutcome, LockBackend, LockId, SyncGuard};
+use syncguard_core::{AcquireOutcome, LockBackend, LockId, LockManager};
 use syncguard_tests::asking::{LONG, ask};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -60,7 +60,7 @@ async fn work_beside(workers: usize, clients: usize, times: usize) {
     }
     let mut waiters = JoinSet::new();
     for _ in 0..clients {
-        let locks = SyncGuard::new(names.connect(&server.url()).await);
+        let locks = LockManager::new(names.connect(&server.url()).await);
         waiters.spawn(async move {
             for _ in 0..times {
                 let guard = locks.lock("job").ttl(LONG).wait(WAIT).acquire().await.unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::postgres::PgListener;
-use syncguard_core::{LockBackend, SyncGuard};
+use syncguard_core::{LockBackend, LockManager};
 use syncguard_postgres::PostgresBackend;
 use syncguard_tests::asking::{LONG, ask, eventually, granted, key, released};
 use syncguard_tests::{proxy::Proxy, server::PostgresServer};
@@ -213,7 +213,7 @@ async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
     let scene = Scene::set().await;
     let text = scene.text("job");
     granted(&scene.theirs, &ask(&text, LONG)).await;
-    let locks = SyncGuard::new(scene.mine.clone());
+    let locks = LockManager::new(scene.mine.clone());
     let wait = tokio::spawn(locks.lock(&text).wait(LONG).acquire());
     eventually("the waiter is there", async || scene.watchers(&text).await == 1).await;
     let mut foreign = Foreign::open(&scene.server.url()).await;
@@ -228,7 +228,7 @@ async fn of_many_hand_offs_between_clients_none_is_missed() {
     let text = scene.text("job");
     let mut tasks = tokio::task::JoinSet::new();
     for backend in [&scene.mine, &scene.theirs, &scene.names.connect(&scene.server.url()).await] {
-        let (locks, text) = (SyncGuard::new(backend.clone()), text.clone());
+        let (locks, text) = (LockManager::new(backend.clone()), text.clone());
         tasks.spawn(async move {
             for _ in 0..100 {
                 // No schedule helps: one that misses its release waits for the ttl.

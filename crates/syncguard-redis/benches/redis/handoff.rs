@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use syncguard_core::SyncGuard;
+use syncguard_core::LockManager;
 use syncguard_tests::bench::{Bar, SETTLE, Table, handoffs, median, queue, to_micros};
 
 use crate::{connect, raw::Raw};
@@ -11,12 +11,12 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     let (hot, round_trip) = (round_trip(url, None).await, round_trip(url, Some(SETTLE)).await);
     table.note("round trip of a PING among others, p50", hot, "µs");
     table.note("round trip of a PING after a pause, p50", round_trip, "µs");
-    let times = handoffs(&SyncGuard::new(connect(url).await), url).await;
+    let times = handoffs(&LockManager::new(connect(url).await), url).await;
     let mean = times.iter().sum::<f64>() / times.len() as f64;
     let (p50, limit) = (median(times), Bar::AtMost(5.0 * round_trip));
     table.judge("release to entry in another process, mean", mean, "µs", Bar::AtMost(1_000.0));
     table.judge("release to entry in another process, p50", p50, "µs", limit);
-    let clients = [SyncGuard::new(connect(url).await), SyncGuard::new(connect(url).await)];
+    let clients = [LockManager::new(connect(url).await), LockManager::new(connect(url).await)];
     for (what, clients) in [("in one client", &clients[..1]), ("in two clients", &clients)] {
         let what = format!("16 tasks that hold 10 ms each, {what}");
         table.judge(&what, queue(clients).await, "ms", Bar::AtMost(185.0));

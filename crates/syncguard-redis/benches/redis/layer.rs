@@ -1,6 +1,6 @@
 use std::time::Instant;
 
-use syncguard_core::{LockBackend, LockRef, SyncGuard};
+use syncguard_core::{LockBackend, LockManager, LockRef};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{LONG, ask, granted},
@@ -18,7 +18,7 @@ const TURNS: usize = 9;
 /// To see what a change of it costs, compare with the same line of a program built before the change.
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let backend = crate::connect(url).await;
-    let locks = SyncGuard::new(backend.clone());
+    let locks = LockManager::new(backend.clone());
     let (mut bare, mut layered) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..TURNS {
         bare = bare.min(turn(|task| asks(backend.clone(), task)).await);
@@ -45,7 +45,7 @@ async fn asks(backend: RedisBackend, task: usize) {
     }
 }
 
-async fn locked(locks: SyncGuard, task: usize) {
+async fn locked(locks: LockManager, task: usize) {
     let key = format!("bench:layer:{task}");
     for _ in 0..PAIRS {
         let guard = locks.lock(&key).acquire().await.unwrap();

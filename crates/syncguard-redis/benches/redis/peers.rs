@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use fred::types::Value;
-use syncguard_core::{LockId, SyncGuard};
+use syncguard_core::{LockId, LockManager};
 use syncguard_tests::bench::{Bar, Table, median};
 use tokio::{
     task::{JoinSet, spawn_blocking},
@@ -30,7 +30,7 @@ const RELEASES: usize = 15;
 
 /// How a lone waiter fares beside TypeScript-like workers that loop on its key: they publish no release.
 pub(crate) async fn measure(url: &str, table: &mut Table) {
-    let locks = SyncGuard::new(connect(url).await);
+    let locks = LockManager::new(connect(url).await);
     let raw = Raw::connect(url).await;
     for workers in [1, 2, 8] {
         let mut peers = JoinSet::new();
@@ -65,7 +65,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
 }
 
 /// The time from a peer's release to the entry of a waiter that has waited for a second.
-async fn after_a_release(locks: &SyncGuard, raw: &Raw, table: &mut Table) {
+async fn after_a_release(locks: &LockManager, raw: &Raw, table: &mut Table) {
     let mut delays = Vec::new();
     for _ in 0..RELEASES {
         let id = LockId::mint().unwrap();

@@ -1,6 +1,6 @@
 //! A cluster whose slots move.
 
-use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockRef, SyncGuard, WakeUp};
+use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockManager, LockRef, WakeUp};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{
@@ -107,7 +107,7 @@ async fn a_waiter_on_a_cluster_is_woken_after_its_slot_has_moved() {
     let (slot, target) = slot_and_stranger(&cluster, "job").await;
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
-    let locks = SyncGuard::new(mine);
+    let locks = LockManager::new(mine);
     let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
     let channel = "{syncguard:job}:released";
     eventually("the waiter is subscribed", async || {

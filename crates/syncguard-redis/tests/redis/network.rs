@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
-use syncguard_core::{ErrorKind, LockBackend, SyncGuard, TryAcquire};
+use syncguard_core::{ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
 use syncguard_tests::{
     asking::{LONG, ask, error_of, eventually, extended, granted, is_locked, key, released},
     proxy::{Flow, Occurrences, Proxy, Times, containing},
@@ -30,14 +30,16 @@ async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
     let mut clients = tokio::task::JoinSet::new();
     for client in 0..CLIENTS {
         let proxy = Proxy::start(server.address()).await.unwrap();
-        let locks = SyncGuard::new(connect(&server.url_through(proxy.address())).await);
+        let locks = LockManager::new(connect(&server.url_through(proxy.address())).await);
         clients.spawn(async move {
             // Acquires name the counter. Abandonings, which may come a round later, do not.
             let counter = format!("fence:syncguard:k{client}");
             for round in 1..=ROUNDS {
                 proxy.cut_after(containing(counter.as_str()), Times::Next(1));
                 let attempt = locks.lock(format!("k{client}")).ttl(LONG).try_acquire().await;
-                let TryAcquire::Acquired(guard) = attempt.unwrap() else { panic!("contended") };
+                let TryAcquireOutcome::Acquired(guard) = attempt.unwrap() else {
+                    panic!("contended")
+                };
                 assert_eq!(guard.fence().unwrap().number(), u64::from(round));
                 guard.release().await.unwrap();
             }

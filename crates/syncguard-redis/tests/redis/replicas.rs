@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{Error, ErrorKind, LockBackend, SyncGuard};
+use syncguard_core::{Error, ErrorKind, LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{LONG, ask, error_of, eventually, is_locked, ttl},
@@ -92,7 +92,7 @@ async fn a_grant_that_can_neither_be_counted_nor_given_back_is_in_doubt() {
 #[tokio::test]
 async fn a_lock_whose_grant_is_in_doubt_is_free_long_before_its_ttl() {
     let (server, proxy, url) = started().await;
-    let locks = SyncGuard::new(waiting(&url, REPLICAS).await);
+    let locks = LockManager::new(waiting(&url, REPLICAS).await);
     let attempt = tokio::spawn(locks.lock("job").ttl(ttl(LONG)).try_acquire());
     between(&server).await;
     proxy.refuse().await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, LockBackend, SyncGuard};
+use syncguard_core::{ErrorKind, LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{
@@ -43,7 +43,7 @@ async fn with_a_log_no_fence_goes_back_over_20_kills() {
 async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
     let server = safe().start().await.unwrap();
     let (mine, theirs) =
-        (SyncGuard::new(connect(&server.url()).await), connect(&server.url()).await);
+        (LockManager::new(connect(&server.url()).await), connect(&server.url()).await);
     let guard = mine.lock("job").ttl(Duration::from_millis(500)).acquire().await.unwrap();
     let fence = guard.fence().unwrap();
     server.pause().unwrap();
@@ -83,10 +83,10 @@ async fn a_server_without_memory_is_unavailable_and_still_releases() {
 }
 
 /// A server on a clock of its own, and two clients of it.
-async fn with_a_clock() -> (RedisServer, ClockShim, SyncGuard, RedisBackend) {
+async fn with_a_clock() -> (RedisServer, ClockShim, LockManager, RedisBackend) {
     let clock = ClockShim::build().await.unwrap();
     let server = safe().envs(clock.env()).start().await.unwrap();
-    let mine = SyncGuard::new(connect(&server.url()).await);
+    let mine = LockManager::new(connect(&server.url()).await);
     let theirs = connect(&server.url()).await;
     (server, clock, mine, theirs)
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{LockBackend, SyncGuard};
+use syncguard_core::{LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
 use syncguard_tests::{
     asking::{LONG, ask, eventually, granted, key, released},
@@ -153,7 +153,7 @@ async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;
     granted(&theirs, &ask("job", LONG)).await;
-    let locks = SyncGuard::new(mine);
+    let locks = LockManager::new(mine);
     let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
     eventually("the waiter is subscribed", async || subscribers(&server, "job").await == "1").await;
     server.command(&["DEL", "syncguard:job"]).await.unwrap();

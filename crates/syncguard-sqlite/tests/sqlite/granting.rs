@@ -1,6 +1,6 @@
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, ErrorKind, Fence, LockBackend, LockId, LockQuery, LockRef,
-    Mode, Owner, ReleaseOutcome, Renew, SyncGuard, Ttl,
+    AcquireOutcome, AcquireRequest, ErrorKind, Fence, LockBackend, LockId, LockManager, LockQuery,
+    LockRef, Mode, Owner, ReleaseOutcome, Renew, Ttl,
 };
 
 use crate::{Scratch, grant_of, granted, key, pass, refused, release, request, ttl};
@@ -344,7 +344,7 @@ async fn a_clock_that_jumps_past_an_expiry_ends_the_lock_and_extend_reports_it()
     for taken in [false, true] {
         let scratch = Scratch::new();
         let backend = scratch.open().await;
-        let locks = SyncGuard::new(backend.clone());
+        let locks = LockManager::new(backend.clone());
         let guard = locks.lock("key").renew(Renew::Never).acquire().await.unwrap();
         jump_ahead(&scratch, JUMP).await;
         if taken {
@@ -364,7 +364,7 @@ async fn an_extend_after_a_jump_that_ended_nothing_succeeds_and_keeps_the_lock()
                         expires_at_ms = expires_at_ms - 20000";
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    let locks = SyncGuard::new(backend.clone());
+    let locks = LockManager::new(backend.clone());
     let guard = locks.lock("key").renew(Renew::Never).acquire().await.unwrap();
     jump_ahead(&scratch, JUMP).await;
     guard.extend(ttl(30_000)).await.unwrap();

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf};
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use syncguard_core::{
-    AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, ReleaseOutcome, Renew, SyncGuard,
+    AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockManager, ReleaseOutcome, Renew,
 };
 use syncguard_sqlite::SqliteBackend;
 
@@ -35,7 +35,7 @@ async fn a_log_that_is_deleted_or_replaced_loses_every_lock_and_is_not_believed_
         for name in SIDES {
             let scratch = Scratch::new();
             let (backend, other) = (scratch.open().await, scratch.open().await);
-            let guards = SyncGuard::new(backend.clone());
+            let guards = LockManager::new(backend.clone());
             let guard = guards.lock("guarded").renew(Renew::Never).acquire().await.unwrap();
             let held = request("held");
             granted(&other, &held).await;
@@ -126,7 +126,7 @@ async fn a_grant_is_not_believed_where_the_log_went_away_while_it_was_written() 
 async fn a_restored_copy_loses_the_locks_that_it_brings_back_and_the_service_goes_on() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    let guards = SyncGuard::new(backend.clone());
+    let guards = LockManager::new(backend.clone());
     let guard = guards.lock("guarded").renew(Renew::Never).acquire().await.unwrap();
     let held = request("held");
     granted(&backend, &held).await;

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard::{SyncGuard, connect};
+use syncguard::{LockManager, connect};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, stdin, stdout},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -69,7 +69,7 @@ impl Member {
 
 /// The other side of a [`Member`].
 pub(crate) async fn be(url: &str, task: Task) {
-    let locks = SyncGuard::new(connect(url).await.unwrap());
+    let locks = LockManager::new(connect(url).await.unwrap());
     say("connected").await;
     BufReader::new(stdin()).lines().next_line().await.unwrap().unwrap();
     let (did, mut all) = (Arc::new(Mutex::new(Did::default())), JoinSet::new());
@@ -87,7 +87,7 @@ pub(crate) async fn be(url: &str, task: Task) {
     say(&format!("{} {} {}", did.grants, did.failed, did.longest_wait_ms)).await;
 }
 
-async fn contend(locks: &SyncGuard, hold: Duration, did: &Mutex<Did>) {
+async fn contend(locks: &LockManager, hold: Duration, did: &Mutex<Did>) {
     let asked = Instant::now();
     let granted = locks.lock(KEY).acquire().await;
     let waited = asked.elapsed().as_secs_f64() * 1e3;

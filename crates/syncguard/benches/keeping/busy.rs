@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard::{Renew, SyncGuard};
+use syncguard::{LockManager, Renew};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{Options, place::Place};
@@ -28,7 +28,7 @@ struct Seen {
 pub(crate) async fn measure(place: &Place, options: &Options) {
     let (held, tasks) = (options.of("held", 10), options.of("tasks", 500));
     let seconds = options.of("seconds", 60);
-    let locks = SyncGuard::new(place.connect().await);
+    let locks = LockManager::new(place.connect().await);
     place.proxy.delay(DELAY);
     let mut guards = Vec::new();
     for number in 0..held {
@@ -58,7 +58,7 @@ pub(crate) async fn measure(place: &Place, options: &Options) {
     asking.shutdown().await;
 }
 
-async fn ask(locks: SyncGuard, key: String, seen: Arc<Seen>, stop: Arc<AtomicBool>) {
+async fn ask(locks: LockManager, key: String, seen: Arc<Seen>, stop: Arc<AtomicBool>) {
     while !stop.load(Relaxed) {
         match locks.lock(&key).ttl(TTL).acquire().await {
             Ok(guard) => {

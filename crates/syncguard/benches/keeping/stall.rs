@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use syncguard::{LockGuard, Renew, SyncGuard};
+use syncguard::{LockGuard, LockManager, Renew};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{Options, place::Place};
@@ -11,7 +11,7 @@ const ACQUIRERS: u64 = 64;
 pub(crate) async fn measure(place: &Place, options: &Options) {
     let (held, seconds) = (options.of("held", 10_000), options.of("seconds", 12));
     let ttl = Duration::from_secs(options.of("ttl", 30));
-    let locks = SyncGuard::new(place.connect().await);
+    let locks = LockManager::new(place.connect().await);
     let begun = Instant::now();
     let guards = acquire(&locks, held, ttl).await;
     println!("{held} acquired in {:?}", begun.elapsed());
@@ -26,7 +26,7 @@ pub(crate) async fn measure(place: &Place, options: &Options) {
     println!("stall: {lost} of {held} lost over {seconds} s with a ttl of {ttl:?}");
 }
 
-async fn acquire(locks: &SyncGuard, held: u64, ttl: Duration) -> Vec<LockGuard> {
+async fn acquire(locks: &LockManager, held: u64, ttl: Duration) -> Vec<LockGuard> {
     let mut acquiring = JoinSet::new();
     for acquirer in 0..ACQUIRERS {
         let locks = locks.clone();

@@ -21,10 +21,10 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Examples
 ///
 /// ```
-/// use syncguard_core::{DurationExt, Error, LockBackend, SyncGuard};
+/// use syncguard_core::{DurationExt, Error, LockBackend, LockManager};
 ///
 /// async fn deploy(backend: impl LockBackend) -> Result<(), Error> {
-///     let locks = SyncGuard::new(backend);
+///     let locks = LockManager::new(backend);
 ///     let guard = locks.lock("deploy:prod").wait(5.secs()).owner("ci-7").acquire().await?;
 ///     println!("deploying under fence {}", guard.fence()?);
 ///     guard.release().await?;
@@ -32,20 +32,20 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// }
 /// ```
 #[derive(Clone)]
-pub struct SyncGuard {
+pub struct LockManager {
     pub(super) shared: Arc<Shared>,
     queues: Queues,
     scope: Scope,
 }
 
-impl SyncGuard {
-    /// Creates a `SyncGuard` over `backend` with the default settings.
+impl LockManager {
+    /// Creates a `LockManager` over `backend` with the default settings.
     pub fn new(backend: impl LockBackend) -> Self {
         Self::builder(backend).build()
     }
 
-    /// Returns a builder for a `SyncGuard` over `backend`.
-    pub fn builder(backend: impl LockBackend) -> SyncGuardBuilder {
+    /// Returns a builder for a `LockManager` over `backend`.
+    pub fn builder(backend: impl LockBackend) -> LockManagerBuilder {
         let capabilities = backend.capabilities();
         let queues = Queues::default();
         let freed = queues.clone();
@@ -62,7 +62,7 @@ impl SyncGuard {
             runtimes: Runtimes::default(),
             on_release_error: None,
         };
-        SyncGuardBuilder { shared, queues }
+        LockManagerBuilder { shared, queues }
     }
 
     /// Returns a builder for one use of the lock on `key`, which is text or a [`LockKey`].
@@ -73,7 +73,7 @@ impl SyncGuard {
         LockBuilder::new(self.shared.clone(), self.queues.clone(), &self.scope, key)
     }
 
-    /// Returns a `SyncGuard` for the same locks in a scope of their own. Cancelling `token` ends
+    /// Returns a `LockManager` for the same locks in a scope of their own. Cancelling `token` ends
     /// every lock that was acquired through the scope and every wait in it.
     ///
     /// A wait, or `run` with its work, ends with [`Aborted`](crate::ErrorKind::Aborted). A guard
@@ -87,8 +87,8 @@ impl SyncGuard {
     /// # Examples
     ///
     /// ```
-    /// # use syncguard_core::{Error, SyncGuard};
-    /// # async fn example(locks: SyncGuard) -> Result<(), Error> {
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
     /// use tokio_util::sync::CancellationToken;
     ///
     /// let request = CancellationToken::new();
@@ -111,7 +111,7 @@ impl SyncGuard {
     ///
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key is invalid,
     /// [`NetworkTimeout`](crate::ErrorKind::NetworkTimeout) if the store does not answer within the
-    /// [request timeout](SyncGuardBuilder::request_timeout), or the error of the backend.
+    /// [request timeout](LockManagerBuilder::request_timeout), or the error of the backend.
     pub async fn lookup(
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
@@ -222,33 +222,36 @@ impl SyncGuard {
     /// # Cancel safety
     ///
     /// Cancel safe: the background releases continue even if the future is dropped.
-    pub fn shutdown(&self, timeout: Duration) -> impl Future<Output = Shutdown> + Send + use<> {
+    pub fn shutdown(
+        &self,
+        timeout: Duration,
+    ) -> impl Future<Output = ShutdownOutcome> + Send + use<> {
         let tasks = self.shared.tasks.clone();
         async move {
             // A tracker counts as done when it is closed and empty; closed, it still takes tasks.
             tasks.close();
             tokio::select! {
                 biased;
-                () = tasks.wait() => Shutdown::Drained,
-                () = Timer::after(timeout) => Shutdown::TimedOut { pending: tasks.len() },
+                () = tasks.wait() => ShutdownOutcome::Drained,
+                () = Timer::after(timeout) => ShutdownOutcome::TimedOut { pending: tasks.len() },
             }
         }
     }
 }
 
-impl fmt::Debug for SyncGuard {
+impl fmt::Debug for LockManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SyncGuard")
+        f.debug_struct("LockManager")
             .field("backend", &self.shared.backend)
             .field("owner", &self.shared.owner)
             .finish_non_exhaustive()
     }
 }
 
-/// How a [shutdown](SyncGuard::shutdown) ended.
+/// How a [shutdown](LockManager::shutdown) ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "what is still pending is left to the ttl"]
-pub enum Shutdown {
+pub enum ShutdownOutcome {
     /// All background releases are done.
     Drained,
     /// Some releases are still waiting for the store. Their locks end with the ttl.
@@ -258,14 +261,14 @@ pub enum Shutdown {
     },
 }
 
-/// Builds a [`SyncGuard`].
+/// Builds a [`LockManager`].
 #[must_use = "a description locks nothing until it is built"]
-pub struct SyncGuardBuilder {
+pub struct LockManagerBuilder {
     shared: Shared,
     queues: Queues,
 }
 
-impl SyncGuardBuilder {
+impl LockManagerBuilder {
     /// Sets the default owner label of all locks; by default `host:pid`.
     pub fn owner(mut self, owner: Owner) -> Self {
         self.shared.owner = owner;
@@ -309,15 +312,15 @@ impl SyncGuardBuilder {
         self
     }
 
-    /// Builds the `SyncGuard`.
-    pub fn build(self) -> SyncGuard {
+    /// Builds the `LockManager`.
+    pub fn build(self) -> LockManager {
         let Self { shared, queues } = self;
-        SyncGuard { shared: Arc::new(shared), queues, scope: Scope::default() }
+        LockManager { shared: Arc::new(shared), queues, scope: Scope::default() }
     }
 }
 
-impl fmt::Debug for SyncGuardBuilder {
+impl fmt::Debug for LockManagerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SyncGuardBuilder").field(&self.shared.backend).finish()
+        f.debug_tuple("LockManagerBuilder").field(&self.shared.backend).finish()
     }
 }
