@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-use syncguard_tests::find::{Executable, Missing};
+use syncguard_testkit::find::{Executable, Missing};
 
 use crate::{
     command::{Call, call},

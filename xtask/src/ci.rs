@@ -53,7 +53,7 @@ fn crates() -> Vec<PathBuf> {
     let workspace = Path::new(ROOT);
     let crates = fs::read_dir(workspace.join("crates")).into_iter().flatten().flatten();
     let folders = crates.map(|entry| entry.path());
-    let folders = folders.chain(["tests", "xtask"].map(|name| workspace.join(name)));
+    let folders = folders.chain([workspace.join("xtask")]);
     let roots =
         folders.flat_map(|folder| ["lib.rs", "main.rs"].map(|root| folder.join("src").join(root)));
     roots.filter(|root| root.exists()).collect()

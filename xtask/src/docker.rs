@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use syncguard_tests::find::Store;
+use syncguard_testkit::find::Store;
 
 use crate::{
     command::{Call, call},

@@ -2,7 +2,7 @@
 
 use std::{io, process::ExitStatus};
 
-use syncguard_tests::{find::Missing, server::ServerError};
+use syncguard_testkit::{find::Missing, server::ServerError};
 use thiserror::Error;
 
 use crate::{circles::CirclesError, contract::MalformedLine, tree::DriversInCore};

@@ -2,7 +2,7 @@
 
 use std::{env, ffi::OsString};
 
-use syncguard_tests::{
+use syncguard_testkit::{
     find::{Executable, Missing, Store},
     server::Lent,
 };
@@ -191,7 +191,7 @@ pub(crate) fn mutants(install: Install) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_tests::find::Places;
+    use syncguard_testkit::find::Places;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use syncguard_tests::{find::Store, server::Lasting};
+use syncguard_testkit::{find::Store, server::Lasting};
 
 use crate::{
     apt,

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use syncguard_tests::find::Store;
+use syncguard_testkit::find::Store;
 use tempfile::NamedTempFile;
 
 use crate::{

@@ -11,7 +11,7 @@ use syncguard_core::{
     BootClock, BootInstant, Clock, Fence, LockGuard, LockKey, LockManager, Renew,
 };
 use syncguard_sqlite::SqliteBackend;
-use syncguard_tests::{
+use syncguard_testkit::{
     contender::{Admission, Discipline, Order, Storm, Upkeep, Word, from_line, to_line},
     history::{Event, Journal, Record},
     resource::{ResourceFile, Stamp, Verdict},

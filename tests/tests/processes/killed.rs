@@ -4,7 +4,7 @@ use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use syncguard_core::{LockBackend, LockQuery, LockRecord, Ttl};
 use syncguard_sqlite::SqliteBackend;
-use syncguard_tests::contender::{Upkeep, Word};
+use syncguard_testkit::contender::{Upkeep, Word};
 
 use super::{Stage, acquire, granted, hold, key};
 

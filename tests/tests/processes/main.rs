@@ -10,7 +10,7 @@ mod storm;
 use std::path::PathBuf;
 
 use syncguard_core::{Fence, LockKey, Ttl};
-use syncguard_tests::contender::{Contender, Order, Upkeep, Word};
+use syncguard_testkit::contender::{Contender, Order, Upkeep, Word};
 use tempfile::TempDir;
 
 /// A directory in which processes meet.

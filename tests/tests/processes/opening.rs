@@ -1,7 +1,7 @@
 //! Many processes that come at once.
 
 use syncguard_core::Ttl;
-use syncguard_tests::contender::{Contender, Order, Upkeep, Word};
+use syncguard_testkit::contender::{Contender, Order, Upkeep, Word};
 
 use super::{Stage, acquire, granted, start};
 

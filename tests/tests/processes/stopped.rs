@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::Ttl;
-use syncguard_tests::contender::{Admission, Order, Upkeep, Word};
+use syncguard_testkit::contender::{Admission, Order, Upkeep, Word};
 
 use super::{Stage, hold};
 

@@ -9,7 +9,7 @@ use std::{
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use syncguard_core::{BootClock, Clock, LockKey, Ttl};
-use syncguard_tests::{
+use syncguard_testkit::{
     contender::{Contender, Discipline, Order, Storm, Word},
     history::{End, Entry, Event, Flaw, History, Incarnation, Journal, Record},
 };

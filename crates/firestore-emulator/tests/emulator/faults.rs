@@ -10,7 +10,7 @@ use gcloud_sdk::{
     },
     prost_types::Timestamp,
 };
-use syncguard_tests::asking::eventually;
+use syncguard_testkit::operations::eventually;
 use tokio::{task::JoinHandle, time::Instant};
 use tonic::{Code, Status};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use firestore_emulator::{Concurrency, Emulator};
-use syncguard_tests::node::{Node, printed, unless_skipped};
+use syncguard_testkit::node::{Node, printed, unless_skipped};
 
 use super::start_as;
 

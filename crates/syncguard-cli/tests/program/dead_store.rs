@@ -8,7 +8,7 @@ use std::{
 use humantime::parse_duration;
 use rustix::process::Signal;
 use syncguard::{Capabilities, LockKey, LockManager, Ttl, redis::RedisBackend};
-use syncguard_tests::{
+use syncguard_testkit::{
     proxy::{Flow, Occurrences, Proxy},
     server::{PostgresServer, RedisServer},
 };

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use syncguard_tests::server::MariadbServer;
+use syncguard_testkit::server::MariadbServer;
 
 use crate::sandbox::{KEY, Running, assert_code, program, stdout};
 

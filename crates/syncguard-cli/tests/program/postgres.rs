@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use syncguard_tests::server::PostgresServer;
+use syncguard_testkit::server::PostgresServer;
 
 use crate::sandbox::{KEY, Running, assert_code, only_line, program, stdout};
 

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpListener, path::Path, process::Command};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use syncguard_tests::server::RedisServer;
+use syncguard_testkit::server::RedisServer;
 
 use crate::sandbox::{KEY, Running, Sandbox, assert_code, only_line, program, stdout};
 

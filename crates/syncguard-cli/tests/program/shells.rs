@@ -3,7 +3,7 @@
 use std::{fs, io::Read, process::Command, time::Duration};
 
 use syncguard::LockManager;
-use syncguard_tests::server::RedisServer;
+use syncguard_testkit::server::RedisServer;
 
 use crate::sandbox::{
     KEY, Running, Sandbox, assert_code, full_pipe, lookup, only_line, outlives, program, stdout,

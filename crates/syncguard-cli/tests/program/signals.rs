@@ -4,7 +4,7 @@ use std::{fs, process::Command, time::Duration};
 
 use nix::sys::signal::{SigSet, Signal::SIGCHLD};
 use rustix::process::{Pid, Signal, kill_process};
-use syncguard_tests::{asking::eventually, server::RedisServer};
+use syncguard_testkit::{operations::eventually, server::RedisServer};
 
 use crate::sandbox::{
     KEY, Running, Sandbox, assert_code, assert_signal, is_alive, lookup, outlives, program, stdout,

@@ -95,9 +95,12 @@ pub(super) struct Handover<C> {
     pub(super) stale: bool,
 }
 
+/// A waiter, and what it is handed.
+type Handed<M, L> = (Waiter<M, L>, Handover<<M as Manager>::Connection>);
+
 /// The actions to take once the state is unlocked.
 pub(super) struct Plan<M: Manager, L> {
-    pub(super) handovers: Vec<(Waiter<M, L>, Handover<M::Connection>)>,
+    pub(super) handovers: Vec<Handed<M, L>>,
     pub(super) openers: usize,
     pub(super) expired: Vec<M::Connection>,
 }

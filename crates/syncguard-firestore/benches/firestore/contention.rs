@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
 use syncguard_core::LockManager;
-use syncguard_tests::bench::{Bar, Table, median, queue};
+use syncguard_testkit::bench::{Bar, Table, median, queue};
 
 use crate::connect;
 

@@ -16,7 +16,7 @@ use std::{net::SocketAddr, sync::mpsc, thread};
 
 use firestore_emulator::Emulator;
 use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
-use syncguard_tests::bench::Table;
+use syncguard_testkit::bench::Table;
 use tokio::runtime::Builder;
 
 const PROJECT: &str = "bench";

@@ -2,7 +2,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::bench::{Bar, Table, median, to_micros};
+use syncguard_testkit::bench::{Bar, Table, median, to_micros};
 
 use crate::{connect, raw::Raw};
 

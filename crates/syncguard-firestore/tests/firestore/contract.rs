@@ -8,7 +8,7 @@ use syncguard_core::{
     contract::{Harness, Hook, Profile, lifecycle, run},
 };
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::{find::Store, proxy::Proxy};
+use syncguard_testkit::{find::Store, proxy::Proxy};
 use tokio::sync::Mutex;
 
 use crate::{

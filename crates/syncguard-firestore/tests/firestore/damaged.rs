@@ -11,9 +11,9 @@ use syncguard_core::{
     LockRef, ReleaseOutcome,
 };
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, granted, is_locked, key, ttl},
-    heard::Heard,
+use syncguard_testkit::{
+    log_capture::Heard,
+    operations::{LONG, ask, error_of, granted, is_locked, key, ttl},
 };
 use tokio::task::JoinSet;
 

@@ -8,7 +8,7 @@ use syncguard_core::{
     ErrorKind, LockBackend, LockGuard, LockManager, NotHeld, ReleaseOutcome, ShutdownOutcome,
     TryAcquireOutcome,
 };
-use syncguard_tests::asking::{
+use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_locked, lock_of, released, ttl,
 };
 

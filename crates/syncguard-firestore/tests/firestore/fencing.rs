@@ -2,7 +2,7 @@
 
 use firestore_emulator::Fault;
 use syncguard_core::{ErrorKind, ExtendOutcome, LockBackend, Severity};
-use syncguard_tests::asking::{
+use syncguard_testkit::operations::{
     LONG, ask, error_of, eventually, granted, is_locked, key, lock_of, released, ttl,
 };
 

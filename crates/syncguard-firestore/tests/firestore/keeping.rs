@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use firestore_emulator::{Fault, Rpc};
 use syncguard_core::{LockBackend, ReleaseOutcome};
-use syncguard_tests::asking::{LONG, ask, extended, granted, is_locked, key, lock_of, released};
+use syncguard_testkit::operations::{
+    LONG, ask, extended, granted, is_locked, key, lock_of, released,
+};
 use tokio::task::JoinSet;
 
 use crate::{config, start};

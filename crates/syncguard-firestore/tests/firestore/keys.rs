@@ -5,10 +5,10 @@ use std::{collections::HashMap, path::Path};
 use firestore_emulator::Emulator;
 use serde_json::Value;
 use syncguard_core::{LockBackend, LockKey, LockRef, ReleaseOutcome};
-use syncguard_tests::{
-    asking::{LONG, ask, extended, granted, is_contended, key, lock_of, released},
+use syncguard_testkit::{
     hostile::HOSTILE,
     node::{Node, printed, unless_skipped},
+    operations::{LONG, ask, extended, granted, is_contended, key, lock_of, released},
 };
 
 use crate::{
@@ -192,7 +192,7 @@ async fn two_keys_of_one_document_are_one_lock() {
         }
         assert_eq!(listed(&theirs, 10).await, [one]);
         let hinted = LockRef::new(request.lock_id, key(other));
-        let moved = theirs.extend(&hinted, syncguard_tests::asking::ttl(LONG)).await.unwrap();
+        let moved = theirs.extend(&hinted, syncguard_testkit::operations::ttl(LONG)).await.unwrap();
         assert!(matches!(moved, syncguard_core::ExtendOutcome::Extended { .. }));
         assert_eq!(theirs.release(&hinted).await.unwrap(), ReleaseOutcome::Released);
         let next = ask(other, LONG);

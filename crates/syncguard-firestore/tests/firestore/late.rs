@@ -9,7 +9,7 @@ use syncguard_core::{
     ReleaseOutcome,
 };
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::asking::{
+use syncguard_testkit::operations::{
     LONG, ask, error_of, eventually, granted, is_locked, lock_of, released, ttl,
 };
 use tokio::task::JoinHandle;

@@ -10,8 +10,8 @@ use std::{
 use firestore_emulator::{Emulator, Fault, Rpc};
 use syncguard_core::{ErrorKind, LockBackend};
 use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
-use syncguard_tests::{
-    asking::{
+use syncguard_testkit::{
+    operations::{
         LONG, ask, error_of, eventually, extended, granted, is_locked, lock_of, released, ttl,
     },
     proxy::Proxy,
@@ -109,7 +109,7 @@ async fn a_network_that_swallows_everything_is_got_over() {
     let backend = through.request_timeout(SHORT_TIMEOUT).connect().unwrap();
     let request = ask("job", LONG);
     granted(&backend, &request).await;
-    proxy.black_hole(syncguard_tests::proxy::Flow::Replies);
+    proxy.black_hole(syncguard_testkit::proxy::Flow::Replies);
     let error = backend.extend(&lock_of(&request), ttl(LONG)).await;
     let error = error_of(error, ErrorKind::NetworkTimeout);
     assert!(proxy.counts().swallowed > 0 && error.may_have_applied(), "{error:?}");

@@ -8,7 +8,7 @@ use syncguard_core::{
     AcquireOutcome, Error, ErrorKind, LockBackend, LockManager, TryAcquireOutcome,
 };
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::asking::{
+use syncguard_testkit::operations::{
     LONG, ask, error_of, eventually, granted, is_locked, key, lock_of, ttl,
 };
 

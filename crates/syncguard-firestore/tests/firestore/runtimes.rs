@@ -10,7 +10,7 @@ use std::{
 use syncguard_core::{
     Error, ErrorKind, ListRequest, LockBackend, LockManager, LockQuery, TryAcquireOutcome,
 };
-use syncguard_tests::asking::{
+use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_contended, key, lock_of, released, ttl,
 };
 use tokio::runtime::{Builder, Runtime};

@@ -13,12 +13,12 @@ use syncguard_core::{
     ReleaseOutcome, Renew, Severity, UnsafeSettings,
 };
 use syncguard_firestore::FirestoreConfig;
-use syncguard_tests::{
-    asking::{
-        LONG, ask, error_of, eventually, extended, granted, is_locked, key, lock_of, released, ttl,
-    },
+use syncguard_testkit::{
     clock::{ClockShim, Jump},
     history::{Event, Incarnation, Journal, Record},
+    operations::{
+        LONG, ask, error_of, eventually, extended, granted, is_locked, key, lock_of, released, ttl,
+    },
 };
 use tokio::process::Command;
 

@@ -8,7 +8,7 @@ use syncguard_core::{
     AcquireOutcome, ExtendOutcome, LockBackend, LockQuery, LockRef, NotHeld, Timestamp,
 };
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::asking::{
+use syncguard_testkit::operations::{
     LONG, ask, extended, granted, is_contended, key, lock_of, released, ttl,
 };
 

@@ -11,9 +11,9 @@ use std::{
 use firestore_emulator::{Concurrency, Emulator};
 use serde_json::Value;
 use syncguard_core::{LockGuard, LockManager, ReleaseOutcome, ShutdownOutcome};
-use syncguard_tests::{
-    asking::LONG,
+use syncguard_testkit::{
     node::{Node, printed, unless_skipped},
+    operations::LONG,
 };
 
 use crate::{connect, start_as};

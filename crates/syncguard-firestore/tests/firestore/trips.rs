@@ -2,7 +2,7 @@
 
 use firestore_emulator::{Calls, Emulator, Rpc};
 use syncguard_core::{AcquireOutcome, LockBackend, LockRef};
-use syncguard_tests::asking::{LONG, ask, extended, granted, lock_of, released};
+use syncguard_testkit::operations::{LONG, ask, extended, granted, lock_of, released};
 
 use crate::{connect, start};
 

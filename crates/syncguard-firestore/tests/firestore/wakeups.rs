@@ -11,8 +11,8 @@ use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{LockBackend, LockManager};
 use syncguard_firestore::FirestoreBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, extended, granted, key, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, extended, granted, key, released},
     proxy::Proxy,
 };
 

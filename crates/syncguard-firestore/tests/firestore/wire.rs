@@ -4,7 +4,7 @@ use gcloud_sdk::tonic::Code;
 use syncguard_core::{
     AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockRef, Owner, ReleaseOutcome,
 };
-use syncguard_tests::asking::{
+use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_locked, key, lock_of, released, ttl,
 };
 

@@ -13,7 +13,7 @@ mod telemetry;
 
 use syncguard_core::LockManager;
 use syncguard_memory::MemoryBackend;
-use syncguard_tests::bench::Table;
+use syncguard_testkit::bench::Table;
 
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

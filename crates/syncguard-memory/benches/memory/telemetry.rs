@@ -4,7 +4,7 @@ use syncguard_core::{
     AcquireRequest, LockBackend, LockId, LockKey, LockManager, LockRef, Ttl, telemetry::Observed,
 };
 use syncguard_memory::MemoryBackend;
-use syncguard_tests::{
+use syncguard_testkit::{
     bench::{Bar, Table, median},
     traced::Trace,
 };

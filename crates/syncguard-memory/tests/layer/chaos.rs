@@ -14,7 +14,7 @@ use syncguard_core::{
     LockRef, Operation, ReleaseOutcome, Renew, Ttl,
 };
 use syncguard_memory::MemoryBackend;
-use syncguard_tests::history::{Event, Flaw, History, Incarnation, Record};
+use syncguard_testkit::history::{Event, Flaw, History, Incarnation, Record};
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
     task::JoinSet,

@@ -6,7 +6,7 @@ use syncguard_core::{
     ErrorKind, Fence, LockBackend, LockId, LockManager, Mode, Operation, Renew,
     contract::{Fault, Gate},
 };
-use syncguard_tests::traced::{Trace, Traced};
+use syncguard_testkit::traced::{Trace, Traced};
 use tokio::time::{sleep, timeout};
 use tracing::Level;
 

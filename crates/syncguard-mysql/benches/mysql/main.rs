@@ -12,7 +12,7 @@ mod throughput;
 
 use syncguard_core::UnsafeSettings;
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
-use syncguard_tests::{bench::Table, server::MariadbServer};
+use syncguard_testkit::{bench::Table, server::MariadbServer};
 
 fn main() {
     // One thread for the clients and one for the server: more of them stand in each other's way.

@@ -5,7 +5,7 @@ use std::{
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
+use syncguard_testkit::{
     bench::{Bar, Table, median},
     proxy::Proxy,
     server::MariadbServer,

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use syncguard_core::{LockKey, LockManager};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::bench::{Table, median, queue};
+use syncguard_testkit::bench::{Table, median, queue};
 
 use crate::{connect, raw::Raw, speed::pair};
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use syncguard_core::{AcquireRequest, Error, LockBackend};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, released},
     proxy::Proxy,
     server::MariadbServer,
 };

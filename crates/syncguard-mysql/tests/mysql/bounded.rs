@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, granted, lock_of, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, eventually, granted, lock_of, released},
     server::MariadbServer,
 };
 use tokio::time::timeout;

@@ -10,8 +10,8 @@ use std::{
 
 use syncguard_core::{AcquireRequest, ErrorKind, LockBackend};
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, is_locked, lock_of, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, is_locked, lock_of, ttl},
     proxy::Proxy,
     server::MariadbServer,
 };

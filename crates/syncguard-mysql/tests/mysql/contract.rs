@@ -7,7 +7,7 @@ use syncguard_core::{
     contract::{Harness, Hook, Profile, lifecycle, run},
 };
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
-use syncguard_tests::{
+use syncguard_testkit::{
     proxy::Proxy,
     server::{Mariadb, MariadbServer, Shareable, Shared},
 };

@@ -27,7 +27,7 @@ use std::{
 
 use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection, Row, mysql::MySqlConnectOptions};
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
-use syncguard_tests::server::{Mariadb, Shareable, Shared};
+use syncguard_testkit::server::{Mariadb, Shareable, Shared};
 
 /// Gives the server that tests share which break nothing.
 async fn shared() -> Shared<Mariadb> {

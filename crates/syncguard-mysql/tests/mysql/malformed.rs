@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use syncguard_core::ErrorKind;
-use syncguard_tests::asking::error_of;
+use syncguard_testkit::operations::error_of;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,

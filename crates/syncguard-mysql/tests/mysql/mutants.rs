@@ -8,9 +8,9 @@ use syncguard_core::{
     LockQuery, LockRef, ReleaseOutcome,
 };
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, key, ttl},
+use syncguard_testkit::{
     mutants::{each, mutants},
+    operations::{LONG, ask, error_of, key, ttl},
     server::MariadbServer,
 };
 

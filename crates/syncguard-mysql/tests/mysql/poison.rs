@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, mysql::MySqlPoolOptions};
 use syncguard_core::LockBackend;
-use syncguard_tests::asking::{LONG, ask, eventually, extended, granted, lock_of, released, ttl};
+use syncguard_testkit::operations::{
+    LONG, ask, eventually, extended, granted, lock_of, released, ttl,
+};
 
 use crate::{Foreign, Name, shared};
 

@@ -7,8 +7,8 @@ use std::{
 
 use syncguard_core::{AcquireRequest, LockBackend};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, extended, granted, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, extended, granted, released},
     proxy::{Flow, Proxy},
     server::{Mariadb, Shared},
 };

@@ -3,8 +3,8 @@
 use sqlx::Row;
 use syncguard_core::{ErrorKind, LockBackend, UnsafeSettings};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, granted, is_locked, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, eventually, granted, is_locked, released},
     server::MariadbServer,
 };
 

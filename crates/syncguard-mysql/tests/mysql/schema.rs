@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, Severity, UnsafeSettings};
-use syncguard_tests::asking::{LONG, ask, error_of, granted, is_locked, released};
+use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, released};
 
 use crate::{Foreign, Name, config, connect, shared};
 

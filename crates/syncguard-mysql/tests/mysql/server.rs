@@ -10,8 +10,8 @@ use std::{
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, ErrorKind, LockBackend, LockManager};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, granted, is_locked, lock_of, released, soon},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, eventually, granted, is_locked, lock_of, released, soon},
     server::MariadbServer,
 };
 

@@ -2,8 +2,10 @@
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, Severity, UnsafeSettings};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, extended, granted, is_contended, is_locked, lock_of, released},
+use syncguard_testkit::{
+    operations::{
+        LONG, ask, error_of, extended, granted, is_contended, is_locked, lock_of, released,
+    },
     server::MariadbServer,
 };
 

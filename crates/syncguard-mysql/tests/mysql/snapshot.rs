@@ -2,8 +2,8 @@
 
 use syncguard_core::{AcquireOutcome, LockBackend};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{LONG, ask},
+use syncguard_testkit::{
+    operations::{LONG, ask},
     server::MariadbServer,
 };
 

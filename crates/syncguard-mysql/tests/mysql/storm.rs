@@ -10,9 +10,9 @@ use std::{
 
 use syncguard_core::{AcquireOutcome, BootClock, BootInstant, Clock, LockBackend};
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{ask, lock_of},
+use syncguard_testkit::{
     history::{Event, History, Incarnation, Record},
+    operations::{ask, lock_of},
 };
 
 use crate::{Foreign, Name, shared};

@@ -5,12 +5,12 @@ use syncguard_core::{
     AcquireOutcome, ErrorKind, ExtendOutcome, ListRequest, LockBackend, Owner, PageToken,
 };
 use syncguard_mysql::MysqlBackend;
-use syncguard_tests::{
-    asking::{
+use syncguard_testkit::{
+    log_capture::Heard,
+    operations::{
         LONG, ask, error_of, eventually, granted, is_contended, is_locked, key, lock_of, released,
         ttl,
     },
-    heard::Heard,
     server::{Mariadb, MariadbServer, Shared},
 };
 

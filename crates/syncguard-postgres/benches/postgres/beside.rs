@@ -4,7 +4,7 @@ use std::{
 };
 
 use syncguard_core::{LockId, LockManager};
-use syncguard_tests::bench::{Table, median};
+use syncguard_testkit::bench::{Table, median};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{

@@ -1,5 +1,5 @@
 use syncguard_core::LockManager;
-use syncguard_tests::bench::{Bar, Table, handoffs, median, queue};
+use syncguard_testkit::bench::{Bar, Table, handoffs, median, queue};
 
 use crate::connect;
 

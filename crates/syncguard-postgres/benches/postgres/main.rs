@@ -16,7 +16,7 @@ mod throughput;
 
 use syncguard_core::{LockManager, UnsafeSettings};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::{
+use syncguard_testkit::{
     bench::{Table, apart, wait_as_told},
     server::PostgresServer,
 };

@@ -1,6 +1,6 @@
 use std::{io::Write, path::Path, process::Command};
 
-use syncguard_tests::server::PostgresServer;
+use syncguard_testkit::server::PostgresServer;
 
 use crate::raw::{CLASS, SETTINGS, statement};
 

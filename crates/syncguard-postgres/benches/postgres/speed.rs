@@ -2,7 +2,7 @@ use std::{future::Future, time::Instant};
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
+use syncguard_testkit::{
     bench::{Bar, Table, median},
     server::PostgresServer,
 };

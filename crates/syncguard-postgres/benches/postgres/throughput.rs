@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use syncguard_core::{AcquireOutcome, LockBackend, LockKey, LockRef};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::bench::{Bar, Table, median};
+use syncguard_testkit::bench::{Bar, Table, median};
 
 use crate::{
     connect,

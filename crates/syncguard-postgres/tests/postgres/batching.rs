@@ -6,8 +6,8 @@ use syncguard_core::{
     AcquireRequest, Error, ExtendOutcome, LockBackend, LockId, LockManager, Timestamp, Ttl,
 };
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, lock_of, released, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, lock_of, released, ttl},
     server::PostgresServer,
 };
 use tokio::task::{JoinHandle, yield_now};

@@ -11,8 +11,8 @@ use std::{
 use sqlx::postgres::PgPoolOptions;
 use syncguard_core::{AcquireRequest, ErrorKind, LockBackend};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, is_locked, lock_of, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, is_locked, lock_of, ttl},
     proxy::Proxy,
     server::{PgBouncer, PostgresServer},
 };

@@ -7,7 +7,7 @@ use syncguard_core::{
     contract::{Harness, Hook, Profile, lifecycle, run},
 };
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::{
+use syncguard_testkit::{
     proxy::Proxy,
     server::{PgBouncer, PgBouncerServer, Postgres, PostgresServer, Shareable, Shared},
 };

@@ -6,9 +6,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use sqlx::Row;
 use syncguard_core::{AcquireOutcome, LockBackend};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, granted, is_contended, released},
+use syncguard_testkit::{
     hostile::HOSTILE,
+    operations::{LONG, ask, granted, is_contended, released},
     server::PostgresServer,
 };
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use syncguard_core::{AcquireOutcome, LockBackend, LockId, LockManager};
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, released},
     proxy::{Flow, Occurrences, Proxy},
 };
 

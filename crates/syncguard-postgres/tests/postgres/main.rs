@@ -37,7 +37,7 @@ use std::{
 
 use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::server::PostgresServer;
+use syncguard_testkit::server::PostgresServer;
 use tokio::sync::Mutex;
 
 /// Gives the server that the tests of this process share which break nothing, or starts one. Some of

@@ -4,8 +4,8 @@ use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
-    asking::{
+use syncguard_testkit::{
+    operations::{
         LONG, ask, error_of, eventually, extended, granted, is_contended, is_locked, key, lock_of,
         released, ttl,
     },

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use syncguard_core::{AcquireRequest, Error, ErrorKind, LockBackend};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, is_locked},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, is_locked},
     proxy::{Flow, Proxy, Times, containing},
     server::PostgresServer,
 };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use syncguard_core::{AcquireOutcome, LockBackend, LockId, LockManager};
-use syncguard_tests::asking::{LONG, ask};
+use syncguard_testkit::operations::{LONG, ask};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::{

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use sqlx::{PgPool, Row, postgres::PgPoolOptions};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::{
-    asking::{LONG, ask, extended, granted, is_locked, released},
-    heard::Heard,
+use syncguard_testkit::{
+    log_capture::Heard,
+    operations::{LONG, ask, extended, granted, is_locked, released},
     server::PostgresServer,
 };
 

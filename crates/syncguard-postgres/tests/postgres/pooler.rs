@@ -2,8 +2,8 @@
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{LockBackend, WakeUp};
-use syncguard_tests::{
-    asking::{LONG, ask, granted, is_contended, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, granted, is_contended, released},
     server::PgBouncer,
 };
 

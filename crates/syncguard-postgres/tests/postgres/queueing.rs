@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, Timestamp};
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, extended, granted, is_locked, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, eventually, extended, granted, is_locked, released},
     server::PostgresServer,
 };
 

@@ -2,7 +2,9 @@
 
 use syncguard_core::{ErrorKind, LockBackend};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::asking::{LONG, ask, error_of, eventually, granted, is_locked, released};
+use syncguard_testkit::operations::{
+    LONG, ask, error_of, eventually, granted, is_locked, released,
+};
 
 use crate::{Foreign, Names, shared, typescript::with_names};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, LockBackend, Severity};
-use syncguard_tests::asking::{LONG, ask, error_of, granted, is_locked, released};
+use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, released};
 
 use crate::{Foreign, Names, config, shared, typescript::with_names};
 

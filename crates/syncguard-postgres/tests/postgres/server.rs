@@ -10,8 +10,8 @@ use std::{
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockManager};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, is_locked, key, lock_of, released, soon},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, is_locked, key, lock_of, released, soon},
     server::PostgresServer,
 };
 

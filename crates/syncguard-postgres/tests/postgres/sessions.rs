@@ -5,8 +5,8 @@ use std::{future::Future, time::Duration};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use syncguard_core::{AcquireOutcome, Error, ErrorKind, ListRequest, LockBackend};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, granted, is_locked, lock_of, released, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, granted, is_locked, lock_of, released, ttl},
     server::{PgBouncer, PgBouncerServer, PostgresServer},
 };
 

@@ -3,8 +3,10 @@
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, LockBackend, Severity};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, extended, granted, is_locked, lock_of, released},
+use syncguard_testkit::{
+    operations::{
+        LONG, ask, error_of, eventually, extended, granted, is_locked, lock_of, released,
+    },
     server::PostgresServer,
 };
 

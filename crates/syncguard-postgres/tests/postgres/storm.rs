@@ -12,8 +12,8 @@ use std::{
 use sqlx::Row;
 use syncguard_core::{AcquireOutcome, LockBackend, LockId, ReleaseOutcome};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
-    asking::{ask, lock_of},
+use syncguard_testkit::{
+    operations::{ask, lock_of},
     server::PostgresServer,
 };
 

@@ -7,8 +7,8 @@ use syncguard_core::{
     AcquireOutcome, ErrorKind, Holder, ListRequest, LockBackend, Owner, Severity,
 };
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, extended, granted, is_locked, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, extended, granted, is_locked, released},
     server::PostgresServer,
 };
 

@@ -11,8 +11,8 @@ use std::{
 use sqlx::postgres::PgListener;
 use syncguard_core::{LockBackend, LockManager};
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::asking::{LONG, ask, eventually, granted, key, released};
-use syncguard_tests::{proxy::Proxy, server::PostgresServer};
+use syncguard_testkit::operations::{LONG, ask, eventually, granted, key, released};
+use syncguard_testkit::{proxy::Proxy, server::PostgresServer};
 
 use crate::{Foreign, Names, shared};
 

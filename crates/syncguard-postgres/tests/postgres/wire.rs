@@ -8,9 +8,11 @@ use syncguard_core::{
     ReleaseOutcome,
 };
 use syncguard_postgres::PostgresBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, granted, is_contended, is_locked, key, lock_of, released, ttl},
-    heard::Heard,
+use syncguard_testkit::{
+    log_capture::Heard,
+    operations::{
+        LONG, ask, error_of, granted, is_contended, is_locked, key, lock_of, released, ttl,
+    },
     server::PostgresServer,
 };
 

@@ -7,9 +7,9 @@ use std::{
 
 use fred::util::sha1_hash;
 use syncguard_core::{LockBackend, LockId};
-use syncguard_tests::{
-    asking::{LONG, ask, granted, lock_of},
+use syncguard_testkit::{
     bench::{Bar, Table, median, to_micros},
+    operations::{LONG, ask, granted, lock_of},
     proxy::Proxy,
     server::RedisServer,
 };

@@ -3,7 +3,7 @@ use std::time::Instant;
 use fred::types::Value;
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, Ttl};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
+use syncguard_testkit::{
     bench::{Bar, Table, median, to_micros},
     server::RedisServer,
 };

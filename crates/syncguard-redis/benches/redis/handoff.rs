@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use syncguard_core::LockManager;
-use syncguard_tests::bench::{Bar, SETTLE, Table, handoffs, median, queue, to_micros};
+use syncguard_testkit::bench::{Bar, SETTLE, Table, handoffs, median, queue, to_micros};
 
 use crate::{connect, raw::Raw};
 

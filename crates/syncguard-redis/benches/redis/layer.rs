@@ -2,9 +2,9 @@ use std::time::Instant;
 
 use syncguard_core::{LockBackend, LockManager, LockRef};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, granted},
+use syncguard_testkit::{
     bench::Table,
+    operations::{LONG, ask, granted},
 };
 use tokio::task::JoinSet;
 

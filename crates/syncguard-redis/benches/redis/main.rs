@@ -18,7 +18,7 @@ mod speed;
 
 use syncguard_core::{LockManager, UnsafeSettings};
 use syncguard_redis::{RedisBackend, RedisConfig};
-use syncguard_tests::{
+use syncguard_testkit::{
     bench::{Table, wait_as_told},
     server::RedisServer,
 };

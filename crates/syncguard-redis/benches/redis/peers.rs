@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use fred::types::Value;
 use syncguard_core::{LockId, LockManager};
-use syncguard_tests::bench::{Bar, Table, median};
+use syncguard_testkit::bench::{Bar, Table, median};
 use tokio::{
     task::{JoinSet, spawn_blocking},
     time::sleep,

@@ -2,7 +2,7 @@ use std::{future::Future, sync::Arc, time::Instant};
 
 use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::bench::{Bar, Table, median, to_micros};
+use syncguard_testkit::bench::{Bar, Table, median, to_micros};
 
 use crate::{
     connect,

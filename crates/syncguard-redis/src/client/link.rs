@@ -136,7 +136,7 @@ mod tests {
     use std::time::Duration;
 
     use fred::types::{Builder, ClusterHash, Value, config::Config};
-    use syncguard_tests::{asking::eventually, server::RedisServer};
+    use syncguard_testkit::{operations::eventually, server::RedisServer};
 
     use super::{Link, Settings};
 

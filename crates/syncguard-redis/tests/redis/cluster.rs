@@ -2,8 +2,8 @@
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockManager, LockRef, WakeUp};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{
+use syncguard_testkit::{
+    operations::{
         LONG, ask, eventually, extended, granted, is_contended, is_locked, key, lock_of, released,
         ttl,
     },

@@ -10,7 +10,7 @@ use syncguard_core::{
     contract::{Harness, Hook, Profile, lifecycle, run},
 };
 use syncguard_redis::{RedisBackend, RedisConfig};
-use syncguard_tests::{
+use syncguard_testkit::{
     proxy::Proxy,
     server::{RedisCluster, RedisServer},
 };

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::UNIX_EPOCH};
 
 use serde::Deserialize;
 use serde_json::Value;
-use syncguard_tests::mutants::{damaged, mutants};
+use syncguard_testkit::mutants::{damaged, mutants};
 
 /// Stands for the id, and for the key, that a record would have if it were sound.
 pub(crate) const ID: &str = r#""ID""#;

@@ -2,8 +2,8 @@
 
 use syncguard_core::{ErrorKind, ListRequest, LockBackend};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, granted, key, released, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, granted, key, released, ttl},
     server::RedisServer,
 };
 
@@ -58,7 +58,7 @@ async fn a_record_whose_expiry_is_not_a_finite_whole_number_is_never_granted_ove
             assert!(!error.may_have_applied() && !error.is_retryable(), "{record}: {error:?}");
             let mut held = ask("job", LONG);
             held.lock_id = ID.parse().unwrap();
-            let lock = syncguard_tests::asking::lock_of(&held);
+            let lock = syncguard_testkit::operations::lock_of(&held);
             assert!(backend.extend(&lock, ttl(LONG)).await.is_err(), "{record}");
             error_of(backend.lookup(&key("job").into()).await, ErrorKind::Internal);
             let left = server.command(&["GET", "syncguard:job"]).await.unwrap();

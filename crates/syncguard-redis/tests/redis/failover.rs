@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, Severity};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{
+use syncguard_testkit::{
+    operations::{
         LONG, ask, error_of, eventually, extended, granted, is_locked, key, lock_of, released, ttl,
     },
     server::{RedisSentinel, RedisServer},

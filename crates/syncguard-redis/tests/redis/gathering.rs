@@ -9,8 +9,8 @@ use std::{
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{
+use syncguard_testkit::{
+    operations::{
         LONG, ask, error_of, eventually, extended, granted, is_locked, key, lock_of, released, ttl,
     },
     proxy::{Flow, Occurrences, Proxy, Tally},

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use syncguard_core::{ErrorKind, LockBackend, LockKey};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, granted, is_contended, is_locked, released},
+use syncguard_testkit::{
     hostile::HOSTILE,
+    operations::{LONG, ask, granted, is_contended, is_locked, released},
     server::RedisServer,
 };
 

@@ -26,7 +26,7 @@ mod wire;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use syncguard_redis::{RedisBackend, RedisConfig};
-use syncguard_tests::server::{Builder, Redis, RedisServer};
+use syncguard_testkit::server::{Builder, Redis, RedisServer};
 
 /// Describes a server that a lock may be kept on.
 fn safe() -> Builder<Redis> {

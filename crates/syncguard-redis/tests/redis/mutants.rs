@@ -9,9 +9,9 @@ use syncguard_core::{
     LockId, LockRecord, LockRef, NotHeld, ReleaseOutcome,
 };
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, granted, key, ttl},
+use syncguard_testkit::{
     mutants::each,
+    operations::{LONG, ask, granted, key, ttl},
     server::RedisServer,
 };
 

@@ -3,8 +3,8 @@
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use syncguard_core::{ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, extended, granted, is_locked, key, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, eventually, extended, granted, is_locked, key, released},
     proxy::{Flow, Occurrences, Proxy, Times, containing},
     server::RedisServer,
 };

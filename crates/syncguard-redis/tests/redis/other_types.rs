@@ -6,8 +6,8 @@ use syncguard_core::{
     AcquireRequest, Error, ErrorKind, ExtendOutcome, ListRequest, LockBackend, ReleaseOutcome,
 };
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, granted, key, lock_of, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, granted, key, lock_of, ttl},
     server::RedisServer,
 };
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use syncguard_core::{AcquireRequest, Error, ErrorKind, LockBackend};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, key},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, key},
     proxy::{Flow, Proxy, Times, containing},
     server::{RedisCluster, RedisServer},
 };

@@ -1,7 +1,7 @@
 //! A client as the TypeScript SyncGuard is one, written after the stored formats alone: it shares no code
 //! with the backend.
 
-use syncguard_tests::server::RedisServer;
+use syncguard_testkit::server::RedisServer;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use syncguard_core::{Error, ErrorKind, LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, is_locked, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, eventually, is_locked, ttl},
     proxy::Proxy,
     server::RedisServer,
 };
@@ -163,8 +163,8 @@ async fn an_extend_that_cannot_be_counted_may_have_applied() {
     let plain = config(&url).connect().await.unwrap();
     let backend = waiting(&url, Duration::from_millis(50)).await;
     let request = ask("job", LONG);
-    syncguard_tests::asking::granted(&plain, &request).await;
-    let lock = syncguard_tests::asking::lock_of(&request);
+    syncguard_testkit::operations::granted(&plain, &request).await;
+    let lock = syncguard_testkit::operations::lock_of(&request);
     allow(&server, "-wait").await;
     let error = backend.extend(&lock, ttl(2 * LONG)).await.unwrap_err();
     uncounted(&error);

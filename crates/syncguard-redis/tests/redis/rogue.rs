@@ -9,8 +9,8 @@ use std::{
 
 use syncguard_core::{AcquireRequest, Error, ErrorKind, LockBackend};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, eventually, granted, released},
     server::RedisServer,
 };
 use tokio::{

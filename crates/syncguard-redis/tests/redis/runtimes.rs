@@ -11,8 +11,8 @@ use std::{
 
 use syncguard_core::{AcquireOutcome, Error, ErrorKind, LockBackend, LockRef};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, extended, granted, is_locked, key, lock_of, released, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, extended, granted, is_locked, key, lock_of, released, ttl},
     server::RedisServer,
 };
 use tokio::runtime::{Builder, Runtime};

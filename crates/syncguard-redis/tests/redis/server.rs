@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{
+use syncguard_testkit::{
+    clock::{ClockShim, Jump},
+    log_capture::Heard,
+    operations::{
         LONG, ask, error_of, eventually, granted, is_contended, is_locked, key, lock_of, released,
         ttl,
     },
-    clock::{ClockShim, Jump},
-    heard::Heard,
     server::RedisServer,
 };
 

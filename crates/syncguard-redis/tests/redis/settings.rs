@@ -3,8 +3,8 @@
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, Finding, LockBackend, Severity};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, eventually, granted, is_locked, key, released},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, eventually, granted, is_locked, key, released},
     server::RedisServer,
 };
 

@@ -9,9 +9,9 @@ use std::{
 
 use syncguard_core::{LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, eventually, granted, key, released},
-    heard::Heard,
+use syncguard_testkit::{
+    log_capture::Heard,
+    operations::{LONG, ask, eventually, granted, key, released},
     proxy::{Flow, Occurrences, Proxy},
     server::RedisServer,
 };

@@ -7,8 +7,8 @@ use syncguard_core::{
     AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockRef, Owner, ReleaseOutcome,
 };
 use syncguard_redis::RedisBackend;
-use syncguard_tests::{
-    asking::{LONG, ask, error_of, extended, granted, is_locked, key, lock_of, released, ttl},
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, extended, granted, is_locked, key, lock_of, released, ttl},
     proxy::{Flow, Proxy, RespArrays},
     server::RedisServer,
 };

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use syncguard_core::LockManager;
 use syncguard_sqlite::SqliteBackend;
-use syncguard_tests::bench::{Table, handoffs, median, wait_as_told};
+use syncguard_testkit::bench::{Table, handoffs, median, wait_as_told};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() {

@@ -5,7 +5,7 @@ use syncguard_core::{
     LockQuery, LockRef, ReleaseOutcome,
 };
 use syncguard_sqlite::SqliteBackend;
-use syncguard_tests::mutants::mutants;
+use syncguard_testkit::mutants::mutants;
 
 use crate::{Foreign, Scratch, key, request, ttl};
 

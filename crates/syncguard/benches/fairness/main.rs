@@ -12,7 +12,7 @@ mod member;
 
 use std::time::Duration;
 
-use syncguard_tests::{
+use syncguard_testkit::{
     bench::{Bar, Table},
     server::{PostgresServer, RedisServer},
 };

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use firestore_emulator::Emulator;
 use syncguard::{DynBackend, firestore::FirestoreConfig};
-use syncguard_tests::{
+use syncguard_testkit::{
     proxy::Proxy,
     server::{MariadbServer, PostgresServer, RedisServer},
 };

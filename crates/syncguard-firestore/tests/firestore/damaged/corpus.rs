@@ -8,7 +8,7 @@ use gcloud_sdk::{
     prost_types::Timestamp,
 };
 use syncguard_core::{Fence, LockId, LockKey};
-use syncguard_tests::mutants::mutants;
+use syncguard_testkit::mutants::mutants;
 
 use crate::raw::{Fields, double, integer, marked, record, text};
 

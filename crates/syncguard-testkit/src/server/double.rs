@@ -17,7 +17,7 @@ use super::{
 };
 use crate::find::Store;
 
-const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const PROGRAM: &str = "firestore-emulator";
 const RUN: [&str; 6] = ["run", "--quiet", "--package", PROGRAM, "--", "--listen"];
 const POLL: Duration = Duration::from_millis(10);

@@ -17,8 +17,8 @@ use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
 
 use crate::{
+    cache::Kept,
     find::{Executable, Missing},
-    kept::Kept,
     server::{ServerError, call},
 };
 
@@ -31,7 +31,7 @@ const SOURCE: &str = include_str!("../shim/clock_shim.c");
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use syncguard_tests::{clock::{ClockShim, Jump}, server::RedisServer};
+/// use syncguard_testkit::{clock::{ClockShim, Jump}, server::RedisServer};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let clock = ClockShim::build().await?;

@@ -12,8 +12,8 @@ use super::{
     shared::Shareable,
 };
 use crate::{
+    cache::Kept,
     find::{Executable, Store},
-    kept::Kept,
 };
 
 /// Redis, or Valkey. Its settings are lines of `redis.conf`.

@@ -12,8 +12,8 @@ use super::{
     shared::Shareable,
 };
 use crate::{
+    cache::Kept,
     find::{Executable, Store},
-    kept::Kept,
 };
 
 // The same in both calls, or the server would write it anew.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use syncguard_tests::{
+use syncguard_testkit::{
     clock::{ClockShim, Jump},
     server::{PostgresServer, RedisServer},
 };

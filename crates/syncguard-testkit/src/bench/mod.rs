@@ -3,12 +3,12 @@
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
-mod apart;
+mod cpu_affinity;
 mod handoff;
 mod table;
 
 pub use self::{
-    apart::apart,
+    cpu_affinity::apart,
     handoff::{SETTLE, handoffs, queue, wait_as_told},
     table::{Bar, Table, median, to_micros},
 };

@@ -12,8 +12,8 @@ use super::{
     shared::Shareable,
 };
 use crate::{
+    cache::Kept,
     find::{Executable, Store},
-    kept::Kept,
 };
 
 /// PostgreSQL. Its settings are those of `postgresql.conf`.

@@ -1,4 +1,4 @@
-use syncguard_tests::server::{PgBouncer, PgBouncerServer, PostgresServer};
+use syncguard_testkit::server::{PgBouncer, PgBouncerServer, PostgresServer};
 
 async fn ask(pooler: &PgBouncerServer, sql: &str) -> String {
     pooler.command(&["-c", sql]).await.unwrap()

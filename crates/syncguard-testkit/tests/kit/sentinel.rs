@@ -1,4 +1,4 @@
-use syncguard_tests::server::RedisSentinel;
+use syncguard_testkit::server::RedisSentinel;
 
 use crate::resp::ask;
 

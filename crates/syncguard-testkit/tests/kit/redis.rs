@@ -1,4 +1,4 @@
-use syncguard_tests::server::{RedisServer, ServerError};
+use syncguard_testkit::server::{RedisServer, ServerError};
 
 use crate::resp::{Connection, ask};
 

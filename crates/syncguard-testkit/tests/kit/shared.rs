@@ -1,4 +1,4 @@
-use syncguard_tests::{
+use syncguard_testkit::{
     find::Store,
     server::{Redis, Shareable},
 };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use syncguard_tests::server::MariadbServer;
+use syncguard_testkit::server::MariadbServer;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
 async fn ask(mariadb: &MariadbServer, sql: &str) -> String {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{builder::Builder, error::ServerError, handle::Server, program::Program};
-use crate::kept::Kept;
+use crate::cache::Kept;
 
 /// A kind of server of which the tests of a process can share one.
 pub trait Shareable: Program {

@@ -5,9 +5,9 @@
 mod clock;
 mod cluster;
 mod find;
-mod lasting;
 mod lifetime;
 mod mariadb;
+mod persistent;
 mod pgbouncer;
 mod postgres;
 mod proxy;

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use syncguard_tests::{
+use syncguard_testkit::{
     proxy::{Flow, Occurrences, Proxy, RespArrays},
     server::RedisServer,
 };

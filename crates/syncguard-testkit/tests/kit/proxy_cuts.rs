@@ -1,4 +1,4 @@
-use syncguard_tests::{
+use syncguard_testkit::{
     proxy::{Flow, Proxy, Times, containing},
     server::RedisServer,
 };

@@ -19,11 +19,11 @@ mod directory;
 mod double;
 mod error;
 mod handle;
-mod lasting;
 mod launch;
 mod layout;
-mod lent;
+mod leased;
 mod mariadb;
+mod persistent;
 mod pgbouncer;
 mod place;
 mod postgres;
@@ -41,9 +41,9 @@ pub use self::{
     cluster::{Migration, RedisCluster},
     error::ServerError,
     handle::Server,
-    lasting::Lasting,
-    lent::Lent,
+    leased::Lent,
     mariadb::{Mariadb, MariadbServer},
+    persistent::Lasting,
     pgbouncer::{PgBouncer, PgBouncerServer},
     place::Place,
     postgres::{Postgres, PostgresServer},

@@ -56,7 +56,7 @@ impl Subscriber for Deaf {
 mod tests {
     use std::thread;
 
-    use crate::{heard::Heard, traced::Trace};
+    use crate::{log_capture::Heard, traced::Trace};
 
     fn come_by() {
         tracing::info_span!("place").in_scope(|| tracing::info!("someone came by"));

@@ -5,10 +5,10 @@
 //! | [`server`], [`find`] | servers that are started for tests, killed, stopped and restarted; where their programs are |
 //! | [`proxy`] | a network that fails on command |
 //! | [`clock`] | a wall clock that jumps on command, for a server |
-//! | [`asking`] | short words by which tests ask something of a backend |
+//! | [`operations`] | short words by which tests ask something of a backend |
 //! | [`mod@bench`] | what the benchmarks of backends have in common |
 //! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
-//! | [`heard`] | what is told through `tracing` |
+//! | [`log_capture`] | what is told through `tracing` |
 //! | [`hostile`] | keys that a store could take for something else |
 //! | [`history`] | who was in which lock and when, and what is wrong with that |
 //! | [`mod@mutants`] | records that nothing of ours has written |
@@ -19,17 +19,17 @@
 //!
 //! It needs a Unix: processes are stopped and killed by signals.
 
-pub mod asking;
 pub mod bench;
+mod cache;
 pub mod clock;
 pub mod contender;
 pub mod find;
-pub mod heard;
 pub mod history;
 pub mod hostile;
-mod kept;
+pub mod log_capture;
 pub mod mutants;
 pub mod node;
+pub mod operations;
 pub mod process;
 pub mod proxy;
 pub mod resource;

@@ -1,4 +1,4 @@
-use syncguard_tests::server::RedisCluster;
+use syncguard_testkit::server::RedisCluster;
 
 use crate::resp::{Connection, ask};
 

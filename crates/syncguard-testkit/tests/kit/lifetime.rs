@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard_tests::server::{RedisServer, ServerError};
+use syncguard_testkit::server::{RedisServer, ServerError};
 
 use crate::resp::ask;
 

@@ -7,7 +7,7 @@
 //! # Examples
 //!
 //! ```no_run
-//! use syncguard_tests::{
+//! use syncguard_testkit::{
 //!     proxy::{Proxy, Times, containing},
 //!     server::RedisServer,
 //! };
@@ -192,7 +192,7 @@ impl Proxy {
     /// # Examples
     ///
     /// ```no_run
-    /// # use syncguard_tests::proxy::{Flow, Occurrences, Proxy, RespArrays};
+    /// # use syncguard_testkit::proxy::{Flow, Occurrences, Proxy, RespArrays};
     /// # fn example(proxy: &Proxy) {
     /// let scripts = proxy.tally(Flow::Requests, || Occurrences::of("EVALSHA"));
     /// let commands = proxy.tally(Flow::Requests, RespArrays::default);

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use syncguard_tests::server::PostgresServer;
+use syncguard_testkit::server::PostgresServer;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

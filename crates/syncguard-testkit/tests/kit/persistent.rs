@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use syncguard_tests::{find::Store, server::Lasting};
+use syncguard_testkit::{find::Store, server::Lasting};
 use tempfile::TempDir;
 
 use crate::resp::ask;

@@ -1,6 +1,6 @@
 use std::{fs, os::unix::fs::PermissionsExt};
 
-use syncguard_tests::find::{Executable, Places, Store};
+use syncguard_testkit::find::{Executable, Places, Store};
 
 #[test]
 fn the_first_place_that_has_a_program_wins() {
