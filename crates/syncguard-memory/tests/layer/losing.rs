@@ -46,6 +46,22 @@ async fn an_unrenewed_lease_is_lost_a_margin_before_its_ttl_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_task_that_waits_for_the_end_of_a_lease_is_woken_at_once() {
+    let world = World::new();
+    let guard = held(&world, secs(30), Renew::Never).await;
+    let lease = guard.lease();
+    let waiting = tokio::spawn(async move {
+        lease.lost().await;
+        Instant::now()
+    });
+    // Until it waits.
+    sleep_until(Instant::now() + millis(10)).await;
+    guard.release().await.unwrap();
+    let released = Instant::now();
+    assert_eq!(waiting.await.unwrap(), released, "it does not wait for its timer");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_counts_from_before_its_request_was_sent() {
     let world = World::new();
     world.store.delay(Operation::Acquire, secs(4));
