@@ -76,3 +76,29 @@ async fn read(
 ) -> Result<Option<SqliteRow>, Failure> {
     Ok(sqlx::query(sql).fetch_all(connection).await.map_err(Failure::in_opening)?.pop())
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+
+    use super::*;
+
+    const REVISION_1: &str = include_str!("../tests/sqlite/revision_1.sql");
+
+    /// Both clients have read revision 1 before either began the upgrade.
+    #[tokio::test]
+    async fn an_upgrade_that_another_client_has_done_meanwhile_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(directory.path().join("locks.db"));
+        let mut first = options.clone().create_if_missing(true).connect().await.unwrap();
+        sqlx::raw_sql(REVISION_1).execute(&mut first).await.unwrap();
+        let mut second = options.connect().await.unwrap();
+        assert_eq!(revision(&mut first).await.unwrap(), 1);
+        assert_eq!(revision(&mut second).await.unwrap(), 1);
+        upgrade(&mut first).await.unwrap();
+        upgrade(&mut second).await.unwrap();
+        assert_eq!(revision(&mut second).await.unwrap(), REVISION);
+        let begin = sqlx::raw_sql(include_str!("sql/upgrade_begin.sql"));
+        begin.execute(&mut first).await.expect("the second one left a transaction open");
+    }
+}
