@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, detached::Detached, error::Failure, extend, lookup, operate, release,
-    store::Store, wait,
+    acquire, check, config::FirestoreConfig, connect, detached::Detached, error::Failure, extend,
+    lookup, operate, release, store::Store, wait,
 };
 
 /// Keeps locks in Firestore.
@@ -26,7 +26,20 @@ use crate::{
 /// guard can be released from any runtime. Outside a runtime every operation is refused with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
 #[derive(Clone)]
-pub struct FirestoreBackend(pub(crate) Arc<Store>);
+pub struct FirestoreBackend(Arc<Store>);
+
+impl FirestoreBackend {
+    /// Creates the backend. The first operation connects.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value breaks
+    /// its rule.
+    pub fn connect(config: FirestoreConfig) -> Result<Self, Error> {
+        let store = connect::connect(config).map_err(during(Operation::Connect))?;
+        Ok(Self(Arc::new(store)))
+    }
+}
 
 // An extend is detached: once begun, it continues without its caller. An extend that came too late
 // has to be undone, and only the extend itself can know that.

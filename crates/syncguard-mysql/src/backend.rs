@@ -9,7 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, error::Failure, extend, lookup, operate, prune, release, schema, store::Store,
+    acquire, check, config::MysqlConfig, connect, error::Failure, extend, lookup, operate, prune,
+    release, schema, store::Store,
 };
 
 /// Keeps locks in MySQL or MariaDB. It is cheap to clone, and the clones share their connections.
@@ -35,19 +36,39 @@ use crate::{
 pub struct MysqlBackend(Arc<Store>);
 
 impl MysqlBackend {
-    pub(crate) fn new(store: Store) -> Self {
-        Self(Arc::new(store))
-    }
-
-    /// Creates the table if it is missing, and records its revision. Any number of clients may call
-    /// this at once, and any number of times.
-    ///
-    /// [`MysqlConfig::connect`](crate::MysqlConfig::connect) creates a missing table by default. If
-    /// the table exists, it only reads.
+    /// Connects, creates the table if it is missing, and checks the server's settings.
     ///
     /// # Errors
     ///
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the user may not create tables.
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database is not named or does not exist.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the user may not create the table.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the table is missing or incomplete
+    ///   and is not to be created, or a connection does not keep the settings that are set for it.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the table is for later versions
+    ///   of this crate, or if the server's settings are unsafe and are to be
+    ///   [refused](syncguard_core::UnsafeSettings::Refuse).
+    pub async fn connect(config: MysqlConfig) -> Result<Self, Error> {
+        let store = connect::connect(config).await.map_err(during(Operation::Connect))?;
+        Ok(Self(Arc::new(store)))
+    }
+
+    /// Connects, creates the table if it is missing, records its revision, and disconnects. This is
+    /// for operators, and for services whose own user may not do so. Any number of clients may call
+    /// this at once, and any number of times.
+    ///
+    /// [`connect`](Self::connect) creates a missing table by default. If the table exists, it only
+    /// reads.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database is not named or does not exist.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the user may not create tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) if a table of this name exists and does
     ///   not have the expected form.
     /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the table is for later versions
@@ -58,8 +79,9 @@ impl MysqlBackend {
     /// # Cancel safety
     ///
     /// The lock table is created last, and atomically.
-    pub async fn setup_schema(&self) -> Result<(), Error> {
-        schema::upgrade(&self.0).await.map_err(during(Operation::Connect))
+    pub async fn setup_schema(config: &MysqlConfig) -> Result<(), Error> {
+        let setting_up = async { schema::upgrade(&connect::open(config).await?).await };
+        setting_up.await.map_err(during(Operation::Connect))
     }
 
     /// Clears the rows of grants that have been over for `older_than`, and at least for the grace

@@ -18,15 +18,14 @@ use crate::{error::Failure, names::Table, sql};
 /// ```no_run
 /// use std::time::Duration;
 /// use syncguard_core::UnsafeSettings;
-/// use syncguard_mysql::MysqlConfig;
+/// use syncguard_mysql::{MysqlBackend, MysqlConfig};
 ///
 /// # async fn example() -> Result<(), syncguard_core::Error> {
-/// let backend = MysqlConfig::from_url("mysql://app:secret@db.internal/app?ssl-mode=VERIFY_IDENTITY")?
+/// let config = MysqlConfig::from_url("mysql://app:secret@db.internal/app?ssl-mode=VERIFY_IDENTITY")?
 ///     .table("billing_locks")
 ///     .statement_timeout(Duration::from_secs(2))
-///     .unsafe_settings(UnsafeSettings::Refuse)
-///     .connect()
-///     .await?;
+///     .unsafe_settings(UnsafeSettings::Refuse);
+/// let backend = MysqlBackend::connect(config).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -160,8 +159,9 @@ impl MysqlConfig {
         self
     }
 
-    /// Returns the statements of [`setup_schema`](Self::setup_schema), for applications with their
-    /// own migrations. They can be run any number of times.
+    /// Returns the statements of
+    /// [`MysqlBackend::setup_schema`](crate::MysqlBackend::setup_schema), for applications with
+    /// their own migrations. They can be run any number of times.
     ///
     /// # Errors
     ///
@@ -233,7 +233,7 @@ fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
 }
 
 /// Converts a failure to connect into the core's error.
-pub(crate) fn refused(failure: Failure) -> Error {
+fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
 }
 

@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, error::Failure, extend, lookup, operate, prune, release, schema, store::Store,
-    wait,
+    acquire, check, config::PostgresConfig, connect, error::Failure, extend, lookup, operate,
+    prune, release, schema, store::Store, wait,
 };
 
 /// Keeps locks in PostgreSQL. It is cheap to clone. The clones share their connections, and one
@@ -38,23 +38,44 @@ use crate::{
 pub struct PostgresBackend(Arc<Store>);
 
 impl PostgresBackend {
-    pub(crate) fn new(store: Store) -> Self {
-        Self(Arc::new(store))
-    }
-
-    /// Creates what is missing of the tables, adds the columns that the tables of a TypeScript
-    /// client lack, and records the revision. Any number of clients may call this at once, and any
-    /// number of times.
-    ///
-    /// [`PostgresConfig::connect`](crate::PostgresConfig::connect) also creates missing tables, but
-    /// never changes an existing one. Backends that connect afterwards use the added columns.
-    /// Adding them makes one acquire and one release fail on each connection of a running
-    /// TypeScript client ("cached plan must not change result type"); Rust clients are not
-    /// affected.
+    /// Connects, creates the tables that do not exist, and checks the server's settings. An
+    /// existing table is left unchanged: in the tables of a TypeScript client no owner is stored
+    /// until [`setup_schema`](Self::setup_schema) has added the columns.
     ///
     /// # Errors
     ///
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the role may not create tables.
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database does not exist.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the role may not create the tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the tables are missing or incomplete
+    ///   and are not to be created.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the tables are for later
+    ///   versions of this crate, or if the server's settings are unsafe and are to be
+    ///   [refused](syncguard_core::UnsafeSettings::Refuse).
+    pub async fn connect(config: PostgresConfig) -> Result<Self, Error> {
+        let store = connect::connect(config).await.map_err(during(Operation::Connect))?;
+        Ok(Self(Arc::new(store)))
+    }
+
+    /// Connects, creates what is missing of the tables, adds the columns that the tables of a
+    /// TypeScript client lack, records the revision, and disconnects. This is for operators, and
+    /// for services whose own role may not do so. Any number of clients may call this at once, and
+    /// any number of times.
+    ///
+    /// [`connect`](Self::connect) also creates missing tables, but never changes an existing one.
+    /// Backends that connect afterwards use the added columns. Adding them makes one acquire and
+    /// one release fail on each connection of a running TypeScript client ("cached plan must not
+    /// change result type"); Rust clients are not affected.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database does not exist.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the role may not create tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) if tables of these names exist and do
     ///   not have the expected form.
     /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the tables are for later
@@ -67,8 +88,9 @@ impl PostgresBackend {
     /// # Cancel safety
     ///
     /// The change is atomic: either everything is changed or nothing.
-    pub async fn setup_schema(&self) -> Result<(), Error> {
-        schema::set_up(&self.0).await.map_err(during(Operation::Connect))
+    pub async fn setup_schema(config: &PostgresConfig) -> Result<(), Error> {
+        let setting_up = async { schema::set_up(&connect::open(config).await?).await };
+        setting_up.await.map_err(during(Operation::Connect))
     }
 
     /// Deletes the rows of grants that have been over for `older_than`, and at least for the grace

@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, error::Failure, extend, lookup, names::Shape, operate, release, store::Store,
-    wait,
+    acquire, check, config::RedisConfig, connect, error::Failure, extend, lookup, names::Shape,
+    operate, release, store::Store, wait,
 };
 
 /// Keeps locks in Redis or Valkey.
@@ -33,7 +33,28 @@ use crate::{
 /// [`NetworkTimeout`](syncguard_core::ErrorKind::NetworkTimeout) after twice the command timeout
 /// plus the connect timeout.
 #[derive(Clone)]
-pub struct RedisBackend(pub(crate) Arc<Store>);
+pub struct RedisBackend(Arc<Store>);
+
+impl RedisBackend {
+    /// Connects and checks the server's settings. The backend belongs to the runtime on which this
+    /// is called.
+    ///
+    /// # Errors
+    ///
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) outside of a tokio runtime.
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value breaks its
+    ///   rule.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the server's settings are
+    ///   unsafe and the configuration [refuses](syncguard_core::UnsafeSettings::Refuse) that.
+    pub async fn connect(config: RedisConfig) -> Result<Self, Error> {
+        let store = connect::connect(config).await.map_err(during(Operation::Connect))?;
+        Ok(Self(Arc::new(store)))
+    }
+}
 
 impl LockBackend for RedisBackend {
     fn capabilities(&self) -> Capabilities {

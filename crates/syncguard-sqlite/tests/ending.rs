@@ -5,7 +5,7 @@
 use std::{fs, time::Duration};
 
 use syncguard_core::{AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tokio::{task::yield_now, time::timeout};
 
 /// Returns the names of the threads of this process that belong to a backend or to its driver. The
@@ -20,7 +20,8 @@ fn threads() -> Vec<String> {
 #[tokio::test(flavor = "current_thread")]
 async fn the_last_handle_of_a_backend_takes_its_threads_along() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = SqliteBackend::open(directory.path().join("locks.db")).await.unwrap();
+    let backend =
+        SqliteBackend::connect(SqliteConfig::new(directory.path().join("locks.db"))).await.unwrap();
     let key = LockKey::new("key").unwrap();
     let id = LockId::mint().unwrap();
     let request = AcquireRequest::new(key.clone(), id, Ttl::default());

@@ -10,7 +10,7 @@ use std::{
 use syncguard_core::{
     BootClock, BootInstant, Clock, Fence, LockGuard, LockKey, LockManager, Renew,
 };
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::{
     contender::{Admission, Discipline, Order, Storm, Upkeep, Word, from_line, to_line},
     history::{Event, Journal, Record},
@@ -52,7 +52,8 @@ impl Contender {
     fn obey(&mut self, order: Order) -> Outcome<()> {
         match order {
             Order::Open(path) => {
-                let backend = self.runtime.block_on(SqliteBackend::open(path))?;
+                let backend =
+                    self.runtime.block_on(SqliteBackend::connect(SqliteConfig::new(path)))?;
                 self.locks = Some(LockManager::new(backend));
                 say(&Word::Opened)
             }

@@ -3,7 +3,7 @@
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use syncguard_core::{LockBackend, LockQuery, LockRecord, Ttl};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::contender::{Upkeep, Word};
 
 use super::{Stage, acquire, granted, hold, key};
@@ -26,7 +26,7 @@ async fn after_a_kill_the_next_holder_comes_when_the_lease_and_its_grace_are_ove
     assert_eq!(waiter.ask(&waiting).unwrap(), Word::Waiting);
 
     // The worst moment to die is after a renewal.
-    let store = SqliteBackend::open(stage.store()).await.unwrap();
+    let store = SqliteBackend::connect(SqliteConfig::new(stage.store())).await.unwrap();
     let first = lookup(&store).await;
     while lookup(&store).await.expires_at == first.expires_at {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -51,5 +51,5 @@ fn serve() -> SocketAddr {
 }
 
 fn connect(server: SocketAddr) -> FirestoreBackend {
-    FirestoreConfig::new(PROJECT).emulator(server.to_string()).connect().unwrap()
+    FirestoreBackend::connect(FirestoreConfig::new(PROJECT).emulator(server.to_string())).unwrap()
 }

@@ -86,7 +86,7 @@ impl<const KIND: u8> Harness for Site<KIND> {
     async fn client(&self) -> FirestoreBackend {
         // A thousand calls at once take long on a busy machine.
         let config = config_at(self.proxy.address()).request_timeout(Duration::from_secs(30));
-        config.collections(&self.locks, &self.fences).connect().unwrap()
+        FirestoreBackend::connect(config.collections(&self.locks, &self.fences)).unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

@@ -144,7 +144,7 @@ impl Planted {
         let collections = ["locks", "fences"].map(|name| format!("{name}{number}"));
         let [locks, fences] = collections.clone();
         let backend = config(emulator).collections(locks, fences).request_timeout(LONG);
-        let (backend, raw) = (backend.connect().unwrap(), Raw::connect(emulator));
+        let (backend, raw) = (FirestoreBackend::connect(backend).unwrap(), Raw::connect(emulator));
         let planted = Self { damaged, backend, raw, collections };
         let mut documents = BTreeMap::new();
         for damaged in &planted.damaged {

@@ -8,6 +8,7 @@ use syncguard_core::{
     ErrorKind, LockBackend, LockGuard, LockManager, NotHeld, ReleaseOutcome, ShutdownOutcome,
     TryAcquireOutcome,
 };
+use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_locked, lock_of, released, ttl,
 };
@@ -90,7 +91,7 @@ async fn an_extend_or_a_release_without_an_answer_may_have_been_made_and_can_be_
 #[tokio::test]
 async fn what_the_service_refuses_was_not_made() {
     let emulator = start().await;
-    let backend = config(&emulator).connect().unwrap();
+    let backend = FirestoreBackend::connect(config(&emulator)).unwrap();
     for (code, kind) in [
         (Code::PermissionDenied, ErrorKind::AuthFailed),
         (Code::Unauthenticated, ErrorKind::AuthFailed),

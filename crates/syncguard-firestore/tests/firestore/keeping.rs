@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use firestore_emulator::{Fault, Rpc};
 use syncguard_core::{LockBackend, ReleaseOutcome};
+use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{
     LONG, ask, extended, granted, is_locked, key, lock_of, released,
 };
@@ -18,7 +19,9 @@ const ACQUIRES: usize = 250;
 #[tokio::test]
 async fn extends_and_releases_go_through_while_acquires_fill_the_connection() {
     let emulator = start().await;
-    let backend = config(&emulator).request_timeout(Duration::from_secs(120)).connect().unwrap();
+    let backend =
+        FirestoreBackend::connect(config(&emulator).request_timeout(Duration::from_secs(120)))
+            .unwrap();
     let requests: Vec<_> = ["one", "other", "third"].map(|text| ask(text, LONG)).into();
     for request in &requests {
         granted(&backend, request).await;

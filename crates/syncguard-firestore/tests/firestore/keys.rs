@@ -5,6 +5,7 @@ use std::{collections::HashMap, path::Path};
 use firestore_emulator::Emulator;
 use serde_json::Value;
 use syncguard_core::{LockBackend, LockKey, LockRef, ReleaseOutcome};
+use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{
     hostile::HOSTILE,
     node::{Node, printed, unless_skipped},
@@ -164,7 +165,7 @@ async fn pages_hold_nested_and_other_locks_in_the_order_of_keys() {
 #[tokio::test]
 async fn a_nested_lock_is_found_among_more_documents_than_are_read_at_a_time() {
     let emulator = start().await;
-    let backend = config(&emulator).request_timeout(2 * LONG).connect().unwrap();
+    let backend = FirestoreBackend::connect(config(&emulator).request_timeout(2 * LONG)).unwrap();
     let requests: Vec<_> = (0..310).map(|at| ask(&format!("e{at}/f/g"), LONG)).collect();
     let mut grants = tokio::task::JoinSet::new();
     for request in requests.clone() {

@@ -48,5 +48,5 @@ fn config_at(server: SocketAddr) -> FirestoreConfig {
 
 /// Gives a client with a connection of its own.
 fn connect(emulator: &Emulator) -> FirestoreBackend {
-    config(emulator).connect().unwrap()
+    FirestoreBackend::connect(config(emulator)).unwrap()
 }

@@ -22,7 +22,7 @@ use crate::{PROJECT, config, config_at, connect, start};
 const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn hasty(emulator: &Emulator) -> FirestoreBackend {
-    config(emulator).request_timeout(SHORT_TIMEOUT).connect().unwrap()
+    FirestoreBackend::connect(config(emulator).request_timeout(SHORT_TIMEOUT)).unwrap()
 }
 
 /// Gives an address at which nobody listens.
@@ -34,7 +34,8 @@ async fn dead() -> String {
 #[tokio::test]
 async fn a_server_that_cannot_be_reached_was_not_asked() {
     let address = dead().await;
-    let backend = FirestoreConfig::new(PROJECT).emulator(address).connect().unwrap();
+    let backend =
+        FirestoreBackend::connect(FirestoreConfig::new(PROJECT).emulator(address)).unwrap();
     for _ in 0..3 {
         let error = backend.acquire(&ask("job", LONG)).await;
         let error = error_of(error, ErrorKind::ServiceUnavailable);
@@ -106,7 +107,7 @@ async fn a_network_that_swallows_everything_is_got_over() {
     let emulator = start().await;
     let proxy = Proxy::start(emulator.address()).await.unwrap();
     let through = config_at(proxy.address());
-    let backend = through.request_timeout(SHORT_TIMEOUT).connect().unwrap();
+    let backend = FirestoreBackend::connect(through.request_timeout(SHORT_TIMEOUT)).unwrap();
     let request = ask("job", LONG);
     granted(&backend, &request).await;
     proxy.black_hole(syncguard_testkit::proxy::Flow::Replies);

@@ -25,7 +25,7 @@ const DOCUMENTS: [&str; 2] = ["locks/job", "fence_counters/fence:job"];
 
 async fn started(lock_wait: Duration) -> (Emulator, FirestoreBackend, Raw) {
     let emulator = Emulator::builder().lock_wait(lock_wait).start().await.unwrap();
-    let backend = config(&emulator).request_timeout(TIMEOUT).connect().unwrap();
+    let backend = FirestoreBackend::connect(config(&emulator).request_timeout(TIMEOUT)).unwrap();
     let raw = Raw::connect(&emulator);
     (emulator, backend, raw)
 }

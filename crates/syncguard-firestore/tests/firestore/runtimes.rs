@@ -10,6 +10,7 @@ use std::{
 use syncguard_core::{
     Error, ErrorKind, ListRequest, LockBackend, LockManager, LockQuery, TryAcquireOutcome,
 };
+use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_contended, key, lock_of, released, ttl,
 };
@@ -67,7 +68,7 @@ fn a_backend_outlives_the_runtime_that_it_was_opened_and_used_on() {
 fn a_runtime_that_is_no_longer_driven_stops_no_other() {
     let (first, second) = (idle(), runtime());
     let emulator = second.block_on(start());
-    let backend = config(&emulator).request_timeout(PATIENCE).connect().unwrap();
+    let backend = FirestoreBackend::connect(config(&emulator).request_timeout(PATIENCE)).unwrap();
     let (left_alone, waited_for) = (ask("left alone", LONG), key("job"));
     let mut acquire = pin!(backend.acquire(&left_alone));
     let mut news = pin!(backend.released(&waited_for));

@@ -12,7 +12,7 @@ use syncguard_core::{
     AcquireOutcome, BootClock, Clock, ErrorKind, ExtendOutcome, LockBackend, LockManager, NotHeld,
     ReleaseOutcome, Renew, Severity, UnsafeSettings,
 };
-use syncguard_firestore::FirestoreConfig;
+use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard_testkit::{
     clock::{ClockShim, Jump},
     history::{Event, Incarnation, Journal, Record},
@@ -86,7 +86,7 @@ fn contend_on_a_clock_of_its_own() {
         writeln!(stdout(), "\napart: {apart}").unwrap();
         let journal = Journal::open(variable(JOURNAL)).unwrap();
         let process = Incarnation(variable(PROCESS).parse().unwrap());
-        let backend = FirestoreConfig::new(PROJECT).connect().unwrap();
+        let backend = FirestoreBackend::connect(FirestoreConfig::new(PROJECT)).unwrap();
         let locks = LockManager::new(backend.clone());
         for stay in 0..STAYS {
             let lock = locks.lock("job").ttl(TTL).renew(Renew::Auto).wait(LONG);
@@ -167,12 +167,12 @@ async fn a_server_whose_clock_is_apart_decides_all_the_same() {
 async fn a_skew_is_refused_where_that_is_asked_for() {
     let emulator = on_a_server(ClockOffset::Ahead(Duration::from_secs(1))).await;
     let strict = |emulator| config(emulator).unsafe_settings(UnsafeSettings::Refuse);
-    let backend = strict(&emulator).connect().unwrap();
+    let backend = FirestoreBackend::connect(strict(&emulator)).unwrap();
     let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Unsupported);
     assert!(!error.may_have_applied() && error.to_string().contains("behind"), "{error}");
     assert!(!is_locked(&backend, "job").await);
     let emulator = start().await;
-    granted(&strict(&emulator).connect().unwrap(), &ask("job", LONG)).await;
+    granted(&FirestoreBackend::connect(strict(&emulator)).unwrap(), &ask("job", LONG)).await;
 }
 
 #[tokio::test]

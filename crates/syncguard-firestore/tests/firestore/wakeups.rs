@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn started() -> (Emulator, Proxy, FirestoreBackend) {
     let emulator = start().await;
     let proxy = Proxy::start(emulator.address()).await.unwrap();
-    let mine = config_at(proxy.address()).connect().unwrap();
+    let mine = FirestoreBackend::connect(config_at(proxy.address())).unwrap();
     (emulator, proxy, mine)
 }
 

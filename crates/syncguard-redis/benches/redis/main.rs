@@ -65,5 +65,5 @@ async fn measure(wanted: impl Fn(&str) -> bool) {
 
 async fn connect(url: &str) -> RedisBackend {
     let config = RedisConfig::from_url(url).unwrap();
-    config.unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap()
+    RedisBackend::connect(config.unsafe_settings(UnsafeSettings::Ignore)).await.unwrap()
 }

@@ -20,7 +20,7 @@ async fn started() -> (RedisCluster, RedisBackend) {
 
 async fn connect_to(cluster: &RedisCluster) -> RedisBackend {
     let url = format!("redis-cluster://{}", cluster.addresses()[0]);
-    config(&url).connect().await.unwrap()
+    RedisBackend::connect(config(&url)).await.unwrap()
 }
 
 /// Gives the slot of the lock with this key, and a node that does not have it.

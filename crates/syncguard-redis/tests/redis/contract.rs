@@ -69,7 +69,7 @@ impl<const GRACE: u64> Harness for Standalone<GRACE> {
 
     async fn client(&self) -> RedisBackend {
         let config = config(&self.server.url_through(self.proxy.address()));
-        config.grace(Duration::from_millis(GRACE)).connect().await.unwrap()
+        RedisBackend::connect(config.grace(Duration::from_millis(GRACE))).await.unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
@@ -144,7 +144,7 @@ impl<const OWNED: bool> Harness for Cluster<OWNED> {
     }
 
     async fn client(&self) -> RedisBackend {
-        self.config().connect().await.unwrap()
+        RedisBackend::connect(self.config()).await.unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

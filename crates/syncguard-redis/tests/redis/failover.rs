@@ -50,7 +50,7 @@ async fn a_grant_that_too_few_replicas_have_is_given_back() {
     let primary = safe().setting("repl-diskless-sync-delay", "0").start().await.unwrap();
     let replica = replica_of(&primary).await;
     let waiting = config(&primary.url()).wait_for_replicas(1, Duration::from_millis(300));
-    let backend = waiting.connect().await.unwrap();
+    let backend = RedisBackend::connect(waiting).await.unwrap();
     acknowledging(&backend).await;
     let request = ask("job", LONG);
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
@@ -72,7 +72,7 @@ async fn replicas_that_are_not_waited_for_are_told() {
     let primary = safe().setting("repl-diskless-sync-delay", "0").start().await.unwrap();
     let _replica = replica_of(&primary).await;
     let told = async |config: syncguard_redis::RedisConfig| {
-        let findings = config.connect().await.unwrap().check().await.unwrap();
+        let findings = RedisBackend::connect(config).await.unwrap().check().await.unwrap();
         findings.into_iter().any(|finding| {
             finding.severity == Severity::Warning && finding.setting.contains("not waited for")
         })
@@ -109,7 +109,7 @@ async fn a_client_follows_the_sentinel_to_the_new_primary() {
         RedisSentinel::SERVICE
     );
     let waiting = config(&url).wait_for_replicas(1, Duration::from_secs(2));
-    let backend = waiting.connect().await.unwrap();
+    let backend = RedisBackend::connect(waiting).await.unwrap();
     let request = ask("job", LONG);
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
     servers.primary().kill().unwrap();

@@ -208,7 +208,8 @@ async fn calls_beyond_the_bound_are_sent_as_others_are_answered() {
 async fn a_call_that_waits_too_long_for_others_to_be_answered_was_not_applied() {
     let server = safe().start().await.unwrap();
     let timeout = Duration::from_millis(500);
-    let backend = config(&server.url()).command_timeout(timeout).connect().await.unwrap();
+    let backend =
+        RedisBackend::connect(config(&server.url()).command_timeout(timeout)).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     server.pause().unwrap();
     let mut tasks = JoinSet::new();

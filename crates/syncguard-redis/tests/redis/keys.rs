@@ -129,7 +129,7 @@ async fn beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
 }
 
 async fn with_prefix(server: &RedisServer, prefix: &'static str) {
-    let ours = config(&server.url()).prefix(prefix).connect().await.unwrap();
+    let ours = RedisBackend::connect(config(&server.url()).prefix(prefix)).await.unwrap();
     let mut theirs = Peer::connect(server, prefix).await;
     let mut seen = BTreeSet::new();
     for text in HOSTILE {
@@ -205,9 +205,9 @@ async fn keys_that_begin_like_derived_names_are_listed() {
 #[tokio::test]
 async fn a_prefix_under_which_another_keeps_its_counters_is_refused() {
     let server = safe().start().await.unwrap();
-    let ours = config(&server.url()).prefix("app").connect().await.unwrap();
+    let ours = RedisBackend::connect(config(&server.url()).prefix("app")).await.unwrap();
     for prefix in ["app:fence:app", "app:fence", "fence", "fence:app::"] {
-        let error = config(&server.url()).prefix(prefix).connect().await.unwrap_err();
+        let error = RedisBackend::connect(config(&server.url()).prefix(prefix)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{prefix}");
         assert!(error.to_string().contains("another prefix's fence counters"), "{error}");
     }

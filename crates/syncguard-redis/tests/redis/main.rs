@@ -34,7 +34,7 @@ fn safe() -> Builder<Redis> {
 }
 
 async fn connect(url: &str) -> RedisBackend {
-    config(url).connect().await.unwrap()
+    RedisBackend::connect(config(url)).await.unwrap()
 }
 
 fn config(url: &str) -> RedisConfig {

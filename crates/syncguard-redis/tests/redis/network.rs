@@ -3,6 +3,7 @@
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use syncguard_core::{ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
+use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, extended, granted, is_locked, key, released},
     proxy::{Flow, Occurrences, Proxy, Times, containing},
@@ -58,7 +59,7 @@ async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
 #[tokio::test]
 async fn a_command_without_an_answer_ends_and_its_outcome_is_unknown() {
     let (server, proxy, url) = behind_a_proxy().await;
-    let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(SHORT_TIMEOUT)).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     let request = ask("job", LONG);
     proxy.black_hole(Flow::Replies);
@@ -82,7 +83,8 @@ async fn a_command_without_an_answer_ends_and_its_outcome_is_unknown() {
 async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_reconnect() {
     for pause in [Duration::ZERO, Duration::from_millis(150)] {
         let (_server, proxy, url) = behind_a_proxy().await;
-        let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
+        let backend =
+            RedisBackend::connect(config(&url).command_timeout(SHORT_TIMEOUT)).await.unwrap();
         proxy.refuse().await;
         assert!(proxy.cut_all().await > 0, "it is disconnected");
         // At first the driver has not noticed, later it tries to connect.
@@ -113,7 +115,7 @@ async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_rec
 #[tokio::test]
 async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
     let (_server, proxy, url) = behind_a_proxy().await;
-    let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(SHORT_TIMEOUT)).await.unwrap();
     proxy.refuse().await;
     assert!(proxy.cut_all().await > 0, "it is disconnected");
     eventually("the driver has noticed", async || {
@@ -181,7 +183,7 @@ async fn scripts_that_the_server_forgets_under_load_are_sent_again() {
 async fn a_server_that_cannot_be_reached_is_unavailable_and_was_not_asked() {
     let (_server, proxy, url) = behind_a_proxy().await;
     proxy.refuse().await;
-    let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
+    let error = error_of(RedisBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
 }
 
@@ -190,6 +192,6 @@ async fn a_server_that_cannot_be_reached_is_unavailable_and_was_not_asked() {
 async fn a_plain_server_behind_an_encrypted_address_is_an_error() {
     let server = safe().start().await.unwrap();
     let url = server.url().replace("redis://", "rediss://");
-    let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
+    let error = error_of(RedisBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied(), "{error:?}");
 }

@@ -19,7 +19,7 @@ async fn started() -> (RedisServer, Proxy, RedisBackend) {
     let server = safe().setting("enable-debug-command", "yes").start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
     let url = server.url_through(proxy.address());
-    let backend = config(&url).command_timeout(TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(TIMEOUT)).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     (server, proxy, backend)
 }
@@ -135,7 +135,7 @@ async fn a_server_without_memory_gives_the_stored_grant_and_denies_only_what_it_
 async fn a_cluster_that_goes_down_after_the_grant_leaves_a_doubt() {
     let cluster = RedisCluster::start_with(safe()).await.unwrap();
     let url = format!("redis-cluster://{}", cluster.addresses()[0]);
-    let backend = config(&url).command_timeout(TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(TIMEOUT)).await.unwrap();
     granted(&backend, &ask("job", LONG)).await;
     for node in cluster.nodes() {
         node.command(&["CLUSTER", "DELSLOTS", "0"]).await.unwrap();

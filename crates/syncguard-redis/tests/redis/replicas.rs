@@ -32,7 +32,7 @@ async fn allow(server: &RedisServer, rights: &str) {
 
 async fn waiting(url: &str, replicas: Duration) -> RedisBackend {
     let config = config(url).command_timeout(COMMAND).connect_timeout(COMMAND);
-    config.wait_for_replicas(1, replicas).connect().await.unwrap()
+    RedisBackend::connect(config.wait_for_replicas(1, replicas)).await.unwrap()
 }
 
 async fn stored(server: &RedisServer) -> bool {
@@ -58,9 +58,9 @@ async fn a_user_who_may_not_wait_is_refused_on_connecting() {
     let (server, _proxy, url) = started().await;
     allow(&server, "-wait").await;
     let waits = config(&url).wait_for_replicas(1, REPLICAS);
-    let error = error_of(waits.connect().await, ErrorKind::AuthFailed);
+    let error = error_of(RedisBackend::connect(waits).await, ErrorKind::AuthFailed);
     assert!(error.to_string().contains("NOPERM"), "{error}");
-    config(&url).connect().await.unwrap();
+    RedisBackend::connect(config(&url)).await.unwrap();
 }
 
 #[tokio::test]
@@ -160,7 +160,7 @@ async fn a_count_that_is_not_answered_in_time_leaves_a_doubt() {
 #[tokio::test]
 async fn an_extend_that_cannot_be_counted_may_have_applied() {
     let (server, _proxy, url) = started().await;
-    let plain = config(&url).connect().await.unwrap();
+    let plain = RedisBackend::connect(config(&url)).await.unwrap();
     let backend = waiting(&url, Duration::from_millis(50)).await;
     let request = ask("job", LONG);
     syncguard_testkit::operations::granted(&plain, &request).await;

@@ -107,7 +107,8 @@ async fn started() -> (RedisServer, Rogue, RedisBackend) {
     let server = safe().start().await.unwrap();
     let rogue = Rogue::before(&server).await;
     let config = config(&server.url_through(rogue.address));
-    let backend = config.command_timeout(Duration::from_secs(1)).connect().await.unwrap();
+    let backend =
+        RedisBackend::connect(config.command_timeout(Duration::from_secs(1))).await.unwrap();
     (server, rogue, backend)
 }
 

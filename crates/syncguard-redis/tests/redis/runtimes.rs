@@ -140,7 +140,7 @@ fn a_runtime_that_nobody_drives_is_waited_for_only_so_long() {
     let server = other.block_on(safe().start()).unwrap();
     let limit = Duration::from_millis(200);
     let config = config(&server.url()).command_timeout(limit).connect_timeout(5 * limit);
-    let backend = home.block_on(config.connect()).unwrap();
+    let backend = home.block_on(RedisBackend::connect(config)).unwrap();
     for error in other.block_on(errors_of(&backend)) {
         assert_eq!(error.kind(), ErrorKind::NetworkTimeout, "{error:?}");
     }
@@ -151,7 +151,7 @@ fn a_runtime_that_nobody_drives_is_waited_for_only_so_long() {
 
 #[test]
 fn a_backend_is_not_opened_outside_of_a_runtime() {
-    let error = wait_for(config("redis://127.0.0.1:1").connect()).unwrap_err();
+    let error = wait_for(RedisBackend::connect(config("redis://127.0.0.1:1"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
     assert!(!error.may_have_applied(), "{error:?}");
 }

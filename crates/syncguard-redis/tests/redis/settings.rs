@@ -13,7 +13,7 @@ use crate::{config, connect, safe};
 /// What `check` finds grave. A connection with the strict policy must be refused for it.
 async fn refused(server: &RedisServer) -> Vec<Finding> {
     let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-    let error = error_of(strict.connect().await, ErrorKind::Unsupported);
+    let error = error_of(RedisBackend::connect(strict).await, ErrorKind::Unsupported);
     let findings = connect(&server.url()).await.check().await.unwrap();
     let grave: Vec<_> = findings.into_iter().filter(|f| f.severity == Severity::Unsafe).collect();
     for finding in &grave {
@@ -33,7 +33,7 @@ async fn fence_of_a_round(backend: &RedisBackend) -> u64 {
 async fn a_safe_server_is_accepted_by_the_strict_policy() {
     let server = safe().setting("appendfsync", "always").start().await.unwrap();
     let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-    assert_eq!(strict.connect().await.unwrap().check().await.unwrap(), []);
+    assert_eq!(RedisBackend::connect(strict).await.unwrap().check().await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_server_with_snapshots_alone_takes_fences_back_and_is_refused() {
 #[tokio::test]
 async fn new_counters_that_begin_at_the_servers_time_go_on_above_lost_ones() {
     let server = RedisServer::builder().setting("save", "").start().await.unwrap();
-    let backend = config(&server.url()).seed_new_counters().connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&server.url()).seed_new_counters()).await.unwrap();
     let before = fence_of_a_round(&backend).await;
     server.kill().unwrap();
     server.restart().await.unwrap();
@@ -157,7 +157,7 @@ async fn credentials_and_rights_that_do_not_suffice_are_typed() {
         .unwrap();
     let url =
         |credentials: &str| server.url().replace("redis://", &format!("redis://{credentials}@"));
-    error_of(config(&url("app:wrong")).connect().await, ErrorKind::AuthFailed);
+    error_of(RedisBackend::connect(config(&url("app:wrong"))).await, ErrorKind::AuthFailed);
     let backend = connect(&url("app:secret")).await;
     let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::AuthFailed);
     assert!(!error.may_have_applied() && !is_locked(&backend, "job").await);

@@ -176,7 +176,7 @@ async fn what_this_backend_writes_reads_as_the_formats_say() {
 #[tokio::test]
 async fn without_grace_a_record_is_stored_for_its_ttl() {
     let server = safe().start().await.unwrap();
-    let backend = config(&server.url()).grace(Duration::ZERO).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&server.url()).grace(Duration::ZERO)).await.unwrap();
     granted(&backend, &ask("job", LONG)).await;
     let pttl: u64 = server.command(&["PTTL", "syncguard:job"]).await.unwrap().parse().unwrap();
     assert!(pttl <= 60_000, "{pttl}");
@@ -216,7 +216,7 @@ async fn a_counter_that_is_none_refuses_before_anything_is_stored() {
 #[tokio::test]
 async fn a_new_counter_may_begin_at_the_servers_time() {
     let server = safe().start().await.unwrap();
-    let backend = config(&server.url()).seed_new_counters().connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&server.url()).seed_new_counters()).await.unwrap();
     let before = u64::try_from(now_ms(&server).await).unwrap();
     let request = ask("job", LONG);
     let fence = granted(&backend, &request).await.fence.number();

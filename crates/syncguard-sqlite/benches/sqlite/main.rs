@@ -13,7 +13,7 @@ mod pair;
 use std::path::Path;
 
 use syncguard_core::LockManager;
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::bench::{Table, handoffs, median, wait_as_told};
 use tokio::runtime::{Builder, Runtime};
 
@@ -36,7 +36,8 @@ fn measure_all() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("locks.db");
     let times = multi_thread().block_on(async {
-        let locks = LockManager::new(SqliteBackend::open(&path).await.unwrap());
+        let locks =
+            LockManager::new(SqliteBackend::connect(SqliteConfig::new(&path)).await.unwrap());
         handoffs(&locks, path.to_str().unwrap()).await
     });
     let mean = times.iter().sum::<f64>() / times.len() as f64;
@@ -49,7 +50,10 @@ fn measure_all() {
 
 fn wait(path: &Path) {
     multi_thread().block_on(async {
-        wait_as_told(LockManager::new(SqliteBackend::open(path).await.unwrap())).await;
+        wait_as_told(LockManager::new(
+            SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap(),
+        ))
+        .await;
     });
 }
 

@@ -1,7 +1,7 @@
 use std::time::Instant;
 
 use syncguard_core::{AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tokio::runtime::Runtime;
 
 const PAIRS: u32 = 10;
@@ -13,7 +13,7 @@ pub(crate) fn least(runtime: fn() -> Runtime) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("locks.db");
     runtime().block_on(async {
-        let backend = SqliteBackend::open(path).await.unwrap();
+        let backend = SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap();
         let mut least = f64::INFINITY;
         for _ in 0..ROUNDS {
             least = least.min(round(&backend).await);

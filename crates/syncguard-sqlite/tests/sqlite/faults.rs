@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{
     Scratch, grant_of, granted, key, pass, refused, release, request, ttl,
@@ -131,7 +131,7 @@ async fn damage_is_internal_names_the_file_and_gives_no_key_away() {
     file.seek(SeekFrom::Start(u64::try_from(size).unwrap())).unwrap();
     file.write_all(&vec![0xff; usize::try_from((pages - 1) * size).unwrap()]).unwrap();
     drop(file);
-    let error = match SqliteBackend::open(scratch.path()).await {
+    let error = match SqliteBackend::connect(SqliteConfig::new(scratch.path())).await {
         Ok(backend) => refused(&backend, &request("patient:jane-doe")).await,
         Err(error) => error,
     };

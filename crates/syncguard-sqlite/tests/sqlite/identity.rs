@@ -6,7 +6,7 @@ use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use syncguard_core::{
     AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockManager, ReleaseOutcome, Renew,
 };
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{
     Scratch, grant_of, granted, pass, refused, release, request, ttl, until_the_files_are_looked_at,
@@ -48,7 +48,8 @@ async fn a_log_that_is_deleted_or_replaced_loses_every_lock_and_is_not_believed_
             assert!(matches!(extended, ExtendOutcome::NotHeld(_)), "{name}");
             let released = other.release(&grant_of(&held)).await.unwrap();
             assert!(matches!(released, ReleaseOutcome::NotHeld(_)), "{name}");
-            let reopened = SqliteBackend::open(scratch.path()).await.unwrap_err();
+            let reopened =
+                SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
             for error in [refused(&other, &request("free")).await, reopened] {
                 assert_eq!(error.kind(), ErrorKind::Internal, "{name}: {error}");
                 assert!(!error.may_have_applied(), "{name}: {error}");
@@ -166,7 +167,7 @@ async fn a_file_with_two_hard_links_is_refused_before_and_after_it_was_opened() 
         backend.extend(&grant_of(&held), ttl(30_000)).await.unwrap_err(),
     ];
     for path in [scratch.path(), alias.clone()] {
-        errors.push(SqliteBackend::open(path).await.unwrap_err());
+        errors.push(SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap_err());
     }
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
@@ -186,7 +187,7 @@ async fn a_symbolic_link_leads_to_the_same_locks() {
     std::os::unix::fs::symlink(scratch.path(), &link).unwrap();
     fs::write(scratch.path(), "").unwrap();
     // By the link first, so that the files beside the database are found from there.
-    let linked = SqliteBackend::open(&link).await.unwrap();
+    let linked = SqliteBackend::connect(SqliteConfig::new(&link)).await.unwrap();
     let backend = scratch.open().await;
     let held = request("key");
     granted(&linked, &held).await;

@@ -50,13 +50,13 @@ impl Scratch {
     }
 
     async fn open(&self) -> SqliteBackend {
-        SqliteBackend::open(self.path()).await.unwrap()
+        SqliteBackend::connect(SqliteConfig::new(self.path())).await.unwrap()
     }
 
     /// Opens a backend that soon gives up on a busy database.
     async fn open_hasty(&self) -> SqliteBackend {
         let config = SqliteConfig::new(self.path()).busy_timeout(Duration::from_millis(200));
-        config.connect().await.unwrap()
+        SqliteBackend::connect(config).await.unwrap()
     }
 
     /// Opens the file as another program would.

@@ -12,7 +12,7 @@ async fn many_tasks_may_open_a_fresh_file_at_once() {
     for task in 0..16 {
         let path = scratch.path();
         opening.spawn(async move {
-            let backend = SqliteBackend::open(path).await.unwrap();
+            let backend = SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap();
             pass(&backend, &format!("key-{task}")).await
         });
     }
@@ -26,7 +26,7 @@ async fn many_tasks_may_open_a_fresh_file_at_once() {
 async fn a_missing_directory_is_reported_and_not_made() {
     let scratch = Scratch::new();
     let path = scratch.0.path().join("nowhere").join("locks.db");
-    let error = SqliteBackend::open(&path).await.unwrap_err();
+    let error = SqliteBackend::connect(SqliteConfig::new(&path)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
     assert!(!error.may_have_applied());
     assert!(error.to_string().contains("nowhere"), "{error}");
@@ -36,13 +36,13 @@ async fn a_missing_directory_is_reported_and_not_made() {
 #[tokio::test]
 async fn a_directory_in_place_of_the_file_is_reported() {
     let scratch = Scratch::new();
-    let error = SqliteBackend::open(scratch.0.path()).await.unwrap_err();
+    let error = SqliteBackend::connect(SqliteConfig::new(scratch.0.path())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
 }
 
 #[tokio::test]
 async fn an_in_memory_database_is_refused() {
-    let error = SqliteBackend::open(":memory:").await.unwrap_err();
+    let error = SqliteBackend::connect(SqliteConfig::new(":memory:")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
 }
 
@@ -50,18 +50,18 @@ async fn an_in_memory_database_is_refused() {
 async fn a_file_that_is_missing_is_not_made_where_that_was_ruled_out() {
     let scratch = Scratch::new();
     let config = SqliteConfig::new(scratch.path()).existing_only();
-    let error = config.clone().connect().await.unwrap_err();
+    let error = SqliteBackend::connect(config.clone()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
     assert!(!scratch.path().exists());
     scratch.open().await;
-    config.connect().await.unwrap();
+    SqliteBackend::connect(config).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_file_that_is_no_database_is_named() {
     let scratch = Scratch::new();
     std::fs::write(scratch.path(), "no database ".repeat(100)).unwrap();
-    let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
+    let error = SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     assert!(!error.may_have_applied());
     assert!(error.to_string().contains("locks.db"), "{error}");
@@ -87,7 +87,7 @@ async fn a_creation_that_gives_up_leaves_nothing_behind() {
         foreign.run(stage).await;
         foreign.block_writers().await;
         let hasty = SqliteConfig::new(scratch.path()).busy_timeout(Duration::ZERO);
-        let error = hasty.connect().await.unwrap_err();
+        let error = SqliteBackend::connect(hasty).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(!error.may_have_applied());
         foreign.let_writers_go().await;
@@ -103,7 +103,7 @@ async fn a_creation_waits_for_a_database_that_is_busy() {
         let mut foreign = scratch.foreign().await;
         foreign.run(stage).await;
         foreign.block_writers().await;
-        let opening = tokio::spawn(SqliteBackend::open(scratch.path()));
+        let opening = tokio::spawn(SqliteBackend::connect(SqliteConfig::new(scratch.path())));
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(!opening.is_finished(), "the write lock was not in the way");
         foreign.let_writers_go().await;

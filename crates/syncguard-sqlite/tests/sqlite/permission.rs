@@ -26,7 +26,8 @@ fn is_superuser(scratch: &Scratch) -> bool {
 }
 
 async fn findings(path: &Path) -> Vec<(Severity, String)> {
-    let findings = SqliteBackend::open(path).await.unwrap().check().await.unwrap();
+    let findings =
+        SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap().check().await.unwrap();
     let findings = findings.into_iter().map(|found| (found.severity, found.setting.into_owned()));
     findings.filter(|(_, setting)| !setting.starts_with("file system")).collect()
 }
@@ -38,7 +39,7 @@ async fn finds(scratch: &Scratch, severity: Severity, setting: &str) {
     assert_eq!(found.first(), Some(&(severity, setting.to_owned())), "{found:?}");
     assert!(found.iter().all(|found| found.0 == severity), "{found:?}");
     let strict = SqliteConfig::new(scratch.path()).unsafe_settings(UnsafeSettings::Refuse);
-    match strict.connect().await {
+    match SqliteBackend::connect(strict).await {
         Ok(_) => assert_eq!(severity, Severity::Warning, "{setting}"),
         Err(error) => {
             assert_eq!(severity, Severity::Unsafe, "{error}");
@@ -121,8 +122,12 @@ async fn a_file_of_another_user_is_unsafe_and_can_still_be_used_where_that_is_ig
     finds(&scratch, Severity::Unsafe, "file owner = 65534").await;
     drop(backend);
     let lenient = SqliteConfig::new(scratch.path()).unsafe_settings(UnsafeSettings::Ignore);
-    assert_eq!(pass(&lenient.connect().await.unwrap(), "key").await, 2);
-    assert_eq!(pass(&SqliteBackend::open(scratch.path()).await.unwrap(), "key").await, 3);
+    assert_eq!(pass(&SqliteBackend::connect(lenient).await.unwrap(), "key").await, 2);
+    assert_eq!(
+        pass(&SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap(), "key")
+            .await,
+        3
+    );
 }
 
 /// Starts itself again as an ordinary user, in a directory of the superuser's.

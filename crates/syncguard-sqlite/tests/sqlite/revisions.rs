@@ -1,7 +1,7 @@
 //! Files of earlier and later clients, and what becomes of rows that no one needs any more.
 
 use syncguard_core::{AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockId, LockRef};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{Scratch, key, pass, request, ttl};
 
@@ -14,7 +14,7 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
     foreign.run(REVISION_1).await;
     let mut opening = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        opening.spawn(SqliteBackend::open(scratch.path()));
+        opening.spawn(SqliteBackend::connect(SqliteConfig::new(scratch.path())));
     }
     for backend in opening.join_all().await {
         let held = backend.unwrap().acquire(&request("held")).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_file_that_demands_a_later_client_is_refused_and_left_alone() {
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
     foreign.run("UPDATE syncguard_schema SET version = 3, revision = 4").await;
-    let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
+    let error = SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(!error.may_have_applied());
     let text = error.to_string();
@@ -80,7 +80,7 @@ async fn a_version_that_makes_no_sense_is_an_error_and_no_upgrade() {
         let mut foreign = scratch.foreign().await;
         let sql = format!("UPDATE syncguard_schema SET {version}");
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut foreign.0).await.unwrap();
-        let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
+        let error = SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal, "{version}: {error}");
         assert!(!error.may_have_applied(), "{version}");
     }
