@@ -18,7 +18,7 @@ use crate::{
 const SCAN_COUNT: &str = "1000";
 
 /// How many records are read at a time.
-const CHUNK: usize = 100;
+const READ_BATCH_SIZE: usize = 100;
 
 /// Returns one page of the live locks, in the order of their names.
 ///
@@ -31,7 +31,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     names.retain(|name| name.as_str() > after);
     let page: Vec<_> = names.iter().take(request.limit).map(String::as_str).collect();
     let mut locks = Vec::new();
-    for names in page.chunks(CHUNK) {
+    for names in page.chunks(READ_BATCH_SIZE) {
         locks.extend(read_all(store, names).await?);
     }
     // A hashed name reveals nothing about its key.
