@@ -4,7 +4,7 @@ use syncguard_core::{ExtendOutcome, LockId, NotHeld, Ttl};
 
 use crate::{
     error::{Effect, Failure},
-    lookup::nothing_unreadable,
+    lookup::why_not_held,
     row::{GRACE_MS, timestamp},
     statement::Statement,
     store::Store,
@@ -22,19 +22,19 @@ pub(crate) async fn extend(
     lock_id: LockId,
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
-    let reign = store.succession.reign();
+    let epoch = store.epochs.current();
     let statement = Statement::new(include_str!("sql/extend.sql"))
         .text(lock_id.as_str())
         .integer(ttl.as_millis())
         .integer(GRACE_MS)
-        .integer(reign.since_ms);
+        .integer(epoch.since_ms);
     match store.writer.row(statement, ticket).await {
-        Ok(Some(row)) if store.succession.reign() == reign => {
+        Ok(Some(row)) if store.epochs.current() == epoch => {
             let expires_at = timestamp(&row, "expires_at_ms");
             let expires_at = expires_at.map_err(|failure| failure.after(Effect::Unknown))?;
             Ok(ExtendOutcome::Extended { expires_at })
         }
-        Ok(None) => nothing_unreadable(store, ticket, lock_id).await.map(ExtendOutcome::NotHeld),
+        Ok(None) => why_not_held(store, ticket, lock_id).await.map(ExtendOutcome::NotHeld),
         Err(failure) if !failure.ends_leases() => Err(failure),
         _ => Ok(ExtendOutcome::NotHeld(NotHeld::Unknown)),
     }

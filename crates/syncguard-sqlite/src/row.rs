@@ -12,7 +12,7 @@ pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
 ///
 /// Nothing is granted over a record that cannot be read, and only a row that is empty except for
 /// its counter counts as a released key.
-pub(crate) fn standing(row: &SqliteRow) -> Result<Option<LockRecord>, Failure> {
+pub(crate) fn stored_record(row: &SqliteRow) -> Result<Option<LockRecord>, Failure> {
     let columns = ["lock_id", "owner", "acquired_at_ms", "expires_at_ms"];
     if columns.into_iter().all(|column| is_null(row, column)) {
         return Ok(None);

@@ -2,11 +2,11 @@
 -- another process may add one while this runs.
 --
 -- In:  nothing
--- Out: one row (version; says_revision: 0 or 1, which is whether the next column is there)
+-- Out: one row (version; has_revision: 0 or 1, which is whether the next column is there)
 SELECT
     version,
     EXISTS (
         SELECT 1 FROM pragma_table_info('syncguard_schema') WHERE name = 'revision'
-    ) AS says_revision
+    ) AS has_revision
 FROM syncguard_schema
 WHERE id = 1
