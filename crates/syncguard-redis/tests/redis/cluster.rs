@@ -66,7 +66,7 @@ async fn a_lock_whose_slot_moves_is_never_lost_nor_granted_twice() {
 }
 
 #[tokio::test]
-async fn a_clean_up_orders_itself_before_a_late_acquire_on_a_cluster_too() {
+async fn an_acquire_after_its_abandon_is_refused_on_a_cluster() {
     let (cluster, mine) = started().await;
     let theirs = connect_to(&cluster).await;
     for round in 0..50 {
@@ -80,7 +80,7 @@ async fn a_clean_up_orders_itself_before_a_late_acquire_on_a_cluster_too() {
 
 /// The index is written after the grant, and may be lost with the client.
 #[tokio::test]
-async fn a_lost_index_is_missed_only_by_those_who_have_no_key() {
+async fn a_lost_index_affects_only_requests_without_a_key() {
     let (cluster, mine) = started().await;
     let request = ask("job", LONG);
     granted(&mine, &request).await;
@@ -125,7 +125,7 @@ async fn a_waiter_on_a_cluster_is_woken_after_its_slot_has_moved() {
 }
 
 #[tokio::test]
-async fn an_address_of_a_single_server_does_not_work_on_a_cluster_and_says_so() {
+async fn a_single_server_address_on_a_cluster_is_an_error_that_names_the_right_scheme() {
     let (cluster, _) = started().await;
     let owner = cluster.owner_of(cluster.slot_of("syncguard:job").await.unwrap()).await.unwrap();
     let backend = connect(&cluster.nodes()[owner].url()).await;

@@ -37,7 +37,7 @@ fn a_cluster_keeps_locks_and_fences_over_a_restart() {
 }
 
 #[test]
-fn a_client_of_a_cluster_whose_connections_are_cut_serves_again() {
+fn a_client_of_a_cluster_whose_connections_are_cut_works_again() {
     run::<Cluster<OWN>, _, _>(SEVER, lifecycle::a_client_whose_connections_are_cut_serves_again);
 }
 

@@ -28,7 +28,7 @@ fn records(expiry: &str) -> [String; 2] {
 
 /// What `JSON.parse` refuses, Lua's decoder reads as a number that compares with none.
 #[tokio::test]
-async fn a_record_whose_expiry_is_not_a_finite_whole_number_is_never_granted_over() {
+async fn a_record_whose_expiry_is_not_a_finite_whole_number_is_never_replaced_by_a_grant() {
     let (server, backend) = started().await;
     for expiry in [
         "NaN",
@@ -70,7 +70,7 @@ async fn a_record_whose_expiry_is_not_a_finite_whole_number_is_never_granted_ove
 
 /// The beginning alone looks like that of a record which is over.
 #[tokio::test]
-async fn a_record_that_is_over_and_broken_off_is_never_granted_over() {
+async fn a_truncated_expired_record_is_never_replaced_by_a_grant() {
     let (server, backend) = started().await;
     let [record, _] = records("1");
     for broken in [&record[..record.len() - 1], &record[..60], &format!("{record}x")] {
@@ -89,7 +89,7 @@ async fn a_record_that_is_over_and_broken_off_is_never_granted_over() {
 }
 
 #[tokio::test]
-async fn what_is_no_record_is_reported_by_a_lookup_and_skipped_by_a_list() {
+async fn a_value_that_is_not_a_record_is_reported_by_lookup_and_skipped_by_list() {
     let (server, backend) = started().await;
     granted(&backend, &ask("good", LONG)).await;
     for other in [["RPUSH", "syncguard:job", "a"].as_slice(), &["HSET", "syncguard:job", "a", "b"]]
@@ -108,7 +108,7 @@ async fn what_is_no_record_is_reported_by_a_lookup_and_skipped_by_a_list() {
 }
 
 #[tokio::test]
-async fn a_forced_release_clears_what_cannot_be_read_and_says_so() {
+async fn a_forced_release_clears_an_unreadable_record_and_reports_it() {
     let (server, backend) = started().await;
     let [record, _] = records("NaN");
     for damage in [

@@ -46,7 +46,7 @@ async fn acknowledging(backend: &RedisBackend) {
 }
 
 #[tokio::test]
-async fn a_grant_that_too_few_replicas_have_is_given_back() {
+async fn a_grant_acknowledged_by_too_few_replicas_is_released() {
     let primary = safe().setting("repl-diskless-sync-delay", "0").start().await.unwrap();
     let replica = replica_of(&primary).await;
     let waiting = config(&primary.url()).wait_for_replicas(1, Duration::from_millis(300));
@@ -68,7 +68,7 @@ async fn a_grant_that_too_few_replicas_have_is_given_back() {
 }
 
 #[tokio::test]
-async fn replicas_that_are_not_waited_for_are_told() {
+async fn replicas_that_grants_do_not_wait_for_are_reported() {
     let primary = safe().setting("repl-diskless-sync-delay", "0").start().await.unwrap();
     let _replica = replica_of(&primary).await;
     let told = async |config: syncguard_redis::RedisConfig| {
@@ -126,7 +126,7 @@ async fn a_client_follows_the_sentinel_to_the_new_primary() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_connected_before_a_failover_serves_after_it() {
+async fn a_client_connected_before_a_failover_works_after_it() {
     let servers = sentinel().await;
     let url = format!(
         "redis-sentinel://{}?sentinelServiceName={}",

@@ -61,7 +61,7 @@ async fn calls_that_are_ready_together_are_sent_as_few_commands() {
 }
 
 #[tokio::test]
-async fn each_call_of_a_batch_gets_its_own_answer() {
+async fn each_call_of_a_batch_receives_its_own_reply() {
     let (server, proxy, backend) = started().await;
     let [held, theirs, gone, called_off] = ["held", "theirs", "gone", "off"].map(|k| ask(k, LONG));
     for request in [&held, &theirs, &called_off] {
@@ -102,7 +102,7 @@ async fn each_call_of_a_batch_gets_its_own_answer() {
 
 /// The server refuses a batch as a whole for one key that its user may not touch.
 #[tokio::test]
-async fn a_call_that_is_not_permitted_takes_no_other_with_it() {
+async fn a_forbidden_call_does_not_fail_the_rest_of_its_batch() {
     let server = safe().start().await.unwrap();
     let user = "ACL SETUSER app on >secret +@all &* ~syncguard:mine* ~syncguard:fence:syncguard:mine* \
                 ~syncguard:id:*";
@@ -120,7 +120,7 @@ async fn a_call_that_is_not_permitted_takes_no_other_with_it() {
 
 /// With a log of all commands, a server says in which order they came.
 #[tokio::test]
-async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
+async fn extends_are_sent_before_releases_and_releases_before_acquires() {
     let log_all = safe().setting("slowlog-log-slower-than", "0").setting("slowlog-max-len", "2000");
     let server = log_all.start().await.unwrap();
     let backend = connect(&server.url()).await;
@@ -152,7 +152,7 @@ async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
 
 /// An acquire that nobody waits for any more is not sent, once its caller has gone before its turn.
 #[tokio::test]
-async fn a_call_whose_caller_has_gone_before_it_was_sent_is_not_sent() {
+async fn a_call_whose_future_is_dropped_in_the_queue_is_not_sent() {
     let (server, proxy, backend) = started().await;
     granted(&backend, &ask("warm-up", LONG)).await;
     let commands = commands(&proxy);
@@ -175,7 +175,7 @@ async fn a_call_whose_caller_has_gone_before_it_was_sent_is_not_sent() {
 
 /// A server that goes on would otherwise have to work through all that nobody waits for any more.
 #[tokio::test]
-async fn a_server_that_stands_still_is_sent_no_more_than_a_bounded_number_of_calls() {
+async fn a_stalled_server_receives_a_bounded_number_of_calls() {
     let (server, proxy, backend) = started().await;
     acquire_all(&backend, "warm-up", TASKS).await;
     let commands = commands(&proxy);
@@ -198,14 +198,14 @@ async fn a_server_that_stands_still_is_sent_no_more_than_a_bounded_number_of_cal
 }
 
 #[tokio::test]
-async fn calls_beyond_the_bound_are_sent_as_others_are_answered() {
+async fn calls_beyond_the_limit_are_sent_as_others_complete() {
     let (_server, _proxy, backend) = started().await;
     let outcomes = acquire_all(&backend, "k", 3 * BOUND).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, AcquireOutcome::Granted(_))));
 }
 
 #[tokio::test]
-async fn a_call_that_waits_too_long_for_others_to_be_answered_was_not_applied() {
+async fn a_call_that_times_out_in_the_queue_was_not_applied() {
     let server = safe().start().await.unwrap();
     let timeout = Duration::from_millis(500);
     let backend = config(&server.url()).command_timeout(timeout).connect().await.unwrap();
@@ -224,7 +224,7 @@ async fn a_call_that_waits_too_long_for_others_to_be_answered_was_not_applied() 
 }
 
 #[tokio::test]
-async fn a_batch_whose_script_the_server_has_forgotten_is_sent_again() {
+async fn a_batch_whose_script_is_no_longer_cached_is_sent_again() {
     let (server, _proxy, backend) = started().await;
     acquire_all(&backend, "a", TASKS).await;
     server.command(&["SCRIPT", "FLUSH"]).await.unwrap();

@@ -155,17 +155,17 @@ async fn with_prefix(server: &RedisServer, prefix: &'static str) {
 }
 
 #[tokio::test]
-async fn hostile_keys_have_the_original_s_names_or_ours_alone_under_the_default_prefix() {
+async fn hostile_keys_have_typescript_names_or_names_of_their_own_under_the_default_prefix() {
     with_prefix(&safe().start().await.unwrap(), "syncguard").await;
 }
 
 #[tokio::test]
-async fn hostile_keys_have_the_original_s_names_or_ours_alone_under_another_prefix() {
+async fn hostile_keys_have_typescript_names_or_names_of_their_own_under_another_prefix() {
     with_prefix(&safe().start().await.unwrap(), "tenant").await;
 }
 
 #[tokio::test]
-async fn hostile_keys_have_the_original_s_names_or_ours_alone_without_a_prefix() {
+async fn hostile_keys_have_typescript_names_or_names_of_their_own_without_a_prefix() {
     with_prefix(&safe().start().await.unwrap(), "").await;
 }
 
@@ -203,7 +203,7 @@ async fn keys_that_begin_like_derived_names_are_listed() {
 }
 
 #[tokio::test]
-async fn a_prefix_under_which_another_keeps_its_counters_is_refused() {
+async fn a_prefix_that_contains_the_counters_of_another_is_refused() {
     let server = safe().start().await.unwrap();
     let ours = config(&server.url()).prefix("app").connect().await.unwrap();
     for prefix in ["app:fence:app", "app:fence", "fence", "fence:app::"] {

@@ -305,7 +305,7 @@ impl Bench {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_is_not_granted_over_and_stays_as_it_stands() {
+async fn an_unreadable_record_is_not_replaced_by_a_grant_and_stays_unchanged() {
     let mut bench = Bench::start().await;
     let ask = async |mutants: Arc<Vec<Mutant>>, number, backend| {
         let mutant: &Mutant = &mutants[number];
@@ -338,7 +338,7 @@ async fn what_cannot_be_read_is_not_granted_over_and_stays_as_it_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_id_extends_and_ends_what_the_record_says_is_its_own() {
+async fn an_id_extends_and_ends_only_its_own_grant() {
     let mut bench = Bench::start().await;
     let extend = async |mutants: Arc<Vec<Mutant>>, number, backend| {
         let mutant: &Mutant = &mutants[number];

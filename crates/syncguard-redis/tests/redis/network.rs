@@ -23,7 +23,7 @@ async fn behind_a_proxy() -> (RedisServer, Proxy, String) {
 /// A driver that sends a script again whose reply was lost grants twice, and one that sees its own
 /// lock as somebody else's never gets it.
 #[tokio::test]
-async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
+async fn a_thousand_lost_replies_yield_a_thousand_grants_with_one_fence_each() {
     const CLIENTS: u32 = 4;
     const ROUNDS: u32 = 250;
     let server = safe().start().await.unwrap();
@@ -56,7 +56,7 @@ async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
 }
 
 #[tokio::test]
-async fn a_command_without_an_answer_ends_and_its_outcome_is_unknown() {
+async fn a_command_without_a_reply_times_out_with_an_unknown_outcome() {
     let (server, proxy, url) = behind_a_proxy().await;
     let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
@@ -111,7 +111,7 @@ async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_rec
 }
 
 #[tokio::test]
-async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
+async fn a_request_without_a_connection_was_certainly_not_sent() {
     let (_server, proxy, url) = behind_a_proxy().await;
     let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
     proxy.refuse().await;
@@ -130,7 +130,7 @@ async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
 
 /// The clean-up takes another way than the acquire that it is to call off, and is faster.
 #[tokio::test]
-async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
+async fn an_abandon_that_overtakes_its_acquire_leaves_no_lock_in_300_rounds() {
     const ROUNDS: usize = 300;
     let (server, proxy, url) = behind_a_proxy().await;
     let (slow, fast) = (connect(&url).await, connect(&server.url()).await);
@@ -150,7 +150,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
 }
 
 #[tokio::test]
-async fn scripts_that_the_server_forgets_under_load_are_sent_again() {
+async fn scripts_that_are_flushed_under_load_are_sent_again() {
     let (server, proxy, url) = behind_a_proxy().await;
     let backend = connect(&url).await;
     let bodies = proxy.tally(Flow::Requests, || Occurrences::of("\r\nEVAL\r\n"));
@@ -178,7 +178,7 @@ async fn scripts_that_the_server_forgets_under_load_are_sent_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_unavailable_and_was_not_asked() {
+async fn an_unreachable_server_is_unavailable_and_nothing_was_sent() {
     let (_server, proxy, url) = behind_a_proxy().await;
     proxy.refuse().await;
     let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
@@ -187,7 +187,7 @@ async fn a_server_that_cannot_be_reached_is_unavailable_and_was_not_asked() {
 
 /// Two TLS providers in one program would panic here.
 #[tokio::test]
-async fn a_plain_server_behind_an_encrypted_address_is_an_error() {
+async fn a_tls_address_of_a_plain_server_is_an_error() {
     let server = safe().start().await.unwrap();
     let url = server.url().replace("redis://", "rediss://");
     let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);

@@ -100,7 +100,7 @@ fn cleared<T: Debug>(outcome: Result<T, Error>) {
 }
 
 #[tokio::test]
-async fn another_type_under_a_lock_s_name_is_said_kept_and_cleared_by_force() {
+async fn another_type_under_a_lock_name_is_reported_kept_and_cleared_by_a_forced_release() {
     let mut bench = Bench::start().await;
     for words in OTHER_TYPES {
         let before = bench.put(LOCK, words).await;
@@ -125,7 +125,7 @@ async fn another_type_under_a_lock_s_name_is_said_kept_and_cleared_by_force() {
 }
 
 #[tokio::test]
-async fn another_type_under_a_counter_s_name_is_said_and_kept() {
+async fn another_type_under_a_counter_name_is_reported_and_kept() {
     let mut bench = Bench::start().await;
     for words in OTHER_TYPES {
         let before = bench.put(COUNTER, words).await;
@@ -141,7 +141,7 @@ async fn another_type_under_a_counter_s_name_is_said_and_kept() {
 }
 
 #[tokio::test]
-async fn another_type_under_an_id_s_name_is_said_and_uses_up_no_fence() {
+async fn another_type_under_an_id_name_is_reported_and_uses_no_fence() {
     let mut bench = Bench::start().await;
     for words in OTHER_TYPES {
         bench.put(INDEX, words).await;
@@ -164,7 +164,7 @@ async fn another_type_under_an_id_s_name_is_said_and_uses_up_no_fence() {
 }
 
 #[tokio::test]
-async fn an_index_that_leads_astray_leads_to_no_lock() {
+async fn an_index_with_a_wrong_target_finds_no_lock() {
     let mut bench = Bench::start().await;
     for target in
         ["syncguard:nothing", "syncguard:good", COUNTER, INDEX, "", "*", "\0", "syncguard:"]

@@ -37,7 +37,7 @@ async fn in_doubt(server: &RedisServer, request: &AcquireRequest, error: &Error)
 }
 
 #[tokio::test]
-async fn a_reply_that_is_cut_off_leaves_a_doubt_by_hash_and_by_body() {
+async fn a_lost_reply_leaves_the_outcome_unknown_by_hash_and_by_body() {
     let (server, proxy, backend) = started().await;
     for (name, command) in [("hash", "EVALSHA"), ("body", "\r\nEVAL\r\n")] {
         if name == "body" {
@@ -54,7 +54,7 @@ async fn a_reply_that_is_cut_off_leaves_a_doubt_by_hash_and_by_body() {
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_after_the_grant_leaves_a_doubt() {
+async fn a_server_that_does_not_reply_after_the_grant_leaves_the_outcome_unknown() {
     let (server, proxy, backend) = started().await;
     proxy.black_hole(Flow::Replies);
     let request = ask("job", LONG);
@@ -64,7 +64,7 @@ async fn a_server_that_stands_still_after_the_grant_leaves_a_doubt() {
 }
 
 #[tokio::test]
-async fn a_connection_that_changes_while_the_grant_is_on_its_way_leaves_a_doubt() {
+async fn a_connection_cut_while_the_reply_is_in_flight_leaves_the_outcome_unknown() {
     let (server, proxy, backend) = started().await;
     proxy.black_hole(Flow::Replies);
     let (caller, request) = (backend.clone(), ask("job", LONG));
@@ -78,7 +78,7 @@ async fn a_connection_that_changes_while_the_grant_is_on_its_way_leaves_a_doubt(
 
 /// The grant of the id is there, and so is a reply; it just cannot be read.
 #[tokio::test]
-async fn a_grant_whose_record_cannot_be_read_leaves_a_doubt() {
+async fn a_grant_whose_record_cannot_be_read_leaves_the_outcome_unknown() {
     let (server, _proxy, backend) = started().await;
     let request = ask("job", LONG);
     granted(&backend, &request).await;
@@ -94,7 +94,7 @@ async fn a_grant_whose_record_cannot_be_read_leaves_a_doubt() {
 /// attempt alone, which has changed nothing. Where all that is in flight gets the reply to one, it is
 /// left open.
 #[tokio::test]
-async fn a_server_that_turned_read_only_after_the_grant_leaves_a_doubt() {
+async fn a_server_that_turned_read_only_after_the_grant_leaves_the_outcome_unknown() {
     let (server, proxy, backend) = started().await;
     let other = safe().start().await.unwrap();
     proxy.cut_after(containing("EVALSHA"), Times::Next(1));
@@ -113,7 +113,7 @@ async fn a_server_that_turned_read_only_after_the_grant_leaves_a_doubt() {
 }
 
 #[tokio::test]
-async fn a_server_without_memory_gives_the_stored_grant_and_denies_only_what_it_did_not_store() {
+async fn a_server_out_of_memory_returns_the_stored_grant_and_denies_only_unstored_ones() {
     let (server, proxy, backend) = started().await;
     proxy.cut_after(containing("EVALSHA"), Times::Next(1));
     let request = ask("job", LONG);
@@ -132,7 +132,7 @@ async fn a_server_without_memory_gives_the_stored_grant_and_denies_only_what_it_
 }
 
 #[tokio::test]
-async fn a_cluster_that_goes_down_after_the_grant_leaves_a_doubt() {
+async fn a_cluster_that_goes_down_after_the_grant_leaves_the_outcome_unknown() {
     let cluster = RedisCluster::start_with(safe()).await.unwrap();
     let url = format!("redis-cluster://{}", cluster.addresses()[0]);
     let backend = config(&url).command_timeout(TIMEOUT).connect().await.unwrap();
@@ -151,7 +151,7 @@ async fn a_cluster_that_goes_down_after_the_grant_leaves_a_doubt() {
 
 /// While it loads, a server refuses connections in effect: nothing is sent, so nothing is done.
 #[tokio::test]
-async fn a_server_that_loads_its_data_has_done_nothing() {
+async fn a_server_that_is_loading_its_data_is_unavailable() {
     let (server, _proxy, backend) = started().await;
     server.command(&["DEBUG", "POPULATE", "20000"]).await.unwrap();
     server.command(&["CONFIG", "SET", "key-load-delay", "200"]).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_server_that_loads_its_data_has_done_nothing() {
 /// Connections that are torn at every place of a request and of a reply, under calls that go out
 /// together.
 #[tokio::test]
-async fn wherever_a_connection_is_torn_no_error_denies_a_grant_that_is_stored() {
+async fn wherever_a_connection_is_cut_no_error_denies_a_stored_grant() {
     const CALLS: usize = 6;
     let (server, proxy, backend) = started().await;
     let (mut torn, mut denied, mut doubted) = (0, 0, 0);

@@ -54,7 +54,7 @@ fn uncounted(error: &Error) {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_wait_is_refused_on_connecting() {
+async fn a_user_without_permission_to_wait_is_refused_on_connecting() {
     let (server, _proxy, url) = started().await;
     allow(&server, "-wait").await;
     let waits = config(&url).wait_for_replicas(1, REPLICAS);
@@ -64,7 +64,7 @@ async fn a_user_who_may_not_wait_is_refused_on_connecting() {
 }
 
 #[tokio::test]
-async fn a_grant_that_may_not_be_waited_for_is_given_back() {
+async fn a_grant_whose_replicas_may_not_be_counted_is_released() {
     let (server, _proxy, url) = started().await;
     let backend = waiting(&url, REPLICAS).await;
     allow(&server, "-wait").await;
@@ -77,7 +77,7 @@ async fn a_grant_that_may_not_be_waited_for_is_given_back() {
 }
 
 #[tokio::test]
-async fn a_grant_that_can_neither_be_counted_nor_given_back_is_in_doubt() {
+async fn a_grant_that_can_be_neither_counted_nor_released_may_have_applied() {
     let (server, _proxy, url) = started().await;
     let backend = waiting(&url, REPLICAS).await;
     allow(&server, "-wait").await;
@@ -90,7 +90,7 @@ async fn a_grant_that_can_neither_be_counted_nor_given_back_is_in_doubt() {
 
 /// The lock layer asks again, and then abandons the id, which frees the key as soon as it gets through.
 #[tokio::test]
-async fn a_lock_whose_grant_is_in_doubt_is_free_long_before_its_ttl() {
+async fn a_lock_whose_grant_is_uncertain_is_free_long_before_its_ttl() {
     let (server, proxy, url) = started().await;
     let locks = LockManager::new(waiting(&url, REPLICAS).await);
     let attempt = tokio::spawn(locks.lock("job").ttl(ttl(LONG)).try_acquire());
@@ -117,7 +117,7 @@ async fn a_connection_that_is_cut_between_the_grant_and_the_count_leaves_no_lock
 
 /// The answer to the grant has come; only the count is missing when the connection goes for good.
 #[tokio::test]
-async fn without_a_connection_to_give_it_back_a_grant_is_in_doubt_and_free_soon() {
+async fn a_grant_that_cannot_be_released_while_disconnected_is_uncertain_and_soon_free() {
     let (server, proxy, url) = started().await;
     let backend = waiting(&url, REPLICAS).await;
     let (caller, request) = (backend.clone(), ask("job", LONG));
@@ -139,7 +139,7 @@ async fn without_a_connection_to_give_it_back_a_grant_is_in_doubt_and_free_soon(
 
 /// A server that does not answer the count within the command timeout.
 #[tokio::test]
-async fn a_count_that_is_not_answered_in_time_leaves_a_doubt() {
+async fn a_count_that_times_out_leaves_the_outcome_unknown() {
     let (server, _proxy, url) = started().await;
     let backend = waiting(&url, REPLICAS).await;
     let (caller, request) = (backend.clone(), ask("job", LONG));

@@ -127,7 +127,7 @@ async fn recovers(backend: &RedisBackend, request: &AcquireRequest) {
 }
 
 #[tokio::test]
-async fn a_reply_that_makes_no_sense_is_a_typed_error_and_the_next_request_is_answered() {
+async fn a_malformed_reply_is_a_typed_error_and_the_next_request_succeeds() {
     let (_server, rogue, backend) = started().await;
     for text in [
         "no protocol\r\n".to_owned(),
@@ -158,7 +158,7 @@ async fn a_reply_that_makes_no_sense_is_a_typed_error_and_the_next_request_is_an
 }
 
 #[tokio::test]
-async fn a_reply_without_end_is_cut_off_with_its_connection() {
+async fn an_endless_reply_is_ended_by_closing_its_connection() {
     let (_server, mut rogue, backend) = started().await;
     for beginning in ["$1000000000000\r\nabcdefghij", "+abcdefghij", "*1000000000\r\n:1\r\n+a"] {
         let request = ask("job", LONG);

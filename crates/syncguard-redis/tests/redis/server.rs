@@ -40,7 +40,7 @@ async fn with_a_log_no_fence_goes_back_over_20_kills() {
 }
 
 #[tokio::test]
-async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
+async fn a_holder_whose_server_stalled_past_the_ttl_has_lost_the_lock() {
     let server = safe().start().await.unwrap();
     let (mine, theirs) =
         (LockManager::new(connect(&server.url()).await), connect(&server.url()).await);
@@ -58,7 +58,7 @@ async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
 }
 
 #[tokio::test]
-async fn a_server_without_memory_is_unavailable_and_still_releases() {
+async fn a_server_out_of_memory_is_unavailable_and_still_releases() {
     let server = safe().start().await.unwrap();
     let backend = connect(&server.url()).await;
     let (request, called_off) = (ask("job", LONG), ask("called-off", LONG));
@@ -93,7 +93,7 @@ async fn with_a_clock() -> (RedisServer, ClockShim, LockManager, RedisBackend) {
 
 /// A guard that does not renew would learn of it from nobody.
 #[tokio::test]
-async fn a_guard_is_lost_when_any_answer_shows_that_the_clock_has_jumped_past_its_expiry() {
+async fn a_guard_is_lost_when_any_reply_shows_that_the_clock_has_jumped_past_its_expiry() {
     let (heard, _hearing) = Heard::listen("jump_ms");
     let (_server, clock, mine, theirs) = with_a_clock().await;
     let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
@@ -110,7 +110,7 @@ async fn a_guard_is_lost_when_any_answer_shows_that_the_clock_has_jumped_past_it
 }
 
 #[tokio::test]
-async fn a_guard_ends_sooner_by_a_jump_that_does_not_reach_its_expiry() {
+async fn a_guard_ends_earlier_after_a_jump_that_does_not_reach_its_expiry() {
     let (_server, clock, mine, theirs) = with_a_clock().await;
     let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
     clock.step(LONG / 2, Jump::Forward).unwrap();
@@ -123,7 +123,7 @@ async fn a_guard_ends_sooner_by_a_jump_that_does_not_reach_its_expiry() {
 }
 
 #[tokio::test]
-async fn a_jump_back_ends_no_guard() {
+async fn a_backward_jump_ends_no_guard() {
     let (_server, clock, mine, theirs) = with_a_clock().await;
     let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
     clock.step(2 * LONG, Jump::Back).unwrap();

@@ -37,7 +37,7 @@ async fn a_safe_server_is_accepted_by_the_strict_policy() {
 }
 
 #[tokio::test]
-async fn a_server_with_snapshots_alone_takes_fences_back_and_is_refused() {
+async fn a_server_with_only_snapshots_loses_fences_and_is_refused() {
     let server = RedisServer::builder().setting("appendonly", "no").start().await.unwrap();
     let backend = connect(&server.url()).await;
     for number in 1..=5 {
@@ -54,7 +54,7 @@ async fn a_server_with_snapshots_alone_takes_fences_back_and_is_refused() {
 }
 
 #[tokio::test]
-async fn new_counters_that_begin_at_the_servers_time_go_on_above_lost_ones() {
+async fn new_counters_that_start_at_the_server_time_continue_above_lost_ones() {
     let server = RedisServer::builder().setting("save", "").start().await.unwrap();
     let backend = config(&server.url()).seed_new_counters().connect().await.unwrap();
     let before = fence_of_a_round(&backend).await;
@@ -108,7 +108,7 @@ async fn a_replica_is_refused() {
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_is_refused_without_the_layout_of_clusters() {
+async fn a_node_of_a_cluster_is_refused_without_the_cluster_layout() {
     let server = safe().setting("cluster-enabled", "yes").start().await.unwrap();
     let found = refused(&server).await;
     assert!(
@@ -123,7 +123,7 @@ async fn a_node_of_a_cluster_is_refused_without_the_layout_of_clusters() {
 }
 
 #[tokio::test]
-async fn a_server_that_hides_its_configuration_is_met_with_a_warning() {
+async fn a_server_that_hides_its_configuration_causes_a_warning() {
     let server = safe().start().await.unwrap();
     let rights = [
         "ACL",
@@ -146,7 +146,7 @@ async fn a_server_that_hides_its_configuration_is_met_with_a_warning() {
 }
 
 #[tokio::test]
-async fn credentials_and_rights_that_do_not_suffice_are_typed() {
+async fn insufficient_credentials_and_permissions_are_typed_errors() {
     let server = safe().setting("requirepass", "secret").start().await;
     // The kit may not get through to such a server; a user without rights does as well then.
     drop(server);

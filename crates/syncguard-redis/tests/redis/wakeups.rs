@@ -63,7 +63,7 @@ async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
 }
 
 #[tokio::test]
-async fn an_abandoned_and_a_forced_release_wake_as_well() {
+async fn an_abandon_and_a_forced_release_wake_waiters() {
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;
     subscribed(&mine, "job").await;
@@ -99,7 +99,7 @@ async fn all_waiters_of_a_client_share_one_connection_and_one_subscription() {
 }
 
 #[tokio::test]
-async fn a_channel_is_left_some_time_after_its_last_waiter() {
+async fn a_channel_is_unsubscribed_some_time_after_its_last_waiter() {
     let (server, _proxy, mine) = started().await;
     subscribed(&mine, "job").await;
     assert_eq!(subscribers(&server, "job").await, "1", "it lingers");
@@ -109,7 +109,7 @@ async fn a_channel_is_left_some_time_after_its_last_waiter() {
 }
 
 #[tokio::test]
-async fn waiters_are_woken_by_a_reconnect_and_subscribed_again() {
+async fn waiters_are_woken_by_a_reconnect_and_resubscribed() {
     let (server, proxy, mine) = started().await;
     subscribed(&mine, "job").await;
     let job = key("job");
@@ -129,7 +129,7 @@ async fn waiters_are_woken_by_a_reconnect_and_subscribed_again() {
 
 /// The listener belongs to the backend's runtime.
 #[test]
-fn the_subscription_outlives_the_runtime_that_the_first_waiter_waited_on() {
+fn the_subscription_outlives_the_runtime_of_the_first_waiter() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let (first, second) = (runtime(), runtime());
     let (server, proxy, mine) = second.block_on(started());
@@ -149,7 +149,7 @@ fn the_subscription_outlives_the_runtime_that_the_first_waiter_waited_on() {
 
 /// A peer that does not publish, such as TypeScript's, or a user who may not.
 #[tokio::test]
-async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
+async fn an_unpublished_release_is_found_by_the_retry_schedule() {
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;
     granted(&theirs, &ask("job", LONG)).await;
