@@ -18,7 +18,7 @@ fn threads() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn the_last_handle_of_a_backend_takes_its_threads_along() {
+async fn dropping_the_last_handle_of_a_backend_ends_its_threads() {
     let directory = tempfile::tempdir().unwrap();
     let backend = SqliteBackend::open(directory.path().join("locks.db")).await.unwrap();
     let key = LockKey::new("key").unwrap();

@@ -32,7 +32,7 @@ async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
 }
 
 #[tokio::test]
-async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
+async fn requests_that_queue_for_a_busy_database_time_out_with_the_first() {
     let scratch = Scratch::new();
     let (backend, other) = (scratch.open_hasty().await, scratch.open_hasty().await);
     let mut foreign = scratch.foreign().await;
@@ -77,7 +77,7 @@ async fn cut_off<T>(patience: Duration, operation: impl Future<Output = T>) -> b
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operations_that_are_dropped_anywhere_leave_the_connections_in_order() {
+async fn operations_that_are_dropped_anywhere_leave_the_connections_usable() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let mut drops = 0;
@@ -99,7 +99,7 @@ async fn operations_that_are_dropped_anywhere_leave_the_connections_in_order() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_was_replaced_is_not_held_on_to() {
+async fn a_file_that_was_replaced_is_no_longer_used() {
     let scratch = Scratch::new();
     let old = scratch.open().await;
     let lost = request("key");
@@ -117,7 +117,7 @@ async fn a_file_that_was_replaced_is_not_held_on_to() {
 }
 
 #[tokio::test]
-async fn damage_is_internal_names_the_file_and_gives_no_key_away() {
+async fn a_damaged_file_is_an_internal_error_that_names_the_file_and_no_key() {
     use std::io::{Seek, SeekFrom, Write};
 
     let scratch = Scratch::new();

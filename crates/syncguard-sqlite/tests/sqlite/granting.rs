@@ -60,7 +60,7 @@ async fn sqlite_reads_the_clock_after_it_waited_for_the_write_lock() {
 }
 
 #[tokio::test]
-async fn milliseconds_survive_the_way_through_sqlites_fraction_of_a_second() {
+async fn milliseconds_survive_the_conversion_from_sqlites_fraction_of_a_second() {
     let mut foreign = Scratch::new().foreign().await;
     let wrong = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
         SELECT count(*) FROM n WHERE i + 1763640000000 <> CAST(round(unixepoch(
@@ -92,7 +92,7 @@ async fn a_contended_acquire_needs_no_write_lock_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
+async fn an_acquire_at_the_fence_limit_is_refused_and_stores_nothing() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     pass(&backend, "key").await;
@@ -108,7 +108,7 @@ async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_none_refuses_and_stores_nothing() {
+async fn an_acquire_with_an_invalid_counter_is_refused_and_stores_nothing() {
     let scratch = Scratch::new();
     let mut foreign = scratch.foreign().await;
     foreign.run(crate::mutants::LOOSE_TABLES).await;
@@ -147,7 +147,7 @@ async fn a_counter_that_is_none_refuses_and_stores_nothing() {
 /// Between the look and the write the clock may be set back, so that the grant which was over is in its
 /// grace again. A second connection moves the expiry instead.
 #[tokio::test]
-async fn a_grant_that_is_in_its_grace_when_it_comes_to_writing_keeps_its_key() {
+async fn a_grant_that_is_in_its_grace_at_the_time_of_the_write_keeps_its_key() {
     const OVER: &str = "UPDATE syncguard_locks SET expires_at_ms = 1";
     const IN_GRACE: &str = "UPDATE syncguard_locks
         SET expires_at_ms = CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
@@ -179,7 +179,7 @@ async fn a_grant_that_is_in_its_grace_when_it_comes_to_writing_keeps_its_key() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_abandoned_before_it_came_is_refused_for_good() {
+async fn an_id_that_was_abandoned_before_its_acquire_is_refused_permanently() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let late = request("key");
@@ -219,7 +219,7 @@ async fn an_acquire_that_is_overtaken_by_its_abandon_is_refused() {
 }
 
 #[tokio::test]
-async fn an_abandoned_grant_is_over_at_once() {
+async fn an_abandoned_grant_ends_immediately() {
     let backend = Scratch::new();
     let backend = backend.open().await;
     let held = request("key");
@@ -232,7 +232,7 @@ async fn an_abandoned_grant_is_over_at_once() {
 }
 
 #[tokio::test]
-async fn old_marks_are_pruned_and_young_ones_kept() {
+async fn old_tombstones_are_pruned_and_recent_ones_kept() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let mut foreign = scratch.foreign().await;
@@ -249,7 +249,7 @@ async fn old_marks_are_pruned_and_young_ones_kept() {
 }
 
 #[tokio::test]
-async fn a_wrong_key_hint_misleads_nobody() {
+async fn a_wrong_key_hint_is_ignored() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let (ours, theirs) = (request("ours"), request("theirs"));
@@ -264,7 +264,7 @@ async fn a_wrong_key_hint_misleads_nobody() {
 }
 
 #[tokio::test]
-async fn an_id_that_holds_a_key_is_granted_no_other() {
+async fn an_id_that_holds_a_key_is_granted_no_other_key() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("patient:jane-doe");
@@ -287,7 +287,7 @@ async fn shared_mode_is_unsupported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_contenders_one_holds_and_the_fences_rise() {
+async fn one_of_many_contenders_holds_the_lock_and_the_fences_increase() {
     let scratch = Scratch::new();
     let mut tasks = tokio::task::JoinSet::new();
     let last = std::sync::Arc::new(tokio::sync::Mutex::new(0));
@@ -318,7 +318,7 @@ async fn of_many_contenders_one_holds_and_the_fences_rise() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_over_cannot_be_extended_or_released() {
+async fn an_expired_grant_cannot_be_extended_or_released() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("key");

@@ -29,7 +29,7 @@ fn replace(path: PathBuf) {
 }
 
 #[tokio::test]
-async fn a_log_that_is_deleted_or_replaced_loses_every_lock_and_is_not_believed_again() {
+async fn a_log_that_is_deleted_or_replaced_loses_every_lock_and_is_not_trusted_again() {
     let faults: [fn(PathBuf); 2] = [|path| fs::remove_file(path).unwrap(), replace];
     for fault in faults {
         for name in SIDES {
@@ -59,7 +59,7 @@ async fn a_log_that_is_deleted_or_replaced_loses_every_lock_and_is_not_believed_
 }
 
 #[tokio::test]
-async fn a_log_that_was_deleted_is_not_written_into_the_file_by_those_who_had_it() {
+async fn a_deleted_log_is_not_checkpointed_by_backends_that_had_it_open() {
     let scratch = Scratch::new();
     pass(&scratch.open().await, "key").await;
     let backend = scratch.open().await;
@@ -79,7 +79,7 @@ async fn a_log_that_was_deleted_is_not_written_into_the_file_by_those_who_had_it
 }
 
 #[tokio::test]
-async fn a_log_that_was_deleted_is_not_written_into_the_file_by_the_last_who_had_it() {
+async fn a_deleted_log_is_not_checkpointed_by_the_last_backend_that_had_it_open() {
     let scratch = Scratch::new();
     let unaware = scratch.open().await;
     for number in 0..50 {
@@ -93,7 +93,7 @@ async fn a_log_that_was_deleted_is_not_written_into_the_file_by_the_last_who_had
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_grant_is_not_believed_where_the_log_went_away_while_it_was_written() {
+async fn a_grant_does_not_count_if_the_log_was_deleted_while_it_was_written() {
     const SLOW: &str = "
         CREATE TABLE slow (n INTEGER);
         CREATE TRIGGER slow AFTER INSERT ON syncguard_locks BEGIN
@@ -123,7 +123,7 @@ async fn a_grant_is_not_believed_where_the_log_went_away_while_it_was_written() 
 }
 
 #[tokio::test]
-async fn a_restored_copy_loses_the_locks_that_it_brings_back_and_the_service_goes_on() {
+async fn a_restored_copy_ends_the_locks_that_it_contains_and_new_ones_are_granted() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let guards = LockManager::new(backend.clone());
@@ -197,7 +197,7 @@ async fn a_symbolic_link_leads_to_the_same_locks() {
 }
 
 #[tokio::test]
-async fn those_who_come_and_go_leave_the_log_to_those_who_stay() {
+async fn connections_that_close_leave_the_log_to_those_that_stay_open() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("key");

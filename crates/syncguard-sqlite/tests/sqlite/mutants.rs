@@ -169,7 +169,7 @@ impl Mutant<'_> {
 }
 
 #[tokio::test]
-async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
+async fn unreadable_records_are_neither_replaced_by_a_grant_nor_lost() {
     let scratch = Scratch::in_memory();
     let mut foreign = scratch.foreign().await;
     foreign.run(LOOSE_TABLES).await;

@@ -23,7 +23,7 @@ async fn many_tasks_may_open_a_fresh_file_at_once() {
 }
 
 #[tokio::test]
-async fn a_missing_directory_is_reported_and_not_made() {
+async fn a_missing_directory_is_reported_and_not_created() {
     let scratch = Scratch::new();
     let path = scratch.0.path().join("nowhere").join("locks.db");
     let error = SqliteBackend::open(&path).await.unwrap_err();
@@ -47,7 +47,7 @@ async fn an_in_memory_database_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_missing_is_not_made_where_that_was_ruled_out() {
+async fn a_missing_file_is_not_created_if_only_existing_files_are_allowed() {
     let scratch = Scratch::new();
     let config = SqliteConfig::new(scratch.path()).existing_only();
     let error = config.clone().connect().await.unwrap_err();
@@ -58,7 +58,7 @@ async fn a_file_that_is_missing_is_not_made_where_that_was_ruled_out() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_named() {
+async fn a_file_that_is_not_a_database_is_named_in_the_error() {
     let scratch = Scratch::new();
     std::fs::write(scratch.path(), "no database ".repeat(100)).unwrap();
     let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
@@ -69,7 +69,7 @@ async fn a_file_that_is_no_database_is_named() {
 }
 
 #[tokio::test]
-async fn the_tables_live_beside_those_of_an_application() {
+async fn the_tables_coexist_with_those_of_an_application() {
     let scratch = Scratch::new();
     let mut application = scratch.foreign().await;
     application.run("CREATE TABLE orders (id INTEGER); PRAGMA user_version = 37").await;
@@ -80,7 +80,7 @@ async fn the_tables_live_beside_those_of_an_application() {
 }
 
 #[tokio::test]
-async fn a_creation_that_gives_up_leaves_nothing_behind() {
+async fn a_creation_that_times_out_leaves_nothing_behind() {
     for stage in ["PRAGMA journal_mode = DELETE", "PRAGMA journal_mode = WAL"] {
         let scratch = Scratch::new();
         let mut foreign = scratch.foreign().await;
@@ -127,7 +127,7 @@ async fn the_counter_outlives_the_backend() {
 }
 
 #[tokio::test]
-async fn the_path_of_the_file_is_in_debug_and_no_key_is() {
+async fn debug_output_contains_the_path_of_the_file_and_no_key() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     pass(&backend, "patient:jane-doe").await;

@@ -30,7 +30,7 @@ async fn awkward_keys_are_separate_locks_and_listed_by_their_bytes() {
 }
 
 #[tokio::test]
-async fn pages_give_every_lock_once() {
+async fn pages_contain_every_lock_once() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     for text in AWKWARD {
@@ -48,7 +48,7 @@ async fn pages_give_every_lock_once() {
 }
 
 #[tokio::test]
-async fn what_is_released_or_over_is_not_listed() {
+async fn released_and_expired_locks_are_not_listed() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     pass(&backend, "released").await;
@@ -60,7 +60,7 @@ async fn what_is_released_or_over_is_not_listed() {
 }
 
 #[tokio::test]
-async fn an_operator_ends_a_grant_and_gets_its_record() {
+async fn a_forced_release_ends_a_grant_and_returns_its_record() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("key");
@@ -76,7 +76,7 @@ async fn an_operator_ends_a_grant_and_gets_its_record() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_ends_a_grant_whose_holder_keeps_extending_it() {
+async fn a_forced_release_ends_a_grant_whose_holder_keeps_extending_it() {
     let scratch = Scratch::new();
     let (backend, operator) = (scratch.open().await, scratch.open().await);
     let held = request("key");
@@ -103,7 +103,7 @@ async fn an_operator_ends_a_grant_whose_holder_keeps_extending_it() {
 }
 
 #[tokio::test]
-async fn a_lock_that_comes_back_is_listed_with_its_new_fence() {
+async fn a_lock_that_is_acquired_again_is_listed_with_its_new_fence() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let first = request("key");

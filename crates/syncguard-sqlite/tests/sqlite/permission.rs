@@ -49,7 +49,7 @@ async fn finds(scratch: &Scratch, severity: Severity, setting: &str) {
 }
 
 #[tokio::test]
-async fn the_files_that_are_created_are_for_their_owner_alone() {
+async fn created_files_are_accessible_only_to_their_owner() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     pass(&backend, "key").await;
@@ -110,7 +110,7 @@ async fn a_directory_of_another_user_is_unsafe() {
 }
 
 #[tokio::test]
-async fn a_file_of_another_user_is_unsafe_and_can_still_be_used_where_that_is_ignored() {
+async fn a_file_of_another_user_is_unsafe_and_usable_if_unsafe_settings_are_ignored() {
     let scratch = Scratch::new();
     if !is_superuser(&scratch) {
         return;

@@ -80,7 +80,7 @@ async fn extends_overtake_releases_and_both_overtake_acquires() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_the_queue_changes_nothing_and_what_was_begun_is_finished() {
+async fn a_request_dropped_in_the_queue_changes_nothing_and_one_that_began_completes() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let mut foreign = scratch.foreign().await;
@@ -97,7 +97,7 @@ async fn a_caller_who_leaves_the_queue_changes_nothing_and_what_was_begun_is_fin
 }
 
 #[tokio::test]
-async fn an_abandoning_that_has_left_its_mark_ends_the_grant_though_its_caller_left() {
+async fn an_abandon_that_wrote_its_tombstone_ends_the_grant_although_it_was_dropped() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("held");

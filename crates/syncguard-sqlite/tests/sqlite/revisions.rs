@@ -46,7 +46,7 @@ async fn a_file_of_this_revision_serves_clients_of_revision_1() {
 }
 
 #[tokio::test]
-async fn a_file_that_demands_a_later_client_is_refused_and_left_alone() {
+async fn a_file_that_requires_a_newer_client_is_refused_and_unchanged() {
     let scratch = Scratch::new();
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
@@ -62,7 +62,7 @@ async fn a_file_that_demands_a_later_client_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_later_file_that_this_client_may_use_is_used_and_not_set_back() {
+async fn a_newer_file_that_this_client_may_use_is_not_downgraded() {
     let scratch = Scratch::new();
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
@@ -73,7 +73,7 @@ async fn a_later_file_that_this_client_may_use_is_used_and_not_set_back() {
 }
 
 #[tokio::test]
-async fn a_version_that_makes_no_sense_is_an_error_and_no_upgrade() {
+async fn an_invalid_version_is_an_error_and_is_not_upgraded() {
     for version in ["version = 0", "version = -1", "revision = 0", "version = 2, revision = 1"] {
         let scratch = Scratch::new();
         scratch.open().await;
@@ -87,7 +87,7 @@ async fn a_version_that_makes_no_sense_is_an_error_and_no_upgrade() {
 }
 
 #[tokio::test]
-async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fences_stay() {
+async fn obsolete_rows_are_pruned_a_few_at_a_time_by_releases_and_fences_stay() {
     const PLANT: &str = "
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250)
         INSERT INTO syncguard_locks
@@ -123,7 +123,7 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
 /// Such a grant can still be extended. Its expiry is moved to the present before each release, because
 /// time goes on.
 #[tokio::test]
-async fn the_row_of_a_grant_that_is_in_its_grace_stays_where_one_of_the_past_goes() {
+async fn pruning_keeps_the_row_of_a_grant_that_is_in_its_grace() {
     const PLANT: &str = "INSERT INTO syncguard_locks VALUES
         ('past', 1, 'zzzzzzzzzzzzzzzzzzzzyA', NULL, 1, 2),
         ('in grace', 1, 'zzzzzzzzzzzzzzzzzzzzzA', NULL, 1, 2)";

@@ -30,7 +30,7 @@ async fn poll_once<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
 }
 
 #[test]
-fn a_runtime_that_is_not_driven_again_keeps_nothing_from_the_others() {
+fn a_runtime_that_is_no_longer_driven_blocks_no_other() {
     let scratch = Scratch::new();
     let (idle, busy) = (runtime(), runtime());
     let backend = idle.block_on(scratch.open());
@@ -54,7 +54,7 @@ fn a_runtime_that_is_not_driven_again_keeps_nothing_from_the_others() {
 }
 
 #[test]
-fn a_waiter_on_a_runtime_that_is_not_driven_again_keeps_no_other_from_its_release() {
+fn a_waiter_on_a_runtime_that_is_no_longer_driven_blocks_no_other_waiter() {
     let scratch = Scratch::new();
     let (idle, busy) = (runtime(), runtime());
     let backend = idle.block_on(scratch.open());

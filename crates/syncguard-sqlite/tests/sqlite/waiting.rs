@@ -38,7 +38,7 @@ async fn a_release_through_the_same_instance_wakes_the_waiter() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_left_alone_blocks_nobody_and_misses_nothing() {
+async fn a_wait_that_is_not_polled_blocks_no_request_and_misses_no_release() {
     let scratch = Scratch::new();
     let (backend, other) = (scratch.open().await, scratch.open().await);
     let held = request("key");
@@ -54,7 +54,7 @@ async fn a_subscription_that_is_left_alone_blocks_nobody_and_misses_nothing() {
 }
 
 #[tokio::test]
-async fn what_happens_to_other_keys_wakes_nobody() {
+async fn changes_of_other_keys_wake_no_waiter() {
     let scratch = Scratch::new();
     let (backend, other) = (scratch.open().await, scratch.open().await);
     granted(&other, &request("key")).await;
@@ -67,14 +67,14 @@ async fn what_happens_to_other_keys_wakes_nobody() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_free_resolves_at_once() {
+async fn waiting_for_a_free_key_resolves_immediately() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     timeout(SOON, backend.released(&key("key"))).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_waiter_outlasts_a_database_that_cannot_be_read() {
+async fn a_waiter_survives_a_database_that_cannot_be_read() {
     let scratch = Scratch::new();
     let (backend, other) = (scratch.open().await, scratch.open().await);
     let held = request("key");
@@ -92,7 +92,7 @@ async fn a_waiter_outlasts_a_database_that_cannot_be_read() {
 }
 
 #[test]
-fn a_waiter_outlasts_the_runtime_that_its_watcher_was_started_on() {
+fn a_waiter_survives_the_runtime_on_which_its_watcher_was_started() {
     let scratch = Scratch::new();
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
