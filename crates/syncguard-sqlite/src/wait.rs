@@ -47,7 +47,7 @@ mod tests {
         SqliteConfig, acquire::acquire, config::Target, store::Store, turn::Rank, worker::Ticket,
     };
 
-    const MANY_LOOKS: Duration = Duration::from_millis(100);
+    const MANY_POLLS: Duration = Duration::from_millis(100);
 
     #[tokio::test]
     async fn the_watcher_ends_with_its_last_waiter() {
@@ -64,8 +64,8 @@ mod tests {
         {
             let mut one = pin!(released(&store, &ticket, &key));
             let mut other = pin!(released(&store, &ticket, &key));
-            assert!(timeout(MANY_LOOKS, one.as_mut()).await.is_err());
-            assert!(timeout(MANY_LOOKS, other.as_mut()).await.is_err());
+            assert!(timeout(MANY_POLLS, one.as_mut()).await.is_err());
+            assert!(timeout(MANY_POLLS, other.as_mut()).await.is_err());
             assert_eq!(alive(), 1, "one watcher serves all");
         }
         let gone = async {

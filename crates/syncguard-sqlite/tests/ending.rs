@@ -27,8 +27,8 @@ async fn dropping_the_last_handle_of_a_backend_ends_its_threads() {
     let _ = backend.acquire(&request).await.unwrap();
     let other = backend.clone();
     // A waiter that is dropped leaves its watcher to end.
-    let patience = Duration::from_millis(50);
-    assert!(timeout(patience, backend.released(&key)).await.is_err());
+    let wait = Duration::from_millis(50);
+    assert!(timeout(wait, backend.released(&key)).await.is_err());
     drop(backend);
     let _ = other.release(&LockRef::new(id, key)).await.unwrap();
     assert_eq!(threads().len(), 4, "a worker and three connections: {:?}", threads());

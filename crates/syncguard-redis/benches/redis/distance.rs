@@ -121,14 +121,15 @@ impl Hand {
         for _ in 0..ACQUIRES {
             let start = Instant::now();
             let id = LockId::mint().unwrap();
-            let mark = format!("syncguard:id:{}", id.as_str());
+            let id_entry = format!("syncguard:id:{}", id.as_str());
             let head = format!(r#"{{"lockId":"{}","expiresAtMs":"#, id.as_str());
             let tail = format!(r#""key":"{key}"}}"#);
-            let words = ["EVALSHA", &self.acquire, "3", &lock, &fence, &mark, &head];
+            let words = ["EVALSHA", &self.acquire, "3", &lock, &fence, &id_entry, &head];
             let granted = self.bare.call(&[&words[..], &["60000", "61000", &tail]].concat()).await;
             trips.push(to_micros(start.elapsed()));
             assert_eq!(granted, "*2");
-            let words = ["EVALSHA", &self.release, "2", &lock, &mark, &head, &channel, "PUBLISH"];
+            let words =
+                ["EVALSHA", &self.release, "2", &lock, &id_entry, &head, &channel, "PUBLISH"];
             assert_eq!(self.bare.call(&words).await, ":1");
         }
         trips

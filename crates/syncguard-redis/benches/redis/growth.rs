@@ -22,7 +22,7 @@ const ROUNDS: usize = 15;
 const PAIRS: usize = 200;
 
 /// How much a time may swing from one size to another before it counts as growth.
-const FLAT: f64 = 1.25;
+const MAX_GROWTH: f64 = 1.25;
 
 /// What a held lock weighs, and what an operation takes, as the number of held locks grows. The time on
 /// the way does not depend on it, and swings more than it could.
@@ -60,7 +60,7 @@ pub(crate) async fn measure(server: &RedisServer, table: &mut Table) {
         "the server's time, from 1000 to 100000 held locks",
         growth(&times),
         "×",
-        Bar::AtMost(FLAT),
+        Bar::AtMost(MAX_GROWTH),
     );
 }
 

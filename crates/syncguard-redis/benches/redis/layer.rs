@@ -21,8 +21,8 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     let locks = LockManager::new(backend.clone());
     let (mut bare, mut layered) = (f64::INFINITY, f64::INFINITY);
     for _ in 0..TURNS {
-        bare = bare.min(turn(|task| asks(backend.clone(), task)).await);
-        layered = layered.min(turn(|task| locked(locks.clone(), task)).await);
+        bare = bare.min(turn(|task| acquire_by_backend(backend.clone(), task)).await);
+        layered = layered.min(turn(|task| acquire_by_layer(locks.clone(), task)).await);
     }
     table.note("acquire + release, 64 tasks, by the backend, best turn", bare, "µs");
     table.note("acquire + release, 64 tasks, by the lock layer, best turn", layered, "µs");
@@ -36,7 +36,7 @@ async fn turn<F: Future<Output = ()> + Send + 'static>(work: impl Fn(usize) -> F
     start.elapsed().as_secs_f64() * 1e6 / (TASKS * PAIRS) as f64
 }
 
-async fn asks(backend: RedisBackend, task: usize) {
+async fn acquire_by_backend(backend: RedisBackend, task: usize) {
     let key = format!("bench:layer:{task}");
     for _ in 0..PAIRS {
         let request = ask(&key, LONG);
@@ -45,7 +45,7 @@ async fn asks(backend: RedisBackend, task: usize) {
     }
 }
 
-async fn locked(locks: LockManager, task: usize) {
+async fn acquire_by_layer(locks: LockManager, task: usize) {
     let key = format!("bench:layer:{task}");
     for _ in 0..PAIRS {
         let guard = locks.lock(&key).acquire().await.unwrap();

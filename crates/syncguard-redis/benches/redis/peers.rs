@@ -86,9 +86,9 @@ async fn work(raw: Raw) {
     loop {
         let id = LockId::mint().unwrap();
         if acquire(&raw, id.as_str()).await {
-            hold_still(HOLD).await;
+            sleep_precisely(HOLD).await;
             release(&raw, id.as_str()).await;
-            hold_still(GAP).await;
+            sleep_precisely(GAP).await;
         } else {
             sleep(PAUSE).await;
         }
@@ -96,7 +96,7 @@ async fn work(raw: Raw) {
 }
 
 /// Waits by the system's clock: the runtime's timer has a resolution of a millisecond.
-async fn hold_still(time: Duration) {
+async fn sleep_precisely(time: Duration) {
     spawn_blocking(move || std::thread::sleep(time)).await.unwrap();
 }
 

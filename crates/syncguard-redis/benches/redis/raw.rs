@@ -69,23 +69,23 @@ impl Raw {
     /// Acquires and releases by hand, with every argument made up as the backend makes it up.
     pub(crate) async fn acquire_and_release(&self, pair: &Pair, key: &str, id: &str) {
         let lock = format!("syncguard:{key}");
-        let (fence, mark) = (format!("syncguard:fence:{lock}"), format!("syncguard:id:{id}"));
+        let (fence, id_entry) = (format!("syncguard:fence:{lock}"), format!("syncguard:id:{id}"));
         let channel = format!("{lock}:released");
         match pair.style {
             Style::Lean => {
                 let tail = format!(r#""key":"{key}"}}"#);
                 let head = format!(r#"{{"lockId":"{id}","expiresAtMs":"#);
                 let acquire =
-                    [&pair.acquire, "3", &lock, &fence, &mark, &head, "30000", "31000", &tail];
+                    [&pair.acquire, "3", &lock, &fence, &id_entry, &head, "30000", "31000", &tail];
                 self.call("EVALSHA", &acquire).await;
-                let release = [&pair.release, "2", &lock, &mark, &head, &channel, "PUBLISH"];
+                let release = [&pair.release, "2", &lock, &id_entry, &head, &channel, "PUBLISH"];
                 assert_eq!(self.call("EVALSHA", &release).await, Value::Integer(1));
             }
             Style::Cjson => {
                 let acquire =
-                    [&pair.acquire, "3", &lock, &fence, &mark, id, "30000", "31000", key, ""];
+                    [&pair.acquire, "3", &lock, &fence, &id_entry, id, "30000", "31000", key, ""];
                 self.call("EVALSHA", &acquire).await;
-                let release = [&pair.release, "2", &lock, &mark, id, &channel];
+                let release = [&pair.release, "2", &lock, &id_entry, id, &channel];
                 let released = self.call("EVALSHA", &release).await;
                 assert!(released.as_str().unwrap().contains("released"));
             }

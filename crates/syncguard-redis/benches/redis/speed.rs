@@ -45,22 +45,22 @@ async fn alone(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
         floor.push(micros(by_hand).await);
         ours.push(micros(acquire_and_release(backend, &key)).await);
     }
-    let (mut ours_busy, mut floor_busy) = (Vec::new(), Vec::new());
+    let (mut our_processor_time, mut floor_processor_time) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS_ALONE / BLOCK {
-        let before = busy();
+        let before = processor_micros();
         for _ in 0..BLOCK {
             let id = LockId::mint().unwrap();
             raw.acquire_and_release(&pair, KEY, id.as_str()).await;
         }
-        let between = busy();
+        let between = processor_micros();
         for _ in 0..BLOCK {
             acquire_and_release(backend, &key).await;
         }
-        floor_busy.push((between - before) / BLOCK as f64);
-        ours_busy.push((busy() - between) / BLOCK as f64);
+        floor_processor_time.push((between - before) / BLOCK as f64);
+        our_processor_time.push((processor_micros() - between) / BLOCK as f64);
     }
-    table.note("  … processor time of the client, by hand", median(floor_busy), "µs");
-    table.note("  … processor time of the client", median(ours_busy), "µs");
+    table.note("  … processor time of the client, by hand", median(floor_processor_time), "µs");
+    table.note("  … processor time of the client", median(our_processor_time), "µs");
     let (ours, floor) = (median(ours), median(floor));
     table.note("acquire + release, one task, by hand, p50", floor, "µs");
     table.note("acquire + release, one task, p50", ours, "µs");
@@ -161,7 +161,7 @@ async fn per_second<F: Future<Output = ()> + Send + 'static>(
 
 /// Gives the microseconds that this thread, which is the whole client, has been on a processor. Unlike the
 /// time that passes, it hardly depends on what else the machine does.
-fn busy() -> f64 {
+fn processor_micros() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3
 }

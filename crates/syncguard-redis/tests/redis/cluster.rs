@@ -24,7 +24,7 @@ async fn connect_to(cluster: &RedisCluster) -> RedisBackend {
 }
 
 /// Gives the slot of the lock with this key, and a node that does not have it.
-async fn slot_and_stranger(cluster: &RedisCluster, text: &str) -> (u16, usize) {
+async fn slot_and_target(cluster: &RedisCluster, text: &str) -> (u16, usize) {
     let slot = cluster.slot_of(&format!("{{syncguard:{text}}}")).await.unwrap();
     let owner = cluster.owner_of(slot).await.unwrap();
     (slot, (owner + 1) % cluster.nodes().len())
@@ -32,7 +32,7 @@ async fn slot_and_stranger(cluster: &RedisCluster, text: &str) -> (u16, usize) {
 
 /// Asks for a lock whose slot is on its way. The server answers TRYAGAIN while some of the names are
 /// there, and ASK when none is. Whatever it says, nothing is granted, and that is certain.
-async fn refused(backend: &RedisBackend) {
+async fn assert_not_granted(backend: &RedisBackend) {
     for _ in 0..5 {
         match backend.acquire(&ask("job", LONG)).await {
             Ok(AcquireOutcome::Contended { .. }) => {}
@@ -51,12 +51,12 @@ async fn a_lock_whose_slot_moves_is_never_lost_nor_granted_twice() {
     let theirs = connect_to(&cluster).await;
     let request = ask("job", LONG);
     assert_eq!(granted(&mine, &request).await.fence.number(), 1);
-    let (slot, target) = slot_and_stranger(&cluster, "job").await;
+    let (slot, target) = slot_and_target(&cluster, "job").await;
     let migration = cluster.migrate(slot, target).await.unwrap();
     assert!(extended(&mine, &request).await, "its names are still where they were");
-    refused(&theirs).await;
+    assert_not_granted(&theirs).await;
     migration.move_keys().await.unwrap();
-    refused(&theirs).await;
+    assert_not_granted(&theirs).await;
     migration.finish().await.unwrap();
     assert_eq!(cluster.owner_of(slot).await.unwrap(), target, "the slot has moved");
     assert!(extended(&mine, &request).await, "MOVED is followed at once");
@@ -104,7 +104,7 @@ async fn a_waiter_on_a_cluster_is_woken_after_its_slot_has_moved() {
     let (cluster, mine) = started().await;
     assert_eq!(mine.capabilities().wake_up, WakeUp::Notified);
     let theirs = connect_to(&cluster).await;
-    let (slot, target) = slot_and_stranger(&cluster, "job").await;
+    let (slot, target) = slot_and_target(&cluster, "job").await;
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
     let locks = LockManager::new(mine);

@@ -138,20 +138,20 @@ const FOREIGN: &[&str] = &[
 const DEPTHS: [usize; 4] = [100, 127, 1_001, 20_000];
 
 /// What may stand behind the end of a record.
-const MORE: [&str; 7] = ["x", "}", ",", "{}", "\0", " 1", "\n"];
+const SUFFIXES: [&str; 7] = ["x", "}", ",", "{}", "\0", " 1", "\n"];
 
 /// How many texts have a few characters changed at random, for each shape and order of the members.
-const SPOILT: usize = 40;
+const CORRUPTED_TEXTS: usize = 40;
 
 /// Returns all texts, in which [`ID`] and [`KEY`] are to be replaced. No two are equal, and some are sound.
 pub(crate) fn texts() -> BTreeSet<String> {
     let mut texts = BTreeSet::new();
     for values in mutants(&SHAPES, [ODD_VALUES; 5], 0) {
-        texts.extend([object(&members(&values)), object(&backwards(&values))]);
+        texts.extend([object(&members(&values)), object(&reversed(&values))]);
     }
     for shape in &SHAPES {
-        for members in [members(shape), backwards(shape)] {
-            texts.extend(damaged(&object(&members), &MORE, SPOILT));
+        for members in [members(shape), reversed(shape)] {
+            texts.extend(damaged(&object(&members), &SUFFIXES, CORRUPTED_TEXTS));
             texts.extend(rearranged(&members));
         }
     }
@@ -171,7 +171,7 @@ fn members<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
 }
 
 /// Our scripts read records of our own order and of any other in different ways.
-fn backwards<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
+fn reversed<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
     members(values).into_iter().rev().collect()
 }
 
@@ -204,7 +204,7 @@ fn rearranged(members: &[Member<'_>]) -> Vec<String> {
 /// A record in the stored format. As everywhere, no member may be there twice.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Sound {
+pub(crate) struct ValidRecord {
     pub(crate) lock_id: String,
     expires_at_ms: f64,
     acquired_at_ms: f64,
@@ -214,33 +214,33 @@ pub(crate) struct Sound {
     _fence: String,
 }
 
-impl Sound {
+impl ValidRecord {
     pub(crate) fn read(text: &str) -> Option<Self> {
-        let sound: Self = serde_json::from_str(text).ok()?;
-        let whole = sound.expires_at_ms.fract() == 0.0 && sound.acquired_at_ms.fract() == 0.0;
-        whole.then_some(sound)
+        let record: Self = serde_json::from_str(text).ok()?;
+        let whole = record.expires_at_ms.fract() == 0.0 && record.acquired_at_ms.fract() == 0.0;
+        whole.then_some(record)
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        is_over(self.expires_at_ms)
+    pub(crate) fn is_expired(&self) -> bool {
+        is_expired(self.expires_at_ms)
     }
 }
 
 /// No record becomes over within a test.
-fn is_over(expires_at_ms: f64) -> bool {
+fn is_expired(expires_at_ms: f64) -> bool {
     let now = UNIX_EPOCH.elapsed().unwrap();
     expires_at_ms <= now.as_secs_f64() * 1e3 - 1e3
 }
 
 /// Tells whether a text may be granted over: it is a record, whose last members count where one is there
 /// twice, and it is over.
-pub(crate) fn may_be_granted_over(text: &str) -> bool {
-    if let Some(sound) = Sound::read(text) {
-        return sound.is_over();
+pub(crate) fn may_be_replaced(text: &str) -> bool {
+    if let Some(record) = ValidRecord::read(text) {
+        return record.is_expired();
     }
     let value = serde_json::from_str(text).unwrap_or(Value::Null);
     let time = |name: &str| value[name].as_f64().filter(|time| time.fract() == 0.0);
     ["lockId", "key", "fence"].iter().all(|name| value[name].is_string())
         && time("acquiredAtMs").is_some()
-        && time("expiresAtMs").is_some_and(is_over)
+        && time("expiresAtMs").is_some_and(is_expired)
 }

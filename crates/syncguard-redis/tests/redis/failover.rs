@@ -36,7 +36,7 @@ async fn sentinel() -> RedisSentinel {
 }
 
 /// Waits until the replica acknowledges in time.
-async fn acknowledging(backend: &RedisBackend) {
+async fn until_acknowledged(backend: &RedisBackend) {
     eventually("the replica acknowledges", async || {
         let request = ask("warm-up", LONG);
         let acquired = backend.acquire(&request).await.is_ok();
@@ -51,7 +51,7 @@ async fn a_grant_acknowledged_by_too_few_replicas_is_released() {
     let replica = replica_of(&primary).await;
     let waiting = config(&primary.url()).wait_for_replicas(1, Duration::from_millis(300));
     let backend = waiting.connect().await.unwrap();
-    acknowledging(&backend).await;
+    until_acknowledged(&backend).await;
     let request = ask("job", LONG);
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
     assert!(extended(&backend, &request).await);
@@ -64,21 +64,23 @@ async fn a_grant_acknowledged_by_too_few_replicas_is_released() {
     assert!(!error.may_have_applied() && error.to_string().contains("0 of 1"), "{error}");
     assert!(!is_locked(&backend, "job").await, "it was given back");
     replica.resume().unwrap();
-    acknowledging(&backend).await;
+    until_acknowledged(&backend).await;
 }
 
 #[tokio::test]
 async fn replicas_that_grants_do_not_wait_for_are_reported() {
     let primary = safe().setting("repl-diskless-sync-delay", "0").start().await.unwrap();
     let _replica = replica_of(&primary).await;
-    let told = async |config: syncguard_redis::RedisConfig| {
+    let is_reported = async |config: syncguard_redis::RedisConfig| {
         let findings = config.connect().await.unwrap().check().await.unwrap();
         findings.into_iter().any(|finding| {
             finding.severity == Severity::Warning && finding.setting.contains("not waited for")
         })
     };
-    assert!(told(config(&primary.url())).await);
-    assert!(!told(config(&primary.url()).wait_for_replicas(1, Duration::from_secs(1))).await);
+    assert!(is_reported(config(&primary.url())).await);
+    assert!(
+        !is_reported(config(&primary.url()).wait_for_replicas(1, Duration::from_secs(1))).await
+    );
 }
 
 /// A primary that becomes a replica without any interruption of the connection.

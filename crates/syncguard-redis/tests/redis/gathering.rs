@@ -23,7 +23,7 @@ use crate::{config, connect, safe};
 const TASKS: usize = 64;
 
 /// How many calls are in flight at most.
-const BOUND: usize = 1_024;
+const MAX_IN_FLIGHT: usize = 1_024;
 
 async fn started() -> (RedisServer, Proxy, RedisBackend) {
     let server = safe().start().await.unwrap();
@@ -63,8 +63,8 @@ async fn calls_that_are_ready_together_are_sent_as_few_commands() {
 #[tokio::test]
 async fn each_call_of_a_batch_receives_its_own_reply() {
     let (server, proxy, backend) = started().await;
-    let [held, theirs, gone, called_off] = ["held", "theirs", "gone", "off"].map(|k| ask(k, LONG));
-    for request in [&held, &theirs, &called_off] {
+    let [held, theirs, gone, abandoned] = ["held", "theirs", "gone", "off"].map(|k| ask(k, LONG));
+    for request in [&held, &theirs, &abandoned] {
         granted(&backend, request).await;
     }
     server.command(&["HSET", "syncguard:hash", "a", "b"]).await.unwrap();
@@ -73,14 +73,14 @@ async fn each_call_of_a_batch_receives_its_own_reply() {
         ["hash", "nonsense", "theirs", "fresh"].map(|k| ask(k, LONG));
     let commands = commands(&proxy);
     // The first goes out by itself, and all others together: an error of the server is among them.
-    let (fresh, hash, nonsense, contender, held_on, gone_on, off, again) = tokio::join!(
+    let (fresh, hash, nonsense, contender, held_extended, gone_extended, off, again) = tokio::join!(
         backend.acquire(&fresh),
         backend.acquire(&hash),
         backend.acquire(&nonsense),
         backend.acquire(&contender),
         extended(&backend, &held),
         extended(&backend, &gone),
-        backend.abandon(called_off.lock_id, &called_off.key),
+        backend.abandon(abandoned.lock_id, &abandoned.key),
         granted(&backend, &theirs),
     );
     for answer in [hash, nonsense] {
@@ -92,7 +92,7 @@ async fn each_call_of_a_batch_receives_its_own_reply() {
     };
     assert_eq!(holder.fence, Some(again.fence));
     assert!(matches!(fresh.unwrap(), AcquireOutcome::Granted(_)));
-    assert!(held_on && !gone_on);
+    assert!(held_extended && !gone_extended);
     off.unwrap();
     assert!(!is_locked(&backend, "off").await);
     // The batch, whose body the server had to be sent, and the look at the index for what is gone.
@@ -182,7 +182,7 @@ async fn a_stalled_server_receives_a_bounded_number_of_calls() {
     server.pause().unwrap();
     for round in 0..4 {
         let mut tasks = JoinSet::new();
-        for task in 0..BOUND {
+        for task in 0..MAX_IN_FLIGHT {
             let (backend, request) = (backend.clone(), ask(&format!("{round} {task}"), LONG));
             tasks.spawn(async move { drop(backend.acquire(&request).await) });
         }
@@ -194,13 +194,13 @@ async fn a_stalled_server_receives_a_bounded_number_of_calls() {
     server.resume().unwrap();
     granted(&backend, &ask("job", LONG)).await;
     // One round and a few calls that went alone, and not four rounds.
-    assert!(commands.total() as usize <= 2 * BOUND / 16, "{}", commands.total());
+    assert!(commands.total() as usize <= 2 * MAX_IN_FLIGHT / 16, "{}", commands.total());
 }
 
 #[tokio::test]
 async fn calls_beyond_the_limit_are_sent_as_others_complete() {
     let (_server, _proxy, backend) = started().await;
-    let outcomes = acquire_all(&backend, "k", 3 * BOUND).await;
+    let outcomes = acquire_all(&backend, "k", 3 * MAX_IN_FLIGHT).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, AcquireOutcome::Granted(_))));
 }
 
@@ -212,7 +212,7 @@ async fn a_call_that_times_out_in_the_queue_was_not_applied() {
     granted(&backend, &ask("warm-up", LONG)).await;
     server.pause().unwrap();
     let mut tasks = JoinSet::new();
-    for task in 0..3 * BOUND {
+    for task in 0..3 * MAX_IN_FLIGHT {
         let (backend, request) = (backend.clone(), ask(&task.to_string(), LONG));
         tasks.spawn(async move { backend.acquire(&request).await.unwrap_err() });
     }
@@ -220,7 +220,7 @@ async fn a_call_that_times_out_in_the_queue_was_not_applied() {
     server.resume().unwrap();
     let unapplied = errors.iter().filter(|error| !error.may_have_applied()).count();
     // Those that waited as long as the first ones were sent once those had timed out, or not.
-    assert!((BOUND..=2 * BOUND).contains(&unapplied), "{unapplied}");
+    assert!((MAX_IN_FLIGHT..=2 * MAX_IN_FLIGHT).contains(&unapplied), "{unapplied}");
 }
 
 #[tokio::test]

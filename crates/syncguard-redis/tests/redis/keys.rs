@@ -81,7 +81,7 @@ fn expected(prefix: &str, text: &str) -> Name {
 }
 
 /// One lock for both: what either holds is refused to the other, and the fences count on.
-async fn common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+async fn check_common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     let theirs_first = theirs.acquire(key, ID).await.unwrap().unwrap();
     assert!(is_contended(ours, key).await, "{key:?} is theirs");
     let found = ours.lookup(&LockKey::new(key).unwrap().into()).await.unwrap().unwrap();
@@ -94,7 +94,7 @@ async fn common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
 }
 
 /// Our lock has a name of its own, beside which the neighbour works.
-async fn beside_its_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+async fn check_beside_a_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     let counter = theirs.name(key);
     // Without its prefix: the key whose counter has this name.
     let neighbour = counter.strip_prefix(&theirs.name("fence:")).unwrap();
@@ -113,7 +113,7 @@ async fn beside_its_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
 }
 
 /// Our lock has a name of its own, beside which the index of that id works.
-async fn beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+async fn check_beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     let (index, id) = (theirs.name(key), key.strip_prefix("id:").unwrap());
     // The original, holding this key, loses it as soon as a lock is granted under that id.
     theirs.acquire(key, ID).await.unwrap().unwrap();
@@ -128,7 +128,7 @@ async fn beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     theirs.call(&["DEL", &theirs.name(&format!("id:{ID}"))]).await.unwrap();
 }
 
-async fn with_prefix(server: &RedisServer, prefix: &'static str) {
+async fn check_with_prefix(server: &RedisServer, prefix: &'static str) {
     let ours = config(&server.url()).prefix(prefix).connect().await.unwrap();
     let mut theirs = Peer::connect(server, prefix).await;
     let mut seen = BTreeSet::new();
@@ -145,9 +145,9 @@ async fn with_prefix(server: &RedisServer, prefix: &'static str) {
             continue;
         }
         match name {
-            Name::Common => common(&ours, &mut theirs, key).await,
-            Name::Counter => beside_its_counter(&ours, &mut theirs, key).await,
-            Name::Index => beside_an_index(&ours, &mut theirs, key).await,
+            Name::Common => check_common(&ours, &mut theirs, key).await,
+            Name::Counter => check_beside_a_counter(&ours, &mut theirs, key).await,
+            Name::Index => check_beside_an_index(&ours, &mut theirs, key).await,
             Name::Refused => unreachable!(),
         }
     }
@@ -156,17 +156,17 @@ async fn with_prefix(server: &RedisServer, prefix: &'static str) {
 
 #[tokio::test]
 async fn hostile_keys_have_typescript_names_or_names_of_their_own_under_the_default_prefix() {
-    with_prefix(&safe().start().await.unwrap(), "syncguard").await;
+    check_with_prefix(&safe().start().await.unwrap(), "syncguard").await;
 }
 
 #[tokio::test]
 async fn hostile_keys_have_typescript_names_or_names_of_their_own_under_another_prefix() {
-    with_prefix(&safe().start().await.unwrap(), "tenant").await;
+    check_with_prefix(&safe().start().await.unwrap(), "tenant").await;
 }
 
 #[tokio::test]
 async fn hostile_keys_have_typescript_names_or_names_of_their_own_without_a_prefix() {
-    with_prefix(&safe().start().await.unwrap(), "").await;
+    check_with_prefix(&safe().start().await.unwrap(), "").await;
 }
 
 /// Equal text, normalised: what the original computed is recorded, and both sides of a pair are here.

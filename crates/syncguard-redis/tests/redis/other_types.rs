@@ -66,7 +66,7 @@ impl Bench {
 
 /// An error says that the record cannot be read, and that nothing was changed.
 #[track_caller]
-fn refused(text: &str, error: &Error) {
+fn assert_unreadable(text: &str, error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Internal, "{text}: {error:?}");
     assert!(
         !error.may_have_applied() && error.to_string().contains("cannot be read"),
@@ -86,7 +86,7 @@ const OTHER_TYPES: [&[&str]; 6] = [
 
 /// An operation ends with a typed error that says that nothing was changed.
 #[track_caller]
-fn internal<T: Debug>(outcome: Result<T, Error>) {
+fn assert_internal<T: Debug>(outcome: Result<T, Error>) {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
     assert!(!error.may_have_applied() && !error.is_retryable(), "{error:?}");
@@ -94,7 +94,7 @@ fn internal<T: Debug>(outcome: Result<T, Error>) {
 
 /// A forced release ends with the error that says what it did.
 #[track_caller]
-fn cleared<T: Debug>(outcome: Result<T, Error>) {
+fn assert_cleared<T: Debug>(outcome: Result<T, Error>) {
     let error = error_of(outcome, ErrorKind::Internal);
     assert!(error.has_applied(), "{error:?}");
 }
@@ -105,19 +105,19 @@ async fn another_type_under_a_lock_name_is_reported_kept_and_cleared_by_a_forced
     for words in OTHER_TYPES {
         let before = bench.put(LOCK, words).await;
         let (backend, own) = (&bench.backend, &bench.own);
-        internal(backend.acquire(own).await);
+        assert_internal(backend.acquire(own).await);
         for lock in [lock_of(own), own.lock_id.into()] {
-            internal(backend.extend(&lock, ttl(LONG)).await);
-            internal(backend.release(&lock).await);
+            assert_internal(backend.extend(&lock, ttl(LONG)).await);
+            assert_internal(backend.release(&lock).await);
         }
-        internal(backend.lookup(&key("job").into()).await);
-        internal(backend.lookup(&own.lock_id.into()).await);
-        internal(backend.is_locked(&key("job")).await);
+        assert_internal(backend.lookup(&key("job").into()).await);
+        assert_internal(backend.lookup(&own.lock_id.into()).await);
+        assert_internal(backend.is_locked(&key("job")).await);
         assert_eq!(backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 1);
         assert_eq!(bench.digest().await, before, "{words:?}");
         bench.backend.abandon(bench.own.lock_id, &bench.own.key).await.unwrap();
         assert_eq!(bench.server.call(&["EXISTS", LOCK]).await.unwrap().unwrap(), "1", "{words:?}");
-        cleared(bench.backend.force_release(&key("job")).await);
+        assert_cleared(bench.backend.force_release(&key("job")).await);
         let refused = bench.backend.acquire(&bench.own).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Aborted, "the id was abandoned: {refused:?}");
         granted(&bench.backend, &ask("job", LONG)).await;
@@ -130,12 +130,12 @@ async fn another_type_under_a_counter_name_is_reported_and_kept() {
     for words in OTHER_TYPES {
         let before = bench.put(COUNTER, words).await;
         bench.server.call(&["DEL", LOCK, INDEX]).await.unwrap();
-        internal(bench.backend.acquire(&bench.own).await);
+        assert_internal(bench.backend.acquire(&bench.own).await);
         assert_eq!(bench.server.call(&["EXISTS", LOCK, INDEX]).await.unwrap().unwrap(), "0");
         bench.server.call(&["SET", LOCK, "{}"]).await.unwrap();
         bench.server.call(&["SET", INDEX, LOCK]).await.unwrap();
         assert_eq!(bench.digest().await, before, "{words:?}");
-        cleared(bench.backend.force_release(&key("job")).await);
+        assert_cleared(bench.backend.force_release(&key("job")).await);
         assert_eq!(bench.backend.lookup(&key("job").into()).await.unwrap(), None);
     }
 }
@@ -148,12 +148,12 @@ async fn another_type_under_an_id_name_is_reported_and_uses_no_fence() {
         bench.server.call(&["DEL", LOCK]).await.unwrap();
         let before = bench.digest().await;
         let (backend, own) = (&bench.backend, &bench.own);
-        internal(backend.acquire(own).await);
+        assert_internal(backend.acquire(own).await);
         for lock in [lock_of(own), own.lock_id.into()] {
-            internal(backend.extend(&lock, ttl(LONG)).await);
-            internal(backend.release(&lock).await);
+            assert_internal(backend.extend(&lock, ttl(LONG)).await);
+            assert_internal(backend.release(&lock).await);
         }
-        internal(backend.lookup(&own.lock_id.into()).await);
+        assert_internal(backend.lookup(&own.lock_id.into()).await);
         assert_eq!(bench.digest().await, before, "{words:?}");
         // Nobody else is concerned, and the mark of an abandoned id takes its name.
         granted(&bench.backend, &ask("job", LONG)).await;
@@ -185,7 +185,7 @@ async fn an_index_with_a_wrong_target_finds_no_lock() {
             // What is no record, such as a counter, cannot be read as one.
             match outcome {
                 Ok(nothing) => assert!(nothing, "{target}"),
-                Err(error) => refused(target, &error),
+                Err(error) => assert_unreadable(target, &error),
             }
         }
         assert_eq!(bench.backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 1);

@@ -31,7 +31,7 @@ async fn stored(server: &RedisServer, request: &AcquireRequest) -> bool {
 }
 
 /// The error of an acquire whose grant is stored.
-async fn in_doubt(server: &RedisServer, request: &AcquireRequest, error: &Error) {
+async fn assert_may_have_applied(server: &RedisServer, request: &AcquireRequest, error: &Error) {
     assert!(stored(server, request).await, "the grant is stored");
     assert!(error.may_have_applied(), "{error:?}");
 }
@@ -48,7 +48,7 @@ async fn a_lost_reply_leaves_the_outcome_unknown_by_hash_and_by_body() {
         let request = ask(name, LONG);
         let error = backend.acquire(&request).await.unwrap_err();
         assert_eq!(proxy.counts().cut_after, cuts + 1, "the reply was lost");
-        in_doubt(&server, &request, &error).await;
+        assert_may_have_applied(&server, &request, &error).await;
         eventually("it serves again", async || backend.is_locked(&key("k")).await.is_ok()).await;
     }
 }
@@ -60,7 +60,7 @@ async fn a_server_that_does_not_reply_after_the_grant_leaves_the_outcome_unknown
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
     assert!(proxy.counts().swallowed > 0, "the reply was lost");
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
 }
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn a_connection_cut_while_the_reply_is_in_flight_leaves_the_outcome_unknow
     eventually("the grant is stored", async || stored(&server, &request).await).await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     let error = acquire.await.unwrap().unwrap_err();
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
 }
 
 /// The grant of the id is there, and so is a reply; it just cannot be read.
@@ -87,7 +87,7 @@ async fn a_grant_whose_record_cannot_be_read_leaves_the_outcome_unknown() {
     server.command(&["EVAL", damage, "1", "syncguard:job"]).await.unwrap();
     let error = backend.acquire(&request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
 }
 
 /// The first answer is lost, and the server refuses when it is asked again: it says so of the second
@@ -100,7 +100,7 @@ async fn a_server_that_turned_read_only_after_the_grant_leaves_the_outcome_unkno
     proxy.cut_after(containing("EVALSHA"), Times::Next(1));
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
     let port = other.port().to_string();
     server.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
     let mut last = None;
@@ -118,7 +118,7 @@ async fn a_server_out_of_memory_returns_the_stored_grant_and_denies_only_unstore
     proxy.cut_after(containing("EVALSHA"), Times::Next(1));
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     let fresh = ask("fresh", LONG);
     let mut denied = None;

@@ -12,8 +12,8 @@ use syncguard_testkit::{
 
 use crate::{config, safe};
 
-const COMMAND: Duration = Duration::from_secs(3);
-const REPLICAS: Duration = Duration::from_millis(2_500);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
+const REPLICA_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 /// A server without replicas, whose user may do everything. So a grant that waits for one is stored, and
 /// the connection then waits for as long as it may.
@@ -31,7 +31,7 @@ async fn allow(server: &RedisServer, rights: &str) {
 }
 
 async fn waiting(url: &str, replicas: Duration) -> RedisBackend {
-    let config = config(url).command_timeout(COMMAND).connect_timeout(COMMAND);
+    let config = config(url).command_timeout(COMMAND_TIMEOUT).connect_timeout(COMMAND_TIMEOUT);
     config.wait_for_replicas(1, replicas).connect().await.unwrap()
 }
 
@@ -40,7 +40,7 @@ async fn stored(server: &RedisServer) -> bool {
 }
 
 /// Waits until the grant is stored and the connection waits for replicas.
-async fn between(server: &RedisServer) {
+async fn until_waiting_for_replicas(server: &RedisServer) {
     eventually("the grant is stored and waited for", async || {
         stored(server).await
             && server.command(&["CLIENT", "LIST"]).await.unwrap().contains("cmd=wait")
@@ -48,7 +48,7 @@ async fn between(server: &RedisServer) {
     .await;
 }
 
-fn uncounted(error: &Error) {
+fn assert_uncounted(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error:?}");
     assert!(error.to_string().contains("unknown how many replicas"), "{error}");
 }
@@ -57,7 +57,7 @@ fn uncounted(error: &Error) {
 async fn a_user_without_permission_to_wait_is_refused_on_connecting() {
     let (server, _proxy, url) = started().await;
     allow(&server, "-wait").await;
-    let waits = config(&url).wait_for_replicas(1, REPLICAS);
+    let waits = config(&url).wait_for_replicas(1, REPLICA_TIMEOUT);
     let error = error_of(waits.connect().await, ErrorKind::AuthFailed);
     assert!(error.to_string().contains("NOPERM"), "{error}");
     config(&url).connect().await.unwrap();
@@ -66,11 +66,11 @@ async fn a_user_without_permission_to_wait_is_refused_on_connecting() {
 #[tokio::test]
 async fn a_grant_whose_replicas_may_not_be_counted_is_released() {
     let (server, _proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     allow(&server, "-wait").await;
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
-    uncounted(&error);
+    assert_uncounted(&error);
     let granted = server.command(&["GET", "syncguard:fence:syncguard:job"]).await.unwrap();
     assert_eq!(granted, "1", "it was granted");
     assert!(!error.may_have_applied() && !stored(&server).await, "and given back");
@@ -79,11 +79,11 @@ async fn a_grant_whose_replicas_may_not_be_counted_is_released() {
 #[tokio::test]
 async fn a_grant_that_can_be_neither_counted_nor_released_may_have_applied() {
     let (server, _proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     allow(&server, "-wait").await;
     allow(&server, "-del").await;
     let error = backend.acquire(&ask("job", LONG)).await.unwrap_err();
-    uncounted(&error);
+    assert_uncounted(&error);
     assert!(stored(&server).await, "it is still stored");
     assert!(error.may_have_applied(), "{error:?}");
 }
@@ -92,9 +92,9 @@ async fn a_grant_that_can_be_neither_counted_nor_released_may_have_applied() {
 #[tokio::test]
 async fn a_lock_whose_grant_is_uncertain_is_free_long_before_its_ttl() {
     let (server, proxy, url) = started().await;
-    let locks = LockManager::new(waiting(&url, REPLICAS).await);
+    let locks = LockManager::new(waiting(&url, REPLICA_TIMEOUT).await);
     let attempt = tokio::spawn(locks.lock("job").ttl(ttl(LONG)).try_acquire());
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     proxy.refuse().await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     assert!(attempt.await.unwrap().is_err());
@@ -106,10 +106,10 @@ async fn a_lock_whose_grant_is_uncertain_is_free_long_before_its_ttl() {
 #[tokio::test]
 async fn a_connection_that_is_cut_between_the_grant_and_the_count_leaves_no_lock() {
     let (server, proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     let caller = backend.clone();
     let acquire = tokio::spawn(async move { caller.acquire(&ask("job", LONG)).await });
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     let error = acquire.await.unwrap().unwrap_err();
     assert!(error.may_have_applied() || !stored(&server).await, "{error:?}");
@@ -119,11 +119,11 @@ async fn a_connection_that_is_cut_between_the_grant_and_the_count_leaves_no_lock
 #[tokio::test]
 async fn a_grant_that_cannot_be_released_while_disconnected_is_uncertain_and_soon_free() {
     let (server, proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     let (caller, request) = (backend.clone(), ask("job", LONG));
     let asked = request.clone();
     let acquire = tokio::spawn(async move { caller.acquire(&asked).await });
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     proxy.refuse().await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     let error = acquire.await.unwrap().unwrap_err();
@@ -141,11 +141,11 @@ async fn a_grant_that_cannot_be_released_while_disconnected_is_uncertain_and_soo
 #[tokio::test]
 async fn a_count_that_times_out_leaves_the_outcome_unknown() {
     let (server, _proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     let (caller, request) = (backend.clone(), ask("job", LONG));
     let asked = request.clone();
     let acquire = tokio::spawn(async move { caller.acquire(&asked).await });
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     server.pause().unwrap();
     let error = acquire.await.unwrap().unwrap_err();
     server.resume().unwrap();
@@ -167,7 +167,7 @@ async fn an_extend_that_cannot_be_counted_may_have_applied() {
     let lock = syncguard_testkit::operations::lock_of(&request);
     allow(&server, "-wait").await;
     let error = backend.extend(&lock, ttl(2 * LONG)).await.unwrap_err();
-    uncounted(&error);
+    assert_uncounted(&error);
     let left: u64 = server.command(&["PTTL", "syncguard:job"]).await.unwrap().parse().unwrap();
     assert!(left > 65_000, "it was extended: {left}");
     assert!(error.may_have_applied(), "{error:?}");

@@ -68,7 +68,7 @@ async fn relay(
     let (mut from_server, mut to_server) = server.into_split();
     let replies = Arc::new(tokio::sync::Mutex::new(replies));
     let to_client = replies.clone();
-    let honest = tokio::spawn(async move {
+    let forwarding = tokio::spawn(async move {
         let _ = copy(&mut from_server, &mut *to_client.lock().await).await;
     });
     let mut request = vec![0; 1 << 16];
@@ -78,16 +78,16 @@ async fn relay(
             to_server.write_all(&request[..length]).await.unwrap();
             continue;
         };
-        honest.abort();
+        forwarding.abort();
         let mut replies = replies.lock().await;
-        lie(&mut replies, answer).await;
+        write_answer(&mut replies, answer).await;
         let _ = cut.send(());
         return;
     }
 }
 
 /// Writes an answer. An endless one ends when the client closes the connection.
-async fn lie(replies: &mut tcp::OwnedWriteHalf, answer: Answer) {
+async fn write_answer(replies: &mut tcp::OwnedWriteHalf, answer: Answer) {
     match answer {
         Answer::Text(text) => {
             let _ = replies.write_all(text.as_bytes()).await;
@@ -113,13 +113,13 @@ async fn started() -> (RedisServer, Rogue, RedisBackend) {
 
 /// The error is typed, and does not say that nothing happened.
 #[track_caller]
-fn uncertain(text: &str, error: &Error) {
+fn assert_uncertain(text: &str, error: &Error) {
     let kinds = [ErrorKind::Internal, ErrorKind::NetworkTimeout, ErrorKind::ServiceUnavailable];
     assert!(kinds.contains(&error.kind()) && error.may_have_applied(), "{text:?}: {error:?}");
 }
 
 /// The next requests are answered. The request that was lied about never reached the server.
-async fn recovers(backend: &RedisBackend, request: &AcquireRequest) {
+async fn assert_recovers(backend: &RedisBackend, request: &AcquireRequest) {
     let served = async || backend.is_locked(&request.key).await.is_ok();
     eventually("the driver has connected again", served).await;
     granted(backend, request).await;
@@ -152,8 +152,8 @@ async fn a_malformed_reply_is_a_typed_error_and_the_next_request_succeeds() {
     ] {
         let request = ask("job", LONG);
         rogue.answer(Answer::Text(text.clone()));
-        uncertain(&text, &backend.acquire(&request).await.unwrap_err());
-        recovers(&backend, &request).await;
+        assert_uncertain(&text, &backend.acquire(&request).await.unwrap_err());
+        assert_recovers(&backend, &request).await;
     }
 }
 
@@ -163,8 +163,8 @@ async fn an_endless_reply_is_ended_by_closing_its_connection() {
     for beginning in ["$1000000000000\r\nabcdefghij", "+abcdefghij", "*1000000000\r\n:1\r\n+a"] {
         let request = ask("job", LONG);
         rogue.answer(Answer::Endless(beginning));
-        uncertain(beginning, &backend.acquire(&request).await.unwrap_err());
+        assert_uncertain(beginning, &backend.acquire(&request).await.unwrap_err());
         rogue.cut.recv().await.unwrap();
-        recovers(&backend, &request).await;
+        assert_recovers(&backend, &request).await;
     }
 }

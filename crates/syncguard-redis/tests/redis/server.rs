@@ -61,9 +61,9 @@ async fn a_holder_whose_server_stalled_past_the_ttl_has_lost_the_lock() {
 async fn a_server_out_of_memory_is_unavailable_and_still_releases() {
     let server = safe().start().await.unwrap();
     let backend = connect(&server.url()).await;
-    let (request, called_off) = (ask("job", LONG), ask("called-off", LONG));
+    let (request, abandoned) = (ask("job", LONG), ask("called-off", LONG));
     granted(&backend, &request).await;
-    granted(&backend, &called_off).await;
+    granted(&backend, &abandoned).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     let refused = server.command(&["SET", "x", "y"]).await.unwrap_err().to_string();
     assert!(refused.contains("OOM"), "{refused}");
@@ -76,7 +76,7 @@ async fn a_server_out_of_memory_is_unavailable_and_still_releases() {
         assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
     }
     assert!(released(&backend, &request).await, "a release needs no memory");
-    backend.abandon(called_off.lock_id, &called_off.key).await.unwrap();
+    backend.abandon(abandoned.lock_id, &abandoned.key).await.unwrap();
     assert!(!is_locked(&backend, "called-off").await, "nor does it take any to call off a grant");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     assert_eq!(granted(&backend, &ask("other", LONG)).await.fence.number(), 1);

@@ -19,7 +19,7 @@ use syncguard_testkit::{
 use crate::{connect, safe};
 
 /// How long a waiter has to be woken. Without a wake-up it would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+const WAKE_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn started() -> (RedisServer, Proxy, RedisBackend) {
     let server = safe().start().await.unwrap();
@@ -28,14 +28,14 @@ async fn started() -> (RedisServer, Proxy, RedisBackend) {
     (server, proxy, backend)
 }
 
-/// Polls once, which subscribes, and tells whether there is no news yet.
-async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
-    poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await
+/// Polls once, which subscribes, and tells whether there is no notification yet.
+async fn is_pending(notification: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
+    poll_fn(|context| Poll::Ready(notification.as_mut().poll(context).is_pending())).await
 }
 
 /// Waits until the subscription to the key is confirmed and told.
 async fn subscribed(backend: &RedisBackend, text: &str) {
-    tokio::time::timeout(PATIENCE, backend.released(&key(text))).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, backend.released(&key(text))).await.unwrap();
 }
 
 /// Counts the subscribers of a key's channel.
@@ -53,13 +53,13 @@ async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
     granted(&theirs, &request).await;
     subscribed(&mine, "job").await;
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
+    let mut notification = pin!(mine.released(&job));
     for _ in 0..20 {
-        assert!(waits(&mut news).await, "nothing was released");
+        assert!(is_pending(&mut notification).await, "nothing was released");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(released(&theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
 }
 
 #[tokio::test]
@@ -71,13 +71,13 @@ async fn an_abandon_and_a_forced_release_wake_waiters() {
     for forced in [false, true] {
         let request = ask("job", LONG);
         granted(&theirs, &request).await;
-        let mut news = pin!(mine.released(&job));
-        assert!(waits(&mut news).await);
+        let mut notification = pin!(mine.released(&job));
+        assert!(is_pending(&mut notification).await);
         match forced {
             true => assert!(theirs.force_release(&job).await.unwrap().is_some()),
             false => theirs.abandon(request.lock_id, &job).await.unwrap(),
         }
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
     }
 }
 
@@ -113,18 +113,18 @@ async fn waiters_are_woken_by_a_reconnect_and_resubscribed() {
     let (server, proxy, mine) = started().await;
     subscribed(&mine, "job").await;
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notification = pin!(mine.released(&job));
+    assert!(is_pending(&mut notification).await);
     assert!(proxy.cut_all().await > 1, "the subscription is gone");
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
     assert_eq!(subscribers(&server, "job").await, "1");
     let theirs = connect(&server.url()).await;
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notification = pin!(mine.released(&job));
+    assert!(is_pending(&mut notification).await);
     assert!(released(&theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
 }
 
 /// The listener belongs to the backend's runtime.
@@ -138,11 +138,11 @@ fn the_subscription_outlives_the_runtime_of_the_first_waiter() {
     drop(first);
     second.block_on(async {
         let job = key("job");
-        let mut news = pin!(mine.released(&job));
-        assert!(waits(&mut news).await, "it is subscribed to, which is no news");
+        let mut notification = pin!(mine.released(&job));
+        assert!(is_pending(&mut notification).await, "it is subscribed to, which is no news");
         assert_eq!(subscribers(&server, "job").await, "1");
         server.command(&["PUBLISH", "syncguard:job:released", ""]).await.unwrap();
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
         assert_eq!(proxy.counts().connections, connections, "over the same connection");
     });
 }
@@ -157,7 +157,7 @@ async fn an_unpublished_release_is_found_by_the_retry_schedule() {
     let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
     eventually("the waiter is subscribed", async || subscribers(&server, "job").await == "1").await;
     server.command(&["DEL", "syncguard:job"]).await.unwrap();
-    let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
+    let guard = tokio::time::timeout(WAKE_UP_TIMEOUT, wait).await.unwrap().unwrap().unwrap();
     assert_eq!(guard.fence().unwrap().number(), 2);
 }
 
@@ -174,12 +174,12 @@ async fn a_flood_of_messages_loses_no_waiter() {
     eventually("messages are missed", async || {
         let request = ask("job", LONG);
         granted(&theirs, &request).await;
-        let mut news = pin!(mine.released(&job));
-        assert!(waits(&mut news).await);
+        let mut notification = pin!(mine.released(&job));
+        assert!(is_pending(&mut notification).await);
         server.command(&["EVAL", flood, "0"]).await.unwrap();
         assert!(released(&theirs, &request).await);
         server.command(&["EVAL", flood, "0"]).await.unwrap();
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
         heard.count() > 0
     })
     .await;

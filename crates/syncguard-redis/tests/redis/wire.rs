@@ -67,8 +67,8 @@ async fn a_typescript_record_is_honoured_in_any_member_order_and_number_format()
         let found = backend.lookup(&key("job").into()).await.unwrap().unwrap();
         assert_eq!((found.lock_id, found.acquired_at.unix_millis()), (id, acquired), "{record}");
         assert_eq!(backend.lookup(&id.into()).await.unwrap().unwrap().fence.number(), 5);
-        let stranger = LockRef::new("-".repeat(22).parse().unwrap(), key("job"));
-        assert!(matches!(backend.release(&stranger).await.unwrap(), ReleaseOutcome::NotHeld(_)));
+        let non_holder = LockRef::new("-".repeat(22).parse().unwrap(), key("job"));
+        assert!(matches!(backend.release(&non_holder).await.unwrap(), ReleaseOutcome::NotHeld(_)));
         let moved = backend.extend(&id.into(), ttl(LONG)).await.unwrap();
         assert!(matches!(moved, ExtendOutcome::Extended { .. }), "{record}");
         assert_eq!(backend.release(&id.into()).await.unwrap(), ReleaseOutcome::Released);

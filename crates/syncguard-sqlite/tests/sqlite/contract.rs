@@ -6,7 +6,7 @@ use syncguard_core::{
 };
 use syncguard_sqlite::SqliteBackend;
 
-use super::{Scratch, until_the_files_are_looked_at};
+use super::{Scratch, until_the_files_are_checked_again};
 
 impl Harness for Scratch {
     type Backend = SqliteBackend;
@@ -42,7 +42,7 @@ impl Harness for Scratch {
             let _ = std::fs::remove_file(self.path().with_extension(log));
         }
         std::fs::rename(copy, self.path()).unwrap();
-        until_the_files_are_looked_at().await;
+        until_the_files_are_checked_again().await;
         Hook::Done
     }
 }

@@ -4,29 +4,29 @@ use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
 use syncguard_sqlite::SqliteBackend;
 
 use crate::{
-    Scratch, grant_of, granted, key, pass, refused, release, request, ttl,
-    until_the_files_are_looked_at,
+    Scratch, acquire_and_release, acquire_error, granted, key, lock_of, release, request, ttl,
+    until_the_files_are_checked_again,
 };
 
 #[tokio::test]
 async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
     let scratch = Scratch::new();
-    let backend = scratch.open_hasty().await;
+    let backend = scratch.open_with_short_timeout().await;
     let held = request("held");
     granted(&backend, &held).await;
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
     let wanted = request("patient:jane-doe");
-    let acquired = refused(&backend, &wanted).await;
-    let extended = backend.extend(&grant_of(&held), ttl(1_000)).await.unwrap_err();
-    let released = backend.release(&grant_of(&held)).await.unwrap_err();
+    let acquired = acquire_error(&backend, &wanted).await;
+    let extended = backend.extend(&lock_of(&held), ttl(1_000)).await.unwrap_err();
+    let released = backend.release(&lock_of(&held)).await.unwrap_err();
     let abandoned = backend.abandon(held.lock_id, &held.key).await.unwrap_err();
     for error in [acquired, extended, released, abandoned] {
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(error.is_retryable() && !error.may_have_applied(), "{error}");
         assert!(!format!("{error} {error:?}").contains("jane"), "{error:?}");
     }
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     assert_eq!(granted(&backend, &wanted).await.fence.number(), 1, "no fence was used up");
     release(&backend, &held).await;
 }
@@ -34,18 +34,19 @@ async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
 #[tokio::test]
 async fn requests_that_queue_for_a_busy_database_time_out_with_the_first() {
     let scratch = Scratch::new();
-    let (backend, other) = (scratch.open_hasty().await, scratch.open_hasty().await);
+    let (backend, other) =
+        (scratch.open_with_short_timeout().await, scratch.open_with_short_timeout().await);
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
     let mut waiting = tokio::task::JoinSet::new();
     for task in 0..20 {
         let backend = backend.clone();
-        waiting.spawn(async move { refused(&backend, &request(&format!("{task}"))).await });
+        waiting.spawn(async move { acquire_error(&backend, &request(&format!("{task}"))).await });
     }
     // Were each to wait from its own turn on, they would take twice as long as these.
     let one_by_one = async {
         for number in 0..10 {
-            refused(&other, &request(&format!("other {number}"))).await;
+            acquire_error(&other, &request(&format!("other {number}"))).await;
         }
     };
     let errors = tokio::select! {
@@ -57,22 +58,22 @@ async fn requests_that_queue_for_a_busy_database_time_out_with_the_first() {
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(!error.may_have_applied(), "{error}");
     }
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     assert_eq!(foreign.number("SELECT count(*) FROM syncguard_locks").await, 0);
 }
 
-/// Drops an operation that takes longer than `patience`, which may be microseconds.
-async fn cut_off<T>(patience: Duration, operation: impl Future<Output = T>) -> bool {
+/// Drops an operation that takes longer than `limit`, which may be microseconds.
+async fn drop_after<T>(limit: Duration, operation: impl Future<Output = T>) -> bool {
     let start = Instant::now();
-    let patient = async {
-        while start.elapsed() < patience {
+    let timer = async {
+        while start.elapsed() < limit {
             tokio::task::yield_now().await;
         }
     };
     tokio::select! {
         biased;
         _ = operation => false,
-        () = patient => true,
+        () = timer => true,
     }
 }
 
@@ -83,9 +84,9 @@ async fn operations_that_are_dropped_anywhere_leave_the_connections_usable() {
     let mut drops = 0;
     for round in 0..300 {
         let request = request(&format!("{}", round % 7));
-        let patience = Duration::from_micros(round * 2);
-        drops += u32::from(cut_off(patience, backend.acquire(&request)).await);
-        drops += u32::from(cut_off(patience / 3, backend.release(&grant_of(&request))).await);
+        let limit = Duration::from_micros(round * 2);
+        drops += u32::from(drop_after(limit, backend.acquire(&request)).await);
+        drops += u32::from(drop_after(limit / 3, backend.release(&lock_of(&request))).await);
         backend.abandon(request.lock_id, &request.key).await.unwrap();
         assert!(!backend.is_locked(&request.key).await.unwrap(), "round {round} left a ghost");
     }
@@ -107,12 +108,12 @@ async fn a_file_that_was_replaced_is_no_longer_used() {
     for file in std::fs::read_dir(scratch.0.path()).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();
     }
-    until_the_files_are_looked_at().await;
+    until_the_files_are_checked_again().await;
     let new = scratch.open().await;
     granted(&new, &request("key")).await;
     let outcome = old.acquire(&request("key")).await.unwrap();
     assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "two holders");
-    let extended = old.extend(&grant_of(&lost), ttl(1_000)).await.unwrap();
+    let extended = old.extend(&lock_of(&lost), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, syncguard_core::ExtendOutcome::NotHeld(_)));
 }
 
@@ -121,7 +122,7 @@ async fn a_damaged_file_is_an_internal_error_that_names_the_file_and_no_key() {
     use std::io::{Seek, SeekFrom, Write};
 
     let scratch = Scratch::new();
-    pass(&scratch.open().await, "patient:jane-doe").await;
+    acquire_and_release(&scratch.open().await, "patient:jane-doe").await;
     let mut foreign = scratch.foreign().await;
     foreign.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
     let pages = foreign.number("PRAGMA page_count").await;
@@ -132,7 +133,7 @@ async fn a_damaged_file_is_an_internal_error_that_names_the_file_and_no_key() {
     file.write_all(&vec![0xff; usize::try_from((pages - 1) * size).unwrap()]).unwrap();
     drop(file);
     let error = match SqliteBackend::open(scratch.path()).await {
-        Ok(backend) => refused(&backend, &request("patient:jane-doe")).await,
+        Ok(backend) => acquire_error(&backend, &request("patient:jane-doe")).await,
         Err(error) => error,
     };
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
@@ -150,5 +151,5 @@ async fn a_connection_that_failed_is_replaced() {
     let error = backend.is_locked(&key("key")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     foreign.run("ALTER TABLE hidden RENAME TO syncguard_locks").await;
-    assert_eq!(pass(&backend, "key").await, 1);
+    assert_eq!(acquire_and_release(&backend, "key").await, 1);
 }

@@ -54,7 +54,7 @@ impl Scratch {
     }
 
     /// Opens a backend that soon gives up on a busy database.
-    async fn open_hasty(&self) -> SqliteBackend {
+    async fn open_with_short_timeout(&self) -> SqliteBackend {
         let config = SqliteConfig::new(self.path()).busy_timeout(Duration::from_millis(200));
         config.connect().await.unwrap()
     }
@@ -110,13 +110,13 @@ impl Foreign {
         self.run("BEGIN IMMEDIATE").await;
     }
 
-    async fn let_writers_go(&mut self) {
+    async fn unblock_writers(&mut self) {
         self.run("COMMIT").await;
     }
 }
 
 /// Waits for longer than a look at the files counts, so that the next request looks at them.
-async fn until_the_files_are_looked_at() {
+async fn until_the_files_are_checked_again() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
@@ -140,21 +140,21 @@ async fn granted(backend: &SqliteBackend, request: &AcquireRequest) -> Grant {
     }
 }
 
-async fn refused(backend: &SqliteBackend, request: &AcquireRequest) -> Error {
+async fn acquire_error(backend: &SqliteBackend, request: &AcquireRequest) -> Error {
     backend.acquire(request).await.unwrap_err()
 }
 
-fn grant_of(request: &AcquireRequest) -> LockRef {
+fn lock_of(request: &AcquireRequest) -> LockRef {
     LockRef::new(request.lock_id, request.key.clone())
 }
 
 async fn release(backend: &SqliteBackend, request: &AcquireRequest) {
-    let outcome = backend.release(&grant_of(request)).await.unwrap();
+    let outcome = backend.release(&lock_of(request)).await.unwrap();
     assert_eq!(outcome, ReleaseOutcome::Released);
 }
 
 /// Grants and releases once; gives the fence.
-async fn pass(backend: &SqliteBackend, text: &str) -> u64 {
+async fn acquire_and_release(backend: &SqliteBackend, text: &str) -> u64 {
     let request = request(text);
     let grant = granted(backend, &request).await;
     release(backend, &request).await;

@@ -65,9 +65,9 @@ fn integer(literal: &str) -> Option<i64> {
     literal.parse().ok()
 }
 
-/// What is right to do about a record.
+/// What is expected to do about a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Right {
+enum Expected {
     /// It is a free key, with this counter.
     Free(i64),
     /// It is a lock that is live, or over.
@@ -76,7 +76,7 @@ enum Right {
     Refuse,
 }
 
-impl Right {
+impl Expected {
     fn of(columns: [&str; 5]) -> Self {
         let [fence, id, _, acquired, expires] = columns;
         let counter = integer(fence).filter(|fence| (0..1_000_000_000_000_000).contains(fence));
@@ -104,22 +104,22 @@ impl Mutant<'_> {
     }
 
     /// Acquires under another id, and under its own.
-    async fn acquire(&self, backend: &SqliteBackend, right: Right) {
-        let context = format!("{:?} {right:?}", self.columns);
+    async fn acquire(&self, backend: &SqliteBackend, expected: Expected) {
+        let context = format!("{:?} {expected:?}", self.columns);
         let outcome = backend.acquire(&request(&self.name)).await;
-        match (right, outcome) {
-            (Right::Lock { live: true, .. }, Ok(AcquireOutcome::Contended { .. })) => {
+        match (expected, outcome) {
+            (Expected::Lock { live: true, .. }, Ok(AcquireOutcome::Contended { .. })) => {
                 let own = AcquireRequest::new(key(&self.name), self.id, ttl(1_000));
                 let outcome = backend.acquire(&own).await.unwrap();
                 assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{context}");
             }
             (
-                Right::Free(counter) | Right::Lock { live: false, counter },
+                Expected::Free(counter) | Expected::Lock { live: false, counter },
                 Ok(AcquireOutcome::Granted(grant)),
             ) => {
                 assert_eq!(i64::try_from(grant.fence.number()), Ok(counter + 1), "{context}");
             }
-            (Right::Refuse, Err(error)) => {
+            (Expected::Refuse, Err(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
                 assert!(!error.may_have_applied(), "{context}: {error}");
             }
@@ -129,7 +129,7 @@ impl Mutant<'_> {
 
     /// Asks everything else of a record that cannot be read. Either it is an error, or the id, which the
     /// record does not have, holds nothing.
-    async fn ask_of_unreadable(&self, backend: &SqliteBackend) {
+    async fn check_unreadable(&self, backend: &SqliteBackend) {
         let context = format!("{:?}", self.columns);
         let has_id = self.columns[1] == "ID";
         let is_empty = self.columns[1..].iter().all(|column| *column == "NULL");
@@ -151,7 +151,7 @@ impl Mutant<'_> {
     }
 
     /// Forces it free: it is cleared, but for its counter.
-    async fn force(&self, backend: &SqliteBackend, foreign: &mut Foreign) {
+    async fn force_release(&self, backend: &SqliteBackend, foreign: &mut Foreign) {
         let before = foreign.record(&self.name).await;
         let forced = backend.force_release(&key(&self.name)).await;
         match &forced {
@@ -181,13 +181,13 @@ async fn unreadable_records_are_neither_replaced_by_a_grant_nor_lost() {
         let id = format!("'{}'", mutant.id.as_str());
         let planted = columns.map(|column| if column == "ID" { id.as_str() } else { column });
         foreign.plant(&mutant.name, planted).await;
-        let right = Right::of(columns);
+        let expected = Expected::of(columns);
         let before = foreign.record(&mutant.name).await;
-        mutant.acquire(&backend, right).await;
-        if right == Right::Refuse {
-            mutant.ask_of_unreadable(&backend).await;
+        mutant.acquire(&backend, expected).await;
+        if expected == Expected::Refuse {
+            mutant.check_unreadable(&backend).await;
             assert_eq!(foreign.record(&mutant.name).await, before, "{columns:?}");
-            mutant.force(&backend, &mut foreign).await;
+            mutant.force_release(&backend, &mut foreign).await;
             unreadable += 1;
         } else {
             backend.force_release(&key(&mutant.name)).await.unwrap();

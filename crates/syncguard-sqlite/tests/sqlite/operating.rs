@@ -1,7 +1,7 @@
 use syncguard_core::{ExtendOutcome, ListRequest, LockBackend};
 use syncguard_sqlite::SqliteBackend;
 
-use crate::{Scratch, grant_of, granted, key, pass, release, request, ttl};
+use crate::{Scratch, acquire_and_release, granted, key, lock_of, release, request, ttl};
 
 /// Keys that SQL, C or a pattern could trip over, in the order of their bytes.
 const AWKWARD: [&str; 10] =
@@ -51,7 +51,7 @@ async fn pages_contain_every_lock_once() {
 async fn released_and_expired_locks_are_not_listed() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    pass(&backend, "released").await;
+    acquire_and_release(&backend, "released").await;
     granted(&backend, &request("over")).await;
     let expire = "UPDATE syncguard_locks SET expires_at_ms = 1 WHERE lock_id IS NOT NULL";
     scratch.foreign().await.run(expire).await;
@@ -69,10 +69,10 @@ async fn a_forced_release_ends_a_grant_and_returns_its_record() {
     assert_eq!((ended.lock_id, ended.fence), (held.lock_id, grant.fence));
     assert_eq!(ended.expires_at, grant.expires_at);
     assert_eq!(ended.expires_at, ended.acquired_at.after(held.ttl));
-    let extended = backend.extend(&grant_of(&held), ttl(1_000)).await.unwrap();
+    let extended = backend.extend(&lock_of(&held), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, ExtendOutcome::NotHeld(_)));
     assert!(backend.force_release(&held.key).await.unwrap().is_none());
-    assert_eq!(pass(&backend, "key").await, 2);
+    assert_eq!(acquire_and_release(&backend, "key").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,7 +86,7 @@ async fn a_forced_release_ends_a_grant_whose_holder_keeps_extending_it() {
         async move {
             let mut next = 30_000;
             while let ExtendOutcome::Extended { .. } =
-                backend.extend(&grant_of(&held), ttl(next)).await.unwrap()
+                backend.extend(&lock_of(&held), ttl(next)).await.unwrap()
             {
                 next += 1;
             }

@@ -12,7 +12,7 @@ use std::{
 use syncguard_core::{ErrorKind, LockBackend, Severity, UnsafeSettings};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
-use crate::{Scratch, pass};
+use crate::{Scratch, acquire_and_release};
 
 const NOBODY: u32 = 65_534;
 
@@ -32,7 +32,7 @@ async fn findings(path: &Path) -> Vec<(Severity, String)> {
 }
 
 /// Finds this before anything else, and refuses to connect if it is unsafe and the policy says so.
-async fn finds(scratch: &Scratch, severity: Severity, setting: &str) {
+async fn assert_finding(scratch: &Scratch, severity: Severity, setting: &str) {
     // The superuser's SQLite gives the log to the owner of the database, which is found too.
     let found = findings(&scratch.path()).await;
     assert_eq!(found.first(), Some(&(severity, setting.to_owned())), "{found:?}");
@@ -52,7 +52,7 @@ async fn finds(scratch: &Scratch, severity: Severity, setting: &str) {
 async fn created_files_are_accessible_only_to_their_owner() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    pass(&backend, "key").await;
+    acquire_and_release(&backend, "key").await;
     for name in ["locks.db", "locks.db-wal", "locks.db-shm"] {
         let mode = fs::metadata(scratch.0.path().join(name)).unwrap().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
@@ -78,11 +78,11 @@ async fn a_file_that_others_may_write_is_unsafe_and_one_that_they_may_read_is_re
     set_mode(&scratch.path(), 0o606);
     let backend = scratch.open().await;
     // SQLite sets the mode of a log that is empty.
-    pass(&backend, "key").await;
+    acquire_and_release(&backend, "key").await;
     for name in ["locks.db-wal", "locks.db-shm"] {
         set_mode(&scratch.0.path().join(name), 0o600);
     }
-    finds(&scratch, Severity::Unsafe, "file mode = 0606").await;
+    assert_finding(&scratch, Severity::Unsafe, "file mode = 0606").await;
     drop(backend);
 }
 
@@ -94,7 +94,7 @@ async fn a_directory_that_everyone_may_write_is_unsafe_unless_it_is_sticky() {
         let scratch = Scratch::new();
         scratch.open().await;
         set_mode(scratch.0.path(), mode);
-        finds(&scratch, severity, &format!("directory mode = {mode:04o}")).await;
+        assert_finding(&scratch, severity, &format!("directory mode = {mode:04o}")).await;
     }
 }
 
@@ -106,7 +106,7 @@ async fn a_directory_of_another_user_is_unsafe() {
     }
     scratch.open().await;
     chown(scratch.0.path(), Some(NOBODY), None).unwrap();
-    finds(&scratch, Severity::Unsafe, "directory owner = 65534").await;
+    assert_finding(&scratch, Severity::Unsafe, "directory owner = 65534").await;
 }
 
 #[tokio::test]
@@ -116,13 +116,16 @@ async fn a_file_of_another_user_is_unsafe_and_usable_if_unsafe_settings_are_igno
         return;
     }
     let backend = scratch.open().await;
-    assert_eq!(pass(&backend, "key").await, 1);
+    assert_eq!(acquire_and_release(&backend, "key").await, 1);
     chown(scratch.path(), Some(NOBODY), None).unwrap();
-    finds(&scratch, Severity::Unsafe, "file owner = 65534").await;
+    assert_finding(&scratch, Severity::Unsafe, "file owner = 65534").await;
     drop(backend);
     let lenient = SqliteConfig::new(scratch.path()).unsafe_settings(UnsafeSettings::Ignore);
-    assert_eq!(pass(&lenient.connect().await.unwrap(), "key").await, 2);
-    assert_eq!(pass(&SqliteBackend::open(scratch.path()).await.unwrap(), "key").await, 3);
+    assert_eq!(acquire_and_release(&lenient.connect().await.unwrap(), "key").await, 2);
+    assert_eq!(
+        acquire_and_release(&SqliteBackend::open(scratch.path()).await.unwrap(), "key").await,
+        3
+    );
 }
 
 /// Starts itself again as an ordinary user, in a directory of the superuser's.
@@ -146,7 +149,7 @@ async fn an_ordinary_user_is_not_warned_of_what_belongs_to_it_or_to_the_superuse
         assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
         return;
     }
-    pass(&scratch.open().await, "key").await;
+    acquire_and_release(&scratch.open().await, "key").await;
     assert_eq!(findings(&scratch.path()).await, []);
     if let Some(directory) = std::env::var_os(SUPERUSERS) {
         let found = findings(&Path::new(&directory).join("locks.db")).await;

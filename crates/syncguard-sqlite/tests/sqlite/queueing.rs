@@ -6,7 +6,7 @@ use syncguard_core::{AcquireOutcome, AcquireRequest, Error, LockBackend};
 use syncguard_sqlite::SqliteBackend;
 use tokio::time::timeout;
 
-use crate::{Foreign, Scratch, grant_of, granted, key, request, ttl};
+use crate::{Foreign, Scratch, granted, key, lock_of, request, ttl};
 
 /// Lets the database keep the order of its writes.
 const LOG: &str = "
@@ -20,11 +20,11 @@ const LOG: &str = "
     CREATE TRIGGER log_abandon AFTER INSERT ON syncguard_abandoned
         BEGIN INSERT INTO log (what) VALUES ('abandon'); END";
 
-type Acquiring<'a> = Pin<Box<dyn Future<Output = Result<AcquireOutcome, Error>> + Send + 'a>>;
+type AcquireFuture<'a> = Pin<Box<dyn Future<Output = Result<AcquireOutcome, Error>> + Send + 'a>>;
 
 /// Begins to ask, so that the request is in the queue before the next one.
-async fn ask<'a>(backend: &'a SqliteBackend, request: &'a AcquireRequest) -> Acquiring<'a> {
-    let mut acquiring: Acquiring<'a> = Box::pin(backend.acquire(request));
+async fn enqueue<'a>(backend: &'a SqliteBackend, request: &'a AcquireRequest) -> AcquireFuture<'a> {
+    let mut acquiring: AcquireFuture<'a> = Box::pin(backend.acquire(request));
     assert!(is_pending(&mut acquiring).await);
     settle(backend).await;
     acquiring
@@ -55,10 +55,10 @@ async fn extends_overtake_releases_and_both_overtake_acquires() {
     let wanted: Vec<_> = (0..5).map(|number| request(&format!("wanted-{number}"))).collect();
     let mut acquiring = Vec::new();
     for request in &wanted {
-        acquiring.push(ask(&backend, request).await);
+        acquiring.push(enqueue(&backend, request).await);
     }
     let left = request("left");
-    let (kept, given_back) = (grant_of(&kept), grant_of(&given_back));
+    let (kept, given_back) = (lock_of(&kept), lock_of(&given_back));
     let mut releasing = Box::pin(backend.release(&given_back));
     assert!(is_pending(&mut releasing).await);
     let mut abandoning = Box::pin(backend.abandon(left.lock_id, &left.key));
@@ -66,7 +66,7 @@ async fn extends_overtake_releases_and_both_overtake_acquires() {
     let mut extending = Box::pin(backend.extend(&kept, ttl(60_000)));
     assert!(is_pending(&mut extending).await);
     settle(&backend).await;
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     for acquiring in acquiring {
         assert!(matches!(acquiring.await.unwrap(), AcquireOutcome::Granted(_)));
     }
@@ -86,10 +86,10 @@ async fn a_request_dropped_in_the_queue_changes_nothing_and_one_that_began_compl
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
     let (begun, queued) = (request("begun"), request("queued"));
-    let first = ask(&backend, &begun).await;
-    let second = ask(&backend, &queued).await;
+    let first = enqueue(&backend, &begun).await;
+    let second = enqueue(&backend, &queued).await;
     drop((first, second));
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     // It queues behind whatever is left of them.
     granted(&backend, &request("last")).await;
     assert_eq!(stored(&mut foreign).await, ["begun", "last"]);
@@ -108,15 +108,15 @@ async fn an_abandon_that_wrote_its_tombstone_ends_the_grant_although_it_was_drop
     assert!(is_pending(&mut abandoning).await);
     settle(&backend).await;
     drop(abandoning);
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     let is_over = async {
         while backend.is_locked(&held.key).await.unwrap() {
             tokio::task::yield_now().await;
         }
     };
     timeout(Duration::from_secs(10), is_over).await.expect("it stopped half-way");
-    let marks = foreign.texts("SELECT lock_id FROM syncguard_abandoned").await;
-    assert_eq!(marks, [held.lock_id.as_str()]);
+    let tombstones = foreign.texts("SELECT lock_id FROM syncguard_abandoned").await;
+    assert_eq!(tombstones, [held.lock_id.as_str()]);
 }
 
 async fn stored(foreign: &mut Foreign) -> Vec<String> {

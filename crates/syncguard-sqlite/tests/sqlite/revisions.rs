@@ -3,7 +3,7 @@
 use syncguard_core::{AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockId, LockRef};
 use syncguard_sqlite::SqliteBackend;
 
-use crate::{Scratch, key, pass, request, ttl};
+use crate::{Scratch, acquire_and_release, key, request, ttl};
 
 const REVISION_1: &str = include_str!("revision_1.sql");
 
@@ -24,8 +24,8 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
     let version = foreign.number("SELECT version FROM syncguard_schema").await;
     assert_eq!(version, 1, "clients of revision 1 refuse a greater one");
     let backend = scratch.open().await;
-    assert_eq!(pass(&backend, "released").await, 42);
-    assert_eq!(pass(&backend, "expired").await, 4);
+    assert_eq!(acquire_and_release(&backend, "released").await, 42);
+    assert_eq!(acquire_and_release(&backend, "expired").await, 4);
     let id: LockId = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
     let extended = backend.extend(&LockRef::new(id, key("held")), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, ExtendOutcome::Extended { .. }));
@@ -35,14 +35,14 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
 async fn a_file_of_this_revision_serves_clients_of_revision_1() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    assert_eq!(pass(&backend, "key").await, 1);
+    assert_eq!(acquire_and_release(&backend, "key").await, 1);
     let mut earlier = scratch.foreign().await;
     // Their statements, as far as they touch what has changed.
     assert_eq!(earlier.number("SELECT version FROM syncguard_schema WHERE id = 1").await, 1);
     earlier
         .run("INSERT INTO syncguard_schema (id, version) VALUES (1, 1) ON CONFLICT (id) DO NOTHING")
         .await;
-    assert_eq!(pass(&backend, "key").await, 2);
+    assert_eq!(acquire_and_release(&backend, "key").await, 2);
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_newer_file_that_this_client_may_use_is_not_downgraded() {
     let mut foreign = scratch.foreign().await;
     foreign.run("UPDATE syncguard_schema SET version = 2, revision = 9").await;
     foreign.run("ALTER TABLE syncguard_locks ADD COLUMN future TEXT").await;
-    assert_eq!(pass(&scratch.open().await, "key").await, 1);
+    assert_eq!(acquire_and_release(&scratch.open().await, "key").await, 1);
     assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 9);
 }
 
@@ -106,7 +106,7 @@ async fn obsolete_rows_are_pruned_a_few_at_a_time_by_releases_and_fences_stay() 
     assert_eq!((rows, ids), (251, 250));
     let mut passes = 0;
     while (rows, ids) != (1, 0) {
-        pass(&backend, "key").await;
+        acquire_and_release(&backend, "key").await;
         passes += 1;
         let left = (foreign.number(INDEXED).await, foreign.number(ABANDONED).await);
         assert!(rows - left.0 <= 64 && ids - left.1 <= 64, "too many at once");
@@ -117,7 +117,7 @@ async fn obsolete_rows_are_pruned_a_few_at_a_time_by_releases_and_fences_stay() 
     let fences = "SELECT count(*) FROM syncguard_locks WHERE key LIKE 'past-%' AND fence > 0";
     assert_eq!(foreign.number(fences).await, 250);
     assert!(backend.is_locked(&held.key).await.unwrap());
-    assert_eq!(pass(&backend, "past-250").await, 251);
+    assert_eq!(acquire_and_release(&backend, "past-250").await, 251);
 }
 
 /// Such a grant can still be extended. Its expiry is moved to the present before each release, because
@@ -144,7 +144,7 @@ async fn pruning_keeps_the_row_of_a_grant_that_is_in_its_grace() {
         while foreign.number(PAST_IS_LEFT).await == 1 {
             foreign.run(TO_GRACE).await;
             expired = foreign.number(EXPIRED).await;
-            pass(&backend, "key").await;
+            acquire_and_release(&backend, "key").await;
             passes += 1;
             assert!(passes <= 128, "nothing is pruned");
         }
