@@ -95,7 +95,7 @@ fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure>
 }
 
 /// Releases a grant that does not count. Only if that release is answered is it certain that
-/// nothing has happened but a gap in the fences; otherwise the caller has to find out.
+/// nothing has happened except a gap in the fences; otherwise the outcome is unknown.
 async fn undo_grant(
     store: &Store,
     request: &AcquireRequest,

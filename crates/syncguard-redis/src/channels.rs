@@ -28,8 +28,7 @@ struct Channel {
 
 /// The progress of the subscription to a channel.
 ///
-/// Each reconnect begins a new epoch, so that an answer that belongs to the previous connection
-/// confirms nothing.
+/// Each reconnect begins a new epoch, so that a reply on the previous connection confirms nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Wanted,

@@ -50,8 +50,8 @@ use crate::{
 /// One multiplexed connection (one per node of a cluster), reopened if the driver gives up.
 ///
 /// It belongs to the runtime on which it was opened: the driver runs there, and so does everything
-/// that calls the driver. Its methods may be called from any runtime, or from none, and hand their
-/// work over.
+/// that calls the driver. Its methods may be called from any runtime, or outside of one, and run
+/// their work on the client's runtime.
 pub(crate) struct Client(Arc<Core>);
 
 impl Client {
@@ -111,7 +111,7 @@ impl Client {
 
     /// Returns the link if a call may be sent directly by its caller: on the client's runtime,
     /// while nothing is in flight or about to be. Then there is nothing to batch it with, and a
-    /// task of its own would only cost time.
+    /// separate task would only cost time.
     fn idle(&self) -> Option<Arc<Link>> {
         if !self.0.is_idle() || !self.is_on_runtime() {
             return None;
@@ -193,8 +193,8 @@ impl Client {
     }
 
     /// Bounds the wait for the client's runtime if the caller is on another one. The client's
-    /// runtime may stand still together with its timers, as a single-threaded one does while it is
-    /// not driven.
+    /// runtime and its timers may be stalled, as those of a single-threaded one are while it is not
+    /// driven.
     async fn bounded<T>(
         &self,
         answer: impl Future<Output = Result<T, Failure>>,

@@ -2,7 +2,7 @@
 
 use syncguard_core::{Error, KeyLayout, LockId, LockKey};
 
-/// The longest name that the formats allow, and what the name of an id needs beyond a prefix:
+/// The longest name that the formats allow, and the length that the name of an id adds to a prefix:
 /// `:id:` and 22 characters.
 const MAX_NAME_BYTES: usize = 1_000;
 const RESERVED_BYTES: usize = 26;
@@ -10,15 +10,15 @@ const RESERVED_BYTES: usize = 26;
 /// The number of characters in a lock id.
 const ID_LENGTH: usize = 22;
 
-/// Derives the names of locks, fence counters, marks and channels.
+/// Derives the names of locks, fence counters, id entries and channels.
 ///
-/// A **mark** is stored for each lock id. It names the lock that was granted to the id, or is empty
-/// if the id was abandoned, and is then its tombstone. It is in the slot of its lock, because
-/// acquire reads and writes both. An **index** maps an id to the name of its lock. It is a hint,
-/// because every script verifies the owner.
+/// An **id entry** is stored for each lock id. It contains the name of the lock that was granted to
+/// the id. If the id was abandoned, the entry is empty and is its tombstone. It is in the slot of
+/// its lock, because acquire reads and writes both. An **index** maps an id to the name of its
+/// lock. It is a hint, because every script verifies the owner.
 ///
 /// The **plain** layout, that of the TypeScript SyncGuard, is for a single server: `p:key`,
-/// `p:fence:p:key`, and `p:id:<id>`, which is both mark and index.
+/// `p:fence:p:key`, and `p:id:<id>`, which is both id entry and index.
 ///
 /// The **tagged** layout is for a cluster: `{p:key}`, `{p:key}:fence`, `{p:key}:id:<id>` share a
 /// slot, whatever the key contains, because the hash tag begins at the first brace, which is ours,
@@ -38,7 +38,7 @@ pub(crate) enum Shape {
     Tagged,
 }
 
-/// The name of a lock, from which those of its mark and its channel derive.
+/// The name of a lock, from which those of its id entry and its channel are derived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockName(String);
 
@@ -123,7 +123,7 @@ impl Layout {
         }
     }
 
-    /// Returns the name of the mark of an id in the slot of its lock.
+    /// Returns the name of the entry of an id, which is in the slot of its lock.
     pub(crate) fn id_entry(&self, lock: &LockName, id: LockId) -> String {
         match self.shape {
             Shape::Plain => self.index(id),
@@ -162,11 +162,11 @@ impl Layout {
         }
     }
 
-    /// Returns whether a plain name with this text after its prefix is that of a mark or of a
+    /// Returns whether a plain name with this text after its prefix is that of an id entry or of a
     /// counter.
     ///
-    /// A mark is `id:` and a lock id. A counter is `fence:` and the name of a lock, which has at
-    /// least one character after the prefix: `fence:p:` is a key like any other.
+    /// An id entry is `id:` and a lock id. A counter is `fence:` and the name of a lock, which has
+    /// at least one character after the prefix: `fence:p:` is a key like any other.
     fn is_derived(&self, text: &str) -> bool {
         let is_id = |id: &str| {
             id.len() == ID_LENGTH
@@ -184,7 +184,7 @@ impl Layout {
         text.strip_prefix("id:").is_some_and(is_id)
     }
 
-    /// The part of every counter's name that stands where a key would begin.
+    /// The part of every counter's name in the position where a key would begin.
     fn counter_word(&self) -> String {
         format!("fence:{}", self.join(""))
     }

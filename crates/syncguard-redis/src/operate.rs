@@ -13,7 +13,7 @@ use crate::{
     store::Store,
 };
 
-/// How many names the server scans at a time. It serves no other client in the meantime, for some
+/// How many names the server scans at a time. Meanwhile it serves no other client, for a few
 /// hundred microseconds.
 const SCAN_COUNT: &str = "1000";
 

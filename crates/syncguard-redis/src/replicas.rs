@@ -11,7 +11,7 @@ pub(crate) type ReplicaCount = Option<Result<i64, Failure>>;
 
 /// Returns an error if the number of replicas was requested and too few have the write.
 ///
-/// The write was answered, so it stands. Whatever failed since, the outcome is unknown.
+/// The write was answered, so it was applied. Whatever failed since, the outcome is unknown.
 pub(crate) fn too_few(
     options: &Options,
     what: &'static str,

@@ -57,7 +57,7 @@ pub(crate) static BATCH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(0, Rank::Other, body)
 });
 
-/// The replies of the scripts, besides numbers with a meaning of their own.
+/// The replies of the scripts that are codes rather than values.
 pub(crate) mod reply {
     pub(crate) const NOT_FOUND: i64 = 0;
     pub(crate) const ABANDONED: i64 = -1;

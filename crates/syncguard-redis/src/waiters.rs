@@ -19,7 +19,7 @@ use crate::{
     error::Failure,
 };
 
-/// How often channels without waiters are looked for.
+/// How often channels that have no waiters are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The delay before a failed attempt to connect or to subscribe is retried.

@@ -13,7 +13,7 @@ use crate::{
     worker::Ticket,
 };
 
-/// How many times to look again at a key that was free when read and taken when written.
+/// The maximum number of attempts on a key that was free when read and held when written.
 const MAX_ATTEMPTS: usize = 4;
 
 /// Grants the key, or returns its holder.
@@ -41,7 +41,7 @@ pub(crate) async fn acquire(
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
-/// The record of a key.
+/// The state of a key.
 enum KeyState {
     Decided(AcquireOutcome),
     /// It can be granted. `counted` is the fence of its last grant.
@@ -50,7 +50,7 @@ enum KeyState {
     },
 }
 
-/// Reads the standing of the key. This detects a counter that cannot be read, or is at its limit,
+/// Reads the state of the key. This detects a counter that cannot be read, or is at its limit,
 /// before anything is written.
 async fn read_state(
     store: &Store,

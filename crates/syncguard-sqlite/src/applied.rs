@@ -1,6 +1,6 @@
 //! Tests that an error that reports "not applied" is true.
 //!
-//! Each fault strikes the statement that grants, as late as SQLite lets it.
+//! Each fault occurs in the statement that grants, as late as SQLite allows.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -124,7 +124,7 @@ async fn a_commit_that_is_blocked_by_a_reader_stores_nothing() {
         let query = sqlx::query("PRAGMA journal_mode = DELETE");
         query.fetch_one(&mut fixture.foreign).await.map_or_else(|_| String::new(), |row| row.get(0))
     };
-    // The connections of the store are closed by threads of their own.
+    // The connections of the store are closed by their own threads.
     while mode(&mut fixture).await != "delete" {
         tokio::task::yield_now().await;
     }

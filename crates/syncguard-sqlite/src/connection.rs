@@ -29,12 +29,12 @@ const BUSY_RETRY_DELAY: Duration = Duration::from_millis(1);
 /// How long to wait before retrying while another process sets up the database.
 const SETUP_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// How old the last look at the files may be when a statement begins, and when its result is
+/// The maximum age of the last check of the files when a statement begins, and when its result is
 /// accepted.
 ///
-/// Files that are deleted within this time after a look go unnoticed until the next request, as do
-/// files that are deleted right after any look. Anything that takes longer, such as waiting for
-/// other writers or for a slow disk, ends with another look.
+/// Files that are deleted within this time after a check go unnoticed until the next request, as do
+/// files that are deleted right after any check. Anything that takes longer, such as waiting for
+/// other writers or for a slow disk, ends with another check.
 const MAX_CHECK_AGE: Duration = Duration::from_millis(2);
 
 /// What a connection is for.
@@ -97,7 +97,7 @@ struct Open {
     /// `None` once it was dropped.
     connection: Option<SqliteConnection>,
     identity: Arc<Identity>,
-    /// When the last look at the files began.
+    /// When the last check of the files began.
     checked_at: Instant,
     target: Arc<Target>,
 }
@@ -217,7 +217,7 @@ impl Slot {
 
 impl Open {
     async fn run(&mut self, statement: &Statement, role: Role) -> Result<Vec<SqliteRow>, Failure> {
-        // It is there until the drop.
+        // It is present until the drop.
         let connection = self.connection.as_mut().ok_or(Failure::CutOff)?;
         let rows = statement.run(connection).await;
         let rows = rows.map_err(|source| Failure::Driver(source, role.effect()))?;

@@ -13,8 +13,8 @@ use crate::{
 
 /// Sets the expiry of a live grant to now plus `ttl`.
 ///
-/// A grant that was made before the database was replaced is over: a copy that took its place may
-/// have it on record, but others may have been granted the key meanwhile. Such a grant is
+/// A grant that was made before the database was replaced has ended: a copy that took its place may
+/// contain the record, but other ids may have been granted the key meanwhile. Such a grant is
 /// recognized by its time, or because the replacement is found now.
 pub(crate) async fn extend(
     store: &Store,

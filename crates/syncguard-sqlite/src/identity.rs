@@ -95,7 +95,7 @@ impl Identity {
     }
 
     /// Checks whether the files at `path` are still these. That takes a few microseconds on a local
-    /// file system, so it needs no thread of its own.
+    /// file system, so it needs no separate thread.
     ///
     /// # Errors
     ///
@@ -151,8 +151,8 @@ impl File {
     }
 }
 
-/// Looks at a file by its path: opening it here and closing it again would drop SQLite's locks on
-/// it, because under POSIX they belong to the process, not to the descriptor.
+/// Reads the identity of a file by its path. Opening the file here and closing it again would drop
+/// SQLite's locks on it, because under POSIX they belong to the process, not to the descriptor.
 #[cfg(unix)]
 fn stat(path: &Path) -> Option<File> {
     #[cfg(target_os = "linux")]
@@ -206,7 +206,7 @@ fn is_mount_point(_: &Path) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct DatabaseEpochs(Mutex<DatabaseEpoch>);
 
-/// The current one.
+/// The database that a backend works on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DatabaseEpoch {
     database: Option<FileId>,

@@ -11,7 +11,7 @@ use crate::{
     worker::Ticket,
 };
 
-/// How many times to try to end a grant that changes between the read and the write.
+/// The maximum number of attempts to end a grant that changes between the read and the write.
 const MAX_ATTEMPTS: usize = 16;
 
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use syncguard_core::Finding;
 
-/// Creates the file at `path`, accessible to its owner alone, if it is missing. SQLite creates its
+/// Creates the file at `path`, accessible only to its owner, if it is missing. SQLite creates its
 /// side files with the same mode.
 ///
 /// Failures are left to SQLite to report.

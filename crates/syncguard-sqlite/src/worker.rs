@@ -92,10 +92,10 @@ impl Worker {
     /// worker.
     fn poll_once<F: Future>(&self, request: Pin<&mut F>) -> Result<Poll<F::Output>, Failure> {
         let _timers = self.runtime.enter();
-        // The worker polls it again and leaves a waker of its own.
+        // The worker polls it again and registers its own waker.
         let mut context = Context::from_waker(Waker::noop());
         let poll = AssertUnwindSafe(|| request.poll(&mut context));
-        // After a panic the request is dropped, and no one looks at what it left.
+        // After a panic the request is dropped, and its state is not used any more.
         catch_unwind(poll).map_err(|_| Failure::CutOff)
     }
 }
@@ -142,7 +142,7 @@ mod tests {
     use super::Worker;
     use crate::{error::Failure, turn::Rank};
 
-    /// Panics when it is polled for so many times.
+    /// Panics on the given poll.
     async fn planted(polls: u32) -> Result<(), Failure> {
         for _ in 1..polls {
             yield_now().await;

@@ -1,4 +1,4 @@
-//! The threads of a backend, counted in a process that has no others.
+//! Counts the threads of a backend, in a process that has no other backend.
 
 #![cfg(all(test, target_os = "linux"))]
 
@@ -26,7 +26,7 @@ async fn dropping_the_last_handle_of_a_backend_ends_its_threads() {
     let request = AcquireRequest::new(key.clone(), id, Ttl::default());
     let _ = backend.acquire(&request).await.unwrap();
     let other = backend.clone();
-    // A waiter that is dropped leaves its watcher to end.
+    // The watcher of a dropped waiter must end.
     let wait = Duration::from_millis(50);
     assert!(timeout(wait, backend.released(&key)).await.is_err());
     drop(backend);

@@ -11,11 +11,13 @@ use tokio::task::JoinSet;
 const TASKS: usize = 64;
 const PAIRS: usize = 1_000;
 
-/// How often each contestant has its turn. The best turn counts: what disturbs a turn only slows it.
+/// The number of turns of each contestant. The best turn counts, because a disturbance only makes a
+/// turn slower.
 const TURNS: usize = 9;
 
-/// What the lock layer adds to the backend: the guard, the queue, the telemetry that nobody listens to.
-/// To see what a change of it costs, compare with the same line of a program built before the change.
+/// Measures what the lock layer adds to the backend: the guard, the queue, and telemetry without a
+/// subscriber. To measure the cost of a change, compare with the same line of a program built
+/// before the change.
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let backend = crate::connect(url).await;
     let locks = LockManager::new(backend.clone());
@@ -28,7 +30,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     table.note("acquire + release, 64 tasks, by the lock layer, best turn", layered, "µs");
 }
 
-/// Gives the microseconds for one pair.
+/// Returns the microseconds for one pair.
 async fn turn<F: Future<Output = ()> + Send + 'static>(work: impl Fn(usize) -> F) -> f64 {
     let start = Instant::now();
     let tasks: JoinSet<()> = (0..TASKS).map(work).collect();

@@ -1,11 +1,11 @@
 //! Sends calls that are ready at the same time together.
 //!
 //! The driver writes each script call to the socket separately, so each costs a system call and a
-//! packet here and at the server. Nagle's algorithm would join them, at the price of a round trip
-//! for every call behind another. So they are joined here: a call enters a queue, and a task on the
-//! backend's runtime takes what the queue holds when it is scheduled. It never waits for more. A
-//! single call is sent unchanged. Several calls are sent as batches: one command each, and one
-//! write. A call that finds nothing in flight is sent immediately, without the queue.
+//! packet here and at the server. Nagle's algorithm would join them, but a call would wait up to a
+//! round trip for the reply to the one before it. So they are joined here: a call enters a queue,
+//! and a task on the backend's runtime takes what the queue holds when it is scheduled. It never
+//! waits for more. A single call is sent unchanged. Several calls are sent as batches: one command
+//! each, and one write. A call that finds nothing in flight is sent immediately, without the queue.
 //!
 //! # Order
 //!
@@ -17,7 +17,8 @@
 //! queue. That is safe for two reasons. A caller that abandons an id no longer waits for its
 //! acquire, and a call that has no waiter is dropped here before it is sent. If a caller does wait
 //! for both, the tombstone that the abandon leaves refuses the acquire, as it does if the two take
-//! different connections. A release never meets its acquire here: it follows the answer.
+//! different connections. A release is never in the queue together with its acquire, because it
+//! follows the reply to that acquire.
 //!
 //! # A stalled server
 //!
@@ -28,7 +29,7 @@
 //! unsent when their callers go away.
 //!
 //! **Invariant:** while calls wait, either a task that takes them is scheduled, or calls are in
-//! flight and one of these schedules a task when it ends. Both sides look under the lock of the
+//! flight and one of these schedules a task when it ends. Both sides check under the lock of the
 //! queue: a task leaves calls behind only if it sees, or sends, too many calls in flight, and each
 //! of those looks for remaining calls when it ends later.
 
@@ -66,7 +67,7 @@ const REFILL_BELOW: usize = MAX_IN_FLIGHT / 2;
 pub(super) struct Core {
     pub(super) connection: Connection,
     pub(super) runtime: Handle,
-    /// Whether the client is for a cluster, where calls have slots of their own.
+    /// Whether the client is for a cluster, where each call may be for another slot.
     one_by_one: bool,
     queue: Mutex<Queue>,
     /// The number of script calls in flight.
@@ -131,7 +132,7 @@ impl Core {
     pub(super) fn submit(self: &Arc<Self>, call: Call) {
         let mut queue = self.queue();
         queue.calls.push(call);
-        // If other calls were left behind, it waits with them.
+        // If other calls remain in the queue, it waits with them.
         if queue.calls.len() == 1 {
             self.schedule(queue);
         }

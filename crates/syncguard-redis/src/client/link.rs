@@ -19,8 +19,8 @@ use crate::error::{DriverError, Failure};
 /// How often to check whether the connection is back.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often a call that was certainly not carried out is immediately sent again. The first attempt
-/// may meet a lock that has moved to another node, the second one a node that had no connection.
+/// How often a call that was certainly not carried out is immediately resent. The first attempt may
+/// fail because the lock has moved to another node, the second because that node had no connection.
 pub(super) const MAX_RESENDS: usize = 2;
 
 pub(super) struct Link {
@@ -142,7 +142,7 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// The first answer over the new connection is the one that must not count.
+    /// The first reply on the new connection is the one that must not count.
     #[tokio::test]
     async fn a_new_connection_is_announced_before_any_reply_arrives_on_it() {
         let server = RedisServer::builder().start().await.unwrap();

@@ -46,8 +46,8 @@ pub(super) async fn evaluate(link: &Link, calls: &[Call]) -> Result<Evaluated, D
 
 /// Runs a script, and counts the replicas that have received its writes if a call requests that.
 ///
-/// `WAIT` refers to the last write of its own connection. It is handed to the driver together with
-/// the script, and its result counts only if the connection has stayed the same.
+/// `WAIT` refers to the last write of its own connection. It is passed to the driver together with
+/// the script, and its result counts only if the connection has not changed.
 async fn evaluate_as(
     link: &Link,
     script: &'static Script,

@@ -107,7 +107,7 @@ impl Subscriber {
                 self.driver.ping::<fred::types::Value>(None).await.map_err(Failure::driver)?;
             }
             Reach::Shard => match self.subscribe_to_shard(channel).await {
-                // By now the driver knows where the slot has moved.
+                // By now the driver knows the node to which the slot has moved.
                 Err(Failure::NotSent(_)) => self.subscribe_to_shard(channel).await?,
                 subscribed => subscribed?,
             },

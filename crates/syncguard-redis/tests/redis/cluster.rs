@@ -23,15 +23,16 @@ async fn connect_to(cluster: &RedisCluster) -> RedisBackend {
     config(&url).connect().await.unwrap()
 }
 
-/// Gives the slot of the lock with this key, and a node that does not have it.
+/// Returns the slot of the lock with this key, and a node that does not serve it.
 async fn slot_and_target(cluster: &RedisCluster, text: &str) -> (u16, usize) {
     let slot = cluster.slot_of(&format!("{{syncguard:{text}}}")).await.unwrap();
     let owner = cluster.owner_of(slot).await.unwrap();
     (slot, (owner + 1) % cluster.nodes().len())
 }
 
-/// Asks for a lock whose slot is on its way. The server answers TRYAGAIN while some of the names are
-/// there, and ASK when none is. Whatever it says, nothing is granted, and that is certain.
+/// Requests a lock whose slot is being migrated. The server replies TRYAGAIN while some of the
+/// names are on the old node, and ASK when none is. Whatever the reply, nothing is granted, and the
+/// error reports that with certainty.
 async fn assert_not_granted(backend: &RedisBackend) {
     for _ in 0..5 {
         match backend.acquire(&ask("job", LONG)).await {

@@ -1,4 +1,4 @@
-//! Replicas, and what happens when one takes over.
+//! Replicas, and failover to one.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ async fn replica_of(primary: &RedisServer) -> RedisServer {
     replica
 }
 
-/// Starts a primary, a replica and their sentinel. On a busy machine the sentinel may take the
-/// primary for dead before it was watched for long, and then there is nothing to fail over to.
+/// Starts a primary, a replica and their sentinel. On a busy machine, the sentinel may consider the
+/// primary dead soon after it began to monitor it, when there is no replica to fail over to.
 async fn sentinel() -> RedisSentinel {
     for _ in 0..2 {
         if let Ok(servers) = RedisSentinel::start().await {
@@ -83,7 +83,7 @@ async fn replicas_that_grants_do_not_wait_for_are_reported() {
     );
 }
 
-/// A primary that becomes a replica without any interruption of the connection.
+/// The primary becomes a replica without interrupting the connection.
 #[tokio::test]
 async fn a_server_that_turns_read_only_is_unavailable_until_it_is_the_primary_again() {
     let (server, other) = (safe().start().await.unwrap(), safe().start().await.unwrap());
@@ -116,7 +116,7 @@ async fn a_client_follows_the_sentinel_to_the_new_primary() {
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
     servers.primary().kill().unwrap();
     servers.failed_over().await.unwrap();
-    // The new primary has no replica that could be waited for.
+    // The new primary has no replica to wait for.
     let backend = connect(&url).await;
     eventually("the client finds the new primary", async || {
         backend.is_locked(&key("job")).await.is_ok()

@@ -1,5 +1,5 @@
-//! Thousands of damaged records: for each of them, every operation gives a right answer or a typed error,
-//! grants nothing over what cannot be read, and leaves it as it stands.
+//! Thousands of damaged records. For each of them, every operation returns a correct outcome or a
+//! typed error. No grant replaces a record that cannot be read, and the record stays unchanged.
 
 use std::sync::Arc;
 
@@ -22,22 +22,22 @@ use crate::{
     safe,
 };
 
-/// So many that the client sends them together.
+/// Enough that the client sends calls in batches.
 const CONCURRENCY: usize = 64;
 
-/// How many records are written and read in one command.
+/// The number of records that one command writes or reads.
 const CHUNK: usize = 500;
 
 /// Returns the values of all keys as one text.
 const READ: &str = "return cjson.encode(redis.call('MGET', unpack(KEYS)))";
 
-/// A damaged record, under a key and an id of its own.
+/// A damaged record with its own key and id.
 struct Mutant {
     name: String,
     id: LockId,
     text: String,
     valid: Option<ValidRecord>,
-    /// It holds the id somewhere.
+    /// The text contains the id.
     may_be_own: bool,
     may_be_replaced: bool,
 }
@@ -64,7 +64,7 @@ impl Mutant {
         self.valid.as_ref().is_some_and(ValidRecord::is_expired)
     }
 
-    /// Points at the lock under its own id, by way of its key or of the index.
+    /// Returns a reference to the lock by its own id, with its key or by the index.
     fn lock(&self) -> LockRef {
         match self.text.len() % 2 {
             0 => LockRef::new(self.id, key(&self.name)),
@@ -76,7 +76,7 @@ impl Mutant {
         AcquireRequest::new(key(&self.name), self.id, ttl(LONG))
     }
 
-    /// The names of the lock, of its counter, and of the index of its id.
+    /// Returns the names of the lock, of its counter, and of the index of its id.
     fn stored(&self) -> [String; 3] {
         let lock = format!("syncguard:{}", self.name);
         [
@@ -86,7 +86,7 @@ impl Mutant {
         ]
     }
 
-    /// An error says that the record cannot be read, and that nothing was changed.
+    /// Asserts that an error reports that the record cannot be read and that nothing was applied.
     #[track_caller]
     fn assert_unreadable(&self, error: &Error) {
         assert_eq!(error.kind(), ErrorKind::Internal, "{}: {error:?}", self.text);
@@ -111,7 +111,7 @@ impl Mutant {
         }
     }
 
-    /// Asks for the grant under its own id again.
+    /// Acquires again under its own id.
     async fn acquire_again(&self, backend: &RedisBackend) {
         match backend.acquire(&self.request()).await {
             Ok(AcquireOutcome::Granted(grant)) => {
@@ -120,7 +120,7 @@ impl Mutant {
                 assert!(self.text.contains(&fence), "{}", self.text);
             }
             Ok(AcquireOutcome::Contended { .. }) => assert!(!self.is_own(), "{}", self.text),
-            // The id may hold the lock, so such an error does not say that nothing was granted.
+            // The id may hold the lock, so such an error must not report that nothing was granted.
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Internal, "{}: {error:?}", self.text);
                 assert!(!error.may_have_applied() || self.may_be_own, "{}", self.text);
@@ -128,12 +128,12 @@ impl Mutant {
         }
     }
 
-    /// Looks at the lock by its key and by its id, and tells whether it was seen.
+    /// Looks up the lock by its key and by its id, and returns whether the key was found.
     async fn look_up(&self, backend: &RedisBackend) -> bool {
         let seen = self.check_lookup(backend.lookup(&key(&self.name).into()).await);
         let found = self.check_lookup(backend.lookup(&self.id.into()).await);
         assert_eq!(found, seen && self.is_own(), "{}", self.text);
-        // It reads as a lookup does, so some of the records will do.
+        // It reads as a lookup does, so a part of the records is enough.
         if self.text.len().is_multiple_of(4) {
             match backend.is_locked(&key(&self.name)).await {
                 Ok(locked) => assert_eq!(locked, seen, "{}", self.text),
@@ -143,9 +143,9 @@ impl Mutant {
         seen
     }
 
-    /// Asks to change the grant as one who does not hold it, in one of three ways.
+    /// Extends, releases or abandons under an id that does not hold the lock.
     async fn request_as_non_holder(&self, backend: &RedisBackend) {
-        // Whose the lock is can be said where the record has an id.
+        // If the record has an id, the holder is known.
         let has_id = self.text.contains(r#""lockId":""#);
         let other = LockRef::new(LockId::mint().unwrap(), key(&self.name));
         match self.text.len() % 3 {
@@ -163,17 +163,17 @@ impl Mutant {
         }
     }
 
-    /// Checks what a lookup says, and tells whether it found a lock.
+    /// Checks the result of a lookup, and returns whether it found a lock.
     fn check_lookup(&self, answer: Result<Option<LockRecord>, Error>) -> bool {
         match (&answer, &self.valid) {
             (Ok(Some(record)), Some(valid)) => {
                 let is_read = record.lock_id.as_str() == valid.lock_id && self.is_live();
                 assert!(is_read, "{}: {record:?}", self.text);
             }
-            // By its id, a lock is not found that has another.
+            // A lookup by id does not find a lock of another id.
             (Ok(None), Some(_)) => assert!(!self.is_live() || !self.is_own(), "{}", self.text),
             (Ok(found), None) => panic!("{} was read as {found:?}", self.text),
-            // A key, an id or a fence may be a text and yet not be one.
+            // A key, an id or a fence may be a text and still be invalid.
             (Err(error), valid) => {
                 assert!(valid.is_none() || self.is_live(), "{}: {error}", self.text);
                 self.assert_unreadable(error);
@@ -182,11 +182,11 @@ impl Mutant {
         answer.is_ok_and(|found| found.is_some())
     }
 
-    /// Extends the grant of its own id, and tells whether that was one.
+    /// Extends the grant of its own id, and returns whether the id held the lock.
     async fn extend(&self, backend: &RedisBackend) -> bool {
         let outcome = backend.extend(&self.lock(), ttl(LONG)).await;
         let extended = matches!(outcome, Ok(ExtendOutcome::Extended { .. }));
-        // A number that is infinite in a member that no one knows cannot be written back.
+        // An infinite number in an unknown member cannot be written back.
         if self.valid.is_some() && !self.text.contains("1e999") {
             assert!(outcome.is_ok(), "{}: {outcome:?}", self.text);
             assert_eq!(extended, self.is_own() && self.is_live(), "{}", self.text);
@@ -194,7 +194,7 @@ impl Mutant {
         self.check_outcome(extended, outcome.err())
     }
 
-    /// Releases the grant of its own id, and tells whether that was one.
+    /// Releases the grant of its own id, and returns whether the id held the lock.
     async fn release(&self, backend: &RedisBackend) -> bool {
         let outcome = backend.release(&self.lock()).await;
         let released = matches!(outcome, Ok(ReleaseOutcome::Released));
@@ -204,21 +204,23 @@ impl Mutant {
         self.check_outcome(released, outcome.err())
     }
 
-    /// Only an id that the record may name has a grant, and what cannot be read is a typed error.
+    /// Checks that only an id that the record may name holds the lock, and that an error reports an
+    /// unreadable record.
     fn check_outcome(&self, is_held: bool, error: Option<Error>) -> bool {
         assert!(!is_held || self.may_be_own, "{}", self.text);
         error.iter().for_each(|error| self.assert_unreadable(error));
         is_held
     }
 
-    /// Abandons its own id, which gets no grant from then on.
+    /// Abandons its own id, under which nothing is granted from then on.
     async fn abandon(&self, backend: &RedisBackend) {
         backend.abandon(self.id, &key(&self.name)).await.unwrap();
         let again = backend.acquire(&self.request()).await;
         assert!(!matches!(again, Ok(AcquireOutcome::Granted(_))), "{}: {again:?}", self.text);
     }
 
-    /// Forces it free, and returns whether it was a lock. The counter stays, whatever the record was.
+    /// Releases it by force, and returns whether it was a lock. The counter stays, whatever the
+    /// record was.
     async fn force_release(&self, backend: &RedisBackend) -> bool {
         let ended = backend.force_release(&key(&self.name)).await;
         assert!(ended.as_ref().err().is_none_or(Error::has_applied), "{ended:?}: {}", self.text);
@@ -228,10 +230,10 @@ impl Mutant {
     }
 }
 
-/// What stands under the names of a lock: the record, the counter and the index.
+/// The values under the names of a lock: the record, the counter and the index.
 type Stored = [Option<String>; 3];
 
-/// A backend, and a bare connection that writes and reads behind its back.
+/// A backend, and a direct connection that writes and reads what is stored.
 struct Bench {
     backend: RedisBackend,
     bare: Peer,
@@ -253,7 +255,7 @@ impl Bench {
         bench
     }
 
-    /// Stores all records, each with a sound counter and a sound index.
+    /// Stores all records, each with a valid counter and a valid index.
     async fn plant(&mut self) {
         for some in self.mutants.chunks(CHUNK) {
             let mut words = vec!["MSET".to_owned()];
@@ -283,7 +285,7 @@ impl Bench {
         stored
     }
 
-    /// Does the same to all records, and returns the results with what was stored before and after.
+    /// Runs `work` on all records, and returns the results with the values stored before and after.
     async fn each<R, F>(
         &mut self,
         work: impl Fn(Arc<Vec<Mutant>>, usize, RedisBackend) -> F + Sync,

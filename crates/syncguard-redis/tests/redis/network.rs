@@ -20,8 +20,8 @@ async fn behind_a_proxy() -> (RedisServer, Proxy, String) {
     (server, proxy, url)
 }
 
-/// A driver that sends a script again whose reply was lost grants twice, and one that sees its own
-/// lock as somebody else's never gets it.
+/// A driver that resends a script whose reply was lost would grant twice, and a client that takes
+/// its own lock for another holder's would never acquire it.
 #[tokio::test]
 async fn a_thousand_lost_replies_yield_a_thousand_grants_with_one_fence_each() {
     const CLIENTS: u32 = 4;
@@ -32,7 +32,7 @@ async fn a_thousand_lost_replies_yield_a_thousand_grants_with_one_fence_each() {
         let proxy = Proxy::start(server.address()).await.unwrap();
         let locks = LockManager::new(connect(&server.url_through(proxy.address())).await);
         clients.spawn(async move {
-            // Acquires name the counter. Abandonings, which may come a round later, do not.
+            // Acquires name the counter. Abandons, which may be sent a round later, do not.
             let counter = format!("fence:syncguard:k{client}");
             for round in 1..=ROUNDS {
                 proxy.cut_after(containing(counter.as_str()), Times::Next(1));
@@ -48,7 +48,7 @@ async fn a_thousand_lost_replies_yield_a_thousand_grants_with_one_fence_each() {
     }
     let cuts = clients.join_all().await;
     assert_eq!(cuts.iter().sum::<u64>(), u64::from(CLIENTS * ROUNDS), "each reply was lost");
-    // What was granted after a lost reply is called off in the end, which leaves an empty mark.
+    // An id that was abandoned after a lost reply leaves an empty entry, its tombstone.
     let held = r"local held = 0 for _, name in ipairs(redis.call('KEYS', '*')) do
         if not name:find('^syncguard:fence:') and redis.call('GET', name) ~= '' then held = held + 1 end
         end return held";
@@ -77,7 +77,8 @@ async fn a_command_without_a_reply_times_out_with_an_unknown_outcome() {
     .await;
 }
 
-/// The driver keeps what was asked for and dropped without a connection, and sends it afterwards.
+/// While disconnected, the driver keeps a command whose future was dropped, and sends it after the
+/// reconnect.
 #[tokio::test]
 async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_reconnect() {
     for pause in [Duration::ZERO, Duration::from_millis(150)] {
@@ -85,7 +86,7 @@ async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_rec
         let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
         proxy.refuse().await;
         assert!(proxy.cut_all().await > 0, "it is disconnected");
-        // At first the driver has not noticed, later it tries to connect.
+        // Without a pause, the driver has not noticed yet; after one, it is trying to connect.
         tokio::time::sleep(pause).await;
         {
             let request = ask("job", LONG);
@@ -128,7 +129,7 @@ async fn a_request_without_a_connection_was_certainly_not_sent() {
     .await;
 }
 
-/// The clean-up takes another way than the acquire that it is to call off, and is faster.
+/// The abandon uses another connection than its acquire, and is faster.
 #[tokio::test]
 async fn an_abandon_that_overtakes_its_acquire_leaves_no_lock_in_300_rounds() {
     const ROUNDS: usize = 300;
@@ -185,7 +186,7 @@ async fn an_unreachable_server_is_unavailable_and_nothing_was_sent() {
     assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
 }
 
-/// Two TLS providers in one program would panic here.
+/// Two TLS providers in one program would cause a panic here.
 #[tokio::test]
 async fn a_tls_address_of_a_plain_server_is_an_error() {
     let server = safe().start().await.unwrap();

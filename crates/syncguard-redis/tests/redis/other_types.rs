@@ -1,4 +1,4 @@
-//! What is of another type, under each name that a lock has, and indexes that lead astray.
+//! Values of another type under each name of a lock, and indexes with a wrong target.
 
 use std::fmt::Debug;
 
@@ -13,20 +13,21 @@ use syncguard_testkit::{
 
 use crate::{connect, peer::Peer, safe};
 
-/// The id that records name.
+/// The id in the records.
 const ID: &str = "ABCDEFGHIJKLMNOPQRSTUV";
 const LOCK: &str = "syncguard:job";
 const COUNTER: &str = "syncguard:fence:syncguard:job";
 const INDEX: &str = "syncguard:id:ABCDEFGHIJKLMNOPQRSTUV";
 
-/// Stores a record, if there is one, and returns a digest of what the names hold, of whatever type.
+/// Stores a record, if one is given, and returns a digest of the values under the names, of any
+/// type.
 const DIGEST: &str = "\
     if #ARGV > 0 then redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], 5) \
     redis.call('SET', KEYS[3], KEYS[1]) end \
     local digest = '' for i = 1, #KEYS do \
     digest = digest .. redis.sha1hex(redis.call('DUMP', KEYS[i]) or '') end return digest";
 
-/// A backend, and a bare connection that damages what it stores.
+/// A backend, and a direct connection that damages what it stores.
 struct Bench {
     backend: RedisBackend,
     server: Peer,
@@ -43,7 +44,7 @@ impl Bench {
         Self { backend, server: Peer::connect(&server, "syncguard").await, own, _server: server }
     }
 
-    /// Stores something of another type under a name, beside what is sound.
+    /// Stores a value of another type under one name, and valid values under the others.
     async fn put(&mut self, name: &str, words: &[&str]) -> String {
         self.reset("{}").await;
         self.server.call(&["DEL", name]).await.unwrap();
@@ -53,7 +54,8 @@ impl Bench {
         self.digest().await
     }
 
-    /// Stores a record under the lock's name, a sound counter and a sound index, and returns their digest.
+    /// Stores a record under the lock's name, a valid counter and a valid index, and returns their
+    /// digest.
     async fn reset(&mut self, text: &str) -> String {
         let words = ["EVAL", DIGEST, "3", LOCK, COUNTER, INDEX, text];
         self.server.call(&words).await.unwrap().unwrap()
@@ -64,7 +66,7 @@ impl Bench {
     }
 }
 
-/// An error says that the record cannot be read, and that nothing was changed.
+/// Asserts that an error reports that the record cannot be read and that nothing was applied.
 #[track_caller]
 fn assert_unreadable(text: &str, error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Internal, "{text}: {error:?}");
@@ -74,7 +76,7 @@ fn assert_unreadable(text: &str, error: &Error) {
     );
 }
 
-/// Commands that store something of another type under a name.
+/// Commands that store a value of another type under a name.
 const OTHER_TYPES: [&[&str]; 6] = [
     &["RPUSH", "", "a", "b"],
     &["SADD", "", "a"],
@@ -84,7 +86,7 @@ const OTHER_TYPES: [&[&str]; 6] = [
     &["GEOADD", "", "1", "2", "a"],
 ];
 
-/// An operation ends with a typed error that says that nothing was changed.
+/// Asserts that an operation failed with a typed error that reports that nothing was applied.
 #[track_caller]
 fn assert_internal<T: Debug>(outcome: Result<T, Error>) {
     let error = outcome.unwrap_err();
@@ -92,7 +94,7 @@ fn assert_internal<T: Debug>(outcome: Result<T, Error>) {
     assert!(!error.may_have_applied() && !error.is_retryable(), "{error:?}");
 }
 
-/// A forced release ends with the error that says what it did.
+/// Asserts that a forced release failed with the error that reports what it cleared.
 #[track_caller]
 fn assert_cleared<T: Debug>(outcome: Result<T, Error>) {
     let error = error_of(outcome, ErrorKind::Internal);
@@ -155,7 +157,7 @@ async fn another_type_under_an_id_name_is_reported_and_uses_no_fence() {
         }
         assert_internal(backend.lookup(&own.lock_id.into()).await);
         assert_eq!(bench.digest().await, before, "{words:?}");
-        // Nobody else is concerned, and the mark of an abandoned id takes its name.
+        // No other id is affected, and the tombstone of the abandoned id replaces the value.
         granted(&bench.backend, &ask("job", LONG)).await;
         bench.backend.abandon(bench.own.lock_id, &bench.own.key).await.unwrap();
         assert_eq!(bench.server.call(&["GET", INDEX]).await.unwrap().as_deref(), Some(""));
@@ -182,7 +184,7 @@ async fn an_index_with_a_wrong_target_finds_no_lock() {
                 .await
                 .map(|end| matches!(end, ExtendOutcome::NotHeld(_))),
         ] {
-            // What is no record, such as a counter, cannot be read as one.
+            // A value that is not a record, such as a counter, cannot be read.
             match outcome {
                 Ok(nothing) => assert!(nothing, "{target}"),
                 Err(error) => assert_unreadable(target, &error),

@@ -1,4 +1,5 @@
-//! "Not applied" is true: whatever fails after a grant was stored, no error denies it.
+//! An error that reports "not applied" is true: whatever fails after a grant was stored, no error
+//! denies the grant.
 
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ async fn stored(server: &RedisServer, request: &AcquireRequest) -> bool {
     record.contains(request.lock_id.as_str())
 }
 
-/// The error of an acquire whose grant is stored.
+/// Asserts that the grant is stored and that the error of its acquire does not deny it.
 async fn assert_may_have_applied(server: &RedisServer, request: &AcquireRequest, error: &Error) {
     assert!(stored(server, request).await, "the grant is stored");
     assert!(error.may_have_applied(), "{error:?}");
@@ -76,7 +77,7 @@ async fn a_connection_cut_while_the_reply_is_in_flight_leaves_the_outcome_unknow
     assert_may_have_applied(&server, &request, &error).await;
 }
 
-/// The grant of the id is there, and so is a reply; it just cannot be read.
+/// The grant of the id is stored, and a reply arrives, but cannot be read.
 #[tokio::test]
 async fn a_grant_whose_record_cannot_be_read_leaves_the_outcome_unknown() {
     let (server, _proxy, backend) = started().await;
@@ -90,9 +91,9 @@ async fn a_grant_whose_record_cannot_be_read_leaves_the_outcome_unknown() {
     assert_may_have_applied(&server, &request, &error).await;
 }
 
-/// The first answer is lost, and the server refuses when it is asked again: it says so of the second
-/// attempt alone, which has changed nothing. Where all that is in flight gets the reply to one, it is
-/// left open.
+/// The first reply is lost, and the server refuses the second attempt. That reply is only about the
+/// second attempt, which changed nothing. But the driver may pass one reply to all commands in
+/// flight, so the outcome is reported as unknown.
 #[tokio::test]
 async fn a_server_that_turned_read_only_after_the_grant_leaves_the_outcome_unknown() {
     let (server, proxy, backend) = started().await;
@@ -149,7 +150,7 @@ async fn a_cluster_that_goes_down_after_the_grant_leaves_the_outcome_unknown() {
     assert!(refused.unwrap().may_have_applied(), "all that is in flight gets this reply");
 }
 
-/// While it loads, a server refuses connections in effect: nothing is sent, so nothing is done.
+/// While a server loads its data, connections to it cannot be used, so nothing is sent.
 #[tokio::test]
 async fn a_server_that_is_loading_its_data_is_unavailable() {
     let (server, _proxy, backend) = started().await;
@@ -178,7 +179,7 @@ async fn a_server_that_is_loading_its_data_is_unavailable() {
     drop(reloading);
 }
 
-/// Connections that are torn at every place of a request and of a reply, under calls that go out
+/// Connections are cut at many positions of a request and of a reply, while calls are sent
 /// together.
 #[tokio::test]
 async fn wherever_a_connection_is_cut_no_error_denies_a_stored_grant() {

@@ -1,4 +1,4 @@
-//! Grants that are stored, and then cannot be confirmed by replicas.
+//! Grants that are stored but cannot be confirmed by replicas.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::{config, safe};
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
 const REPLICA_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// A server without replicas, whose user may do everything. So a grant that waits for one is stored, and
-/// the connection then waits for as long as it may.
+/// Starts a server without replicas, whose user has all permissions. A grant that waits for a
+/// replica is stored, and the connection then waits until the timeout.
 async fn started() -> (RedisServer, Proxy, String) {
     let server = safe().start().await.unwrap();
     allow(&server, "+@all").await;
@@ -88,7 +88,8 @@ async fn a_grant_that_can_be_neither_counted_nor_released_may_have_applied() {
     assert!(error.may_have_applied(), "{error:?}");
 }
 
-/// The lock layer asks again, and then abandons the id, which frees the key as soon as it gets through.
+/// The lock layer retries, and then abandons the id, which frees the key as soon as the abandon is
+/// answered.
 #[tokio::test]
 async fn a_lock_whose_grant_is_uncertain_is_free_long_before_its_ttl() {
     let (server, proxy, url) = started().await;
@@ -115,7 +116,8 @@ async fn a_connection_that_is_cut_between_the_grant_and_the_count_leaves_no_lock
     assert!(error.may_have_applied() || !stored(&server).await, "{error:?}");
 }
 
-/// The answer to the grant has come; only the count is missing when the connection goes for good.
+/// The reply to the grant has arrived; only the count is missing when the connection is lost and
+/// cannot be reopened.
 #[tokio::test]
 async fn a_grant_that_cannot_be_released_while_disconnected_is_uncertain_and_soon_free() {
     let (server, proxy, url) = started().await;
@@ -137,7 +139,7 @@ async fn a_grant_that_cannot_be_released_while_disconnected_is_uncertain_and_soo
     assert!(!stored(&server).await);
 }
 
-/// A server that does not answer the count within the command timeout.
+/// The server does not reply to the count within the command timeout.
 #[tokio::test]
 async fn a_count_that_times_out_leaves_the_outcome_unknown() {
     let (server, _proxy, url) = started().await;

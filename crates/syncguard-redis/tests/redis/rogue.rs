@@ -1,5 +1,5 @@
-//! A server that replies what no server does. What the driver does not bound is not here: it stands in
-//! SECURITY.md.
+//! A server with malformed replies. Replies that the driver does not bound are not tested here;
+//! SECURITY.md describes them.
 
 use std::{
     net::SocketAddr,
@@ -22,19 +22,19 @@ use tokio::{
 
 use crate::{config, safe};
 
-/// What the next request is answered with.
+/// The reply to the next request.
 #[derive(Clone)]
 enum Answer {
     Text(String),
-    /// This, and then more of it for as long as anyone listens.
+    /// This beginning, and then more of it until the connection is closed.
     Endless(&'static str),
 }
 
-/// Stands before a server, and answers the next request in its place when it is told to.
+/// A proxy that can reply to the next request in place of the server.
 struct Rogue {
     address: SocketAddr,
     next: Arc<Mutex<Option<Answer>>>,
-    /// Is told when an endless answer was cut off.
+    /// Receives a message when an answer has ended.
     cut: UnboundedReceiver<()>,
 }
 
@@ -94,7 +94,8 @@ async fn write_answer(replies: &mut tcp::OwnedWriteHalf, answer: Answer) {
         }
         Answer::Endless(beginning) => {
             let mut text = beginning.to_owned();
-            // Slowly: what has arrived is in memory until the connection is closed.
+            // Slowly, because the client keeps in memory what has arrived until the connection is
+            // closed.
             while replies.write_all(text.as_bytes()).await.is_ok() {
                 text = beginning.rsplit("\r\n").next().unwrap_or_default().repeat(100);
                 sleep(Duration::from_millis(2)).await;
@@ -111,14 +112,15 @@ async fn started() -> (RedisServer, Rogue, RedisBackend) {
     (server, rogue, backend)
 }
 
-/// The error is typed, and does not say that nothing happened.
+/// Asserts that the error is typed and does not report that nothing was applied.
 #[track_caller]
 fn assert_uncertain(text: &str, error: &Error) {
     let kinds = [ErrorKind::Internal, ErrorKind::NetworkTimeout, ErrorKind::ServiceUnavailable];
     assert!(kinds.contains(&error.kind()) && error.may_have_applied(), "{text:?}: {error:?}");
 }
 
-/// The next requests are answered. The request that was lied about never reached the server.
+/// Asserts that the next requests succeed. The request with the forged reply never reached the
+/// server.
 async fn assert_recovers(backend: &RedisBackend, request: &AcquireRequest) {
     let served = async || backend.is_locked(&request.key).await.is_ok();
     eventually("the driver has connected again", served).await;

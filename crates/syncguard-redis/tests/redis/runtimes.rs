@@ -35,7 +35,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits for a future outside of any runtime.
+/// Runs a future outside of any runtime.
 fn wait_for<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
@@ -79,7 +79,7 @@ fn operations_work_outside_of_any_runtime() {
     assert!(!wait_for(is_locked(&backend, "job")));
 }
 
-/// Calls each operation, and gives its error.
+/// Calls each operation and returns its error.
 async fn errors_of(backend: &RedisBackend) -> Vec<Error> {
     let request = ask("job", LONG);
     let (lock, by_id): (_, LockRef) = (lock_of(&request), request.lock_id.into());
@@ -144,7 +144,7 @@ fn the_wait_for_a_runtime_that_is_not_driven_is_bounded() {
     for error in other.block_on(errors_of(&backend)) {
         assert_eq!(error.kind(), ErrorKind::NetworkTimeout, "{error:?}");
     }
-    // What was asked for is not done later, because nobody waits for it any more.
+    // The requests are not sent later, because they have no waiter any more.
     home.block_on(async { tokio::time::sleep(limit).await });
     assert_eq!(other.block_on(server.command(&["DBSIZE"])).unwrap(), "0");
 }

@@ -18,7 +18,7 @@ use crate::{connect, safe};
 
 #[tokio::test]
 async fn with_a_log_no_fence_goes_back_over_20_kills() {
-    // Synced every second, the log may be two seconds behind what was answered.
+    // With a log that is synced every second, the last two seconds of answered writes may be lost.
     let server = safe().setting("appendfsync", "always").start().await.unwrap();
     let backend = connect(&server.url()).await;
     let mut last = 0;
@@ -82,7 +82,7 @@ async fn a_server_out_of_memory_is_unavailable_and_still_releases() {
     assert_eq!(granted(&backend, &ask("other", LONG)).await.fence.number(), 1);
 }
 
-/// A server on a clock of its own, and two clients of it.
+/// Starts a server with its own clock, and two clients.
 async fn with_a_clock() -> (RedisServer, ClockShim, LockManager, RedisBackend) {
     let clock = ClockShim::build().await.unwrap();
     let server = safe().envs(clock.env()).start().await.unwrap();
@@ -91,7 +91,7 @@ async fn with_a_clock() -> (RedisServer, ClockShim, LockManager, RedisBackend) {
     (server, clock, mine, theirs)
 }
 
-/// A guard that does not renew would learn of it from nobody.
+/// A guard that does not renew would not detect the jump by itself.
 #[tokio::test]
 async fn a_guard_is_lost_when_any_reply_shows_that_the_clock_has_jumped_past_its_expiry() {
     let (heard, _hearing) = Heard::listen("jump_ms");
@@ -133,7 +133,7 @@ async fn a_backward_jump_ends_no_guard() {
     assert!(is_contended(&theirs, "job").await);
 }
 
-/// A record that still names the id proves that no other was granted the key in between.
+/// A record that still names the id proves that no other id was granted the key in the meantime.
 #[tokio::test]
 async fn an_extend_that_succeeds_after_a_jump_keeps_the_lock() {
     let (_server, clock, mine, theirs) = with_a_clock().await;

@@ -1,4 +1,4 @@
-//! Settings of a server that would break a promise.
+//! Server settings that would break a guarantee.
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, Finding, LockBackend, Severity};
@@ -10,7 +10,8 @@ use syncguard_testkit::{
 
 use crate::{config, connect, safe};
 
-/// What `check` finds found. A connection with the strict policy must be refused for it.
+/// Returns the unsafe settings that `check` reports. Asserts that connecting with the strict policy
+/// is refused because of them.
 async fn unsafe_findings(server: &RedisServer) -> Vec<Finding> {
     let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
     let error = error_of(strict.connect().await, ErrorKind::Unsupported);
@@ -86,7 +87,7 @@ async fn a_server_that_evicts_drops_live_locks_and_is_refused() {
         }
         server.command(&["CONFIG", "SET", "maxmemory", "3mb"]).await.unwrap();
         let fill = "for i = 1, 4000 do redis.pcall('SET', 'x' .. i, string.rep('x', 1000)) end";
-        // It fails in the end where only locks may be evicted and none is left.
+        // It fails in the end if only locks may be evicted and none is left.
         server.command(&["EVAL", fill, "0"]).await.ok();
         let mut lost = 0;
         for number in 0..60 {
@@ -150,7 +151,8 @@ async fn a_server_that_hides_its_configuration_causes_a_warning() {
 #[tokio::test]
 async fn insufficient_credentials_and_permissions_are_typed_errors() {
     let server = safe().setting("requirepass", "secret").start().await;
-    // The kit may not get through to such a server; a user without rights does as well then.
+    // The test kit may be unable to connect to such a server, so a user without permissions is used
+    // instead.
     drop(server);
     let server = safe().start().await.unwrap();
     server

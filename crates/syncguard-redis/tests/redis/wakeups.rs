@@ -18,7 +18,7 @@ use syncguard_testkit::{
 
 use crate::{connect, safe};
 
-/// How long a waiter has to be woken. Without a wake-up it would wait for ever.
+/// The time within which a waiter must be woken. Without a wake-up, it would wait forever.
 const WAKE_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn started() -> (RedisServer, Proxy, RedisBackend) {
@@ -28,12 +28,12 @@ async fn started() -> (RedisServer, Proxy, RedisBackend) {
     (server, proxy, backend)
 }
 
-/// Polls once, which subscribes, and tells whether there is no notification yet.
+/// Polls once, which subscribes, and returns whether there is no notification yet.
 async fn is_pending(notification: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
     poll_fn(|context| Poll::Ready(notification.as_mut().poll(context).is_pending())).await
 }
 
-/// Waits until the subscription to the key is confirmed and told.
+/// Waits until the subscription to the key is confirmed, which counts as a notification.
 async fn subscribed(backend: &RedisBackend, text: &str) {
     tokio::time::timeout(WAKE_UP_TIMEOUT, backend.released(&key(text))).await.unwrap();
 }
@@ -147,7 +147,7 @@ fn the_subscription_outlives_the_runtime_of_the_first_waiter() {
     });
 }
 
-/// A peer that does not publish, such as TypeScript's, or a user who may not.
+/// The holder does not publish, as with TypeScript clients, or its user may not.
 #[tokio::test]
 async fn an_unpublished_release_is_found_by_the_retry_schedule() {
     let (server, _proxy, mine) = started().await;
@@ -161,7 +161,8 @@ async fn an_unpublished_release_is_found_by_the_retry_schedule() {
     assert_eq!(guard.fence().unwrap().number(), 2);
 }
 
-/// More messages than the driver keeps: what is missed must not be a release that nobody hears of.
+/// More messages than the driver buffers are published. A release among the missed messages must
+/// still wake its waiter.
 #[tokio::test]
 async fn a_flood_of_messages_loses_no_waiter() {
     let (heard, _hearing) = Heard::listen("missed");

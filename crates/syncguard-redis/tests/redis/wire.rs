@@ -1,4 +1,4 @@
-//! What is stored, byte by byte.
+//! The stored formats, byte by byte.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -106,7 +106,7 @@ async fn an_extend_keeps_unknown_members() {
 
 #[tokio::test]
 async fn an_owner_survives_extends_in_both_languages() {
-    // What the TypeScript client's script does with the record.
+    // The TypeScript client's script does this with the record.
     const EXTEND: &str = "local record = cjson.decode(redis.call('GET', KEYS[1])) \
         record.expiresAtMs = tonumber(ARGV[1]) \
         return redis.call('SET', KEYS[1], cjson.encode(record), 'PX', 90000)";
@@ -144,7 +144,7 @@ async fn a_grant_is_stored_in_the_documented_formats() {
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
-    // A NUL cannot be an argument of a program, so the name goes by way of a script.
+    // A NUL cannot be in an argument of a program, so a script reads the name from the index.
     let read = r"local name = redis.call('GET', KEYS[1]) return {name, redis.call('GET', name),
         redis.call('PTTL', name), redis.call('PTTL', KEYS[1]), redis.call('GET', 'syncguard:fence:' .. name)}";
     let index = format!("syncguard:id:{}", request.lock_id.as_str());

@@ -1,4 +1,4 @@
-//! The contract suite on a file of its own for each case.
+//! The contract suite, with a separate file for each case.
 
 use syncguard_core::{
     Fence, LockKey,
@@ -32,8 +32,8 @@ impl Harness for Scratch {
         Hook::Done
     }
 
-    /// Puts a copy of the file's bytes in its place: what is not on disk is gone, and every client
-    /// opens the store anew.
+    /// Replaces the file by a copy of its bytes. What is not on disk is lost, and every client
+    /// reopens the store.
     async fn restart(&self) -> Hook {
         self.foreign().await.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
         let copy = self.path().with_extension("copy");

@@ -43,7 +43,8 @@ async fn requests_that_queue_for_a_busy_database_time_out_with_the_first() {
         let backend = backend.clone();
         waiting.spawn(async move { acquire_error(&backend, &request(&format!("{task}"))).await });
     }
-    // Were each to wait from its own turn on, they would take twice as long as these.
+    // If each request waited the whole timeout after its turn began, they would take twice as long
+    // as these.
     let one_by_one = async {
         for number in 0..10 {
             acquire_error(&other, &request(&format!("other {number}"))).await;
@@ -91,7 +92,8 @@ async fn operations_that_are_dropped_anywhere_leave_the_connections_usable() {
         assert!(!backend.is_locked(&request.key).await.unwrap(), "round {round} left a ghost");
     }
     assert!(drops > 50, "only {drops} were dropped");
-    // A transaction that was left open would keep the write lock, or keep the commit from others.
+    // A transaction that was left open would hold the write lock, or hide the commit from other
+    // connections.
     scratch.foreign().await.run("BEGIN IMMEDIATE; ROLLBACK").await;
     let held = request("key");
     granted(&backend, &held).await;

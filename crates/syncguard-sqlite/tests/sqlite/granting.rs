@@ -7,7 +7,7 @@ use crate::{
     Scratch, acquire_and_release, acquire_error, granted, key, lock_of, release, request, ttl,
 };
 
-/// The clock by which SQLite judges, as a statement of its own.
+/// Reads the clock that SQLite uses, as a statement of its own.
 const NOW_MS: &str = "SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +37,7 @@ async fn sqlite_reads_the_clock_after_it_waited_for_the_write_lock() {
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
-    // This connection waits inside SQLite, by its busy handler, as the backend's never do.
+    // This connection waits inside SQLite, in its busy handler, as those of the backend never do.
     let path = scratch.path();
     let waiting = tokio::spawn(async move {
         let mut connection = crate::Foreign::open(&path).await.0;
@@ -146,8 +146,8 @@ async fn an_acquire_with_an_invalid_counter_is_refused_and_stores_nothing() {
     assert_eq!(acquire_and_release(&backend, "first").await, 1);
 }
 
-/// Between the look and the write the clock may be set back, so that the grant which was over is in its
-/// grace again. A second connection moves the expiry instead.
+/// Between the read and the write, the clock may be set back, so that an expired grant is in its
+/// grace again. Here a second connection changes the expiry instead.
 #[tokio::test]
 async fn a_grant_that_is_in_its_grace_at_the_time_of_the_write_keeps_its_key() {
     const OVER: &str = "UPDATE syncguard_locks SET expires_at_ms = 1";
@@ -206,7 +206,7 @@ async fn an_acquire_that_is_overtaken_by_its_abandon_is_refused() {
         let (backend, late) = (backend.clone(), late.clone());
         async move { backend.acquire(&late).await }
     });
-    // As the abandon would write it, in front of an acquire that waits for the write lock.
+    // Writes the tombstone as the abandon would, before an acquire that waits for the write lock.
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     sqlx::query("INSERT INTO syncguard_abandoned VALUES (?1, 99999999999999)")
         .bind(late.lock_id.as_str().to_owned())
@@ -334,7 +334,8 @@ async fn an_expired_grant_cannot_be_extended_or_released() {
     assert_eq!(acquire_and_release(&backend, "key").await, 2);
 }
 
-/// A clock that jumps ahead moves every stored expiry closer, which is how it is planted here.
+/// A clock that jumps ahead moves every stored expiry closer. The jump is simulated by changing the
+/// expiries.
 async fn jump_ahead(scratch: &Scratch, jump: &'static str) {
     scratch.foreign().await.run(jump).await;
 }

@@ -1,4 +1,4 @@
-//! What is done to the files behind the backs of those who have them open.
+//! Files that are deleted or replaced while backends have them open.
 
 use std::{fs, path::PathBuf};
 
@@ -13,7 +13,7 @@ use crate::{
     until_the_files_are_checked_again,
 };
 
-/// The files that SQLite keeps beside a database with a write-ahead log.
+/// The side files of a database with a write-ahead log.
 const SIDE_FILES: [&str; 2] = ["locks.db-wal", "locks.db-shm"];
 
 fn side_file(scratch: &Scratch, name: &str) -> PathBuf {
@@ -22,7 +22,7 @@ fn side_file(scratch: &Scratch, name: &str) -> PathBuf {
     path
 }
 
-/// Puts another file in the place of a file.
+/// Replaces a file by a copy.
 fn replace(path: PathBuf) {
     let copy = path.with_extension("copy");
     fs::copy(&path, &copy).unwrap();
@@ -64,7 +64,7 @@ async fn a_deleted_log_is_not_checkpointed_by_backends_that_had_it_open() {
     let scratch = Scratch::new();
     acquire_and_release(&scratch.open().await, "key").await;
     let backend = scratch.open().await;
-    // A backend that finds out, and one that is dropped before it could.
+    // One backend detects the loss; the other is dropped before it can.
     let unaware = scratch.open().await;
     for number in 0..50 {
         acquire_and_release(&backend, &format!("key-{number}")).await;
@@ -119,7 +119,7 @@ async fn a_grant_does_not_count_if_the_log_was_deleted_while_it_was_written() {
     assert!(!acquiring.is_finished(), "it was written before the log went away");
     let error = acquiring.await.unwrap().expect_err("a grant that no one else can see");
     assert!(error.may_have_applied(), "{error}");
-    // The connection was opened by this process too, and must not tidy up the files.
+    // The connection was opened by this process too, and must not checkpoint or delete the files.
     std::mem::forget(foreign);
 }
 
@@ -145,7 +145,7 @@ async fn a_restored_copy_ends_the_locks_that_it_contains_and_new_ones_are_grante
     assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
     let extended = backend.extend(&lock_of(&held), ttl(30_000)).await.unwrap();
     assert!(matches!(extended, ExtendOutcome::NotHeld(_)));
-    // What is granted from now on is held as ever.
+    // Grants from now on are held normally.
     let next = request("next");
     granted(&backend, &next).await;
     let extended = backend.extend(&lock_of(&next), ttl(30_000)).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_symbolic_link_leads_to_the_same_locks() {
     let link = scratch.0.path().join("link.db");
     std::os::unix::fs::symlink(scratch.path(), &link).unwrap();
     fs::write(scratch.path(), "").unwrap();
-    // By the link first, so that the files beside the database are found from there.
+    // By the link first, so that the side files are located from there.
     let linked = SqliteBackend::open(&link).await.unwrap();
     let backend = scratch.open().await;
     let held = request("key");

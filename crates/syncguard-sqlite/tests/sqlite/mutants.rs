@@ -1,4 +1,4 @@
-//! Records that nothing of ours has written.
+//! Records that this backend did not write.
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockId,
@@ -21,7 +21,7 @@ pub(crate) const LOOSE_TABLES: &str = "
     CREATE TABLE syncguard_abandoned (lock_id PRIMARY KEY NOT NULL, until_ms) WITHOUT ROWID;
     CREATE INDEX syncguard_abandoned_by_until ON syncguard_abandoned (until_ms)";
 
-/// Foreign values, in SQL. Not a number is NULL in SQLite.
+/// Foreign values, as SQL literals. NaN is NULL in SQLite.
 const VALUES: [&str; 28] = [
     "NULL",
     "0",
@@ -53,8 +53,8 @@ const VALUES: [&str; 28] = [
     "zeroblob(3000)",
 ];
 
-/// What the columns behind the key hold before they are mutated: a live lock, one that is over, and a
-/// released key. `ID` stands for an id of the record's own.
+/// The columns after the key before they are mutated: a live lock, an expired one, and a released
+/// key. `ID` stands for the record's own id.
 const SHAPES: [[&str; 5]; 3] = [
     ["7", "ID", "'web-3'", "1", "4102444800000"],
     ["7", "ID", "NULL", "1", "2"],
@@ -65,14 +65,14 @@ fn integer(literal: &str) -> Option<i64> {
     literal.parse().ok()
 }
 
-/// What is expected to do about a record.
+/// The correct reading of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Expected {
-    /// It is a free key, with this counter.
+    /// A free key with this counter.
     Free(i64),
-    /// It is a lock that is live, or over.
+    /// A lock that is live or expired.
     Lock { live: bool, counter: i64 },
-    /// It cannot be read.
+    /// A record that cannot be read.
     Refuse,
 }
 
@@ -103,7 +103,7 @@ impl Mutant<'_> {
         LockRef::new(self.id, key(&self.name))
     }
 
-    /// Acquires under another id, and under its own.
+    /// Acquires under another id, and under its own if the lock is live.
     async fn acquire(&self, backend: &SqliteBackend, expected: Expected) {
         let context = format!("{:?} {expected:?}", self.columns);
         let outcome = backend.acquire(&request(&self.name)).await;
@@ -127,8 +127,8 @@ impl Mutant<'_> {
         }
     }
 
-    /// Asks everything else of a record that cannot be read. Either it is an error, or the id, which the
-    /// record does not have, holds nothing.
+    /// Runs all other operations on a record that cannot be read. Each either returns an error, or,
+    /// if the record does not have the id, reports that the id holds nothing.
     async fn check_unreadable(&self, backend: &SqliteBackend) {
         let context = format!("{:?}", self.columns);
         let has_id = self.columns[1] == "ID";
@@ -150,7 +150,7 @@ impl Mutant<'_> {
         assert!(listed.is_err() || listed.is_ok_and(|page| page.locks.is_empty()), "{context}");
     }
 
-    /// Forces it free: it is cleared, but for its counter.
+    /// Releases it by force. This clears everything except the counter.
     async fn force_release(&self, backend: &SqliteBackend, foreign: &mut Foreign) {
         let before = foreign.record(&self.name).await;
         let forced = backend.force_release(&key(&self.name)).await;

@@ -3,7 +3,7 @@ use syncguard_sqlite::SqliteBackend;
 
 use crate::{Scratch, acquire_and_release, granted, key, lock_of, release, request, ttl};
 
-/// Keys that SQL, C or a pattern could trip over, in the order of their bytes.
+/// Keys with characters that are special in SQL, C or a pattern, in the order of their bytes.
 const AWKWARD: [&str; 10] =
     ["a", "a\0", "a\0b", "a\"'", "a%", "a*", "a_b", "ab", "a\u{e9}", "a\u{1f512}"];
 

@@ -1,5 +1,5 @@
-//! Who may read and write the files. These tests give files away and change the user, which takes the
-//! superuser.
+//! Who may read and write the files. These tests change the owner of files and the user, which
+//! requires the superuser.
 
 #![cfg(unix)]
 
@@ -20,7 +20,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Tells whether this process may give files away.
+/// Returns whether this process may change the owner of files.
 fn is_superuser(scratch: &Scratch) -> bool {
     fs::metadata(scratch.0.path()).unwrap().uid() == 0
 }
@@ -31,9 +31,11 @@ async fn findings(path: &Path) -> Vec<(Severity, String)> {
     findings.filter(|(_, setting)| !setting.starts_with("file system")).collect()
 }
 
-/// Finds this before anything else, and refuses to connect if it is unsafe and the policy says so.
+/// Asserts that this finding comes first, and that connecting with the strict policy is refused if
+/// it is unsafe.
 async fn assert_finding(scratch: &Scratch, severity: Severity, setting: &str) {
-    // The superuser's SQLite gives the log to the owner of the database, which is found too.
+    // If SQLite runs as the superuser, it changes the owner of the log to that of the database,
+    // which is reported too.
     let found = findings(&scratch.path()).await;
     assert_eq!(found.first(), Some(&(severity, setting.to_owned())), "{found:?}");
     assert!(found.iter().all(|found| found.0 == severity), "{found:?}");
@@ -77,7 +79,7 @@ async fn a_file_that_others_may_write_is_unsafe_and_one_that_they_may_read_is_re
     drop(scratch.open().await);
     set_mode(&scratch.path(), 0o606);
     let backend = scratch.open().await;
-    // SQLite sets the mode of a log that is empty.
+    // SQLite sets the mode of an empty log.
     acquire_and_release(&backend, "key").await;
     for name in ["locks.db-wal", "locks.db-shm"] {
         set_mode(&scratch.0.path().join(name), 0o600);
@@ -128,7 +130,7 @@ async fn a_file_of_another_user_is_unsafe_and_usable_if_unsafe_settings_are_igno
     );
 }
 
-/// Starts itself again as an ordinary user, in a directory of the superuser's.
+/// Runs this test again as an ordinary user, in a directory of the superuser.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_ordinary_user_is_not_warned_of_what_belongs_to_it_or_to_the_superuser() {
@@ -141,7 +143,7 @@ async fn an_ordinary_user_is_not_warned_of_what_belongs_to_it_or_to_the_superuse
     if is_superuser(&scratch) {
         let directory = scratch.0.path();
         set_mode(directory, 0o1777);
-        // By a link of the kernel's, because the user may not look into the directories above.
+        // By a link of the kernel, because the user may not read the directories above.
         let mut again = Command::new("/proc/self/exe");
         again.args(["--exact", NAME]).env("TMPDIR", directory).env(SUPERUSERS, directory);
         let output = again.current_dir("/").uid(NOBODY).gid(NOBODY).output().unwrap();

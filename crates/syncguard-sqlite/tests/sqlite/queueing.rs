@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::{Foreign, Scratch, granted, key, lock_of, request, ttl};
 
-/// Lets the database keep the order of its writes.
+/// Makes the database record the order of its writes.
 const LOG: &str = "
     CREATE TABLE log (n INTEGER PRIMARY KEY AUTOINCREMENT, what TEXT);
     CREATE TRIGGER log_acquire AFTER INSERT ON syncguard_locks
@@ -22,7 +22,7 @@ const LOG: &str = "
 
 type AcquireFuture<'a> = Pin<Box<dyn Future<Output = Result<AcquireOutcome, Error>> + Send + 'a>>;
 
-/// Begins to ask, so that the request is in the queue before the next one.
+/// Begins an acquire, so that it is in the queue before the next request.
 async fn enqueue<'a>(backend: &'a SqliteBackend, request: &'a AcquireRequest) -> AcquireFuture<'a> {
     let mut acquiring: AcquireFuture<'a> = Box::pin(backend.acquire(request));
     assert!(is_pending(&mut acquiring).await);
@@ -34,8 +34,8 @@ pub(crate) async fn is_pending<F: Future + Unpin>(future: &mut F) -> bool {
     poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
 }
 
-/// Returns when every request that was made before has read, and has joined the queue for writing:
-/// reads are served in the order of arrival, and tasks that are ready are polled before a second one.
+/// Returns once every earlier request has read and has joined the queue for writing. Reads are
+/// served in the order of arrival, and tasks that are ready are polled before a second read.
 pub(crate) async fn settle(backend: &SqliteBackend) {
     for _ in 0..2 {
         backend.is_locked(&key("unrelated")).await.unwrap();
@@ -72,7 +72,7 @@ async fn extends_overtake_releases_and_both_overtake_acquires() {
     }
     let _ = (releasing.await.unwrap(), abandoning.await.unwrap(), extending.await.unwrap());
     let order = foreign.texts("SELECT what FROM log ORDER BY n").await;
-    // An attempt of the first acquire may have been under way when the database became free.
+    // An attempt of the first acquire may have been in progress when the database became free.
     let under_way = usize::from(order[0] == "acquire");
     let (first, rest) = order[under_way..].split_at(3);
     assert_eq!(first, ["extend", "release", "abandon"], "{order:?}");
@@ -90,7 +90,7 @@ async fn a_request_dropped_in_the_queue_changes_nothing_and_one_that_began_compl
     let second = enqueue(&backend, &queued).await;
     drop((first, second));
     foreign.unblock_writers().await;
-    // It queues behind whatever is left of them.
+    // It queues behind what remains of them.
     granted(&backend, &request("last")).await;
     assert_eq!(stored(&mut foreign).await, ["begun", "last"]);
     assert!(backend.is_locked(&begun.key).await.unwrap());

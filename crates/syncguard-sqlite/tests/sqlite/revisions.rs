@@ -1,4 +1,4 @@
-//! Files of earlier and later clients, and what becomes of rows that no one needs any more.
+//! Files of older and newer clients, and the pruning of obsolete rows.
 
 use syncguard_core::{AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockId, LockRef};
 use syncguard_sqlite::SqliteBackend;
@@ -37,7 +37,7 @@ async fn a_file_of_this_revision_serves_clients_of_revision_1() {
     let backend = scratch.open().await;
     assert_eq!(acquire_and_release(&backend, "key").await, 1);
     let mut earlier = scratch.foreign().await;
-    // Their statements, as far as they touch what has changed.
+    // The statements of older clients that access what has changed.
     assert_eq!(earlier.number("SELECT version FROM syncguard_schema WHERE id = 1").await, 1);
     earlier
         .run("INSERT INTO syncguard_schema (id, version) VALUES (1, 1) ON CONFLICT (id) DO NOTHING")
@@ -120,8 +120,8 @@ async fn obsolete_rows_are_pruned_a_few_at_a_time_by_releases_and_fences_stay() 
     assert_eq!(acquire_and_release(&backend, "past-250").await, 251);
 }
 
-/// Such a grant can still be extended. Its expiry is moved to the present before each release, because
-/// time goes on.
+/// Such a grant can still be extended. Its expiry is set to the current time before each release,
+/// because the grace would end otherwise.
 #[tokio::test]
 async fn pruning_keeps_the_row_of_a_grant_that_is_in_its_grace() {
     const PLANT: &str = "INSERT INTO syncguard_locks VALUES

@@ -1,4 +1,4 @@
-//! Callers on several runtimes, and on none.
+//! Callers on several runtimes, and outside of any.
 
 use std::{
     future::poll_fn,
@@ -35,12 +35,12 @@ fn a_runtime_that_is_no_longer_driven_blocks_no_other() {
     let (idle, busy) = (runtime(), runtime());
     let backend = idle.block_on(scratch.open());
     let mut left_pending = 0;
-    // Each time the idle runtime is left a little later, so that it is left at every step.
+    // Each time, the idle runtime stops a little later, so that it stops at every step.
     for turns in 0..40 {
         let wanted = request(&format!("idle-{turns}"));
         let mut acquiring = pin!(backend.acquire(&wanted));
         idle.block_on(async {
-            // On a busy machine, the thread of the backend may finish within the poll.
+            // On a busy machine, the backend's thread may finish within the poll.
             left_pending += usize::from(poll_once(&mut acquiring).await.is_pending());
             for _ in 0..turns {
                 thread::sleep(Duration::from_micros(50));

@@ -5,10 +5,10 @@ use tokio::time::timeout;
 
 use crate::{Scratch, acquire_and_release, granted, key, release, request};
 
-/// Longer than any wake-up takes, shorter than anybody's patience.
+/// Much longer than any wake-up takes.
 const WAKE_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Long enough for a watcher to look many times.
+/// Long enough for a watcher to poll many times.
 const MANY_POLLS: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread")]
