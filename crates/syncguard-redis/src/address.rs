@@ -22,7 +22,7 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
     }
     check_parameters(url, parameters(scheme), |_| true)?;
     let config = Config::from_url(url).map_err(|error| match error.kind() {
-        DriverKind::Tls => Failure::Config(untrusting(&error)),
+        DriverKind::Tls => Failure::Config(certificate_error(&error)),
         _ => Failure::Config(ADDRESS_RULE.to_owned()),
     });
     let mut config = config?;
@@ -36,7 +36,7 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
 ///
 /// The driver reports the reason in a form for programmers, and omits the name of a file that is
 /// not PEM.
-fn untrusting(error: &DriverError) -> String {
+fn certificate_error(error: &DriverError) -> String {
     let reasons = load_native_certs().errors;
     let reason = reasons.first().map_or_else(|| error.details().to_owned(), ToString::to_string);
     let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|variable| {
@@ -79,7 +79,7 @@ mod tests {
     use crate::RedisConfig;
 
     #[test]
-    fn what_is_no_address_is_refused_without_being_repeated() {
+    fn an_invalid_address_is_refused_without_being_repeated() {
         for bad in ["", "localhost", "http://h", "postgres://u:secret@h", "redis://u:secret@h:port"]
         {
             let error = RedisConfig::from_url(bad).unwrap_err();
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_of_ipv6_is_a_host_without_brackets() {
+    fn an_ipv6_literal_is_a_host_without_brackets() {
         for url in ["redis://[::1]:7", "redis-cluster://[::1]:7", "valkey://u:p@[::1]/3"] {
             let mut config = parse(url).unwrap();
             let hosts = servers(&mut config.server).iter().map(|server| server.host.to_string());

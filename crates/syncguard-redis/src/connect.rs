@@ -11,7 +11,7 @@ pub(crate) async fn connect(config: RedisConfig) -> Result<Store, Failure> {
     let (settings, layout) = config.validated()?;
     let options = config.options;
     let client = Client::connect(settings.clone()).await?;
-    replicas::may_wait(&client, options.replicas).await?;
+    replicas::check_wait_permission(&client, options.replicas).await?;
     let waiters = Waiters::new(settings, &client).await?;
     let store = Store { client, layout, options, waiters };
     let checking = async {

@@ -120,7 +120,7 @@ impl TryFrom<SqliteConfig> for Target {
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(config.missing == Missing::Create)
-            // `Lane` does the waiting, where it can be fair.
+            // `SharedConnection` does the waiting, where it can be fair.
             .busy_timeout(Duration::ZERO)
             .disable_statement_logging();
         let SqliteConfig { busy_timeout, missing, .. } = config;

@@ -1,4 +1,4 @@
-//! The threads of a backend, counted in a process that has no others.
+//! Counts the threads of a backend, in a process that has no other backend.
 
 #![cfg(all(test, target_os = "linux"))]
 
@@ -18,7 +18,7 @@ fn threads() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn the_last_handle_of_a_backend_takes_its_threads_along() {
+async fn dropping_the_last_handle_of_a_backend_ends_its_threads() {
     let directory = tempfile::tempdir().unwrap();
     let backend =
         SqliteBackend::connect(SqliteConfig::new(directory.path().join("locks.db"))).await.unwrap();
@@ -27,9 +27,9 @@ async fn the_last_handle_of_a_backend_takes_its_threads_along() {
     let request = AcquireRequest::new(key.clone(), id, Ttl::default());
     let _ = backend.acquire(&request).await.unwrap();
     let other = backend.clone();
-    // A waiter that is dropped leaves its watcher to end.
-    let patience = Duration::from_millis(50);
-    assert!(timeout(patience, backend.released(&key)).await.is_err());
+    // The watcher of a dropped waiter must end.
+    let wait = Duration::from_millis(50);
+    assert!(timeout(wait, backend.released(&key)).await.is_err());
     drop(backend);
     let _ = other.release(&LockRef::new(id, key)).await.unwrap();
     assert_eq!(threads().len(), 4, "a worker and three connections: {:?}", threads());

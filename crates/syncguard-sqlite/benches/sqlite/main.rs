@@ -1,9 +1,10 @@
-//! What the backend costs: a grant and its release, and the way of a lock to another process.
+//! Measures the cost of the backend: of a grant and its release, and of the hand-off of a lock to
+//! another process.
 //!
-//! Run by `cargo bench -p syncguard-sqlite`. With the argument `pair` it prints two numbers alone: the
-//! microseconds for a grant and its release on a current-thread and on a multi-thread runtime, to be
-//! compared with those of a program that was built from another commit. `TMPDIR` selects the file
-//! system.
+//! Run it with `cargo bench -p syncguard-sqlite`. With the argument `pair` it prints only two
+//! numbers: the microseconds for a grant and its release on a current-thread and on a multi-thread
+//! runtime. Compare them with those of a program that was built from another commit. `TMPDIR`
+//! selects the file system.
 
 #![expect(clippy::print_stdout, reason = "it prints numbers")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]

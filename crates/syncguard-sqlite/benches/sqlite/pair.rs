@@ -7,8 +7,8 @@ use tokio::runtime::Runtime;
 const PAIRS: u32 = 10;
 const ROUNDS: usize = 300;
 
-/// Returns the microseconds for a grant and its release at the backend, on average over one round: the
-/// least of many short rounds, which is what it takes while nothing else runs.
+/// Returns the microseconds for a grant and its release at the backend, averaged over one round:
+/// the minimum of many short rounds, which is the time without other load.
 pub(crate) fn least(runtime: fn() -> Runtime) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("locks.db");
