@@ -172,6 +172,18 @@ impl MysqlConfig {
         Ok(sql::schema(&table))
     }
 
+    /// Describes where the locks are, without credentials.
+    pub(crate) fn server(&self) -> String {
+        let place = match self.options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        };
+        match self.options.get_database() {
+            Some(database) => format!("{place}/{database}"),
+            None => place,
+        }
+    }
+
     /// Fails if a value is invalid.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
         let longest = self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout);

@@ -33,7 +33,7 @@ pub(crate) async fn connect(config: MysqlConfig) -> Result<Store, Failure> {
         Missing::Create => schema::set_up(&store).await?,
         Missing::Refuse => schema::verify(&store).await?,
     }
-    let failed = |failure: Failure| failure.into_error(Operation::Check);
+    let failed = |failure: Failure| failure.into_error_at(&store.server, Operation::Check);
     let checking = async { check::check(&store).await.map_err(failed) };
     config.unsafe_settings.enforce(checking).await?;
     Ok(store)
@@ -56,6 +56,7 @@ pub(crate) async fn open(config: &MysqlConfig) -> Result<Store, Failure> {
     let statement_timeout = config.statement_timeout;
     let connections = Connections { pool, statement_timeout, runtime };
     Ok(Store {
+        server: config.server(),
         connections: Arc::new(connections),
         sql: Sql::new(&table),
         table,

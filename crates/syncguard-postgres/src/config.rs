@@ -264,6 +264,14 @@ impl PostgresConfig {
         Ok(texts.everything())
     }
 
+    /// Describes where the locks are, without credentials.
+    pub(crate) fn server(&self) -> String {
+        match &self.origin {
+            Origin::Options(options) => describe(options),
+            Origin::Pool(pool) => describe(&pool.connect_options()),
+        }
+    }
+
     /// Fails if a value is invalid.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
         let least = Duration::from_millis(10);
@@ -339,6 +347,17 @@ fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
 /// Converts a failure to connect into the core's error.
 fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
+}
+
+fn describe(options: &PgConnectOptions) -> String {
+    let place = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    match options.get_database() {
+        Some(database) => format!("{place}/{database}"),
+        None => place,
+    }
 }
 
 impl fmt::Debug for PostgresConfig {

@@ -46,7 +46,7 @@ pub(crate) async fn connect(config: PostgresConfig) -> Result<Store, Failure> {
         Missing::Refuse => schema::verify(&store).await?,
     };
     store.adapt(columns);
-    let failed = |failure: Failure| failure.into_error(Operation::Check);
+    let failed = |failure: Failure| failure.into_error_at(&store.server, Operation::Check);
     let checking = async { check::check(&store).await.map_err(failed) };
     config.unsafe_settings.enforce(checking).await?;
     Ok(store)
@@ -86,6 +86,7 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
     let surroundings = Surroundings { company, preamble: preamble(config, sending) };
     let sql = Sql::new(&tables, &surroundings, Columns::All);
     Ok(Store {
+        server: config.server(),
         extends: extends::queue(&connections, &sql, limits.patience),
         connections,
         sql,

@@ -32,6 +32,22 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// Describes a server for error messages.
+pub(crate) fn describe(server: &ServerConfig) -> String {
+    let list = |hosts: &[Server]| {
+        let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        hosts.join(", ")
+    };
+    match server {
+        ServerConfig::Centralized { server } => server.to_string(),
+        ServerConfig::Clustered { hosts, .. } => format!("the cluster of {}", list(hosts)),
+        ServerConfig::Sentinel { hosts, service_name, .. } => {
+            format!("{service_name} of the sentinels {}", list(hosts))
+        }
+        ServerConfig::Unix { path } => path.display().to_string(),
+    }
+}
+
 /// Explains why the certificates that TLS trusts cannot be loaded.
 ///
 /// The driver reports the reason in a form for programmers, and omits the name of a file that is
@@ -75,7 +91,7 @@ fn is_scheme(scheme: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_scheme, parse, servers};
+    use super::{describe, is_scheme, parse, servers};
     use crate::RedisConfig;
 
     #[test]
@@ -94,6 +110,21 @@ mod tests {
             let mut config = parse(url).unwrap();
             let hosts = servers(&mut config.server).iter().map(|server| server.host.to_string());
             assert_eq!(hosts.collect::<Vec<_>>(), ["::1"], "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_described_without_its_credentials() {
+        for (url, described) in [
+            ("redis://u:secret@cache:6380/3", "cache:6380"),
+            ("redis-cluster://u:secret@a:1?node=b:2", "the cluster of a:1, b:2"),
+            (
+                "redis-sentinel://u:secret@a:1?sentinelServiceName=main&node=b:2",
+                "main of the sentinels a:1, b:2",
+            ),
+            ("redis+unix:///tmp/redis.sock", "/tmp/redis.sock"),
+        ] {
+            assert_eq!(describe(&parse(url).unwrap().server), described, "{url}");
         }
     }
 

@@ -177,6 +177,12 @@ impl RedisConfig {
         self
     }
 
+    /// Describes where the locks are, without credentials.
+    pub(crate) fn server(&self) -> String {
+        let config = self.builder.get_config();
+        config.map_or_else(String::new, |config| address::describe(&config.server))
+    }
+
     /// Returns the driver's settings and the layout of names, or the rule that a value breaks.
     pub(crate) fn validated(&self) -> Result<(Settings, Layout), Failure> {
         let settings = Settings {

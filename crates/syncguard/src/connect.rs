@@ -91,7 +91,7 @@ mod tests {
 
     #[cfg(all(feature = "redis", feature = "postgres", feature = "mysql"))]
     #[tokio::test]
-    async fn a_server_that_cannot_be_reached_is_an_error_and_its_password_a_secret() {
+    async fn a_server_that_cannot_be_reached_is_named_without_its_password() {
         for (scheme, database) in
             [("redis", ""), ("rediss", ""), ("postgres", ""), ("mysql", "/d"), ("mariadb", "/d")]
         {
@@ -99,6 +99,7 @@ mod tests {
             let url = format!("{scheme}://user:secret@127.0.0.1:7{database}");
             let error = connect(&url).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+            assert!(error.to_string().contains("127.0.0.1:7"), "{error}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }
     }
