@@ -33,7 +33,7 @@ impl Database {
         let names = mutations.iter().map(|mutation| mutation.name.clone()).collect();
         self.locked(party, Access::Exclusive, names, |state| {
             let transaction = match transaction {
-                // Whatever the outcome, the transaction is over.
+                // Whatever the outcome, the transaction has ended.
                 Some(id) => Some(state.end(id, EndReason::Expired).ok_or_else(expired)?),
                 None => None,
             };

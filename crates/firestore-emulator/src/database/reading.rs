@@ -21,7 +21,7 @@ pub(crate) enum Reading {
     In(TransactionId),
 }
 
-/// What was read, and as of when.
+/// The result of a read, and its time.
 #[derive(Debug)]
 pub(crate) struct Read<T> {
     pub(crate) of: T,

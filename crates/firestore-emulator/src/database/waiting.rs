@@ -66,7 +66,7 @@ impl Database {
 
 impl State {
     /// Ends transactions until no deadlock is left. A deadlock arises when a party begins to wait,
-    /// and includes that party, so this is the time and the place to look.
+    /// and includes that party, so it is sufficient to search from there.
     fn break_deadlocks(&mut self, party: Party) {
         while let Some(victim) = victim(&self.locks, party) {
             self.end(victim, EndReason::Deadlock);

@@ -30,7 +30,7 @@ impl Strike {
         Ok(())
     }
 
-    /// Returns how long ago the state is that a read finds instead of the latest.
+    /// Returns the age of the state that a read returns instead of the latest.
     pub(crate) fn staleness(&self) -> Option<Duration> {
         let stale = self.0.iter().filter_map(|armed| match armed.action() {
             Action::Stale(by) => Some(by),

@@ -217,7 +217,7 @@ pub(crate) fn expired() -> Status {
     Status::invalid_argument("The referenced transaction has expired or is no longer valid.")
 }
 
-/// The error for a request that waited in vain.
+/// Returns the error for a request that was ended while it waited.
 pub(crate) fn end_error(reason: EndReason) -> Status {
     match reason {
         EndReason::Deadlock => contention(),
