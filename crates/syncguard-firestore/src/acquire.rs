@@ -183,7 +183,7 @@ fn attempts_exhausted(reread: Result<ReadOutcome, Failure>) -> Result<AcquireOut
 /// - The id holds the key: the commit was applied.
 /// - Another id holds it. The key was free when it was read before the commit, and what has changed
 ///   since is a condition of that commit. So it can no longer be applied; and had it been applied,
-///   its grant was over before the other was made.
+///   its grant had ended before the other was made.
 /// - The id was abandoned, so it holds nothing, now or in the future.
 /// - No one holds it. A commit that was answered with a refusal was not applied. Any other may
 ///   still be in flight, for instance behind a transaction that another client keeps open.
