@@ -15,8 +15,8 @@ use crate::names::Tables;
 /// `holder_cache.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
 
-/// How long a change of a table in use may wait for its users. All later users of the table wait
-/// behind it.
+/// How long a change of a table in use may wait for its users. Meanwhile, all later users of the
+/// table wait behind it.
 const SCHEMA_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What statements need because of the connections that they run on.
