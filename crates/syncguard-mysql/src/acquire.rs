@@ -12,9 +12,9 @@ use crate::{
     store::Store,
 };
 
-/// How many times to ask for a key that changes hands between the statement that would grant it and
-/// the one that reads its holder.
-const ROUNDS: usize = 4;
+/// How many times to try to acquire a key that changes hands between the statement that would grant
+/// it and the one that reads its holder.
+const MAX_ATTEMPTS: usize = 4;
 
 /// Grants the key, or returns its holder: one round trip.
 ///
@@ -38,14 +38,14 @@ pub(crate) async fn acquire(
     if request.mode == Mode::Shared {
         return Err(Failure::SharedMode);
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_ATTEMPTS {
         match store.connections.row(statement(store, request)).await {
             Ok(row) => {
                 let Some(outcome) = outcome(&row, request)? else { continue };
                 if matches!(outcome, AcquireOutcome::Granted(_)) && value::<i64>(&row, "made")? == 0
                 {
                     // The grant stands, whatever the result of this call.
-                    harden(store).await.map_err(Failure::doubtful)?;
+                    harden(store).await.map_err(Failure::with_unknown_effect)?;
                 }
                 return Ok(outcome);
             }
@@ -82,21 +82,21 @@ fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOut
         return Err(Failure::Abandoned);
     }
     let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
-    let own = bytes(row, "lock_id") == Some(request.lock_id.as_str().as_bytes());
+    let is_own = bytes(row, "lock_id") == Some(request.lock_id.as_str().as_bytes());
     if !expires_at.is_live(now, Capabilities::GRACE) {
         if value::<u64>(row, "fence")? >= Fence::LIMIT.number() {
             return Err(Failure::FenceLimit);
         }
         // An id names at most one grant, and this id's grant has already been made.
-        return Ok(own.then_some(AcquireOutcome::Contended { holder: None }));
+        return Ok(is_own.then_some(AcquireOutcome::Contended { holder: None }));
     }
     // If the grant is the id's own, the id holds the key.
-    let fence = fence(row).map_err(|failure| match own {
+    let fence = fence(row).map_err(|failure| match is_own {
         true => Failure::UnreadableAnswer("fence"),
         false => failure,
     })?;
     let grant = Grant { fence, expires_at };
-    Ok(Some(if own {
+    Ok(Some(if is_own {
         AcquireOutcome::Granted(grant)
     } else {
         let holder = Holder::new(grant, owner(row), now, Capabilities::GRACE);

@@ -93,7 +93,7 @@ impl Server {
     }
 
     /// The time that decides whether a grant is over is then read before the wait for its row. It
-    /// is never too late, so no one is granted a key that another holder has.
+    /// is never too late, so no one is granted a key that another client holds.
     fn clock(&self) -> Option<Finding> {
         let consequence = "a statement that waits takes the time from before its wait: a grant may \
                            end early, and one that is just over may be extended";
@@ -129,7 +129,7 @@ mod tests {
         Server(settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
-    fn judged(settings: &[(&str, &str)]) -> Vec<(Severity, String)> {
+    fn severities(settings: &[(&str, &str)]) -> Vec<(Severity, String)> {
         let findings = server(settings).findings();
         findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
     }
@@ -143,12 +143,12 @@ mod tests {
             &[("innodb_flush_log_at_trx_commit", "3")],
             &[("log_bin", "OFF"), ("sync_binlog", "0"), ("binlog_format", "STATEMENT")],
         ] {
-            assert_eq!(judged(settings), [], "{settings:?}");
+            assert_eq!(severities(settings), [], "{settings:?}");
         }
     }
 
     #[test]
-    fn each_setting_that_breaks_a_promise_is_found() {
+    fn each_setting_that_breaks_a_guarantee_is_found() {
         for (name, value) in [
             ("version", "5.7.44"),
             ("version", "10.5.23-MariaDB"),
@@ -162,14 +162,14 @@ mod tests {
             ("super_read_only", "ON"),
         ] {
             let found = (Severity::Unsafe, format!("{name} = {value}"));
-            assert_eq!(judged(&[(name, value)]), [found]);
+            assert_eq!(severities(&[(name, value)]), [found]);
         }
     }
 
     #[test]
-    fn what_weakens_a_promise_is_a_warning() {
+    fn a_setting_that_weakens_a_guarantee_is_a_warning() {
         for name in ["sysdate_is_now", "wsrep_on"] {
-            assert_eq!(judged(&[(name, "ON")]), [(Severity::Warning, format!("{name} = ON"))]);
+            assert_eq!(severities(&[(name, "ON")]), [(Severity::Warning, format!("{name} = ON"))]);
         }
     }
 }

@@ -19,7 +19,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(128);
 #[derive(Default)]
 pub(crate) struct Conflicts {
     pauses: Option<Box<dyn Iterator<Item = Duration> + Send>>,
-    doubtful: bool,
+    may_have_applied: bool,
 }
 
 impl Conflicts {
@@ -33,14 +33,14 @@ impl Conflicts {
             return Err(failure);
         };
         // Of statements that are sent together, an earlier one may have been carried out.
-        self.doubtful |= failure.effect() == Effect::Unknown;
+        self.may_have_applied |= failure.effect() == Effect::Unknown;
         sleep(pause).await;
         Ok(())
     }
 
     /// Makes a failure report what the attempts before it may have changed.
     pub(crate) fn settle(&self, failure: Failure) -> Failure {
-        if self.doubtful { failure.doubtful() } else { failure }
+        if self.may_have_applied { failure.with_unknown_effect() } else { failure }
     }
 }
 

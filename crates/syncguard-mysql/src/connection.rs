@@ -13,15 +13,17 @@ use crate::{
     statement::{Answer, Statement},
 };
 
-/// How long an answer may take beyond the time after which the server cancels a statement.
-const ON_THE_WAY: Duration = Duration::from_millis(500);
+/// How long the client waits for an answer beyond the time after which the server cancels a
+/// statement.
+const RESPONSE_GRACE: Duration = Duration::from_millis(500);
 
 /// All connections of a backend.
 pub(crate) struct Connections {
     pub(crate) pool: Pool<Server>,
     /// How long a statement may run.
     pub(crate) statement_timeout: Duration,
-    /// The runtime on which the backend was opened. Connections live on it, and statements run on it.
+    /// The runtime on which the backend was opened. Connections live on it, and statements run on
+    /// it.
     pub(crate) runtime: Handle,
 }
 
@@ -138,7 +140,7 @@ impl Connections {
         let own = leased.connection();
         let has_session = own.session.is_some();
         let mut answering = pin!(statement.run(&mut own.connection));
-        let answer = timeout(self.statement_timeout + ON_THE_WAY, &mut answering).await.ok();
+        let answer = timeout(self.statement_timeout + RESPONSE_GRACE, &mut answering).await.ok();
         if answer.is_none() && !has_session {
             reply.send(Err(Failure::TimedOut(statement.effect())));
             let _ = timeout(MAX_ENDING, answering).await;

@@ -18,7 +18,7 @@ pub(crate) enum Failure {
     #[error("the id was abandoned, or holds another key")]
     Abandoned,
     #[error("grants under the id are made all the time")]
-    Unmarked,
+    NoTombstone,
     #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
     FenceLimit,
     /// Nothing was granted over the record, and it is unchanged.
@@ -55,7 +55,7 @@ pub(crate) enum Failure {
     Driver(#[source] sqlx::Error, Effect),
     /// A failure that itself certainly changed nothing, after one that may have.
     #[error("{0}")]
-    Doubtful(Box<Self>),
+    UnknownEffect(Box<Self>),
 }
 
 /// What a statement that failed may have changed.
@@ -147,9 +147,9 @@ impl Failure {
     }
 
     /// Records that an attempt before this failure may have changed something.
-    pub(crate) fn doubtful(self) -> Self {
+    pub(crate) fn with_unknown_effect(self) -> Self {
         match self.effect() {
-            Effect::None => Self::Doubtful(Box::new(self)),
+            Effect::None => Self::UnknownEffect(Box::new(self)),
             Effect::Unknown => self,
         }
     }
@@ -208,7 +208,7 @@ impl Failure {
     pub(crate) fn is_duplicate(&self) -> bool {
         match self {
             Self::Driver(source, _) => number(source) == Some(DUPLICATE),
-            Self::Doubtful(failure) => failure.is_duplicate(),
+            Self::UnknownEffect(failure) => failure.is_duplicate(),
             _ => false,
         }
     }
@@ -273,7 +273,7 @@ impl Failure {
         match self {
             Self::Connecting(source) | Self::Driver(source, _) => Some(source.into()),
             Self::Unleased(unleased) => Some(unleased.into()),
-            Self::Doubtful(failure) => failure.into_source(),
+            Self::UnknownEffect(failure) => failure.into_source(),
             _ => None,
         }
     }
@@ -296,12 +296,12 @@ impl Failure {
                 (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
             }
             Self::Panicked => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::Unmarked => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::NoTombstone => (ErrorKind::ServiceUnavailable, Effect::Unknown),
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
             Self::Connecting(source) => (kind(source), Effect::None),
             Self::Driver(source, effect) => (kind(source), *effect),
-            Self::Doubtful(failure) => (failure.classify().0, Effect::Unknown),
+            Self::UnknownEffect(failure) => (failure.classify().0, Effect::Unknown),
         }
     }
 }

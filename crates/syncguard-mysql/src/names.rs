@@ -6,14 +6,13 @@ use syncguard_core::LockId;
 use crate::error::Failure;
 
 /// The suffix that makes the name of the revision table from that of the lock table.
-const SCHEMA: &str = "_schema";
+const SCHEMA_SUFFIX: &str = "_schema";
 
-/// The longest name of a lock table, in bytes of ASCII: MySQL accepts 64, for the other name as
-/// well.
-const LONGEST: usize = 64 - SCHEMA.len();
+/// The maximum length of a lock table's name, in bytes of ASCII. MySQL accepts 64 for both names.
+const MAX_TABLE_BYTES: usize = 64 - SCHEMA_SUFFIX.len();
 
-/// The first byte of the keys of tombstones: no text in UTF-8 has this byte.
-const MARK: u8 = 0xff;
+/// The first byte of the keys of tombstones. No text in UTF-8 has this byte.
+const TOMBSTONE_PREFIX: u8 = 0xff;
 
 /// The validated name of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,8 +26,8 @@ impl Table {
             return Ok(Self(name.to_owned()));
         }
         let rule = format!(
-            "a table name takes 1 to {LONGEST} letters, digits and underscores of ASCII, and does \
-             not begin with a digit"
+            "a table name takes 1 to {MAX_TABLE_BYTES} letters, digits and underscores of ASCII, \
+             and does not begin with a digit"
         );
         Err(Failure::Config(rule))
     }
@@ -37,7 +36,7 @@ impl Table {
     /// text of a statement.
     pub(crate) fn fill(&self, text: &str) -> String {
         text.replace("{locks}", &format!("`{}`", self.0))
-            .replace("{schema}", &format!("`{}{SCHEMA}`", self.0))
+            .replace("{schema}", &format!("`{}{SCHEMA_SUFFIX}`", self.0))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -46,24 +45,24 @@ impl Table {
 }
 
 /// Returns the key of the tombstone of an abandoned id, which cannot be the key of any user.
-pub(crate) fn mark(id: LockId) -> Vec<u8> {
-    [[MARK].as_slice(), id.as_str().as_bytes()].concat()
+pub(crate) fn tombstone_key(id: LockId) -> Vec<u8> {
+    [[TOMBSTONE_PREFIX].as_slice(), id.as_str().as_bytes()].concat()
 }
 
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    (1..=LONGEST).contains(&name.len())
+    (1..=MAX_TABLE_BYTES).contains(&name.len())
         && name.chars().all(plain)
         && !name.starts_with(|c: char| c.is_ascii_digit())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LONGEST, Table};
+    use super::{MAX_TABLE_BYTES, Table};
 
     #[test]
-    fn names_that_could_leave_their_quotes_or_are_too_long_are_refused() {
-        let long = "x".repeat(LONGEST + 1);
+    fn names_that_could_break_out_of_their_quotes_or_are_too_long_are_refused() {
+        let long = "x".repeat(MAX_TABLE_BYTES + 1);
         for bad in ["", "a b", "a`b", "a;b", "a.b", "1a", "é", "a\0b", "--", "{locks}", "$1", &long]
         {
             assert!(Table::new(bad).is_err(), "{bad:?}");

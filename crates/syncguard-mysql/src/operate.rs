@@ -16,13 +16,13 @@ use crate::{
     store::Store,
 };
 
-/// Returns the live locks whose keys begin with a prefix, in the order of their keys. Records that cannot be
-/// read are left out, and their number is logged.
+/// Returns the live locks whose keys begin with a prefix, in the order of their keys. Records that
+/// cannot be read are left out, and their number is logged.
 ///
-/// A page mark is a key in hexadecimal digits, because a key that cannot be read need not be text.
+/// A page token is a key in hexadecimal digits, because a key that cannot be read need not be text.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let limit = request.limit.max(1);
-    let after = request.after.as_ref().map_or(Ok(Vec::new()), key_behind)?;
+    let after = request.after.as_ref().map_or(Ok(Vec::new()), key_of_token)?;
     let statement = Statement::read(&store.sql.list)
         .integer(GRACE_MS)
         .text(&request.prefix)
@@ -45,7 +45,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     Ok(LockPage { locks, next })
 }
 
-fn key_behind(token: &PageToken) -> Result<Vec<u8>, Failure> {
+fn key_of_token(token: &PageToken) -> Result<Vec<u8>, Failure> {
     let byte = |pair: &[u8]| match from_utf8(pair) {
         Ok(pair) if pair.len() == 2 => u8::from_str_radix(pair, 16).ok(),
         _ => None,

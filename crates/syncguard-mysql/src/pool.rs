@@ -20,12 +20,13 @@ use crate::{
 };
 
 /// The limit on an orderly close of a connection.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long to wait for sessions to end before trying over another connection, and how often to
-/// check.
-const ENDING: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(10);
+/// How long to wait for sessions to end before retrying over another connection.
+const SESSION_END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often to check whether the sessions have ended.
+const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The settings that a connection must report, as MySQL 8 and MariaDB spell them.
 const PINNED: [(&str, &str); 7] = [
@@ -53,7 +54,7 @@ pub(crate) struct Settings {
 }
 
 /// A connection of our own.
-pub(crate) struct Own {
+pub(crate) struct OwnConnection {
     pub(crate) connection: MySqlConnection,
     /// `None` if the server does not show it.
     pub(crate) session: Option<Session>,
@@ -68,23 +69,23 @@ pub(crate) struct Session {
 }
 
 impl Manager for Server {
-    type Connection = Own;
+    type Connection = OwnConnection;
     type Error = Failure;
     type Session = Session;
 
-    async fn open(&self) -> Result<Own, Failure> {
+    async fn open(&self) -> Result<OwnConnection, Failure> {
         let (options, settings) = (self.options.clone(), self.settings.clone());
         contained(async move {
             let mut connection = options.connect().await.map_err(Failure::Connecting)?;
             settings.pin(&mut connection).await?;
             let sessions = Session::all(&mut connection, "CONNECTION_ID()").await?;
-            Ok(Own { connection, session: sessions.into_iter().next() })
+            Ok(OwnConnection { connection, session: sessions.into_iter().next() })
         })
         .await
         .unwrap_or_else(Failure::uncontained)
     }
 
-    async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
+    async fn ping(&self, own: &mut OwnConnection) -> Result<(), Failure> {
         own.connection.ping().await.map_err(Failure::Connecting)
     }
 
@@ -92,7 +93,7 @@ impl Manager for Server {
         failure.passes()
     }
 
-    fn session(&self, own: &Own) -> Option<Session> {
+    fn session(&self, own: &OwnConnection) -> Option<Session> {
         own.session.clone()
     }
 
@@ -100,13 +101,13 @@ impl Manager for Server {
         let (options, ending) = (self.options.clone(), ending.to_vec());
         contained(async move {
             let mut connection = options.connect().await.map_err(Failure::Connecting)?;
-            let looking = Instant::now();
+            let started = Instant::now();
             loop {
                 let mut alive = Session::all(&mut connection, "ID").await?;
                 alive.retain(|session| ending.contains(session));
-                if alive.is_empty() || looking.elapsed() > ENDING {
-                    // The system closes it at the latest.
-                    let _ = timeout(FAREWELL, connection.close()).await;
+                if alive.is_empty() || started.elapsed() > SESSION_END_TIMEOUT {
+                    // The operating system closes it if this times out.
+                    let _ = timeout(CLOSE_TIMEOUT, connection.close()).await;
                     return Ok(ending.iter().map(|session| !alive.contains(session)).collect());
                 }
                 for session in alive {
@@ -114,7 +115,7 @@ impl Manager for Server {
                     // It may have ended by itself.
                     let _ = Statement::read(&kill).integer(session.id).run(&mut connection).await;
                 }
-                sleep(LOOK).await;
+                sleep(SESSION_CHECK_INTERVAL).await;
             }
         })
         .await

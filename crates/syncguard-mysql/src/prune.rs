@@ -11,10 +11,10 @@ use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store};
 ///
 /// It must outlast an acquire that is still in flight. Linux delivers the pending data of a lost
 /// connection, or discards it, 15 to 30 minutes after the first loss (`tcp_retries2`).
-const MARK: Duration = Duration::from_secs(60 * 60);
+const MIN_TOMBSTONE_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// How many rows of a kind one statement prunes, so that no statement takes long.
-const BATCH: i64 = 1_000;
+const BATCH_SIZE: i64 = 1_000;
 
 /// Clears the rows of grants that have been over for `older_than`, and returns the number of rows.
 pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Failure> {
@@ -25,11 +25,11 @@ pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Fa
     loop {
         let statement = Statement::write(&store.sql.prune)
             .integer(older_than)
-            .integer(older_than.max(millis(MARK)))
-            .integer(BATCH);
+            .integer(older_than.max(millis(MIN_TOMBSTONE_AGE)))
+            .integer(BATCH_SIZE);
         let changed = store.connections.run(statement).await?.changed;
         pruned += changed;
-        if changed < BATCH.unsigned_abs() {
+        if changed < BATCH_SIZE.unsigned_abs() {
             return Ok(pruned);
         }
     }
@@ -46,7 +46,7 @@ pub(crate) fn prune_some(store: &Store, lock_id: LockId) {
     };
     let statement = Statement::write(&store.sql.prune_some)
         .text(from)
-        .integer(i64::try_from(MARK.as_millis()).unwrap_or(i64::MAX))
+        .integer(i64::try_from(MIN_TOMBSTONE_AGE.as_millis()).unwrap_or(i64::MAX))
         .integer(Pruning::BATCH)
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX));
     let connections = store.connections.clone();

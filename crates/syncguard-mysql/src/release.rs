@@ -4,16 +4,16 @@ use syncguard_core::{LockId, NotHeld, ReleaseOutcome, pool::Priority};
 
 use crate::{
     error::Failure,
-    names::mark,
+    names::tombstone_key,
     prune::prune_some,
     row::{GRACE_MS, value},
     statement::Statement,
     store::Store,
 };
 
-/// How many times to try to leave a tombstone while grants under the id are made all the time. Each
-/// of these takes an acquire of its own, which is sent once.
-const ROUNDS: usize = 16;
+/// How many times to try to leave a tombstone while grants are made under the id. Each such grant
+/// takes an acquire of its own, which is sent once.
+const MAX_ATTEMPTS: usize = 16;
 
 /// Ends a live grant.
 pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOutcome, Failure> {
@@ -35,7 +35,7 @@ pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOut
 /// waits for its commit:
 ///
 /// - The acquire was first. The INSERT of the tombstone waits until the acquire is committed, finds
-///   the id taken, and ends the grant of that row instead. The id is free then. Another round
+///   the id taken, and ends the grant of that row instead. The id is free then. Another attempt
 ///   leaves the tombstone, or ends the grant that was made under the id meanwhile.
 /// - The tombstone was first. The acquire violates the index and is undone, together with its
 ///   fence, however late it arrives.
@@ -47,15 +47,18 @@ pub(crate) async fn release(store: &Store, lock_id: LockId) -> Result<ReleaseOut
 ///
 /// Two abandons of one id leave one tombstone: the second finds it, and leaves it as it is.
 pub(crate) async fn abandon(store: &Store, lock_id: LockId) -> Result<(), Failure> {
-    let mark = mark(lock_id);
-    for _ in 0..ROUNDS {
-        let statement = Statement::write(&store.sql.abandon).text(lock_id.as_str()).bytes(&mark);
-        if value::<i64>(&store.connections.row_for(Priority::Release, statement).await?, "marked")?
-            != 0
+    let tombstone = tombstone_key(lock_id);
+    for _ in 0..MAX_ATTEMPTS {
+        let statement =
+            Statement::write(&store.sql.abandon).text(lock_id.as_str()).bytes(&tombstone);
+        if value::<i64>(
+            &store.connections.row_for(Priority::Release, statement).await?,
+            "tombstones",
+        )? != 0
         {
             prune_some(store, lock_id);
             return Ok(());
         }
     }
-    Err(Failure::Unmarked)
+    Err(Failure::NoTombstone)
 }

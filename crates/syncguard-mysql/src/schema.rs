@@ -38,10 +38,10 @@ enum Revision {
 
 /// Creates the table if it is missing. If the table exists, this only reads.
 ///
-/// It checks first, so that a user without the right to create tables does not need it if there is
-/// nothing to create. An existing table is never altered, and no statement is sent that would wait
-/// for its users. Creating the table waits no longer than the lock timeout, after which the server
-/// withdraws the request.
+/// It checks first, so that a user without the privilege to create tables does not need it if there
+/// is nothing to create. An existing table is never altered, and no statement is sent that would
+/// wait for its users. Creating the table waits no longer than the lock timeout, after which the
+/// server withdraws the request.
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     match state(store).await? {
         State::Complete(_) => Ok(()),
@@ -101,8 +101,9 @@ async fn state(store: &Store) -> Result<State, Failure> {
     let revision = revision(store).await?;
     let statement = Statement::read(&store.sql.schema_state).text(store.table.name());
     let row = store.connections.row(statement).await?;
-    // Every part of the condition is a number once it is evaluated. Under load and with a short statement
-    // timeout, the server has been seen to answer with NULL instead of the error of the timeout.
+    // Every part of the condition is a number once it is evaluated. Under load and with a short
+    // statement timeout, the server has been seen to answer with NULL instead of the error of the
+    // timeout.
     let complete: Option<i64> = value(&row, "complete")?;
     let complete = complete.ok_or(Failure::TimedOut(Effect::None))?;
     Ok(match (value::<i64>(&row, "present")?, complete) {

@@ -82,7 +82,7 @@ mod tests {
     use crate::names::Table;
 
     #[test]
-    fn no_statement_has_a_gap_or_a_comment() {
+    fn no_statement_contains_a_placeholder_or_a_comment() {
         let sql = Sql::new(&Table::new("locks").unwrap());
         let Sql { prune_some, revision, schema_revision, .. } = &sql;
         let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;

@@ -16,7 +16,7 @@ use crate::error::{Effect, Failure};
 /// one. The values are written into the text so that it still takes one round trip.
 pub(crate) struct Statement {
     sql: Arc<str>,
-    /// In characters that mean nothing to SQL, whatever they stand for.
+    /// SQL literals. Texts are in hexadecimal digits, so that nothing in them can end the literal.
     values: Vec<String>,
     effect: Effect,
 }
@@ -66,7 +66,7 @@ impl Statement {
         self.value(integer.to_string())
     }
 
-    /// Binds an SQL expression of this crate's own, such as a number in digits, to the next parameter.
+    /// Binds an SQL expression of this crate, such as a number in digits, to the next parameter.
     pub(crate) fn digits(self, digits: &str) -> Self {
         self.value(digits.to_owned())
     }
@@ -91,8 +91,9 @@ impl Statement {
     /// all.
     pub(crate) async fn run(&self, connection: &mut MySqlConnection) -> Result<Answer, Failure> {
         let mut answer = Answer::default();
-        // What is put into the text is digits, or an expression of this crate's own.
-        let mut results = connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(self.whole())));
+        // Only digits, or an expression of this crate, are put into the text.
+        let mut results =
+            connection.fetch_many(sqlx::raw_sql(AssertSqlSafe(self.text_with_values())));
         while let Some(result) = results.next().await {
             match result {
                 Ok(Either::Left(done)) => {
@@ -106,19 +107,19 @@ impl Statement {
         Ok(answer)
     }
 
-    /// Writes the values in the places of the parameters, which have one digit.
-    fn whole(&self) -> String {
+    /// Returns the text with the values in place of the parameters, which have one digit.
+    fn text_with_values(&self) -> String {
         let mut parts = self.sql.split('$');
-        let mut whole = parts.next().unwrap_or_default().to_owned();
+        let mut text = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             let (number, rest) = part.split_at(1);
             let number: usize = number.parse().unwrap_or_default();
             if let Some(value) = self.values.get(number.wrapping_sub(1)) {
-                whole.push_str(value);
+                text.push_str(value);
             }
-            whole.push_str(rest);
+            text.push_str(rest);
         }
-        whole
+        text
     }
 }
 
@@ -139,11 +140,14 @@ mod tests {
     use super::Statement;
 
     #[test]
-    fn whatever_a_text_holds_it_is_digits_in_a_statement() {
+    fn values_in_the_text_of_a_statement_are_only_digits() {
         let sql = Arc::from("SELECT $1, $2, $3, $4, $1");
         let statement = Statement::read(&sql);
         let statement = statement.text("'; $4 --").text_or_null(None).integer(-1).bytes(&[0xff]);
         let value = "X'273B202434202D2D'";
-        assert_eq!(statement.whole(), format!("SELECT {value}, NULL, -1, X'FF', {value}"));
+        assert_eq!(
+            statement.text_with_values(),
+            format!("SELECT {value}, NULL, -1, X'FF', {value}")
+        );
     }
 }

@@ -9,49 +9,49 @@ use syncguard_core::{
 
 use crate::{
     error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
+    holder_cache::Strategy,
     names::StoredKey,
     row::{GRACE_MS, fence, owner, text, timestamp, value},
-    sightings::Way,
     statement::Statement,
     store::Store,
 };
 
 /// The longest pause for a client that is deciding who gets a key: about as long as it takes to
 /// write the grant and to flush it to a disk that is not slow. The shortest pause is half as long.
-const DECISION: Duration = Duration::from_millis(3);
+const DECISION_PAUSE: Duration = Duration::from_millis(3);
 
 /// Grants the key, or returns its holder: one statement, which is a transaction by itself.
 ///
 /// The statement first reads the holder of the key, so that contenders neither write nor wait. If
 /// no one holds the key, it tries the key's advisory lock, and writes the grant if it gets that
 /// lock. If it does not, another client is deciding who gets the key. This client then pauses for a
-/// moment, and looks up the holder again. A client that comes too late writes nothing, and no fence
-/// is lost. If the lookup finds no grant, a text that writes nothing waits for the decision,
-/// together with all other clients that wait for it, and looks again. If that finds no grant
-/// either, because it was released at once or never made, the client queues.
+/// moment, and looks up the holder again. It has written nothing, and no fence is lost. If the
+/// lookup finds no grant, a text that writes nothing waits for the decision, together with all
+/// other clients that wait for it, and repeats the lookup. If that finds no grant either, because
+/// the grant was released at once or never made, the client queues.
 ///
-/// The pause is for the other client. A release wakes all waiters of the key. If the texts of those
-/// that came too late were sent at once, the server would parse and plan them while it writes the
-/// grant, and would resume all of them when it commits, just before it sends the answer. The lookup
-/// is prepared and waits for no one. A release during the pause is not missed: the caller
-/// subscribed before, and its subscription keeps notifications as long as the attempt lasts.
+/// The pause helps the other client. A release wakes all waiters of the key. If the losers sent
+/// their texts at once, the server would parse and plan them while it writes the grant, and would
+/// resume all of them when it commits, just before it sends the answer. The lookup is prepared and
+/// waits for no one. A release during the pause is not missed: the caller subscribed before, and
+/// its subscription keeps notifications as long as the attempt lasts.
 ///
 /// To queue is to wait for the advisory lock first, and then to acquire, in one text. The statement
 /// that acquires begins under the lock. Its snapshot therefore shows all that was decided before,
 /// and it always gets the key or finds the holder.
 ///
-/// If the key was seen held a moment ago, only the first part of the statement is sent at first.
+/// If the key was held a moment ago, only the first part of the statement is sent at first.
 ///
 /// # Silent peers
 ///
 /// A TypeScript client notifies no one of its release, and queues with each attempt, also for a key
-/// that is held. One that works in a loop takes the key again a fraction of a millisecond after its
-/// release. A lookup rarely falls into that gap, and an attempt that follows the lookup comes too
-/// late. Therefore, for a key that changes hands unseen
-/// ([`Sightings`](crate::sightings::Sightings)), an attempt that finds the key free queues instead
-/// of trying. From time to time, one stands at the head of the queue for a moment while a silent
-/// peer holds the key (see `place.sql`). A peer that releases meanwhile finds this client before it
-/// in the queue.
+/// that is held. A TypeScript client that works in a loop takes the key again a fraction of a
+/// millisecond after its release. A lookup rarely falls into that gap, and an attempt that follows
+/// the lookup comes too late. Therefore, for a key that changes hands unseen
+/// ([`HolderCache`](crate::holder_cache::HolderCache)), an attempt that finds the key free queues
+/// instead of trying. From time to time, an attempt waits at the head of the queue for a moment
+/// while a silent peer holds the key (see `place.sql`). A peer that releases meanwhile finds this
+/// client ahead of it in the queue.
 ///
 /// This is safe for the same reasons: `place.sql` writes nothing, and the grant is still made by
 /// the last statement of the text, under the lock, with a snapshot of its own. The holder needs the
@@ -68,9 +68,9 @@ pub(crate) async fn acquire(
     let outcome = attempt(store, request, &key).await?;
     match &outcome {
         AcquireOutcome::Contended { holder: Some(holder) } => {
-            store.sightings.note(&key.key, holder);
+            store.holder_cache.record(&key.key, holder);
         }
-        _ => store.sightings.forget(&key.key),
+        _ => store.holder_cache.forget(&key.key),
     }
     Ok(outcome)
 }
@@ -80,52 +80,54 @@ async fn attempt(
     request: &AcquireRequest,
     key: &StoredKey,
 ) -> Result<AcquireOutcome, Failure> {
-    let way = store.sightings.way(&key.key);
-    if way.looks_first()
-        && let Some(outcome) = seen(store, request, look(&store.sql.stand, request, key)).await?
+    let strategy = store.holder_cache.strategy(&key.key);
+    if strategy.looks_up_first()
+        && let Some(outcome) =
+            look_up(store, request, lookup_statement(&store.sql.acquire_lookup, request, key))
+                .await?
     {
         return Ok(outcome);
     }
-    if !way.queues() {
-        let row = store.connections.row(writing(&store.sql.acquire, request, key)).await;
-        if let Some(outcome) = decided(&row.map_err(refusal)?, request)? {
+    if !strategy.queues() {
+        let row = store.connections.row(write_statement(&store.sql.acquire, request, key)).await;
+        if let Some(outcome) = read_outcome(&row.map_err(violation)?, request)? {
             return Ok(outcome);
         }
-        if let Some(moment) = Retry::fixed(DECISION).jitter(Jitter::Equal).delays().next() {
+        if let Some(moment) = Retry::fixed(DECISION_PAUSE).jitter(Jitter::Equal).delays().next() {
             store.connections.pause(moment).await?;
         }
-        let settled = look(&store.sql.settled_stand, request, key).of_several();
-        for look in [look(&store.sql.stand, request, key), settled] {
-            if let Some(outcome) = seen(store, request, look).await? {
+        let settled = lookup_statement(&store.sql.settled_lookup, request, key).multi_statement();
+        for lookup in [lookup_statement(&store.sql.acquire_lookup, request, key), settled] {
+            if let Some(outcome) = look_up(store, request, lookup).await? {
                 return Ok(outcome);
             }
         }
     }
-    let text = match way {
-        Way::Standing => &store.sql.standing_acquire,
+    let text = match strategy {
+        Strategy::WaitAtHead => &store.sql.head_acquire,
         _ => &store.sql.queued_acquire,
     };
-    let row = store.connections.row(writing(text, request, key).of_several()).await;
-    let row = row.map_err(refusal)?;
-    let outcome = decided(&row, request)?;
+    let row = store.connections.row(write_statement(text, request, key).multi_statement()).await;
+    let row = row.map_err(violation)?;
+    let outcome = read_outcome(&row, request)?;
     // The outcome is undecided only if a client changes the counter without the advisory lock.
     Ok(outcome.unwrap_or(AcquireOutcome::Contended { holder: None }))
 }
 
-/// Sends a lookup, and returns the grant that it finds in the way.
-async fn seen(
+/// Sends a lookup, and returns the outcome if it finds a grant of the key.
+async fn look_up(
     store: &Store,
     request: &AcquireRequest,
-    look: Statement,
+    lookup: Statement,
 ) -> Result<Option<AcquireOutcome>, Failure> {
-    standing(&store.connections.row(look).await?, request)
+    existing_grant(&store.connections.row(lookup).await?, request)
 }
 
-fn look(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement {
+fn lookup_statement(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement {
     Statement::read(sql).text(&key.key).text(request.lock_id.as_str()).integer(GRACE_MS)
 }
 
-fn writing(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement {
+fn write_statement(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement {
     Statement::write(sql)
         .text(&key.key)
         .text(request.lock_id.as_str())
@@ -137,8 +139,8 @@ fn writing(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> Statement
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
 }
 
-/// Maps a violated constraint to its meaning. Either way the statement was undone as a whole.
-fn refusal(failure: Failure) -> Failure {
+/// Maps a violated constraint to its meaning. In both cases the whole statement was rolled back.
+fn violation(failure: Failure) -> Failure {
     match failure.state() {
         // ON CONFLICT handles the other two unique indexes, so this is the index of the ids.
         Some(UNIQUE_VIOLATION) => Failure::Abandoned,
@@ -149,9 +151,9 @@ fn refusal(failure: Failure) -> Failure {
     }
 }
 
-/// Reads the grant that was made, or the one in its way.
-fn decided(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
-    if let Some(outcome) = standing(row, request)? {
+/// Reads the grant that was made, or the existing one. Returns `None` if there is neither.
+fn read_outcome(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+    if let Some(outcome) = existing_grant(row, request)? {
         return Ok(Some(outcome));
     }
     let granted = fence(row, "granted_fence");
@@ -162,8 +164,11 @@ fn decided(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcom
     Ok(Some(AcquireOutcome::Granted(grant)))
 }
 
-/// Reads the grant in the way, which may be the id's own.
-fn standing(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+/// Reads the existing grant of the key, which may be the id's own. Returns `None` if there is none.
+fn existing_grant(
+    row: &PgRow,
+    request: &AcquireRequest,
+) -> Result<Option<AcquireOutcome>, Failure> {
     let Some(lock_id) = text(row, "lock_id") else {
         return Ok(None);
     };

@@ -21,7 +21,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     let row = store.connections.plain_row(Statement::read(&store.sql.check)).await?;
     let server = Server::read(&row)?;
     let mut findings = server.findings();
-    let to_listen = store.waiters.options().and_then(transport::finding);
+    let to_listen = store.waiters.connect_options().and_then(transport::finding);
     let ways = [transport::finding(&store.connections.plain), to_listen];
     for way in ways.into_iter().flatten() {
         if findings.last() != Some(&way) {
@@ -33,7 +33,7 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     if !state.usable {
         let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
         findings.push(Finding::unsafe_setting("lock tables missing or incomplete", consequence));
-    } else if store.sql.columns == Columns::TypeScripts {
+    } else if store.sql.columns == Columns::TypeScript {
         findings.push(Finding::warning("lock table without owner columns", WITHOUT_OWNER));
     }
     Ok(findings)
@@ -160,20 +160,20 @@ mod tests {
         }
     }
 
-    fn judged(server: &Server) -> Vec<(Severity, String)> {
+    fn severities(server: &Server) -> Vec<(Severity, String)> {
         let findings = server.findings();
         findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
     }
 
     #[test]
     fn a_server_that_loses_nothing_has_no_finding() {
-        assert_eq!(judged(&safe()), []);
+        assert_eq!(severities(&safe()), []);
         let awaited = Server { standbys: 2, unawaited: false, ..safe() };
-        assert_eq!(judged(&awaited), []);
+        assert_eq!(severities(&awaited), []);
     }
 
     #[test]
-    fn each_setting_that_breaks_a_promise_is_found() {
+    fn each_setting_that_breaks_a_guarantee_is_found() {
         let off = || "off".to_owned();
         for (bad, setting) in [
             (Server { fsync: off(), ..safe() }, "fsync = off"),
@@ -181,12 +181,12 @@ mod tests {
             (Server { standby: true, ..safe() }, "standby"),
             (Server { version: 110_000, ..safe() }, "server_version_num = 110000"),
         ] {
-            assert_eq!(judged(&bad), [(Severity::Unsafe, setting.to_owned())]);
+            assert_eq!(severities(&bad), [(Severity::Unsafe, setting.to_owned())]);
         }
     }
 
     #[test]
-    fn what_is_neutralised_or_weakens_a_promise_is_a_warning() {
+    fn a_setting_that_is_overridden_or_weakens_a_guarantee_is_a_warning() {
         for (weak, setting) in [
             (
                 Server { isolation: "serializable".to_owned(), ..safe() },
@@ -195,7 +195,7 @@ mod tests {
             (Server { synchronous_commit: "off".to_owned(), ..safe() }, "synchronous_commit = off"),
             (Server { standbys: 1, ..safe() }, "1 standbys that are not waited for"),
         ] {
-            assert_eq!(judged(&weak), [(Severity::Warning, setting.to_owned())]);
+            assert_eq!(severities(&weak), [(Severity::Warning, setting.to_owned())]);
         }
     }
 }

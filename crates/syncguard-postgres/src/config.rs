@@ -53,7 +53,7 @@ pub(crate) enum Origin {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pooler {
     None,
-    OfTransactions,
+    Transaction,
 }
 
 /// Where to listen for releases.
@@ -221,7 +221,7 @@ impl PostgresConfig {
     /// Waiters are not woken, unless there is [another way](Self::listen_url) to listen.
     #[must_use]
     pub fn pgbouncer(mut self) -> Self {
-        self.pooler = Pooler::OfTransactions;
+        self.pooler = Pooler::Transaction;
         self
     }
 

@@ -15,12 +15,12 @@ use crate::{
     connection::{Connections, Limits},
     error::Failure,
     extends,
-    listener::Line,
+    holder_cache::HolderCache,
+    listener::ListenerOptions,
     names::Tables,
     pool::{Server, Source, Turns},
     schema,
-    sightings::Sightings,
-    sql::{Columns, Company, Preamble, SchemaTexts, Sql, Surroundings},
+    sql::{Columns, Preamble, SchemaTexts, Sql, StatementOptions, TransactionCheck},
     statement::Sending,
     store::Store,
     waiters::Waiters,
@@ -58,44 +58,45 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
     let tables = Tables::new(&config.locks, &config.counters)?;
     let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
     let plain = plain_options(config);
-    let (source, patience, company, sending) = match &config.origin {
+    let (source, size, transaction_check, sending) = match &config.origin {
         Origin::Options(_) => {
             let is_direct = config.pooler == Pooler::None;
             let server = Server { options: pinned_options(config, plain.clone()), is_direct };
             let limits = pool_limits(config, config.max_connections);
             let pool = Pool::new(server, limits, runtime.clone());
             pool.open_first().await?;
-            (Source::Own(pool), config.max_connections, Company::Nobody, sending(config))
+            (Source::Own(pool), config.max_connections, TransactionCheck::Skip, sending(config))
         }
         Origin::Pool(pool) => {
             let size = pool.options().get_max_connections();
             let turns = Pool::new(Turns, pool_limits(config, size), runtime.clone());
             let (pool, limit) = (pool.clone(), config.connect_timeout);
             let source = Source::Callers { pool, turns, limit };
-            (source, size, Company::Others, Sending::Whole)
+            (source, size, TransactionCheck::Required, Sending::Unprepared)
         }
     };
-    let line = line(config, &plain).map(|options| Line {
-        options,
+    let listener_options = listen_options(config, &plain).map(|connection| ListenerOptions {
+        connection,
         channel: tables.channel(),
-        patience: config.connect_timeout,
+        timeout: config.connect_timeout,
     });
-    let limits = limits(config, patience, sending);
+    let limits = limits(config, size, sending);
     let connections = Connections { source, limits, plain, runtime: runtime.clone() };
     let connections = Arc::new(connections);
-    let surroundings = Surroundings { company, preamble: preamble(config, sending) };
-    let sql = Sql::new(&tables, &surroundings, Columns::All);
+    let statement_options =
+        StatementOptions { transaction_check, preamble: preamble(config, sending) };
+    let sql = Sql::new(&tables, &statement_options, Columns::All);
     Ok(Store {
         server: config.server(),
-        extends: extends::queue(&connections, &sql, limits.patience),
+        extends: extends::queue(&connections, &sql, limits.max_replacements),
         connections,
         sql,
-        surroundings,
+        statement_options,
         schema: SchemaTexts::new(&tables, config.lock_timeout, config.statement_timeout),
         channel: tables.channel(),
         tables,
-        waiters: Waiters::new(line, runtime),
-        sightings: Sightings::default(),
+        waiters: Waiters::new(listener_options, runtime),
+        holder_cache: HolderCache::default(),
         pruning: Pruning::default(),
     })
 }
@@ -114,7 +115,7 @@ fn limits(config: &PostgresConfig, connections: u32, sending: Sending) -> Limits
         statement_timeout: config.statement_timeout,
         sending,
         // Each of them may have to be closed; the first new one is usable.
-        patience: usize::try_from(connections).unwrap_or(usize::MAX),
+        max_replacements: usize::try_from(connections).unwrap_or(usize::MAX),
     }
 }
 
@@ -122,14 +123,14 @@ fn limits(config: &PostgresConfig, connections: u32, sending: Sending) -> Limits
 fn sending(config: &PostgresConfig) -> Sending {
     match config.pooler {
         Pooler::None => Sending::Prepared,
-        Pooler::OfTransactions => Sending::Whole,
+        Pooler::Transaction => Sending::Unprepared,
     }
 }
 
 /// Returns the settings that each transaction has to set because `pinned` cannot set them for
 /// the session.
 fn preamble(config: &PostgresConfig, sending: Sending) -> Option<Preamble> {
-    (sending == Sending::Whole).then_some(Preamble {
+    (sending == Sending::Unprepared).then_some(Preamble {
         lock_timeout: config.lock_timeout.as_millis(),
         statement_timeout: config.statement_timeout.as_millis(),
     })
@@ -148,7 +149,7 @@ fn plain_options(config: &PostgresConfig) -> PgConnectOptions {
     let options = match config.pooler {
         Pooler::None => options,
         // pgbouncer refuses settings that it does not know.
-        Pooler::OfTransactions => options.extra_float_digits(None),
+        Pooler::Transaction => options.extra_float_digits(None),
     };
     // Statements hold ids, and knowing an id is enough to release the lock.
     options.disable_statement_logging()
@@ -160,7 +161,7 @@ fn plain_options(config: &PostgresConfig) -> PgConnectOptions {
 /// The last three are for speed: rows are found by an index, however small the tables are or
 /// seem, and a statement is planned once.
 fn pinned_options(config: &PostgresConfig, options: PgConnectOptions) -> PgConnectOptions {
-    if config.pooler == Pooler::OfTransactions {
+    if config.pooler == Pooler::Transaction {
         return options;
     }
     options.options(KEEPALIVE).options([
@@ -175,9 +176,9 @@ fn pinned_options(config: &PostgresConfig, options: PgConnectOptions) -> PgConne
 }
 
 /// Returns how to open the connection that listens.
-fn line(config: &PostgresConfig, plain: &PgConnectOptions) -> Option<PgConnectOptions> {
+fn listen_options(config: &PostgresConfig, plain: &PgConnectOptions) -> Option<PgConnectOptions> {
     match (&config.listening, config.pooler) {
-        (Listening::Nowhere, _) | (Listening::Default, Pooler::OfTransactions) => None,
+        (Listening::Nowhere, _) | (Listening::Default, Pooler::Transaction) => None,
         (Listening::Default, Pooler::None) => Some(plain.clone()),
         (Listening::At(options), _) => Some(options.as_ref().clone()),
     }

@@ -15,7 +15,7 @@ use tokio::{
 use crate::{
     error::{Effect, Failure},
     pool::{Leased, Source},
-    statement::{Sending, Statement, is_sound},
+    statement::{Sending, Statement, in_own_transaction},
 };
 
 /// How many times a statement that the server undid, to resolve a conflict, is run again.
@@ -28,8 +28,9 @@ fn conflict_pauses() -> impl Iterator<Item = Duration> + Send {
     retry.jitter(Jitter::Full).limit(MAX_RERUNS).delays()
 }
 
-/// How long an answer may take beyond the time after which the server cancels a statement.
-const ON_THE_WAY: Duration = Duration::from_millis(500);
+/// How long the client waits for an answer beyond the time after which the server cancels a
+/// statement.
+const RESPONSE_GRACE: Duration = Duration::from_millis(500);
 
 /// How connections are used.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +40,9 @@ pub(crate) struct Limits {
     /// How long a statement may run.
     pub(crate) statement_timeout: Duration,
     pub(crate) sending: Sending,
-    /// How many connections may be found inside a transaction before that is an error.
-    pub(crate) patience: usize,
+    /// How many connections that are inside a transaction a statement replaces. One more is an
+    /// error.
+    pub(crate) max_replacements: usize,
 }
 
 /// All connections of a backend, except the one that listens.
@@ -49,7 +51,8 @@ pub(crate) struct Connections {
     pub(crate) limits: Limits,
     /// The options of a connection with the server's own settings.
     pub(crate) plain: PgConnectOptions,
-    /// The runtime on which the backend was opened. Connections live on it, and statements run on it.
+    /// The runtime on which the backend was opened. Connections live on it, and statements run on
+    /// it.
     pub(crate) runtime: Handle,
 }
 
@@ -117,7 +120,7 @@ impl Connections {
         mut reply: Reply<Rows>,
     ) {
         reply.started();
-        let (mut unsound, mut pauses, mut repeats) = (0, None, 0);
+        let (mut in_transaction, mut pauses, mut repeats) = (0, None, 0);
         loop {
             let leased = match first.take() {
                 Some(leased) => Ok(leased),
@@ -133,7 +136,9 @@ impl Connections {
             };
             reply.sending();
             match self.run_on(leased, statement, &mut reply).await {
-                Err(Failure::Unsound) if unsound < self.limits.patience => unsound += 1,
+                Err(Failure::InTransaction) if in_transaction < self.limits.max_replacements => {
+                    in_transaction += 1;
+                }
                 Err(failure) if failure.is_conflict() => {
                     match pauses.get_or_insert_with(conflict_pauses).next() {
                         Some(pause) => sleep(pause).await,
@@ -165,17 +170,17 @@ impl Connections {
             return Err(Failure::TimedOut(statement.effect()));
         };
         match answer.map_err(|source| Failure::driver(source, statement.effect())) {
-            Ok(rows) if is_sound(&rows) => {
+            Ok(rows) if in_own_transaction(&rows) => {
                 leased.give_back();
                 Ok(rows)
             }
-            Ok(_) | Err(Failure::Unsound) => {
+            Ok(_) | Err(Failure::InTransaction) => {
                 tracing::warn!(
                     "a connection of the pool was inside a transaction that nobody ended, as a \
                      cancelled `begin` leaves it; it is closed"
                 );
                 leased.close().await;
-                Err(Failure::Unsound)
+                Err(Failure::InTransaction)
             }
             Err(failure) if failure.is_broken() => {
                 leased.discard();
@@ -205,7 +210,7 @@ impl Connections {
         let Limits { statement_timeout, sending, .. } = self.limits;
         let has_session = leased.has_session();
         let mut answering = pin!(statement.run(leased.connection(), sending));
-        let answer = timeout(statement_timeout + ON_THE_WAY, &mut answering).await.ok();
+        let answer = timeout(statement_timeout + RESPONSE_GRACE, &mut answering).await.ok();
         if answer.is_none() && !has_session {
             reply.send(Err(Failure::TimedOut(statement.effect())));
             let _ = timeout(MAX_ENDING, answering).await;
@@ -213,8 +218,8 @@ impl Connections {
         answer
     }
 
-    /// Runs work that needs its own connection, on the runtime of the backend.
-    async fn apart<T: Send + 'static>(
+    /// Runs work on the runtime of the backend.
+    async fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
@@ -232,11 +237,11 @@ impl Connections {
             sleep(time).await;
             Ok(())
         };
-        self.apart(waiting).await
+        self.on_runtime(waiting).await
     }
 
-    /// Runs a statement that returns one row, on a connection as other sessions of this role get
-    /// it. If the connections are the caller's, those are what the other sessions get.
+    /// Runs a statement that returns one row, on a connection with the settings that other sessions
+    /// of this role get. If the connections are the caller's, it uses one of those.
     pub(crate) async fn plain_row(
         self: &Arc<Self>,
         statement: Statement,
@@ -247,18 +252,18 @@ impl Connections {
         let connections = self.clone();
         let asking = async move {
             let mut connection = connections.open_plain().await?;
-            let answering = statement.run(&mut connection, Sending::Whole);
+            let answering = statement.run(&mut connection, Sending::Unprepared);
             let answer = timeout(connections.limits.statement_timeout, answering).await;
             let answer = answer.map_err(|_| Failure::TimedOut(statement.effect()))?;
             let rows = answer.map_err(|source| Failure::driver(source, statement.effect()))?;
-            // It is closed in any case.
-            let _ = timeout(ON_THE_WAY, connection.close()).await;
+            // Dropping the connection closes it if this times out.
+            let _ = timeout(RESPONSE_GRACE, connection.close()).await;
             rows.into_iter().next().ok_or(Failure::UnreadableAnswer("answer"))
         };
-        self.apart(asking).await
+        self.on_runtime(asking).await
     }
 
-    /// Runs a text of several statements as one transaction, on its own connection.
+    /// Runs a text of several statements as one transaction, on a new connection.
     pub(crate) async fn run_text(self: &Arc<Self>, text: String) -> Result<(), Failure> {
         let connections = self.clone();
         let running = async move {
@@ -268,14 +273,14 @@ impl Connections {
                 Ok(done) => done.map_err(|source| Failure::driver(source, Effect::None))?,
                 Err(_) => return Err(Failure::TimedOut(Effect::None)),
             };
-            // It is closed in any case.
-            let _ = timeout(ON_THE_WAY, connection.close()).await;
+            // Dropping the connection closes it if this times out.
+            let _ = timeout(RESPONSE_GRACE, connection.close()).await;
             Ok(())
         };
-        self.apart(running).await
+        self.on_runtime(running).await
     }
 
-    /// Opens a connection that asks for no settings.
+    /// Opens a connection that requests no settings.
     pub(crate) async fn open_plain(&self) -> Result<sqlx::PgConnection, Failure> {
         let limit = self.limits.connect_timeout;
         match timeout(limit, self.plain.connect()).await {

@@ -49,7 +49,7 @@ pub(crate) enum Failure {
     #[error("the server could not be connected to: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
     #[error("every connection was inside a transaction that nobody ended")]
-    Unsound,
+    InTransaction,
     #[error("the driver could not take what the server sent, and panicked")]
     Panicked,
     #[error("no answer in time")]
@@ -130,7 +130,7 @@ impl Failure {
     /// not show what happened before.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect) -> Self {
         match database_error(&source) {
-            Some(error) if INSIDE_TRANSACTION.contains(&error.code()) => Self::Unsound,
+            Some(error) if INSIDE_TRANSACTION.contains(&error.code()) => Self::InTransaction,
             Some(error) if !ends_connection(error) => Self::Driver(source, Effect::None),
             _ => Self::Driver(source, effect),
         }
@@ -232,7 +232,7 @@ impl Failure {
             }
             Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
             Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
-            Self::Unconnected(_) | Self::Unsound | Self::Panicked => {
+            Self::Unconnected(_) | Self::InTransaction | Self::Panicked => {
                 (ErrorKind::ServiceUnavailable, Effect::None)
             }
             Self::Unleased(unleased) => {

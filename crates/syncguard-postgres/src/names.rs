@@ -6,18 +6,18 @@ use syncguard_core::{KeyLayout, LockId, LockKey};
 use crate::error::Failure;
 
 /// The longest name that PostgreSQL keeps whole, in bytes.
-const LONGEST_IDENTIFIER: usize = 63;
+const MAX_IDENTIFIER_BYTES: usize = 63;
 
 /// The length that the names of a table's indexes add to its own: `idx_` and `_lock_id`, or
 /// `_expires`.
 const INDEX_AFFIXES: usize = 12;
 
 /// The longest name of a table, so that no name of an index is cut off.
-const LONGEST_TABLE: usize = LONGEST_IDENTIFIER - INDEX_AFFIXES;
+const MAX_TABLE_BYTES: usize = MAX_IDENTIFIER_BYTES - INDEX_AFFIXES;
 
 /// The longest stored key, in bytes, as in the TypeScript SyncGuard. A key has at most 512 bytes,
 /// so no key is ever hashed for its length.
-const LONGEST_KEY: usize = 1_700;
+const MAX_KEY_BYTES: usize = 1_700;
 
 /// The first half of the advisory locks that show that a client waits; the second is the bucket of
 /// the key. Locks of two halves are distinct from locks of one number, which acquires queue by.
@@ -37,7 +37,7 @@ impl Tables {
         for name in [locks, counters] {
             if !is_plain(name) {
                 let rule = format!(
-                    "a table name takes 1 to {LONGEST_TABLE} letters, digits and underscores of \
+                    "a table name takes 1 to {MAX_TABLE_BYTES} letters, digits and underscores of \
                      ASCII, and does not begin with a digit"
                 );
                 return Err(Failure::Config(rule));
@@ -84,7 +84,7 @@ impl Tables {
 
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    (1..=LONGEST_TABLE).contains(&name.len())
+    (1..=MAX_TABLE_BYTES).contains(&name.len())
         && name.chars().all(plain)
         && !name.starts_with(|c: char| c.is_ascii_digit())
 }
@@ -111,7 +111,7 @@ impl StoredKey {
     /// readably with an escape. Such a row is recognized by the difference between the two: in rows
     /// of other clients they never differ.
     pub(crate) fn of(key: &LockKey) -> Result<Self, Failure> {
-        let layout = KeyLayout::new("", LONGEST_KEY, 0);
+        let layout = KeyLayout::new("", MAX_KEY_BYTES, 0);
         if key.as_str().contains('\0') {
             let hashed = layout.hashed_lock_name(key)?;
             let fence_key = format!("fence:{hashed}");
@@ -135,7 +135,7 @@ pub(crate) fn user_key(key: &str, user_key: &str) -> Option<LockKey> {
 }
 
 /// Returns the key of the tombstone of an abandoned id: too long to be the key of any user.
-pub(crate) fn mark(id: LockId) -> String {
+pub(crate) fn tombstone_key(id: LockId) -> String {
     format!("abandoned:{}:{:.>width$}", id.as_str(), "", width = LockKey::MAX_BYTES)
 }
 
@@ -157,15 +157,15 @@ fn unescaped(text: &str) -> String {
 mod tests {
     use syncguard_core::{LockId, LockKey};
 
-    use super::{LONGEST_TABLE, StoredKey, Tables, escaped, mark, unescaped, user_key};
+    use super::{MAX_TABLE_BYTES, StoredKey, Tables, escaped, tombstone_key, unescaped, user_key};
 
     fn stored(text: &str) -> StoredKey {
         StoredKey::of(&LockKey::new(text).unwrap()).unwrap()
     }
 
     #[test]
-    fn names_that_could_leave_their_quotes_or_be_cut_off_are_refused() {
-        let long = "x".repeat(LONGEST_TABLE + 1);
+    fn names_that_could_break_out_of_their_quotes_or_be_cut_off_are_refused() {
+        let long = "x".repeat(MAX_TABLE_BYTES + 1);
         for bad in
             ["", "a b", "a\"b", "a;b", "a.b", "1a", "é", "a\0b", "--", "{counters}", long.as_str()]
         {
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn the_longest_name_leaves_room_for_its_indexes() {
-        let longest = "x".repeat(LONGEST_TABLE);
+        let longest = "x".repeat(MAX_TABLE_BYTES);
         let tables = Tables::new(&longest, "Counters_2").unwrap();
         let filled = tables.fill("{locks} {counters} {locks_lock_id} {locks_expires}");
         assert!(filled.contains("\"Counters_2\"") && !filled.contains('{'), "{filled}");
@@ -207,16 +207,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_escaped_is_read_back() {
+    fn an_escaped_text_is_read_back() {
         for text in ["", "a", r"\", r"\0", "\0", "\\\0", r"\\0\\", "0\0"] {
             assert_eq!(unescaped(&escaped(text)), text);
         }
     }
 
     #[test]
-    fn a_mark_is_no_key() {
+    fn a_tombstone_key_is_not_a_valid_key() {
         let (one, other) = (LockId::mint().unwrap(), LockId::mint().unwrap());
-        assert!(mark(one).len() > LockKey::MAX_BYTES && LockKey::new(&mark(one)).is_err());
-        assert_ne!(mark(one), mark(other));
+        assert!(
+            tombstone_key(one).len() > LockKey::MAX_BYTES
+                && LockKey::new(&tombstone_key(one)).is_err()
+        );
+        assert_ne!(tombstone_key(one), tombstone_key(other));
     }
 }

@@ -12,8 +12,8 @@ use crate::{
     store::Store,
 };
 
-/// Returns the live locks whose keys begin with a prefix, in the order of their keys as stored. Records
-/// that cannot be read are left out, and their number is logged.
+/// Returns the live locks whose keys begin with a prefix, in the order of their keys as stored.
+/// Records that cannot be read are left out, and their number is logged.
 pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPage, Failure> {
     let limit = request.limit.max(1);
     let prefix = Some(request.prefix.as_str()).filter(|prefix| !prefix.contains('\0'));

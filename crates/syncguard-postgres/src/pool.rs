@@ -16,18 +16,19 @@ use tokio::time::{sleep, timeout};
 use crate::error::{Effect, Failure};
 
 /// The limit on an orderly close of a connection.
-const FAREWELL: Duration = Duration::from_secs(1);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long to wait for sessions to end before trying over another connection, and how often to
-/// check.
-const ENDING: Duration = Duration::from_secs(1);
-const LOOK: Duration = Duration::from_millis(10);
+/// How long to wait for sessions to end before retrying over another connection.
+const SESSION_END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often to check whether the sessions have ended.
+const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Where connections come from.
 pub(crate) enum Source {
     Own(Pool<Server>),
-    /// The caller's pool serves requests in the order of arrival, so this assigns the turns at it
-    /// by priority.
+    /// The caller's pool serves requests in the order of arrival. Therefore requests first wait for
+    /// a turn, which is assigned by priority.
     Callers {
         pool: PgPool,
         turns: Pool<Turns>,
@@ -93,8 +94,8 @@ impl Leased {
     /// Closes a working connection, and with it the transaction that it is in.
     pub(crate) async fn close(self) {
         if let Self::Callers { connection, turn } = self {
-            // Closed by the system at the latest.
-            let _ = timeout(FAREWELL, connection.detach().close()).await;
+            // The operating system closes it if this times out.
+            let _ = timeout(CLOSE_TIMEOUT, connection.detach().close()).await;
             turn.give_back();
         }
     }
@@ -136,7 +137,7 @@ pub(crate) struct Server {
 }
 
 /// A connection of our own.
-pub(crate) struct Own {
+pub(crate) struct OwnConnection {
     connection: PgConnection,
     /// `None` behind a pooler, which runs each statement in any of its sessions.
     session: Option<Session>,
@@ -151,11 +152,11 @@ pub(crate) struct Session {
 }
 
 impl Manager for Server {
-    type Connection = Own;
+    type Connection = OwnConnection;
     type Error = Failure;
     type Session = Session;
 
-    async fn open(&self) -> Result<Own, Failure> {
+    async fn open(&self) -> Result<OwnConnection, Failure> {
         let (options, is_direct) = (self.options.clone(), self.is_direct);
         contained(async move {
             let mut connection = options.connect().await.map_err(Failure::Connecting)?;
@@ -163,13 +164,13 @@ impl Manager for Server {
                 true => Session::of(&mut connection).await.map_err(Failure::Connecting)?,
                 false => None,
             };
-            Ok(Own { connection, session })
+            Ok(OwnConnection { connection, session })
         })
         .await
         .unwrap_or_else(Failure::uncontained)
     }
 
-    async fn ping(&self, own: &mut Own) -> Result<(), Failure> {
+    async fn ping(&self, own: &mut OwnConnection) -> Result<(), Failure> {
         own.connection.ping().await.map_err(Failure::Connecting)
     }
 
@@ -177,7 +178,7 @@ impl Manager for Server {
         failure.passes()
     }
 
-    fn session(&self, own: &Own) -> Option<Session> {
+    fn session(&self, own: &OwnConnection) -> Option<Session> {
         own.session.clone()
     }
 
@@ -185,16 +186,16 @@ impl Manager for Server {
         let (options, sessions) = (self.options.clone(), sessions.to_vec());
         contained(async move {
             let mut connection = options.connect().await.map_err(Failure::Connecting)?;
-            let looking = Instant::now();
+            let started = Instant::now();
             loop {
                 let alive = Session::end(&sessions, &mut connection).await;
                 let alive = alive.map_err(|source| Failure::driver(source, Effect::None))?;
-                if alive.is_empty() || looking.elapsed() > ENDING {
-                    // Closed by the system at the latest.
-                    let _ = timeout(FAREWELL, connection.close()).await;
+                if alive.is_empty() || started.elapsed() > SESSION_END_TIMEOUT {
+                    // The operating system closes it if this times out.
+                    let _ = timeout(CLOSE_TIMEOUT, connection.close()).await;
                     return Ok(sessions.iter().map(|s| !alive.contains(&s.pid)).collect());
                 }
-                sleep(LOOK).await;
+                sleep(SESSION_CHECK_INTERVAL).await;
             }
         })
         .await
@@ -203,7 +204,7 @@ impl Manager for Server {
 }
 
 impl Session {
-    /// Names the session of a connection, if the server shows it.
+    /// Returns the session of a connection, if the server shows it.
     async fn of(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
         let sql = SqlStr::from_static(include_str!("sql/session.sql"));
         let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;

@@ -16,10 +16,10 @@ use crate::{
 ///
 /// It must outlast an acquire that is still in flight. Linux delivers the pending data of a lost
 /// connection, or discards it, 15 to 30 minutes after the first loss (`tcp_retries2`).
-const MARK: Duration = Duration::from_secs(60 * 60);
+const MIN_TOMBSTONE_AGE: Duration = Duration::from_secs(60 * 60);
 
 /// How many rows one statement deletes, so that no statement takes long.
-const BATCH: i64 = 1_000;
+const BATCH_SIZE: i64 = 1_000;
 
 /// Deletes the rows of grants that have been over for `older_than`, and returns their number.
 pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Failure> {
@@ -30,12 +30,12 @@ pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Fa
     loop {
         let statement = Statement::write(&store.sql.prune)
             .integer(older_than)
-            .integer(millis(MARK))
+            .integer(millis(MIN_TOMBSTONE_AGE))
             .integer(LockKey::MAX_BYTES.try_into().unwrap_or(i64::MAX))
-            .integer(BATCH);
+            .integer(BATCH_SIZE);
         let deleted: i64 = value(&store.connections.row(statement).await?, "deleted")?;
         pruned += u64::try_from(deleted).unwrap_or_default();
-        if deleted < BATCH {
+        if deleted < BATCH_SIZE {
             return Ok(pruned);
         }
     }
@@ -52,7 +52,7 @@ pub(crate) fn prune_some(store: &Store, lock_id: LockId) {
     };
     let statement = Statement::write(&store.sql.prune_some)
         .text(from)
-        .integer(i64::try_from(MARK.as_millis()).unwrap_or(i64::MAX))
+        .integer(i64::try_from(MIN_TOMBSTONE_AGE.as_millis()).unwrap_or(i64::MAX))
         .integer(Pruning::BATCH)
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX));
     let connections = store.connections.clone();

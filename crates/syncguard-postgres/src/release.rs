@@ -4,7 +4,7 @@ use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome, pool::Pr
 
 use crate::{
     error::{Failure, UNIQUE_VIOLATION},
-    names::{StoredKey, WAITER_CLASS, mark},
+    names::{StoredKey, WAITER_CLASS, tombstone_key},
     prune::prune_some,
     row::{GRACE_MS, value},
     statement::Statement,
@@ -13,7 +13,7 @@ use crate::{
 
 /// How many times to try to leave a tombstone for an id that others are abandoning at the same
 /// time.
-const ROUNDS: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 
 /// Ends a live grant.
 ///
@@ -29,7 +29,7 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
         .short(WAITER_CLASS);
     let row = store.connections.row_for(Priority::Release, statement).await?;
     if let Some(Ok(stored)) = lock.key.as_ref().map(StoredKey::of) {
-        store.sightings.forget(&stored.key);
+        store.holder_cache.forget(&stored.key);
     }
     Ok(match value(&row, "released")? {
         true => {
@@ -69,16 +69,16 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
 /// It waits for the disk, because a pooler might keep a request through a crash of the server that
 /// undoes the tombstone.
 pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Result<(), Failure> {
-    let (key, mark) = (StoredKey::of(key)?.key, mark(lock_id));
+    let (key, tombstone) = (StoredKey::of(key)?.key, tombstone_key(lock_id));
     let statement = || {
         Statement::write(&store.sql.abandon)
             .text(lock_id.as_str())
-            .text(&mark)
+            .text(&tombstone)
             .text(&key)
             .text(&store.channel)
             .short(WAITER_CLASS)
     };
-    for _ in 1..ROUNDS {
+    for _ in 1..MAX_ATTEMPTS {
         match store.connections.row_for(Priority::Release, statement()).await {
             Err(failure) if failure.state() == Some(UNIQUE_VIOLATION) => {}
             done => {

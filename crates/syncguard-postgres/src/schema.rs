@@ -13,15 +13,15 @@ use crate::{
 /// row that records the revision.
 ///
 /// A change that is compatible with earlier clients raises only the revision, and gets a step in
-/// [`State::wanting`]. An incompatible change also raises the least revision that the row demands
-/// of clients.
+/// [`State::upgrade_text`]. An incompatible change also raises the least revision that the row
+/// demands of clients.
 const REVISION: i64 = 2;
 
 /// How many times to try to create the tables while other clients create them too.
 const MAX_ATTEMPTS: usize = 5;
 
-/// The errors of creating a table, a type or an index that another client has created meanwhile.
-const MADE_MEANWHILE: [&str; 5] = ["23505", "42P07", "42710", "42701", "40P01"];
+/// The errors of creating a table, a type or an index that another client creates concurrently.
+const CREATED_CONCURRENTLY: [&str; 5] = ["23505", "42P07", "42710", "42701", "40P01"];
 
 /// Which parts of the tables exist.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ pub(crate) struct State {
     /// Whether the backend can keep locks in them.
     pub(crate) usable: bool,
     /// Whether they have the columns that the TypeScript client does not create.
-    pub(crate) labelled: bool,
+    pub(crate) has_owner_columns: bool,
     /// The revision that is recorded, if one is.
     revision: Option<i64>,
 }
@@ -48,7 +48,7 @@ impl State {
             locks: value(&row, "locks")?,
             counters: value(&row, "counters")?,
             usable: value(&row, "usable")?,
-            labelled: value(&row, "labelled")?,
+            has_owner_columns: value(&row, "has_owner_columns")?,
             revision: match value(&row, "versioned")? {
                 true => Some(revision(store).await?),
                 false => None,
@@ -57,11 +57,11 @@ impl State {
     }
 
     /// Returns the text that creates and adds what is missing, and leaves the rest alone.
-    fn wanting(self, texts: &SchemaTexts) -> String {
+    fn upgrade_text(self, texts: &SchemaTexts) -> String {
         let SchemaTexts { begin, locks, counters, columns, revision } = texts;
         let pick = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
         let locks = pick(!self.locks || !self.usable, locks);
-        let columns = pick(self.locks && !self.labelled, columns);
+        let columns = pick(self.locks && !self.has_owner_columns, columns);
         let counters = pick(!self.counters || !self.usable, counters);
         let revision = pick(!self.is_current(), revision);
         format!("{begin}\n{columns}\n{locks}\n{counters}\n{revision}")
@@ -71,7 +71,7 @@ impl State {
     /// Returns the text that creates the tables that do not exist. It fails if one exists by then,
     /// so that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
     /// waits for the writers of its table.
-    fn missing(self, texts: &SchemaTexts) -> String {
+    fn create_text(self, texts: &SchemaTexts) -> String {
         let (locks, revision) =
             if self.locks { ("", "") } else { (texts.locks.as_str(), texts.revision.as_str()) };
         let counters = if self.counters { "" } else { &texts.counters };
@@ -87,8 +87,8 @@ impl State {
     fn columns(self) -> Result<Columns, Failure> {
         match self {
             Self { usable: false, .. } => Err(Failure::NoTables),
-            Self { labelled: true, .. } => Ok(Columns::All),
-            Self { labelled: false, .. } => Ok(Columns::TypeScripts),
+            Self { has_owner_columns: true, .. } => Ok(Columns::All),
+            Self { has_owner_columns: false, .. } => Ok(Columns::TypeScript),
         }
     }
 }
@@ -114,12 +114,13 @@ pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
         if state.locks && state.counters {
             return state.columns();
         }
-        run(store, state.missing(&store.schema)).await?;
+        run(store, state.create_text(&store.schema)).await?;
     }
     verify(store).await
 }
 
-/// Creates what is missing of the tables, adds the columns that are missing, and records the revision.
+/// Creates what is missing of the tables, adds the columns that are missing, and records the
+/// revision.
 ///
 /// It checks first: even if there is nothing to add, the statement that adds columns waits for all
 /// users of the table. Afterwards it checks again, through a connection of the pool: what was
@@ -127,20 +128,22 @@ pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     for _ in 0..MAX_ATTEMPTS {
         let state = State::read(store).await?;
-        if state.usable && state.labelled && state.is_current() {
+        if state.usable && state.has_owner_columns && state.is_current() {
             return Ok(());
         }
-        run(store, state.wanting(&store.schema)).await?;
+        run(store, state.upgrade_text(&store.schema)).await?;
     }
     match verify(store).await? {
         Columns::All => Ok(()),
-        Columns::TypeScripts => Err(Failure::NoTables),
+        Columns::TypeScript => Err(Failure::NoTables),
     }
 }
 
 async fn run(store: &Store, text: String) -> Result<(), Failure> {
     match store.connections.run_text(text).await {
-        Err(failure) if failure.state().is_some_and(|s| MADE_MEANWHILE.contains(&s)) => Ok(()),
+        Err(failure) if failure.state().is_some_and(|s| CREATED_CONCURRENTLY.contains(&s)) => {
+            Ok(())
+        }
         done => done,
     }
 }

@@ -6,31 +6,34 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
 use crate::names::Tables;
 
-/// The pauses of an acquire that stands at the head of the queue, in milliseconds. After each, it
-/// checks whether the key is free. The first ones are for peers that hold the key for a moment.
+/// The pauses of an acquire that waits at the head of the queue, in milliseconds. After each, it
+/// checks whether the key is free. The short ones are for peers that hold the key for a moment.
 ///
-/// Their sum is the longest delay of a peer's attempt, and the longest that the transaction lasts
-/// without need. However soon the peer asks again, a release falls into one of them about as often
-/// as they fill the time (see `BETWEEN_STANDS` in `sightings.rs`).
+/// Their sum bounds the delay of a peer's attempt, and the time that the transaction is open
+/// without need. However soon the peer asks again, the probability that a release falls into a
+/// pause is about the share of the time that the pauses take (see `MIN_HEAD_INTERVAL` in
+/// `holder_cache.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
 
-/// How long a change of a table in use may wait for its users. All later users of the table wait as
-/// long.
+/// How long a change of a table in use may wait for its users. Meanwhile, all later users of the
+/// table wait behind it.
 const SCHEMA_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a statement has to allow for on its connections.
+/// What statements need because of the connections that they run on.
 #[derive(Clone, Debug)]
-pub(crate) struct Surroundings {
-    pub(crate) company: Company,
+pub(crate) struct StatementOptions {
+    pub(crate) transaction_check: TransactionCheck,
     /// Sent before each statement if the session does not have our settings.
     pub(crate) preamble: Option<Preamble>,
 }
 
-/// Whether others use the connections, and may leave one inside a transaction.
+/// Whether each statement checks that it runs in its own transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Company {
-    Nobody,
-    Others,
+pub(crate) enum TransactionCheck {
+    /// The connections are our own, and none of them is ever inside a transaction.
+    Skip,
+    /// Others use the connections as well, and may leave one inside a transaction.
+    Required,
 }
 
 /// The limits that a preamble sets, in milliseconds.
@@ -44,9 +47,9 @@ pub(crate) struct Preamble {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Columns {
     All,
-    /// The six of the TypeScript client. No owner is stored, and its rows cannot be distinguished
-    /// from ours.
-    TypeScripts,
+    /// The six columns of the TypeScript client. No owner is stored, and its rows cannot be
+    /// distinguished from ours.
+    TypeScript,
 }
 
 /// Each statement with the names of the tables in it.
@@ -54,11 +57,11 @@ pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
     /// Several statements: an acquire behind all clients that queue for the key.
     pub(crate) queued_acquire: SqlStr,
-    /// The same, but for a moment at the head of the queue.
-    pub(crate) standing_acquire: SqlStr,
-    pub(crate) stand: SqlStr,
-    /// Several statements: a lookup behind the client that is deciding who gets the key.
-    pub(crate) settled_stand: SqlStr,
+    /// Several statements: the same, preceded by a wait at the head of the queue.
+    pub(crate) head_acquire: SqlStr,
+    pub(crate) acquire_lookup: SqlStr,
+    /// Several statements: a wait for the client that is deciding who gets the key, and a lookup.
+    pub(crate) settled_lookup: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) extend_many: SqlStr,
     pub(crate) release: SqlStr,
@@ -77,12 +80,12 @@ pub(crate) struct Sql {
 }
 
 impl Sql {
-    pub(crate) fn new(tables: &Tables, surroundings: &Surroundings, columns: Columns) -> Self {
-        let preamble = surroundings.preamble.map_or_else(String::new, Preamble::text);
+    pub(crate) fn new(tables: &Tables, options: &StatementOptions, columns: Columns) -> Self {
+        let preamble = options.preamble.map_or_else(String::new, Preamble::text);
         let plain = |text: &str| {
             let text = text.replace("{stand}", include_str!("sql/stand.sql"));
             let text = columns.fill(&tables.fill(&without_comments(&text)));
-            text.replace("{sound}", surroundings.company.sound())
+            text.replace("{own_transaction}", options.transaction_check.expression())
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
         let statements = |texts: &[&str]| statement(&texts.join(";\n"));
@@ -94,9 +97,9 @@ impl Sql {
         Self {
             acquire: statement(acquire),
             queued_acquire: statements(&[queue, acquire]),
-            standing_acquire: statements(&[first, second, third, fourth, queue, acquire]),
-            stand: statement(stand),
-            settled_stand: statements(&[include_str!("sql/turn.sql"), stand]),
+            head_acquire: statements(&[first, second, third, fourth, queue, acquire]),
+            acquire_lookup: statement(stand),
+            settled_lookup: statements(&[include_str!("sql/turn.sql"), stand]),
             extend: statement(include_str!("sql/extend.sql")),
             extend_many: statement(include_str!("sql/extend_many.sql")),
             release: statement(include_str!("sql/release.sql")),
@@ -124,11 +127,11 @@ impl Preamble {
     }
 }
 
-impl Company {
-    fn sound(self) -> &'static str {
+impl TransactionCheck {
+    fn expression(self) -> &'static str {
         match self {
-            Self::Nobody => "true",
-            Self::Others => "(transaction_timestamp() = statement_timestamp())",
+            Self::Skip => "true",
+            Self::Required => "(transaction_timestamp() = statement_timestamp())",
         }
     }
 }
@@ -147,7 +150,7 @@ impl Columns {
                 ", owner = excluded.owner, owner_lock_id = excluded.owner_lock_id",
                 ", owner = NULL, owner_lock_id = NULL",
             ],
-            Self::TypeScripts => ["NULL::text", "false", "", "", "", ""],
+            Self::TypeScript => ["NULL::text", "false", "", "", "", ""],
         };
         text.replace("{owner}", owner)
             .replace("{notifies}", notifies)
@@ -192,8 +195,8 @@ impl SchemaTexts {
         }
     }
 
-    /// Returns the text that creates what is missing and adds the columns that are missing. It can be
-    /// run any number of times.
+    /// Returns the text that creates what is missing and adds the columns that are missing. It can
+    /// be run any number of times.
     pub(crate) fn everything(&self) -> String {
         let Self { begin, locks, counters, columns, revision } = self;
         format!("{begin}\n{locks}\n{columns}\n{counters}\n{revision}")
@@ -214,22 +217,24 @@ fn without_comments(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Columns, Company, Preamble, Sql, Surroundings};
+    use super::{Columns, Preamble, Sql, StatementOptions, TransactionCheck};
     use crate::names::Tables;
 
     #[test]
-    fn no_statement_has_a_gap_or_a_comment() {
+    fn no_statement_contains_a_placeholder_or_a_comment() {
         let preamble = Preamble { lock_timeout: 1, statement_timeout: 2 };
-        for (company, preamble) in [(Company::Nobody, None), (Company::Others, Some(preamble))] {
-            for columns in [Columns::All, Columns::TypeScripts] {
-                let surroundings = Surroundings { company, preamble };
-                let sql = Sql::new(&Tables::new("a", "b").unwrap(), &surroundings, columns);
+        for (transaction_check, preamble) in
+            [(TransactionCheck::Skip, None), (TransactionCheck::Required, Some(preamble))]
+        {
+            for columns in [Columns::All, Columns::TypeScript] {
+                let options = StatementOptions { transaction_check, preamble };
+                let sql = Sql::new(&Tables::new("a", "b").unwrap(), &options, columns);
                 for text in [
                     &sql.acquire,
                     &sql.queued_acquire,
-                    &sql.standing_acquire,
-                    &sql.stand,
-                    &sql.settled_stand,
+                    &sql.head_acquire,
+                    &sql.acquire_lookup,
+                    &sql.settled_lookup,
                     &sql.extend,
                     &sql.extend_many,
                     &sql.release,

@@ -15,7 +15,7 @@ pub(crate) struct Statement {
     values: Vec<Value>,
     effect: Effect,
     /// Whether the text holds several statements.
-    has_several: bool,
+    is_multi_statement: bool,
 }
 
 enum Value {
@@ -33,17 +33,22 @@ pub(crate) enum Sending {
     Prepared,
     /// Sent each time as one text with the values in it.
     ///
-    /// A transaction pooler requires this. The driver sends even a statement that is not kept
-    /// prepared in two steps, each of which is a transaction to the pooler. The second step may
-    /// reach another connection of the server, and bind the values to the statement that was last
-    /// prepared there.
-    Whole,
+    /// A transaction pooler requires this. For any other statement, even one that is not kept
+    /// prepared, the driver takes two steps, and the pooler treats each as a transaction. The
+    /// second step may reach another connection of the server, and bind the values to the statement
+    /// that was last prepared there.
+    Unprepared,
 }
 
 impl Statement {
     /// A statement that changes something.
     pub(crate) fn write(sql: &SqlStr) -> Self {
-        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown, has_several: false }
+        Self {
+            sql: sql.clone(),
+            values: Vec::new(),
+            effect: Effect::Unknown,
+            is_multi_statement: false,
+        }
     }
 
     /// A statement that only reads.
@@ -52,10 +57,10 @@ impl Statement {
     }
 
     /// Declares that the text holds several statements, which cannot be prepared. The text is sent
-    /// whole on every connection, and the server runs it as one transaction. Each of its statements
-    /// has its own snapshot and is planned anew.
-    pub(crate) fn of_several(self) -> Self {
-        Self { has_several: true, ..self }
+    /// unprepared on every connection, and the server runs it as one transaction. Each of its
+    /// statements has its own snapshot and is planned each time.
+    pub(crate) fn multi_statement(self) -> Self {
+        Self { is_multi_statement: true, ..self }
     }
 
     /// Binds a text to the next parameter.
@@ -110,12 +115,12 @@ impl Statement {
         sending: Sending,
     ) -> Result<Vec<PgRow>, sqlx::Error> {
         match sending {
-            Sending::Prepared if !self.has_several => {
+            Sending::Prepared if !self.is_multi_statement => {
                 sqlx::query_with(self.sql.clone(), self.arguments()).fetch_all(connection).await
             }
             // Only digits are put into the text.
-            Sending::Prepared | Sending::Whole => {
-                sqlx::raw_sql(AssertSqlSafe(self.whole())).fetch_all(connection).await
+            Sending::Prepared | Sending::Unprepared => {
+                sqlx::raw_sql(AssertSqlSafe(self.text_with_values())).fetch_all(connection).await
             }
         }
     }
@@ -135,32 +140,33 @@ impl Statement {
         arguments
     }
 
-    /// Writes the values in the places of the parameters.
-    fn whole(&self) -> String {
-        let mut whole = self.sql.as_str().to_owned();
+    /// Returns the text with the values in place of the parameters.
+    fn text_with_values(&self) -> String {
+        let mut text = self.sql.as_str().to_owned();
         // In reverse order: `$1` is a prefix of `$10`.
         for (index, value) in self.values.iter().enumerate().rev() {
-            whole = whole.replace(&format!("${}", index + 1), &value.literal());
+            text = text.replace(&format!("${}", index + 1), &value.literal());
         }
-        whole
+        text
     }
 }
 
 impl Value {
-    /// Writes a value in characters that mean nothing to SQL, whatever they stand for.
+    /// Returns an SQL literal. A text is written in hexadecimal digits, so that nothing in it can
+    /// end the literal.
     fn literal(&self) -> String {
         match self {
             Self::Text(None) => "NULL::text".to_owned(),
-            Self::Text(Some(text)) => in_digits(text),
+            Self::Text(Some(text)) => hex_literal(text),
             Self::Long(integer) => format!("({integer})::bigint"),
             Self::Short(integer) => format!("({integer})::integer"),
-            Self::Texts(texts) => array("text", texts.iter().map(|text| in_digits(text))),
+            Self::Texts(texts) => array("text", texts.iter().map(|text| hex_literal(text))),
             Self::Longs(integers) => array("bigint", integers.iter().map(i64::to_string)),
         }
     }
 }
 
-fn in_digits(text: &str) -> String {
+fn hex_literal(text: &str) -> String {
     let mut digits = String::with_capacity(2 * text.len());
     for byte in text.bytes() {
         // Writing to a string does not fail.
@@ -175,20 +181,20 @@ fn array(of: &str, elements: impl Iterator<Item = String>) -> String {
 
 /// Returns whether a text ran in its own transaction.
 ///
-/// `pool.begin()` of the driver, cancelled, leaves a connection in the pool that is inside a
-/// transaction of which no one knows. A grant that is made inside it is invisible to all others,
-/// and is rolled back in the end. Therefore each statement on connections that others use returns,
-/// in a column, whether the transaction began with the statement's text. A statement that finds
-/// otherwise changes nothing. On connections of our own, where no one begins a transaction, the
-/// column is always true.
+/// A cancelled `pool.begin()` of the driver leaves a connection in the pool that is inside a
+/// transaction that no one ends. A grant that is made inside it is invisible to all others, and is
+/// rolled back in the end. Therefore each statement on connections that others use returns, in the
+/// column `own_transaction`, whether the transaction began with the statement's text. If it did
+/// not, the statement changes nothing. On connections of our own, where no one begins a
+/// transaction, the column is always true.
 ///
-/// The column compares `transaction_timestamp()` with `statement_timestamp()`. A text that is sent
-/// whole is one message, at which the server reads the clock once. Both times are that reading if the
-/// transaction began with the text, and readings for two messages, with a round trip between them, if
-/// it did not. (A prepared statement takes two messages, each with a time of its own; connections
-/// that others use never get one.)
-pub(crate) fn is_sound(rows: &[PgRow]) -> bool {
-    rows.first().is_some_and(|row| row.try_get("sound").unwrap_or(false))
+/// The column compares `transaction_timestamp()` with `statement_timestamp()`. An unprepared text
+/// is one message, at which the server reads the clock once. If the transaction began with the
+/// text, both times are that reading. If it did not, they are readings for two messages, with a
+/// round trip between them. (A prepared statement takes two messages, each with its own time;
+/// connections that others use never get one.)
+pub(crate) fn in_own_transaction(rows: &[PgRow]) -> bool {
+    rows.first().is_some_and(|row| row.try_get("own_transaction").unwrap_or(false))
 }
 
 #[cfg(test)]
@@ -198,7 +204,7 @@ mod tests {
     use super::Statement;
 
     #[test]
-    fn whatever_a_text_holds_it_is_digits_in_a_whole_statement() {
+    fn values_in_the_text_of_a_statement_are_only_digits() {
         let sql = SqlStr::from_static("SELECT $1, $2, $3, $4, $5, $6");
         let statement = Statement::read(&sql)
             .text("'; $4 --")
@@ -208,7 +214,7 @@ mod tests {
             .texts(vec!["'".to_owned(), "$1".to_owned()])
             .integers(vec![-1, 2]);
         assert_eq!(
-            statement.whole(),
+            statement.text_with_values(),
             "SELECT convert_from(decode('273b202434202d2d', 'hex'), 'UTF8'), NULL::text, \
              (-1)::bigint, (7)::integer, ARRAY[convert_from(decode('27', 'hex'), 'UTF8'), \
              convert_from(decode('2431', 'hex'), 'UTF8')]::text[], ARRAY[-1, 2]::bigint[]"

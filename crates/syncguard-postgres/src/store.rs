@@ -7,9 +7,9 @@ use syncguard_core::pool::Pruning;
 use crate::{
     connection::Connections,
     extends::Extends,
+    holder_cache::HolderCache,
     names::Tables,
-    sightings::Sightings,
-    sql::{Columns, SchemaTexts, Sql, Surroundings},
+    sql::{Columns, SchemaTexts, Sql, StatementOptions},
     waiters::Waiters,
 };
 
@@ -22,16 +22,16 @@ pub(crate) struct Store {
     pub(crate) sql: Sql,
     pub(crate) tables: Tables,
     pub(crate) channel: String,
-    pub(crate) surroundings: Surroundings,
+    pub(crate) statement_options: StatementOptions,
     pub(crate) schema: SchemaTexts,
     pub(crate) waiters: Waiters,
-    pub(crate) sightings: Sightings,
+    pub(crate) holder_cache: HolderCache,
     pub(crate) pruning: Pruning,
 }
 
 impl Store {
-    /// Uses the columns that the lock table has.
+    /// Adapts the statements to the columns that the lock table has.
     pub(crate) fn adapt(&mut self, columns: Columns) {
-        self.sql = Sql::new(&self.tables, &self.surroundings, columns);
+        self.sql = Sql::new(&self.tables, &self.statement_options, columns);
     }
 }

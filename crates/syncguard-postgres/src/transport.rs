@@ -40,7 +40,7 @@ mod tests {
     use super::finding;
 
     #[test]
-    fn the_way_to_other_hosts_must_be_encrypted_and_verified() {
+    fn connections_to_other_hosts_must_be_encrypted_and_verified() {
         for (mode, word) in [
             ("disable", "in clear"),
             ("allow", "in clear"),
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verified_server_and_this_host_are_no_finding() {
+    fn a_verified_server_and_a_local_server_have_no_finding() {
         for address in [
             "postgres://db.internal?sslmode=verify-full",
             "postgres://localhost?sslmode=disable",

@@ -15,20 +15,20 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::Failure,
-    interests::{Interests, LINGER, Seat},
-    listener::{Line, Listener, Watch, Watched},
+    listener::{Listener, ListenerOptions, Watch, Watched},
+    subscriptions::{LINGER, Subscription, Subscriptions},
 };
 
-/// How often the keys are swept, and how long until a failed attempt is retried.
-const ROUND: Duration = Duration::from_secs(2);
+/// How often the keys are swept, and how long to wait before a failed attempt is retried.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long to wait before watching a key whose release is being committed.
-const COMMIT: Duration = Duration::from_millis(2);
+const COMMIT_DELAY: Duration = Duration::from_millis(2);
 
-/// All waiters, and the one connection on which they are notified of releases.
+/// The waiters, and the one connection on which they are notified of releases.
 pub(crate) struct Waiters {
-    line: Option<Line>,
-    interests: Arc<Interests>,
+    options: Option<ListenerOptions>,
+    subscriptions: Arc<Subscriptions>,
     /// The task that listens. It ends with the backend, or when there has been no waiter for a
     /// while.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -38,90 +38,93 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    pub(crate) fn new(line: Option<Line>, runtime: Handle) -> Self {
-        Self { line, interests: Arc::default(), listener: Mutex::default(), runtime }
+    pub(crate) fn new(options: Option<ListenerOptions>, runtime: Handle) -> Self {
+        Self { options, subscriptions: Arc::default(), listener: Mutex::default(), runtime }
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
-        if self.line.is_some() { WakeUp::Notified } else { WakeUp::None }
+        if self.options.is_some() { WakeUp::Notified } else { WakeUp::None }
     }
 
     /// Returns the options of the connection that listens, if the backend listens.
-    pub(crate) fn options(&self) -> Option<&PgConnectOptions> {
-        self.line.as_ref().map(|line| &line.options)
+    pub(crate) fn connect_options(&self) -> Option<&PgConnectOptions> {
+        self.options.as_ref().map(|options| &options.connection)
     }
 
     /// Waits for a release of `key`.
-    pub(crate) async fn news(&self, key: &str) {
-        let seat = Seat::take(&self.interests, key);
-        let mut news = std::pin::pin!(seat.news.notified());
+    pub(crate) async fn notified(&self, key: &str) {
+        let subscription = Subscription::new(&self.subscriptions, key);
+        let mut notified = std::pin::pin!(subscription.notify.notified());
         // Subscribed from here on, before a listener is started.
-        news.as_mut().enable();
+        notified.as_mut().enable();
         self.listen();
-        news.await;
+        notified.await;
     }
 
-    /// Notifies the listener that a key may be wanted. Starts a listener if none is running: the
+    /// Notifies the listener that a key is to be watched. Starts a listener if none is running: the
     /// first, or one that replaces a listener that has retired.
     fn listen(&self) {
-        let Some(line) = &self.line else { return };
+        let Some(options) = &self.options else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = listener.as_ref().is_none_or(AbortOnDropHandle::is_finished);
-        if self.interests.attend() || ended {
-            let listening = listen(line.clone(), self.interests.clone());
+        if self.subscriptions.register_listener() || ended {
+            let listening = listen(options.clone(), self.subscriptions.clone());
             *listener = Some(AbortOnDropHandle::new(self.runtime.spawn(listening)));
         }
-        self.interests.wanted.notify_one();
+        self.subscriptions.added.notify_one();
     }
 }
 
 /// Listens while there are keys to watch, over as many connections as it takes.
-async fn listen(line: Line, interests: Arc<Interests>) {
+async fn listen(options: ListenerOptions, subscriptions: Arc<Subscriptions>) {
     loop {
-        interests.want_all();
-        let (attended, keys) = (line.clone(), interests.clone());
-        let attending = contained(async move { attend(&attended, &keys).await });
-        match attending.await.unwrap_or_else(Failure::uncontained) {
+        subscriptions.set_all_unwatched();
+        let (options, keys) = (options.clone(), subscriptions.clone());
+        let listening = contained(async move { listen_once(&options, &keys).await });
+        match listening.await.unwrap_or_else(Failure::uncontained) {
             Ok(()) => return,
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
         }
-        sleep(ROUND).await;
-        interests.sweep(LINGER);
-        if interests.retire() {
+        sleep(SWEEP_INTERVAL).await;
+        subscriptions.sweep(LINGER);
+        if subscriptions.deregister_listener() {
             return;
         }
     }
 }
 
 /// Listens over one connection until it breaks, or until there is nothing left to watch.
-async fn attend(line: &Line, interests: &Interests) -> Result<(), Failure> {
-    let mut listener = Listener::open(line).await?;
-    let mut rounds = interval(ROUND);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn listen_once(
+    options: &ListenerOptions,
+    subscriptions: &Subscriptions,
+) -> Result<(), Failure> {
+    let mut listener = Listener::open(options).await?;
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let mut committing = false;
-        let wanted = interests.wanted();
-        if !wanted.is_empty() {
-            for Watch { key, watched } in listener.watch(wanted).await? {
+        let unwatched = subscriptions.take_unwatched();
+        if !unwatched.is_empty() {
+            for Watch { key, watched } in listener.watch(unwatched).await? {
                 match watched {
-                    Watched::As { hash, bucket } => interests.watched(&key, hash, bucket),
+                    Watched::As { hash, bucket } => subscriptions.set_watched(&key, hash, bucket),
                     Watched::Committing => {
-                        interests.want(&key);
+                        subscriptions.put_back(&key);
                         committing = true;
                     }
                 }
             }
         }
         tokio::select! {
-            hash = listener.news() => interests.notify(hash?),
-            () = interests.wanted.notified() => {}
-            () = sleep(COMMIT), if committing => {}
-            _ = rounds.tick() => {
-                interests.sweep(LINGER);
-                if interests.retire() {
+            hash = listener.recv() => subscriptions.notify(hash?),
+            () = subscriptions.added.notified() => {}
+            () = sleep(COMMIT_DELAY), if committing => {}
+            _ = sweeps.tick() => {
+                subscriptions.sweep(LINGER);
+                if subscriptions.deregister_listener() {
                     return Ok(());
                 }
-                listener.keep(&interests.buckets()).await?;
+                listener.retain(&subscriptions.buckets()).await?;
             }
         }
     }

@@ -1,8 +1,8 @@
-//! What the backend costs, beside the same statements by the driver alone, and beside a conventional
-//! transaction.
+//! The cost of the backend, compared with the same statements by the driver alone, and with a
+//! conventional transaction.
 //!
-//! Run by `cargo bench -p syncguard-mysql`; starts a server of its own. Each line shows a bar and
-//! whether it is met. The numbers of a shared machine swing, so what is compared runs in turns.
+//! Run with `cargo bench -p syncguard-mysql`. It starts its own server. Each line shows a bar and
+//! whether it is met. The numbers of a shared machine vary, so the compared variants run in turns.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
@@ -15,7 +15,8 @@ use syncguard_mysql::{MysqlBackend, MysqlConfig};
 use syncguard_testkit::{bench::Table, server::MariadbServer};
 
 fn main() {
-    // One thread for the clients and one for the server: more of them stand in each other's way.
+    // The clients use one thread, and the server uses one. More threads would compete with each
+    // other.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.unwrap().block_on(measure_all());
 }

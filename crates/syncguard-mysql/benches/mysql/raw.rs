@@ -6,7 +6,7 @@ use sqlx::{
 };
 use syncguard_core::LockId;
 
-/// The driver by itself, on one connection that is set up as the backend sets it up.
+/// The driver alone, on one connection with the settings of the backend.
 pub(crate) struct Raw(MySqlConnection);
 
 impl Raw {
@@ -26,7 +26,7 @@ impl Raw {
         self.send(include_str!("../../src/sql/release.sql"), &values).await;
     }
 
-    /// Asks for a key, and says whether it was granted.
+    /// Tries to acquire a key, and returns whether it was granted.
     pub(crate) async fn attempt(&mut self, key: &str, id: LockId) -> bool {
         let numbers = ["30000", "NULL", "1000", "900000000000000"].map(str::to_owned);
         let values: Vec<_> = [hex(key), hex(id.as_str())].into_iter().chain(numbers).collect();
@@ -34,8 +34,8 @@ impl Raw {
         rows[0].get::<Option<&[u8]>, _>("lock_id") == Some(id.as_str().as_bytes())
     }
 
-    /// Does the same by a transaction of several statements, with everything prepared: five round
-    /// trips, and one to release.
+    /// Acquires and releases with a transaction of several prepared statements: five round trips,
+    /// and one for the release.
     pub(crate) async fn transaction_and_release(&mut self, key: &str) {
         let id = LockId::mint().unwrap();
         let id = id.as_str();
@@ -62,8 +62,8 @@ impl Raw {
         assert_eq!(release.execute(&mut self.0).await.unwrap().rows_affected(), 1);
     }
 
-    /// Reads a row by its key, with a statement that is prepared.
-    pub(crate) async fn look(&mut self, key: &str) {
+    /// Reads a row by its key, with a prepared statement.
+    pub(crate) async fn read_row(&mut self, key: &str) {
         let look = sqlx::query(include_str!("sql/look.sql")).bind(key.as_bytes());
         look.fetch_all(&mut self.0).await.unwrap();
     }

@@ -15,18 +15,19 @@ use crate::{connect, raw::Raw};
 
 const KEY: &str = "bench:alone:00000000";
 
-/// How often each contestant has its turn. The best turn counts: what disturbs a turn only slows it.
+/// The number of turns of each variant. The best turn counts, because disturbances only slow a
+/// turn.
 const TURNS: usize = 9;
 const PAIRS: usize = 1_000;
 
-/// How often a contended attempt is looked at on connections of its own.
+/// The number of rounds that measure contended attempts, each on new connections.
 const ROUNDS: usize = 21;
 
-/// How far away a server is that is not on the same host, there and back.
-const WAY: Duration = Duration::from_millis(2);
-const PAIRS_AFAR: usize = 50;
+/// The round-trip time to a server on another host.
+const ROUND_TRIP: Duration = Duration::from_millis(2);
+const REMOTE_PAIRS: usize = 50;
 
-/// One connection, no contention.
+/// Measures one connection without contention, and contended attempts.
 pub(crate) async fn measure(server: &MariadbServer, table: &mut Table) {
     let [ours, by_hand, transaction] = pairs(&server.url(), PAIRS, TURNS).await;
     table.note("acquire + release, one connection, a transaction by hand", transaction, "µs");
@@ -34,15 +35,16 @@ pub(crate) async fn measure(server: &MariadbServer, table: &mut Table) {
     table.note("acquire + release, one connection", ours, "µs");
     table.judge("  … beside by hand", ours / by_hand, "×", Bar::AtMost(1.15));
     let proxy = Proxy::start(server.address()).await.unwrap();
-    proxy.delay(WAY / 2);
-    let [ours, _, transaction] = pairs(&server.url_through(proxy.address()), PAIRS_AFAR, 3).await;
+    proxy.delay(ROUND_TRIP / 2);
+    let [ours, _, transaction] = pairs(&server.url_through(proxy.address()), REMOTE_PAIRS, 3).await;
     table.note("the same 2 ms away, a transaction by hand", transaction, "µs");
     table.note("the same 2 ms away", ours, "µs");
     table.judge("  … beside the transaction", ours / transaction, "×", Bar::AtMost(0.6));
     contended(&server.url(), table).await;
 }
 
-/// Gives the mean time of an acquire and a release: by the backend, by its statements, by a transaction.
+/// Returns the mean time of an acquire and a release: by the backend, by its statements, by a
+/// transaction.
 async fn pairs(url: &str, pairs: usize, turns: usize) -> [f64; 3] {
     let (backend, mut raw) = (connect(url, 2).await, Raw::connect(url).await);
     let key = LockKey::new(KEY).unwrap();
@@ -78,8 +80,8 @@ pub(crate) async fn pair(backend: &MysqlBackend, key: &LockKey) {
     backend.release(&LockRef::new(request.lock_id, request.key)).await.unwrap();
 }
 
-/// An attempt at a key that is held: statement by statement in turns. Each round has connections of
-/// its own, because it matters much on which processor the server runs the one or the other.
+/// Measures attempts at a held key, in turns with other statements. Each round uses new
+/// connections, because the processor on which the server runs each of them matters much.
 async fn contended(url: &str, table: &mut Table) {
     let key = LockKey::new(KEY).unwrap();
     let (held, holder) = (request(&key), connect(url, 2).await);
@@ -90,7 +92,7 @@ async fn contended(url: &str, table: &mut Table) {
         let mut times = [const { Vec::new() }; 3];
         for _ in 0..PAIRS / 2 {
             let request = request(&key);
-            times[0].push(micros(raw.look(KEY)).await);
+            times[0].push(micros(raw.read_row(KEY)).await);
             times[1].push(micros(raw.attempt(KEY, request.lock_id)).await);
             times[2].push(micros(backend.acquire(&request)).await);
         }
@@ -98,8 +100,8 @@ async fn contended(url: &str, table: &mut Table) {
             medians.push(median(times));
         }
     }
-    let [look, by_hand, ours] = medians.map(median);
-    table.note("a look at the row, prepared, by hand, median of p50", look, "µs");
+    let [read, by_hand, ours] = medians.map(median);
+    table.note("a look at the row, prepared, by hand, median of p50", read, "µs");
     table.note("contended attempt, by hand, median of p50", by_hand, "µs");
     table.note("contended attempt, median of p50", ours, "µs");
     holder.release(&LockRef::new(held.lock_id, held.key)).await.unwrap();

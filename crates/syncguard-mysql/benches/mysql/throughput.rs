@@ -8,11 +8,12 @@ use crate::{connect, raw::Raw, speed::pair};
 
 const TASKS: usize = 16;
 
-/// How many pairs a turn has, and how many turns there are.
+/// The number of pairs in a turn, and the number of turns.
 const PAIRS: usize = 1_600;
 const TURNS: usize = 9;
 
-/// Sixteen connections, each with keys of its own; and sixteen tasks that want one lock.
+/// Measures sixteen connections, each with its own keys, and sixteen tasks that contend for one
+/// lock.
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let backend = connect(url, TASKS as u32).await;
     let mut raw = Vec::new();
@@ -22,8 +23,8 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     let [mut ours, mut by_hand, mut transactions] = [const { Vec::new() }; 3];
     for _ in 0..TURNS {
         ours.push(of_backend(&backend).await);
-        by_hand.push(of_hand(&mut raw, Work::Statements).await);
-        transactions.push(of_hand(&mut raw, Work::Transactions).await);
+        by_hand.push(of_connections(&mut raw, Work::Statements).await);
+        transactions.push(of_connections(&mut raw, Work::Transactions).await);
     }
     table.note("16 connections, transactions by hand", median(transactions), "pairs/s");
     table.note("16 connections, by hand", median(by_hand), "pairs/s");
@@ -54,7 +55,7 @@ async fn of_backend(backend: &MysqlBackend) -> f64 {
     PAIRS as f64 / start.elapsed().as_secs_f64()
 }
 
-/// What is done by hand.
+/// What a connection runs by hand.
 #[derive(Clone, Copy)]
 enum Work {
     Statements,
@@ -62,7 +63,7 @@ enum Work {
 }
 
 /// Lets each connection work on its own key.
-async fn of_hand(connections: &mut Vec<Raw>, work: Work) -> f64 {
+async fn of_connections(connections: &mut Vec<Raw>, work: Work) -> f64 {
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for (task, mut raw) in connections.drain(..).enumerate() {

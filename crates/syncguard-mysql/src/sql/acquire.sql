@@ -1,23 +1,23 @@
--- Grants a key that nobody holds, and reads how its row stands then. Three statements that are sent
--- together; each is a transaction by itself.
+-- Grants a key that no one holds, and then reads its row. Three statements that are sent together; each is a
+-- transaction by itself.
 --
 -- In:  $1 key, $2 lock id, $3 ttl in ms, $4 owner or NULL, $5 grace in ms, $6 fence limit
--- Out: one row: made, the number of grants that were made just now; refused, if the id stands with
---      another key or was abandoned; lock_id, fence, owner, expires_at_ms; now_ms.
---      An error: that the id is not unique, if it was abandoned or stands with another key.
+-- Out: one row: made: the number of grants made by these statements; refused: whether the id holds another key
+--      or was abandoned; lock_id, fence, owner, expires_at_ms; now_ms.
+--      An error if the id is not unique: it was abandoned, or holds another key.
 
--- A key that was never locked gets a row that nobody holds. Of several who come at once, one makes
--- it, and the others wait for that.
+-- A key that was never locked gets a row that no one holds. Of several concurrent clients, one inserts the
+-- row, and the others wait for that.
 INSERT IGNORE INTO {locks} (lock_key, fence, acquired_at_ms, expires_at_ms)
 SELECT $1, 0, 0, 0
 FROM DUAL
 WHERE NOT EXISTS (SELECT * FROM {locks} WHERE lock_key = $1);
 
--- All that matters. The row is locked before the condition is tested on its latest version, so of
--- several who come at once, the first is granted the key and the others find it held. The clock is
--- read behind that wait. Where the key is held, nothing is written.
+-- This statement alone makes the grant. The row is locked before the condition is tested, on the latest version
+-- of the row. Therefore, of several concurrent clients, the first is granted the key, and the others find it
+-- held. The clock is read after the wait for the row. If the key is held, nothing is written.
 --
--- Assignments are made from left to right: `acquired_at_ms` is the new one where it is read.
+-- Assignments are made from left to right: `expires_at_ms` is computed from the new `acquired_at_ms`.
 UPDATE {locks}
 SET
     fence = fence + 1,
@@ -30,7 +30,7 @@ WHERE lock_key = $1
     AND NOT lock_id <=> $2
     AND fence < $6;
 
--- The id tells whose grant it is, whether it was just made or long ago.
+-- The id shows whose grant it is, whether it was made now or long ago.
 SELECT
     ROW_COUNT() AS made,
     EXISTS (

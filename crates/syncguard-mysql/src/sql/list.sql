@@ -1,10 +1,10 @@
--- Gives live grants in the order of the bytes of their keys.
+-- Reads live grants in the byte order of their keys.
 --
--- In:  $1 grace in ms, $2 prefix, $3 last key of the page before, empty for the first page, $4 most
---      locks to give
+-- In:  $1 grace in ms, $2 prefix, $3 last key of the previous page, empty for the first page, $4 maximum
+--      number of locks
 -- Out: rows: lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms
 --
--- Going by the index of the ids reads what is held, not every key that ever was.
+-- Using the index of the ids reads the held locks, not every key that was ever locked.
 SELECT lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {now} AS now_ms
 FROM {locks} FORCE INDEX (lock_id)
 WHERE lock_id IS NOT NULL

@@ -1,5 +1,5 @@
--- Reads the clock when it is evaluated, which in an UPDATE is after the wait for the row. NOW() would
--- be the time at which the statement began.
+-- Reads the clock at the time of evaluation, which in an UPDATE is after the wait for the row. NOW() would be
+-- the start time of the statement.
 --
 -- In:  nothing; the time zone of the connection must be UTC
 -- Out: an expression: Unix milliseconds

@@ -1,9 +1,10 @@
--- Takes some of the grants off their rows that are long over, and deletes some of the marks of
--- abandoned ids that are old. Rows of keys stay, with their fences. Two statements that are sent
--- together; each is a transaction by itself.
+-- Clears some of the grants that ended long ago from their rows, and deletes some of the old tombstones of
+-- abandoned ids. Rows of keys stay, with their fences. Two statements that are sent together; each is a
+-- transaction by itself.
 --
--- In:  $1 how long over in ms, $2 how old a mark must be in ms, $3 most rows for each
--- Out: nothing; the number of rows that were changed by both
+-- In:  $1 minimum time since the end of a grant in ms, $2 minimum age of a tombstone in ms, $3 maximum number
+--      of rows for each statement
+-- Out: no rows; the number of rows changed by both
 UPDATE {locks} FORCE INDEX (lock_id)
 SET lock_id = NULL, owner = NULL, expires_at_ms = 0
 WHERE lock_id IS NOT NULL AND expires_at_ms > 0 AND expires_at_ms <= {now} - $1

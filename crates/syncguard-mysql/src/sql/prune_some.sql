@@ -1,14 +1,15 @@
--- Takes some of the grants off their rows that are long over, and deletes some of the marks of abandoned
--- ids that are old. Rows of keys stay, with their fences. Two statements that are sent together; each is a
+-- Clears some of the grants that ended long ago from their rows, and deletes some of the old tombstones of
+-- abandoned ids. Rows of keys stay, with their fences. Two statements that are sent together; each is a
 -- transaction by itself.
 --
--- In:  $1 lock id, $2 how long over in ms, $3 how many rows to look at, $4 fence limit
--- Out: nothing; the number of rows that were changed by both
+-- In:  $1 lock id, $2 minimum time since the end of a grant in ms, $3 number of rows to examine, $4 fence limit
+-- Out: no rows; the number of rows changed by both
 --
--- The first looks at a few rows only, those with the ids next to the given one; the second at the first marks.
--- Rows that another client is changing are left alone, so neither waits for one. So are rows whose fence is
--- at the limit or above, which an operator wants to see as they are. The limits in between keep the server
--- from merging the parts, which would lock rows before it is known whether they are over.
+-- The first statement examines only the rows with the ids that follow the given id. The second examines the
+-- tombstones that follow it. Rows that another client is changing are left alone, so neither statement waits
+-- for another client. Rows whose fence is at or above the limit are left alone as well, so that an operator
+-- sees them unchanged. The inner limits keep the server from merging the subqueries, which would lock rows
+-- before it is known whether their grants have ended.
 UPDATE {locks} AS locks
 JOIN (
     SELECT candidate.lock_key

@@ -1,7 +1,7 @@
 -- Ends a live grant. The fence stays.
 --
 -- In:  $1 lock id, $2 grace in ms
--- Out: nothing; the number of rows that were changed
+-- Out: no rows; the number of changed rows
 UPDATE {locks}
 SET lock_id = NULL, owner = NULL, expires_at_ms = 0
 WHERE lock_id = $1 AND expires_at_ms > {now} - $2

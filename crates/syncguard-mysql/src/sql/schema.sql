@@ -1,17 +1,16 @@
--- Creates the table where it is missing. It can be run again and again, and by many at once: the
--- server lets one of them create it, the others wait and find it there.
+-- Creates the table if it is missing. It can be run repeatedly, and by many clients at once: the server lets
+-- one of them create the table, and the others wait and find it.
 --
 -- In:  nothing
 -- Out: nothing
 --
--- A row for each key that was ever granted, for ever: its fence must never repeat. Beside the fence it
--- holds the grant of the key, if there is one: `lock_id` is NULL and `expires_at_ms` 0 where there is
--- none. So a grant is a change of one row. A row whose key begins with the byte FF, which no text in
--- UTF-8 does, marks an abandoned id.
+-- It has a row for each key that was ever granted, kept forever, because a fence must never repeat. Beside the
+-- fence, the row holds the grant of the key. If there is no grant, `lock_id` is NULL and `expires_at_ms` is 0.
+-- Therefore a grant changes one row. A row whose key begins with the byte FF, which no text in UTF-8 has, is
+-- the tombstone of an abandoned id.
 --
--- Keys and ids are bytes: they are equal where their bytes are, whatever the collation of the
--- database. An id holds one key at the most, and what is abandoned stays abandoned, by the unique
--- index.
+-- Keys and ids are bytes, compared as bytes, whatever the collation of the database. By the unique index, an
+-- id holds at most one key, and an abandoned id stays abandoned.
 CREATE TABLE IF NOT EXISTS {locks} (
     lock_key VARBINARY(512) NOT NULL,
     fence BIGINT UNSIGNED NOT NULL,

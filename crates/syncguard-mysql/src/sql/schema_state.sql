@@ -1,8 +1,8 @@
--- Tells how much of the table is there.
+-- Reads which parts of the table exist.
 --
 -- In:  $1 name of the table
--- Out: one row: present, if there is a table of this name; complete, if it has all columns, keys and
---      ids are bytes, a unique index is on each of these two alone, and it is a table of InnoDB
+-- Out: one row: present: whether there is a table of this name; complete: whether it has all columns, keys and
+--      ids are bytes, each of these two has a unique index of its own, and its engine is InnoDB
 SELECT
     EXISTS (
         SELECT * FROM information_schema.TABLES

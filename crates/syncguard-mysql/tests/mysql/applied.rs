@@ -1,5 +1,5 @@
-//! An error which says "not applied" is true: each is raised by the statement that grants, and by the one
-//! behind it, when the grant is stored.
+//! An error that reports "not applied" is right. Each error is raised by the statement that grants,
+//! and by the statement after it, when the grant is stored.
 
 use std::time::Duration;
 
@@ -13,9 +13,10 @@ use syncguard_testkit::{
 
 use crate::{Foreign, config, connect};
 
-/// Puts a view in the place of the table. From the moment at which its connection stores a grant,
-/// whatever reads the view fails with a number that the test chooses, or stands still where that is 0.
-const PLANT: &str = "
+/// Replaces the table with a view. Once a connection has stored a grant, every statement of that
+/// connection that reads the view fails with the error number of the test, or sleeps if the number
+/// is 0.
+const FAULT_VIEW: &str = "
     RENAME TABLE syncguard_locks TO base;
     CREATE TABLE fault (number INT NOT NULL);
     CREATE TRIGGER stored AFTER UPDATE ON base FOR EACH ROW
@@ -32,7 +33,7 @@ const PLANT: &str = "
     END;
     CREATE VIEW syncguard_locks AS SELECT * FROM base WHERE passes() = 1";
 
-/// Those that the backend tells apart, and some that it does not.
+/// The error numbers that the backend distinguishes, and some that it does not.
 const NUMBERS: [u16; 33] = [
     1020, 1021, 1037, 1040, 1041, 1044, 1045, 1046, 1047, 1049, 1053, 1054, 1062, 1064, 1114, 1135,
     1142, 1146, 1180, 1203, 1205, 1206, 1213, 1226, 1290, 1317, 1665, 1792, 1836, 1927, 1969, 3024,
@@ -49,16 +50,16 @@ async fn failed(backend: &MysqlBackend, request: &AcquireRequest) -> Error {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_error_behind_the_commit_of_a_grant_never_says_that_nothing_was_applied() {
+async fn an_error_after_the_commit_of_a_grant_never_reports_that_nothing_was_applied() {
     let server = MariadbServer::start().await.unwrap();
-    // It makes the table.
+    // This creates the table.
     connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
-    // What reads raises no violation of a unique index; behind a grant, it cannot come.
+    // A statement that reads cannot violate a unique index, so 1062 cannot follow a grant.
     for number in NUMBERS.into_iter().filter(|number| *number != 1062) {
         let backend = connect(&server.url()).await;
         granted(&backend, &ask(&format!("warm {number}"), LONG)).await;
-        foreign.run(PLANT).await;
+        foreign.run(FAULT_VIEW).await;
         foreign.run(&format!("INSERT INTO fault VALUES ({number})")).await;
         let request = ask(&format!("key {number}"), LONG);
         let error = failed(&backend, &request).await;
@@ -69,18 +70,18 @@ async fn an_error_behind_the_commit_of_a_grant_never_says_that_nothing_was_appli
     }
 }
 
-/// What ends a statement that stands still behind a grant.
+/// What ends a statement that sleeps after a grant.
 #[derive(Clone, Copy, Debug)]
 enum End {
     KillQuery,
     KillConnection,
-    /// The limit of the server.
+    /// The statement timeout of the server.
     StatementTimeout,
     Proxy,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_grant_whose_answer_is_cut_off_may_have_applied() {
+async fn a_grant_whose_answer_is_lost_may_have_been_applied() {
     let server = MariadbServer::start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
     connect(&server.url()).await;
@@ -89,7 +90,7 @@ async fn a_grant_whose_answer_is_cut_off_may_have_applied() {
         let limit = Duration::from_secs(if matches!(end, End::StatementTimeout) { 1 } else { 30 });
         let config = config(&server.url_through(proxy.address())).statement_timeout(limit);
         let backend = MysqlBackend::connect(config).await.unwrap();
-        foreign.run(PLANT).await;
+        foreign.run(FAULT_VIEW).await;
         foreign.run("INSERT INTO fault VALUES (0)").await;
         let request = ask(&format!("key {end:?}"), LONG);
         let asking = tokio::spawn({
@@ -122,14 +123,14 @@ async fn a_grant_whose_answer_is_cut_off_may_have_applied() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_error_in_the_statement_that_grants_leaves_nothing_where_it_says_so() {
+async fn an_error_of_the_granting_statement_that_reports_nothing_applied_leaves_nothing() {
     let server = MariadbServer::start().await.unwrap();
     let backend = connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
     let mut unapplied = 0;
     for number in NUMBERS {
         foreign.run("DROP TRIGGER IF EXISTS planted").await;
-        // A key that was never locked would first get its row, which is a change.
+        // The key is locked before, because inserting the row of a new key would be a change.
         let before = ask(&format!("key {number}"), LONG);
         granted(&backend, &before).await;
         assert!(released(&backend, &before).await);

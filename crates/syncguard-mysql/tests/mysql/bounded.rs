@@ -1,4 +1,5 @@
-//! Statements that meet a lock of someone else's: they give up by themselves and leave nothing waiting.
+//! Statements that wait for a lock of another client: they time out at the server and leave nothing
+//! waiting.
 
 use std::time::Duration;
 
@@ -12,27 +13,27 @@ use tokio::time::timeout;
 
 use crate::{Foreign, config, connect};
 
-/// Counts the statements of other connections that wait or run, beside the one that counts.
+/// Counts the statements of other connections that wait or run.
 const BUSY: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
     WHERE COMMAND = 'Query' AND ID <> CONNECTION_ID()";
 
-async fn hasty(server: &MariadbServer) -> MysqlBackend {
+async fn with_short_lock_timeout(server: &MariadbServer) -> MysqlBackend {
     MysqlBackend::connect(config(&server.url()).lock_timeout(Duration::from_secs(1))).await.unwrap()
 }
 
-/// Returns when a statement waits at the server, which shows that the fault is there.
+/// Returns when a statement waits at the server, which proves that the fault happened.
 async fn one_waits(watch: &mut Foreign) {
     eventually("a statement waits", async || watch.number(BUSY).await == 1).await;
 }
 
-async fn no_one_waits(watch: &mut Foreign) {
+async fn nothing_waits(watch: &mut Foreign) {
     eventually("nothing waits any more", async || watch.number(BUSY).await == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_that_is_blocked_gives_up_and_leaves_no_statement_at_the_server() {
+async fn a_blocked_write_times_out_and_leaves_no_statement_at_the_server() {
     let server = MariadbServer::start().await.unwrap();
-    let backend = hasty(&server).await;
+    let backend = with_short_lock_timeout(&server).await;
     let held = ask("job", LONG);
     granted(&backend, &held).await;
     let (mut foreign, mut watch) =
@@ -53,19 +54,19 @@ async fn a_write_that_is_blocked_gives_up_and_leaves_no_statement_at_the_server(
         one_waits(&mut watch).await;
         let error = error_of(blocked.await.unwrap(), ErrorKind::ServiceUnavailable);
         assert!(error.is_retryable() && !error.may_have_applied(), "{operation}: {error}");
-        no_one_waits(&mut watch).await;
+        nothing_waits(&mut watch).await;
     }
-    // One that nobody waits for any more, ends as well.
+    // A statement whose caller is gone ends as well.
     let lock = lock_of(&held);
     let dropped = backend.release(&lock);
     assert!(timeout(Duration::from_millis(100), dropped).await.is_err());
     one_waits(&mut watch).await;
-    no_one_waits(&mut watch).await;
+    nothing_waits(&mut watch).await;
     foreign.run("COMMIT").await;
     assert!(released(&backend, &held).await);
 }
 
-/// Takes a table by a transaction that has read it and goes on.
+/// Opens a transaction that has read the table.
 async fn read(server: &MariadbServer, sql: &str) -> Foreign {
     let mut foreign = Foreign::open(&server.url()).await;
     foreign.run(sql).await;
@@ -75,7 +76,7 @@ async fn read(server: &MariadbServer, sql: &str) -> Foreign {
 }
 
 #[tokio::test]
-async fn connecting_passes_by_a_transaction_that_has_read_the_table_complete_or_not() {
+async fn connecting_does_not_wait_for_a_transaction_that_has_read_the_table() {
     let server = MariadbServer::start().await.unwrap();
     let mut watch = Foreign::open(&server.url()).await;
     let schema = config(&server.url()).schema_sql().unwrap();
@@ -101,18 +102,18 @@ async fn connecting_passes_by_a_transaction_that_has_read_the_table_complete_or_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn making_the_table_gives_up_where_it_must_wait_and_withdraws_its_request() {
+async fn creating_the_table_times_out_and_withdraws_its_request() {
     let server = MariadbServer::start().await.unwrap();
     let (mut foreign, mut watch) =
         (Foreign::open(&server.url()).await, Foreign::open(&server.url()).await);
-    // As a backup does.
+    // A backup takes this lock.
     foreign.run("FLUSH TABLES WITH READ LOCK").await;
     let config = config(&server.url()).lock_timeout(Duration::from_secs(1));
     let connecting = tokio::spawn(MysqlBackend::connect(config.clone()));
     one_waits(&mut watch).await;
     let error = error_of(connecting.await.unwrap(), ErrorKind::ServiceUnavailable);
     assert!(error.is_retryable(), "{error}");
-    no_one_waits(&mut watch).await;
+    nothing_waits(&mut watch).await;
     foreign.run("UNLOCK TABLES").await;
     MysqlBackend::connect(config).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! Connections that lie, hang or are too few.
+//! Connections that are lost silently, hang, or are too few.
 
 use std::{
     sync::{
@@ -24,8 +24,8 @@ use crate::{Foreign, Name, connect, shared};
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Connects. Where timeouts are short and the machine is loaded, that may take several attempts.
-async fn connected_at_last(config: &MysqlConfig) -> MysqlBackend {
+/// Connects. With short timeouts on a loaded machine, this may take several attempts.
+async fn connect_with_retries(config: &MysqlConfig) -> MysqlBackend {
     loop {
         match MysqlBackend::connect(config.clone()).await {
             Ok(backend) => return backend,
@@ -34,13 +34,13 @@ async fn connected_at_last(config: &MysqlConfig) -> MysqlBackend {
     }
 }
 
-/// Acquires under the same id until that is answered, for the same reason.
-async fn granted_at_last(backend: &MysqlBackend, request: &AcquireRequest) {
+/// Acquires under the same id until there is an answer, for the same reason.
+async fn acquire_with_retries(backend: &MysqlBackend, request: &AcquireRequest) {
     eventually("it is granted", async || backend.acquire(request).await.is_ok()).await;
 }
 
-/// A network that forgets an idle connection swallows what is sent over it: the statement would wait for
-/// its answer until its timeout, and fail.
+/// A network that has forgotten an idle connection drops what is sent over it. The statement would
+/// wait for its answer until its timeout, and fail.
 #[tokio::test]
 async fn a_connection_that_the_network_has_forgotten_is_replaced_before_it_is_used() {
     let server = shared().await;
@@ -56,22 +56,22 @@ async fn a_connection_that_the_network_has_forgotten_is_replaced_before_it_is_us
     assert_eq!(counts.connections, connections + 1, "and replaced");
 }
 
-/// The server waits for a replica that is not there, for as long as it is told to.
+/// The server waits for a missing replica, for as long as it is configured to.
 #[tokio::test]
-async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
+async fn hanging_commits_leave_no_more_sessions_than_the_pool_size() {
     const SIZE: u32 = 3;
     let server = MariadbServer::builder().setting("log-bin", "binlog");
     let server = server.setting("server-id", "1").start().await.unwrap();
     let mut foreign = Foreign::open(&server.url()).await;
     let config = Name::fresh().config(&server.url()).max_connections(SIZE);
     let config = config.statement_timeout(SHORT_TIMEOUT).lock_timeout(Duration::from_secs(1));
-    let backend = connected_at_last(&config).await;
+    let backend = connect_with_retries(&config).await;
     foreign.run("SET GLOBAL rpl_semi_sync_master_timeout = 3600000").await;
     foreign.run("SET GLOBAL rpl_semi_sync_master_wait_no_slave = ON").await;
     foreign.run("SET GLOBAL rpl_semi_sync_master_enabled = ON").await;
     let Hung { most, unknown, unchanged } = hang(&backend, &server).await;
     assert!(unknown >= 2, "{unknown} outcomes are unknown");
-    // One that ends sessions, and one to spare.
+    // One more connection ends sessions, and one is to spare.
     assert!(most <= i64::from(SIZE) + 2, "{most} sessions");
     foreign.run("SET GLOBAL rpl_semi_sync_master_enabled = OFF").await;
     eventually("locks are granted again", async || {
@@ -83,17 +83,17 @@ async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
     }
 }
 
-/// What was seen while commits hung.
+/// What was observed while commits hung.
 struct Hung {
     /// The highest number of sessions.
     most: i64,
     /// How many outcomes are unknown.
     unknown: usize,
-    /// The keys of which it was said that nothing was applied.
+    /// The keys whose errors reported that nothing was applied.
     unchanged: Vec<String>,
 }
 
-/// Acquires from all sides until commits have hung over and over.
+/// Acquires from many tasks while commits hang repeatedly.
 async fn hang(backend: &MysqlBackend, server: &MariadbServer) -> Hung {
     let unknown = Arc::new(AtomicUsize::new(0));
     let unchanged = Arc::new(Mutex::new(Vec::new()));
@@ -135,7 +135,7 @@ async fn sessions(foreign: &mut Foreign) -> i64 {
 }
 
 #[tokio::test]
-async fn an_acquire_that_would_wait_too_long_is_refused_and_has_changed_nothing() {
+async fn an_acquire_that_would_wait_too_long_is_rejected_and_changes_nothing() {
     let server = shared().await;
     let proxy = Proxy::start(server.address().unwrap()).await.unwrap();
     let name = Name::fresh();
@@ -165,19 +165,19 @@ async fn an_acquire_that_would_wait_too_long_is_refused_and_has_changed_nothing(
     granted(&backend, &ask("later", LONG)).await;
 }
 
-/// Who gives up half-way and begins again keeps a server that comes back from ever serving.
+/// Clients that abandon connection attempts half-way and start again keep a server from recovering.
 #[tokio::test]
-async fn a_server_that_stood_still_is_not_stormed_and_serves_those_who_hold() {
+async fn a_server_that_was_paused_is_not_flooded_and_serves_the_holders() {
     const HELD: usize = 200;
     let server = MariadbServer::start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
     let config = Name::fresh().config(&server.url_through(proxy.address()));
     let config = config.connect_timeout(SHORT_TIMEOUT).statement_timeout(SHORT_TIMEOUT);
-    let backend = connected_at_last(&config).await;
+    let backend = connect_with_retries(&config).await;
     let mut held = Vec::new();
     for number in 0..HELD {
         held.push(ask(&format!("job {number}"), LONG));
-        granted_at_last(&backend, &held[number]).await;
+        acquire_with_retries(&backend, &held[number]).await;
     }
     let before = proxy.counts().connections;
     server.pause().unwrap();
@@ -216,7 +216,7 @@ async fn a_backend_without_a_server_reports_why_there_is_no_connection() {
 }
 
 #[tokio::test]
-async fn an_address_may_be_a_literal_of_ipv6() {
+async fn an_address_may_contain_an_ipv6_literal() {
     let server = MariadbServer::builder().setting("bind-address", "127.0.0.1,::1").start();
     let server = server.await.unwrap();
     let backend = connect(&server.url().replace("127.0.0.1", "[::1]")).await;

@@ -18,19 +18,19 @@ mod plain {
     syncguard_core::contract_tests!(super::super::Plain<{ super::super::SHARED }>);
 }
 
-mod beside_snapshot_isolation {
+mod with_snapshot_isolation {
     syncguard_core::contract_tests!(super::super::Plain<{ super::super::SNAPSHOT }>);
 }
 
 #[test]
-fn a_server_of_its_own_keeps_locks_and_fences_over_a_restart() {
+fn a_dedicated_server_keeps_locks_and_fences_over_a_restart() {
     let case = lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart;
     run::<Plain<OWN>, _, _>(RESTART, case);
 }
 
 const SHARED: u8 = 0;
 const OWN: u8 = 1;
-/// One of its own, with snapshot isolation on.
+/// A dedicated server with snapshot isolation.
 const SNAPSHOT: u8 = 2;
 
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";

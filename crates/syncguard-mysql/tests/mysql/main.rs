@@ -1,5 +1,5 @@
-//! The contract suite; and what is special about MySQL and MariaDB: what is stored, their faults, their
-//! settings.
+//! The contract suite, and the tests that are specific to MySQL and MariaDB: stored formats,
+//! faults, settings.
 
 #![cfg(test)]
 
@@ -29,7 +29,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection, Row, mysql::MySqlConn
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
 use syncguard_testkit::server::{Mariadb, Shareable, Shared};
 
-/// Gives the server that tests share which break nothing.
+/// Returns the server that the tests share unless they break it.
 async fn shared() -> Shared<Mariadb> {
     Mariadb::shared().await.unwrap()
 }
@@ -42,7 +42,7 @@ impl Name {
     fn fresh() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Other processes, before or beside this one, may use the same server.
+        // Other processes may use the same server, earlier or at the same time.
         let (process, now) = (std::process::id(), SystemTime::UNIX_EPOCH.elapsed().unwrap());
         Self(format!("locks_{}_{process}_{number}", now.as_millis()))
     }
@@ -55,7 +55,7 @@ impl Name {
         MysqlBackend::connect(self.config(url)).await.unwrap()
     }
 
-    /// Writes the name into a text.
+    /// Fills the name into a text.
     fn fill(&self, sql: &str) -> String {
         sql.replace("{locks}", &self.0)
     }
@@ -98,7 +98,7 @@ impl Foreign {
         rows.remove(0)
     }
 
-    /// Ends the connections whose numbers a statement gives, and says how many those were.
+    /// Ends the connections whose ids a statement selects, and returns their number.
     async fn kill(&mut self, numbers: &str) -> usize {
         let rows = sqlx::raw_sql(AssertSqlSafe(numbers)).fetch_all(&mut self.0).await.unwrap();
         for row in &rows {

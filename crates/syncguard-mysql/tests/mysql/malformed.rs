@@ -1,4 +1,4 @@
-//! Servers that send what no server should.
+//! Servers that send malformed messages.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ async fn server(greeting: &'static [u8]) -> SocketAddr {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
-                // The client may have gone.
+                // The client may have disconnected.
                 let _ = client.write_all(greeting).await;
                 let mut asked = [0; 1024];
                 while client.read(&mut asked).await.is_ok_and(|read| read > 0) {}
@@ -34,8 +34,8 @@ async fn server(greeting: &'static [u8]) -> SocketAddr {
 async fn a_message_on_which_the_driver_panics_is_an_error() {
     let mut panics = 0;
     for greeting in [
-        // Greetings that end behind the version of the protocol, of the server, and in the middle of a
-        // number; and none.
+        // Greetings that end after the version of the protocol, after that of the server, and in
+        // the middle of a number; an empty greeting.
         &b"\x01\0\0\0\x0a"[..],
         b"\x04\0\0\0\x0a8.\0",
         b"\x06\0\0\0\x0a8.\0ab",

@@ -1,4 +1,4 @@
-//! Records that nothing of ours has written.
+//! Records that no client of ours has written.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Name};
 
-/// How many records are asked about at a time.
-const AT_A_TIME: usize = 8;
+/// The number of records that are tested concurrently.
+const CONCURRENCY: usize = 8;
 
 const LIMIT: u64 = 900_000_000_000_000;
 
-/// The column takes no less than 0.
+/// The column is unsigned.
 const FENCES: [&str; 9] = [
     "0",
     "1",
@@ -34,7 +34,8 @@ const FENCES: [&str; 9] = [
     "18446744073709551615",
 ];
 
-/// An id is unique in the table, so each is made so by the name of the record. The column takes 22 bytes.
+/// Ids are unique in the table. The name of the record makes them unique. The column takes 22
+/// bytes.
 const IDS: [&str; 8] = [
     "NULL",
     "'NAME'",
@@ -68,8 +69,8 @@ const NUMBERS: [&str; 9] = [
     "3",
 ];
 
-/// What the columns behind the key hold before they are mutated: a live lock, one that is over, and a
-/// released key. `ID` stands for an id of the record's own.
+/// The values of the columns after the key before they are mutated: a live lock, an expired one,
+/// and a released key. `ID` stands for the id of the record.
 const SHAPES: [[&str; 5]; 3] = [
     ["7", "ID", "'web-3'", "1", "4102444800000"],
     ["7", "ID", "NULL", "1", "2"],
@@ -102,7 +103,7 @@ impl Columns {
         self.is_own() && self.fence().is_some()
     }
 
-    /// The fence that the next grant gets, if there may be one.
+    /// Returns the fence of the next grant, if the key can be granted.
     fn next(self) -> Option<u64> {
         let counter: u64 = self.0[0].parse().unwrap();
         (!self.is_live() && counter < LIMIT).then(|| counter + 1)
@@ -124,7 +125,7 @@ impl Mutant {
         format!("{} {:?}", self.name, self.columns)
     }
 
-    /// Acquires under another id: a grant, or nothing is changed.
+    /// Acquires under another id. Either the key is granted, or nothing is changed.
     async fn acquire(&self, backend: &MysqlBackend) {
         let (columns, context) = (self.columns, self.context());
         match (columns.next(), backend.acquire(&ask(&self.name, LONG)).await) {
@@ -143,7 +144,7 @@ impl Mutant {
         }
     }
 
-    /// Asks for a live grant under its own id again.
+    /// Acquires again under the id of a live record.
     async fn acquire_again(&self, backend: &MysqlBackend) {
         let request = AcquireRequest::new(key(&self.name), self.id, ttl(LONG));
         match (self.columns.fence(), backend.acquire(&request).await) {
@@ -158,8 +159,8 @@ impl Mutant {
         }
     }
 
-    /// Asks all that changes nothing.
-    async fn look(&self, backend: &MysqlBackend) {
+    /// Runs the operations that only read.
+    async fn read_only(&self, backend: &MysqlBackend) {
         let (columns, context, key) = (self.columns, self.context(), key(&self.name));
         let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
         let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
@@ -182,9 +183,9 @@ impl Mutant {
         }
     }
 
-    /// Extends, releases and abandons by the id. That rests on the id and the expiry alone, which are
-    /// readable whatever else is not.
-    async fn end(&self, backend: &MysqlBackend) {
+    /// Extends, releases and abandons by the id. This depends only on the id and the expiry, which
+    /// can be read in any case.
+    async fn release_and_abandon(&self, backend: &MysqlBackend) {
         let is_held = self.columns.is_live() && self.columns.is_own();
         let extended = backend.extend(&self.lock(), ttl(LONG)).await.unwrap();
         let is_extended = matches!(extended, ExtendOutcome::Extended { .. });
@@ -195,8 +196,8 @@ impl Mutant {
         assert!(backend.lookup(&LockQuery::ById(self.id)).await.unwrap().is_none());
     }
 
-    /// Forces it free: it is cleared, whether or not it can be read.
-    async fn force(&self, backend: &MysqlBackend) {
+    /// Releases by force. The record is cleared, whether or not it can be read.
+    async fn force_release(&self, backend: &MysqlBackend) {
         let (columns, context, key) = (self.columns, self.context(), key(&self.name));
         match backend.force_release(&key).await {
             Ok(Some(_)) => assert!(columns.is_live() && columns.is_readable(), "{context}"),
@@ -213,21 +214,21 @@ impl Mutant {
     }
 }
 
-/// Writes all records at once.
-async fn plant(foreign: &mut Foreign, name: &Name, mutants: &[Mutant]) {
-    for some in mutants.chunks(500) {
+/// Writes all records.
+async fn insert_all(foreign: &mut Foreign, name: &Name, mutants: &[Mutant]) {
+    for chunk in mutants.chunks(500) {
         let row = |mutant: &Mutant| {
             let id = format!("'{}'", mutant.id.as_str());
             let fill = |value: &str| value.replace("NAME", &mutant.name).replace("ID", &id);
             format!("('{}', {})", mutant.name, mutant.columns.0.map(fill).join(", "))
         };
-        let rows: Vec<_> = some.iter().map(row).collect();
+        let rows: Vec<_> = chunk.iter().map(row).collect();
         let columns = "(lock_key, fence, lock_id, owner, acquired_at_ms, expires_at_ms)";
         foreign.run(&format!("INSERT INTO {} {columns} VALUES {}", name.0, rows.join(", "))).await;
     }
 }
 
-/// Reads whole records and their keys; what is not a number, in digits.
+/// Reads all records and their keys. Values that are not numbers are in hexadecimal digits.
 async fn records(foreign: &mut Foreign, name: &Name) -> Vec<(String, String)> {
     let sql = name.fill(
         "SELECT HEX(lock_key) AS name, CONCAT_WS(',', fence, IFNULL(HEX(lock_id), '-'),
@@ -239,7 +240,7 @@ async fn records(foreign: &mut Foreign, name: &Name) -> Vec<(String, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
+async fn records_that_cannot_be_read_are_neither_overwritten_nor_lost() {
     let server = MariadbServer::builder().setting("innodb-flush-log-at-trx-commit", "0");
     let server = server.start().await.unwrap();
     let name = Name::fresh();
@@ -253,12 +254,12 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
     let mutants: Vec<_> = Columns::all().into_iter().enumerate().map(mutant).collect();
     let unreadable = mutants.iter().filter(|mutant| !mutant.columns.is_readable()).count();
     assert!(mutants.len() >= 2_000 && unreadable >= 1_000, "{} {unreadable}", mutants.len());
-    plant(&mut foreign, &name, &mutants).await;
+    insert_all(&mut foreign, &name, &mutants).await;
     let before = records(&mut foreign, &name).await;
     let mutants = Arc::new(mutants);
 
     let asked = backend.clone();
-    each(&mutants, AT_A_TIME, move |mutants, number| {
+    each(&mutants, CONCURRENCY, move |mutants, number| {
         let backend = asked.clone();
         async move {
             let mutant = &mutants[number];
@@ -268,20 +269,20 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
             if mutant.columns.is_own() && mutant.columns.is_live() {
                 mutant.acquire_again(&backend).await;
             }
-            mutant.look(&backend).await;
+            mutant.read_only(&backend).await;
         }
     })
     .await;
     assert_eq!(records(&mut foreign, &name).await, before, "all stand as they were");
 
     let ending = backend.clone();
-    each(&mutants, AT_A_TIME, move |mutants, number| {
+    each(&mutants, CONCURRENCY, move |mutants, number| {
         let backend = ending.clone();
         async move {
             let mutant = &mutants[number];
             match number % 3 {
-                0 => mutant.end(&backend).await,
-                1 => mutant.force(&backend).await,
+                0 => mutant.release_and_abandon(&backend).await,
+                1 => mutant.force_release(&backend).await,
                 _ if mutant.columns.next().is_some() => mutant.acquire(&backend).await,
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! A network that fails.
+//! Network failures.
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
@@ -15,13 +15,13 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Name, shared};
 
-/// How a message with a text of statements begins: the end of its length, a number, the kind. Each is a
-/// round trip.
+/// The beginning of a message with a text of statements: the end of its length, its number, its
+/// kind. Each is a round trip.
 const QUERY: &[u8] = b"\0\0\x03";
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A shared server, a way to it that fails, and a table on it.
+/// A shared server, a faulty connection to it, and a table on it.
 struct Network {
     server: Shared<Mariadb>,
     proxy: Proxy,
@@ -47,14 +47,14 @@ impl Network {
         self.name.connect(self.server.url()).await
     }
 
-    /// Counts what is held.
+    /// Counts the held locks.
     async fn held(&self) -> i64 {
         let sql = self.name.fill("SELECT COUNT(*) FROM {locks} WHERE expires_at_ms > 0");
         Foreign::open(self.server.url()).await.number(&sql).await
     }
 }
 
-/// Writes a text as it is sent.
+/// Returns a text in the form in which it is sent.
 fn hex(text: &str) -> String {
     text.bytes().map(|byte| format!("{byte:02X}")).collect()
 }
@@ -83,12 +83,12 @@ async fn each_operation_is_one_round_trip() {
     assert_eq!(trips.total(), operations);
 }
 
-/// A driver that sends a statement again whose answer was lost grants twice, and one that sees its own
-/// lock as somebody else's never gets it.
+/// A driver that repeats a statement whose answer was lost would grant twice. A client that takes
+/// its own lock for that of another holder would never get it.
 #[tokio::test]
-async fn four_hundred_lost_answers_give_four_hundred_grants_and_leave_nothing() {
+async fn four_hundred_lost_answers_yield_four_hundred_grants_and_leave_no_lock() {
     const CLIENTS: u32 = 4;
-    const ROUNDS: u32 = 100;
+    const GRANTS: u32 = 100;
     let network = Network::up().await;
     network.connect().await;
     let mut clients = tokio::task::JoinSet::new();
@@ -98,7 +98,7 @@ async fn four_hundred_lost_answers_give_four_hundred_grants_and_leave_nothing() 
         let locks = LockManager::new(network.name.connect(&url).await);
         clients.spawn(async move {
             let text = format!("client {client}");
-            for round in 1..=ROUNDS {
+            for round in 1..=GRANTS {
                 proxy.cut_after(containing(hex(&text)), Times::Next(1));
                 let attempt = locks.lock(&text).ttl(LONG).try_acquire().await;
                 let TryAcquireOutcome::Acquired(guard) = attempt.unwrap() else {
@@ -111,7 +111,7 @@ async fn four_hundred_lost_answers_give_four_hundred_grants_and_leave_nothing() 
         });
     }
     let cuts = clients.join_all().await;
-    assert_eq!(cuts.iter().sum::<u64>(), u64::from(CLIENTS * ROUNDS), "each answer was lost");
+    assert_eq!(cuts.iter().sum::<u64>(), u64::from(CLIENTS * GRANTS), "each answer was lost");
     assert_eq!(network.held().await, 0, "nothing is left behind");
 }
 
@@ -134,7 +134,7 @@ async fn a_statement_without_an_answer_ends_and_its_outcome_is_unknown() {
 }
 
 #[tokio::test]
-async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
+async fn an_operation_without_a_connection_is_reported_as_not_applied() {
     let network = Network::up().await;
     let config = network.name.config(&network.url()).connect_timeout(SHORT_TIMEOUT);
     let backend = MysqlBackend::connect(config.clone()).await.unwrap();
@@ -160,16 +160,16 @@ async fn a_lookup_over_a_connection_that_was_lost_is_sent_again() {
     assert!(is_locked(&backend, "job").await);
 }
 
-/// The answer to the acquire is far behind its call-off, which takes another way and is faster.
+/// The acquire arrives long after its abandon, which takes a faster connection.
 #[tokio::test]
-async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
-    const ROUNDS: usize = 300;
+async fn an_abandon_that_overtakes_its_acquire_leaves_no_ghost_in_300_attempts() {
+    const ATTEMPTS: usize = 300;
     let network = Network::up().await;
     let (slow, fast) = (network.connect().await, network.past_the_proxy().await);
     granted(&slow, &ask("warm-up", LONG)).await;
     network.proxy.delay(Duration::from_millis(5));
     let (mut overtaken, mut ghosts) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..ATTEMPTS {
         let request = ask(&format!("k{round}"), LONG);
         let (acquired, abandoned) =
             tokio::join!(slow.acquire(&request), fast.abandon(request.lock_id, &request.key));
@@ -177,7 +177,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
         overtaken += usize::from(acquired.is_err_and(|error| error.kind() == ErrorKind::Aborted));
         ghosts += usize::from(is_locked(&fast, request.key.as_str()).await);
     }
-    assert!(overtaken > ROUNDS / 2, "it was overtaken in {overtaken} rounds");
+    assert!(overtaken > ATTEMPTS / 2, "it was overtaken in {overtaken} rounds");
     assert_eq!(ghosts, 0);
 }
 
@@ -207,9 +207,9 @@ async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
     assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1, "it was never sent");
 }
 
-/// A future that is left alone after its first poll keeps nobody from a connection.
+/// A future that is not polled again after its first poll must not block a connection.
 #[tokio::test]
-async fn a_future_that_is_not_polled_on_keeps_no_connection() {
+async fn a_future_that_is_no_longer_polled_holds_no_connection() {
     let network = Network::up().await;
     let config = network.name.config(&network.url()).max_connections(2);
     let backend = MysqlBackend::connect(config).await.unwrap();
@@ -223,7 +223,7 @@ async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     assert!(matches!(outcome, syncguard_core::ExtendOutcome::Extended { .. }));
 }
 
-/// Its connections are driven by the runtime that it was opened on, whichever runtime asks.
+/// Its connections are driven by the runtime on which it was opened, whichever runtime calls it.
 #[test]
 fn a_backend_belongs_to_the_runtime_that_it_was_opened_on() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
@@ -232,7 +232,7 @@ fn a_backend_belongs_to_the_runtime_that_it_was_opened_on() {
     let backend = first.block_on(Name::fresh().connect(server.url()));
     let request = ask("job", LONG);
     second.block_on(granted(&backend, &request));
-    // A runtime that asks holds nothing that another one needs.
+    // A runtime that calls the backend holds nothing that another runtime needs.
     drop(second);
     assert!(first.block_on(extended(&backend, &request)));
     drop(first);

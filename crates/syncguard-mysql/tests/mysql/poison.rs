@@ -1,4 +1,4 @@
-//! Futures that are dropped in the middle, and what they leave in a connection.
+//! Futures that are dropped before they complete, and their effect on a connection.
 
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use syncguard_testkit::operations::{
 
 use crate::{Foreign, Name, shared};
 
-/// From before anything is sent to after it was answered.
-fn patience(number: u64) -> Duration {
+/// Returns timeouts that range from before the request is sent to after its answer.
+fn limit(number: u64) -> Duration {
     Duration::from_micros(number * 7 % 700)
 }
 
-/// Why a pool that others use as well is not offered: the statement is answered, and shows to nobody.
+/// Why this backend does not accept a caller's pool: the statement is answered, and its effect is
+/// invisible to others.
 #[tokio::test]
-async fn a_pool_of_the_driver_gives_out_connections_inside_of_a_transaction() {
+async fn a_pool_of_the_driver_returns_connections_inside_a_transaction() {
     let (server, name) = (shared().await, Name::fresh());
     let pool = MySqlPoolOptions::new().max_connections(1).test_before_acquire(false);
     let pool = pool.connect(server.url()).await.unwrap();
@@ -26,7 +27,7 @@ async fn a_pool_of_the_driver_gives_out_connections_inside_of_a_transaction() {
     foreign.run(&name.fill("CREATE TABLE {locks} (n INT) ENGINE = InnoDB")).await;
     let mut swallowed = 0;
     for number in 0..500 {
-        drop(tokio::time::timeout(patience(number), pool.begin()).await);
+        drop(tokio::time::timeout(limit(number), pool.begin()).await);
         let insert = AssertSqlSafe(name.fill("INSERT INTO {locks} VALUES (1)"));
         let written = sqlx::raw_sql(insert).execute(&pool).await.unwrap().rows_affected();
         let seen = foreign.number(&name.fill("SELECT COUNT(*) FROM {locks}")).await;
@@ -40,7 +41,7 @@ async fn a_pool_of_the_driver_gives_out_connections_inside_of_a_transaction() {
 }
 
 #[tokio::test]
-async fn after_500_dropped_operations_every_grant_shows_on_another_connection() {
+async fn after_500_dropped_operations_every_grant_is_visible_on_another_connection() {
     let (server, name) = (shared().await, Name::fresh());
     let backend =
         MysqlBackend::connect(name.config(server.url()).max_connections(2)).await.unwrap();
@@ -58,7 +59,7 @@ async fn after_500_dropped_operations_every_grant_shows_on_another_connection() 
                 _ => drop(backend.release(&lock_of(&request)).await),
             }
         };
-        let answered = tokio::time::timeout(patience(number), operation).await.is_ok();
+        let answered = tokio::time::timeout(limit(number), operation).await.is_ok();
         backend.abandon(request.lock_id, &request.key).await.unwrap();
         if answered {
             continue;
@@ -75,6 +76,6 @@ async fn after_500_dropped_operations_every_grant_shows_on_another_connection() 
         JOIN information_schema.PROCESSLIST ON trx_mysql_thread_id = ID WHERE COMMAND = 'Sleep'";
     let held = name.fill("SELECT COUNT(*) FROM {locks} WHERE expires_at_ms > 0");
     assert_eq!(foreign.number(&held).await, 0, "nothing is left behind");
-    // Others may have one for a while.
+    // Other tests may have an open transaction for a while.
     eventually("no transaction is open", async || foreign.number(open).await == 0).await;
 }

@@ -1,4 +1,4 @@
-//! Tables of earlier and later clients, and what becomes of rows that no one needs any more.
+//! Tables of earlier and later clients, and the removal of rows that are no longer needed.
 
 use sqlx::Row;
 use syncguard_core::{ErrorKind, LockBackend, UnsafeSettings};
@@ -10,7 +10,7 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Name, config, shared};
 
-/// Reads the row of the revision: the least version of a client, and the revision.
+/// Reads the recorded revision: the lowest version of a client, and the revision.
 async fn recorded(foreign: &mut Foreign, name: &Name) -> (i64, i64) {
     let read = |column: &str| format!("SELECT {column} FROM {}_schema WHERE id = 1", name.0);
     (foreign.number(&read("version")).await, foreign.number(&read("revision")).await)
@@ -22,7 +22,7 @@ async fn is_recorded(foreign: &mut Foreign, name: &Name) -> bool {
     foreign.number(&name.fill(tables)).await == 1
 }
 
-async fn pass(backend: &MysqlBackend, text: &str) -> u64 {
+async fn acquire_and_release(backend: &MysqlBackend, text: &str) -> u64 {
     let request = ask(text, LONG);
     let grant = granted(backend, &request).await;
     assert!(released(backend, &request).await);
@@ -30,29 +30,29 @@ async fn pass(backend: &MysqlBackend, text: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn a_table_that_says_no_revision_is_the_first_until_the_schema_step() {
+async fn a_table_without_a_recorded_revision_is_of_revision_1_until_the_schema_step() {
     let (server, name) = (shared().await, Name::fresh());
     let mut foreign = Foreign::open(server.url()).await;
     let backend = name.connect(server.url()).await;
     assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
     foreign.run(&name.fill("DROP TABLE {locks}_schema")).await;
-    assert_eq!(pass(&name.connect(server.url()).await, "job").await, 1);
+    assert_eq!(acquire_and_release(&name.connect(server.url()).await, "job").await, 1);
     assert!(!is_recorded(&mut foreign, &name).await, "connecting changes nothing");
     for _ in 0..2 {
         MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
         assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
     }
-    assert_eq!(pass(&backend, "job").await, 2, "who was connected goes on");
-    assert_eq!(pass(&name.connect(server.url()).await, "job").await, 3);
-    // As a step leaves it that ends between its statements.
+    assert_eq!(acquire_and_release(&backend, "job").await, 2, "who was connected goes on");
+    assert_eq!(acquire_and_release(&name.connect(server.url()).await, "job").await, 3);
+    // This is how an interrupted schema step leaves the table.
     foreign.run(&name.fill("DELETE FROM {locks}_schema")).await;
-    assert_eq!(pass(&name.connect(server.url()).await, "job").await, 4);
+    assert_eq!(acquire_and_release(&name.connect(server.url()).await, "job").await, 4);
     MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
     assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
 }
 
 #[tokio::test]
-async fn a_table_that_demands_a_later_client_is_refused_and_left_alone() {
+async fn a_table_that_requires_a_later_client_is_refused_and_left_unchanged() {
     let (server, name) = (shared().await, Name::fresh());
     let backend = name.connect(server.url()).await;
     let mut foreign = Foreign::open(server.url()).await;
@@ -77,7 +77,7 @@ async fn a_table_that_demands_a_later_client_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_later_table_that_this_client_may_use_is_used_and_not_set_back() {
+async fn a_later_table_that_this_client_may_use_is_used_and_not_downgraded() {
     let (server, name) = (shared().await, Name::fresh());
     name.connect(server.url()).await;
     let mut foreign = Foreign::open(server.url()).await;
@@ -86,12 +86,12 @@ async fn a_later_table_that_this_client_may_use_is_used_and_not_set_back() {
     let backend = name.connect(server.url()).await;
     MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
     foreign.run(&name.config(server.url()).schema_sql().unwrap()).await;
-    assert_eq!(pass(&backend, "job").await, 1);
+    assert_eq!(acquire_and_release(&backend, "job").await, 1);
     assert_eq!(recorded(&mut foreign, &name).await, (2, 9));
 }
 
 #[tokio::test]
-async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
+async fn an_invalid_version_is_an_error_and_nothing_is_changed() {
     let (server, name) = (shared().await, Name::fresh());
     name.connect(server.url()).await;
     let mut foreign = Foreign::open(server.url()).await;
@@ -107,9 +107,10 @@ async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
     }
 }
 
-/// Rights to the lock table alone are enough for all but to know its revision, of which `check` speaks.
+/// Privileges for the lock table alone are enough, except for reading its revision, which `check`
+/// reports.
 #[tokio::test]
-async fn a_user_without_the_right_to_create_tables_or_to_read_the_revision_goes_on() {
+async fn a_user_without_the_privilege_to_create_tables_or_to_read_the_revision_can_use_locks() {
     let (server, name) = (shared().await, Name::fresh());
     let mut foreign = Foreign::open(server.url()).await;
     let (database, user) = (format!("database_{}", name.0), format!("user_{}", name.0));
@@ -128,21 +129,27 @@ async fn a_user_without_the_right_to_create_tables_or_to_read_the_revision_goes_
     assert!(unreadable().await, "there is one that the user may not read");
     foreign.run(&format!("DROP TABLE {schema}")).await;
     assert!(unreadable().await, "to this user it is the same");
-    assert_eq!(pass(&MysqlBackend::connect(theirs.clone()).await.unwrap(), "job").await, 1);
+    assert_eq!(
+        acquire_and_release(&MysqlBackend::connect(theirs.clone()).await.unwrap(), "job").await,
+        1
+    );
     let error = error_of(MysqlBackend::setup_schema(&theirs).await, ErrorKind::AuthFailed);
     assert!(error.to_string().contains("schema_sql"), "{error}");
     MysqlBackend::setup_schema(&config(&root)).await.unwrap();
     foreign.run(&format!("GRANT SELECT ON {schema} TO {user}")).await;
     assert!(!unreadable().await);
-    assert_eq!(pass(&MysqlBackend::connect(theirs.clone()).await.unwrap(), "job").await, 2);
+    assert_eq!(
+        acquire_and_release(&MysqlBackend::connect(theirs.clone()).await.unwrap(), "job").await,
+        2
+    );
     foreign.run(&format!("UPDATE {schema} SET version = 3, revision = 3")).await;
     error_of(MysqlBackend::connect(theirs).await, ErrorKind::Unsupported);
     foreign.run(&format!("DROP USER {user}; DROP DATABASE {database}")).await;
 }
 
-/// Such a server refuses every write at READ COMMITTED. What is written is in the log.
+/// Such a server rejects every write at READ COMMITTED. All writes are in the log.
 #[tokio::test]
-async fn a_server_that_logs_statements_records_the_revision_and_connecting_only_reads() {
+async fn a_server_with_a_statement_log_records_the_revision_and_connecting_only_reads() {
     let log = [("log-bin", "binlog"), ("server-id", "1"), ("binlog-format", "STATEMENT")];
     let builder =
         log.iter().fold(MariadbServer::builder(), |b, (name, value)| b.setting(*name, *value));
@@ -169,7 +176,7 @@ async fn a_server_that_logs_statements_records_the_revision_and_connecting_only_
 }
 
 #[tokio::test]
-async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fences_stay() {
+async fn releases_prune_old_rows_a_few_at_a_time_and_keep_the_fences() {
     const NUMBERS: &str = "WITH RECURSIVE numbers AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM numbers WHERE n < 400)";
     const COLUMNS: &str = "(lock_key, fence, lock_id, acquired_at_ms, expires_at_ms)";
     let (server, name) = (shared().await, Name::fresh());
@@ -189,10 +196,10 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
     other.run(&name.fill(locked)).await;
     let count = name.fill("SELECT COUNT(*) FROM {locks} WHERE lock_id IS NOT NULL");
     let (mut left, mut rounds) = (foreign.number(&count).await, 0);
-    // The one that is held, and the one that is locked.
+    // Two rows stay: the held one and the locked one.
     while left > 2 {
         for _ in 0..128 {
-            pass(&backend, "job").await;
+            acquire_and_release(&backend, "job").await;
         }
         rounds += 1;
         let before = left;
@@ -201,12 +208,12 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
             left < before
         })
         .await;
-        // Two prunings, each of 64 grants and 64 marks.
+        // There are two prunings, each of 64 grants and 64 tombstones.
         assert!(801 - left <= 256 * rounds, "too many at once: {left} are left");
     }
     other.run("COMMIT").await;
     let fences = "SELECT COUNT(*) FROM {locks} WHERE lock_key LIKE 'past-%' AND fence > 0";
     assert_eq!(foreign.number(&name.fill(fences)).await, 400);
     assert!(is_locked(&backend, "held").await);
-    assert_eq!(pass(&backend, "past-7").await, 8);
+    assert_eq!(acquire_and_release(&backend, "past-7").await, 8);
 }

@@ -1,4 +1,4 @@
-//! The table: made, found, named and cleaned up.
+//! Creating, checking, naming and pruning the table.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, rel
 use crate::{Foreign, Name, config, connect, shared};
 
 #[tokio::test]
-async fn many_clients_that_come_at_once_make_the_table_together() {
+async fn many_clients_can_create_the_table_concurrently() {
     let server = shared().await;
     for _ in 0..5 {
         let name = Name::fresh();
@@ -27,7 +27,7 @@ async fn many_clients_that_come_at_once_make_the_table_together() {
 }
 
 #[tokio::test]
-async fn without_a_table_an_error_says_how_to_get_it() {
+async fn an_error_about_a_missing_table_explains_how_to_create_it() {
     let (server, name) = (shared().await, Name::fresh());
     let existing = name.config(server.url()).existing_table_only();
     let error = error_of(MysqlBackend::connect(existing.clone()).await, ErrorKind::Internal);
@@ -43,9 +43,10 @@ async fn without_a_table_an_error_says_how_to_get_it() {
     granted(&backend, &ask("job", LONG)).await;
 }
 
-/// Without transactions, without uniqueness, or with keys that are compared as text, nothing holds.
+/// Without transactions, without unique indexes, or with keys that are compared as text, there is
+/// no mutual exclusion.
 #[tokio::test]
-async fn a_table_that_is_not_as_it_should_be_is_refused() {
+async fn a_table_without_the_required_form_is_refused() {
     let server = shared().await;
     for (what, instead) in [
         ("ENGINE = InnoDB", "ENGINE = MyISAM"),
@@ -64,7 +65,7 @@ async fn a_table_that_is_not_as_it_should_be_is_refused() {
 }
 
 #[tokio::test]
-async fn what_schema_sql_gives_can_be_run_again_and_again() {
+async fn the_text_of_schema_sql_can_be_run_repeatedly() {
     let (server, name) = (shared().await, Name::fresh());
     let config = name.config(server.url()).existing_table_only();
     let mut foreign = Foreign::open(server.url()).await;
@@ -75,10 +76,10 @@ async fn what_schema_sql_gives_can_be_run_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_make_tables_can_use_them() {
+async fn a_user_who_may_not_create_tables_can_use_them() {
     let (server, name) = (shared().await, Name::fresh());
     let mut foreign = Foreign::open(server.url()).await;
-    // Everybody may do everything in the database `test`.
+    // Every user has all privileges for the database `test`.
     let (database, user) = (format!("database_{}", name.0), format!("user_{}", name.0));
     foreign.run(&format!("CREATE DATABASE {database}; CREATE USER {user}")).await;
     let grant = |rights: &str| format!("GRANT {rights} ON {database}.syncguard_locks TO {user}");
@@ -105,7 +106,7 @@ async fn a_user_who_may_not_make_tables_can_use_them() {
 }
 
 #[tokio::test]
-async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
+async fn the_longest_and_strangest_names_work_and_invalid_names_are_refused() {
     let server = shared().await;
     let longest = format!("Select_{}", "x".repeat(50));
     for name in [longest.as_str(), "Order", "_"] {
@@ -123,7 +124,7 @@ async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
 }
 
 #[tokio::test]
-async fn pruning_takes_what_is_long_over_and_nothing_else() {
+async fn pruning_removes_only_grants_that_ended_long_ago() {
     let (server, name) = (shared().await, Name::fresh());
     let backend = name.connect(server.url()).await;
     let mut foreign = Foreign::open(server.url()).await;
@@ -151,7 +152,7 @@ async fn pruning_takes_what_is_long_over_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn more_than_a_batch_is_pruned() {
+async fn pruning_removes_more_than_one_batch() {
     let (server, name) = (shared().await, Name::fresh());
     let backend = name.connect(server.url()).await;
     let rows = "INSERT INTO {locks} (lock_key, fence, lock_id, acquired_at_ms, expires_at_ms)

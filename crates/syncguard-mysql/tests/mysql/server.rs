@@ -1,4 +1,4 @@
-//! A server that stops, dies, hangs up, or keeps statements waiting.
+//! A server that stops, crashes, ends its connections, pauses, or keeps statements waiting.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use syncguard_testkit::{
 
 use crate::{Foreign, NOW_MS, config, connect};
 
-/// Load that goes on until it is dropped, on a lock for each task.
+/// Tasks that acquire and release one lock until they are stopped.
 struct Load {
     stop: Arc<AtomicBool>,
     /// The highest fence that was granted.
@@ -38,14 +38,14 @@ impl Load {
                         Ok(AcquireOutcome::Granted(grant)) => {
                             let before = last.fetch_max(grant.fence.number(), Ordering::Relaxed);
                             assert!(grant.fence.number() > before, "{grant:?} after {before}");
-                            if !comes_and_goes(&backend, &request).await {
-                                call_off(&backend, &request).await;
+                            if !extend_and_release(&backend, &request).await {
+                                abandon_with_retries(&backend, &request).await;
                             }
                         }
                         Ok(_) => tokio::task::yield_now().await,
                         Err(error) => {
                             assert!(error.is_retryable(), "{error:?}");
-                            call_off(&backend, &request).await;
+                            abandon_with_retries(&backend, &request).await;
                         }
                     }
                 }
@@ -59,7 +59,7 @@ impl Load {
     }
 
     /// Waits for one more grant.
-    async fn goes_on(&self) {
+    async fn until_next_grant(&self) {
         let before = self.grants();
         eventually("somebody is granted the lock", async || self.grants() > before).await;
     }
@@ -72,15 +72,15 @@ impl Load {
     }
 }
 
-/// Extends a grant and releases it, and tells whether both were answered.
-async fn comes_and_goes(backend: &MysqlBackend, request: &AcquireRequest) -> bool {
+/// Extends a grant and releases it, and returns whether both were answered.
+async fn extend_and_release(backend: &MysqlBackend, request: &AcquireRequest) -> bool {
     let lock = lock_of(request);
     let extended = backend.extend(&lock, request.ttl).await.is_ok();
     extended && backend.release(&lock).await.is_ok()
 }
 
-/// Calls an acquire off, as soon as there is a server.
-async fn call_off(backend: &MysqlBackend, request: &AcquireRequest) {
+/// Abandons an acquire as soon as the server can be reached.
+async fn abandon_with_retries(backend: &MysqlBackend, request: &AcquireRequest) {
     while backend.abandon(request.lock_id, &request.key).await.is_err() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -92,11 +92,11 @@ async fn no_fence_goes_back_over_ten_kills_under_load() {
     let backend = connect(&server.url()).await;
     let load = Load::start(&backend);
     for _ in 0..10 {
-        load.goes_on().await;
+        load.until_next_grant().await;
         server.kill().unwrap();
         server.restart().await.unwrap();
     }
-    load.goes_on().await;
+    load.until_next_grant().await;
     load.end().await;
 }
 
@@ -124,15 +124,15 @@ async fn soon_after_losing_its_connections_a_client_is_granted_locks_again() {
     let others = "SELECT ID FROM information_schema.PROCESSLIST
         WHERE ID <> CONNECTION_ID() AND USER = 'root'";
     for _ in 0..20 {
-        load.goes_on().await;
+        load.until_next_grant().await;
         assert!(foreign.kill(others).await > 0, "connections were ended");
         let others = async || drop(Foreign::open(&server.url()).await);
-        soon("the client is", load.goes_on(), others).await;
+        soon("the client is", load.until_next_grant(), others).await;
     }
     load.end().await;
 }
 
-/// A row that somebody else has locked, until they commit.
+/// Locks the row of the key from another connection, until that commits.
 async fn locked(server: &MariadbServer, backend: &MysqlBackend) -> Foreign {
     let request = ask("job", LONG);
     granted(backend, &request).await;
@@ -163,7 +163,7 @@ async fn the_clock_is_read_after_a_wait_for_the_row() {
 }
 
 #[tokio::test]
-async fn an_acquire_that_waits_for_too_long_is_given_up_and_changes_nothing() {
+async fn an_acquire_that_waits_too_long_fails_and_changes_nothing() {
     let server = MariadbServer::start().await.unwrap();
     let config = config(&server.url()).lock_timeout(Duration::from_secs(1));
     let backend = MysqlBackend::connect(config).await.unwrap();
@@ -176,7 +176,7 @@ async fn an_acquire_that_waits_for_too_long_is_given_up_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_dropped_acquire_goes_on_in_the_server_until_it_is_abandoned() {
+async fn a_dropped_acquire_continues_at_the_server_until_it_is_abandoned() {
     let server = MariadbServer::start().await.unwrap();
     let backend = connect(&server.url()).await;
     for abandoned in [false, true] {
@@ -185,7 +185,7 @@ async fn a_dropped_acquire_goes_on_in_the_server_until_it_is_abandoned() {
         let acquire = backend.acquire(&request);
         assert!(tokio::time::timeout(Duration::from_millis(200), acquire).await.is_err());
         if abandoned {
-            // The row of the mark is another one, so it does not wait.
+            // The tombstone is a different row, so the abandon does not wait.
             backend.abandon(request.lock_id, &request.key).await.unwrap();
         }
         foreign.run("COMMIT").await;
@@ -201,10 +201,10 @@ async fn a_dropped_acquire_goes_on_in_the_server_until_it_is_abandoned() {
     }
 }
 
-/// The connection dies with the server while the commit is under way. Whether the grant was made or not,
-/// it is gone once it is abandoned.
+/// The connection is lost when the server crashes during the commit. Whether or not the grant was
+/// made, it does not exist once it is abandoned.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_abandoned_after_a_crash_in_its_commit_is_gone() {
+async fn an_acquire_that_is_abandoned_after_a_crash_in_its_commit_holds_no_lock() {
     let server = MariadbServer::start().await.unwrap();
     let backend = connect(&server.url()).await;
     let mut unknown = 0;
@@ -222,7 +222,7 @@ async fn what_is_abandoned_after_a_crash_in_its_commit_is_gone() {
         }
         server.restart().await.unwrap();
         for request in &requests {
-            call_off(&backend, request).await;
+            abandon_with_retries(&backend, request).await;
             assert!(!is_locked(&backend, request.key.as_str()).await);
             error_of(backend.acquire(request).await, ErrorKind::Aborted);
         }
@@ -231,7 +231,7 @@ async fn what_is_abandoned_after_a_crash_in_its_commit_is_gone() {
 }
 
 #[tokio::test]
-async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
+async fn a_holder_whose_server_was_paused_past_the_ttl_has_lost_the_lock() {
     let server = MariadbServer::start().await.unwrap();
     let (mine, theirs) =
         (LockManager::new(connect(&server.url()).await), connect(&server.url()).await);

@@ -1,4 +1,4 @@
-//! Settings of a server that would break a promise.
+//! Settings of a server that would break a guarantee.
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, Severity, UnsafeSettings};
 use syncguard_mysql::MysqlBackend;
@@ -30,9 +30,9 @@ async fn a_safe_server_is_accepted_by_the_strict_policy() {
     assert_eq!(findings(&MysqlBackend::connect(strict).await.unwrap()).await, []);
 }
 
-/// By this address, Linux connects to the same host, and no client can know that.
+/// At this address, Linux connects to the same host, which no client can know.
 #[tokio::test]
-async fn the_way_to_another_host_is_reported_unless_it_is_verified() {
+async fn a_connection_to_another_host_is_reported_unless_it_is_verified() {
     let (server, name) = (MariadbServer::start().await.unwrap(), Name::fresh());
     let other = server.url().replace("127.0.0.1", "0.0.0.0");
     assert_ne!(other, server.url());
@@ -74,11 +74,11 @@ async fn a_server_that_does_not_write_through_is_refused() {
     }
 }
 
-/// Why a lax flush is refused: what was answered is gone, and the fence is given again.
+/// Why a lax flush is refused: an answered grant is lost, and its fence is issued again.
 #[tokio::test]
-async fn a_lax_flush_loses_what_it_has_told_and_a_strict_one_does_not() {
+async fn a_lax_flush_loses_acknowledged_grants_and_a_strict_flush_does_not() {
     for (flush, kept) in [("0", false), ("1", true)] {
-        // Otherwise the log is written out every second.
+        // By default, the log is written every second.
         let settings =
             [("innodb-flush-log-at-trx-commit", flush), ("innodb-flush-log-at-timeout", "2700")];
         let mut went_back = false;
@@ -93,7 +93,8 @@ async fn a_lax_flush_loses_what_it_has_told_and_a_strict_one_does_not() {
             }
             server.kill().unwrap();
             server.restart().await.unwrap();
-            // What is lost begins anywhere: with a release, the grant before it is still there.
+            // The loss may begin at any write: if it begins with a release, the grant before it
+            // still exists.
             let outcome = connect(&server.url()).await.acquire(&ask("job", LONG)).await.unwrap();
             let next = match outcome {
                 AcquireOutcome::Granted(grant) => grant.fence.number(),
@@ -107,18 +108,18 @@ async fn a_lax_flush_loses_what_it_has_told_and_a_strict_one_does_not() {
     }
 }
 
-/// Takes a lock from many sides until each of them has had it.
-async fn fight(backend: &MysqlBackend) {
+/// Runs tasks that contend for a lock until each was granted it five times.
+async fn contend(backend: &MysqlBackend) {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let backend = backend.clone();
         tasks.spawn(async move {
-            let mut had = 0;
-            while had < 5 {
+            let mut granted_count = 0;
+            while granted_count < 5 {
                 let request = ask("fought over", LONG);
                 let outcome = backend.acquire(&request).await.unwrap();
                 if matches!(outcome, AcquireOutcome::Granted(_)) {
-                    had += 1;
+                    granted_count += 1;
                     assert!(extended(&backend, &request).await);
                     assert!(released(&backend, &request).await);
                 }
@@ -128,10 +129,10 @@ async fn fight(backend: &MysqlBackend) {
     tasks.join_all().await;
 }
 
-/// With what a server gives to each connection unless it asks for something else, a write shows to
-/// nobody, and a clock that is read is five hours ahead.
+/// With these defaults of a server for its connections, a write would be invisible to others, and
+/// the clock would be five hours ahead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_server_sets_for_connections_is_neutralised() {
+async fn settings_of_a_server_for_connections_are_overridden() {
     let server = start(&[
         ("autocommit", "0"),
         ("transaction-isolation", "SERIALIZABLE"),
@@ -153,12 +154,12 @@ async fn what_a_server_sets_for_connections_is_neutralised() {
     let left = grant.expires_at.unix_millis() - lax.number(NOW_MS).await;
     assert!((50_000..=60_000).contains(&left), "{left} ms are left");
     assert!(released(&backend, &request).await);
-    fight(&backend).await;
+    contend(&backend).await;
 }
 
-/// The default isolation level, by which a transaction goes on reading what was there when it began.
+/// At the default isolation level, a transaction keeps reading the state from when it began.
 #[tokio::test]
-async fn a_snapshot_calls_a_key_free_that_is_held_and_the_backend_does_not() {
+async fn a_snapshot_shows_a_held_key_as_free_and_the_backend_does_not() {
     let (server, name) = (shared().await, Name::fresh());
     let backend = name.connect(server.url()).await;
     let mut foreign = Foreign::open(server.url()).await;
@@ -177,20 +178,20 @@ async fn a_snapshot_calls_a_key_free_that_is_held_and_the_backend_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clock_that_stands_still_in_a_statement_is_reported_and_harmless() {
+async fn a_clock_that_is_fixed_within_a_statement_is_reported_and_harmless() {
     let server = start(&[("sysdate-is-now", "1")]).await;
     let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
     let backend = MysqlBackend::connect(strict).await.unwrap();
     let expected = (Severity::Warning, "sysdate_is_now = ON".to_owned());
     assert_eq!(findings(&backend).await, [expected]);
-    fight(&backend).await;
+    contend(&backend).await;
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_is_unavailable() {
+async fn a_read_only_server_is_unavailable() {
     let server = MariadbServer::start().await.unwrap();
     let mut foreign = Foreign::open(&server.url()).await;
-    // The user root may write all the same.
+    // The user root may write despite the setting.
     foreign.run("CREATE USER app; GRANT ALL ON test.* TO app").await;
     let backend = connect(&server.url().replace("root@", "app@")).await;
     let request = ask("job", LONG);
@@ -204,7 +205,7 @@ async fn a_server_that_takes_no_writes_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_full_server_and_wrong_credentials_are_typed() {
+async fn a_full_server_and_wrong_credentials_are_classified() {
     let server = start(&[("max-connections", "10")]).await;
     let mut foreign = Foreign::open(&server.url()).await;
     foreign

@@ -1,4 +1,4 @@
-//! MariaDB as newer versions come: snapshot isolation for all who do not turn it off.
+//! MariaDB with snapshot isolation, which newer versions enable by default.
 
 use syncguard_core::{AcquireOutcome, LockBackend};
 use syncguard_mysql::MysqlBackend;
@@ -12,7 +12,7 @@ use crate::{Foreign, connect, shared};
 const CONTENDERS: usize = 12;
 const KEYS: usize = 100;
 
-/// Starts a server that has snapshot isolation on.
+/// Starts a server with snapshot isolation.
 pub(crate) async fn start() -> MariadbServer {
     let builder = MariadbServer::builder().setting("innodb-snapshot-isolation", "ON");
     let server = builder.start().await.unwrap();
@@ -21,8 +21,8 @@ pub(crate) async fn start() -> MariadbServer {
     server
 }
 
-/// Lets several clients ask for each of many keys at once that no one has ever asked for.
-async fn contend_for_fresh_keys(clients: &[MysqlBackend]) {
+/// Makes several clients acquire each of many new keys concurrently.
+async fn contend_for_new_keys(clients: &[MysqlBackend]) {
     for number in 0..KEYS {
         let mut contenders = tokio::task::JoinSet::new();
         for contender in 0..CONTENDERS {
@@ -39,15 +39,15 @@ async fn contend_for_fresh_keys(clients: &[MysqlBackend]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_those_who_contend_for_fresh_keys_no_one_fails_beside_snapshot_isolation() {
+async fn no_contender_for_a_new_key_fails_with_snapshot_isolation() {
     let server = start().await;
     let url = server.url();
-    contend_for_fresh_keys(&[connect(&url).await, connect(&url).await, connect(&url).await]).await;
+    contend_for_new_keys(&[connect(&url).await, connect(&url).await, connect(&url).await]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_those_who_contend_for_fresh_keys_no_one_fails() {
+async fn no_contender_for_a_new_key_fails() {
     let (server, name) = (shared().await, crate::Name::fresh());
     let clients = [name.connect(server.url()).await, name.connect(server.url()).await];
-    contend_for_fresh_keys(&clients).await;
+    contend_for_new_keys(&clients).await;
 }

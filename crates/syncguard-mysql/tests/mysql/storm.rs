@@ -1,4 +1,5 @@
-//! Many tasks that want few locks, for shorter than some of them hold one.
+//! Many tasks that contend for few locks with a short ttl, which some of them hold until it has
+//! passed.
 
 use std::{
     sync::{
@@ -20,20 +21,20 @@ use crate::{Foreign, Name, shared};
 const KEYS: usize = 4;
 const TASKS: u32 = 16;
 const TTL: Duration = Duration::from_millis(20);
-/// How long past its expiry a grant still keeps its key.
+/// How long a grant keeps its key past its expiry.
 const GRACE: Duration = Duration::from_millis(1_000);
 const GRANTS: usize = 5_000;
 
-/// A machine with nothing else to do takes a sixth of that.
-const PATIENCE: Duration = Duration::from_secs(150);
+/// The maximum duration. An idle machine takes a sixth of that.
+const MAX_DURATION: Duration = Duration::from_secs(150);
 
-/// What all contenders write down, and when they are to stop.
+/// The record of all entries and exits, and the signal to stop.
 #[derive(Default)]
 struct Journal {
     records: Mutex<Vec<Record>>,
     grants: AtomicUsize,
-    /// How often somebody went without a release, which costs the key a second.
-    leases_over: AtomicUsize,
+    /// The number of grants that were not released, each of which blocks its key for a second.
+    unreleased: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -47,7 +48,7 @@ impl Journal {
     }
 }
 
-/// A task, which comes and goes until it is told to stop.
+/// A task that acquires and releases until it is stopped.
 async fn contend(backend: MysqlBackend, number: u32, journal: Arc<Journal>) {
     let process = Incarnation(number);
     for turn in number as usize.. {
@@ -66,7 +67,7 @@ async fn contend(backend: MysqlBackend, number: u32, journal: Arc<Journal>) {
         let left = BootClock.now().min(until);
         journal.write(process, left, Event::Left { key, fence });
         if journal.grants.fetch_add(1, Ordering::Relaxed) % 250 == 249 {
-            journal.leases_over.fetch_add(1, Ordering::Relaxed);
+            journal.unreleased.fetch_add(1, Ordering::Relaxed);
         } else {
             backend.release(&lock_of(&request)).await.unwrap();
         }
@@ -74,7 +75,7 @@ async fn contend(backend: MysqlBackend, number: u32, journal: Arc<Journal>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn in_a_storm_nobody_meets_and_every_fence_is_higher() {
+async fn in_a_storm_no_two_holders_overlap_and_every_fence_is_higher() {
     let (server, name) = (shared().await, Name::fresh());
     let backend =
         MysqlBackend::connect(name.config(server.url()).max_connections(TASKS)).await.unwrap();
@@ -83,7 +84,7 @@ async fn in_a_storm_nobody_meets_and_every_fence_is_higher() {
         tasks.spawn(contend(backend.clone(), number, journal.clone()));
     }
     let begun = Instant::now();
-    while journal.grants.load(Ordering::Relaxed) < GRANTS && begun.elapsed() < PATIENCE {
+    while journal.grants.load(Ordering::Relaxed) < GRANTS && begun.elapsed() < MAX_DURATION {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     journal.stop.store(true, Ordering::Relaxed);
@@ -92,7 +93,7 @@ async fn in_a_storm_nobody_meets_and_every_fence_is_higher() {
     let flaws = history.flaws();
     assert!(flaws.is_empty(), "{} flaws, such as {:?}", flaws.len(), flaws.first());
     assert!(history.entries().len() >= GRANTS, "only {} grants", history.entries().len());
-    assert!(journal.leases_over.load(Ordering::Relaxed) > 10, "keys were taken over as well");
+    assert!(journal.unreleased.load(Ordering::Relaxed) > 10, "keys were taken over as well");
     let sum = name.fill("SELECT CAST(SUM(fence) AS SIGNED) FROM {locks}");
     let counted = Foreign::open(server.url()).await.number(&sum).await;
     assert_eq!(usize::try_from(counted).unwrap(), history.entries().len(), "no fence was wasted");

@@ -41,14 +41,14 @@ impl Table {
         self.foreign.run(&sql).await;
     }
 
-    /// Gives the fence of the only row.
+    /// Returns the fence of the only row.
     async fn fence(&mut self) -> u64 {
         self.rows("SELECT fence FROM {locks}").await[0].get(0)
     }
 }
 
 #[tokio::test]
-async fn what_is_written_is_as_the_schema_says() {
+async fn the_columns_are_written_as_the_schema_defines_them() {
     let mut table = Table::set_up().await;
     let text = "a\"b\\c'd;é🔒\0 ";
     let request = ask(text, LONG).with_owner(Owner::new("web-3 \"blåe\"").ok());
@@ -70,7 +70,7 @@ async fn what_is_written_is_as_the_schema_says() {
     assert_eq!((row.get::<u64, _>("fence"), row.get::<i64, _>("expires_at_ms")), (1, 0));
 }
 
-/// How much the server has written to the log of its tables.
+/// Returns the position in the server's log of its tables.
 async fn written(foreign: &mut Foreign) -> String {
     let written = "SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS
         WHERE VARIABLE_NAME = 'INNODB_LSN_CURRENT'";
@@ -85,7 +85,7 @@ async fn a_contended_attempt_writes_nothing() {
     let before = written(&mut foreign).await;
     granted(&backend, &ask("job", LONG)).await;
     assert_ne!(written(&mut foreign).await, before, "what is written is counted");
-    // What the server does for itself comes to an end.
+    // The server's own writes come to an end.
     eventually("fifty attempts write nothing", async || {
         let before = written(&mut foreign).await;
         for _ in 0..50 {
@@ -96,10 +96,10 @@ async fn a_contended_attempt_writes_nothing() {
     .await;
 }
 
-/// The server shows a commit before it is on the disk, so whoever is told of a grant that another request
-/// made has to wait for a write of his own.
+/// The server shows a commit before it is on the disk. Therefore a client that finds a grant made
+/// by another request must wait for a write of its own.
 #[tokio::test]
-async fn asking_again_writes_so_that_the_grant_is_on_the_disk() {
+async fn acquiring_again_writes_so_that_the_grant_is_on_the_disk() {
     let mut table = Table::set_up().await;
     let request = ask("job", LONG);
     let grant = granted(&table.backend, &request).await;
@@ -140,7 +140,7 @@ async fn an_id_that_holds_one_key_is_granted_no_other() {
 }
 
 #[tokio::test]
-async fn a_counter_at_its_limit_or_beyond_refuses_before_anything_is_stored() {
+async fn a_counter_at_or_above_its_limit_is_rejected_before_anything_is_stored() {
     let mut table = Table::set_up().await;
     let row = "INSERT INTO {locks} (lock_key, fence, acquired_at_ms, expires_at_ms)
         VALUES ('job', 0, 0, 0)";
@@ -155,7 +155,7 @@ async fn a_counter_at_its_limit_or_beyond_refuses_before_anything_is_stored() {
 }
 
 #[tokio::test]
-async fn what_is_no_lock_is_an_error_and_is_left_alone() {
+async fn a_record_that_is_not_a_lock_is_an_error_and_is_left_unchanged() {
     let mut table = Table::set_up().await;
     granted(&table.backend, &ask("job", LONG)).await;
     table.run("UPDATE {locks} SET fence = 1000000000000000, lock_id = 'nonsense'").await;
@@ -166,7 +166,7 @@ async fn what_is_no_lock_is_an_error_and_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_abandoned_id_leaves_a_row_that_is_nobodys_lock() {
+async fn an_abandoned_id_leaves_a_row_that_is_not_a_lock() {
     let mut table = Table::set_up().await;
     let request = ask("job", LONG).with_owner(Owner::new("web").ok());
     granted(&table.backend, &request).await;
@@ -183,9 +183,9 @@ async fn an_abandoned_id_leaves_a_row_that_is_nobodys_lock() {
     assert_eq!(next.fence.number(), 2, "the fence stays with the key");
 }
 
-/// All values travel in the text of the statements.
+/// All values are sent in the text of the statements.
 #[tokio::test]
-async fn whatever_a_key_or_an_owner_holds_it_stays_a_value() {
+async fn a_key_or_an_owner_is_always_sent_as_a_value() {
     let table = Table::set_up().await;
     for text in ["'; DROP TABLE x; --", "$1", "$2 {now} {locks}", "\\", "X'00'", "?", "/*! */"] {
         let request = ask(text, LONG).with_owner(Owner::new(text).ok());
@@ -198,7 +198,7 @@ async fn whatever_a_key_or_an_owner_holds_it_stays_a_value() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_is_left_out_of_a_list_and_counted() {
+async fn a_record_that_cannot_be_read_is_omitted_from_a_list_and_counted() {
     let mut table = Table::set_up().await;
     for text in ["a", "b", "c"] {
         granted(&table.backend, &ask(text, LONG)).await;

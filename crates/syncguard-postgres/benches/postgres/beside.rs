@@ -9,25 +9,25 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     connect,
-    raw::{Raw, Telling},
+    raw::{Notify, Raw},
 };
 
-/// How often a waiter is timed from the release of a TypeScript client.
+/// The number of measured releases by a TypeScript client.
 const RELEASES: usize = 10;
 
-/// How long it waits by then: long enough for its schedule to have grown.
+/// How long the key is held before a release: long enough for the retry delays to have grown.
 const HELD: Duration = Duration::from_secs(3);
 
-/// How long the waiter stands beside looping workers, and how long it waits for the key each time.
+/// How long the waiter competes with looping workers, and how long it waits for the key each time.
 const BESIDE: Duration = Duration::from_secs(30);
 const WAIT: Duration = Duration::from_secs(10);
 
-/// What the workers do: hold, release, and ask again at once; who finds the key held asks again after a
-/// pause.
+/// How long a worker holds the key, and how long it pauses after it found the key held. After a
+/// release it reacquires the key at once.
 const HOLD: Duration = Duration::from_millis(20);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A lone waiter beside clients that notify no one of their releases.
+/// Measures a single waiter that competes with clients that notify no one of their releases.
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let delays = after_releases(url).await;
     let longest = delays.iter().copied().fold(0.0, f64::max);
@@ -46,7 +46,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
 /// Returns the times from releases of a TypeScript client to entries of a waiter.
 async fn after_releases(url: &str) -> Vec<f64> {
     let locks = LockManager::new(connect(url, 2).await);
-    let mut peer = Raw::connect(url, Telling::Untold).await;
+    let mut peer = Raw::connect(url, Notify::Never).await;
     let (key, mut delays) = ("bench:silent:000000", Vec::new());
     for _ in 0..RELEASES {
         let id = LockId::mint().unwrap();
@@ -68,14 +68,15 @@ async fn after_releases(url: &str) -> Vec<f64> {
     delays
 }
 
-/// Returns the waits of a lone waiter that ended with a grant, in milliseconds, and how many failed.
+/// Returns the waits of a single waiter that ended with a grant, in milliseconds, and the number of
+/// waits that failed.
 async fn beside(url: &str, workers: usize) -> (Vec<f64>, usize) {
     static STOP: AtomicBool = AtomicBool::new(false);
     STOP.store(false, Ordering::Relaxed);
     let key = "bench:beside:000000";
     let mut tasks = JoinSet::new();
     for _ in 0..workers {
-        let mut worker = Raw::connect(url, Telling::Untold).await;
+        let mut worker = Raw::connect(url, Notify::Never).await;
         tasks.spawn(async move {
             while !STOP.load(Ordering::Relaxed) {
                 let id = LockId::mint().unwrap();

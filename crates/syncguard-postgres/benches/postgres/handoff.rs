@@ -3,7 +3,7 @@ use syncguard_testkit::bench::{Bar, Table, handoffs, median, queue};
 
 use crate::connect;
 
-/// How often the tasks come again, to clients whose connections are open by then.
+/// How often the tasks are repeated over open connections.
 const CONVOYS: usize = 9;
 
 pub(crate) async fn measure(url: &str, table: &mut Table) {
@@ -14,7 +14,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     convoys(url, table).await;
 }
 
-/// Many that come at once and hold the key one after the other.
+/// Measures many tasks that start at once and hold the key one after the other.
 pub(crate) async fn convoys(url: &str, table: &mut Table) {
     let mut clients = Vec::new();
     for _ in 0..16 {

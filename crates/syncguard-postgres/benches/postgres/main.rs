@@ -1,9 +1,9 @@
-//! What the backend costs, beside the floor: the same statements by pgbench, and by the driver alone.
+//! The cost of the backend, compared with the same statements by pgbench and by the driver alone.
 //!
-//! Run by `cargo bench -p syncguard-postgres`; starts a server of its own, and needs pgbench. Each line
-//! shows a bar and whether it is met. The numbers of a shared machine swing, so what is compared
-//! runs in turns. A part is run by its name, as in `cargo bench -p syncguard-postgres -- speed`: `speed`,
-//! `throughput`, `handoff`, or `waiters`, which is `convoys` and `beside`.
+//! Run with `cargo bench -p syncguard-postgres`. It starts its own server, and needs pgbench. Each
+//! line shows a bar and whether it is met. The numbers of a shared machine vary, so the compared
+//! variants run in turns. To run one part, pass its name after `--`: `speed`, `throughput`,
+//! `handoff`, or `waiters`, which consists of `convoys` and `beside`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
@@ -22,7 +22,7 @@ use syncguard_testkit::{
 };
 
 fn main() {
-    // One processor for the clients and the others for the server.
+    // The clients use one processor, and the server uses the others.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap();
     // Cargo itself passes `--bench`.
@@ -60,7 +60,7 @@ async fn measure(part: Option<&str>) {
     table.print();
 }
 
-/// Measures waiters alone, on processors that the server shares.
+/// Measures only the waiters, which share their processors with the server.
 async fn measure_waiters(part: &str) {
     let server = PostgresServer::start().await.unwrap();
     let mut table = Table::default();

@@ -4,8 +4,8 @@ use syncguard_testkit::server::PostgresServer;
 
 use crate::raw::{CLASS, SETTINGS, statement};
 
-/// Lets pgbench acquire and release so often over one connection, with the statements of the backend.
-/// Gives the mean time of an acquire and of a release, in microseconds.
+/// Makes pgbench acquire and release `pairs` times over one connection, with the statements of the
+/// backend. Returns the mean time of an acquire and of a release, in microseconds.
 pub(crate) fn acquire_and_release(server: &PostgresServer, key: &str, pairs: usize) -> [f64; 2] {
     let (fence_key, class) = (format!("fence:{key}"), CLASS.to_string());
     let definitions = [
@@ -42,7 +42,7 @@ pub(crate) fn acquire_and_release(server: &PostgresServer, key: &str, pairs: usi
     means(&String::from_utf8(output.stdout).unwrap())
 }
 
-/// Writes the parameters as variables of pgbench.
+/// Replaces the parameters with variables of pgbench.
 fn with_names(text: &str, names: &[&str]) -> String {
     let mut text = statement(text);
     for (index, name) in names.iter().enumerate().rev() {

@@ -6,7 +6,7 @@ use sqlx::{
 };
 use syncguard_core::LockId;
 
-/// What the backend sets for its connections.
+/// The settings of the backend's connections.
 pub(crate) const SETTINGS: [(&str, &str); 7] = [
     ("statement_timeout", "5000"),
     ("lock_timeout", "4000"),
@@ -20,14 +20,14 @@ pub(crate) const SETTINGS: [(&str, &str); 7] = [
 /// The class of the advisory locks of waiters.
 pub(crate) const CLASS: i32 = i32::from_be_bytes(*b"SGwt");
 
-/// Gives a statement of the backend as it sends it.
+/// Returns a statement as the backend sends it.
 pub(crate) fn statement(text: &str) -> String {
     let text = text.replace("{stand}", include_str!("../../src/sql/stand.sql"));
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
     text.replace("{locks}", "\"syncguard_locks\"")
         .replace("{counters}", "\"syncguard_fence_counters\"")
-        .replace("{sound}", "true")
+        .replace("{own_transaction}", "true")
         .replace("{owner}", "CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END")
         .replace("{notifies}", "coalesce(locks.owner_lock_id = locks.lock_id, false)")
         .replace("{owner_columns}", ", owner, owner_lock_id")
@@ -38,27 +38,27 @@ pub(crate) fn statement(text: &str) -> String {
         )
 }
 
-/// The driver by itself, on one connection that is set up as the backend sets it up.
+/// The driver alone, on one connection with the settings of the backend.
 pub(crate) struct Raw {
     connection: PgConnection,
     acquire: SqlStr,
     release: SqlStr,
 }
 
-/// A release, and one that tells nobody.
+/// Whether a release notifies waiters.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Telling {
-    Told,
-    Untold,
+pub(crate) enum Notify {
+    Waiters,
+    Never,
 }
 
 impl Raw {
-    pub(crate) async fn connect(url: &str, telling: Telling) -> Self {
+    pub(crate) async fn connect(url: &str, notify: Notify) -> Self {
         let settings = SETTINGS.map(|(name, value)| (name, value.replace('\\', "")));
         let options = PgConnectOptions::from_str(url).unwrap().options(settings);
-        let release = match telling {
-            Telling::Told => include_str!("../../src/sql/release.sql"),
-            Telling::Untold => include_str!("sql/release_untold.sql"),
+        let release = match notify {
+            Notify::Waiters => include_str!("../../src/sql/release.sql"),
+            Notify::Never => include_str!("sql/release_without_notify.sql"),
         };
         Self {
             connection: options.disable_statement_logging().connect().await.unwrap(),
@@ -76,7 +76,7 @@ impl Raw {
         assert!(rows[0].get::<bool, _>("released"));
     }
 
-    /// Asks for a key, and says whether it was granted.
+    /// Tries to acquire a key, and returns whether it was granted.
     pub(crate) async fn attempt(&mut self, key: &str, id: LockId) -> bool {
         let query = sqlx::query(self.acquire.clone())
             .bind(key)
@@ -98,7 +98,7 @@ impl Raw {
         self.typescript_release(id).await;
     }
 
-    /// Asks for a key as the TypeScript client does, and returns whether it was granted.
+    /// Tries to acquire a key as the TypeScript client does, and returns whether it was granted.
     pub(crate) async fn typescript_acquire(&mut self, key: &str, id: LockId) -> bool {
         let fence_key = format!("fence:{key}");
         self.plain("BEGIN").await;
@@ -132,7 +132,7 @@ impl Raw {
         self.connection.execute(sql).await.unwrap();
     }
 
-    /// Runs a statement and says how many rows it gives.
+    /// Runs a statement and returns the number of its rows.
     pub(crate) async fn run(&mut self, sql: &'static str, texts: &[&str]) -> usize {
         bound(sql, texts).fetch_all(&mut self.connection).await.unwrap().len()
     }

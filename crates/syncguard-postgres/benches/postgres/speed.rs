@@ -9,22 +9,23 @@ use syncguard_testkit::{
 
 use crate::{
     connect, pgbench,
-    raw::{Raw, Telling},
+    raw::{Notify, Raw},
 };
 
 const KEY: &str = "bench:alone:00000000";
 
-/// How often each contestant has its turn. The best turn counts: what disturbs a turn only slows it.
+/// The number of turns of each variant. The best turn counts, because disturbances only slow a
+/// turn.
 const TURNS: usize = 9;
 const PAIRS: usize = 2_000;
 
-/// How often a contended attempt is looked at on connections of its own.
+/// The number of rounds that measure contended attempts, each on new connections.
 const ROUNDS: usize = 21;
 
-/// One connection, no contention.
+/// Measures one connection without contention, and contended attempts.
 pub(crate) async fn measure(server: &PostgresServer, table: &mut Table) {
     let backend = connect(&server.url(), 2).await;
-    let mut hand = Raw::connect(&server.url(), Telling::Told).await;
+    let mut hand = Raw::connect(&server.url(), Notify::Waiters).await;
     let key = LockKey::new(KEY).unwrap();
     let (mut ours, mut floor, mut pair, mut by_hand) = ([f64::MAX; 2], [f64::MAX; 2], 0.0, 0.0);
     for _ in 0..TURNS {
@@ -65,15 +66,15 @@ async fn acquires_and_releases(backend: &PostgresBackend, key: &LockKey) -> [f64
     times.map(|time| time * 1e6 / PAIRS as f64)
 }
 
-/// Attempts at a key that is held, beside other statements in turns. Each round has connections of its
-/// own.
+/// Measures attempts at a held key, in turns with other statements. Each round uses new
+/// connections.
 async fn contended(url: &str, table: &mut Table) {
     let key = LockKey::new(KEY).unwrap();
     let (held, holder) = (request(&key), connect(url, 2).await);
     assert!(matches!(holder.acquire(&held).await.unwrap(), AcquireOutcome::Granted(_)));
     let mut medians = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
-        let (backend, mut hand) = (connect(url, 2).await, Raw::connect(url, Telling::Told).await);
+        let (backend, mut hand) = (connect(url, 2).await, Raw::connect(url, Notify::Waiters).await);
         let mut times = [const { Vec::new() }; 4];
         for _ in 0..PAIRS / 4 {
             let request = request(&key);

@@ -1,11 +1,11 @@
--- Makes sure that no grant under an id exists now or later, and tells those who wait for its key.
+-- Guarantees that no grant exists under an id, now or in the future, and notifies the waiters of its key.
 --
--- In:  $1 lock id, $2 key of the mark, $3 key as stored, $4 channel,
+-- In:  $1 lock id, $2 key of the tombstone, $3 key as stored, $4 channel,
 --      $5 class of the advisory locks of waiters
--- Out: one row: sound
+-- Out: one row: own_transaction
 --
--- The row of the id is moved from its key to that of the mark, which is too long to be anybody's
--- key; where there is none yet, the mark is made. See `release.rs` for why nothing slips through.
+-- The row of the id is moved from its key to the key of the tombstone, which is too long to be the key of any
+-- user. If the id has no row, the tombstone is inserted. See `release.rs` for why no grant escapes this.
 WITH marked AS (
     INSERT INTO {locks} AS locks (
         key, lock_id, expires_at_ms, acquired_at_ms, fence, user_key
@@ -17,7 +17,7 @@ WITH marked AS (
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint,
         lpad('0', 15, '0'),
         $2
-    WHERE {sound}
+    WHERE {own_transaction}
     ON CONFLICT (lock_id) DO UPDATE SET
         key = excluded.key,
         expires_at_ms = excluded.expires_at_ms,
@@ -29,5 +29,5 @@ WITH marked AS (
         END
 )
 SELECT
-    {sound} AS sound,
+    {own_transaction} AS own_transaction,
     EXISTS (SELECT FROM marked) AS marked

@@ -1,35 +1,34 @@
--- Grants a key that no one holds, or returns who holds it.
+-- Grants a key that no one holds, or returns its holder.
 --
 -- In:  $1 key as stored, $2 lock id, $3 grace in ms, $4 ttl in ms, $5 key of the fence counter,
 --      $6 user key, $7 fence limit, $8 owner or NULL
--- Out: one row: that of `stand`; the grant (granted_fence, granted_expires_at_ms), if it was made. If
---      nothing stands in the way and no grant was made, another client is deciding, or has just
---      decided, who gets the key.
---      An error: that the counter would be NULL, if it is not a counter, stands at its limit, or does not
---      fit the fence on record; that the id is not unique, if it was abandoned or stands with another key.
+-- Out: one row: the columns of `stand`; the grant (granted_fence, granted_expires_at_ms), if one was made. If
+--      there is neither a holder nor a grant, another client is deciding, or has just decided, who gets the
+--      key.
+--      An error if the counter would be NULL: it is not a counter, is at its limit, or does not fit the fence
+--      on record. An error if the id is not unique: it was abandoned, or holds another key.
 --
 -- Invariant: a grant is written under the advisory lock of the key, by a statement whose snapshot shows
 -- every earlier grant. Clients that upsert without a condition take the same lock.
 --
--- The lock is tried, not waited for. It is had at once where a statement before this one has taken it for
--- the transaction (see `queue`).
+-- The statement tries the lock and does not wait for it. If a statement before this one has taken the lock for
+-- the transaction (see `queue`), it gets the lock at once.
 --
--- A snapshot is old if another client was granted the key between the snapshot and the advisory lock.
--- Each grant changes the counter, so the counter is compared with what the snapshot shows (`counted`),
--- in the latest version of its row. If it has changed, no fence is counted and nothing is granted. The
--- last upsert tests the latest version of the lock's row in the same way, because an extend does not
--- change the counter.
+-- The snapshot is out of date if another client was granted the key between the snapshot and the advisory lock.
+-- Each grant changes the counter. Therefore the latest version of the counter's row is compared with what the
+-- snapshot shows (`counted`). If they differ, no fence is counted and nothing is granted. An extend does not
+-- change the counter. Therefore the last upsert tests the latest version of the lock's row in the same way.
 WITH stand AS MATERIALIZED (
     {stand}
 ),
 turn AS MATERIALIZED (
     SELECT pg_try_advisory_xact_lock(hashtext($1)) AS taken
     FROM stand
-    WHERE stand.sound AND stand.lock_id IS NULL
+    WHERE stand.own_transaction AND stand.lock_id IS NULL
 ),
 counted AS (
-    -- A counter that cannot be increased becomes NULL, which its column refuses. So does one that is behind
-    -- the fence of the key's last grant, or beside a fence that cannot be read.
+    -- A counter that cannot be increased becomes NULL, which its column rejects. The same applies to a counter
+    -- below the fence of the key's last grant, and to a counter of a key whose fence cannot be read.
     INSERT INTO {counters} AS counters (fence_key, fence, key_debug)
     SELECT
         $5,

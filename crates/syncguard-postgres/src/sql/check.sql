@@ -1,10 +1,10 @@
--- Reads the settings on which promises rest, as a connection gets them that asks for none.
+-- Reads the settings that the guarantees depend on, as a connection without settings of its own gets them.
 --
 -- In:  nothing
--- Out: one row: sound; version, isolation, synchronous_commit, fsync, full_page_writes, standby,
---      standbys: how many there are, unawaited: whether commits wait for none of them
+-- Out: one row: own_transaction; version, isolation, synchronous_commit, fsync, full_page_writes, standby;
+--      standbys: the number of standbys; unawaited: whether commits wait for none of them
 SELECT
-    {sound} AS sound,
+    {own_transaction} AS own_transaction,
     current_setting('server_version_num')::integer AS version,
     current_setting('default_transaction_isolation') AS isolation,
     current_setting('synchronous_commit') AS synchronous_commit,

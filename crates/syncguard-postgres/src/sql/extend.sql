@@ -1,17 +1,17 @@
 -- Sets the expiry of a live grant to now plus the ttl.
 --
 -- In:  $1 lock id, $2 ttl in ms, $3 grace in ms
--- Out: one row: sound; expires_at_ms, NULL if the grant is not live
+-- Out: one row: own_transaction; expires_at_ms, NULL if the grant is not live
 --
--- The advisory lock is that of the key under which the id stands, whatever the caller believes. It
--- keeps out a client that found the grant over and is about to upsert without looking again.
+-- The advisory lock is that of the key in the row of the id, whatever key the caller names. It excludes a
+-- client that found the grant expired and is about to upsert without checking again.
 WITH turn AS MATERIALIZED (
     SELECT pg_advisory_xact_lock(hashtext(locks.key))
     FROM {locks} AS locks
-    WHERE {sound} AND locks.lock_id = $1
+    WHERE {own_transaction} AND locks.lock_id = $1
 ),
 clock AS MATERIALIZED (
-    -- A row for each of `turn`, so the clock is read after the waiting.
+    -- This selects from `turn`, so that the clock is read after the wait for the advisory lock.
     SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms FROM turn
 ),
 extended AS (
@@ -22,5 +22,5 @@ extended AS (
     RETURNING locks.expires_at_ms
 )
 SELECT
-    {sound} AS sound,
+    {own_transaction} AS own_transaction,
     (SELECT expires_at_ms FROM extended) AS expires_at_ms

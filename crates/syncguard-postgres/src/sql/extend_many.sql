@@ -1,27 +1,28 @@
--- Sets the expiry of live grants to now plus the ttl of each, and waits for no one.
+-- Sets the expiry of live grants to now plus the ttl of each, without waiting for other clients.
 --
--- In:  $1 lock ids, without duplicates, $2 ttls in ms, as many, $3 grace in ms
--- Out: a row for each lock id, in their order: sound; expires_at_ms, NULL if the grant is not live or is
---      busy; busy: another client is at work on the key or the row, and nothing was changed
+-- In:  $1 lock ids, without duplicates, $2 their ttls in ms, $3 grace in ms
+-- Out: a row for each lock id, in their order: own_transaction; expires_at_ms, NULL if the grant is not live or
+--      is busy; busy: another client is working on the key or the row, and nothing was changed
 --
--- The advisory locks are those of `extend`, under which each expiry is written here as well. Both they and
--- the rows are only tried. What another client has is left to `extend`, which waits for it: one key
--- would hold up all others of the batch, and two clients that wait for the locks of each other would
--- deadlock. One that waits for no one is in no such circle, in whatever order it takes its locks.
+-- The advisory locks are those of `extend`; here, too, each expiry is written under the lock of its key. The
+-- advisory locks and the row locks are tried, not waited for. A grant that another client has locked is left to
+-- `extend`, which waits. Waiting here would let one key delay all others of the batch, and two clients that
+-- wait for each other's locks would deadlock. A client that never waits cannot be part of a deadlock, in
+-- whatever order it takes its locks.
 WITH asked AS MATERIALIZED (
     SELECT asked.lock_id, asked.ttl_ms, asked.position
     FROM unnest($1::text[], $2::bigint[])
         WITH ORDINALITY AS asked (lock_id, ttl_ms, position)
 ),
 found AS MATERIALIZED (
-    -- In the list of columns, it is evaluated for the rows that are found and for no others.
+    -- In the column list, the function is evaluated only for the rows that are found.
     SELECT
         locks.lock_id,
         asked.ttl_ms,
         pg_try_advisory_xact_lock(hashtext(locks.key)) AS taken
     FROM asked
     JOIN {locks} AS locks ON locks.lock_id = asked.lock_id
-    WHERE {sound}
+    WHERE {own_transaction}
 ),
 turn AS MATERIALIZED (
     SELECT found.lock_id, found.ttl_ms
@@ -41,7 +42,7 @@ extended AS (
     RETURNING locks.lock_id, locks.expires_at_ms
 )
 SELECT
-    {sound} AS sound,
+    {own_transaction} AS own_transaction,
     extended.expires_at_ms,
     (found.lock_id IS NOT NULL AND turn.lock_id IS NULL) AS busy
 FROM asked

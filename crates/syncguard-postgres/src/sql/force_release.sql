@@ -1,13 +1,12 @@
--- Ends the live grant of a key, whoever holds it, and notifies those who wait. The fence counter stays. A
--- record whose fence cannot be read goes as well when it is over, because it keeps the key from being
--- granted.
+-- Ends the live grant of a key, whoever holds it, and notifies the waiters. The fence counter stays. A record
+-- whose fence cannot be read is deleted even if it has expired, because it keeps the key from being granted.
 --
 -- In:  $1 key as stored, $2 grace in ms, $3 channel, $4 class of the advisory locks of waiters
--- Out: one row: sound; the lock as it was (key, user_key, lock_id, fence, owner, acquired_at_ms,
---      expires_at_ms, now_ms), all NULL if the key was free
+-- Out: one row: own_transaction; the lock before it was ended (key, user_key, lock_id, fence, owner,
+--      acquired_at_ms, expires_at_ms, now_ms), all NULL if the key was free
 WITH released AS (
     DELETE FROM {locks} AS locks
-    WHERE {sound}
+    WHERE {own_transaction}
         AND locks.key = $1
         AND (
             locks.expires_at_ms
@@ -29,7 +28,7 @@ WITH released AS (
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 )
 SELECT
-    {sound} AS sound,
+    {own_transaction} AS own_transaction,
     released.*
 FROM (SELECT) AS connection
 LEFT JOIN released ON true

@@ -1,14 +1,14 @@
--- Gives live grants in the order of the bytes of their keys as stored.
+-- Reads live grants in the byte order of their keys as stored.
 --
--- In:  $1 grace in ms, $2 prefix or NULL if no plain key can begin with it, $3 prefix as it is
---      escaped, $4 last key of the page before or NULL, $5 most locks to give
--- Out: rows: sound; the lock (key, user_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms,
---      now_ms). One row, with all but sound and now_ms NULL, if there is none.
+-- In:  $1 grace in ms, $2 prefix, or NULL if no unescaped key can begin with it, $3 escaped prefix,
+--      $4 last key of the previous page or NULL, $5 maximum number of locks
+-- Out: rows: own_transaction; the lock (key, user_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms,
+--      now_ms). If there is no lock, one row in which all but own_transaction and now_ms are NULL.
 --
--- Going by the index of expiries reads what is held, not every key that ever was.
+-- Using the index of expiries reads the held locks, not every key that was ever locked.
 WITH connection AS MATERIALIZED (
     SELECT
-        {sound} AS sound,
+        {own_transaction} AS own_transaction,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 ),
 page AS (
@@ -31,7 +31,7 @@ page AS (
     LIMIT $5
 )
 SELECT
-    connection.sound,
+    connection.own_transaction,
     page.key,
     page.user_key,
     page.lock_id,

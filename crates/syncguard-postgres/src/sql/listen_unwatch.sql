@@ -1,4 +1,4 @@
--- Gives back advisory locks that were taken by `listen_watch`.
+-- Releases advisory locks that `listen_watch` has taken.
 --
 -- In:  $1 buckets, $2 class of the advisory locks of waiters
 -- Out: a row for each bucket: unwatched

@@ -1,14 +1,15 @@
--- Takes the advisory locks by which releases see that a client waits. They are those of the
--- connection, not of a transaction, and shared.
+-- Takes the advisory locks that show to a release that a client waits. They are shared, and belong to the
+-- connection, not to a transaction.
 --
 -- In:  $1 keys as stored, $2 class of the advisory locks of waiters, $3 buckets whose locks the
---      connection has
+--      connection already holds
 -- Out: a row for each key: key; hash, by which releases name it; bucket; watched: false if a release of
---      a key of the bucket is just being committed
+--      a key of the bucket is being committed
 --
--- There is a lock for each bucket of keys, not for each key, because the server's lock table is small and
--- shared by all its clients. A bucket is the last eight bits of the hash, here and in the statements
--- that release. A lock that the connection has is not taken again: locks of a connection are counted.
+-- There is one lock for each bucket of keys, not for each key, because the server's lock table is small and
+-- shared by all its clients. The bucket is the last eight bits of the hash, here and in the statements that
+-- release. A lock that the connection already holds is not taken again, because the server counts how often a
+-- connection has taken a lock.
 WITH keys AS MATERIALIZED (
     SELECT names.key, hashtext(names.key) AS hash FROM unnest($1::text[]) AS names (key)
 ),

@@ -1,10 +1,10 @@
 -- Reads the live grant under an id.
 --
 -- In:  $1 lock id, $2 grace in ms
--- Out: one row: sound; the lock (key, user_key, lock_id, fence, owner, acquired_at_ms,
---      expires_at_ms, now_ms), all but now_ms NULL if there is none
+-- Out: one row: own_transaction; the lock (key, user_key, lock_id, fence, owner, acquired_at_ms,
+--      expires_at_ms, now_ms). If there is no grant, all but own_transaction and now_ms are NULL.
 SELECT
-    connection.sound,
+    connection.own_transaction,
     locks.key,
     locks.user_key,
     locks.lock_id,
@@ -15,7 +15,7 @@ SELECT
     connection.now_ms
 FROM (
     SELECT
-        {sound} AS sound,
+        {own_transaction} AS own_transaction,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 ) AS connection
 LEFT JOIN {locks} AS locks

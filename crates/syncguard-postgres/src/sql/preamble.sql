@@ -1,11 +1,11 @@
 -- Settings of the transaction in which a statement runs on a connection whose session settings are
--- not ours: one from a caller's pool, or one behind a transaction pooler. It is sent in front of the
+-- not ours: a connection of a caller's pool, or one behind a transaction pooler. It is sent before the
 -- statement, in one text, which the server runs as one transaction.
 --
 -- In:  nothing
 -- Out: no rows
 --
--- They stand in statements of their own because they must hold before the next one is even planned: a
+-- The settings are separate statements because they must be in effect before the next statement is planned: a
 -- statement waits for the locks of its tables, and takes its snapshot, before it evaluates anything.
 SET TRANSACTION ISOLATION LEVEL READ COMMITTED;
 SET LOCAL lock_timeout = {lock_timeout};

@@ -1,19 +1,19 @@
--- Deletes some of the rows whose grants are long over. Fence counters stay.
+-- Deletes some of the rows whose grants ended long ago. Fence counters stay.
 --
--- In:  $1 how long over in ms, $2 how old a mark of an abandoned id must be in ms, $3 longest key of
---      a user in bytes, $4 most rows to delete
--- Out: one row: sound; deleted
+-- In:  $1 minimum time since the end of a grant in ms, $2 minimum age of a tombstone in ms, $3 maximum length
+--      of a user's key in bytes, $4 maximum number of rows to delete
+-- Out: one row: own_transaction; deleted
 --
--- Rows that somebody is changing are left to the next time, so that this waits for nobody.
+-- Rows that another client is changing are left to a later run, so this waits for no one.
 WITH connection AS MATERIALIZED (
     SELECT
-        {sound} AS sound,
+        {own_transaction} AS own_transaction,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 ),
 old AS MATERIALIZED (
     SELECT locks.key
     FROM {locks} AS locks
-    WHERE (SELECT sound FROM connection)
+    WHERE (SELECT own_transaction FROM connection)
         AND locks.expires_at_ms <= (SELECT now_ms FROM connection) - $1
         AND (
             octet_length(locks.key) <= $3
@@ -29,5 +29,5 @@ deleted AS (
         AND locks.expires_at_ms <= (SELECT now_ms FROM connection) - $1
     RETURNING locks.key
 )
-SELECT connection.sound, (SELECT count(*) FROM deleted) AS deleted
+SELECT connection.own_transaction, (SELECT count(*) FROM deleted) AS deleted
 FROM connection

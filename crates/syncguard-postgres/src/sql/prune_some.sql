@@ -1,20 +1,20 @@
--- Deletes some of the rows whose grants are long over. Fence counters stay, and so do rows that cannot be
--- read, whose fence is above its counter, or whose counter is missing or at its limit.
+-- Deletes some of the rows whose grants ended long ago. Fence counters stay. So do rows that cannot be read,
+-- rows whose fence is above the counter, and rows whose counter is missing or at its limit.
 --
--- In:  $1 lock id, $2 how long over in ms, $3 how many rows to look at, $4 fence limit
--- Out: one row: sound; deleted
+-- In:  $1 lock id, $2 minimum time since the end of a grant in ms, $3 number of rows to examine, $4 fence limit
+-- Out: one row: own_transaction; deleted
 --
--- It looks at a few rows only, those with the ids next to the given one. Rows that another client is changing
--- are left alone, so this waits for no one. The commit does not wait for the disk.
+-- It examines only the rows with the ids that follow the given id. Rows that another client is changing are
+-- left alone, so this waits for no one. The commit does not wait for the disk.
 WITH connection AS MATERIALIZED (
     SELECT
-        {sound} AS sound,
+        {own_transaction} AS own_transaction,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
 ),
 seen AS MATERIALIZED (
     SELECT locks.key
     FROM {locks} AS locks
-    WHERE (SELECT sound FROM connection) AND locks.lock_id > $1
+    WHERE (SELECT own_transaction FROM connection) AND locks.lock_id > $1
     ORDER BY locks.lock_id
     LIMIT $3
 ),
@@ -42,7 +42,7 @@ deleted AS (
     RETURNING locks.key
 )
 SELECT
-    connection.sound,
+    connection.own_transaction,
     set_config('synchronous_commit', 'off', true) AS synchronous_commit,
     (SELECT count(*) FROM deleted) AS deleted
 FROM connection

@@ -3,8 +3,8 @@
 -- In:  nothing
 -- Out: nothing
 --
--- A row for each key that was ever granted, for ever: its fence must never repeat. Only the number
--- changes, which no index holds, so with room in its page a row is rewritten in place.
+-- It has a row for each key that was ever granted, kept forever, because a fence must never repeat. Only the
+-- number changes, and no index contains it. Therefore a row is rewritten in place if its page has room.
 CREATE TABLE {if_not_exists} {counters} (
     fence_key text PRIMARY KEY,
     fence bigint NOT NULL DEFAULT 0,

@@ -3,10 +3,10 @@
 -- In:  nothing
 -- Out: nothing
 --
--- A row for each key that is held, was held until its expiry, or belongs to an abandoned id. Rows
--- come, change and go all the time: half of each page is left free, and dead rows are cleared away by
--- their number, whatever their share. An owner counts only where `owner_lock_id` is the `lock_id`,
--- because a client that does not know the two columns leaves them as they were.
+-- It has a row for each key that is held or was held until its expiry, and for each abandoned id. Rows are
+-- inserted, changed and deleted all the time. Therefore half of each page is left free, and dead rows are
+-- removed once they reach a number, whatever their share. An owner counts only if `owner_lock_id` equals
+-- `lock_id`, because a client that does not know the two columns leaves them unchanged.
 CREATE TABLE {if_not_exists} {locks} (
     key text PRIMARY KEY,
     lock_id text NOT NULL,
@@ -23,7 +23,7 @@ CREATE TABLE {if_not_exists} {locks} (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- An id holds at most one key. What is abandoned stays abandoned by this index.
+-- An id holds at most one key. By this index, an abandoned id stays abandoned.
 CREATE UNIQUE INDEX {if_not_exists} {locks_lock_id} ON {locks} (lock_id);
 
 CREATE INDEX {if_not_exists} {locks_expires} ON {locks} (expires_at_ms);

@@ -1,11 +1,11 @@
--- Creates the table that says the revision of the other two, and which clients may use them.
+-- Creates the table that records the revision of the other two, and which clients may use them.
 --
 -- In:  nothing
 -- Out: nothing
 --
--- One row: the revision, and the least revision that a client must know, which is called `version`. The tables
--- of a TypeScript client, which makes no such row, are of revision 1. Everyone who may connect may read the
--- row, so that no role needs another right because of it.
+-- It has one row: the revision, and the lowest revision that a client must know, in the column `version`. The
+-- tables of a TypeScript client, which creates no such row, are of revision 1. Everyone who can connect can
+-- read the row, so that no role needs an additional privilege for it.
 CREATE TABLE IF NOT EXISTS {schema} (
     id bigint PRIMARY KEY CHECK (id = 1),
     version bigint NOT NULL,

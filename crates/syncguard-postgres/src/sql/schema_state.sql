@@ -1,12 +1,12 @@
--- Reads how much of the tables exists.
+-- Reads which parts of the tables exist.
 --
 -- In:  $1 lock table, quoted, $2 counter table, quoted, $3 table of the revision, quoted
--- Out: one row: sound; locks, counters: whether the tables exist; usable: whether they have the columns
---      of the TypeScript client, and the unique indexes by which statements find a row or make one;
---      labelled: whether the lock table has the columns of the owner as well;
+-- Out: one row: own_transaction; locks, counters: whether the tables exist; usable: whether they have the
+--      columns of the TypeScript client, and the unique indexes by which statements find a row or insert one;
+--      has_owner_columns: whether the lock table also has the columns of the owner;
 --      versioned: whether the table of the revision exists
 SELECT
-    {sound} AS sound,
+    {own_transaction} AS own_transaction,
     to_regclass($1) IS NOT NULL AS locks,
     to_regclass($2) IS NOT NULL AS counters,
     to_regclass($3) IS NOT NULL AS versioned,
@@ -37,4 +37,4 @@ SELECT
         FROM pg_attribute
         WHERE NOT attisdropped
             AND attrelid = to_regclass($1) AND attname IN ('owner', 'owner_lock_id')
-    ) AS labelled
+    ) AS has_owner_columns

@@ -1,10 +1,10 @@
--- Reads what stands in the way of a grant: the first part of `acquire`, or all that is sent.
+-- Reads the row that prevents a grant: the first part of `acquire`, or a statement of its own.
 --
 -- In:  $1 key as stored, $2 lock id, $3 grace in ms
--- Out: one row: sound; the row that stands in the way (lock_id, fence, expires_at_ms, owner), if it is
---      live or the id's own, and whether a client of this library wrote it (notifies); now_ms
+-- Out: one row: own_transaction; the row that prevents a grant (lock_id, fence, expires_at_ms, owner), if it is
+--      live or belongs to the id itself; notifies: whether a client of this library wrote it; now_ms
 SELECT
-    {sound} AS sound,
+    {own_transaction} AS own_transaction,
     locks.lock_id,
     locks.fence,
     locks.expires_at_ms,

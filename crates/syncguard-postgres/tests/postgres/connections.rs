@@ -1,4 +1,4 @@
-//! Connections that lie, hang or are too few.
+//! Connections that are lost silently, hang, or are too few.
 
 use std::{
     sync::{
@@ -25,8 +25,8 @@ use crate::{Foreign, Names, connect, shared};
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Connects. Where timeouts are short and the machine is loaded, that may take several attempts.
-async fn connected_at_last(config: &PostgresConfig) -> PostgresBackend {
+/// Connects. With short timeouts on a loaded machine, this may take several attempts.
+async fn connect_with_retries(config: &PostgresConfig) -> PostgresBackend {
     loop {
         match PostgresBackend::connect(config.clone()).await {
             Ok(backend) => return backend,
@@ -35,13 +35,13 @@ async fn connected_at_last(config: &PostgresConfig) -> PostgresBackend {
     }
 }
 
-/// Acquires under the same id until that is answered, for the same reason.
-async fn granted_at_last(backend: &PostgresBackend, request: &AcquireRequest) {
+/// Acquires under the same id until there is an answer, for the same reason.
+async fn acquire_with_retries(backend: &PostgresBackend, request: &AcquireRequest) {
     eventually("it is granted", async || backend.acquire(request).await.is_ok()).await;
 }
 
-/// A network that forgets an idle connection swallows what is sent over it: the statement would wait for
-/// its answer until its timeout, and fail.
+/// A network that has forgotten an idle connection drops what is sent over it. The statement would
+/// wait for its answer until its timeout, and fail.
 #[tokio::test]
 async fn a_connection_that_the_network_has_forgotten_is_replaced_before_it_is_used() {
     let server = shared().await;
@@ -65,9 +65,9 @@ async fn a_connection_that_the_network_has_forgotten_is_replaced_before_it_is_us
     }
 }
 
-/// The server waits for a standby that is not there, and its statement timeout does not end that.
+/// The server waits for a missing standby, and its statement timeout does not end that wait.
 #[tokio::test]
-async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
+async fn hanging_commits_leave_no_more_sessions_than_the_pool_size() {
     const SIZE: u32 = 3;
     let server = PostgresServer::start().await.unwrap();
     let mut foreign = Foreign::open(&server.url()).await;
@@ -77,12 +77,12 @@ async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
     let names = Names::fresh();
     let callers = PostgresConfig::from_pool(pool).tables(&names.locks, &names.counters);
     for config in [config(own), config(callers)] {
-        let backend = connected_at_last(&config).await;
+        let backend = connect_with_retries(&config).await;
         foreign.run("ALTER SYSTEM SET synchronous_standby_names = 'missing'").await;
         foreign.run("SELECT pg_reload_conf()").await;
         let Hung { most, unknown, unchanged } = hang(&backend, &server).await;
         assert!(unknown >= 2, "{unknown} outcomes are unknown");
-        // One that listens, and one that ends sessions.
+        // One more connection listens, and one ends sessions.
         assert!(most <= i64::from(SIZE) + 2, "{most} sessions");
         foreign.run("ALTER SYSTEM RESET synchronous_standby_names").await;
         foreign.run("SELECT pg_reload_conf()").await;
@@ -99,17 +99,17 @@ async fn commits_that_hang_leave_no_more_sessions_than_the_pool_is_large() {
     }
 }
 
-/// What was seen while commits hung.
+/// What was observed while commits hung.
 struct Hung {
     /// The highest number of sessions.
     most: i64,
     /// How many outcomes are unknown.
     unknown: usize,
-    /// The keys of which it was said that nothing was applied.
+    /// The keys whose errors reported that nothing was applied.
     unchanged: Vec<String>,
 }
 
-/// Acquires from all sides until commits have hung over and over.
+/// Acquires from many tasks while commits hang repeatedly.
 async fn hang(backend: &PostgresBackend, server: &PostgresServer) -> Hung {
     let unknown = Arc::new(AtomicUsize::new(0));
     let unchanged = Arc::new(Mutex::new(Vec::new()));
@@ -151,7 +151,7 @@ async fn sessions(foreign: &mut Foreign) -> i64 {
 }
 
 #[tokio::test]
-async fn an_acquire_that_would_wait_too_long_is_refused_and_has_changed_nothing() {
+async fn an_acquire_that_would_wait_too_long_is_rejected_and_changes_nothing() {
     let server = shared().await;
     let proxy = Proxy::start(server.address()).await.unwrap();
     let names = Names::fresh();
@@ -181,20 +181,20 @@ async fn an_acquire_that_would_wait_too_long_is_refused_and_has_changed_nothing(
     granted(&backend, &ask("later", LONG)).await;
 }
 
-/// Who gives up half-way and begins again keeps a server that comes back from ever serving.
+/// Clients that abandon connection attempts half-way and start again keep a server from recovering.
 #[tokio::test]
-async fn a_server_that_stood_still_is_not_stormed_and_serves_those_who_hold() {
+async fn a_server_that_was_paused_is_not_flooded_and_serves_the_holders() {
     const HELD: usize = 200;
     let server = PostgresServer::start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
     let names = Names::fresh();
     let config = names.config(&server.url_through(proxy.address())).without_listening();
     let config = config.connect_timeout(SHORT_TIMEOUT).statement_timeout(SHORT_TIMEOUT);
-    let backend = connected_at_last(&config).await;
+    let backend = connect_with_retries(&config).await;
     let mut held = Vec::new();
     for number in 0..HELD {
         held.push(ask(&format!("job {number}"), LONG));
-        granted_at_last(&backend, &held[number]).await;
+        acquire_with_retries(&backend, &held[number]).await;
     }
     let before = proxy.counts().connections;
     server.pause().unwrap();
@@ -233,7 +233,7 @@ async fn a_backend_without_a_server_reports_why_there_is_no_connection() {
 }
 
 #[tokio::test]
-async fn an_address_may_be_a_literal_of_ipv6() {
+async fn an_address_may_contain_an_ipv6_literal() {
     let server = PostgresServer::builder().setting("listen_addresses", "127.0.0.1,::1").start();
     let server = server.await.unwrap();
     let backend = connect(&server.url().replace("127.0.0.1", "[::1]")).await;

@@ -23,7 +23,7 @@ mod pooled {
 }
 
 #[test]
-fn a_server_of_its_own_keeps_locks_and_fences_over_a_restart() {
+fn a_dedicated_server_keeps_locks_and_fences_over_a_restart() {
     let case = lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart;
     run::<Plain<OWN>, _, _>(RESTART, case);
 }
@@ -144,8 +144,8 @@ impl<const OWNED: bool> Harness for Plain<OWNED> {
     }
 }
 
-/// The same with a pgbouncer in between, which gives out connections for single transactions. Listening
-/// goes past it.
+/// The same behind pgbouncer, which assigns connections to single transactions. The connection that
+/// listens bypasses it.
 struct Pooled<const OWNED: bool> {
     _pooler: PgBouncerServer,
     plain: Plain<OWNED>,

@@ -1,5 +1,5 @@
-//! Keys that a store could take for something else: each has the name that the TypeScript client gives
-//! it, or one of its own where that client cannot have the key.
+//! Keys that a store could misinterpret. Each is stored under the name that the TypeScript client
+//! uses, or under a different name if that client cannot store the key.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -60,21 +60,22 @@ impl Scene {
         [0, 1, 2].map(|column| rows[0].get(column))
     }
 
-    /// Normalises a key: the only thing that the TypeScript client does to it here.
+    /// Normalises a key, which is all that the TypeScript client does to it here.
     async fn normalised(&mut self, text: &str) -> Result<String, sqlx::Error> {
         let normalise = sqlx::query_scalar("SELECT normalize($1, NFC)").bind(text);
         normalise.fetch_one(&mut self.peer.0).await
     }
 }
 
-/// U+0000 is all that the original cannot have here: the server refuses the text, whoever sends it.
-fn is_refused_by_the_server(error: &sqlx::Error) -> bool {
+/// U+0000 is the only character that the TypeScript client cannot store: the server rejects the
+/// text of any client.
+fn is_rejected_by_the_server(error: &sqlx::Error) -> bool {
     let error = error.as_database_error().unwrap();
     error.code().as_deref() == Some("22021") && error.message().contains("0x00")
 }
 
 #[tokio::test]
-async fn a_hostile_key_is_the_same_row_in_both_languages_or_ours_alone() {
+async fn a_hostile_key_is_the_same_row_for_both_clients_or_a_row_of_ours_alone() {
     let mut scene = Scene::set().await;
     let backend = scene.backend.clone();
     let (mut shared, mut ours_alone) = (BTreeMap::new(), BTreeMap::new());
@@ -93,9 +94,9 @@ async fn a_hostile_key_is_the_same_row_in_both_languages_or_ours_alone() {
                 scene.clear().await;
             }
             Err(refused) => {
-                assert!(is_refused_by_the_server(refused), "{text:?}: {refused}");
+                assert!(is_rejected_by_the_server(refused), "{text:?}: {refused}");
                 let refused = scene.write(text).await.unwrap_err();
-                assert!(is_refused_by_the_server(&refused), "{text:?}: {refused}");
+                assert!(is_rejected_by_the_server(&refused), "{text:?}: {refused}");
             }
         }
         let request = ask(text, LONG);
@@ -124,7 +125,7 @@ async fn a_hostile_key_is_the_same_row_in_both_languages_or_ours_alone() {
 }
 
 #[tokio::test]
-async fn names_are_those_that_the_original_computes() {
+async fn stored_names_equal_those_of_the_typescript_client() {
     let mut scene = Scene::set().await;
     let vectors = "SELECT vector->>'key', vector->'lock'->>'ok', vector->'fence'->>'ok'
         FROM jsonb_array_elements($1::jsonb->'storageKeys') AS vectors (vector)

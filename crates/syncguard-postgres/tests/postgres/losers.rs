@@ -1,4 +1,4 @@
-//! What clients leave behind that came too late for a key.
+//! What clients that lose a race for a key leave behind.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use crate::{
 const CLIENTS: usize = 16;
 const GRANTS: usize = 480;
 
-/// What a text holds that waits for a decision.
+/// A part of the text that waits for a decision.
 const WAIT: &str = "pg_advisory_xact_lock_shared";
 
-/// How many fences may be lost: a grant that is rolled back or abandoned loses one.
+/// The maximum number of lost fences: a grant that is rolled back or abandoned loses one.
 const SPARE: usize = 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_clients_that_fight_over_a_key_lose_hardly_a_fence() {
+async fn sixteen_clients_that_contend_for_a_key_lose_few_fences() {
     let (server, names) = (shared().await, Names::fresh());
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..CLIENTS {
@@ -47,7 +47,8 @@ async fn sixteen_clients_that_fight_over_a_key_lose_hardly_a_fence() {
     assert!((GRANTS..=GRANTS + SPARE).contains(&fences), "{fences} fences for {GRANTS} grants");
 }
 
-/// Attempts that queue while another client is granted the key have an old snapshot when they are let go.
+/// Attempts that queue while another client is granted the key have an outdated snapshot when their
+/// wait ends.
 #[tokio::test]
 async fn an_attempt_that_waited_for_another_clients_grant_writes_nothing() {
     let (server, names) = (shared().await, Names::fresh());
@@ -78,9 +79,10 @@ async fn an_attempt_that_waited_for_another_clients_grant_writes_nothing() {
     assert_eq!(watcher.number(&rewritten).await, 0, "no row was even locked");
 }
 
-/// Texts of several statements are planned each time. Who is late for a key by a moment is not to send one.
+/// Texts of several statements are planned each time. An attempt that is late by a moment must not
+/// send one.
 #[tokio::test]
-async fn an_attempt_that_is_late_looks_once_more_before_it_waits_for_the_decision() {
+async fn a_late_attempt_sends_another_lookup_before_it_waits_for_the_decision() {
     let (server, names) = (shared().await, Names::fresh());
     let proxy = Proxy::start(server.address()).await.unwrap();
     let backend = names.connect(&server.url_through(proxy.address())).await;
@@ -105,9 +107,9 @@ async fn an_attempt_that_is_late_looks_once_more_before_it_waits_for_the_decisio
     assert_eq!(before_waiting, 2, "the attempt and a look");
 }
 
-/// The statement itself, made to wait for the advisory lock: its snapshot is from before the wait.
+/// The statement alone, changed to wait for the advisory lock: its snapshot is older than the wait.
 #[tokio::test]
-async fn a_statement_whose_snapshot_is_old_counts_no_fence() {
+async fn a_statement_with_an_outdated_snapshot_counts_no_fence() {
     let (server, names) = (shared().await, Names::fresh());
     PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     let text = format!("job of {}", names.locks);
@@ -119,7 +121,7 @@ async fn a_statement_whose_snapshot_is_old_counts_no_fence() {
         async move { acquire_by(&mut foreign, &acquire, &text, LockId::mint().unwrap()).await }
     });
     queued(&server, 1).await;
-    // It grants the key and releases it again, so that no row stands in the way.
+    // It grants the key and releases it again, so that no row prevents the grant.
     let counters = &names.counters;
     winner.run(&format!("INSERT INTO {counters} VALUES ('fence:{text}', 1); COMMIT")).await;
     assert_eq!(late.await.unwrap(), None, "it cannot know whether the key is free");

@@ -1,5 +1,5 @@
-//! The contract suite on a plain server and through pgbouncer; and what is special about PostgreSQL:
-//! its stored formats, its faults, its poolers, its wake-ups.
+//! The contract suite on a plain server and through pgbouncer, and the tests that are specific to
+//! PostgreSQL: stored formats, faults, poolers, wake-ups.
 
 #![cfg(test)]
 
@@ -40,8 +40,8 @@ use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::server::PostgresServer;
 use tokio::sync::Mutex;
 
-/// Gives the server that the tests of this process share which break nothing, or starts one. Some of
-/// them look at all that is going on there, so other processes do not use it.
+/// Returns the server that the tests of this process share unless they break it, or starts one.
+/// Some tests inspect all activity of the server, so other processes do not use it.
 async fn shared() -> Arc<PostgresServer> {
     static IN_USE: Mutex<Weak<PostgresServer>> = Mutex::const_new(Weak::new());
     let mut in_use = IN_USE.lock().await;
@@ -65,7 +65,7 @@ impl Names {
     fn fresh() -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Other processes, before or beside this one, may use the same server.
+        // Other processes may use the same server, earlier or at the same time.
         let (process, now) = (std::process::id(), SystemTime::UNIX_EPOCH.elapsed().unwrap());
         let fresh = format!("{}_{process}_{number}", now.as_millis());
         Self { locks: format!("locks_{fresh}"), counters: format!("fences_{fresh}") }

@@ -1,4 +1,4 @@
-//! Servers that send what no server should.
+//! Servers that send malformed messages.
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ async fn server(answer: &'static [u8]) -> SocketAddr {
             let (mut client, _) = listener.accept().await.unwrap();
             tokio::spawn(async move {
                 let mut asked = [0; 1024];
-                // The client may have gone.
+                // The client may have disconnected.
                 let _ = client.read(&mut asked).await;
                 let _ = client.write_all(answer).await;
                 while client.read(&mut asked).await.is_ok_and(|read| read > 0) {}
@@ -34,11 +34,11 @@ async fn server(answer: &'static [u8]) -> SocketAddr {
 #[tokio::test]
 async fn a_message_on_which_the_driver_panics_is_an_error() {
     for (answer, panics) in [
-        // An authentication that says nothing; one whose length is too short; one with half a salt.
+        // An empty authentication message; one whose length is too short; one with half a salt.
         (&b"R\0\0\0\x04"[..], true),
         (&b"R\0\0\0\0"[..], true),
         (&b"R\0\0\0\x0a\0\0\0\x05\0\0"[..], true),
-        // A parameter without an end, and no message at all.
+        // A parameter without an end; bytes that are not a message.
         (&b"S\0\0\0\x06ab"[..], false),
         (&b"\xff\xff\xff\xff\xff\xff"[..], false),
     ] {

@@ -1,4 +1,5 @@
-//! Records that nothing of ours has written, in tables as the TypeScript client makes them.
+//! Records that no client of ours has written, in tables that the TypeScript client could have
+//! created.
 
 use std::sync::Arc;
 
@@ -16,8 +17,8 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Names};
 
-/// How many records are asked about at a time.
-const AT_A_TIME: usize = 8;
+/// The number of records that are tested concurrently.
+const CONCURRENCY: usize = 8;
 
 const LIMIT: i64 = 900_000_000_000_000;
 
@@ -45,7 +46,7 @@ const TEXTS: [&str; 17] = [
 const FENCES: [&str; 4] =
     ["'000000000000000'", "'000000000000001'", "'000000000000009'", "'999999999999999'"];
 
-/// An id is unique in the table, so each is made so by the name of the record.
+/// Ids are unique in the table. The name of the record makes them unique.
 const IDS: [&str; 6] = [
     "'NAME'",
     "'NAME!' || repeat('x', 2000)",
@@ -78,13 +79,14 @@ const COUNTERS: [&str; 9] = [
     "-9223372036854775808",
 ];
 
-/// What the columns hold before they are mutated: a live lock, and one that is over.
+/// The values of the columns before they are mutated: a live lock, and an expired one.
 const SHAPES: [[&str; 8]; 2] = [
     ["'NAME'", "ID", "4102444800000", "1", "'000000000000007'", "'web-3'", "ID", "7"],
     ["'NAME'", "ID", "2", "1", "'000000000000007'", "NULL", "NULL", "7"],
 ];
 
-/// A record: user_key, lock_id, expires_at_ms, acquired_at_ms, fence, owner, owner_lock_id, and the counter.
+/// A record: user_key, lock_id, expires_at_ms, acquired_at_ms, fence, owner, owner_lock_id, and the
+/// counter.
 #[derive(Clone, Copy, Debug)]
 struct Columns([&'static str; 8]);
 
@@ -114,7 +116,7 @@ impl Columns {
         self.0[0] == "'NAME'" && self.is_own() && self.fence().is_some()
     }
 
-    /// The fence that the next grant gets, if there may be one.
+    /// Returns the fence of the next grant, if the key can be granted.
     fn next(self) -> Option<i64> {
         let counter = match self.0[7] {
             "NULL" => 0,
@@ -145,7 +147,7 @@ impl Mutant {
         format!("{} {:?}", self.name, self.columns)
     }
 
-    /// Acquires under another id: a grant, or nothing is changed.
+    /// Acquires under another id. Either the key is granted, or nothing is changed.
     async fn acquire(&self, backend: &PostgresBackend) {
         let (columns, context) = (self.columns, self.context());
         match (columns.next(), backend.acquire(&ask(&self.name, LONG)).await) {
@@ -164,7 +166,7 @@ impl Mutant {
         }
     }
 
-    /// Asks for the grant under its own id again.
+    /// Acquires again under the id of the record.
     async fn acquire_again(&self, backend: &PostgresBackend) {
         let request = AcquireRequest::new(key(&self.name), self.id, ttl(LONG));
         let outcome = backend.acquire(&request).await;
@@ -181,8 +183,8 @@ impl Mutant {
         }
     }
 
-    /// Asks all that changes nothing.
-    async fn look(&self, backend: &PostgresBackend) {
+    /// Runs the operations that only read.
+    async fn read_only(&self, backend: &PostgresBackend) {
         let (columns, context, key) = (self.columns, self.context(), key(&self.name));
         let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
         let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
@@ -206,7 +208,7 @@ impl Mutant {
         }
     }
 
-    /// Extends. That rests on the id and the expiry alone, which are readable whatever else is not.
+    /// Extends. This depends only on the id and the expiry, which can be read in any case.
     async fn extend(&self, backend: &PostgresBackend) {
         let extended = backend.extend(&self.lock(), ttl(LONG)).await.unwrap();
         match extended {
@@ -220,7 +222,7 @@ impl Mutant {
     }
 
     /// Releases and abandons by the id.
-    async fn end(&self, backend: &PostgresBackend) {
+    async fn release_and_abandon(&self, backend: &PostgresBackend) {
         let released = backend.release(&self.lock()).await.unwrap();
         let expected = match self.columns.is_live() && self.columns.is_own() {
             true => ReleaseOutcome::Released,
@@ -242,8 +244,8 @@ impl Mutant {
         }
     }
 
-    /// Forces it free: it is cleared, whether or not it can be read.
-    async fn force(&self, backend: &PostgresBackend) {
+    /// Releases by force. The record is cleared, whether or not it can be read.
+    async fn force_release(&self, backend: &PostgresBackend) {
         let (columns, context, key) = (self.columns, self.context(), key(&self.name));
         match backend.force_release(&key).await {
             Ok(Some(_)) => assert!(columns.is_live() && columns.is_readable(), "{context}"),
@@ -260,19 +262,19 @@ impl Mutant {
     }
 }
 
-/// Writes all records at once.
-async fn plant(foreign: &mut Foreign, names: &Names, mutants: &[Mutant]) {
-    for some in mutants.chunks(500) {
+/// Writes all records.
+async fn insert_all(foreign: &mut Foreign, names: &Names, mutants: &[Mutant]) {
+    for chunk in mutants.chunks(500) {
         let row = |mutant: &Mutant| {
             let values: Vec<_> = (0..7).map(|column| mutant.filled(column)).collect();
             format!("('{}', {})", mutant.name, values.join(", "))
         };
-        let rows: Vec<_> = some.iter().map(row).collect();
+        let rows: Vec<_> = chunk.iter().map(row).collect();
         let columns =
             "user_key, lock_id, expires_at_ms, acquired_at_ms, fence, owner, owner_lock_id";
         let (locks, rows) = (&names.locks, rows.join(", "));
         foreign.run(&format!("INSERT INTO {locks} (key, {columns}) VALUES {rows}")).await;
-        let counted = some.iter().filter(|mutant| mutant.columns.0[7] != "NULL");
+        let counted = chunk.iter().filter(|mutant| mutant.columns.0[7] != "NULL");
         let row = |mutant: &Mutant| format!("('fence:{}', {})", mutant.name, mutant.filled(7));
         let rows: Vec<_> = counted.map(row).collect();
         let counters = &names.counters;
@@ -281,7 +283,7 @@ async fn plant(foreign: &mut Foreign, names: &Names, mutants: &[Mutant]) {
     }
 }
 
-/// Reads whole records, by their keys.
+/// Reads all records, in the order of their keys.
 async fn records(foreign: &mut Foreign, names: &Names) -> Vec<(String, String)> {
     let sql = format!("SELECT key, row_to_json(l)::text FROM {} AS l ORDER BY key", names.locks);
     let rows = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut foreign.0).await.unwrap();
@@ -289,7 +291,7 @@ async fn records(foreign: &mut Foreign, names: &Names) -> Vec<(String, String)> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
+async fn records_that_cannot_be_read_are_neither_overwritten_nor_lost() {
     let server = PostgresServer::builder().setting("fsync", "off").start().await.unwrap();
     let names = Names::fresh();
     let backend = names.connect(&server.url()).await;
@@ -302,12 +304,12 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
     let mutants: Vec<_> = Columns::all().into_iter().enumerate().map(mutant).collect();
     let unreadable = mutants.iter().filter(|mutant| !mutant.columns.is_readable()).count();
     assert!(mutants.len() >= 2_000 && unreadable >= 1_000, "{} {unreadable}", mutants.len());
-    plant(&mut foreign, &names, &mutants).await;
+    insert_all(&mut foreign, &names, &mutants).await;
     let before = records(&mut foreign, &names).await;
     let mutants = Arc::new(mutants);
 
     let asked = backend.clone();
-    each(&mutants, AT_A_TIME, move |mutants, number| {
+    each(&mutants, CONCURRENCY, move |mutants, number| {
         let backend = asked.clone();
         async move {
             let mutant = &mutants[number];
@@ -317,21 +319,21 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
             if mutant.columns.is_own() {
                 mutant.acquire_again(&backend).await;
             }
-            mutant.look(&backend).await;
+            mutant.read_only(&backend).await;
         }
     })
     .await;
     assert_eq!(records(&mut foreign, &names).await, before, "all stand as they were");
 
     let ending = backend.clone();
-    each(&mutants, AT_A_TIME, move |mutants, number| {
+    each(&mutants, CONCURRENCY, move |mutants, number| {
         let backend = ending.clone();
         async move {
             let mutant = &mutants[number];
             mutant.extend(&backend).await;
             match number % 3 {
-                0 => mutant.end(&backend).await,
-                1 => mutant.force(&backend).await,
+                0 => mutant.release_and_abandon(&backend).await,
+                1 => mutant.force_release(&backend).await,
                 _ if mutant.columns.next().is_some() => mutant.acquire(&backend).await,
                 _ => {}
             }

@@ -1,4 +1,4 @@
-//! A network that fails.
+//! Network failures.
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
@@ -15,12 +15,13 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Names, shared};
 
-/// The message by which a client asks for an answer to all that it has sent. Each is a round trip.
+/// The message by which a client requests the answers to all that it has sent. Each is a round
+/// trip.
 pub(crate) const SYNC: &[u8] = b"S\0\0\0\x04";
 
 const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A shared server, a way to it that fails, and tables on it.
+/// A shared server, a faulty connection to it, and tables on it.
 struct Network {
     server: std::sync::Arc<PostgresServer>,
     proxy: Proxy,
@@ -46,7 +47,7 @@ impl Network {
         self.names.connect(&self.server.url()).await
     }
 
-    /// Counts what is held.
+    /// Counts the held locks.
     async fn held(&self) -> i64 {
         let sql = format!("SELECT count(*) FROM {} WHERE expires_at_ms > 0", self.names.locks);
         Foreign::open(&self.server.url()).await.number(&sql).await
@@ -80,38 +81,39 @@ async fn each_operation_is_one_round_trip() {
     }
 }
 
-/// Who has seen a key held looks before it asks again. That must cost nobody anything who hears of the
-/// release, and keep nobody from a key that was given up in silence.
+/// A client that found a key held sends a lookup before its next attempt. This must cost nothing if
+/// the client is notified of the release, and must not keep it from a key that was released without
+/// a notification.
 #[tokio::test]
-async fn a_key_that_was_seen_held_is_looked_at_first_until_its_release_is_heard_of() {
+async fn a_key_that_was_held_is_looked_up_first_until_its_release_is_notified() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).max_connections(2);
     let backend =
         PostgresBackend::connect(config.listen_url(&network.server.url()).unwrap()).await.unwrap();
     let peer = network.past_the_proxy().await;
-    // Gives the round trips of an acquire after somebody has released what this client saw held.
-    let trips = async |holder: &PostgresBackend, hears: bool| {
+    // Returns the round trips of an acquire after the release of a key that this client found held.
+    let trips = async |holder: &PostgresBackend, notified: bool| {
         let (held, next) = (ask("job", LONG), ask("job", LONG));
         granted(holder, &held).await;
-        let mut news = pin!(backend.released(&held.key));
-        if hears {
-            news.as_mut().await;
+        let mut notification = pin!(backend.released(&held.key));
+        if notified {
+            notification.as_mut().await;
             assert!(
                 is_contended(&backend, "job").await,
                 "the key is watched, and that was the news"
             );
-            news.set(backend.released(&held.key));
+            notification.set(backend.released(&held.key));
             assert!(
                 std::future::poll_fn(|context| Poll::Ready(
-                    news.as_mut().poll(context).is_pending()
+                    notification.as_mut().poll(context).is_pending()
                 ))
                 .await
             );
         }
         assert!(is_contended(&backend, "job").await && is_contended(&backend, "job").await);
         assert!(released(holder, &held).await);
-        if hears {
-            news.await;
+        if notified {
+            notification.await;
         }
         let tally = network.proxy.tally(Flow::Requests, || Occurrences::of(SYNC));
         granted(&backend, &next).await;
@@ -126,12 +128,12 @@ async fn a_key_that_was_seen_held_is_looked_at_first_until_its_release_is_heard_
     assert_eq!(trips(&peer, true).await, 1);
 }
 
-/// A driver that sends a statement again whose answer was lost grants twice, and one that sees its own
-/// lock as somebody else's never gets it.
+/// A driver that repeats a statement whose answer was lost would grant twice. A client that takes
+/// its own lock for that of another holder would never get it.
 #[tokio::test]
-async fn five_hundred_lost_commits_give_five_hundred_grants_and_leave_nothing() {
+async fn five_hundred_lost_answers_to_commits_yield_five_hundred_grants_and_leave_no_lock() {
     const CLIENTS: u32 = 4;
-    const ROUNDS: u32 = 125;
+    const GRANTS: u32 = 125;
     let network = Network::up().await;
     network.connect().await;
     let mut clients = tokio::task::JoinSet::new();
@@ -141,9 +143,9 @@ async fn five_hundred_lost_commits_give_five_hundred_grants_and_leave_nothing() 
         let locks = LockManager::new(network.names.connect(&url).await);
         clients.spawn(async move {
             let text = format!("client {client}");
-            // Acquires name the counter. Abandonings, which may come a round later, do not.
+            // Acquires name the counter. Abandons, which may follow in a later attempt, do not.
             let counter = format!("fence:{text}");
-            for round in 1..=ROUNDS {
+            for round in 1..=GRANTS {
                 proxy.cut_after(containing(counter.as_str()), Times::Next(1));
                 let attempt = locks.lock(&text).ttl(LONG).try_acquire().await;
                 let TryAcquireOutcome::Acquired(guard) = attempt.unwrap() else {
@@ -156,7 +158,7 @@ async fn five_hundred_lost_commits_give_five_hundred_grants_and_leave_nothing() 
         });
     }
     let cuts = clients.join_all().await;
-    assert_eq!(cuts.iter().sum::<u64>(), u64::from(CLIENTS * ROUNDS), "each answer was lost");
+    assert_eq!(cuts.iter().sum::<u64>(), u64::from(CLIENTS * GRANTS), "each answer was lost");
     assert_eq!(network.held().await, 0, "nothing is left behind");
 }
 
@@ -179,7 +181,7 @@ async fn a_statement_without_an_answer_ends_and_its_outcome_is_unknown() {
 }
 
 #[tokio::test]
-async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
+async fn an_operation_without_a_connection_is_reported_as_not_applied() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).connect_timeout(SHORT_TIMEOUT);
     let backend = PostgresBackend::connect(config.clone()).await.unwrap();
@@ -205,16 +207,16 @@ async fn a_lookup_over_a_connection_that_was_lost_is_sent_again() {
     assert!(is_locked(&backend, "job").await);
 }
 
-/// The answer to the acquire is far behind its call-off, which takes another way and is faster.
+/// The acquire arrives long after its abandon, which takes a faster connection.
 #[tokio::test]
-async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
-    const ROUNDS: usize = 300;
+async fn an_abandon_that_overtakes_its_acquire_leaves_no_ghost_in_300_attempts() {
+    const ATTEMPTS: usize = 300;
     let network = Network::up().await;
     let (slow, fast) = (network.connect().await, network.past_the_proxy().await);
     granted(&slow, &ask("warm-up", LONG)).await;
     network.proxy.delay(Duration::from_millis(5));
     let (mut overtaken, mut ghosts) = (0, 0);
-    for round in 0..ROUNDS {
+    for round in 0..ATTEMPTS {
         let request = ask(&format!("k{round}"), LONG);
         let (acquired, abandoned) =
             tokio::join!(slow.acquire(&request), fast.abandon(request.lock_id, &request.key));
@@ -222,7 +224,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
         overtaken += usize::from(acquired.is_err_and(|error| error.kind() == ErrorKind::Aborted));
         ghosts += usize::from(is_locked(&fast, request.key.as_str()).await);
     }
-    assert!(overtaken > ROUNDS / 2, "it was overtaken in {overtaken} rounds");
+    assert!(overtaken > ATTEMPTS / 2, "it was overtaken in {overtaken} rounds");
     assert_eq!(ghosts, 0);
 }
 
@@ -252,9 +254,9 @@ async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
     assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1, "it was never sent");
 }
 
-/// A future that is left alone after its first poll keeps nobody from a connection.
+/// A future that is not polled again after its first poll must not block a connection.
 #[tokio::test]
-async fn a_future_that_is_not_polled_on_keeps_no_connection() {
+async fn a_future_that_is_no_longer_polled_holds_no_connection() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).max_connections(2);
     let backend = PostgresBackend::connect(config).await.unwrap();
@@ -268,7 +270,7 @@ async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     assert!(matches!(outcome, syncguard_core::ExtendOutcome::Extended { .. }));
 }
 
-/// Its connections are driven by the runtime that it was opened on, whichever runtime asks.
+/// Its connections are driven by the runtime on which it was opened, whichever runtime calls it.
 #[test]
 fn a_backend_belongs_to_the_runtime_that_it_was_opened_on() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
@@ -277,7 +279,7 @@ fn a_backend_belongs_to_the_runtime_that_it_was_opened_on() {
     let backend = first.block_on(Names::fresh().connect(&server.url()));
     let request = ask("job", LONG);
     second.block_on(granted(&backend, &request));
-    // A runtime that asks holds nothing that another one needs.
+    // A runtime that calls the backend holds nothing that another runtime needs.
     drop(second);
     assert!(first.block_on(extended(&backend, &request)));
     drop(first);

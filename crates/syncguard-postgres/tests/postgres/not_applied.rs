@@ -1,5 +1,5 @@
-//! Errors of an acquire: one that claims that nothing was applied must be right, whatever happened and
-//! whenever it did.
+//! Errors of an acquire. An error that reports that nothing was applied must be right, whatever
+//! happened, and at any time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     shared,
 };
 
-/// The codes that the backend tells apart, one of each class, and the kind of each.
+/// The codes that the backend distinguishes, one of each class, and the kind of each.
 const STATES: &[(&str, ErrorKind)] = &[
     ("08006", ErrorKind::ServiceUnavailable),
     ("08P01", ErrorKind::ServiceUnavailable),
@@ -52,8 +52,9 @@ const STATES: &[(&str, ErrorKind)] = &[
     ("XX000", ErrorKind::Internal),
 ];
 
-/// Fails after a grant was written: at once, or when it is committed, which is after the last row of the
-/// answer was sent. The sequence proves it, because it is not rolled back.
+/// Fails after a grant was written: at once, or when it is committed, which is after the last row
+/// of the answer was sent. The sequence proves that the fault happened, because it is not rolled
+/// back.
 const FAULTS: &str = "CREATE SEQUENCE {locks}_faults;
     CREATE TABLE {locks}_fault (code text);
     CREATE FUNCTION {locks}_fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -94,7 +95,7 @@ impl Scene {
         backend
     }
 
-    /// Looks for a grant, past the proxy.
+    /// Returns whether a grant is stored, over a connection that bypasses the proxy.
     async fn is_stored(&mut self, request: &AcquireRequest) -> bool {
         let (locks, id) = (&self.names.locks, request.lock_id.as_str());
         let sql = format!("SELECT count(*) FROM {locks} WHERE lock_id = '{id}'");
@@ -105,7 +106,7 @@ impl Scene {
         self.foreign.run(&sql.replace("{locks}", &self.names.locks)).await;
     }
 
-    /// Signals the sessions of the backend by this function of the server. Returns how many there are.
+    /// Calls this function of the server for each session of the backend, and returns their number.
     async fn signal(&mut self, function: &str) -> i64 {
         let sql = format!(
             "SELECT count({function}(pid)) FROM pg_stat_activity
@@ -121,7 +122,7 @@ async fn acquire(backend: &PostgresBackend, request: &AcquireRequest) -> Error {
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_after_it_wrote_a_grant_is_not_stored() {
+async fn a_grant_that_the_server_rejects_after_writing_it_is_not_stored() {
     for when in [AT_ONCE, AT_COMMIT] {
         let mut scene = Scene::set().await;
         let config = scene.names.config(&scene.server.url()).max_connections(2);

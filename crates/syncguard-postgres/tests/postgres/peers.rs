@@ -1,4 +1,4 @@
-//! Waiters beside TypeScript clients that work in a loop, and notify no one.
+//! Waiters that compete with TypeScript clients that work in a loop and notify no one.
 
 use std::{
     sync::{
@@ -20,16 +20,16 @@ use crate::{
     storm::{typescript_acquire, typescript_release},
 };
 
-/// How long a worker holds the key. Then it asks again at once.
+/// How long a worker holds the key. It reacquires the key at once.
 const HOLD: Duration = Duration::from_millis(20);
 
-/// How long one who finds the key held leaves it alone.
+/// How long a worker pauses after it found the key held.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long our waiters wait, each time.
+/// How long each of our acquires waits.
 const WAIT: Duration = Duration::from_secs(20);
 
-/// What the workers share, with the test that stops them.
+/// The state that the workers share with the test that stops them.
 #[derive(Default)]
 struct Work {
     grants: AtomicUsize,
@@ -51,8 +51,9 @@ async fn worker(url: String, names: Names, work: Arc<Work>) {
     }
 }
 
-/// Lets each of these clients be granted the key so many times, beside these workers.
-async fn work_beside(workers: usize, clients: usize, times: usize) {
+/// Runs `clients` waiters until each was granted the key `times` times, in competition with
+/// `workers` workers.
+async fn compete_with_workers(workers: usize, clients: usize, times: usize) {
     let (server, names) = (shared().await, Names::fresh());
     PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     let (work, mut tasks) = (Arc::<Work>::default(), JoinSet::new());
@@ -79,17 +80,17 @@ async fn work_beside(workers: usize, clients: usize, times: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_waiter_gets_its_share_beside_a_worker_that_asks_again_at_once() {
-    work_beside(1, 1, 5).await;
+async fn a_waiter_is_granted_the_key_despite_a_worker_that_reacquires_at_once() {
+    compete_with_workers(1, 1, 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_waiter_gets_its_share_beside_many_workers() {
-    work_beside(8, 4, 2).await;
+async fn every_waiter_is_granted_the_key_despite_many_workers() {
+    compete_with_workers(8, 4, 2).await;
 }
 
-/// Finds out that the key changes hands unseen.
-async fn see_it_change_hands(backend: &impl LockBackend, foreign: &mut Foreign, names: &Names) {
+/// Makes the backend observe that the key changes hands unseen.
+async fn observe_unseen_changes(backend: &impl LockBackend, foreign: &mut Foreign, names: &Names) {
     for fence in 1..=2 {
         let row = format!("'job', '{fence:a>22}', 9e15, 1, '{fence:015}', 'job'");
         let upsert = format!(
@@ -104,11 +105,11 @@ async fn see_it_change_hands(backend: &impl LockBackend, foreign: &mut Foreign, 
 }
 
 #[tokio::test]
-async fn an_attempt_at_a_key_that_changes_hands_unseen_stands_in_the_queue_of_its_peers() {
+async fn an_attempt_at_a_key_that_changes_hands_unseen_queues_with_its_peers() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
-    see_it_change_hands(&backend, &mut foreign, &names).await;
+    observe_unseen_changes(&backend, &mut foreign, &names).await;
     let mut peer = hold_turn(&server, "job").await;
     let late = tokio::spawn(async move { backend.acquire(&ask("job", LONG)).await });
     queued(&server, 1).await;

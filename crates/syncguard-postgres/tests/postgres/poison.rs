@@ -1,4 +1,4 @@
-//! A pool that others leave in disorder.
+//! A caller's pool whose connections are left inside transactions.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Names, shared};
 
-/// What is said of a connection that somebody has left like that.
+/// A part of the warning about a connection that was left inside a transaction.
 const LEFT_INSIDE: &str = "inside a transaction";
 
-/// A pool that others use as well, and a backend on it.
+/// Returns a pool, and a backend that shares it.
 async fn on_a_pool(
     server: &PostgresServer,
     names: &Names,
@@ -29,16 +29,16 @@ async fn on_a_pool(
 }
 
 #[tokio::test]
-async fn after_500_cancelled_begins_every_grant_shows_on_another_connection() {
+async fn after_500_cancelled_begins_every_grant_is_visible_on_another_connection() {
     let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 4).await;
     let mut foreign = Foreign::open(&server.url()).await;
     let mut cancelled = 0_u64;
     while cancelled < 500 {
-        // From before anything is sent to after it was answered.
-        let patience = Duration::from_micros(cancelled * 7 % 400);
-        if tokio::time::timeout(patience, pool.begin()).await.is_ok() {
+        // The timeouts range from before the request is sent to after its answer.
+        let limit = Duration::from_micros(cancelled * 7 % 400);
+        if tokio::time::timeout(limit, pool.begin()).await.is_ok() {
             continue;
         }
         cancelled += 1;
@@ -54,7 +54,7 @@ async fn after_500_cancelled_begins_every_grant_shows_on_another_connection() {
 }
 
 #[tokio::test]
-async fn what_is_read_inside_of_somebodys_transaction_is_not_believed() {
+async fn a_read_inside_a_foreign_transaction_is_discarded() {
     let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 1).await;
@@ -68,7 +68,7 @@ async fn what_is_read_inside_of_somebodys_transaction_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_connection_inside_a_transaction_that_has_failed_is_replaced() {
+async fn a_connection_inside_a_failed_transaction_is_replaced() {
     let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 1).await;
@@ -81,7 +81,7 @@ async fn a_connection_inside_a_transaction_that_has_failed_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_statement_in_somebodys_transaction_changes_nothing_there() {
+async fn a_statement_inside_a_foreign_transaction_changes_nothing() {
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 2).await;
     let mut open = Vec::new();
@@ -97,7 +97,7 @@ async fn a_statement_in_somebodys_transaction_changes_nothing_there() {
 }
 
 #[tokio::test]
-async fn no_connection_of_the_backends_own_is_ever_taken_for_one() {
+async fn no_connection_of_the_backend_itself_is_reported_as_inside_a_transaction() {
     let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let config = names.config(&server.url());
@@ -114,7 +114,7 @@ async fn no_connection_of_the_backends_own_is_ever_taken_for_one() {
     assert_eq!(heard.count(), 0);
 }
 
-/// A backend of its own settings leaves those of the others alone.
+/// The settings of a statement do not change the session, which others use as well.
 #[tokio::test]
 async fn the_settings_of_a_statement_end_with_it() {
     let (server, names) = (shared().await, Names::fresh());

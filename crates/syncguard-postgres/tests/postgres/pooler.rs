@@ -1,4 +1,4 @@
-//! A pooler that gives out connections for single transactions.
+//! A pooler that assigns connections to single transactions.
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{LockBackend, WakeUp};
@@ -10,9 +10,9 @@ use syncguard_testkit::{
 
 use crate::{Names, config, shared};
 
-/// Two connections of clients, one to the server: what the one prepares, the other one meets.
+/// The clients share one connection of the server, where each finds what the others have prepared.
 #[tokio::test]
-async fn clients_that_share_a_connection_of_the_server_do_not_meet_each_others_statements() {
+async fn clients_that_share_a_server_connection_do_not_run_each_others_statements() {
     let server = shared().await;
     let pooler = PgBouncer::before(server.address()).setting("default_pool_size", "1");
     let pooler = pooler.start().await.unwrap();
@@ -33,12 +33,12 @@ async fn clients_that_share_a_connection_of_the_server_do_not_meet_each_others_s
 }
 
 #[tokio::test]
-async fn without_the_mode_for_it_a_pooler_is_refused_with_advice() {
+async fn a_pooler_without_the_pgbouncer_mode_is_refused_with_advice() {
     let server = shared().await;
     let pooler = PgBouncer::before(server.address()).start().await.unwrap();
     let error = PostgresBackend::connect(config(&pooler.url())).await.unwrap_err();
     assert!(error.to_string().contains("pgbouncer mode"), "{error}");
-    // One that lets the settings pass still loses track of what is prepared.
+    // A pooler that accepts the settings still loses track of the prepared statements.
     let lenient = "extra_float_digits,options";
     let pooler = PgBouncer::before(server.address()).setting("ignore_startup_parameters", lenient);
     let pooler = pooler.setting("default_pool_size", "1").start().await.unwrap();
@@ -55,16 +55,16 @@ async fn without_the_mode_for_it_a_pooler_is_refused_with_advice() {
 }
 
 #[tokio::test]
-async fn a_waiter_is_woken_only_where_it_can_listen() {
+async fn a_waiter_is_woken_only_if_it_can_listen() {
     let (server, names) = (shared().await, Names::fresh());
     let pooler = PgBouncer::before(server.address()).start().await.unwrap();
     let pooled = names.config(&pooler.url()).pgbouncer();
-    let deaf = PostgresBackend::connect(pooled.clone()).await.unwrap();
-    assert_eq!(deaf.capabilities().wake_up, WakeUp::None);
-    let hearing =
+    let not_listening = PostgresBackend::connect(pooled.clone()).await.unwrap();
+    assert_eq!(not_listening.capabilities().wake_up, WakeUp::None);
+    let listening =
         PostgresBackend::connect(pooled.listen_url(&server.url()).unwrap()).await.unwrap();
-    assert_eq!(hearing.capabilities().wake_up, WakeUp::Notified);
+    assert_eq!(listening.capabilities().wake_up, WakeUp::Notified);
     let request = ask("job", LONG);
-    granted(&deaf, &request).await;
-    assert!(is_contended(&hearing, "job").await);
+    granted(&not_listening, &request).await;
+    assert!(is_contended(&listening, "job").await);
 }

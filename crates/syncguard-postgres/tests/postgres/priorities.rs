@@ -1,4 +1,5 @@
-//! Who is served first where connections are few: order and counts, whatever the machine does.
+//! The order in which requests are served if there are few connections. It does not depend on
+//! timing.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,16 +20,16 @@ use tokio::{
 
 use crate::{Foreign, Names, queueing::hold_counter, shared};
 
-/// How many connections the pool opens at a time.
-const OPENED_AT_A_TIME: u64 = 3;
+/// The maximum number of connections that the pool opens concurrently.
+const MAX_CONCURRENT_OPENS: u64 = 3;
 
-/// Two connections, one of which acquires never have.
+/// A backend with two connections, one of which is never used for acquires.
 struct Scarce {
     server: Arc<PostgresServer>,
     names: Names,
     backend: PostgresBackend,
     watch: Foreign,
-    /// What has been answered, in order.
+    /// The operations that were answered, in order.
     log: Arc<Mutex<Vec<&'static str>>>,
     tasks: JoinSet<()>,
 }
@@ -44,13 +45,13 @@ impl Scarce {
         Self { server, names, backend, watch, log, tasks }
     }
 
-    async fn hold(&self, text: &str) -> AcquireRequest {
+    async fn acquire(&self, text: &str) -> AcquireRequest {
         let request = ask(text, LONG);
         granted(&self.backend, &request).await;
         request
     }
 
-    /// Locks the row of a grant, so that an extend waits for it at the server.
+    /// Locks the row of a grant, so that an extend of it waits at the server.
     async fn block(&self, held: &AcquireRequest) -> Foreign {
         let mut foreign = Foreign::open(&self.server.url()).await;
         let (locks, id) = (&self.names.locks, held.lock_id.as_str());
@@ -59,22 +60,26 @@ impl Scarce {
         foreign
     }
 
-    fn acquires(&mut self, request: AcquireRequest) {
+    fn spawn_acquire(&mut self, request: AcquireRequest) {
         let backend = self.backend.clone();
-        self.logs("acquire", async move { backend.acquire(&request).await.is_ok() });
+        self.spawn_logged("acquire", async move { backend.acquire(&request).await.is_ok() });
     }
 
-    fn releases(&mut self, held: AcquireRequest) {
+    fn spawn_release(&mut self, held: AcquireRequest) {
         let backend = self.backend.clone();
-        self.logs("release", async move { released(&backend, &held).await });
+        self.spawn_logged("release", async move { released(&backend, &held).await });
     }
 
-    fn extends(&mut self, held: AcquireRequest) {
+    fn spawn_extend(&mut self, held: AcquireRequest) {
         let backend = self.backend.clone();
-        self.logs("extend", async move { extended(&backend, &held).await });
+        self.spawn_logged("extend", async move { extended(&backend, &held).await });
     }
 
-    fn logs(&mut self, name: &'static str, work: impl Future<Output = bool> + Send + 'static) {
+    fn spawn_logged(
+        &mut self,
+        name: &'static str,
+        work: impl Future<Output = bool> + Send + 'static,
+    ) {
         let log = self.log.clone();
         self.tasks.spawn(async move {
             assert!(work.await, "{name}");
@@ -89,12 +94,12 @@ impl Scarce {
              WHERE NOT granted AND query LIKE '%{}%'",
             self.names.locks
         );
-        let is_so = async || self.watch.number(&waiting).await == count;
-        eventually("statements wait", is_so).await;
+        let reached = async || self.watch.number(&waiting).await == count;
+        eventually("statements wait", reached).await;
     }
 
-    /// Looks for a while whether more statements come to wait than this.
-    async fn stays_blocked(&mut self, count: i64) {
+    /// Checks for a while that no more statements than this wait.
+    async fn stay_blocked(&mut self, count: i64) {
         for _ in 0..50 {
             self.blocked(count).await;
             sleep(Duration::from_millis(5)).await;
@@ -102,18 +107,18 @@ impl Scarce {
     }
 
     async fn logged(&self, count: usize) -> Vec<&'static str> {
-        let is_so = async || self.log.lock().unwrap().len() >= count;
-        eventually("all are answered", is_so).await;
+        let reached = async || self.log.lock().unwrap().len() >= count;
+        eventually("all are answered", reached).await;
         self.log.lock().unwrap().clone()
     }
 
-    /// Has both connections used at the same time, and idle thereafter.
-    async fn use_both(&mut self) {
-        let held = [self.hold("one").await, self.hold("other").await];
+    /// Uses both connections at the same time, and leaves them idle.
+    async fn use_both_connections(&mut self) {
+        let held = [self.acquire("one").await, self.acquire("other").await];
         let mut blocks = [self.block(&held[0]).await, self.block(&held[1]).await];
         // One after the other: extends that wait for a connection together are one statement.
         for (held, count) in held.into_iter().zip(1..) {
-            self.extends(held);
+            self.spawn_extend(held);
             self.blocked(count).await;
         }
         for block in &mut blocks {
@@ -125,22 +130,23 @@ impl Scarce {
 }
 
 #[tokio::test]
-async fn an_extend_goes_before_releases_and_those_before_acquires() {
+async fn extends_are_sent_before_releases_and_releases_before_acquires() {
     let mut scarce = Scarce::new().await;
-    let (first, second) = (scarce.hold("first").await, scarce.hold("second").await);
-    let kept = scarce.hold("kept").await;
-    let given_back = [scarce.hold("a").await, scarce.hold("b").await, scarce.hold("c").await];
+    let (first, second) = (scarce.acquire("first").await, scarce.acquire("second").await);
+    let kept = scarce.acquire("kept").await;
+    let to_release =
+        [scarce.acquire("a").await, scarce.acquire("b").await, scarce.acquire("c").await];
     let (mut first_block, mut second_block) =
         (scarce.block(&first).await, scarce.block(&second).await);
-    scarce.extends(first);
+    scarce.spawn_extend(first);
     scarce.blocked(1).await;
-    scarce.extends(second);
+    scarce.spawn_extend(second);
     scarce.blocked(2).await;
     for number in 0..3 {
-        scarce.acquires(ask(&format!("wanted {number}"), LONG));
+        scarce.spawn_acquire(ask(&format!("wanted {number}"), LONG));
     }
-    given_back.into_iter().for_each(|held| scarce.releases(held));
-    scarce.extends(kept);
+    to_release.into_iter().for_each(|held| scarce.spawn_release(held));
+    scarce.spawn_extend(kept);
     for _ in 0..100 {
         yield_now().await;
     }
@@ -157,14 +163,14 @@ async fn an_extend_goes_before_releases_and_those_before_acquires() {
 #[tokio::test]
 async fn an_extend_does_not_wait_for_acquires_that_hang() {
     let mut scarce = Scarce::new().await;
-    let kept = scarce.hold("kept").await;
-    scarce.use_both().await;
+    let kept = scarce.acquire("kept").await;
+    scarce.use_both_connections().await;
     let mut counter = hold_counter(&scarce.server, &scarce.names, "wanted").await;
     for _ in 0..3 {
-        scarce.acquires(ask("wanted", LONG));
+        scarce.spawn_acquire(ask("wanted", LONG));
     }
-    scarce.stays_blocked(1).await;
-    scarce.extends(kept);
+    scarce.stay_blocked(1).await;
+    scarce.spawn_extend(kept);
     assert_eq!(scarce.logged(1).await, ["extend"], "an acquire gave its connection up first");
     counter.run("COMMIT").await;
     scarce.tasks.join_all().await;
@@ -186,8 +192,8 @@ async fn a_thousand_waiters_open_a_few_connections_at_a_time() {
         let (backend, held) = (backend.clone(), held.clone());
         tasks.spawn(async move { extended(&backend, &held).await });
     }
-    proxy.until(|counts| counts.connections >= before + OPENED_AT_A_TIME).await;
-    // All others that were begun at the same time have come by then.
+    proxy.until(|counts| counts.connections >= before + MAX_CONCURRENT_OPENS).await;
+    // All other attempts that were begun at the same time have arrived by then.
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(proxy.counts().connections, before + OPENED_AT_A_TIME);
+    assert_eq!(proxy.counts().connections, before + MAX_CONCURRENT_OPENS);
 }

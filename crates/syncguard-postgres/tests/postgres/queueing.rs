@@ -46,7 +46,7 @@ pub(crate) async fn blocked(server: &PostgresServer) {
 }
 
 #[tokio::test]
-async fn the_clock_is_read_after_the_waiting() {
+async fn the_clock_is_read_after_the_wait() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let text = format!("job of {}", names.locks);
@@ -66,7 +66,7 @@ async fn the_clock_is_read_after_the_waiting() {
             }
         });
         queued(&server, 1).await;
-        // A clock that was read before the waiting is behind by now.
+        // A time that was read before the wait is at least this old by now.
         tokio::time::sleep(Duration::from_millis(20)).await;
         let free = Timestamp::from_unix_millis(turn.number(NOW_MS).await);
         turn.run("COMMIT").await;
@@ -81,7 +81,7 @@ async fn the_clock_is_read_after_the_waiting() {
 }
 
 #[tokio::test]
-async fn a_statement_that_waits_too_long_is_given_up_and_has_changed_nothing() {
+async fn a_statement_that_waits_too_long_fails_and_changes_nothing() {
     let (server, names) = (shared().await, Names::fresh());
     let (short, longer) = (Duration::from_millis(200), Duration::from_millis(400));
     let text = format!("job of {}", names.locks);
@@ -102,9 +102,9 @@ async fn a_statement_that_waits_too_long_is_given_up_and_has_changed_nothing() {
     assert_eq!(granted(&backend, &ask(&text, LONG)).await.fence.number(), 1);
 }
 
-/// What is dropped is not stopped, so it has to be abandoned.
+/// Dropping the future does not stop the statement, so its id must be abandoned.
 #[tokio::test]
-async fn an_acquire_that_was_dropped_while_it_wrote_is_refused_once_it_is_abandoned() {
+async fn an_acquire_that_was_dropped_while_it_wrote_is_rejected_once_its_id_is_abandoned() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let text = format!("job of {}", names.locks);
@@ -122,7 +122,7 @@ async fn an_acquire_that_was_dropped_while_it_wrote_is_refused_once_it_is_abando
         }
         counter.run("ROLLBACK").await;
         if abandoned {
-            // The acquire has the advisory lock of the key until its end.
+            // The acquire holds the advisory lock of the key until it ends.
             drop(hold_turn(&server, &text).await);
             assert!(!is_locked(&backend, &text).await);
             error_of(backend.acquire(&request).await, ErrorKind::Aborted);
@@ -154,32 +154,32 @@ async fn an_acquire_that_was_dropped_while_it_queued_is_not_sent() {
 }
 
 #[tokio::test]
-async fn an_abandoning_waits_for_a_grant_that_is_being_committed() {
+async fn an_abandon_waits_for_a_grant_that_is_being_committed() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let request = ask("job", LONG);
     let mut foreign = Foreign::open(&server.url()).await;
     let id = request.lock_id.as_str();
-    // What an acquire has written and not committed.
+    // This is what an acquire has written and not yet committed.
     let row = format!("'job', '{id}', 9000000000000000, 1, '000000000000001', 'job'");
     foreign.run(&format!("BEGIN; INSERT INTO {} VALUES ({row})", names.locks)).await;
-    let abandoning = tokio::spawn({
+    let abandon = tokio::spawn({
         let (backend, request) = (backend.clone(), request.clone());
         async move { backend.abandon(request.lock_id, &request.key).await }
     });
     blocked(&server).await;
-    assert!(!abandoning.is_finished());
+    assert!(!abandon.is_finished());
     foreign.run("COMMIT").await;
-    abandoning.await.unwrap().unwrap();
+    abandon.await.unwrap().unwrap();
     assert!(!is_locked(&backend, "job").await);
     error_of(backend.acquire(&request).await, ErrorKind::Aborted);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn abandonings_and_acquires_of_one_id_never_deadlock_and_leave_no_grant() {
+async fn abandons_and_acquires_of_one_id_never_deadlock_and_leave_no_grant() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
-    // A key that is free, one whose row has expired, and ids that are abandoned twice at once.
+    // Some keys are free, some have an expired row, and each id is abandoned twice concurrently.
     for round in 0..200 {
         let request = ask(&format!("k{}", round % 3), LONG);
         let (one, two, acquired) = tokio::join!(

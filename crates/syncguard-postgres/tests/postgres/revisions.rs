@@ -1,4 +1,4 @@
-//! Tables of earlier and later clients, and what becomes of rows that no one needs any more.
+//! Tables of earlier and later clients, and the removal of rows that are no longer needed.
 
 use syncguard_core::{ErrorKind, LockBackend};
 use syncguard_postgres::PostgresBackend;
@@ -8,7 +8,7 @@ use syncguard_testkit::operations::{
 
 use crate::{Foreign, Names, shared, typescript::with_names};
 
-/// Reads the row of the revision: the least version of a client, and the revision.
+/// Reads the recorded revision: the lowest version of a client, and the revision.
 async fn recorded(foreign: &mut Foreign, names: &Names) -> (i64, i64) {
     let read = |column: &str| format!("SELECT {column} FROM {}_schema WHERE id = 1", names.locks);
     (foreign.number(&read("version")).await, foreign.number(&read("revision")).await)
@@ -19,7 +19,7 @@ async fn is_recorded(foreign: &mut Foreign, names: &Names) -> bool {
     foreign.number(&sql).await == 1
 }
 
-async fn pass(backend: &PostgresBackend, text: &str) -> u64 {
+async fn acquire_and_release(backend: &PostgresBackend, text: &str) -> u64 {
     let request = ask(text, LONG);
     let grant = granted(backend, &request).await;
     assert!(released(backend, &request).await);
@@ -27,7 +27,7 @@ async fn pass(backend: &PostgresBackend, text: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn tables_of_typescript_are_the_first_revision_until_the_schema_step() {
+async fn tables_of_a_typescript_client_are_of_revision_1_until_the_schema_step() {
     let (server, names) = (shared().await, Names::fresh());
     let mut foreign = Foreign::open(&server.url()).await;
     let create = "CREATE TABLE {locks} (key text PRIMARY KEY, lock_id text NOT NULL UNIQUE,
@@ -37,24 +37,24 @@ async fn tables_of_typescript_are_the_first_revision_until_the_schema_step() {
             key_debug text)";
     foreign.run(&with_names(create, &names)).await;
     let backend = names.connect(&server.url()).await;
-    assert_eq!(pass(&backend, "job").await, 1);
+    assert_eq!(acquire_and_release(&backend, "job").await, 1);
     assert!(!is_recorded(&mut foreign, &names).await, "connecting changes nothing");
     for _ in 0..2 {
         PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
         assert_eq!(recorded(&mut foreign, &names).await, (1, 2));
     }
-    assert_eq!(pass(&backend, "job").await, 2, "who was connected goes on");
-    assert_eq!(pass(&names.connect(&server.url()).await, "job").await, 3);
-    // As a client leaves it that knew all columns, and no revisions.
+    assert_eq!(acquire_and_release(&backend, "job").await, 2, "who was connected goes on");
+    assert_eq!(acquire_and_release(&names.connect(&server.url()).await, "job").await, 3);
+    // This is how a client that knew all columns but no revisions left the tables.
     foreign.run(&format!("DROP TABLE {}_schema", names.locks)).await;
-    assert_eq!(pass(&names.connect(&server.url()).await, "job").await, 4);
+    assert_eq!(acquire_and_release(&names.connect(&server.url()).await, "job").await, 4);
     assert!(!is_recorded(&mut foreign, &names).await, "connecting changes nothing");
     PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     assert_eq!(recorded(&mut foreign, &names).await, (1, 2));
 }
 
 #[tokio::test]
-async fn tables_that_demand_a_later_client_are_refused_and_left_alone() {
+async fn tables_that_require_a_later_client_are_refused_and_left_unchanged() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -74,7 +74,7 @@ async fn tables_that_demand_a_later_client_are_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn later_tables_that_this_client_may_use_are_used_and_not_set_back() {
+async fn later_tables_that_this_client_may_use_are_used_and_not_downgraded() {
     let (server, names) = (shared().await, Names::fresh());
     names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -83,12 +83,12 @@ async fn later_tables_that_this_client_may_use_are_used_and_not_set_back() {
     let backend = names.connect(&server.url()).await;
     PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     foreign.run(&names.config(&server.url()).schema_sql().unwrap()).await;
-    assert_eq!(pass(&backend, "job").await, 1);
+    assert_eq!(acquire_and_release(&backend, "job").await, 1);
     assert_eq!(recorded(&mut foreign, &names).await, (2, 9));
 }
 
 #[tokio::test]
-async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
+async fn an_invalid_version_is_an_error_and_nothing_is_changed() {
     let (server, names) = (shared().await, Names::fresh());
     names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -109,8 +109,8 @@ async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
 }
 
 #[tokio::test]
-async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fences_stay() {
-    const PLANT: &str = "
+async fn releases_prune_old_rows_a_few_at_a_time_and_keep_the_fences() {
+    const ROWS: &str = "
         INSERT INTO {counters} SELECT 'fence:past-' || i, i FROM generate_series(1, 250) AS i;
         INSERT INTO {locks}
         SELECT 'past-' || i, lpad(i::text, 22, '0'), 2, 1, lpad(i::text, 15, '0'), 'past-' || i
@@ -121,20 +121,20 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
     let backend = names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
     granted(&backend, &ask("held", LONG)).await;
-    foreign.run(&with_names(PLANT, &names)).await;
+    foreign.run(&with_names(ROWS, &names)).await;
     let mut other = Foreign::open(&server.url()).await;
     other.run("BEGIN").await;
     other.run(&with_names("SELECT * FROM {locks} WHERE key = 'past-250' FOR UPDATE", &names)).await;
     let count = with_names("SELECT count(*) FROM {locks}", &names);
-    let mut passes = 0_i64;
-    // The one that is held, the two that do not fit their counters, and the one that is locked.
+    let mut batches = 0_i64;
+    // Four rows stay: the held one, the two that do not fit their counters, and the locked one.
     eventually("all else has gone", async || {
         for _ in 0..64 {
-            pass(&backend, "job").await;
+            acquire_and_release(&backend, "job").await;
         }
-        passes += 1;
+        batches += 1;
         let left = foreign.number(&count).await;
-        assert!(253 - left <= 64 * passes, "too many at once: {left} are left");
+        assert!(253 - left <= 64 * batches, "too many at once: {left} are left");
         left == 4
     })
     .await;
@@ -143,5 +143,5 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
         "SELECT count(*) FROM {counters} WHERE fence_key LIKE 'fence:past-%' AND fence > 0";
     assert_eq!(foreign.number(&with_names(fences, &names)).await, 250);
     assert!(is_locked(&backend, "held").await);
-    assert_eq!(pass(&backend, "past-7").await, 8);
+    assert_eq!(acquire_and_release(&backend, "past-7").await, 8);
 }

@@ -1,4 +1,4 @@
-//! The tables: made, found, named and cleaned up.
+//! Creating, checking, naming and pruning the tables.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, rel
 use crate::{Foreign, Names, config, shared, typescript::with_names};
 
 #[tokio::test]
-async fn many_clients_that_come_at_once_make_the_tables_together() {
+async fn many_clients_can_create_the_tables_concurrently() {
     let server = shared().await;
     for _ in 0..5 {
         let names = Names::fresh();
@@ -28,7 +28,7 @@ async fn many_clients_that_come_at_once_make_the_tables_together() {
 }
 
 #[tokio::test]
-async fn without_tables_an_error_says_how_to_get_them() {
+async fn an_error_about_missing_tables_explains_how_to_create_them() {
     let (server, names) = (shared().await, Names::fresh());
     let existing = names.config(&server.url()).existing_tables_only();
     let error = error_of(PostgresBackend::connect(existing.clone()).await, ErrorKind::Internal);
@@ -45,7 +45,7 @@ async fn without_tables_an_error_says_how_to_get_them() {
 }
 
 #[tokio::test]
-async fn what_schema_sql_gives_can_be_run_again_and_again() {
+async fn the_text_of_schema_sql_can_be_run_repeatedly() {
     let (server, names) = (shared().await, Names::fresh());
     let config = names.config(&server.url()).existing_tables_only();
     let mut foreign = Foreign::open(&server.url()).await;
@@ -56,7 +56,7 @@ async fn what_schema_sql_gives_can_be_run_again_and_again() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_make_tables_can_use_them() {
+async fn a_role_that_may_not_create_tables_can_use_them() {
     let (server, names) = (shared().await, Names::fresh());
     let mut foreign = Foreign::open(&server.url()).await;
     let role = format!("role_{}", names.locks);
@@ -83,7 +83,7 @@ async fn a_role_that_may_not_make_tables_can_use_them() {
 }
 
 #[tokio::test]
-async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
+async fn the_longest_and_strangest_names_work_and_invalid_names_are_refused() {
     let server = shared().await;
     let longest = format!("Select_{}", "x".repeat(44));
     let config = |locks: &str, counters: &str| config(&server.url()).tables(locks, counters);
@@ -102,7 +102,7 @@ async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
 }
 
 #[tokio::test]
-async fn pruning_takes_what_is_long_over_and_nothing_else() {
+async fn pruning_removes_only_grants_that_ended_long_ago() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -132,7 +132,7 @@ async fn pruning_takes_what_is_long_over_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn more_than_a_batch_is_pruned() {
+async fn pruning_removes_more_than_one_batch() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let rows = "INSERT INTO {locks} SELECT n, n, 1, 1, lpad('1', 15, '0'), n

@@ -1,4 +1,4 @@
-//! A server that stops, dies, hangs up, or keeps statements waiting.
+//! A server that stops, crashes, ends its connections, or pauses.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use syncguard_testkit::{
 
 use crate::{Foreign, connect};
 
-/// Load that goes on until it is dropped, on a lock for each task.
+/// Tasks that acquire and release one lock until they are stopped.
 struct Load {
     stop: Arc<AtomicBool>,
     /// The highest fence that was granted.
@@ -39,13 +39,13 @@ impl Load {
                             let before = last.fetch_max(grant.fence.number(), Ordering::Relaxed);
                             assert!(grant.fence.number() > before, "{grant:?} after {before}");
                             if backend.release(&lock_of(&request)).await.is_err() {
-                                call_off(&backend, &request).await;
+                                abandon_with_retries(&backend, &request).await;
                             }
                         }
                         Ok(_) => tokio::task::yield_now().await,
                         Err(error) => {
                             assert!(error.is_retryable(), "{error:?}");
-                            call_off(&backend, &request).await;
+                            abandon_with_retries(&backend, &request).await;
                         }
                     }
                 }
@@ -59,7 +59,7 @@ impl Load {
     }
 
     /// Waits for one more grant.
-    async fn goes_on(&self) {
+    async fn until_next_grant(&self) {
         let before = self.grants();
         eventually("somebody is granted the lock", async || self.grants() > before).await;
     }
@@ -72,8 +72,8 @@ impl Load {
     }
 }
 
-/// Calls an acquire off, as soon as there is a server.
-async fn call_off(backend: &PostgresBackend, request: &AcquireRequest) {
+/// Abandons an acquire as soon as the server can be reached.
+async fn abandon_with_retries(backend: &PostgresBackend, request: &AcquireRequest) {
     while backend.abandon(request.lock_id, &request.key).await.is_err() {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
@@ -85,11 +85,11 @@ async fn no_fence_goes_back_over_ten_kills_under_load() {
     let backend = connect(&server.url()).await;
     let load = Load::start(&backend);
     for _ in 0..10 {
-        load.goes_on().await;
+        load.until_next_grant().await;
         server.kill().unwrap();
         server.restart().await.unwrap();
     }
-    load.goes_on().await;
+    load.until_next_grant().await;
     load.end().await;
 }
 
@@ -99,7 +99,7 @@ async fn soon_after_a_restart_locks_are_granted_again() {
     let locks = LockManager::new(connect(&server.url()).await);
     for round in 0..3 {
         let wait = || locks.lock(format!("job {round}")).wait(LONG).acquire();
-        // A crash may take its release back, so the key is another one.
+        // A crash may undo this release, so the key is a different one.
         drop(locks.lock("warm-up").try_acquire().await.unwrap());
         server.kill().unwrap();
         let waiting = tokio::spawn(wait());
@@ -118,19 +118,19 @@ async fn soon_after_losing_its_connections_a_client_is_granted_locks_again() {
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
         WHERE application_name = 'syncguard'";
     for _ in 0..20 {
-        load.goes_on().await;
+        load.until_next_grant().await;
         assert!(foreign.number(terminate).await > 0, "connections were ended");
         let others = async || drop(Foreign::open(&server.url()).await);
-        soon("the client is", load.goes_on(), others).await;
+        soon("the client is", load.until_next_grant(), others).await;
     }
     load.end().await;
 }
 
-/// The grant is on disk before it is answered. The release is not: whoever lost it has the lock until
-/// its ttl is over, and nobody else does.
+/// A grant is on disk before it is answered, and a release is not. If a crash undoes the release,
+/// the former holder has the lock until its ttl has passed, and no one else does.
 #[tokio::test]
-async fn a_crash_may_take_back_a_release_but_no_grant() {
-    // The server writes its log on its own account only every ten seconds.
+async fn a_crash_may_undo_a_release_but_no_grant() {
+    // By itself, the server writes its log only every ten seconds.
     let server = PostgresServer::builder().setting("wal_writer_delay", "10000ms");
     let server = server.start().await.unwrap();
     let backend = connect(&server.url()).await;
@@ -154,7 +154,7 @@ async fn a_crash_may_take_back_a_release_but_no_grant() {
 }
 
 #[tokio::test]
-async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
+async fn a_holder_whose_server_was_paused_past_the_ttl_has_lost_the_lock() {
     let server = PostgresServer::start().await.unwrap();
     let (mine, theirs) =
         (LockManager::new(connect(&server.url()).await), connect(&server.url()).await);

@@ -1,4 +1,4 @@
-//! Sessions whose settings are not the backend's: those of a caller's pool and of a pooler.
+//! Sessions whose settings are not set by the backend: those of a caller's pool and of a pooler.
 
 use std::{future::Future, time::Duration};
 
@@ -31,7 +31,7 @@ async fn on(pool: PgPool, names: &Names) -> PostgresBackend {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unrelated_keys_never_fail_on_a_serializable_pool() {
     const TASKS: usize = 16;
-    const ROUNDS: usize = 60;
+    const KEYS_PER_TASK: usize = 60;
     let (server, names) = (shared().await, Names::fresh());
     let backend = on(pool_at(&server, "serializable").await, &names).await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -39,7 +39,7 @@ async fn unrelated_keys_never_fail_on_a_serializable_pool() {
         let backend = backend.clone();
         tasks.spawn(async move {
             let mut passed = 0;
-            for round in 0..ROUNDS {
+            for round in 0..KEYS_PER_TASK {
                 let request = ask(&format!("k{task} {round}"), LONG);
                 let outcome = backend.acquire(&request).await;
                 let granted = matches!(outcome, Ok(AcquireOutcome::Granted(_)));
@@ -49,12 +49,12 @@ async fn unrelated_keys_never_fail_on_a_serializable_pool() {
         });
     }
     let passed: usize = tasks.join_all().await.into_iter().sum();
-    assert_eq!(passed, TASKS * ROUNDS);
+    assert_eq!(passed, TASKS * KEYS_PER_TASK);
 }
 
 /// At a stricter level than read committed, the loser of a race would fail.
 #[tokio::test]
-async fn the_loser_of_a_race_is_contended_whatever_the_level_of_the_session() {
+async fn the_loser_of_a_race_is_contended_at_any_isolation_level_of_the_session() {
     let (server, names) = (shared().await, Names::fresh());
     for level in ["repeatable read", "serializable"] {
         let pool = pool_at(&server, level).await;
@@ -79,8 +79,8 @@ async fn the_loser_of_a_race_is_contended_whatever_the_level_of_the_session() {
     }
 }
 
-/// A table whose trigger refuses so many writes as the server does to get out of a conflict. The
-/// sequence keeps count, because it is not rolled back.
+/// A trigger that rejects the first six writes with the error of a serialisation conflict. The
+/// sequence counts them, because it is not rolled back.
 const CONFLICTS: &str = "CREATE SEQUENCE {locks}_tries;
     CREATE FUNCTION {locks}_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         IF nextval('{locks}_tries') <= 6 THEN RAISE EXCEPTION USING ERRCODE = '40001'; END IF;
@@ -89,7 +89,7 @@ const CONFLICTS: &str = "CREATE SEQUENCE {locks}_tries;
     CREATE TRIGGER refuse BEFORE INSERT ON {locks} FOR EACH ROW EXECUTE FUNCTION {locks}_refuse()";
 
 #[tokio::test]
-async fn what_the_server_undid_in_a_conflict_is_run_again() {
+async fn a_statement_that_the_server_undid_in_a_conflict_is_run_again() {
     let (server, names) = (shared().await, Names::fresh());
     let backend = names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -120,7 +120,7 @@ async fn backends(
     (pooler, backends)
 }
 
-async fn gives_up<T: std::fmt::Debug>(what: &str, work: impl Future<Output = Result<T, Error>>) {
+async fn times_out<T: std::fmt::Debug>(what: &str, work: impl Future<Output = Result<T, Error>>) {
     let error = error_of(work.await, ErrorKind::ServiceUnavailable);
     let text = error.to_string();
     assert!(text.contains("lock timeout"), "{what}: {text}");
@@ -128,7 +128,7 @@ async fn gives_up<T: std::fmt::Debug>(what: &str, work: impl Future<Output = Res
 }
 
 #[tokio::test]
-async fn what_is_blocked_gives_up_at_the_server_and_leaves_no_one_waiting() {
+async fn a_blocked_statement_times_out_at_the_server_and_leaves_nothing_waiting() {
     let (server, names) = (shared().await, Names::fresh());
     let (_pooler, backends) = backends(&server, &names).await;
     let waiting = format!(
@@ -146,15 +146,15 @@ async fn what_is_blocked_gives_up_at_the_server_and_leaves_no_one_waiting() {
         for blocking in [row, table] {
             let blocks_readers = blocking.starts_with("LOCK");
             foreign.run(&format!("BEGIN; {blocking}")).await;
-            gives_up(sessions, backend.release(&lock)).await;
-            gives_up(sessions, backend.abandon(request.lock_id, &request.key)).await;
-            gives_up(sessions, backend.force_release(&request.key)).await;
-            gives_up(sessions, backend.extend(&lock, ttl(LONG))).await;
+            times_out(sessions, backend.release(&lock)).await;
+            times_out(sessions, backend.abandon(request.lock_id, &request.key)).await;
+            times_out(sessions, backend.force_release(&request.key)).await;
+            times_out(sessions, backend.extend(&lock, ttl(LONG))).await;
             if blocks_readers {
-                gives_up(sessions, backend.acquire(&ask("other", LONG))).await;
-                gives_up(sessions, backend.lookup(&request.lock_id.into())).await;
-                gives_up(sessions, backend.list(&ListRequest::new(""))).await;
-                gives_up(sessions, backend.prune(Duration::ZERO)).await;
+                times_out(sessions, backend.acquire(&ask("other", LONG))).await;
+                times_out(sessions, backend.lookup(&request.lock_id.into())).await;
+                times_out(sessions, backend.list(&ListRequest::new(""))).await;
+                times_out(sessions, backend.prune(Duration::ZERO)).await;
             }
             assert_eq!(foreign.number(&waiting).await, 0, "{sessions}");
             foreign.run("ROLLBACK").await;

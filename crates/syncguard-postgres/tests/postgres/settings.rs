@@ -1,4 +1,4 @@
-//! Settings of a server, a database or a role that would break a promise.
+//! Settings of a server, a database or a role that would break a guarantee.
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, LockBackend, Severity};
@@ -21,18 +21,18 @@ fn warnings(settings: [&str; 2]) -> Vec<(Severity, String)> {
     settings.map(|setting| (Severity::Warning, setting.to_owned())).into()
 }
 
-/// Takes a lock from many sides until each of them has had it.
-async fn fight(backend: &PostgresBackend) {
+/// Runs tasks that contend for a lock until each was granted it five times.
+async fn contend(backend: &PostgresBackend) {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let backend = backend.clone();
         tasks.spawn(async move {
-            let mut had = 0;
-            while had < 5 {
+            let mut granted_count = 0;
+            while granted_count < 5 {
                 let request = ask("fought over", LONG);
                 let outcome = backend.acquire(&request).await.unwrap();
                 if matches!(outcome, syncguard_core::AcquireOutcome::Granted(_)) {
-                    had += 1;
+                    granted_count += 1;
                     assert!(extended(&backend, &request).await);
                     assert!(released(&backend, &request).await);
                 }
@@ -49,9 +49,9 @@ async fn a_safe_server_is_accepted_by_the_strict_policy() {
     assert_eq!(findings(&PostgresBackend::connect(strict).await.unwrap()).await, []);
 }
 
-/// By this address, Linux connects to the same host, and no client can know that.
+/// At this address, Linux connects to the same host, which no client can know.
 #[tokio::test]
-async fn the_way_to_another_host_is_reported_unless_it_is_verified() {
+async fn a_connection_to_another_host_is_reported_unless_it_is_verified() {
     let (server, names) = (PostgresServer::start().await.unwrap(), Names::fresh());
     let url = server.url();
     let other = url.replace("127.0.0.1", "0.0.0.0");
@@ -76,7 +76,7 @@ const LAX_ROLE: &str = "CREATE ROLE lax LOGIN SUPERUSER;
     ALTER ROLE lax SET synchronous_commit = off";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_role_has_set_is_reported_and_neutralised() {
+async fn settings_of_a_role_are_reported_and_overridden() {
     let server = PostgresServer::builder().setting("wal_writer_delay", "10000ms");
     let server = server.start().await.unwrap();
     let mut foreign = Foreign::open(&server.url()).await;
@@ -90,10 +90,10 @@ async fn what_a_role_has_set_is_reported_and_neutralised() {
         let expected =
             ["default_transaction_isolation = repeatable read", "synchronous_commit = off"];
         assert_eq!(findings(&backend).await, warnings(expected));
-        fight(&backend).await;
+        contend(&backend).await;
     }
 
-    // What is answered is on disk, although the role does not wait for it.
+    // An answered grant is on disk, although the role does not wait for the disk.
     for number in 0..3 {
         let request = ask(&format!("job {number}"), LONG);
         granted(&lax_backend(&url, number).await, &request).await;
@@ -104,7 +104,7 @@ async fn what_a_role_has_set_is_reported_and_neutralised() {
     }
 }
 
-/// Gives each of the ways to connect.
+/// Connects in one of three ways.
 async fn lax_backend(url: &str, number: usize) -> PostgresBackend {
     let config = match number {
         0 => config(url),
@@ -115,7 +115,7 @@ async fn lax_backend(url: &str, number: usize) -> PostgresBackend {
 }
 
 #[tokio::test]
-async fn without_that_a_lax_role_loses_what_it_was_told() {
+async fn without_the_override_a_lax_role_loses_an_acknowledged_write() {
     let server = PostgresServer::builder().setting("wal_writer_delay", "10000ms");
     let server = server.start().await.unwrap();
     Foreign::open(&server.url()).await.run(&format!("{LAX_ROLE}; CREATE TABLE t (n int)")).await;
@@ -140,7 +140,7 @@ async fn a_server_that_does_not_write_through_is_refused() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_is_unavailable() {
+async fn a_read_only_server_is_unavailable() {
     let server = PostgresServer::start().await.unwrap();
     let backend = connect(&server.url()).await;
     let request = ask("job", LONG);
@@ -160,7 +160,7 @@ async fn a_server_that_takes_no_writes_is_unavailable() {
 }
 
 #[tokio::test]
-async fn a_full_server_and_wrong_credentials_are_typed() {
+async fn a_full_server_and_wrong_credentials_are_classified() {
     let server = PostgresServer::builder().setting("max_connections", "5");
     let server = server.setting("superuser_reserved_connections", "0").start().await.unwrap();
     let mut taken = Vec::new();

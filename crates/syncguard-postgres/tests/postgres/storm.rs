@@ -1,4 +1,4 @@
-//! Both clients on the same tables at the same time.
+//! This client and the TypeScript client on the same tables at the same time.
 
 use std::{
     collections::BTreeMap,
@@ -23,27 +23,27 @@ const KEYS: usize = 4;
 const TASKS: usize = 16;
 const TTL: Duration = Duration::from_millis(20);
 const GRANTS: usize = 20_000;
-/// What a machine that is busy with other things must reach in its time.
-const FEWEST_GRANTS: usize = 1_000;
-/// How long a contender leaves a key alone that somebody else has.
+/// The number of grants that even a busy machine must reach in this time.
+const MIN_GRANTS: usize = 1_000;
+/// How long a contender pauses after it found a key held.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// A machine with nothing else to do takes half a minute.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// The maximum duration. An idle machine takes half a minute.
+const MAX_DURATION: Duration = Duration::from_secs(90);
 
 /// One hold, in microseconds of the server's clock.
 #[derive(Clone, Debug)]
 struct Hold {
     entered: i64,
     left: i64,
-    /// Until when it had the lock, whatever it did. A task may stand still past its ttl.
+    /// The end of the grant. A task may be suspended past its ttl.
     over: i64,
     fence: u64,
-    /// Whether the holder found its lock taken away before its time.
-    robbed: bool,
+    /// Whether the holder lost its lock before the end of the grant.
+    lost_early: bool,
 }
 
-/// What all contenders write down, and when they are to stop.
+/// The record of all holds, and the signal to stop.
 #[derive(Default)]
 struct Journal {
     holds: Mutex<BTreeMap<String, Vec<Hold>>>,
@@ -57,16 +57,16 @@ impl Journal {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Tells whether a holder is to be gone without a release, which costs its key a second.
-    fn is_to_go(&self) -> bool {
+    /// Returns whether a holder is to skip its release, which blocks its key for a second.
+    fn skips_release(&self) -> bool {
         self.count.load(Ordering::Relaxed) % 1_000 == 999
     }
 
-    fn goes_on(&self) -> bool {
+    fn continues(&self) -> bool {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Finds what a lock must not have let happen.
+    /// Returns the violations of mutual exclusion.
     fn flaws(&self) -> Vec<String> {
         let mut flaws = Vec::new();
         for (text, holds) in self.holds.lock().unwrap().iter_mut() {
@@ -80,14 +80,14 @@ impl Journal {
                     flaws.push(format!("{text}: fence {pair:?}"));
                 }
             }
-            let robbed = holds.iter().filter(|hold| hold.robbed);
-            flaws.extend(robbed.map(|hold| format!("{text}: robbed {hold:?}")));
+            let lost_early = holds.iter().filter(|hold| hold.lost_early);
+            flaws.extend(lost_early.map(|hold| format!("{text}: robbed {hold:?}")));
         }
         flaws
     }
 }
 
-/// Gives the end of a grant and its grace in microseconds.
+/// Returns the end of a grant, including its grace period, in microseconds.
 fn over(expires_ms: i64) -> i64 {
     (expires_ms + 1_000) * 1_000
 }
@@ -104,7 +104,7 @@ fn key_of(names: &Names, number: usize) -> String {
 async fn ours(backend: PostgresBackend, url: String, names: Names, journal: Arc<Journal>) {
     let mut foreign = Foreign::open(&url).await;
     for number in 0.. {
-        if !journal.goes_on() {
+        if !journal.continues() {
             return;
         }
         let request = ask(&key_of(&names, number), TTL);
@@ -115,19 +115,19 @@ async fn ours(backend: PostgresBackend, url: String, names: Names, journal: Arc<
         let entered = server_micros(&mut foreign).await;
         let left = server_micros(&mut foreign).await;
         let over = over(grant.expires_at.unix_millis());
-        let released = journal.is_to_go()
+        let released = journal.skips_release()
             || backend.release(&lock_of(&request)).await.unwrap() == ReleaseOutcome::Released;
-        let robbed = !released && server_micros(&mut foreign).await < over;
+        let lost_early = !released && server_micros(&mut foreign).await < over;
         let fence = grant.fence.number();
-        journal.record(request.key.as_str(), Hold { entered, left, over, fence, robbed });
+        journal.record(request.key.as_str(), Hold { entered, left, over, fence, lost_early });
     }
 }
 
-/// A task that does what the TypeScript client does, statement by statement.
+/// A task that runs the statements of the TypeScript client.
 async fn theirs(url: String, names: Names, journal: Arc<Journal>) {
     let mut foreign = Foreign::open(&url).await;
     for number in 0.. {
-        if !journal.goes_on() {
+        if !journal.continues() {
             return;
         }
         let (text, id) = (key_of(&names, number), LockId::mint().unwrap());
@@ -140,10 +140,10 @@ async fn theirs(url: String, names: Names, journal: Arc<Journal>) {
         let entered = server_micros(&mut foreign).await;
         let left = server_micros(&mut foreign).await;
         let over = over(expires);
-        if !journal.is_to_go() {
+        if !journal.skips_release() {
             typescript_release(&mut foreign, &names, id.as_str()).await;
         }
-        journal.record(&text, Hold { entered, left, over, fence, robbed: false });
+        journal.record(&text, Hold { entered, left, over, fence, lost_early: false });
     }
 }
 
@@ -210,7 +210,7 @@ async fn both_clients_exclude_each_other() {
         tasks.spawn(theirs(server.url(), names.clone(), journal.clone()));
     }
     let begun = Instant::now();
-    while journal.count.load(Ordering::Relaxed) < GRANTS && begun.elapsed() < PATIENCE {
+    while journal.count.load(Ordering::Relaxed) < GRANTS && begun.elapsed() < MAX_DURATION {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     journal.stop.store(true, Ordering::Relaxed);
@@ -218,14 +218,14 @@ async fn both_clients_exclude_each_other() {
     let flaws = journal.flaws();
     assert!(flaws.is_empty(), "{} flaws, such as {:?}", flaws.len(), flaws.first());
     let count = journal.count.load(Ordering::Relaxed);
-    assert!(count >= FEWEST_GRANTS, "only {count} grants");
+    assert!(count >= MIN_GRANTS, "only {count} grants");
 }
 
 /// The acquire of this backend, on the columns of the TypeScript client.
 pub(crate) fn acquire_text(names: &Names) -> String {
     include_str!("../../src/sql/acquire.sql")
         .replace("{stand}", include_str!("../../src/sql/stand.sql"))
-        .replace("{sound}", "true")
+        .replace("{own_transaction}", "true")
         .replace("{owner}", "NULL::text")
         .replace("{notifies}", "false")
         .replace("{owner_columns}", "")
@@ -235,10 +235,10 @@ pub(crate) fn acquire_text(names: &Names) -> String {
         .replace("{counters}", &names.counters)
 }
 
-/// What the acquire of this backend does about the advisory lock.
+/// The part of this backend's acquire that tries the advisory lock.
 pub(crate) const TRY: &str = "pg_try_advisory_xact_lock(hashtext($1))";
 
-/// Asks for a key by such a text. Returns the fence and the end of the grant.
+/// Acquires a key with such a text. Returns the fence and the end of the grant.
 pub(crate) async fn acquire_by(
     foreign: &mut Foreign,
     acquire: &str,
@@ -259,17 +259,17 @@ pub(crate) async fn acquire_by(
     Some((fence.parse().unwrap(), row.get("granted_expires_at_ms")))
 }
 
-/// The same, but for its advisory lock.
-fn without_turns(names: &Names) -> String {
+/// The same without the advisory lock.
+fn without_advisory_lock(names: &Names) -> String {
     let acquire = acquire_text(names);
     assert_eq!(acquire.matches(TRY).count(), 1);
     acquire.replace(TRY, "true")
 }
 
-async fn ours_without_turns(url: String, names: Names, journal: Arc<Journal>) {
-    let (mut foreign, acquire) = (Foreign::open(&url).await, without_turns(&names));
+async fn ours_without_lock(url: String, names: Names, journal: Arc<Journal>) {
+    let (mut foreign, acquire) = (Foreign::open(&url).await, without_advisory_lock(&names));
     for number in 0.. {
-        if !journal.goes_on() {
+        if !journal.continues() {
             return;
         }
         let (text, id) = (key_of(&names, number), LockId::mint().unwrap());
@@ -279,9 +279,9 @@ async fn ours_without_turns(url: String, names: Names, journal: Arc<Journal>) {
         let left = server_micros(&mut foreign).await;
         let gone = format!("DELETE FROM {} WHERE lock_id = '{}'", names.locks, id.as_str());
         let deleted = sqlx::query(sqlx::AssertSqlSafe(gone)).execute(&mut foreign.0).await.unwrap();
-        let robbed = deleted.rows_affected() == 0;
+        let lost_early = deleted.rows_affected() == 0;
         let over = over(expires);
-        journal.record(&text, Hold { entered, left, over, fence, robbed });
+        journal.record(&text, Hold { entered, left, over, fence, lost_early });
     }
 }
 
@@ -291,11 +291,11 @@ async fn without_the_advisory_lock_the_storm_finds_locks_that_were_stolen() {
     let (names, journal) = set_up(&server).await;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..TASKS {
-        tasks.spawn(ours_without_turns(server.url(), names.clone(), journal.clone()));
+        tasks.spawn(ours_without_lock(server.url(), names.clone(), journal.clone()));
         tasks.spawn(theirs(server.url(), names.clone(), journal.clone()));
     }
     let begun = Instant::now();
-    while journal.flaws().is_empty() && begun.elapsed() < PATIENCE {
+    while journal.flaws().is_empty() && begun.elapsed() < MAX_DURATION {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     journal.stop.store(true, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! The tables as a TypeScript client creates them, and what it takes to change them.
+//! The tables as a TypeScript client creates them, and the conditions for changing them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -55,7 +55,7 @@ impl Scene {
         self.foreign.number(&with_names(sql, &self.names)).await
     }
 
-    /// Counts the locks on the tables, held or waited for, that keep anyone from reading or writing.
+    /// Counts the held and requested locks on the tables that block readers or writers.
     async fn strong_locks(&mut self) -> i64 {
         let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'relation'
             AND relation IN ('{locks}'::regclass, '{counters}'::regclass)
@@ -63,7 +63,7 @@ impl Scene {
         self.foreign.number(&with_names(sql, &self.names)).await
     }
 
-    /// A transaction that has read and written both tables, and is left open.
+    /// Opens a transaction that has read and written both tables.
     async fn user(&self) -> Foreign {
         let mut user = Foreign::open(&self.server.url()).await;
         let sql = "BEGIN; UPDATE {locks} SET fence = fence; UPDATE {counters} SET fence = fence;
@@ -87,7 +87,7 @@ async fn warnings(backend: &PostgresBackend) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn connecting_changes_no_table_that_exists_and_waits_for_no_one_who_uses_it() {
+async fn connecting_changes_no_existing_table_and_does_not_wait_for_its_users() {
     let mut scene = Scene::set().await;
     let mut user = scene.user().await;
     let backend = scene.connect().await;
@@ -98,7 +98,7 @@ async fn connecting_changes_no_table_that_exists_and_waits_for_no_one_who_uses_i
 }
 
 #[tokio::test]
-async fn each_operation_works_on_the_six_columns_but_for_the_owner() {
+async fn each_operation_works_with_the_six_columns_except_for_the_owner() {
     let mut scene = Scene::set().await;
     let backend = scene.connect().await;
     assert_eq!(warnings(&backend).await, ["lock table without owner columns"]);
@@ -124,7 +124,7 @@ async fn each_operation_works_on_the_six_columns_but_for_the_owner() {
 }
 
 #[tokio::test]
-async fn a_schema_step_that_would_wait_for_a_reader_gives_up_and_leaves_no_request() {
+async fn a_schema_step_that_would_wait_for_a_reader_times_out_and_leaves_no_lock_request() {
     let mut scene = Scene::set().await;
     let config = scene.names.config(&scene.server.url());
     let mut reader = Foreign::open(&scene.server.url()).await;
@@ -147,9 +147,9 @@ async fn a_schema_step_that_would_wait_for_a_reader_gives_up_and_leaves_no_reque
     assert_eq!(backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 2, "rows are kept");
 }
 
-/// The limit of a migration is in its text.
+/// The text of a migration contains its lock timeout.
 #[tokio::test]
-async fn the_text_for_migrations_gives_up_as_well() {
+async fn the_text_for_migrations_times_out_as_well() {
     let mut scene = Scene::set().await;
     let config = scene.names.config(&scene.server.url());
     let text = config.schema_sql().unwrap();
@@ -165,7 +165,7 @@ async fn the_text_for_migrations_gives_up_as_well() {
 }
 
 #[tokio::test]
-async fn columns_that_are_added_fail_a_running_typescript_client_once_and_us_never() {
+async fn adding_columns_fails_a_running_typescript_client_once_and_a_rust_client_never() {
     let mut scene = Scene::set().await;
     let running = scene.connect().await;
     let request = ask("ours", LONG);

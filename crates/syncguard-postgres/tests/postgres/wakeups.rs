@@ -16,8 +16,8 @@ use syncguard_testkit::{proxy::Proxy, server::PostgresServer};
 
 use crate::{Foreign, Names, shared};
 
-/// How long a waiter has to be woken. Without a wake-up it would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The limit on waiting for a wake-up. Without a wake-up a waiter would wait forever.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Scene {
     server: Arc<PostgresServer>,
@@ -28,7 +28,7 @@ struct Scene {
 }
 
 impl Scene {
-    /// Two clients, mine behind a proxy.
+    /// Connects two clients, one of them (`mine`) behind a proxy.
     async fn set() -> Self {
         let server = shared().await;
         let proxy = Proxy::start(server.address()).await.unwrap();
@@ -39,7 +39,7 @@ impl Scene {
         Self { server, proxy, names, mine, theirs }
     }
 
-    /// A key of this scene: the keys of all scenes share the advisory locks.
+    /// Returns a key of this scene, because the keys of all scenes share the advisory locks.
     fn text(&self, name: &str) -> String {
         format!("{name} of {}", self.names.locks)
     }
@@ -66,14 +66,14 @@ impl Scene {
     }
 }
 
-/// Polls once, which takes a seat, and tells whether there is no news yet.
-async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
-    poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await
+/// Polls once, which subscribes, and returns whether there is no notification yet.
+async fn is_pending(notification: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
+    poll_fn(|context| Poll::Ready(notification.as_mut().poll(context).is_pending())).await
 }
 
-/// Waits until the key is watched, which is told.
+/// Waits until the key is watched, which counts as a notification.
 async fn watched(backend: &PostgresBackend, text: &str) {
-    tokio::time::timeout(PATIENCE, backend.released(&key(text))).await.unwrap();
+    tokio::time::timeout(WAKE_TIMEOUT, backend.released(&key(text))).await.unwrap();
 }
 
 #[tokio::test]
@@ -84,17 +84,17 @@ async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
     granted(&scene.theirs, &request).await;
     watched(&scene.mine, &text).await;
     let job = key(&text);
-    let mut news = pin!(scene.mine.released(&job));
+    let mut notification = pin!(scene.mine.released(&job));
     for _ in 0..20 {
-        assert!(waits(&mut news).await, "nothing was released");
+        assert!(is_pending(&mut notification).await, "nothing was released");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(released(&scene.theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_TIMEOUT, notification).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_abandoned_and_a_forced_release_wake_as_well() {
+async fn an_abandon_and_a_forced_release_wake_waiters_as_well() {
     let scene = Scene::set().await;
     let text = scene.text("nul\0job");
     let job = key(&text);
@@ -102,19 +102,19 @@ async fn an_abandoned_and_a_forced_release_wake_as_well() {
     for forced in [false, true] {
         let request = ask(&text, LONG);
         granted(&scene.theirs, &request).await;
-        let mut news = pin!(scene.mine.released(&job));
-        assert!(waits(&mut news).await);
+        let mut notification = pin!(scene.mine.released(&job));
+        assert!(is_pending(&mut notification).await);
         match forced {
             true => assert!(scene.theirs.force_release(&job).await.unwrap().is_some()),
             false => scene.theirs.abandon(request.lock_id, &job).await.unwrap(),
         }
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(WAKE_TIMEOUT, notification).await.unwrap();
     }
 }
 
-/// Whoever listens to the channel hears of releases that somebody waits for, and of no others.
+/// A listener on the channel receives only the releases that a client waits for.
 #[tokio::test]
-async fn a_release_is_told_only_where_somebody_waits() {
+async fn a_release_notifies_only_if_a_client_waits() {
     let scene = Scene::set().await;
     let waited_for = scene.text("waited for");
     let other = format!(
@@ -122,18 +122,22 @@ async fn a_release_is_told_only_where_somebody_waits() {
          WHERE hashtext('{waited_for} ' || n) & 255 <> hashtext('{waited_for}') & 255"
     );
     let other = Foreign::open(&scene.server.url()).await.text(&other).await;
-    let mut ear = PgListener::connect(&scene.server.url()).await.unwrap();
-    ear.listen(&format!("{}_released", scene.names.locks)).await.unwrap();
+    let mut listener = PgListener::connect(&scene.server.url()).await.unwrap();
+    listener.listen(&format!("{}_released", scene.names.locks)).await.unwrap();
     watched(&scene.mine, &waited_for).await;
     for text in [&other, &other, &waited_for] {
         let request = ask(text, LONG);
         granted(&scene.theirs, &request).await;
         assert!(released(&scene.theirs, &request).await);
     }
-    let told = tokio::time::timeout(PATIENCE, ear.recv()).await.unwrap().unwrap();
+    let notification = tokio::time::timeout(WAKE_TIMEOUT, listener.recv()).await.unwrap().unwrap();
     let hash = format!("SELECT hashtext('{waited_for}')::text");
     let hash = Foreign::open(&scene.server.url()).await.text(&hash).await;
-    assert_eq!(told.payload(), hash, "the first that is told is the last that was released");
+    assert_eq!(
+        notification.payload(),
+        hash,
+        "the first that is told is the last that was released"
+    );
 }
 
 #[tokio::test]
@@ -152,7 +156,7 @@ async fn all_waiters_of_a_client_share_one_connection() {
 }
 
 #[tokio::test]
-async fn a_key_is_left_some_time_after_its_last_waiter_and_the_connection_with_it() {
+async fn a_key_is_unwatched_some_time_after_its_last_waiter_and_the_connection_is_closed() {
     let scene = Scene::set().await;
     let text = scene.text("job");
     watched(&scene.mine, &text).await;
@@ -174,22 +178,22 @@ async fn waiters_are_woken_by_a_reconnect_and_watch_again() {
     let text = scene.text("job");
     let job = key(&text);
     watched(&scene.mine, &text).await;
-    let mut news = pin!(scene.mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notification = pin!(scene.mine.released(&job));
+    assert!(is_pending(&mut notification).await);
     assert!(scene.proxy.cut_all().await > 1, "the connection that listens is gone");
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_TIMEOUT, notification).await.unwrap();
     eventually("the old lock is gone", async || scene.watchers(&text).await == 1).await;
     let request = ask(&text, LONG);
     granted(&scene.theirs, &request).await;
-    let mut news = pin!(scene.mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notification = pin!(scene.mine.released(&job));
+    assert!(is_pending(&mut notification).await);
     assert!(released(&scene.theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_TIMEOUT, notification).await.unwrap();
 }
 
-/// A release that tested before the waiter came, and commits after that.
+/// A release that tried the advisory lock before the waiter arrived, and commits afterwards.
 #[tokio::test]
-async fn a_waiter_that_comes_while_a_release_is_committed_is_told() {
+async fn a_waiter_that_arrives_while_a_release_is_being_committed_is_notified() {
     let scene = Scene::set().await;
     let text = scene.text("job");
     let class = i32::from_be_bytes(*b"SGwt");
@@ -198,18 +202,18 @@ async fn a_waiter_that_comes_while_a_release_is_committed_is_told() {
         format!("BEGIN; SELECT pg_try_advisory_xact_lock({class}, hashtext('{text}') & 255)");
     foreign.run(&test).await;
     let job = key(&text);
-    let mut news = pin!(scene.mine.released(&job));
+    let mut notification = pin!(scene.mine.released(&job));
     for _ in 0..20 {
-        assert!(waits(&mut news).await, "the release is not committed");
+        assert!(is_pending(&mut notification).await, "the release is not committed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     foreign.run("COMMIT").await;
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_TIMEOUT, notification).await.unwrap();
 }
 
-/// A peer that tells nobody, such as TypeScript's.
+/// A peer that does not notify, such as a TypeScript client.
 #[tokio::test]
-async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
+async fn a_release_without_a_notification_is_found_by_the_retry_schedule() {
     let scene = Scene::set().await;
     let text = scene.text("job");
     granted(&scene.theirs, &ask(&text, LONG)).await;
@@ -218,12 +222,12 @@ async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
     eventually("the waiter is there", async || scene.watchers(&text).await == 1).await;
     let mut foreign = Foreign::open(&scene.server.url()).await;
     foreign.run(&format!("DELETE FROM {}", scene.names.locks)).await;
-    let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
+    let guard = tokio::time::timeout(WAKE_TIMEOUT, wait).await.unwrap().unwrap().unwrap();
     assert_eq!(guard.fence().unwrap().number(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_hand_offs_between_clients_none_is_missed() {
+async fn no_hand_off_between_clients_is_missed() {
     let scene = Scene::set().await;
     let text = scene.text("job");
     let mut tasks = tokio::task::JoinSet::new();
@@ -231,9 +235,10 @@ async fn of_many_hand_offs_between_clients_none_is_missed() {
         let (locks, text) = (LockManager::new(backend.clone()), text.clone());
         tasks.spawn(async move {
             for _ in 0..100 {
-                // No schedule helps: one that misses its release waits for the ttl.
+                // The retry schedule does not help: a waiter that misses a release waits for the
+                // ttl.
                 let retry = syncguard_core::Retry::fixed(LONG);
-                let lock = locks.lock(&text).ttl(LONG).wait(PATIENCE).retry(retry);
+                let lock = locks.lock(&text).ttl(LONG).wait(WAKE_TIMEOUT).retry(retry);
                 lock.acquire().await.unwrap().release().await.unwrap();
             }
         });
@@ -241,7 +246,7 @@ async fn of_many_hand_offs_between_clients_none_is_missed() {
     tasks.join_all().await;
 }
 
-/// Finds keys of one bucket.
+/// Returns keys of one bucket.
 async fn of_one_bucket(scene: &Scene, count: usize) -> Vec<String> {
     let prefix = scene.text("key");
     let sql = format!(
@@ -254,7 +259,7 @@ async fn of_one_bucket(scene: &Scene, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn keys_of_one_bucket_share_a_lock_and_each_is_woken_by_its_own_release_alone() {
+async fn keys_of_one_bucket_share_a_lock_and_each_is_woken_only_by_its_own_release() {
     let scene = Scene::set().await;
     let texts = of_one_bucket(&scene, 3).await;
     let keys: Vec<_> = texts.iter().map(|text| key(text)).collect();
@@ -266,20 +271,23 @@ async fn keys_of_one_bucket_share_a_lock_and_each_is_woken_by_its_own_release_al
         let request = ask(text, LONG);
         granted(&scene.theirs, &request).await;
         let mut all: Vec<_> = keys.iter().map(|key| Box::pin(scene.mine.released(key))).collect();
-        for news in &mut all {
-            assert!(waits(&mut news.as_mut()).await, "nothing was released");
+        for notification in &mut all {
+            assert!(is_pending(&mut notification.as_mut()).await, "nothing was released");
         }
         assert!(released(&scene.theirs, &request).await);
-        let mut news = all.remove(released_key);
-        tokio::time::timeout(PATIENCE, news.as_mut()).await.unwrap();
+        let mut notification = all.remove(released_key);
+        tokio::time::timeout(WAKE_TIMEOUT, notification.as_mut()).await.unwrap();
         for other in &mut all {
-            assert!(waits(&mut other.as_mut()).await, "another key of the bucket was released");
+            assert!(
+                is_pending(&mut other.as_mut()).await,
+                "another key of the bucket was released"
+            );
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn twenty_thousand_waited_keys_take_no_more_locks_of_the_server_than_there_are_buckets() {
+async fn twenty_thousand_watched_keys_take_one_server_lock_for_each_bucket() {
     const KEYS: usize = 20_000;
     let scene = Scene::set().await;
     let mut waiters = tokio::task::JoinSet::new();
@@ -291,15 +299,15 @@ async fn twenty_thousand_waited_keys_take_no_more_locks_of_the_server_than_there
         waiters.spawn(async move {
             watched(&mine, &text).await;
             let job = key(&text);
-            let mut news = pin!(mine.released(&job));
-            assert!(waits(&mut news).await, "nothing was released");
+            let mut notification = pin!(mine.released(&job));
+            assert!(is_pending(&mut notification).await, "nothing was released");
             done.add_permits(1);
-            news.await;
+            notification.await;
             number
         });
         if number + 1 == KEYS / 4 || number + 1 == KEYS {
             let all = u32::try_from(number + 1).unwrap();
-            let all = tokio::time::timeout(PATIENCE * 3, subscribed.acquire_many(all)).await;
+            let all = tokio::time::timeout(WAKE_TIMEOUT * 3, subscribed.acquire_many(all)).await;
             drop(all.unwrap().unwrap());
             counts.push(scene.locks().await);
         }
@@ -309,7 +317,7 @@ async fn twenty_thousand_waited_keys_take_no_more_locks_of_the_server_than_there
         let request = ask(&scene.text(&format!("key {number}")), LONG);
         granted(&scene.theirs, &request).await;
         assert!(released(&scene.theirs, &request).await);
-        let woken = tokio::time::timeout(PATIENCE, waiters.join_next()).await.unwrap();
+        let woken = tokio::time::timeout(WAKE_TIMEOUT, waiters.join_next()).await.unwrap();
         assert_eq!(woken.unwrap().unwrap(), number, "and no one else");
     }
 }

@@ -54,7 +54,7 @@ impl Tables {
         self.foreign.number(now).await
     }
 
-    /// Writes a lock as the TypeScript client does: these six columns, and no condition.
+    /// Writes a lock as the TypeScript client does: these six columns, without a condition.
     async fn write_as_typescript(&mut self, text: &str, id: &str, expires: i64) {
         let fence = "000000000000005";
         self.run(&format!(
@@ -74,7 +74,7 @@ impl Tables {
 }
 
 #[tokio::test]
-async fn a_row_of_typescript_is_honoured() {
+async fn a_row_of_a_typescript_client_is_respected() {
     let mut tables = Tables::set_up().await;
     let expires = tables.now_ms().await + 30_000;
     tables.write_as_typescript("job", ID, expires).await;
@@ -97,11 +97,11 @@ async fn a_row_of_typescript_is_honoured() {
 }
 
 #[tokio::test]
-async fn an_owner_survives_extends_in_both_languages() {
+async fn an_owner_survives_extends_by_both_clients() {
     let mut tables = Tables::set_up().await;
     let request = ask("job", LONG).with_owner(Owner::new("ci-7").ok());
     granted(&tables.backend, &request).await;
-    // What the TypeScript client's transaction does with the row.
+    // This is what the TypeScript client's transaction does to the row.
     let (expires, id) = (tables.now_ms().await + 80_000, request.lock_id);
     let extend =
         format!("UPDATE {{locks}} SET expires_at_ms = {expires} WHERE lock_id = '{}'", id.as_str());
@@ -117,7 +117,7 @@ async fn an_owner_survives_extends_in_both_languages() {
 }
 
 #[tokio::test]
-async fn an_owner_that_an_upsert_of_typescript_leaves_behind_is_not_believed() {
+async fn an_owner_that_a_typescript_upsert_leaves_behind_is_ignored() {
     let mut tables = Tables::set_up().await;
     let named = ask("job", LONG).with_owner(Owner::new("former").ok());
     granted(&tables.backend, &named).await;
@@ -137,7 +137,7 @@ async fn an_owner_that_an_upsert_of_typescript_leaves_behind_is_not_believed() {
 }
 
 #[tokio::test]
-async fn what_this_backend_writes_is_as_the_formats_say() {
+async fn this_backend_writes_the_documented_format() {
     let mut tables = Tables::set_up().await;
     let text = "a\"b\\c'd;é🔒";
     let request = ask(text, LONG).with_owner(Owner::new("web-3 \"blue\"").ok());
@@ -166,7 +166,7 @@ async fn what_this_backend_writes_is_as_the_formats_say() {
 }
 
 #[tokio::test]
-async fn the_indexes_bear_the_names_of_typescripts() {
+async fn the_indexes_have_the_names_of_the_typescript_client() {
     let mut tables = Tables::set_up().await;
     let sql = "SELECT indexname::text FROM pg_indexes WHERE tablename = '{locks}' ORDER BY 1";
     let rows = tables.rows(sql).await;
@@ -222,7 +222,7 @@ async fn an_id_that_holds_one_key_is_granted_no_other() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_none_refuses_before_anything_is_stored() {
+async fn an_invalid_counter_is_rejected_before_anything_is_stored() {
     let mut tables = Tables::set_up().await;
     for bad in [-1, 900_000_000_000_000, i64::MAX] {
         let seed = format!(
@@ -239,7 +239,7 @@ async fn a_counter_that_is_none_refuses_before_anything_is_stored() {
 }
 
 #[tokio::test]
-async fn what_is_no_lock_is_an_error_and_is_left_alone() {
+async fn a_record_that_is_not_a_lock_is_an_error_and_is_left_unchanged() {
     let mut tables = Tables::set_up().await;
     let expires = tables.now_ms().await + 30_000;
     tables.write_as_typescript("job", ID, expires).await;
@@ -251,7 +251,7 @@ async fn what_is_no_lock_is_an_error_and_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_abandoned_id_leaves_a_row_that_is_nobodys_lock() {
+async fn an_abandoned_id_leaves_a_row_that_is_not_a_lock() {
     let mut tables = Tables::set_up().await;
     let request = ask("job", LONG).with_owner(Owner::new("web").ok());
     granted(&tables.backend, &request).await;
@@ -269,7 +269,7 @@ async fn an_abandoned_id_leaves_a_row_that_is_nobodys_lock() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_is_left_out_of_a_list_and_counted() {
+async fn a_record_that_cannot_be_read_is_omitted_from_a_list_and_counted() {
     let mut tables = Tables::set_up().await;
     let expires = tables.now_ms().await + 60_000;
     for text in ["a", "b", "c", "d"] {

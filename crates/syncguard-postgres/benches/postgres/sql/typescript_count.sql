@@ -1,4 +1,4 @@
--- Counts a fence up as the TypeScript client does.
+-- Increases a fence as the TypeScript client does.
 --
 -- In:  $1 fence key
 -- Out: one row (fence)

@@ -1,4 +1,4 @@
--- Makes a counter as the TypeScript client does.
+-- Creates a counter as the TypeScript client does.
 --
 -- In:  $1 fence key, $2 user key
 -- Out: nothing
