@@ -7,7 +7,6 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use public_api::BuildError;
 use thiserror::Error;
 
 use crate::{
@@ -37,7 +36,7 @@ pub(crate) enum ApiError {
     File { path: PathBuf, source: io::Error },
 
     #[error("{} describes no API that can be listed: {source}", path.display())]
-    NotListed { path: PathBuf, source: BuildError },
+    NotListed { path: PathBuf, source: public_api::Error },
 
     #[error(
         "a public API has changed. If that is intended, run `cargo xtask api --accept`, and write the \
