@@ -191,12 +191,12 @@ pub(crate) fn mutants(install: Install) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_testkit::find::Places;
+    use syncguard_testkit::find::SearchPath;
 
     use super::*;
 
     fn nowhere() -> Vec<Missing> {
-        vec![Places::only(["/nowhere"]).find(&Executable::REDIS_SERVER).unwrap_err()]
+        vec![SearchPath::of(["/nowhere"]).find(&Executable::REDIS_SERVER).unwrap_err()]
     }
 
     #[test]

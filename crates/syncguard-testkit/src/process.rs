@@ -7,8 +7,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// A child process that reads lines from its standard input and writes lines to its standard output.
-/// Dropping the handle kills it.
+/// A child process that reads lines from its standard input and writes lines to its standard
+/// output. Dropping the handle kills it.
 ///
 /// No signal reaches another process: a child keeps its pid until it is waited for, and only this
 /// handle waits for it.

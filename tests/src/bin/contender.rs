@@ -1,5 +1,5 @@
-//! A process that acquires locks: it executes the commands on its standard input and exits at the end
-//! of the input.
+//! A process that acquires locks: it executes the commands on its standard input and exits at the
+//! end of the input.
 
 use std::{
     error::Error,
@@ -119,8 +119,8 @@ impl Hold<'_> {
             Err(error) if error.is_retryable() => return Ok(()),
             result => result?,
         };
-        // The clock is read before the lock is checked: if the lock is held at the check, it was held
-        // at that time.
+        // The clock is read before the lock is checked: if the lock is held at the check, it was
+        // held at that time.
         let entered = BootClock.now();
         let Ok(fence) = guard.fence() else { return Ok(()) };
         let (key, until) = (self.key.clone(), entered + guard.remaining());

@@ -13,9 +13,9 @@ async fn lookup(store: &SqliteBackend) -> LockRecord {
     store.lookup(&query).await.unwrap().expect("the lock is held")
 }
 
-/// That the next holder acquires the lock no later than that is tested in virtual time, where a waiter
-/// retries when the holder's grace is over. This test checks the order, by the timestamps of the one
-/// clock of the store.
+/// That the next holder acquires the lock no later than that is tested in virtual time, where a
+/// waiter retries when the holder's grace is over. This test checks the order, by the timestamps of
+/// the one clock of the store.
 #[tokio::test]
 async fn after_a_kill_the_next_holder_acquires_when_the_lease_and_its_grace_are_over() {
     let dir = SharedDir::new();

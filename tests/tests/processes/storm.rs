@@ -72,8 +72,8 @@ impl Crowd {
         self.running.push((process, contender));
     }
 
-    /// Kills a random process, whatever it is doing, or stops one that holds a lock according to the
-    /// journal.
+    /// Kills a random process, whatever it is doing, or stops one that holds a lock according to
+    /// the journal.
     fn disrupt_one(&mut self) {
         if self.stopped.len() < 2 && random_below(3) == 0 {
             let history = self.journal.read().unwrap();

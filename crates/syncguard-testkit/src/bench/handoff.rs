@@ -22,7 +22,8 @@ const TTL: Duration = Duration::from_secs(30);
 /// How long a waiter in another process has to ask, to be refused and to wait, before the release.
 pub const SETTLE: Duration = Duration::from_millis(15);
 
-/// Gives the times, in microseconds, from calls of a release to entries of a waiter in another process.
+/// Gives the times, in microseconds, from calls of a release to entries of a waiter in another
+/// process.
 ///
 /// That process is this program again, with the arguments `waiter` and `url`; it must then call
 /// [`wait_as_told`].
@@ -40,8 +41,8 @@ pub async fn handoffs(locks: &LockManager, url: &str) -> Vec<f64> {
     handoffs
 }
 
-/// Gives the time, in milliseconds, in which sixteen tasks have held one lock for 10 ms each. They are
-/// shared out among the clients.
+/// Gives the time, in milliseconds, in which sixteen tasks have held one lock for 10 ms each. They
+/// are shared out among the clients.
 pub async fn queue(clients: &[LockManager]) -> f64 {
     let start = Instant::now();
     let mut tasks = JoinSet::new();

@@ -52,7 +52,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// A proxy before one server. Dropped, it closes its port and its connections.
 ///
 /// Faults hold for the connections that are open as well as for new ones, until
-/// [`heal`](Self::heal). Where several fit, a cut goes before a limit, and that before a black hole.
+/// [`heal`](Self::heal). Where several fit, a cut goes before a limit, and that before a black
+/// hole.
 #[derive(Debug)]
 #[must_use = "a proxy ends with its handle"]
 pub struct Proxy {
@@ -95,8 +96,9 @@ impl Proxy {
         self.controls.faults().delay = delay;
     }
 
-    /// Forgets a connection that was idle for longer than `limit`, as a NAT or a load balancer does:
-    /// what is sent over it afterwards vanishes, its end included, and neither side learns of it.
+    /// Forgets a connection that was idle for longer than `limit`, as a NAT or a load balancer
+    /// does: what is sent over it afterwards vanishes, its end included, and neither side learns of
+    /// it.
     pub fn forget_idle(&self, limit: Duration) {
         self.controls.faults().idle_limit = Some(limit);
     }
@@ -128,8 +130,8 @@ impl Proxy {
         self.controls.faults().cut(Point::After, matches, times);
     }
 
-    /// Lets `bytes` more flow that way, over all connections, and cuts the one that carries the next
-    /// byte, once. A message may be torn by it.
+    /// Lets `bytes` more flow that way, over all connections, and cuts the one that carries the
+    /// next byte, once. A message may be torn by it.
     pub fn limit(&self, flow: Flow, bytes: usize) {
         self.controls.faults().limit(flow, bytes);
     }

@@ -27,8 +27,8 @@ pub(super) enum Lifetime {
 }
 
 impl Account {
-    /// Chooses the user for a program: nobody else, unless this is root and the program minds. Then it is
-    /// the first of `users` that exists.
+    /// Chooses the user for a program: nobody else, unless this is root and the program minds. Then
+    /// it is the first of `users` that exists.
     pub(super) fn of(
         program: Executable,
         users: &'static [&'static str],

@@ -22,8 +22,8 @@ const PROGRAM: &str = "firestore-emulator";
 const RUN: [&str; 6] = ["run", "--quiet", "--package", PROGRAM, "--", "--listen"];
 const POLL: Duration = Duration::from_millis(10);
 
-/// Starts the double of Firestore, and gives where it listens. Cargo builds it first, which may take
-/// minutes and ends by itself; what it complains about is shown.
+/// Starts the double of Firestore, and gives where it listens. Cargo builds it first, which may
+/// take minutes and ends by itself; what it complains about is shown.
 pub(super) async fn start(
     listen: SocketAddr,
     lifetime: Lifetime,

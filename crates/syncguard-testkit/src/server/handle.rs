@@ -75,8 +75,8 @@ impl<P: Program> Server<P> {
     ///
     /// # Errors
     ///
-    /// [`ServerError::NotRunning`] where it has ended already, [`ServerError::Hung`] where it had to
-    /// be killed in the end.
+    /// [`ServerError::NotRunning`] where it has ended already, [`ServerError::Hung`] where it had
+    /// to be killed in the end.
     pub async fn terminate(&self) -> Result<(), ServerError> {
         self.process().ask_to_end(P::END)?;
         let asked = Instant::now();
@@ -97,8 +97,8 @@ impl<P: Program> Server<P> {
     ///
     /// # Errors
     ///
-    /// As [`Builder::start`](super::Builder::start); [`ServerError::PortsTaken`] where somebody else took
-    /// the port and keeps it.
+    /// As [`Builder::start`](super::Builder::start); [`ServerError::PortsTaken`] where somebody
+    /// else took the port and keeps it.
     pub async fn restart(&self) -> Result<(), ServerError> {
         if self.pid().is_some() {
             self.terminate().await?;

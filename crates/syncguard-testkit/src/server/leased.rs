@@ -3,8 +3,8 @@ use std::{fmt::Debug, net::Ipv4Addr};
 use super::{Mariadb, Postgres, Program, Redis, ServerError, Shared, account::Lifetime, double};
 use crate::find::Store;
 
-/// A server of any kind that is lent to other processes by its address. It ends with its handle, and
-/// on Linux also with the thread that started it.
+/// A server of any kind that is lent to other processes by its address. It ends with its handle,
+/// and on Linux also with the thread that started it.
 #[derive(Debug)]
 #[must_use = "a server ends with its handle"]
 pub struct Lent {

@@ -12,7 +12,7 @@ use super::{
     shared::Shareable,
 };
 use crate::{
-    cache::Kept,
+    cache::WeakCell,
     find::{Executable, Store},
 };
 
@@ -21,8 +21,8 @@ const SMALL_LOG: &str = "--innodb-log-file-size=8M";
 
 /// MariaDB. Its settings are options of `mariadbd`, without the dashes.
 ///
-/// The user `root` comes in without a password, into the database `test`. The log of InnoDB is small
-/// (8 MiB), because it is written whole for each server.
+/// The user `root` comes in without a password, into the database `test`. The log of InnoDB is
+/// small (8 MiB), because it is written whole for each server.
 #[derive(Debug)]
 pub enum Mariadb {}
 
@@ -37,7 +37,7 @@ impl Program for Mariadb {
     const SHARED: &'static [(&'static str, &'static str)] = &[("max-connections", "400")];
 
     async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
-        static LAYOUT: Kept<Layout> = Kept::new();
+        static LAYOUT: WeakCell<Layout> = WeakCell::new();
         let account = Account::of(Self::SERVER, Self::USERS)?;
         let layout = Layout::make(Executable::MARIADB_INSTALL_DB, account, |data| {
             let data = format!("--datadir={data}");
@@ -47,7 +47,7 @@ impl Program for Mariadb {
             let arguments = ["--no-defaults", &data, method, names, SMALL_LOG];
             arguments.map(str::to_owned).into()
         });
-        LAYOUT.or_make(layout).await.map(Some)
+        LAYOUT.get_or_try_init(layout).await.map(Some)
     }
 
     fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>> {
@@ -99,8 +99,8 @@ impl Program for Mariadb {
 }
 
 impl Shareable for Mariadb {
-    fn kept() -> &'static Kept<Server<Self>> {
-        static KEPT: Kept<MariadbServer> = Kept::new();
-        &KEPT
+    fn cell() -> &'static WeakCell<Server<Self>> {
+        static CELL: WeakCell<MariadbServer> = WeakCell::new();
+        &CELL
     }
 }

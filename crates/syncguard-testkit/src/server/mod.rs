@@ -7,9 +7,9 @@
 //! | needs several nodes | [`RedisCluster`], [`RedisSentinel`] |
 //! | needs a pooler before a server | [`PgBouncer`] |
 //!
-//! A server listens on a free loopback port, keeps its files in a temporary directory, and ends with
-//! its handle, also when a test panics. On Linux it also dies with the process that started it.
-//! Where it refuses to run as root, another user runs it.
+//! A server listens on a free loopback port, keeps its files in a temporary directory, and ends
+//! with its handle, also when a test panics. On Linux it also dies with the process that started
+//! it. Where it refuses to run as root, another user runs it.
 
 mod account;
 mod builder;

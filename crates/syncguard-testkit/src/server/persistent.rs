@@ -29,8 +29,8 @@ pub struct Lasting {
 }
 
 impl Lasting {
-    /// Starts a server on the data in `directory`, which is made where it is not there, on this port
-    /// or, where that is taken, on a free one. One that is running already is given as it is.
+    /// Starts a server on the data in `directory`, which is made where it is not there, on this
+    /// port or, where that is taken, on a free one. One that is running already is given as it is.
     ///
     /// # Errors
     ///
@@ -125,8 +125,8 @@ impl Lasting {
         Self::leave(process, directory, Store::Firestore, Store::Firestore.url(address))
     }
 
-    /// Records a server and lets it go on. A failure still kills it, so that none runs that nobody finds
-    /// again.
+    /// Records a server and lets it go on. A failure still kills it, so that none runs that nobody
+    /// finds again.
     fn leave(
         process: Process,
         directory: &Path,

@@ -12,7 +12,7 @@ use super::{
     shared::Shareable,
 };
 use crate::{
-    cache::Kept,
+    cache::WeakCell,
     find::{Executable, Store},
 };
 
@@ -36,14 +36,14 @@ impl Program for Postgres {
     const END: Signal = Signal::INT;
 
     async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
-        static LAYOUT: Kept<Layout> = Kept::new();
+        static LAYOUT: WeakCell<Layout> = WeakCell::new();
         let account = Account::of(Self::SERVER, Self::USERS)?;
         let layout = Layout::make(Executable::INITDB, account, |data| {
             let data = format!("--pgdata={data}");
             let rest = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync";
             std::iter::once(data).chain(rest.split(' ').map(str::to_owned)).collect()
         });
-        LAYOUT.or_make(layout).await.map(Some)
+        LAYOUT.get_or_try_init(layout).await.map(Some)
     }
 
     fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>> {
@@ -77,8 +77,8 @@ impl Program for Postgres {
 }
 
 impl Shareable for Postgres {
-    fn kept() -> &'static Kept<Server<Self>> {
-        static KEPT: Kept<PostgresServer> = Kept::new();
-        &KEPT
+    fn cell() -> &'static WeakCell<Server<Self>> {
+        static CELL: WeakCell<PostgresServer> = WeakCell::new();
+        &CELL
     }
 }

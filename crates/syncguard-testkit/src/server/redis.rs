@@ -12,7 +12,7 @@ use super::{
     shared::Shareable,
 };
 use crate::{
-    cache::Kept,
+    cache::WeakCell,
     find::{Executable, Store},
 };
 
@@ -27,11 +27,12 @@ impl Program for Redis {
     const STORE: Store = Store::Redis;
     const SERVER: Executable = Executable::REDIS_SERVER;
     const CLIENT: Executable = Executable::REDIS_CLI;
-    // What a lock may be kept on.
+    // What a lock may be cell on.
     const SHARED: &'static [(&'static str, &'static str)] =
         &[("appendonly", "yes"), ("maxmemory-policy", "noeviction")];
 
-    // A file, because some settings hold several words, and because a sentinel wants to write there.
+    // A file, because some settings hold several words, and because a sentinel wants to write
+    // there.
     fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>> {
         let mut lines = vec![
             "bind 127.0.0.1".to_owned(),
@@ -66,8 +67,8 @@ impl Program for Redis {
 }
 
 impl Shareable for Redis {
-    fn kept() -> &'static Kept<Server<Self>> {
-        static KEPT: Kept<RedisServer> = Kept::new();
-        &KEPT
+    fn cell() -> &'static WeakCell<Server<Self>> {
+        static CELL: WeakCell<RedisServer> = WeakCell::new();
+        &CELL
     }
 }

@@ -6,16 +6,16 @@ use std::{
 };
 
 use super::{builder::Builder, error::ServerError, handle::Server, program::Program};
-use crate::cache::Kept;
+use crate::cache::WeakCell;
 
 /// A kind of server of which the tests of a process can share one.
 pub trait Shareable: Program {
     /// Where the server stands that the tests of this process share.
     #[doc(hidden)]
-    fn kept() -> &'static Kept<Server<Self>>;
+    fn cell() -> &'static WeakCell<Server<Self>>;
 
-    /// Gives the server that [`STORE`](Program::STORE)'s variable names, or else one that the tests of
-    /// this process share while any of them holds it.
+    /// Gives the server that [`STORE`](Program::STORE)'s variable names, or else one that the tests
+    /// of this process share while any of them holds it.
     ///
     /// For tests that need only a store, and keep apart by names of their own. A test that breaks a
     /// server starts its own.
@@ -41,7 +41,7 @@ impl<P: Shareable> Shared<P> {
         if let Some(url) = P::STORE.address() {
             return Ok(Self { url, own: None });
         }
-        let server = P::kept().or_make(Self::builder().start()).await?;
+        let server = P::cell().get_or_try_init(Self::builder().start()).await?;
         Ok(Self { url: server.url(), own: Some(server) })
     }
 }
