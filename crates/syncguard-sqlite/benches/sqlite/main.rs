@@ -14,7 +14,7 @@ use std::path::Path;
 
 use syncguard_core::LockManager;
 use syncguard_sqlite::SqliteBackend;
-use syncguard_testkit::bench::{Table, handoffs, median, wait_as_told};
+use syncguard_testkit::bench::{Table, handoffs, median, run_waiter};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() {
@@ -49,7 +49,7 @@ fn measure_all() {
 
 fn wait(path: &Path) {
     multi_thread().block_on(async {
-        wait_as_told(LockManager::new(SqliteBackend::open(path).await.unwrap())).await;
+        run_waiter(LockManager::new(SqliteBackend::open(path).await.unwrap())).await;
     });
 }
 
