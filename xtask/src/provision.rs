@@ -4,7 +4,7 @@ use std::{env, ffi::OsString};
 
 use syncguard_testkit::{
     find::{Executable, Missing, Store},
-    server::Lent,
+    server::AnyServer,
 };
 
 use crate::{
@@ -53,7 +53,7 @@ pub(crate) struct Provision {
     pub(crate) addresses: Vec<(String, OsString)>,
     // They end when the run is over.
     _containers: Vec<Container>,
-    _servers: Vec<Lent>,
+    _servers: Vec<AnyServer>,
 }
 
 /// Brings up what a test run needs.
@@ -80,7 +80,7 @@ pub(crate) fn provide(needed: &[Store], install: Install) -> Result<Provision, F
                 addresses.push((store.variable().to_owned(), url.into()));
             }
             Source::Programs if store.is_slow_to_start() => {
-                let server = wait(Lent::start(store))?;
+                let server = wait(AnyServer::start(store))?;
                 tell(store, format_args!("{}, at {}", started(store), server.url()));
                 addresses.push((store.variable().to_owned(), server.url().into()));
                 servers.push(server);

@@ -3,7 +3,7 @@
 use std::{env, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use syncguard_testkit::{find::Store, server::Lasting};
+use syncguard_testkit::{find::Store, server::PersistentServer};
 
 use crate::{
     apt,
@@ -72,7 +72,8 @@ fn up(stores: &[Store], install: Install) -> Result<(), Failure> {
         let url = match &engine {
             Some(engine) => Project::lasting(engine, *store).up()?,
             None => {
-                let running = wait(Lasting::start(*store, &directory(*store), store.port()))?;
+                let running =
+                    wait(PersistentServer::start(*store, &directory(*store), store.port()))?;
                 running.url().to_owned()
             }
         };
@@ -84,7 +85,7 @@ fn up(stores: &[Store], install: Install) -> Result<(), Failure> {
 fn down(stores: &[Store]) -> Result<(), Failure> {
     let engine = Engine::find();
     for store in stores {
-        if let Some(running) = Lasting::find(*store, &directory(*store))? {
+        if let Some(running) = PersistentServer::find(*store, &directory(*store))? {
             say(format_args!("{}: stopping process {}", store.name(), running.pid()));
             wait(running.stop())?;
         }
@@ -103,7 +104,7 @@ fn status(stores: &[Store]) -> Result<(), Failure> {
             Some(engine) => Project::lasting(engine, *store).running()?,
             None => None,
         };
-        match (Lasting::find(*store, &directory(*store))?, contained) {
+        match (PersistentServer::find(*store, &directory(*store))?, contained) {
             (Some(running), _) => {
                 let (url, pid) = (running.url(), running.pid());
                 say(format_args!("{name}: {url}, process {pid}"));
