@@ -1,11 +1,11 @@
-//! Says why a task failed.
+//! The reason why a task failed.
 
 use std::{io, process::ExitStatus};
 
 use syncguard_testkit::{find::Missing, server::ServerError};
 use thiserror::Error;
 
-use crate::{circles::CirclesError, contract::MalformedLine, tree::DriversInCore};
+use crate::{contract::MalformedLine, cycles::CyclesError, tree::DriversInCore};
 
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -55,5 +55,5 @@ pub(crate) enum Failure {
     DriversInCore(#[from] DriversInCore),
 
     #[error(transparent)]
-    Circles(#[from] CirclesError),
+    Cycles(#[from] CyclesError),
 }

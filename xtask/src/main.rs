@@ -1,10 +1,11 @@
 //! Runs the development tasks of the workspace: `cargo xtask <task>`.
 
 mod apt;
+mod block_on;
 mod ci;
-mod circles;
 mod command;
 mod contract;
+mod cycles;
 mod docker;
 mod failure;
 mod mutants;
@@ -13,13 +14,12 @@ mod say;
 mod services;
 mod test;
 mod tree;
-mod wait;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{ci::Tests, failure::Failure, mutants::Start, provision::Install};
+use crate::{ci::Tests, failure::Failure, mutants::Progress, provision::Install};
 
 /// Runs the development tasks of the workspace.
 #[derive(Debug, Parser)]
@@ -95,7 +95,7 @@ fn dispatch(task: Task) -> Result<(), Failure> {
             ci::run(Install::from_flag(install), Tests::from_after_test(after_test))
         }
         Task::Mutants { install, resume, files } => {
-            mutants::run(Install::from_flag(install), Start::from_flag(resume), &files)
+            mutants::run(Install::from_flag(install), Progress::from_flag(resume), &files)
         }
         Task::Services { task } => services::run(&task),
     }
