@@ -9,97 +9,97 @@ use thiserror::Error;
 
 use crate::find::Missing;
 
-/// The reason why a server could not be started, stopped or queried.
+/// Says why a server could not be started, stopped or asked.
 ///
-/// `Debug` is the same as `Display`, because a test that unwraps an error shows the former.
+/// Its `Debug` is its `Display`, because a test that unwraps it shows the former.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// A program is not installed.
+    /// A program is not there.
     #[error(transparent)]
     Missing(#[from] Missing),
 
-    /// A system call failed.
+    /// The system refused something.
     #[error("cannot {action}: {source}")]
     System {
-        /// The attempted action.
+        /// What was tried.
         action: String,
-        /// The error of the system.
+        /// What the system said.
         source: io::Error,
     },
 
-    /// A program failed.
+    /// A program that should have done something ended with an error.
     #[error("`{line}` failed: {status}\n{output}")]
     Failed {
-        /// The command line.
+        /// What was run.
         line: String,
-        /// The exit status.
+        /// How it ended.
         status: ExitStatus,
-        /// The standard output and the standard error.
+        /// What it printed.
         output: String,
     },
 
-    /// A program did not exit in time.
+    /// A program that should have done something had not ended in time.
     #[error("`{line}` had not ended after {limit:?}")]
     TimedOut {
-        /// The command line.
+        /// What was run.
         line: String,
-        /// The time limit.
+        /// How long it was given.
         limit: Duration,
     },
 
-    /// The server exited before it was ready.
+    /// The server ended instead of answering.
     #[error("{program} ended before it answered: {status}\n{log}")]
     Exited {
-        /// The program of the server.
+        /// What was started.
         program: &'static str,
-        /// The exit status.
+        /// How it ended.
         status: ExitStatus,
-        /// The end of its log.
+        /// The end of what it printed.
         log: String,
     },
 
-    /// The server was not ready in time, and did not exit.
+    /// The server neither answered nor ended.
     #[error("{program} did not answer within {limit:?}\n{log}")]
     NotReady {
-        /// The program of the server.
+        /// What was started.
         program: &'static str,
-        /// The time limit.
+        /// How long it was given.
         limit: Duration,
-        /// The end of its log.
+        /// The end of what it printed.
         log: String,
     },
 
-    /// Other processes listen on every port that was tried.
+    /// Others listen on every port that was tried.
     #[error("{program} found no free port among {tried:?}")]
     PortsTaken {
-        /// The program of the server.
+        /// What was started.
         program: &'static str,
         /// The ports, in the order in which they were tried.
         tried: Vec<u16>,
     },
 
-    /// The server is not running.
+    /// The server has been stopped.
     #[error("the server is not running")]
     NotRunning,
 
-    /// The server refuses to run as root, and there is no other user to run it.
+    /// The server refuses to run as root, and there is nobody else to run it.
     #[error("{program} refuses to run as root, and there is no user named {}", .candidates.join(" or "))]
     NoUser {
-        /// The program of the server.
+        /// What was to be started.
         program: &'static str,
-        /// The users that could run it.
+        /// Who could have run it.
         candidates: &'static [&'static str],
     },
 
-    /// A group of servers did not agree in time.
+    /// A group of servers did not come to agree in time.
     #[error("{what} was not reached within {limit:?}\n{seen}")]
     NoAgreement {
-        /// The awaited state.
+        /// What was waited for.
         what: &'static str,
-        /// The time limit.
+        /// How long it was waited for.
         limit: Duration,
-        /// The state that was seen last.
+        /// What was seen last.
         seen: String,
     },
 }
@@ -111,7 +111,7 @@ impl Debug for ServerError {
 }
 
 impl ServerError {
-    /// Adds the attempted action to an error of the system.
+    /// Names what was tried, for an error of the system.
     pub(crate) fn cannot(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::System { action, source }
