@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    api::{self, Changes},
     command::{Attempt, ROOT, cargo},
     cycles,
     failure::Failure,
@@ -42,6 +43,7 @@ pub(crate) fn run(install: Install, tests: Tests) -> Result<(), Failure> {
         test::run(install)?;
     }
     documentation()?;
+    api::run(Changes::Refuse)?;
     cargo("deny check bans licenses sources").run()?;
     advisories()?;
     core_names_no_driver()?;

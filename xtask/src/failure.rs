@@ -5,7 +5,7 @@ use std::{io, process::ExitStatus};
 use syncguard_testkit::{find::Missing, server::ServerError};
 use thiserror::Error;
 
-use crate::{contract::MalformedLine, cycles::CyclesError, tree::DriversInCore};
+use crate::{api::ApiError, contract::MalformedLine, cycles::CyclesError, tree::DriversInCore};
 
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -53,6 +53,9 @@ pub(crate) enum Failure {
 
     #[error(transparent)]
     DriversInCore(#[from] DriversInCore),
+
+    #[error(transparent)]
+    Api(#[from] ApiError),
 
     #[error(transparent)]
     Cycles(#[from] CyclesError),

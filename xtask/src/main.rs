@@ -1,5 +1,6 @@
 //! Runs the development tasks of the workspace: `cargo xtask <task>`.
 
+mod api;
 mod apt;
 mod block_on;
 mod ci;
@@ -19,7 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{ci::Tests, failure::Failure, mutants::Progress, provision::Install};
+use crate::{api::Changes, ci::Tests, failure::Failure, mutants::Progress, provision::Install};
 
 /// Runs the development tasks of the workspace.
 #[derive(Debug, Parser)]
@@ -71,6 +72,12 @@ enum Task {
         /// The files to plant them in, instead of all
         files: Vec<String>,
     },
+    /// Compares the public API of each published library with the list in its folder, public-api.txt
+    Api {
+        /// Write the lists instead
+        #[arg(long)]
+        accept: bool,
+    },
     /// Keeps servers running, for people who want to look into them or to test against them
     Services {
         #[command(subcommand)]
@@ -79,6 +86,9 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    if let Some(exit) = api::stand_in_for_rustdoc() {
+        return exit;
+    }
     match dispatch(Arguments::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -97,6 +107,7 @@ fn dispatch(task: Task) -> Result<(), Failure> {
         Task::Mutants { install, resume, files } => {
             mutants::run(Install::from_flag(install), Progress::from_flag(resume), &files)
         }
+        Task::Api { accept } => api::run(Changes::from_flag(accept)),
         Task::Services { task } => services::run(&task),
     }
 }

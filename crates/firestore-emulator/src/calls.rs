@@ -7,7 +7,7 @@ use std::{
 
 use crate::Rpc;
 
-/// How often each method was called, up to some moment.
+/// How often each method was called, up to a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Calls([u64; Rpc::ALL.len()]);
 

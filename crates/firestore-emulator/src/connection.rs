@@ -13,21 +13,21 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
-/// The connection that a call arrives on.
+/// A handle of the connection on which a call arrives.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Line(CancellationToken);
+pub(crate) struct ConnectionHandle(CancellationToken);
 
-impl Line {
-    /// Cuts it, with all calls that use it.
+impl ConnectionHandle {
+    /// Cuts the connection, with all calls that use it.
     pub(crate) fn cut(&self) {
         self.0.cancel();
     }
 }
 
-/// The server's end of a TCP connection. Once it is cut, nothing is read or written any more.
+/// The server's end of a TCP connection. Once it is cut, nothing more is read or written.
 pub(crate) struct Connection {
     stream: TcpStream,
-    line: Line,
+    handle: ConnectionHandle,
     reading: Pin<Box<WaitForCancellationFutureOwned>>,
     writing: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -38,7 +38,7 @@ impl Connection {
         let cut = server.child_token();
         // Two, because reading and writing wait in different tasks.
         let wait = || Box::pin(cut.clone().cancelled_owned());
-        Self { stream, reading: wait(), writing: wait(), line: Line(cut) }
+        Self { stream, reading: wait(), writing: wait(), handle: ConnectionHandle(cut) }
     }
 
     fn check_writing(&mut self, context: &mut Context<'_>) -> io::Result<()> {
@@ -50,10 +50,10 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Line;
+    type ConnectInfo = ConnectionHandle;
 
-    fn connect_info(&self) -> Line {
-        self.line.clone()
+    fn connect_info(&self) -> ConnectionHandle {
+        self.handle.clone()
     }
 }
 

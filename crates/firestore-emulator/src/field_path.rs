@@ -32,7 +32,7 @@ impl FieldPath {
         texts.iter().map(|text| Self::parse(text)).collect()
     }
 
-    /// What stands for the name of the document in the place of a field.
+    /// Returns the path that represents the name of the document.
     pub(crate) fn name() -> Self {
         Self(vec!["__name__".to_owned()])
     }
@@ -138,13 +138,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_separated_by_dots_and_quoted_where_they_are_not_plain() {
+    fn names_are_separated_by_dots_and_quoted_if_they_are_not_plain() {
         assert_eq!(path("a.b_1").0, ["a", "b_1"]);
         assert_eq!(path(r"a.`b.c\`d`.e").0, ["a", "b.c`d", "e"]);
     }
 
     #[test]
-    fn what_is_no_path_is_refused() {
+    fn an_invalid_path_is_refused() {
         for text in ["", ".", "a.", ".a", "a b", "1a", "`a", "``", "`a`b"] {
             assert!(FieldPath::parse(text).is_err(), "{text:?}");
         }
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn removing_what_is_not_there_makes_nothing() {
+    fn removing_a_missing_field_creates_nothing() {
         let mut fields = Fields::new();
         path("a.b").remove(&mut fields);
         assert!(fields.is_empty());
     }
 
     #[test]
-    fn only_what_is_selected_is_taken() {
+    fn only_the_selected_fields_are_copied() {
         let mut fields = Fields::from([("x".to_owned(), integer(1)), ("y".to_owned(), integer(2))]);
         path("m.n").write(&mut fields, integer(3));
         let selected = select(&fields, &[path("x"), path("m.n"), path("z")]);

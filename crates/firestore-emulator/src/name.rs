@@ -115,7 +115,7 @@ impl CollectionName {
     }
 
     /// Returns whether a document lies directly in it, and not deeper.
-    pub(crate) fn holds(&self, name: &DocumentName) -> bool {
+    pub(crate) fn contains_directly(&self, name: &DocumentName) -> bool {
         name.as_str().strip_prefix(&self.0).is_some_and(|id| !id.contains('/'))
     }
 }
@@ -188,21 +188,21 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_firestore_reserves_is_refused() {
+    fn a_reserved_id_is_refused() {
         for id in ["", ".", "..", "____", "__x__", "a/b"] {
             assert!(document(&format!("locks/{id}")).is_err(), "{id:?}");
         }
     }
 
     #[test]
-    fn an_id_that_looks_like_a_reserved_one_is_an_id() {
+    fn an_id_similar_to_a_reserved_one_is_accepted() {
         for id in ["...", "__", "___", "__x", "x__", "_x_", "ü", "a:b c"] {
             assert_eq!(document(&format!("locks/{id}")).unwrap().id(), id);
         }
     }
 
     #[test]
-    fn a_number_is_an_id_of_a_document_and_of_no_collection() {
+    fn a_numeric_id_is_valid_for_a_document_and_not_for_a_collection() {
         for id in ["__id7__", "__id-2__", "__id9223372036854775807__"] {
             assert_eq!(document(&format!("locks/{id}")).unwrap().id(), id);
             assert!(document(&format!("{id}/a")).is_err(), "{id:?}");
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn collections_are_nested_to_a_limit() {
+    fn the_depth_of_collections_is_limited() {
         assert!(document(&format!("locks/a{}", "/b/c".repeat(100))).is_ok());
         assert!(document(&format!("locks/a{}", "/b/c".repeat(101))).is_err());
     }
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_hold_for_collections_too() {
+    fn the_rules_apply_to_collections_as_well() {
         for path in ["__x__/a", "../a", "/a"] {
             assert!(document(path).is_err(), "{path:?}");
         }
@@ -239,10 +239,10 @@ mod tests {
     }
 
     #[test]
-    fn a_collection_holds_its_own_documents_alone() {
+    fn a_collection_contains_only_its_own_documents() {
         let collection = CollectionName::parse(&format!("{DATABASE}/documents"), "locks").unwrap();
-        assert!(collection.holds(&document("locks/a").unwrap()));
-        assert!(!collection.holds(&document("locks/a/notes/b").unwrap()));
-        assert!(!collection.holds(&document("locksmith/a").unwrap()));
+        assert!(collection.contains_directly(&document("locks/a").unwrap()));
+        assert!(!collection.contains_directly(&document("locks/a/notes/b").unwrap()));
+        assert!(!collection.contains_directly(&document("locksmith/a").unwrap()));
     }
 }

@@ -15,8 +15,8 @@ use crate::{
     service::{Firestore, Shared},
 };
 
-/// How many calls may be open on one connection. The service announces the same number; a client
-/// queues calls beyond it.
+/// The maximum number of open calls on a connection. The service announces the same number; a
+/// client queues calls beyond it.
 const MAX_STREAMS: u32 = 100;
 
 /// A running server. When it is dropped, it stops and its connections are cut.

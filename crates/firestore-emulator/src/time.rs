@@ -122,7 +122,7 @@ mod tests {
     use super::{Clock, ClockOffset, Time};
 
     #[test]
-    fn a_time_survives_its_way_over_the_wire() {
+    fn a_time_survives_encoding_and_decoding() {
         for micros in [0, 1, -1, 1_700_000_000_123_456] {
             let timestamp = Timestamp::from(Time(micros));
             assert_eq!(Time::try_from(&timestamp).unwrap(), Time(micros));
@@ -136,14 +136,14 @@ mod tests {
     }
 
     #[test]
-    fn commits_are_dated_apart_however_fast_they_come() {
+    fn no_two_commits_have_the_same_time() {
         let mut clock = Clock::new(ClockOffset::Ahead(Duration::ZERO));
         let times: Vec<Time> = (0..10_000).map(|_| clock.commit()).collect();
         assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
     }
 
     #[test]
-    fn a_commit_is_dated_after_every_read_before_it() {
+    fn a_commit_is_dated_after_every_earlier_read() {
         let mut clock = Clock::new(ClockOffset::Ahead(Duration::ZERO));
         for _ in 0..1_000 {
             assert!(clock.read() < clock.commit());

@@ -1,4 +1,4 @@
-//! Which documents are watched, and by which watchers.
+//! The watchers, and the documents that each of them watches.
 
 use std::collections::{HashMap, HashSet};
 
@@ -27,19 +27,19 @@ pub(crate) struct Watchers {
 #[derive(Debug)]
 struct Watcher {
     names: HashSet<DocumentName>,
-    news: UnboundedSender<Change>,
+    changes: UnboundedSender<Change>,
 }
 
 impl Watchers {
     /// Adds a watcher, and returns its number and the receiver of its changes.
-    pub(crate) fn enter(&mut self) -> (u64, UnboundedReceiver<Change>) {
-        let (sender, news) = unbounded_channel();
+    pub(crate) fn register(&mut self) -> (u64, UnboundedReceiver<Change>) {
+        let (sender, changes) = unbounded_channel();
         self.next += 1;
-        self.watchers.insert(self.next, Watcher { names: HashSet::new(), news: sender });
-        (self.next, news)
+        self.watchers.insert(self.next, Watcher { names: HashSet::new(), changes: sender });
+        (self.next, changes)
     }
 
-    pub(crate) fn leave(&mut self, id: u64) {
+    pub(crate) fn unregister(&mut self, id: u64) {
         self.watchers.remove(&id);
     }
 
@@ -51,21 +51,21 @@ impl Watchers {
     }
 
     /// Restricts a watcher to these documents.
-    pub(crate) fn keep(&mut self, id: u64, names: HashSet<DocumentName>) {
+    pub(crate) fn retain_only(&mut self, id: u64, names: HashSet<DocumentName>) {
         if let Some(watcher) = self.watchers.get_mut(&id) {
             watcher.names = names;
         }
     }
 
     /// Notifies each watcher of changes to its documents, in the order of the commits.
-    pub(crate) fn tell(&self, batch: &Batch, at: Time) {
+    pub(crate) fn notify(&self, batch: &Batch, at: Time) {
         for watcher in self.watchers.values() {
             let changes = batch.changes().filter(|(name, _)| watcher.names.contains(*name));
             let documents: Vec<_> =
                 changes.map(|(name, stored)| (name.clone(), stored.clone())).collect();
             if !documents.is_empty() {
                 // A watcher that no longer listens is about to leave.
-                drop(watcher.news.send(Change { at, documents }));
+                drop(watcher.changes.send(Change { at, documents }));
             }
         }
     }

@@ -2,7 +2,11 @@
 
 use std::io::{self, ErrorKind, Write};
 
-use syncguard::{Error, mysql::MysqlConfig, postgres::PostgresConfig};
+use syncguard::{
+    Error,
+    mysql::{MysqlBackend, MysqlConfig},
+    postgres::{PostgresBackend, PostgresConfig},
+};
 
 use crate::{
     arguments::{Deed, Schema},
@@ -54,8 +58,8 @@ impl Tables {
 
     async fn make(&self) -> Result<(), Error> {
         match self {
-            Self::Mysql(config) => config.setup_schema().await,
-            Self::Postgres(config) => config.setup_schema().await,
+            Self::Mysql(config) => MysqlBackend::setup_schema(config).await,
+            Self::Postgres(config) => PostgresBackend::setup_schema(config).await,
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{env, fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf};
 
-use syncguard::{DynBackend, sqlite::SqliteBackend};
+use syncguard::{
+    DynBackend,
+    sqlite::{SqliteBackend, SqliteConfig},
+};
 
 use crate::{arguments::Store, failure::Failure};
 
@@ -13,7 +16,9 @@ pub(crate) const VARIABLE: &str = "SYNCGUARD_STORE";
 pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
     match named(store)? {
         Some(url) => Ok(syncguard::connect(&url).await?),
-        None => Ok(DynBackend::new(SqliteBackend::open(default_path()?).await?)),
+        None => {
+            Ok(DynBackend::new(SqliteBackend::connect(SqliteConfig::new(default_path()?)).await?))
+        }
     }
 }
 

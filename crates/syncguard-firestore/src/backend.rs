@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, detached::Detached, error::Failure, extend, lookup, operate, release,
-    store::Store, wait,
+    acquire, check, config::FirestoreConfig, connect, detached::Detached, error::Failure, extend,
+    lookup, operate, release, store::Store, wait,
 };
 
 /// Keeps locks in Firestore.
@@ -26,7 +26,24 @@ use crate::{
 /// guard can be released from any runtime. Outside a runtime every operation is refused with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
 #[derive(Clone)]
-pub struct FirestoreBackend(pub(crate) Arc<Store>);
+pub struct FirestoreBackend(Arc<Store>);
+
+impl FirestoreBackend {
+    /// Creates the backend. The first operation connects.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value breaks
+    /// its rule.
+    pub fn connect(config: FirestoreConfig) -> Result<Self, Error> {
+        let store = connect::connect(config);
+        Ok(Self(Arc::new(store.map_err(|failure| failure.into_error(Operation::Connect))?)))
+    }
+
+    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
+        move |failure| failure.into_error_at(&self.0.server, operation)
+    }
+}
 
 // An extend is detached: once begun, it continues without its caller. An extend that came too late
 // has to be undone, and only the extend itself can know that.
@@ -44,24 +61,26 @@ impl LockBackend for FirestoreBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome = acquire::acquire(&self.0, request).await.map_err(during(Operation::Acquire));
+        let outcome =
+            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
         outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let (store, asked) = (self.0.clone(), lock.clone());
         let extend = Detached::new(async move { extend::extend(&store, &asked, ttl).await });
-        let outcome = extend.await.map_err(during(Operation::Extend));
+        let outcome = extend.await.map_err(self.failed(Operation::Extend));
         outcome.map_err(|error| about(error, lock))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        let outcome = release::release(&self.0, lock).await.map_err(during(Operation::Release));
+        let outcome =
+            release::release(&self.0, lock).await.map_err(self.failed(Operation::Release));
         outcome.map_err(|error| about(error, lock))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(during(Operation::Lookup));
+        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
         record.map_err(|error| match query {
             LockQuery::ByKey(key) => error.with_key(key),
             LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
@@ -70,17 +89,17 @@ impl LockBackend for FirestoreBackend {
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
         let done = release::abandon(&self.0, lock_id, key).await;
-        let done = done.map_err(during(Operation::Abandon));
+        let done = done.map_err(self.failed(Operation::Abandon));
         done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(during(Operation::List))
+        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(during(Operation::ForceRelease));
+        let ended = ended.map_err(self.failed(Operation::ForceRelease));
         ended.map_err(|error| error.with_key(key))
     }
 
@@ -89,7 +108,7 @@ impl LockBackend for FirestoreBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(during(Operation::Check))
+        check::check(&self.0).await.map_err(self.failed(Operation::Check))
     }
 }
 
@@ -97,10 +116,6 @@ impl fmt::Debug for FirestoreBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FirestoreBackend").field("layout", &self.0.layout).finish_non_exhaustive()
     }
-}
-
-fn during(operation: Operation) -> impl FnOnce(Failure) -> Error {
-    move |failure| failure.into_error(operation)
 }
 
 fn about(error: Error, lock: &LockRef) -> Error {

@@ -13,14 +13,14 @@ use crate::{
     store::Store,
 };
 
-/// How many locks are checked.
-const SAMPLE: usize = 100;
+/// The maximum number of locks that are checked.
+const MAX_CHECKED_LOCKS: usize = 100;
 
 /// Compares the clocks, and checks whether the locks still have their fence counters.
 ///
 /// A TTL policy cannot be seen from here, but its effects can.
 pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
-    let search = Search { condition: None, order: None, limit: SAMPLE };
+    let search = Search { condition: None, order: None, limit: MAX_CHECKED_LOCKS };
     let call = store.client.call(Lane::Common);
     let Read { found: locks, .. } = store.client.search(call, search).await?;
     let names: Vec<_> = locks.iter().map(|lock| store.layout.fence(&lock.name)).collect();
@@ -32,11 +32,11 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
         let pairs = locks.iter().zip(&names).map(|(lock, name)| (lock, counter(name)));
         behind = pairs.filter(|(lock, counter)| is_behind(lock, *counter)).count();
     }
-    let clocks = store.client.clock.skew().map(skewed);
-    Ok(clocks.into_iter().chain(lost(behind)).collect())
+    let clocks = store.client.clock.skew().map(skew_finding);
+    Ok(clocks.into_iter().chain(lost_counters_finding(behind)).collect())
 }
 
-fn skewed(skew: Skew) -> Finding {
+fn skew_finding(skew: Skew) -> Finding {
     let consequence = "a TypeScript client on this host takes live locks for over, or over ones for \
                        live; locks of this backend are safe; synchronise the clock";
     Finding {
@@ -54,7 +54,7 @@ fn is_behind(lock: &Document, counter: Option<&Document>) -> bool {
     last.is_none_or(|last| last < lock.fence())
 }
 
-fn lost(behind: usize) -> Option<Finding> {
+fn lost_counters_finding(behind: usize) -> Option<Finding> {
     let consequence = "fences go back; no lock of this backend is granted before the counter is \
                        restored; let no TTL policy and no clean-up delete fence counters";
     let setting = Cow::Owned(format!("{behind} locks without the fence counter that granted them"));

@@ -25,28 +25,28 @@ use tokio::time::{sleep, sleep_until};
 use self::{
     document::micros,
     query::{descendants, query},
-    session::{InFlight, Service, Session},
+    session::{InFlightGuard, Service, Session},
 };
 pub(crate) use self::{
     document::{Document, Fields, Value, Version, integer, integer_of, map, text},
     query::{Search, field_above, field_is},
     session::Lane,
     settings::{Endpoint, Settings},
-    subscription::{News, Subscription},
+    subscription::{Notification, Subscription},
     write::{Expect, Write},
 };
 use crate::{
     clock::{Sent, ServerClock, timestamp},
     error::{Failure, Refusal, late},
     names::DocumentName,
-    retry::{Deadline, pauses},
+    retry::{Deadline, backoff},
     runtimes::PerRuntime,
 };
 
-/// How often a read is repeated if its connection broke.
-const REPEATS: usize = 2;
+/// The maximum number of retries of a read whose connection broke.
+const MAX_READ_RETRIES: usize = 2;
 
-/// The connections to the server, one set per runtime of the callers, and what is known of its
+/// The connections to the server, one set per runtime of the callers, and what is known about its
 /// clock.
 pub(crate) struct Client {
     settings: Arc<Settings>,
@@ -63,7 +63,7 @@ pub(crate) struct Call {
 
 impl Call {
     /// Reserves part of the time for what comes afterwards.
-    pub(crate) fn leaving(self, time: Duration) -> Self {
+    pub(crate) fn reserving(self, time: Duration) -> Self {
         Self { deadline: self.deadline.earlier(time), ..self }
     }
 }
@@ -96,7 +96,7 @@ impl Client {
 
     /// How much of an operation's time is reserved for a read that determines the outcome of its
     /// commit.
-    pub(crate) fn time_to_look(&self) -> Duration {
+    pub(crate) fn outcome_reserve(&self) -> Duration {
         self.settings.request_timeout / 4
     }
 
@@ -123,7 +123,7 @@ impl Client {
         call: Call,
         names: &[&DocumentName],
     ) -> Result<Read<Vec<Document>>, Failure> {
-        let (sent, responses) = repeated(|| async {
+        let (sent, responses) = retry_read(|| async {
             let (mut service, _in_flight) = self.service(call).await?;
             let message = BatchGetDocumentsRequest {
                 database: self.settings.database.clone(),
@@ -132,7 +132,7 @@ impl Client {
             };
             let request = request(call, message);
             let read = async { collect(service.batch_get_documents(request).await?).await };
-            bounded(call, read).await.map_err(|status| Failure::reading(&status))
+            with_deadline(call, read).await.map_err(|status| Failure::reading(&status))
         })
         .await?;
         let time = responses.iter().filter_map(|response| response.read_time.as_ref());
@@ -175,11 +175,11 @@ impl Client {
             query_type: Some(QueryType::StructuredQuery(query)),
             ..RunQueryRequest::default()
         };
-        let (sent, responses) = repeated(|| async {
+        let (sent, responses) = retry_read(|| async {
             let (mut service, _in_flight) = self.service(call).await?;
             let request = request(call, message.clone());
             let found = async { collect(service.run_query(request).await?).await };
-            bounded(call, found).await.map_err(|status| Failure::reading(&status))
+            with_deadline(call, found).await.map_err(|status| Failure::reading(&status))
         })
         .await?;
         let time = responses.iter().filter_map(|response| response.read_time.as_ref());
@@ -201,12 +201,12 @@ impl Client {
             writes: writes.into_iter().map(Into::into).collect(),
             ..CommitRequest::default()
         };
-        if call.deadline.left().is_zero() {
+        if call.deadline.remaining().is_zero() {
             return Err(Failure::late());
         }
         let request = request(call, message);
         let sent = Sent::now();
-        let response = match bounded(call, service.commit(request)).await {
+        let response = match with_deadline(call, service.commit(request)).await {
             Ok(response) => response.into_inner(),
             // Which code reports a failed condition is not documented for each case.
             Err(status) if is_conflict(status.code()) => return Ok(None),
@@ -229,12 +229,14 @@ impl Client {
     }
 
     /// Returns the connection for a call, and a guard to keep until the call ends.
-    async fn service(&self, call: Call) -> Result<(Service, InFlight), Failure> {
-        let session = self.sessions.here()?;
+    async fn service(&self, call: Call) -> Result<(Service, InFlightGuard), Failure> {
+        let session = self.sessions.current()?;
         let service = session.service(call.lane, &self.settings);
         // Only fetching credentials can take long.
         let late = || Failure::NoCredentialsYet("they did not come in time".to_owned());
-        tokio::time::timeout(call.deadline.left(), service).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(call.deadline.remaining(), service)
+            .await
+            .unwrap_or_else(|_| Err(late()))
     }
 
     fn observe(&self, time: Option<i64>, sent: Sent) -> Result<Timestamp, Failure> {
@@ -247,7 +249,7 @@ impl Client {
 /// Passes to the server how long the client waits for its answer.
 fn request<M>(call: Call, message: M) -> Request<M> {
     let mut request = Request::new(message);
-    request.set_timeout(call.deadline.left());
+    request.set_timeout(call.deadline.remaining());
     request
 }
 
@@ -256,7 +258,7 @@ fn request<M>(call: Call, message: M) -> Request<M> {
 ///
 /// The driver's own limits do the same with three timers for each request, and cost more the more
 /// requests there are.
-async fn bounded<T>(
+async fn with_deadline<T>(
     call: Call,
     request: impl Future<Output = Result<T, Status>>,
 ) -> Result<T, Status> {
@@ -273,26 +275,26 @@ fn is_conflict(code: Code) -> bool {
     matches!(code, Code::Aborted | Code::FailedPrecondition | Code::AlreadyExists | Code::NotFound)
 }
 
-/// Reads, and repeats the read immediately if the connection broke: a read changes nothing. Also
-/// returns when it was requested.
+/// Reads, and retries the read if the connection broke: a read changes nothing. Also returns when
+/// it was requested.
 ///
 /// The first call after a disconnect may still use the connection that is going down.
-async fn repeated<T, F>(mut call: impl FnMut() -> F) -> Result<(Sent, T), Failure>
+async fn retry_read<T, F>(mut call: impl FnMut() -> F) -> Result<(Sent, T), Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
-    let mut pauses = pauses().take(REPEATS);
+    let mut backoff = backoff().take(MAX_READ_RETRIES);
     loop {
         let sent = Sent::now();
         let failure = match call().await {
             Ok(read) => return Ok((sent, read)),
             Err(failure) => failure,
         };
-        let Some(pause) = pauses.next().filter(|_| is_broken(&failure)) else {
+        let Some(delay) = backoff.next().filter(|_| is_broken(&failure)) else {
             return Err(failure);
         };
         tracing::debug!(%failure, "a read is repeated");
-        sleep(pause).await;
+        sleep(delay).await;
     }
 }
 

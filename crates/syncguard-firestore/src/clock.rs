@@ -7,26 +7,27 @@ use std::{
 
 use syncguard_core::{BootClock, BootInstant, Clock, Timestamp};
 
-/// The skew of the local wall clock from which it is reported.
-pub(crate) const REPORTED: Duration = Duration::from_millis(200);
+/// The least skew of the local wall clock that is reported.
+pub(crate) const MIN_REPORTED_SKEW: Duration = Duration::from_millis(200);
 
 /// How far two synchronized clocks may drift apart: one part in this many, or half a millisecond
 /// per second, the most by which a clock is slewed.
 const DRIFT: u32 = 2_000;
 
-/// How precisely the server's time must be known for an extend that does not read it first.
-const PRECISION: Duration = Duration::from_millis(500);
+/// The maximum uncertainty of the server's time for an extend that does not read it first.
+const MAX_UNCERTAINTY: Duration = Duration::from_millis(500);
 
 /// Tracks the time that each answer of the server carries.
 ///
 /// # What it decides, and what it does not
 ///
-/// The server's clock decides when a grant is over; this client's wall clock decides nothing. The
-/// boot clock only measures how much time has passed since an answer. [`now`](Self::now) compares
-/// it with the server's clock, and its bounds save an extend the request for the server's time.
+/// The server's clock decides when a grant has expired; this client's wall clock decides nothing.
+/// The boot clock only measures how much time has passed since an answer. [`now`](Self::now)
+/// compares it with the server's clock, and its bounds save an extend the request for the server's
+/// time.
 ///
 /// The wall clock is compared with the server's for the sake of others: a TypeScript client on this
-/// host judges by the wall clock whether a lock is over.
+/// host judges by the wall clock whether a lock has expired.
 #[derive(Debug)]
 pub(crate) struct ServerClock {
     report: Report,
@@ -84,17 +85,17 @@ impl ServerClock {
         Self { report, best: Mutex::default(), skew: Mutex::default() }
     }
 
-    /// Records the time of an answer to what was sent then, in microseconds.
+    /// Records the time of the answer to a request that was sent at `sent`, in microseconds.
     pub(crate) fn observe(&self, server: i64, sent: Sent) {
         let received = Sent::now();
-        self.take(Reading { server, sent: sent.boot, received: received.boot });
+        self.keep_best(Reading { server, sent: sent.boot, received: received.boot });
         self.compare(server, sent.wall, received.wall);
     }
 
     /// Returns the bounds of the server's present time, if they are close enough.
     pub(crate) fn now(&self) -> Option<Bounds> {
         let (earliest, latest) = lock(&self.best).as_ref()?.bounds(BootClock.now());
-        let close = latest - earliest <= micros(PRECISION);
+        let close = latest - earliest <= micros(MAX_UNCERTAINTY);
         close.then(|| Bounds { earliest: timestamp(earliest), latest: timestamp(latest) })
     }
 
@@ -105,12 +106,12 @@ impl ServerClock {
 
     /// Keeps the reading that bounds the present most closely. A reading that contradicts the last
     /// one is always kept: a clock was set.
-    fn take(&self, reading: Reading) {
+    fn keep_best(&self, reading: Reading) {
         let mut best = lock(&self.best);
         let better = best.is_none_or(|best| {
-            let (known, told) = (best.bounds(reading.received), reading.bounds(reading.received));
-            let disjoint = known.1 < told.0 || told.1 < known.0;
-            disjoint || told.1 - told.0 <= known.1 - known.0
+            let (known, new) = (best.bounds(reading.received), reading.bounds(reading.received));
+            let disjoint = known.1 < new.0 || new.1 < known.0;
+            disjoint || new.1 - new.0 <= known.1 - known.0
         });
         if better {
             *best = Some(reading);
@@ -123,27 +124,27 @@ impl ServerClock {
     /// is not.
     fn compare(&self, server: i64, sent: i64, received: i64) {
         let (least, most) = ((sent - server) / 1_000, (received - server) / 1_000);
-        let reported = millis(REPORTED);
-        let told = match () {
-            () if least >= reported => Some(Skew(least)),
-            () if most <= -reported => Some(Skew(most)),
-            () if most < reported && least > -reported => None,
+        let threshold = millis(MIN_REPORTED_SKEW);
+        let reported = match () {
+            () if least >= threshold => Some(Skew(least)),
+            () if most <= -threshold => Some(Skew(most)),
+            () if most < threshold && least > -threshold => None,
             () => return,
         };
         let mut skew = lock(&self.skew);
-        let changed = match (*skew, told) {
+        let changed = match (*skew, reported) {
             (Some(Skew(before)), Some(Skew(now))) => {
-                before.saturating_sub(now).saturating_abs() >= reported
+                before.saturating_sub(now).saturating_abs() >= threshold
             }
             (before, now) => before.is_some() != now.is_some(),
         };
         if !changed {
             return;
         }
-        *skew = told;
+        *skew = reported;
         drop(skew);
         if self.report == Report::Log {
-            log(told);
+            log(reported);
         }
     }
 }
@@ -225,49 +226,52 @@ mod tests {
         Reading { server: server_ms * 1_000, sent: at(sent_ms), received: at(received_ms) }
     }
 
-    fn told(skews: &[(i64, i64)]) -> Vec<Option<i64>> {
+    fn reported_skews(skews: &[(i64, i64)]) -> Vec<Option<i64>> {
         let clock = ServerClock::new(Report::Silence);
-        let told = skews.iter().map(|(least, most)| {
+        let reported_skews = skews.iter().map(|(least, most)| {
             clock.compare(0, least * 1_000, most * 1_000);
             clock.skew().map(|Skew(skew)| skew)
         });
-        told.collect()
+        reported_skews.collect()
     }
 
     #[test]
-    fn a_skew_is_told_by_what_it_is_at_least() {
-        assert_eq!(told(&[(199, 200)]), [None]);
-        assert_eq!(told(&[(200, 205), (-10, 10), (-300, -250)]), [Some(200), None, Some(-250)]);
-        assert_eq!(told(&[(90_000, 90_001), (90_100, 90_101)]), [Some(90_000); 2]);
+    fn a_skew_is_reported_by_its_lower_bound() {
+        assert_eq!(reported_skews(&[(199, 200)]), [None]);
+        assert_eq!(
+            reported_skews(&[(200, 205), (-10, 10), (-300, -250)]),
+            [Some(200), None, Some(-250)]
+        );
+        assert_eq!(reported_skews(&[(90_000, 90_001), (90_100, 90_101)]), [Some(90_000); 2]);
     }
 
     #[test]
-    fn a_slow_answer_tells_of_no_skew_that_there_need_not_be() {
-        assert_eq!(told(&[(-5_000, 5_000), (100, 400)]), [None; 2]);
-        assert_eq!(told(&[(400, 401), (0, 5_000)]), [Some(400); 2]);
+    fn a_slow_response_reports_no_skew_that_it_does_not_prove() {
+        assert_eq!(reported_skews(&[(-5_000, 5_000), (100, 400)]), [None; 2]);
+        assert_eq!(reported_skews(&[(400, 401), (0, 5_000)]), [Some(400); 2]);
     }
 
     #[test]
-    fn the_reading_that_says_most_is_kept_until_it_has_aged() {
+    fn the_most_precise_reading_is_kept_until_it_ages() {
         let clock = ServerClock::new(Report::Silence);
-        clock.take(reading(10_000, 0, 10));
-        clock.take(reading(10_100, 50, 250));
+        clock.keep_best(reading(10_000, 0, 10));
+        clock.keep_best(reading(10_100, 50, 250));
         assert_eq!(clock.best.lock().unwrap().unwrap().server, 10_000_000);
-        clock.take(reading(10_000_000 + 10_000, 10_000_000, 10_000_100));
+        clock.keep_best(reading(10_000_000 + 10_000, 10_000_000, 10_000_100));
         assert_eq!(clock.best.lock().unwrap().unwrap().server, 10_010_000_000);
     }
 
     #[test]
-    fn a_clock_that_was_set_is_believed() {
+    fn a_reading_after_the_clock_was_set_is_kept() {
         let clock = ServerClock::new(Report::Silence);
-        clock.take(reading(10_000, 0, 10));
-        clock.take(reading(100_000, 20, 220));
+        clock.keep_best(reading(10_000, 0, 10));
+        clock.keep_best(reading(100_000, 20, 220));
         assert_eq!(clock.best.lock().unwrap().unwrap().server, 100_000_000);
     }
 
     proptest! {
         #[test]
-        fn the_bounds_hold_the_servers_present(
+        fn the_bounds_contain_the_servers_current_time(
             start in 0i64..10_000_000, sent in 0u64..1_000, there in 0u64..500, back in 0u64..500,
             later in 0u64..10_000_000
         ) {

@@ -23,14 +23,14 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use syncguard_firestore::FirestoreConfig;
+/// use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
 ///
 /// # fn example() -> Result<(), syncguard_core::Error> {
-/// let backend = FirestoreConfig::new("my-project")
+/// let config = FirestoreConfig::new("my-project")
 ///     .database("billing")
 ///     .collections("locks", "fence_counters")
-///     .request_timeout(Duration::from_secs(3))
-///     .connect()?;
+///     .request_timeout(Duration::from_secs(3));
+/// let backend = FirestoreBackend::connect(config)?;
 /// # Ok(())
 /// # }
 /// ```
@@ -238,6 +238,7 @@ mod tests {
     use std::time::Duration;
 
     use super::FirestoreConfig;
+    use crate::FirestoreBackend;
 
     fn parts(url: &str) -> [String; 4] {
         let config = FirestoreConfig::from_url(url).unwrap();
@@ -287,8 +288,8 @@ mod tests {
             config().emulator("http://127.0.0.1:8080"),
             config().emulator("not an address"),
         ] {
-            assert!(bad.clone().connect().is_err(), "{bad:?}");
+            assert!(FirestoreBackend::connect(bad.clone()).is_err(), "{bad:?}");
         }
-        assert!(config().connect().is_ok(), "nothing is connected to yet");
+        assert!(FirestoreBackend::connect(config()).is_ok(), "nothing is connected to yet");
     }
 }

@@ -172,8 +172,23 @@ impl Failure {
 
     /// Converts into the core error.
     pub(crate) fn into_error(self, operation: Operation) -> Error {
-        let (kind, effect) = self.classify();
         let detail = self.to_string();
+        self.described(detail, operation)
+    }
+
+    /// Converts a failure to use `server` into the core's error, which names it where that helps.
+    pub(crate) fn into_error_at(self, server: &str, operation: Operation) -> Error {
+        let detail = match self.classify().0 {
+            ErrorKind::ServiceUnavailable | ErrorKind::NetworkTimeout | ErrorKind::AuthFailed => {
+                format!("{server}: {self}")
+            }
+            _ => self.to_string(),
+        };
+        self.described(detail, operation)
+    }
+
+    fn described(self, detail: String, operation: Operation) -> Error {
+        let (kind, effect) = self.classify();
         if let Self::Core(error) = self {
             return error;
         }

@@ -12,17 +12,17 @@ use crate::{
     names::DocumentName,
     record::{expiry_fields, is_live},
     recount::is_too_early,
-    retry::{pauses, rounds},
+    retry::{attempts, backoff},
     store::Store,
 };
 
-/// How an attempt to move an expiry ended.
-enum Moved {
+/// The outcome of an attempt to move an expiry.
+enum MoveOutcome {
     To(Timestamp),
-    /// The grant was over by then.
-    Over,
+    /// The grant had expired by then.
+    Expired,
     /// Nothing was written: the document was not in the expected version.
-    Outdated,
+    Conflict,
 }
 
 /// Moves the expiry: one round trip if this client knows the grant, two otherwise, or three if the
@@ -33,41 +33,41 @@ pub(crate) async fn extend(
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
-    let asked = Sent::now();
+    let requested_at = Sent::now();
     let call = store.client.call(Lane::Extend);
-    if let Some((known, now)) = at_hand(store, lock.lock_id) {
+    if let Some((known, now)) = cached_grant(store, lock.lock_id) {
         hint = Some(known.document.clone());
-        match move_expiry(store, call, lock.lock_id, known, (now, asked), ttl).await? {
-            Moved::To(expires_at) => return Ok(ExtendOutcome::Extended { expires_at }),
-            Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
-            Moved::Outdated => {}
+        match move_expiry(store, call, lock.lock_id, known, (now, requested_at), ttl).await? {
+            MoveOutcome::To(expires_at) => return Ok(ExtendOutcome::Extended { expires_at }),
+            MoveOutcome::Expired => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
+            MoveOutcome::Conflict => {}
         }
     }
-    ask(store, call, lock.lock_id, hint, ttl).await
+    extend_after_read(store, call, lock.lock_id, hint, ttl).await
 }
 
 /// Returns what an extend without a prior read needs: the grant, and the server's present time.
 ///
 /// The latest possible time is taken as the present, so the expiry is never too early, unless the
-/// server's clock was set since it was read. [`move_expiry`] detects that. A grant that may be over
-/// by then is not extended without a read.
-fn at_hand(store: &Store, id: LockId) -> Option<(Known, Timestamp)> {
+/// server's clock was set since it was read. [`move_expiry`] detects that. A grant that may have
+/// expired by then is not extended without a read.
+fn cached_grant(store: &Store, id: LockId) -> Option<(Known, Timestamp)> {
     let now = store.client.clock.now()?.latest;
     let known = store.grants.find(id)?;
     is_live(known.expires_at, now).then_some((known, now))
 }
 
 /// Reads, and then moves the expiry.
-async fn ask(
+async fn extend_after_read(
     store: &Store,
     call: Call,
     id: LockId,
     hint: Option<DocumentName>,
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
-    let mut rounds = rounds(call.deadline);
+    let mut attempts = attempts(call.deadline);
     loop {
-        let asked = Sent::now();
+        let requested_at = Sent::now();
         let Some(Found { document, stored, at }) = find(store, call, id, hint.as_ref()).await?
         else {
             store.grants.forget(id);
@@ -77,17 +77,17 @@ async fn ask(
             return Ok(ExtendOutcome::NotHeld(NotHeld::Expired));
         }
         let known = Known { document, version: stored.version, expires_at: stored.expires_at() };
-        match move_expiry(store, call, id, known, (at, asked), ttl).await? {
-            Moved::To(expires_at) => return Ok(ExtendOutcome::Extended { expires_at }),
-            Moved::Over => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
-            Moved::Outdated => {}
+        match move_expiry(store, call, id, known, (at, requested_at), ttl).await? {
+            MoveOutcome::To(expires_at) => return Ok(ExtendOutcome::Extended { expires_at }),
+            MoveOutcome::Expired => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
+            MoveOutcome::Conflict => {}
         }
-        rounds.next().await.ok_or(Failure::Contention)?;
+        attempts.next().await.ok_or(Failure::Contention)?;
     }
 }
 
-/// Moves the expiry of a grant that is in exactly this version to the ttl after `now`: what the
-/// server's clock showed when it was `asked`, or later.
+/// Moves the expiry of a grant that is in exactly this version to the ttl after `now`. That is what
+/// the server's clock showed at `requested_at`, or later.
 ///
 /// If the commit proves that the clock had shown more by then, because it was set or the read was
 /// stale, the expiry is counted from that commit.
@@ -96,38 +96,38 @@ async fn move_expiry(
     call: Call,
     id: LockId,
     known: Known,
-    (now, asked): (Timestamp, Sent),
+    (now, requested_at): (Timestamp, Sent),
     ttl: Ttl,
-) -> Result<Moved, Failure> {
+) -> Result<MoveOutcome, Failure> {
     let document = known.document.clone();
     let (version, at) = match write_expiry(store, call, id, known, now.after(ttl)).await? {
-        Written::Made { version, at } => (version, at),
-        Written::Over => return Ok(Moved::Over),
-        Written::Outdated => return Ok(Moved::Outdated),
+        WriteOutcome::Written { version, at } => (version, at),
+        WriteOutcome::Expired => return Ok(MoveOutcome::Expired),
+        WriteOutcome::Conflict => return Ok(MoveOutcome::Conflict),
     };
-    if !is_too_early(now, at, asked.elapsed()) {
-        return Ok(Moved::To(now.after(ttl)));
+    if !is_too_early(now, at, requested_at.elapsed()) {
+        return Ok(MoveOutcome::To(now.after(ttl)));
     }
     let unknown = |failure: Failure| Failure::HalfDone(failure.into());
     // It was live at that commit, so it lasts for a ttl from then on, whatever the record shows: in
     // this version, the key was granted to no other id.
     let known = Known { document, version, expires_at: at.after(ttl) };
     match write_expiry(store, call, id, known, at.after(ttl)).await.map_err(unknown)? {
-        Written::Made { .. } => Ok(Moved::To(at.after(ttl))),
-        Written::Over => Ok(Moved::Over),
-        Written::Outdated => Err(unknown(Failure::Contention)),
+        WriteOutcome::Written { .. } => Ok(MoveOutcome::To(at.after(ttl))),
+        WriteOutcome::Expired => Ok(MoveOutcome::Expired),
+        WriteOutcome::Conflict => Err(unknown(Failure::Contention)),
     }
 }
 
 /// The result of a commit that writes an expiry.
-enum Written {
+enum WriteOutcome {
     /// It made this version at this time.
-    Made {
+    Written {
         version: Version,
         at: Timestamp,
     },
-    Over,
-    Outdated,
+    Expired,
+    Conflict,
 }
 
 /// Writes the expiry of a grant that is in exactly this version.
@@ -135,10 +135,10 @@ enum Written {
 /// # Why it revives no grant
 ///
 /// No condition of a commit can refer to the time, so a commit that arrives late may move the
-/// expiry of a grant that is over by then. The time of the commit is known afterwards, and the
-/// previous expiry is known from the version. A grant that was over is taken back. Until that is
-/// done the key looks held, and it cannot have been granted to another id: that commit would have
-/// changed the version. If the answer is lost as well, the caller learns that the outcome is
+/// expiry of a grant that has expired by then. The time of the commit is known afterwards, and the
+/// previous expiry is known from the version. An extend of an expired grant is undone. Until then
+/// the key looks held, and it cannot have been granted to another id: that commit would have
+/// changed the version. If the reply is lost as well, the caller learns that the outcome is
 /// unknown, and ends the lock when it gives up.
 async fn write_expiry(
     store: &Store,
@@ -146,7 +146,7 @@ async fn write_expiry(
     id: LockId,
     known: Known,
     expires_at: Timestamp,
-) -> Result<Written, Failure> {
+) -> Result<WriteOutcome, Failure> {
     let write = Write::merge(
         &known.document,
         &["expiresAtMs"],
@@ -157,7 +157,7 @@ async fn write_expiry(
         Ok(Some(committed)) => committed,
         Ok(None) => {
             store.grants.forget(id);
-            return Ok(Written::Outdated);
+            return Ok(WriteOutcome::Conflict);
         }
         Err(failure) => {
             // The version may have changed by now.
@@ -171,35 +171,35 @@ async fn write_expiry(
             });
         }
     };
-    let unread = || Failure::HalfDone(Failure::UnreadableAnswer("version of the lock").into());
-    let version = *committed.versions.first().ok_or_else(unread)?;
+    let unreadable = || Failure::HalfDone(Failure::UnreadableAnswer("version of the lock").into());
+    let version = *committed.versions.first().ok_or_else(unreadable)?;
     if !is_live(known.expires_at, committed.at) {
         store.grants.forget(id);
-        take_back(store, &known.document, Expect::Version(version)).await;
-        return Ok(Written::Over);
+        undo(store, &known.document, Expect::Version(version)).await;
+        return Ok(WriteOutcome::Expired);
     }
     store.grants.remember(id, Known { version, expires_at, ..known });
-    Ok(Written::Made { version, at: committed.at })
+    Ok(WriteOutcome::Written { version, at: committed.at })
 }
 
-/// Ends a grant that was over and was revived.
+/// Ends an expired grant that a late extend has revived.
 ///
 /// Another client may have ended it, with the same result. If the server no longer answers, the key
-/// stays taken without a holder until the ttl is over.
-async fn take_back(store: &Store, document: &DocumentName, revived: Expect) {
-    let mut pauses = pauses();
+/// stays locked without a holder until the ttl has passed.
+async fn undo(store: &Store, document: &DocumentName, revived: Expect) {
+    let mut backoff = backoff();
     loop {
         // Each attempt has the time of an operation: the extend has used up its own.
         let call = store.client.call(Lane::Extend);
         let deleted = store.client.commit(call, vec![Write::delete(document, revived)]).await;
-        let (failure, pause) = match (deleted, pauses.next()) {
+        let (failure, delay) = match (deleted, backoff.next()) {
             (Ok(_), _) => return,
-            (Err(failure), pause) => (failure, pause),
+            (Err(failure), delay) => (failure, delay),
         };
-        let Some(pause) = pause else {
+        let Some(delay) = delay else {
             tracing::warn!(%failure, "a lock that was extended too late could not be taken back");
             return;
         };
-        sleep(pause).await;
+        sleep(delay).await;
     }
 }

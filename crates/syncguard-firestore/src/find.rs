@@ -46,7 +46,7 @@ pub(crate) async fn search(
     if let Some(it) = found.into_iter().next() {
         return Ok(Some(Found { stored: Stored::parse(&it)?, document: it.name, at }));
     }
-    let nested = store.scans.here()?.read(&store.client, &store.layout, call).await?;
+    let nested = store.scans.current()?.read(&store.client, &store.layout, call).await?;
     // Other programs may keep documents of their own there: a document that is not a lock is not
     // the id's.
     let found = nested.iter().find_map(|Nested { document, at }| {

@@ -9,8 +9,8 @@ use syncguard_core::{LockId, Timestamp};
 
 use crate::{client::Version, names::DocumentName};
 
-/// How many grants are remembered. A grant that was forgotten costs another round trip.
-const LIMIT: usize = 10_000;
+/// The maximum number of remembered grants. A grant that was forgotten costs another round trip.
+const MAX_GRANTS: usize = 10_000;
 
 /// A grant as it was last written.
 ///
@@ -56,7 +56,7 @@ impl Grants {
         }
         inner.known.insert(id, grant);
         inner.order.push_back(id);
-        if inner.order.len() > LIMIT
+        if inner.order.len() > MAX_GRANTS
             && let Some(oldest) = inner.order.pop_front()
         {
             inner.known.remove(&oldest);
@@ -82,7 +82,7 @@ impl Grants {
 mod tests {
     use syncguard_core::{LockId, Timestamp};
 
-    use super::{Grants, Known, LIMIT};
+    use super::{Grants, Known, MAX_GRANTS};
     use crate::{client::Version, names::DocumentName};
 
     fn known(version: i64) -> Known {
@@ -92,10 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_told_late_does_not_replace_a_later_one() {
+    fn a_version_that_arrives_late_does_not_replace_a_later_one() {
         let (grants, id) = (Grants::default(), LockId::mint().unwrap());
-        for (told, expected) in [(1, 1), (3, 3), (2, 3)] {
-            grants.remember(id, known(told));
+        for (version, expected) in [(1, 1), (3, 3), (2, 3)] {
+            grants.remember(id, known(version));
             assert_eq!(grants.find(id).unwrap().version, Version::from_micros(expected));
         }
         grants.forget(id);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_grants_are_forgotten_when_there_are_too_many() {
+    fn the_oldest_grants_are_forgotten_beyond_the_limit() {
         let grants = Grants::default();
         let ids: Vec<_> = (0..LIMIT + 10).map(|_| LockId::mint().unwrap()).collect();
         for id in &ids {
@@ -111,7 +111,7 @@ mod tests {
         }
         assert!(ids[..10].iter().all(|id| grants.find(*id).is_none()));
         assert!(ids[10..].iter().all(|id| grants.find(*id).is_some()));
-        assert_eq!(grants.lock().known.len(), LIMIT);
-        assert_eq!(grants.lock().order.len(), LIMIT);
+        assert_eq!(grants.lock().known.len(), MAX_GRANTS);
+        assert_eq!(grants.lock().order.len(), MAX_GRANTS);
     }
 }

@@ -7,6 +7,8 @@ mod client;
 mod clock;
 mod config;
 mod connect;
+#[cfg(feature = "serde")]
+mod deserialize;
 mod detached;
 mod error;
 mod extend;

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_where_typescript_has_them() {
+    fn documents_have_the_same_paths_as_in_typescript() {
         let lock = layout().lock(&key("payment:42")).unwrap();
         let root = "projects/p/databases/(default)/documents";
         assert_eq!(lock.as_str(), format!("{root}/locks/payment:42"));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_counters_path_is_that_of_the_common_derivation_up_to_the_longest_key() {
+    fn the_counter_path_follows_the_common_derivation_up_to_the_longest_key() {
         for text in ["k", "fence:k", "a:b", "a/b/c", &"x".repeat(512), &"é".repeat(256)] {
             let expected = KeyLayout::new("", 1_500, 0).fence_name(&key(text)).unwrap();
             let counter = layout().fence(&layout().lock(&key(text)).unwrap());
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_typescript_accepts_is_the_path_that_it_is_there() {
+    fn a_key_that_typescript_accepts_has_the_same_path_in_both_clients() {
         let deep = format!("a{}", "/b/c".repeat(100));
         for text in [
             "...",
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_document_is_in_no_log() {
+    fn debug_output_omits_the_name_of_a_document() {
         let lock = layout().lock(&key("patient:jane-doe")).unwrap();
         assert!(!format!("{lock:?}").contains("jane"));
     }

@@ -14,8 +14,8 @@ use crate::{
     names::Layout,
 };
 
-/// How many documents are read at a time.
-const PAGE: usize = 300;
+/// The number of documents in a page of a scan.
+const PAGE_SIZE: usize = 300;
 
 /// A document below another one, and when it was read by the server's clock.
 pub(crate) struct Nested {
@@ -28,7 +28,7 @@ pub(crate) struct Nested {
 pub(crate) struct Scans(Arc<Mutex<Option<Scan>>>);
 
 struct Scan {
-    began: Instant,
+    started_at: Instant,
     nested: Arc<Vec<Nested>>,
 }
 
@@ -36,8 +36,8 @@ impl Scans {
     /// Reads all nested documents by reading everything in the collection: a query can select them
     /// neither by their depth nor by their fields.
     ///
-    /// All callers share one scan after the other, so that many concurrent lookups of lost locks
-    /// read the collection once or twice. A caller uses only a scan that began after it called. The
+    /// Scans run one at a time and are shared, so that many concurrent lookups of lost locks read
+    /// the collection once or twice. A caller uses only a scan that started after its call. The
     /// scan is a task, so a caller that is no longer polled blocks no other.
     pub(crate) async fn read(
         &self,
@@ -45,23 +45,23 @@ impl Scans {
         layout: &Layout,
         call: Call,
     ) -> Result<Arc<Vec<Nested>>, Failure> {
-        let asked = Instant::now();
+        let requested_at = Instant::now();
         let last = self.0.clone();
         let (client, layout) = (client.clone(), layout.clone());
         let scan = tokio::spawn(async move {
             let mut last = last.lock().await;
             if let Some(scan) = &*last
-                && scan.began > asked
+                && scan.started_at > requested_at
             {
                 return Ok(scan.nested.clone());
             }
-            let began = Instant::now();
+            let started_at = Instant::now();
             let nested = Arc::new(scan(&client, &layout, call).await?);
-            *last = Some(Scan { began, nested: nested.clone() });
+            *last = Some(Scan { started_at, nested: nested.clone() });
             Ok(nested)
         });
         let ended = |_| Failure::NoRuntime;
-        match timeout(call.deadline.left(), scan).await {
+        match timeout(call.deadline.remaining(), scan).await {
             Ok(scanned) => scanned.map_err(ended)?,
             Err(_) => Err(Failure::late()),
         }
@@ -71,8 +71,8 @@ impl Scans {
 async fn scan(client: &Client, layout: &Layout, call: Call) -> Result<Vec<Nested>, Failure> {
     let (mut nested, mut last) = (Vec::new(), None);
     loop {
-        let Read { at, found } = client.descendants(call, last.as_ref(), PAGE).await?;
-        let full = found.len() >= PAGE;
+        let Read { at, found } = client.descendants(call, last.as_ref(), PAGE_SIZE).await?;
+        let full = found.len() >= PAGE_SIZE;
         last = found.last().map(|document| document.name.clone());
         let below = found.into_iter().filter(|document| layout.is_nested(&document.name));
         nested.extend(below.map(|document| Nested { document, at }));

@@ -7,7 +7,7 @@ use crate::{
     error::Failure,
     nested::Nested,
     record::live,
-    retry::rounds,
+    retry::attempts,
     store::Store,
 };
 
@@ -26,7 +26,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     };
     let call = store.client.call(Lane::Common);
     let Read { at, found } = store.client.search(call, search).await?;
-    let nested = store.scans.here()?.read(&store.client, &store.layout, call).await?;
+    let nested = store.scans.current()?.read(&store.client, &store.layout, call).await?;
     let after = request.after.as_ref().map(PageToken::as_str);
     let within = |key: &str| key.starts_with(&request.prefix);
     let is_behind = |Nested { document, .. }: &&Nested| {
@@ -62,7 +62,7 @@ pub(crate) async fn force_release(
 ) -> Result<Option<LockRecord>, Failure> {
     let name = store.layout.lock(key)?;
     let call = store.client.call(Lane::Release);
-    let mut rounds = rounds(call.deadline);
+    let mut attempts = attempts(call.deadline);
     loop {
         let Read { at, found: [document] } = store.client.read(call, [&name]).await?;
         let Some(document) = document else { return Ok(None) };
@@ -75,6 +75,6 @@ pub(crate) async fn force_release(
         if store.client.commit(call, vec![delete]).await?.is_some() {
             return ended;
         }
-        rounds.next().await.ok_or(Failure::Contention)?;
+        attempts.next().await.ok_or(Failure::Contention)?;
     }
 }

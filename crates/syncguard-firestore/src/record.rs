@@ -12,12 +12,12 @@ use crate::{
     error::Failure,
 };
 
-/// How long an abandoned id stays refused, in milliseconds: an hour. No request lives that long.
-const MARK_MS: i64 = 60 * 60 * 1_000;
+/// How long a tombstone is kept, in milliseconds: one hour. No request lives that long.
+const TOMBSTONE_TTL_MS: i64 = 60 * 60 * 1_000;
 
-/// How many tombstones a counter keeps, the most recent ones. They take some 40 bytes each, and
-/// every acquire of the key reads them.
-const MARKS: usize = 256;
+/// The maximum number of tombstones in a counter. The most recent ones are kept. Each takes some
+/// 40 bytes, and every acquire of the key reads them.
+const MAX_TOMBSTONES: usize = 256;
 
 /// The document of a lock, whichever client wrote it.
 #[derive(Clone, Debug)]
@@ -37,13 +37,13 @@ pub(crate) struct Counter {
     /// The fence of the last grant, unless the document is not a counter.
     fence: Option<Fence>,
     /// The tombstones of abandoned ids, unless they cannot be read.
-    marks: Option<Marks>,
+    tombstones: Option<Tombstones>,
     pub(crate) version: Version,
 }
 
 /// The abandoned ids, and when they were abandoned, in Unix milliseconds of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Marks(BTreeMap<String, i64>);
+pub(crate) struct Tombstones(BTreeMap<String, i64>);
 
 impl Stored {
     pub(crate) fn parse(document: &Document) -> Result<Self, Failure> {
@@ -126,7 +126,7 @@ impl Counter {
     pub(crate) fn parse(document: &Document) -> Self {
         Self {
             fence: parsed(document, "fence").ok(),
-            marks: Marks::parse(document),
+            tombstones: Tombstones::parse(document),
             version: document.version,
         }
     }
@@ -137,29 +137,29 @@ impl Counter {
 
     /// Returns the tombstones. A list that cannot be read is not taken as empty: an abandoned id
     /// could be in it.
-    pub(crate) fn marks(self) -> Result<Marks, Failure> {
-        self.marks.ok_or(Failure::Unreadable("list of abandoned ids"))
+    pub(crate) fn tombstones(self) -> Result<Tombstones, Failure> {
+        self.tombstones.ok_or(Failure::Unreadable("list of abandoned ids"))
     }
 
     pub(crate) fn has_abandoned(&self, id: LockId) -> bool {
-        self.marks.as_ref().is_some_and(|marks| marks.has(id))
+        self.tombstones.as_ref().is_some_and(|tombstones| tombstones.has(id))
     }
 }
 
-impl Marks {
+impl Tombstones {
     fn parse(document: &Document) -> Option<Self> {
-        let Some(marks) = document.map("abandoned") else {
+        let Some(tombstones) = document.map("abandoned") else {
             return (!document.has("abandoned")).then(Self::default);
         };
-        let mark = |(id, at): (&String, _)| Some((id.clone(), integer_of(at)?));
-        marks.iter().map(mark).collect::<Option<_>>().map(Self)
+        let tombstone = |(id, at): (&String, _)| Some((id.clone(), integer_of(at)?));
+        tombstones.iter().map(tombstone).collect::<Option<_>>().map(Self)
     }
 
     fn has(&self, id: LockId) -> bool {
         self.0.contains_key(id.as_str())
     }
 
-    /// Adds an id, and drops those that are older than an hour or exceed the limit.
+    /// Adds an id, and drops the ids that are older than one hour or exceed the limit.
     ///
     /// If the id is present already, its time moves on even within a millisecond: a write that
     /// changes nothing would leave the version of the document as it is, and with it the conditions
@@ -169,15 +169,15 @@ impl Marks {
         let at = now.unix_millis().max(before.saturating_add(1));
         self.0.insert(id.as_str().to_owned(), at);
         self.prune(now);
-        while self.0.len() > MARKS {
+        while self.0.len() > MAX_TOMBSTONES {
             let oldest = self.0.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone());
             self.0.remove(&oldest.unwrap_or_default());
         }
     }
 
-    /// Drops the ids that are older than an hour.
+    /// Drops the ids that are older than one hour.
     pub(crate) fn prune(&mut self, now: Timestamp) {
-        self.0.retain(|_, at| at.saturating_add(MARK_MS) > now.unix_millis());
+        self.0.retain(|_, at| at.saturating_add(TOMBSTONE_TTL_MS) > now.unix_millis());
     }
 
     fn into_value(self) -> Value {
@@ -208,20 +208,21 @@ pub(crate) fn expiry_fields(expires_at: Timestamp) -> Fields {
 }
 
 /// Returns the fields of a fence counter.
-pub(crate) fn counter_fields(key: &LockKey, fence: Fence, marks: Marks) -> Fields {
+pub(crate) fn counter_fields(key: &LockKey, fence: Fence, tombstones: Tombstones) -> Fields {
     let mut fields: Fields = [
         ("fence".to_owned(), text(&fence.to_string())),
         ("keyDebug".to_owned(), text(key.as_str())),
     ]
     .into();
-    fields.extend(mark_fields(marks));
+    fields.extend(tombstone_fields(tombstones));
     fields
 }
 
 /// Returns the fields of a fence counter that an abandon changes.
-pub(crate) fn mark_fields(marks: Marks) -> Fields {
-    let marks = (!marks.0.is_empty()).then(|| ("abandoned".to_owned(), marks.into_value()));
-    marks.into_iter().collect()
+pub(crate) fn tombstone_fields(tombstones: Tombstones) -> Fields {
+    let tombstones =
+        (!tombstones.0.is_empty()).then(|| ("abandoned".to_owned(), tombstones.into_value()));
+    tombstones.into_iter().collect()
 }
 
 /// Builds a record from a document, if that is a live lock.
@@ -234,7 +235,7 @@ pub(crate) fn live(now: Timestamp, document: &Document) -> Result<Option<LockRec
 mod tests {
     use syncguard_core::{LockId, Timestamp};
 
-    use super::{MARK_MS, MARKS, Marks};
+    use super::{MAX_TOMBSTONES, TOMBSTONE_TTL_MS, Tombstones};
 
     fn at(millis: i64) -> Timestamp {
         Timestamp::from_unix_millis(millis)
@@ -245,33 +246,37 @@ mod tests {
     }
 
     #[test]
-    fn marking_an_id_again_changes_something_even_within_a_millisecond() {
-        let (mut marks, id) = (Marks::default(), id());
-        marks.add(id, at(7));
-        let before = marks.clone();
-        marks.add(id, at(7));
-        assert_ne!(marks, before);
-        assert!(marks.has(id));
+    fn adding_a_tombstone_again_changes_its_time_even_within_a_millisecond() {
+        let (mut tombstones, id) = (Tombstones::default(), id());
+        tombstones.add(id, at(7));
+        let before = tombstones.clone();
+        tombstones.add(id, at(7));
+        assert_ne!(tombstones, before);
+        assert!(tombstones.has(id));
     }
 
     #[test]
-    fn marks_are_kept_for_an_hour_and_no_longer() {
-        let (mut marks, old, young) = (Marks::default(), id(), id());
-        marks.add(old, at(0));
-        marks.add(young, at(MARK_MS - 1));
-        assert!(marks.has(old));
-        marks.prune(at(MARK_MS));
-        assert!(!marks.has(old) && marks.has(young));
+    fn tombstones_are_kept_for_one_hour() {
+        let (mut tombstones, old, young) = (Tombstones::default(), id(), id());
+        tombstones.add(old, at(0));
+        tombstones.add(young, at(TOMBSTONE_TTL_MS - 1));
+        assert!(tombstones.has(old));
+        tombstones.prune(at(TOMBSTONE_TTL_MS));
+        assert!(!tombstones.has(old) && tombstones.has(young));
     }
 
     #[test]
-    fn of_too_many_marks_the_youngest_are_kept() {
-        let mut marks = Marks::default();
+    fn the_most_recent_tombstones_are_kept_up_to_the_limit() {
+        let mut tombstones = Tombstones::default();
         let ids: Vec<_> = (0..MARKS + 2).map(|_| id()).collect();
         for (now, id) in (0..).zip(&ids) {
-            marks.add(*id, at(now));
+            tombstones.add(*id, at(now));
         }
-        assert_eq!(marks.0.len(), MARKS);
-        assert!(!marks.has(ids[1]) && marks.has(ids[2]) && marks.has(ids[MARKS + 1]));
+        assert_eq!(tombstones.0.len(), MAX_TOMBSTONES);
+        assert!(
+            !tombstones.has(ids[1])
+                && tombstones.has(ids[2])
+                && tombstones.has(ids[MAX_TOMBSTONES + 1])
+        );
     }
 }

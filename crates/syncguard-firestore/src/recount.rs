@@ -13,32 +13,36 @@ use crate::{
     store::Store,
 };
 
-/// How long before its request a grant may be counted from: half of the
-/// [grace](syncguard_core::Capabilities::GRACE) for which its record stands beyond the expiry.
-const COVERED: Duration = Duration::from_millis(500);
+/// How much earlier than its request a grant may be counted from: half of the
+/// [grace](syncguard_core::Capabilities::GRACE) for which its record is kept beyond the expiry.
+const TOLERANCE: Duration = Duration::from_millis(500);
 
-/// The time from which an expiry was counted, and what is known of when that was requested.
+/// The time from which an expiry was counted, and what is known about when it was requested.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Counted {
+pub(crate) struct ExpiryBase {
     /// The server's time, as a read returned it.
     pub(crate) from: Timestamp,
     /// When that read was requested, by the local clock.
-    pub(crate) asked: Sent,
-    /// How long after that the commit was sent.
-    pub(crate) waited: Duration,
+    pub(crate) requested_at: Sent,
+    /// The time from that request until the commit was sent.
+    pub(crate) commit_delay: Duration,
 }
 
-impl Counted {
+impl ExpiryBase {
     /// Returns whether the server's clock showed more than `from` when the read was requested, or
     /// may have.
     ///
-    /// The server promises to answer a read as of a time after it was asked. The time of the commit
+    /// The server promises that the time of a read is after its request. The time of the commit
     /// verifies this. The commit was made after it was sent, so the server's clock showed no more
-    /// than that time less `waited` when the read was requested; a difference of up to [`COVERED`]
-    /// does no harm. The commit was also made before it was answered, so a difference greater than
-    /// the time that has passed by then is a proof.
+    /// than that time less `commit_delay` when the read was requested; a difference of up to
+    /// [`TOLERANCE`] does no harm. The commit was also made before its reply, so a difference
+    /// greater than the time that has passed by then is a proof.
     pub(crate) fn may_be_too_early(self, committed: Timestamp) -> bool {
-        is_too_early(self.from, committed, self.asked.elapsed().min(self.waited + COVERED))
+        is_too_early(
+            self.from,
+            committed,
+            self.requested_at.elapsed().min(self.commit_delay + TOLERANCE),
+        )
     }
 }
 
@@ -50,11 +54,11 @@ pub(crate) fn is_too_early(from: Timestamp, committed: Timestamp, passed: Durati
 }
 
 /// Returns whether a grant that was found on record may be counted from too early: it was never
-/// extended, and more than the grace covers passed between the time from which it is counted and
-/// the commit that made it. When it was requested is not known here.
-pub(crate) fn found_too_early(stored: &Stored, request: &AcquireRequest) -> bool {
+/// extended, and more time than the grace covers passed between the time from which it is counted
+/// and the commit that made it. When it was requested is not known here.
+pub(crate) fn stored_may_be_too_early(stored: &Stored, request: &AcquireRequest) -> bool {
     let made = stored.version.time();
-    stored.is_unextended(request.ttl) && is_too_early(stored.acquired_at(), made, COVERED)
+    stored.is_unextended(request.ttl) && is_too_early(stored.acquired_at(), made, TOLERANCE)
 }
 
 /// Moves the expiry of a grant that was not reported yet to the ttl after the commit that made it.
@@ -63,8 +67,8 @@ pub(crate) fn found_too_early(stored: &Stored, request: &AcquireRequest) -> bool
 /// on the condition of the version, so that no other id was granted the key meanwhile, even if it
 /// looked free.
 ///
-/// If this fails, the grant stands as it was. The caller learns that the outcome is unknown, and
-/// asks again or abandons the id.
+/// If this fails, the grant stays as it was. The caller learns that the outcome is unknown, and
+/// retries or abandons the id.
 pub(crate) async fn recount(
     store: &Store,
     call: Call,
@@ -93,7 +97,7 @@ mod tests {
     use super::is_too_early;
 
     #[test]
-    fn an_expiry_counts_from_too_early_only_where_the_commit_proves_it() {
+    fn an_expiry_is_too_early_only_if_the_commit_proves_it() {
         let at = Timestamp::from_unix_millis;
         let took = Duration::from_millis(30);
         assert!(!is_too_early(at(1_000), at(990), took), "the clock was thought to be ahead");

@@ -7,8 +7,8 @@ use crate::{
     error::Failure,
     find::{Found, find},
     names::{DocumentName, Names},
-    record::{Counter, Stored, counter_fields, is_live, mark_fields},
-    retry::rounds,
+    record::{Counter, Stored, counter_fields, is_live, tombstone_fields},
+    retry::attempts,
     store::Store,
 };
 
@@ -25,50 +25,50 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
     if let Some(known) = store.grants.take(id) {
         let delete = Write::delete(&known.document, Expect::Version(known.version));
         if let Some(committed) = store.client.commit(call, vec![delete]).await? {
-            return Ok(ended(is_live(known.expires_at, committed.at)));
+            return Ok(release_outcome(is_live(known.expires_at, committed.at)));
         }
         hint = Some(known.document);
     }
-    ask(store, call, id, hint).await
+    release_after_read(store, call, id, hint).await
 }
 
 /// Reads, and then ends the grant.
-async fn ask(
+async fn release_after_read(
     store: &Store,
     call: Call,
     id: LockId,
     hint: Option<DocumentName>,
 ) -> Result<ReleaseOutcome, Failure> {
-    let mut rounds = rounds(call.deadline);
+    let mut attempts = attempts(call.deadline);
     loop {
         let Some(Found { document, stored, at }) = find(store, call, id, hint.as_ref()).await?
         else {
             return Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound));
         };
         if !stored.is_live(at) {
-            return Ok(ended(false));
+            return Ok(release_outcome(false));
         }
         let delete = Write::delete(&document, Expect::Version(stored.version));
         if let Some(committed) = store.client.commit(call, vec![delete]).await? {
-            return Ok(ended(is_live(stored.expires_at(), committed.at)));
+            return Ok(release_outcome(is_live(stored.expires_at(), committed.at)));
         }
-        rounds.next().await.ok_or(Failure::Contention)?;
+        attempts.next().await.ok_or(Failure::Contention)?;
     }
 }
 
-fn ended(live: bool) -> ReleaseOutcome {
+fn release_outcome(live: bool) -> ReleaseOutcome {
     if live { ReleaseOutcome::Released } else { ReleaseOutcome::NotHeld(NotHeld::Expired) }
 }
 
 /// Guarantees that the id holds no grant, now or in the future: two round trips.
 ///
-/// **Invariant:** once this has answered, every commit that would grant the key to the id fails,
+/// **Invariant:** once this has returned, every commit that would grant the key to the id fails,
 /// wherever it is in flight. It rests on a state of the counter from before, or on one from after.
 ///
-/// - From before: the counter has changed since, because the tombstone was written here. Should the
-///   commit come first instead, it changes the counter, so the commit here fails, and the next read
-///   finds the grant and ends it. The deletion itself has no condition: as long as the counter is
-///   unchanged, the lock can only be that of the id, extended or not, or gone.
+/// - From before: the counter has changed since, because the tombstone was written here. If the
+///   commit comes first instead, it changes the counter, so the commit here fails, and the next
+///   read finds the grant and ends it. The deletion itself has no condition: as long as the counter
+///   is unchanged, the lock can only be that of the id, extended or not, or gone.
 /// - From after: an acquire that reads the counter finds the tombstone and does not commit.
 ///
 /// A grant by TypeScript replaces the counter and drops the tombstones. It changes the counter as
@@ -82,19 +82,19 @@ fn ended(live: bool) -> ReleaseOutcome {
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let names = store.layout.names(key)?;
     let call = store.client.call(Lane::Release);
-    let mut rounds = rounds(call.deadline);
+    let mut attempts = attempts(call.deadline);
     loop {
         let read = store.client.read(call, [&names.lock, &names.fence]).await?;
-        if store.client.commit(call, called_off(&names, id, key, read)?).await?.is_some() {
+        if store.client.commit(call, abandon_writes(&names, id, key, read)?).await?.is_some() {
             store.grants.forget(id);
             return Ok(());
         }
-        rounds.next().await.ok_or(Failure::Contention)?;
+        attempts.next().await.ok_or(Failure::Contention)?;
     }
 }
 
 /// Returns the writes that abandon an id.
-fn called_off(
+fn abandon_writes(
     names: &Names,
     id: LockId,
     key: &LockKey,
@@ -106,15 +106,15 @@ fn called_off(
     let counter = counter.as_ref().map(Counter::parse);
     let expect = Expect::unchanged(counter.as_ref().map(|counter| counter.version));
     let is_new = counter.is_none();
-    let mut marks = counter.map(Counter::marks).transpose()?.unwrap_or_default();
-    marks.add(id, now);
-    let mark = if is_new {
+    let mut tombstones = counter.map(Counter::tombstones).transpose()?.unwrap_or_default();
+    tombstones.add(id, now);
+    let tombstone = if is_new {
         let last = lock.as_ref().map_or(Fence::ZERO, Stored::fence);
-        Write::replace(&names.fence, counter_fields(key, last, marks), expect)
+        Write::replace(&names.fence, counter_fields(key, last, tombstones), expect)
     } else {
-        Write::merge(&names.fence, &["abandoned"], mark_fields(marks), expect)
+        Write::merge(&names.fence, &["abandoned"], tombstone_fields(tombstones), expect)
     };
     let own = lock.is_some_and(|lock| lock.is_of(id));
-    let end = own.then(|| Write::delete(&names.lock, Expect::Anything));
-    Ok(std::iter::once(mark).chain(end).collect())
+    let delete_lock = own.then(|| Write::delete(&names.lock, Expect::Anything));
+    Ok(std::iter::once(tombstone).chain(delete_lock).collect())
 }

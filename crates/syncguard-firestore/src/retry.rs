@@ -5,16 +5,16 @@ use std::time::Duration;
 use syncguard_core::{Jitter, Retry};
 use tokio::time::{Instant, sleep};
 
-/// How often a commit that conflicted with another is retried.
+/// The maximum number of retries of a commit that conflicted with another.
 const MAX_RETRIES: u32 = 10;
 
-/// The longest first pause, about as long as a commit takes.
-const FIRST: Duration = Duration::from_millis(10);
+/// The maximum of the first delay, about as long as a commit takes.
+const FIRST_DELAY: Duration = Duration::from_millis(10);
 
-/// The longest pause.
-const LONGEST: Duration = Duration::from_millis(320);
+/// The maximum delay.
+const MAX_DELAY: Duration = Duration::from_millis(320);
 
-/// The latest end of an operation, with all its requests and pauses.
+/// The latest end of an operation, with all its requests and delays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Deadline(Instant);
 
@@ -28,7 +28,7 @@ impl Deadline {
         Self(self.0.checked_sub(by).unwrap_or(self.0))
     }
 
-    pub(crate) fn left(self) -> Duration {
+    pub(crate) fn remaining(self) -> Duration {
         self.0.saturating_duration_since(Instant::now())
     }
 
@@ -37,48 +37,48 @@ impl Deadline {
     }
 }
 
-/// The rounds of an operation, each of which reads and then commits on the condition that nothing has
+/// The attempts of an operation. Each reads, and then commits on the condition that nothing has
 /// changed.
 ///
 /// If another client keeps a transaction open on the documents, the service lets a commit wait for
-/// seconds before it refuses it. So a round begins only if one as long as the longest so far still
-/// ends before the deadline: a commit that is cut off may have been applied, a commit that was
+/// seconds before it refuses it. So an attempt starts only if one as long as the longest so far
+/// would end before the deadline: a commit that is cut off may have been applied, a commit that was
 /// refused was not.
-pub(crate) struct Rounds<P> {
+pub(crate) struct Attempts<P> {
     deadline: Deadline,
-    began: Instant,
+    started_at: Instant,
     longest: Duration,
-    pauses: P,
+    backoff: P,
 }
 
-/// Begins the first round.
-pub(crate) fn rounds(deadline: Deadline) -> Rounds<impl Iterator<Item = Duration> + Send> {
-    let (began, longest) = (Instant::now(), Duration::ZERO);
-    Rounds { deadline, began, longest, pauses: pauses() }
+/// Starts the first attempt.
+pub(crate) fn attempts(deadline: Deadline) -> Attempts<impl Iterator<Item = Duration> + Send> {
+    let (started_at, longest) = (Instant::now(), Duration::ZERO);
+    Attempts { deadline, started_at, longest, backoff: backoff() }
 }
 
-impl<P: Iterator<Item = Duration> + Send> Rounds<P> {
-    /// Pauses before the next round, which begins when this returns. Returns `None` immediately if
-    /// none fits.
+impl<P: Iterator<Item = Duration> + Send> Attempts<P> {
+    /// Sleeps until the next attempt, which starts when this returns. Returns `None` immediately if
+    /// no attempt fits.
     pub(crate) async fn next(&mut self) -> Option<()> {
-        self.longest = self.longest.max(self.began.elapsed());
-        let pause = self.pauses.next()?;
-        if self.deadline.left() < pause + self.longest {
+        self.longest = self.longest.max(self.started_at.elapsed());
+        let delay = self.backoff.next()?;
+        if self.deadline.remaining() < delay + self.longest {
             return None;
         }
-        sleep(pause).await;
-        self.began = Instant::now();
+        sleep(delay).await;
+        self.started_at = Instant::now();
         Some(())
     }
 }
 
-/// Returns the pauses between attempts. They have full jitter, so that clients that conflicted do
+/// Returns the delays between attempts. They have full jitter, so that clients that conflicted do
 /// not conflict again.
-pub(crate) fn pauses() -> impl Iterator<Item = Duration> + Send {
-    // Most operations never pause: nothing is allocated before the first pause.
+pub(crate) fn backoff() -> impl Iterator<Item = Duration> + Send {
+    // Most operations need no retry: nothing is allocated before the first delay.
     let mut delays = None;
     let begin = || {
-        let retry = Retry::exponential(FIRST).max_delay(LONGEST).limit(MAX_RETRIES);
+        let retry = Retry::exponential(FIRST_DELAY).max_delay(MAX_DELAY).limit(MAX_RETRIES);
         retry.jitter(Jitter::Full).delays()
     };
     std::iter::from_fn(move || delays.get_or_insert_with(begin).next())
@@ -90,42 +90,42 @@ mod tests {
 
     use tokio::time::{Instant, sleep};
 
-    use super::{Deadline, FIRST, LONGEST, MAX_RETRIES, pauses, rounds};
+    use super::{Deadline, FIRST_DELAY, MAX_DELAY, MAX_RETRIES, attempts, backoff};
 
     #[test]
-    fn pauses_are_few_and_grow_up_to_a_limit() {
+    fn backoff_delays_are_limited_in_number_and_length() {
         for _ in 0..100 {
-            let drawn: Vec<_> = pauses().collect();
-            assert_eq!(drawn.len(), MAX_RETRIES as usize);
-            let mut longest = FIRST;
-            for pause in drawn {
-                assert!(pause <= longest, "{pause:?} is longer than {longest:?}");
-                longest = (longest * 2).min(LONGEST);
+            let delays: Vec<_> = backoff().collect();
+            assert_eq!(delays.len(), MAX_RETRIES as usize);
+            let mut longest = FIRST_DELAY;
+            for delay in delays {
+                assert!(delay <= longest, "{delay:?} is longer than {longest:?}");
+                longest = (longest * 2).min(MAX_DELAY);
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn no_round_begins_that_would_outlast_the_deadline() {
-        let began = Instant::now();
-        let mut rounds = rounds(Deadline::after(Duration::from_secs(5)));
+    async fn no_attempt_starts_that_would_outlast_the_deadline() {
+        let started_at = Instant::now();
+        let mut attempts = attempts(Deadline::after(Duration::from_secs(5)));
         let mut count = 0;
         loop {
             sleep(Duration::from_secs(2)).await;
             count += 1;
-            if rounds.next().await.is_none() {
+            if attempts.next().await.is_none() {
                 break;
             }
         }
         assert_eq!(count, 2);
-        assert!(began.elapsed() < Duration::from_secs(5));
+        assert!(started_at.elapsed() < Duration::from_secs(5));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn quick_rounds_are_bounded_by_their_number() {
-        let mut rounds = rounds(Deadline::after(Duration::from_secs(600)));
+    async fn quick_attempts_are_limited_in_number() {
+        let mut attempts = attempts(Deadline::after(Duration::from_secs(600)));
         let mut count = 1;
-        while rounds.next().await.is_some() {
+        while attempts.next().await.is_some() {
             count += 1;
         }
         assert_eq!(count, MAX_RETRIES + 1);

@@ -36,7 +36,7 @@ impl<T: Default> PerRuntime<T> {
     /// # Errors
     ///
     /// [`Failure::NoRuntime`] outside of a runtime.
-    pub(crate) fn here(&self) -> Result<Arc<T>, Failure> {
+    pub(crate) fn current(&self) -> Result<Arc<T>, Failure> {
         let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
         // No code panics while the mutex is held.
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -71,13 +71,13 @@ mod tests {
     #[test]
     fn each_runtime_has_its_own_value_until_it_ends() {
         let (values, first, second) = (PerRuntime::<u8>::default(), runtime(), runtime());
-        let here = |runtime: &Runtime| runtime.block_on(async { values.here().unwrap() });
-        let (ours, theirs) = (here(&first), here(&second));
-        assert!(Arc::ptr_eq(&ours, &here(&first)) && !Arc::ptr_eq(&ours, &theirs));
+        let current = |runtime: &Runtime| runtime.block_on(async { values.current().unwrap() });
+        let (ours, theirs) = (current(&first), current(&second));
+        assert!(Arc::ptr_eq(&ours, &current(&first)) && !Arc::ptr_eq(&ours, &theirs));
         drop(first);
         let third = runtime();
-        assert!(!Arc::ptr_eq(&ours, &here(&third)));
+        assert!(!Arc::ptr_eq(&ours, &current(&third)));
         assert_eq!(values.0.lock().unwrap().len(), 2, "what belonged to the first is dropped");
-        assert!(values.here().is_err(), "there is no runtime here");
+        assert!(values.current().is_err(), "there is no runtime here");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syncguard_core::UnsafeSettings;
 
 use crate::{
-    client::{Client, Settings},
+    client::{Client, Endpoint, Settings},
     clock::{Report, ServerClock},
     grants::Grants,
     names::Layout,
@@ -16,6 +16,8 @@ use crate::{
 
 /// The state that the operations share.
 pub(crate) struct Store {
+    /// Where the locks are, for error messages.
+    pub(crate) server: String,
     pub(crate) client: Arc<Client>,
     pub(crate) layout: Layout,
     pub(crate) grants: Grants,
@@ -30,7 +32,12 @@ impl Store {
             UnsafeSettings::Ignore => Report::Silence,
             UnsafeSettings::Refuse | UnsafeSettings::Warn => Report::Log,
         };
+        let server = match &settings.endpoint {
+            Endpoint::Emulator(address) => address.clone(),
+            Endpoint::Service(_) => settings.database.clone(),
+        };
         Self {
+            server,
             client: Arc::new(Client::new(settings, ServerClock::new(report))),
             layout,
             grants: Grants::default(),

@@ -16,13 +16,13 @@ const LINGER: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Targets {
-    open: Mutex<Open>,
+    inner: Mutex<Inner>,
     /// Notifies the listener that a document is wanted.
     pub(crate) wanted: Notify,
 }
 
 #[derive(Default)]
-struct Open {
+struct Inner {
     targets: HashMap<DocumentName, Target>,
     /// The id that was assigned last. No id is assigned twice, so an event of one stream is never
     /// taken for an event of another.
@@ -30,52 +30,52 @@ struct Open {
 }
 
 struct Target {
-    waiting: usize,
+    waiters: usize,
     state: State,
     left_at: Instant,
-    news: Arc<Notify>,
+    notify: Arc<Notify>,
 }
 
 /// The progress of listening to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Wanted,
-    Asked { id: i32 },
+    Requested { id: i32 },
     Confirmed { id: i32 },
 }
 
-/// A registration as a waiter on a document.
-pub(crate) struct Seat<'a> {
+/// A registration as a waiter on a document. Dropping it removes the registration.
+pub(crate) struct Waiter<'a> {
     targets: &'a Targets,
     name: DocumentName,
-    pub(crate) news: Arc<Notify>,
+    pub(crate) notify: Arc<Notify>,
 }
 
-impl<'a> Seat<'a> {
-    pub(crate) fn take(targets: &'a Targets, name: DocumentName) -> Self {
-        let mut open = targets.lock();
-        let entry = open.targets.entry(name.clone()).or_insert_with(|| Target {
-            waiting: 0,
+impl<'a> Waiter<'a> {
+    pub(crate) fn register(targets: &'a Targets, name: DocumentName) -> Self {
+        let mut inner = targets.lock();
+        let entry = inner.targets.entry(name.clone()).or_insert_with(|| Target {
+            waiters: 0,
             state: State::Wanted,
             left_at: Instant::now(),
-            news: Arc::default(),
+            notify: Arc::default(),
         });
-        entry.waiting += 1;
-        let news = entry.news.clone();
-        Self { targets, name, news }
+        entry.waiters += 1;
+        let notify = entry.notify.clone();
+        Self { targets, name, notify }
     }
 
     /// Returns whether the document has not been requested yet.
-    pub(crate) fn is_first(&self) -> bool {
-        let open = self.targets.lock();
-        open.targets.get(&self.name).is_some_and(|target| target.state == State::Wanted)
+    pub(crate) fn needs_request(&self) -> bool {
+        let inner = self.targets.lock();
+        inner.targets.get(&self.name).is_some_and(|target| target.state == State::Wanted)
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(target) = self.targets.lock().targets.get_mut(&self.name) {
-            target.waiting -= 1;
+            target.waiters -= 1;
             target.left_at = Instant::now();
         }
     }
@@ -85,15 +85,15 @@ impl State {
     fn id(self) -> Option<i32> {
         match self {
             Self::Wanted => None,
-            Self::Asked { id } | Self::Confirmed { id } => Some(id),
+            Self::Requested { id } | Self::Confirmed { id } => Some(id),
         }
     }
 }
 
 impl Targets {
-    fn lock(&self) -> MutexGuard<'_, Open> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code panics while the mutex is held.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -103,13 +103,13 @@ impl Targets {
     /// Assigns ids to the documents that have not been requested yet, and returns both to be
     /// requested now.
     pub(crate) fn take_wanted(&self) -> Vec<(i32, DocumentName)> {
-        let Open { targets, last_id } = &mut *self.lock();
+        let Inner { targets, last_id } = &mut *self.lock();
         let wanted = targets.iter_mut().filter(|(_, target)| target.state == State::Wanted);
         wanted
             .map(|(name, target)| {
                 // Ids are positive.
                 *last_id = last_id.checked_add(1).unwrap_or(1);
-                target.state = State::Asked { id: *last_id };
+                target.state = State::Requested { id: *last_id };
                 (*last_id, name.clone())
             })
             .collect()
@@ -119,11 +119,11 @@ impl Targets {
     /// counts as a notification, because a release may have been missed until now.
     pub(crate) fn confirm(&self, ids: &[i32]) {
         for target in self.lock().targets.values_mut() {
-            if let State::Asked { id } = target.state
-                && is_meant(id, ids)
+            if let State::Requested { id } = target.state
+                && includes_target(id, ids)
             {
                 target.state = State::Confirmed { id };
-                target.news.notify_waiters();
+                target.notify.notify_waiters();
             }
         }
     }
@@ -135,35 +135,35 @@ impl Targets {
         }
     }
 
-    /// Reports the end of a lock. The initial state of a document does not count.
-    pub(crate) fn tell(&self, name: &DocumentName) {
+    /// Notifies the waiters that a lock has ended. The initial state of a document does not count.
+    pub(crate) fn notify_deleted(&self, name: &DocumentName) {
         if let Some(target) = self.lock().targets.get(name)
             && let State::Confirmed { .. } = target.state
         {
-            target.news.notify_waiters();
+            target.notify.notify_waiters();
         }
     }
 
-    /// Reports that something may have been missed.
-    pub(crate) fn tell_of(&self, ids: &[i32]) {
+    /// Notifies the waiters of these targets that a release may have been missed.
+    pub(crate) fn notify_missed(&self, ids: &[i32]) {
         for target in self.lock().targets.values() {
-            if target.state.id().is_some_and(|id| is_meant(id, ids)) {
-                target.news.notify_waiters();
+            if target.state.id().is_some_and(|id| includes_target(id, ids)) {
+                target.notify.notify_waiters();
             }
         }
     }
 
     /// Removes the documents that have had no waiter for a while, and returns their ids.
     pub(crate) fn sweep(&self) -> Vec<i32> {
-        let mut open = self.lock();
-        let idle = |target: &Target| target.waiting == 0 && target.left_at.elapsed() > LINGER;
-        let idle = open.targets.extract_if(|_, target| idle(target));
+        let mut inner = self.lock();
+        let idle = |target: &Target| target.waiters == 0 && target.left_at.elapsed() > LINGER;
+        let idle = inner.targets.extract_if(|_, target| idle(target));
         idle.filter_map(|(_, target)| target.state.id()).collect()
     }
 }
 
 /// The service means all targets where it names none.
-fn is_meant(id: i32, ids: &[i32]) -> bool {
+fn includes_target(id: i32, ids: &[i32]) -> bool {
     ids.is_empty() || ids.contains(&id)
 }
 
@@ -175,53 +175,58 @@ mod tests {
         task::Poll,
     };
 
-    use super::{Seat, Targets};
+    use super::{Targets, Waiter};
     use crate::names::DocumentName;
 
     fn name(text: &str) -> DocumentName {
         DocumentName::new(text.to_owned())
     }
 
-    /// Returns which of these steps wake a waiter for `a`.
-    async fn woken_by(steps: &[&(dyn Fn(&Targets) + Sync)]) -> Vec<bool> {
+    /// Returns which of these steps notify a waiter for `a`.
+    async fn notified_by(steps: &[&(dyn Fn(&Targets) + Sync)]) -> Vec<bool> {
         let targets = Targets::default();
-        let seat = Seat::take(&targets, name("a"));
-        let mut woken = Vec::new();
+        let waiter = Waiter::register(&targets, name("a"));
+        let mut outcomes = Vec::new();
         for step in steps {
-            let mut news = pin!(seat.news.notified());
-            news.as_mut().enable();
+            let mut notified = pin!(waiter.notify.notified());
+            notified.as_mut().enable();
             step(&targets);
-            woken.push(poll_fn(|cx| Poll::Ready(news.as_mut().poll(cx).is_ready())).await);
+            outcomes.push(poll_fn(|cx| Poll::Ready(notified.as_mut().poll(cx).is_ready())).await);
         }
-        woken
+        outcomes
     }
 
     #[tokio::test]
-    async fn a_waiter_is_woken_when_its_target_is_up_and_by_each_end_from_then_on() {
-        let ask = |targets: &Targets| assert_eq!(targets.take_wanted().len(), 1);
-        let end = |targets: &Targets| targets.tell(&name("a"));
-        let other = |targets: &Targets| targets.tell(&name("b"));
-        let up = |targets: &Targets| targets.confirm(&[1]);
-        let woken = woken_by(&[&ask, &end, &up, &up, &other, &end]).await;
-        assert_eq!(woken, [false, false, true, false, false, true]);
+    async fn a_waiter_is_notified_when_its_target_is_confirmed_and_by_each_deletion_after_that() {
+        let request = |targets: &Targets| assert_eq!(targets.take_wanted().len(), 1);
+        let delete = |targets: &Targets| targets.notify_deleted(&name("a"));
+        let other = |targets: &Targets| targets.notify_deleted(&name("b"));
+        let confirm_target = |targets: &Targets| targets.confirm(&[1]);
+        let notified =
+            notified_by(&[&request, &delete, &confirm_target, &confirm_target, &other, &delete])
+                .await;
+        assert_eq!(notified, [false, false, true, false, false, true]);
     }
 
     #[tokio::test]
-    async fn what_was_told_of_the_stream_before_confirms_nothing() {
-        let ask = |targets: &Targets| drop(targets.take_wanted());
-        let lose = |targets: &Targets| targets.want_all();
+    async fn a_confirmation_from_the_previous_stream_is_ignored() {
+        let request = |targets: &Targets| drop(targets.take_wanted());
+        let lose_stream = |targets: &Targets| targets.want_all();
         let late = |targets: &Targets| targets.confirm(&[1]);
-        let up = |targets: &Targets| targets.confirm(&[2]);
-        assert_eq!(woken_by(&[&ask, &lose, &ask, &late, &up]).await[3..], [false, true]);
+        let confirm_target = |targets: &Targets| targets.confirm(&[2]);
+        assert_eq!(
+            notified_by(&[&request, &lose_stream, &request, &late, &confirm_target]).await[3..],
+            [false, true]
+        );
     }
 
     #[tokio::test]
-    async fn what_is_told_of_no_target_is_told_of_all() {
-        let ask = |targets: &Targets| drop(targets.take_wanted());
-        let up = |targets: &Targets| targets.confirm(&[]);
-        let missed = |targets: &Targets| targets.tell_of(&[]);
-        let others = |targets: &Targets| targets.tell_of(&[7]);
-        let woken = woken_by(&[&ask, &up, &missed, &others]).await;
-        assert_eq!(woken, [false, true, true, false]);
+    async fn a_notification_without_targets_concerns_all_targets() {
+        let request = |targets: &Targets| drop(targets.take_wanted());
+        let confirm_target = |targets: &Targets| targets.confirm(&[]);
+        let missed = |targets: &Targets| targets.notify_missed(&[]);
+        let others = |targets: &Targets| targets.notify_missed(&[7]);
+        let notified = notified_by(&[&request, &confirm_target, &missed, &others]).await;
+        assert_eq!(notified, [false, true, true, false]);
     }
 }

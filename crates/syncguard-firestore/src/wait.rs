@@ -1,4 +1,5 @@
-//! Waits for a release, by any process in any language: all of them delete the document of the lock.
+//! Waits for a release, by any process in any language: all of them delete the document of the
+//! lock.
 
 use syncguard_core::LockKey;
 
@@ -6,12 +7,12 @@ use crate::store::Store;
 
 /// Resolves when the key may have become free.
 ///
-/// The first poll subscribes to the document. Until the server has reported its state, a release may be
-/// missed, so that report counts as a notification; so does a new stream after a broken one. If no
-/// stream can be opened, this never resolves, and the caller's schedule takes over.
+/// The first poll subscribes to the document. Until the server has reported its state, a release
+/// may be missed, so that report counts as a notification; so does a new stream after a broken one.
+/// If no stream can be opened, this never resolves, and the caller's schedule takes over.
 pub(crate) async fn released(store: &Store, key: &LockKey) {
-    match (store.layout.lock(key), store.waiters.here()) {
-        (Ok(name), Ok(waiters)) => waiters.news(&store.client, name).await,
+    match (store.layout.lock(key), store.waiters.current()) {
+        (Ok(name), Ok(waiters)) => waiters.notified(&store.client, name).await,
         // Without a name or a runtime, no lock exists either; an attempt reports that.
         _ => std::future::pending().await,
     }

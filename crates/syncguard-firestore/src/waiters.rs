@@ -9,18 +9,18 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    client::{Client, News, Subscription},
+    client::{Client, Notification, Subscription},
     names::DocumentName,
-    targets::{Seat, Targets},
+    targets::{Targets, Waiter},
 };
 
-/// How often targets are checked.
-const ROUND: Duration = Duration::from_secs(1);
+/// How often targets without waiters are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The delay before a stream that has ended is reopened, and its maximum if streams deliver
-/// nothing: the delay doubles each time up to that.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The delay before a stream that has ended is reopened, and its maximum. While streams deliver
+/// nothing, the delay doubles each time up to that.
+const FIRST_REOPEN_DELAY: Duration = Duration::from_millis(20);
+const MAX_REOPEN_DELAY: Duration = Duration::from_secs(2);
 
 /// All waiters of a runtime, and the one stream that listens to their documents.
 #[derive(Default)]
@@ -32,16 +32,16 @@ pub(crate) struct Waiters {
 
 impl Waiters {
     /// Waits until the document of this name may have been deleted.
-    pub(crate) async fn news(&self, client: &Arc<Client>, name: DocumentName) {
-        let seat = Seat::take(&self.targets, name);
-        let mut news = std::pin::pin!(seat.news.notified());
-        // Registered before the listener is notified, so no event is missed.
-        news.as_mut().enable();
+    pub(crate) async fn notified(&self, client: &Arc<Client>, name: DocumentName) {
+        let waiter = Waiter::register(&self.targets, name);
+        let mut notified = std::pin::pin!(waiter.notify.notified());
+        // Registered before the listener is notified, so no notification is missed.
+        notified.as_mut().enable();
         self.listen(client);
-        if seat.is_first() {
+        if waiter.needs_request() {
             self.targets.wanted.notify_one();
         }
-        news.await;
+        notified.await;
     }
 
     /// Starts the listener, unless it runs.
@@ -56,51 +56,51 @@ impl Waiters {
 
 /// Keeps a stream open as long as there are waiters, reopening it as often as necessary.
 async fn listen(client: Arc<Client>, targets: Arc<Targets>) {
-    let mut pause = FIRST_PAUSE;
+    let mut delay = FIRST_REOPEN_DELAY;
     loop {
         while targets.is_empty() {
             targets.wanted.notified().await;
         }
         targets.want_all();
-        let worked = match client.listen(&targets.take_wanted()).await {
-            Ok(stream) => attend(stream, &targets).await,
+        let delivered = match client.listen(&targets.take_wanted()).await {
+            Ok(stream) => serve(stream, &targets).await,
             Err(failure) => {
                 tracing::debug!(%failure, "releases cannot be listened for");
                 false
             }
         };
-        pause = if worked { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-        sleep(pause).await;
+        delay = if delivered { FIRST_REOPEN_DELAY } else { (delay * 2).min(MAX_REOPEN_DELAY) };
+        sleep(delay).await;
         // While no stream can be opened, only this removes the documents that have no waiters.
         targets.sweep();
     }
 }
 
-/// Keeps the targets of a stream until it ends, or until there are no waiters. Returns whether the
+/// Keeps the targets of a stream until it ends, or until there are no targets. Returns whether the
 /// stream delivered anything: a stream can be opened and then refused.
-async fn attend(mut stream: Subscription, targets: &Targets) -> bool {
-    let mut worked = false;
-    let mut rounds = interval(ROUND);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+async fn serve(mut stream: Subscription, targets: &Targets) -> bool {
+    let mut delivered = false;
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            news = stream.news() => match news {
-                News::Current(ids) => {
-                    worked = true;
+            notification = stream.notification() => match notification {
+                Notification::Current(ids) => {
+                    delivered = true;
                     targets.confirm(&ids);
                 }
-                News::Deleted(name) => targets.tell(&name),
-                News::Missed(ids) => targets.tell_of(&ids),
-                News::Other => {}
-                News::Ended => return worked,
+                Notification::Deleted(name) => targets.notify_deleted(&name),
+                Notification::Missed(ids) => targets.notify_missed(&ids),
+                Notification::Other => {}
+                Notification::Ended => return delivered,
             },
             () = targets.wanted.notified() => {}
-            _ = rounds.tick() => {
+            _ = sweeps.tick() => {
                 for id in targets.sweep() {
                     stream.subscriber().remove(id);
                 }
                 if targets.is_empty() {
-                    return worked;
+                    return delivered;
                 }
             }
         }
@@ -114,14 +114,14 @@ async fn attend(mut stream: Subscription, targets: &Targets) -> bool {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use super::{Seat, Waiters};
+    use super::{Waiter, Waiters};
     use crate::{
         client::{Client, Endpoint, Settings},
         clock::{Report, ServerClock},
         names::DocumentName,
     };
 
-    /// No server listens there.
+    /// Returns a client of an address on which no server listens.
     fn unreachable() -> Arc<Client> {
         let settings = Settings {
             endpoint: Endpoint::Emulator("127.0.0.1:1".to_owned()),
@@ -134,13 +134,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_waits_on_any_more_is_forgotten_though_no_stream_can_be_had() {
+    async fn targets_without_waiters_are_removed_even_if_no_stream_can_be_opened() {
         let (waiters, client) = (Waiters::default(), unreachable());
-        let seat = Seat::take(&waiters.targets, DocumentName::new("a".to_owned()));
+        let waiter = Waiter::register(&waiters.targets, DocumentName::new("a".to_owned()));
         waiters.listen(&client);
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(!waiters.targets.is_empty(), "somebody waits");
-        drop(seat);
+        drop(waiter);
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(waiters.targets.is_empty());
     }

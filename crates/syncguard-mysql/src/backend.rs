@@ -9,7 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, error::Failure, extend, lookup, operate, prune, release, schema, store::Store,
+    acquire, check, config::MysqlConfig, connect, error::Failure, extend, lookup, operate, prune,
+    release, schema, store::Store,
 };
 
 /// Keeps locks in MySQL or MariaDB. It is cheap to clone, and the clones share their connections.
@@ -35,19 +36,40 @@ use crate::{
 pub struct MysqlBackend(Arc<Store>);
 
 impl MysqlBackend {
-    pub(crate) fn new(store: Store) -> Self {
-        Self(Arc::new(store))
-    }
-
-    /// Creates the table if it is missing, and records its revision. Any number of clients may call
-    /// this at once, and any number of times.
-    ///
-    /// [`MysqlConfig::connect`](crate::MysqlConfig::connect) creates a missing table by default. If
-    /// the table exists, it only reads.
+    /// Connects, creates the table if it is missing, and checks the server's settings.
     ///
     /// # Errors
     ///
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the user may not create tables.
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database is not named or does not exist.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the user may not create the table.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the table is missing or incomplete
+    ///   and is not to be created, or a connection does not keep the settings that are set for it.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the table is for later versions
+    ///   of this crate, or if the server's settings are unsafe and are to be
+    ///   [refused](syncguard_core::UnsafeSettings::Refuse).
+    pub async fn connect(config: MysqlConfig) -> Result<Self, Error> {
+        let server = config.server();
+        let failed = |failure: Failure| failure.into_error_at(&server, Operation::Connect);
+        Ok(Self(Arc::new(connect::connect(config).await.map_err(failed)?)))
+    }
+
+    /// Connects, creates the table if it is missing, records its revision, and disconnects. This is
+    /// for operators, and for services whose own user may not do so. Any number of clients may call
+    /// this at once, and any number of times.
+    ///
+    /// [`connect`](Self::connect) creates a missing table by default. If the table exists, it only
+    /// reads.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database is not named or does not exist.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the user may not create tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) if a table of this name exists and does
     ///   not have the expected form.
     /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the table is for later versions
@@ -58,8 +80,10 @@ impl MysqlBackend {
     /// # Cancel safety
     ///
     /// The lock table is created last, and atomically.
-    pub async fn setup_schema(&self) -> Result<(), Error> {
-        schema::upgrade(&self.0).await.map_err(during(Operation::Connect))
+    pub async fn setup_schema(config: &MysqlConfig) -> Result<(), Error> {
+        let setting_up = async { schema::upgrade(&connect::open(config).await?).await };
+        let failed = |failure: Failure| failure.into_error_at(&config.server(), Operation::Connect);
+        setting_up.await.map_err(failed)
     }
 
     /// Clears the rows of grants that have been over for `older_than`, and at least for the grace
@@ -75,7 +99,11 @@ impl MysqlBackend {
     /// The same as for an operation that cannot reach the server. Rows cleared before the error
     /// stay cleared.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
-        prune::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
+        prune::prune(&self.0, older_than).await.map_err(self.failed(Operation::ForceRelease))
+    }
+
+    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
+        move |failure| failure.into_error_at(&self.0.server, operation)
     }
 }
 
@@ -85,22 +113,23 @@ impl LockBackend for MysqlBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome = acquire::acquire(&self.0, request).await.map_err(during(Operation::Acquire));
+        let outcome =
+            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
         outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let outcome = extend::extend(&self.0, lock.lock_id, ttl).await;
-        outcome.map_err(during(Operation::Extend)).map_err(|error| about(error, lock))
+        outcome.map_err(self.failed(Operation::Extend)).map_err(|error| about(error, lock))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let outcome = release::release(&self.0, lock.lock_id).await;
-        outcome.map_err(during(Operation::Release)).map_err(|error| about(error, lock))
+        outcome.map_err(self.failed(Operation::Release)).map_err(|error| about(error, lock))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(during(Operation::Lookup));
+        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
         record.map_err(|error| match query {
             LockQuery::ByKey(key) => error.with_key(key),
             LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
@@ -109,22 +138,22 @@ impl LockBackend for MysqlBackend {
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
         let done = release::abandon(&self.0, lock_id).await;
-        let done = done.map_err(during(Operation::Abandon));
+        let done = done.map_err(self.failed(Operation::Abandon));
         done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(during(Operation::List))
+        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(during(Operation::ForceRelease));
+        let ended = ended.map_err(self.failed(Operation::ForceRelease));
         ended.map_err(|error| error.with_key(key))
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(during(Operation::Check))
+        check::check(&self.0).await.map_err(self.failed(Operation::Check))
     }
 }
 
@@ -135,10 +164,6 @@ impl fmt::Debug for MysqlBackend {
             .field("statement_timeout", &self.0.connections.statement_timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn during(operation: Operation) -> impl FnOnce(Failure) -> Error {
-    move |failure| failure.into_error(operation)
 }
 
 fn about(error: Error, lock: &LockRef) -> Error {

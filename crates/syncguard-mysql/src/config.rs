@@ -18,15 +18,14 @@ use crate::{error::Failure, names::Table, sql};
 /// ```no_run
 /// use std::time::Duration;
 /// use syncguard_core::UnsafeSettings;
-/// use syncguard_mysql::MysqlConfig;
+/// use syncguard_mysql::{MysqlBackend, MysqlConfig};
 ///
 /// # async fn example() -> Result<(), syncguard_core::Error> {
-/// let backend = MysqlConfig::from_url("mysql://app:secret@db.internal/app?ssl-mode=VERIFY_IDENTITY")?
+/// let config = MysqlConfig::from_url("mysql://app:secret@db.internal/app?ssl-mode=VERIFY_IDENTITY")?
 ///     .table("billing_locks")
 ///     .statement_timeout(Duration::from_secs(2))
-///     .unsafe_settings(UnsafeSettings::Refuse)
-///     .connect()
-///     .await?;
+///     .unsafe_settings(UnsafeSettings::Refuse);
+/// let backend = MysqlBackend::connect(config).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -160,8 +159,9 @@ impl MysqlConfig {
         self
     }
 
-    /// Returns the statements of [`setup_schema`](Self::setup_schema), for applications with their
-    /// own migrations. They can be run any number of times.
+    /// Returns the statements of
+    /// [`MysqlBackend::setup_schema`](crate::MysqlBackend::setup_schema), for applications with
+    /// their own migrations. They can be run any number of times.
     ///
     /// # Errors
     ///
@@ -170,6 +170,18 @@ impl MysqlConfig {
     pub fn schema_sql(&self) -> Result<String, Error> {
         let table = Table::new(&self.table).map_err(refused)?;
         Ok(sql::schema(&table))
+    }
+
+    /// Describes where the locks are, without credentials.
+    pub(crate) fn server(&self) -> String {
+        let place = match self.options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => format!("{}:{}", self.options.get_host(), self.options.get_port()),
+        };
+        match self.options.get_database() {
+            Some(database) => format!("{place}/{database}"),
+            None => place,
+        }
     }
 
     /// Fails if a value is invalid.
@@ -233,7 +245,7 @@ fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
 }
 
 /// Converts a failure to connect into the core's error.
-pub(crate) fn refused(failure: Failure) -> Error {
+fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
 }
 

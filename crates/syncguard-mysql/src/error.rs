@@ -236,8 +236,23 @@ impl Failure {
 
     /// Converts the failure into the core's error.
     pub(crate) fn into_error(self, operation: Operation) -> Error {
-        let (kind, effect) = self.classify();
         let detail = self.to_string();
+        self.described(detail, operation)
+    }
+
+    /// Converts a failure to use `server` into the core's error, which names it where that helps.
+    pub(crate) fn into_error_at(self, server: &str, operation: Operation) -> Error {
+        let detail = match self.classify().0 {
+            ErrorKind::ServiceUnavailable | ErrorKind::NetworkTimeout | ErrorKind::AuthFailed => {
+                format!("{server}: {self}")
+            }
+            _ => self.to_string(),
+        };
+        self.described(detail, operation)
+    }
+
+    fn described(self, detail: String, operation: Operation) -> Error {
+        let (kind, effect) = self.classify();
         let error = Error::new(kind, operation);
         let error = match (error.may_have_applied(), effect) {
             (_, Effect::None) => error.not_applied(),

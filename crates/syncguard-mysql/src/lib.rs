@@ -7,6 +7,8 @@ mod config;
 mod conflict;
 mod connect;
 mod connection;
+#[cfg(feature = "serde")]
+mod deserialize;
 mod error;
 mod extend;
 mod lookup;

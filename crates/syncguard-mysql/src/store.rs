@@ -8,6 +8,8 @@ use crate::{connection::Connections, names::Table, sql::Sql};
 
 /// What the operations work with.
 pub(crate) struct Store {
+    /// Where the locks are, for error messages.
+    pub(crate) server: String,
     pub(crate) connections: Arc<Connections>,
     pub(crate) sql: Sql,
     pub(crate) table: Table,

@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, error::Failure, extend, lookup, operate, prune, release, schema, store::Store,
-    wait,
+    acquire, check, config::PostgresConfig, connect, error::Failure, extend, lookup, operate,
+    prune, release, schema, store::Store, wait,
 };
 
 /// Keeps locks in PostgreSQL. It is cheap to clone. The clones share their connections, and one
@@ -38,23 +38,45 @@ use crate::{
 pub struct PostgresBackend(Arc<Store>);
 
 impl PostgresBackend {
-    pub(crate) fn new(store: Store) -> Self {
-        Self(Arc::new(store))
-    }
-
-    /// Creates what is missing of the tables, adds the columns that the tables of a TypeScript
-    /// client lack, and records the revision. Any number of clients may call this at once, and any
-    /// number of times.
-    ///
-    /// [`PostgresConfig::connect`](crate::PostgresConfig::connect) also creates missing tables, but
-    /// never changes an existing one. Backends that connect afterwards use the added columns.
-    /// Adding them makes one acquire and one release fail on each connection of a running
-    /// TypeScript client ("cached plan must not change result type"); Rust clients are not
-    /// affected.
+    /// Connects, creates the tables that do not exist, and checks the server's settings. An
+    /// existing table is left unchanged: in the tables of a TypeScript client no owner is stored
+    /// until [`setup_schema`](Self::setup_schema) has added the columns.
     ///
     /// # Errors
     ///
-    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the role may not create tables.
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database does not exist.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the role may not create the tables.
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the tables are missing or incomplete
+    ///   and are not to be created.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the tables are for later
+    ///   versions of this crate, or if the server's settings are unsafe and are to be
+    ///   [refused](syncguard_core::UnsafeSettings::Refuse).
+    pub async fn connect(config: PostgresConfig) -> Result<Self, Error> {
+        let server = config.server();
+        let failed = |failure: Failure| failure.into_error_at(&server, Operation::Connect);
+        Ok(Self(Arc::new(connect::connect(config).await.map_err(failed)?)))
+    }
+
+    /// Connects, creates what is missing of the tables, adds the columns that the tables of a
+    /// TypeScript client lack, records the revision, and disconnects. This is for operators, and
+    /// for services whose own role may not do so. Any number of clients may call this at once, and
+    /// any number of times.
+    ///
+    /// [`connect`](Self::connect) also creates missing tables, but never changes an existing one.
+    /// Backends that connect afterwards use the added columns. Adding them makes one acquire and
+    /// one release fail on each connection of a running TypeScript client ("cached plan must not
+    /// change result type"); Rust clients are not affected.
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value is invalid, or
+    ///   the database does not exist.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials, or the role may not create tables.
     /// - [`Internal`](syncguard_core::ErrorKind::Internal) if tables of these names exist and do
     ///   not have the expected form.
     /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the tables are for later
@@ -67,8 +89,10 @@ impl PostgresBackend {
     /// # Cancel safety
     ///
     /// The change is atomic: either everything is changed or nothing.
-    pub async fn setup_schema(&self) -> Result<(), Error> {
-        schema::set_up(&self.0).await.map_err(during(Operation::Connect))
+    pub async fn setup_schema(config: &PostgresConfig) -> Result<(), Error> {
+        let setting_up = async { schema::set_up(&connect::open(config).await?).await };
+        let failed = |failure: Failure| failure.into_error_at(&config.server(), Operation::Connect);
+        setting_up.await.map_err(failed)
     }
 
     /// Deletes the rows of grants that have been over for `older_than`, and at least for the grace
@@ -83,7 +107,11 @@ impl PostgresBackend {
     /// The same as for an operation that cannot reach the server. Rows deleted before the error
     /// stay deleted.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
-        prune::prune(&self.0, older_than).await.map_err(during(Operation::ForceRelease))
+        prune::prune(&self.0, older_than).await.map_err(self.failed(Operation::ForceRelease))
+    }
+
+    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
+        move |failure| failure.into_error_at(&self.0.server, operation)
     }
 }
 
@@ -93,22 +121,23 @@ impl LockBackend for PostgresBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome = acquire::acquire(&self.0, request).await.map_err(during(Operation::Acquire));
+        let outcome =
+            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
         outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let outcome = extend::extend(&self.0, lock, ttl).await;
-        outcome.map_err(during(Operation::Extend)).map_err(|error| about(error, lock))
+        outcome.map_err(self.failed(Operation::Extend)).map_err(|error| about(error, lock))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let outcome = release::release(&self.0, lock).await;
-        outcome.map_err(during(Operation::Release)).map_err(|error| about(error, lock))
+        outcome.map_err(self.failed(Operation::Release)).map_err(|error| about(error, lock))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(during(Operation::Lookup));
+        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
         record.map_err(|error| match query {
             LockQuery::ByKey(key) => error.with_key(key),
             LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
@@ -117,17 +146,17 @@ impl LockBackend for PostgresBackend {
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
         let done = release::abandon(&self.0, lock_id, key).await;
-        let done = done.map_err(during(Operation::Abandon));
+        let done = done.map_err(self.failed(Operation::Abandon));
         done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(during(Operation::List))
+        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(during(Operation::ForceRelease));
+        let ended = ended.map_err(self.failed(Operation::ForceRelease));
         ended.map_err(|error| error.with_key(key))
     }
 
@@ -136,7 +165,7 @@ impl LockBackend for PostgresBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(during(Operation::Check))
+        check::check(&self.0).await.map_err(self.failed(Operation::Check))
     }
 }
 
@@ -147,10 +176,6 @@ impl fmt::Debug for PostgresBackend {
             .field("limits", &self.0.connections.limits)
             .finish_non_exhaustive()
     }
-}
-
-fn during(operation: Operation) -> impl FnOnce(Failure) -> Error {
-    move |failure| failure.into_error(operation)
 }
 
 fn about(error: Error, lock: &LockRef) -> Error {

@@ -18,15 +18,14 @@ use crate::{error::Failure, names::Tables, sql::SchemaTexts};
 /// ```no_run
 /// use std::time::Duration;
 /// use syncguard_core::UnsafeSettings;
-/// use syncguard_postgres::PostgresConfig;
+/// use syncguard_postgres::{PostgresBackend, PostgresConfig};
 ///
 /// # async fn example() -> Result<(), syncguard_core::Error> {
-/// let backend = PostgresConfig::from_url("postgres://app:secret@db.internal/app?sslmode=verify-full")?
+/// let config = PostgresConfig::from_url("postgres://app:secret@db.internal/app?sslmode=verify-full")?
 ///     .tables("billing_locks", "billing_fences")
 ///     .statement_timeout(Duration::from_secs(2))
-///     .unsafe_settings(UnsafeSettings::Refuse)
-///     .connect()
-///     .await?;
+///     .unsafe_settings(UnsafeSettings::Refuse);
+/// let backend = PostgresBackend::connect(config).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -252,8 +251,9 @@ impl PostgresConfig {
         self
     }
 
-    /// Returns the statements of [`setup_schema`](Self::setup_schema), for applications with their
-    /// own migrations. They can be run any number of times, as one transaction.
+    /// Returns the statements of
+    /// [`PostgresBackend::setup_schema`](crate::PostgresBackend::setup_schema), for applications
+    /// with their own migrations. They can be run any number of times, as one transaction.
     ///
     /// # Errors
     ///
@@ -262,6 +262,14 @@ impl PostgresConfig {
         let tables = Tables::new(&self.locks, &self.counters).map_err(refused)?;
         let texts = SchemaTexts::new(&tables, self.lock_timeout, self.statement_timeout);
         Ok(texts.everything())
+    }
+
+    /// Describes where the locks are, without credentials.
+    pub(crate) fn server(&self) -> String {
+        match &self.origin {
+            Origin::Options(options) => describe(options),
+            Origin::Pool(pool) => describe(&pool.connect_options()),
+        }
     }
 
     /// Fails if a value is invalid.
@@ -337,8 +345,19 @@ fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
 }
 
 /// Converts a failure to connect into the core's error.
-pub(crate) fn refused(failure: Failure) -> Error {
+fn refused(failure: Failure) -> Error {
     failure.into_error(Operation::Connect)
+}
+
+fn describe(options: &PgConnectOptions) -> String {
+    let place = match options.get_socket() {
+        Some(socket) => socket.display().to_string(),
+        None => format!("{}:{}", options.get_host(), options.get_port()),
+    };
+    match options.get_database() {
+        Some(database) => format!("{place}/{database}"),
+        None => place,
+    }
 }
 
 impl fmt::Debug for PostgresConfig {

@@ -6,6 +6,8 @@ mod check;
 mod config;
 mod connect;
 mod connection;
+#[cfg(feature = "serde")]
+mod deserialize;
 mod error;
 mod extend;
 mod extends;

@@ -15,6 +15,8 @@ use crate::{
 
 /// What the operations work with.
 pub(crate) struct Store {
+    /// Where the locks are, for error messages.
+    pub(crate) server: String,
     pub(crate) connections: Arc<Connections>,
     pub(crate) extends: Extends,
     pub(crate) sql: Sql,

@@ -10,7 +10,7 @@ use crate::{
     options::Counters,
     record::{Stored, head, tail},
     release,
-    replicas::{Counted, too_few},
+    replicas::{ReplicaCount, too_few},
     script::{ACQUIRE, reply},
     store::Store,
 };
@@ -24,27 +24,27 @@ pub(crate) async fn acquire(
         return Err(Failure::SharedMode);
     }
     let lock = store.layout.lock(&request.key)?;
-    let (outcome, replicas) = ask(store, request, &lock).await?;
+    let (outcome, replicas) = attempt(store, request, &lock).await?;
     if let AcquireOutcome::Granted(_) = outcome {
         if let Some(uncertain) = too_few(&store.options, "grant", replicas) {
-            return Err(give_back(store, request, &lock, uncertain).await);
+            return Err(undo_grant(store, request, &lock, uncertain).await);
         }
         remember(store, &lock, request.lock_id, request.ttl).await;
     }
     Ok(outcome)
 }
 
-async fn ask(
+async fn attempt(
     store: &Store,
     request: &AcquireRequest,
     lock: &LockName,
-) -> Result<(AcquireOutcome, Counted), Failure> {
+) -> Result<(AcquireOutcome, ReplicaCount), Failure> {
     let fence = store.layout.fence(&request.key, lock)?;
-    let mark = store.layout.mark(lock, request.lock_id);
+    let id_entry = store.layout.id_entry(lock, request.lock_id);
     let (head, tail) = (head(request.lock_id), tail(&request.key, request.owner.as_ref()));
     let (ttl, lifetime) =
         (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
-    let keys = [lock.as_str(), &fence, &mark];
+    let keys = [lock.as_str(), &fence, &id_entry];
     let arguments = [head.as_str(), &ttl, &lifetime, &tail, "seed"];
     let arguments = match store.options.counters {
         Counters::FromOne => &arguments[..4],
@@ -53,13 +53,17 @@ async fn ask(
     let replicas = store.options.replicas;
     let Answer { reply, replicas } =
         store.client.replicated(&ACQUIRE, &keys, arguments, replicas).await?;
-    read(store, request, reply).map(|outcome| (outcome, replicas))
+    outcome_of(store, request, reply).map(|outcome| (outcome, replicas))
 }
 
-fn read(store: &Store, request: &AcquireRequest, reply: Reply) -> Result<AcquireOutcome, Failure> {
+fn outcome_of(
+    store: &Store,
+    request: &AcquireRequest,
+    reply: Reply,
+) -> Result<AcquireOutcome, Failure> {
     match reply {
         Reply::Integer(reply::ABANDONED) => Err(Failure::Abandoned),
-        Reply::Integer(reply::COUNTER) => Err(Failure::FenceLimit),
+        Reply::Integer(reply::FENCE_LIMIT) => Err(Failure::FenceLimit),
         Reply::Integer(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
         Reply::List(answer) => match answer.as_slice() {
             [Reply::Integer(fence), Reply::Integer(now)] => {
@@ -91,14 +95,14 @@ fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure>
 }
 
 /// Releases a grant that does not count. Only if that release is answered is it certain that
-/// nothing has happened but a gap in the fences; otherwise the caller has to find out.
-async fn give_back(
+/// nothing has happened except a gap in the fences; otherwise the outcome is unknown.
+async fn undo_grant(
     store: &Store,
     request: &AcquireRequest,
     lock: &LockName,
     mut why: Failure,
 ) -> Failure {
-    if release::end(store, lock, request.lock_id).await.is_ok()
+    if release::release_lock(store, lock, request.lock_id).await.is_ok()
         && let Failure::Replicas { effect, .. } | Failure::Uncounted { effect, .. } = &mut why
     {
         *effect = Effect::None;

@@ -22,7 +22,7 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
     }
     check_parameters(url, parameters(scheme), |_| true)?;
     let config = Config::from_url(url).map_err(|error| match error.kind() {
-        DriverKind::Tls => Failure::Config(untrusting(&error)),
+        DriverKind::Tls => Failure::Config(certificate_error(&error)),
         _ => Failure::Config(ADDRESS_RULE.to_owned()),
     });
     let mut config = config?;
@@ -32,11 +32,27 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
     Ok(config)
 }
 
+/// Describes a server for error messages.
+pub(crate) fn describe(server: &ServerConfig) -> String {
+    let list = |hosts: &[Server]| {
+        let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        hosts.join(", ")
+    };
+    match server {
+        ServerConfig::Centralized { server } => server.to_string(),
+        ServerConfig::Clustered { hosts, .. } => format!("the cluster of {}", list(hosts)),
+        ServerConfig::Sentinel { hosts, service_name, .. } => {
+            format!("{service_name} of the sentinels {}", list(hosts))
+        }
+        ServerConfig::Unix { path } => path.display().to_string(),
+    }
+}
+
 /// Explains why the certificates that TLS trusts cannot be loaded.
 ///
 /// The driver reports the reason in a form for programmers, and omits the name of a file that is
 /// not PEM.
-fn untrusting(error: &DriverError) -> String {
+fn certificate_error(error: &DriverError) -> String {
     let reasons = load_native_certs().errors;
     let reason = reasons.first().map_or_else(|| error.details().to_owned(), ToString::to_string);
     let set = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|variable| {
@@ -75,11 +91,11 @@ fn is_scheme(scheme: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_scheme, parse, servers};
+    use super::{describe, is_scheme, parse, servers};
     use crate::RedisConfig;
 
     #[test]
-    fn what_is_no_address_is_refused_without_being_repeated() {
+    fn an_invalid_address_is_refused_without_being_repeated() {
         for bad in ["", "localhost", "http://h", "postgres://u:secret@h", "redis://u:secret@h:port"]
         {
             let error = RedisConfig::from_url(bad).unwrap_err();
@@ -89,11 +105,26 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_of_ipv6_is_a_host_without_brackets() {
+    fn an_ipv6_literal_is_a_host_without_brackets() {
         for url in ["redis://[::1]:7", "redis-cluster://[::1]:7", "valkey://u:p@[::1]/3"] {
             let mut config = parse(url).unwrap();
             let hosts = servers(&mut config.server).iter().map(|server| server.host.to_string());
             assert_eq!(hosts.collect::<Vec<_>>(), ["::1"], "{url}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_described_without_its_credentials() {
+        for (url, described) in [
+            ("redis://u:secret@cache:6380/3", "cache:6380"),
+            ("redis-cluster://u:secret@a:1?node=b:2", "the cluster of a:1, b:2"),
+            (
+                "redis-sentinel://u:secret@a:1?sentinelServiceName=main&node=b:2",
+                "main of the sentinels a:1, b:2",
+            ),
+            ("redis+unix:///tmp/redis.sock", "/tmp/redis.sock"),
+        ] {
+            assert_eq!(describe(&parse(url).unwrap().server), described, "{url}");
         }
     }
 

@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire, check, error::Failure, extend, lookup, names::Shape, operate, release, store::Store,
-    wait,
+    acquire, check, config::RedisConfig, connect, error::Failure, extend, lookup, names::Shape,
+    operate, release, store::Store, wait,
 };
 
 /// Keeps locks in Redis or Valkey.
@@ -33,7 +33,33 @@ use crate::{
 /// [`NetworkTimeout`](syncguard_core::ErrorKind::NetworkTimeout) after twice the command timeout
 /// plus the connect timeout.
 #[derive(Clone)]
-pub struct RedisBackend(pub(crate) Arc<Store>);
+pub struct RedisBackend(Arc<Store>);
+
+impl RedisBackend {
+    /// Connects and checks the server's settings. The backend belongs to the runtime on which this
+    /// is called.
+    ///
+    /// # Errors
+    ///
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) outside of a tokio runtime.
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if a value breaks its
+    ///   rule.
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the server cannot
+    ///   be reached in time.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the server refuses the
+    ///   credentials.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if the server's settings are
+    ///   unsafe and the configuration [refuses](syncguard_core::UnsafeSettings::Refuse) that.
+    pub async fn connect(config: RedisConfig) -> Result<Self, Error> {
+        let server = config.server();
+        let failed = |failure: Failure| failure.into_error_at(&server, Operation::Connect);
+        Ok(Self(Arc::new(connect::connect(config).await.map_err(failed)?)))
+    }
+
+    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
+        move |failure| failure.into_error_at(&self.0.server, operation)
+    }
+}
 
 impl LockBackend for RedisBackend {
     fn capabilities(&self) -> Capabilities {
@@ -49,22 +75,25 @@ impl LockBackend for RedisBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome = acquire::acquire(&self.0, request).await.map_err(during(Operation::Acquire));
+        let outcome =
+            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
         outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
-        let outcome = extend::extend(&self.0, lock, ttl).await.map_err(during(Operation::Extend));
+        let outcome =
+            extend::extend(&self.0, lock, ttl).await.map_err(self.failed(Operation::Extend));
         outcome.map_err(|error| about(error, lock))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        let outcome = release::release(&self.0, lock).await.map_err(during(Operation::Release));
+        let outcome =
+            release::release(&self.0, lock).await.map_err(self.failed(Operation::Release));
         outcome.map_err(|error| about(error, lock))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(during(Operation::Lookup));
+        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
         record.map_err(|error| match query {
             LockQuery::ByKey(key) => error.with_key(key),
             LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
@@ -73,17 +102,17 @@ impl LockBackend for RedisBackend {
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
         let done = release::abandon(&self.0, lock_id, key).await;
-        let done = done.map_err(during(Operation::Abandon));
+        let done = done.map_err(self.failed(Operation::Abandon));
         done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(during(Operation::List))
+        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(during(Operation::ForceRelease));
+        let ended = ended.map_err(self.failed(Operation::ForceRelease));
         ended.map_err(|error| error.with_key(key))
     }
 
@@ -92,7 +121,7 @@ impl LockBackend for RedisBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(during(Operation::Check))
+        check::check(&self.0).await.map_err(self.failed(Operation::Check))
     }
 }
 
@@ -103,10 +132,6 @@ impl fmt::Debug for RedisBackend {
             .field("options", &self.0.options)
             .finish_non_exhaustive()
     }
-}
-
-fn during(operation: Operation) -> impl FnOnce(Failure) -> Error {
-    move |failure| failure.into_error(operation)
 }
 
 fn about(error: Error, lock: &LockRef) -> Error {

@@ -23,43 +23,42 @@ struct Channel {
     waiting: usize,
     state: State,
     left_at: Instant,
-    news: Arc<Notify>,
+    released: Arc<Notify>,
 }
 
 /// The progress of the subscription to a channel.
 ///
-/// Each reconnect begins a new count, so that an answer that belongs to the previous connection
-/// confirms nothing.
+/// Each reconnect begins a new epoch, so that a reply on the previous connection confirms nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Wanted,
-    Asked { count: u64 },
+    Requested { epoch: u64 },
     Confirmed,
 }
 
 /// A registration as a waiter on a channel.
-pub(crate) struct Seat<'a> {
+pub(crate) struct Waiter<'a> {
     channels: &'a Channels,
     pub(crate) channel: String,
-    pub(crate) news: Arc<Notify>,
+    pub(crate) released: Arc<Notify>,
 }
 
-impl<'a> Seat<'a> {
-    pub(crate) fn take(channels: &'a Channels, channel: String) -> Self {
+impl<'a> Waiter<'a> {
+    pub(crate) fn register(channels: &'a Channels, channel: String) -> Self {
         let mut open = channels.lock();
         let entry = open.entry(channel.clone()).or_insert_with(|| Channel {
             waiting: 0,
             state: State::Wanted,
             left_at: Instant::now(),
-            news: Arc::default(),
+            released: Arc::default(),
         });
         entry.waiting += 1;
-        let news = entry.news.clone();
-        Self { channels, channel, news }
+        let released = entry.released.clone();
+        Self { channels, channel, released }
     }
 }
 
-impl Drop for Seat<'_> {
+impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         if let Some(channel) = self.channels.lock().get_mut(&self.channel) {
             channel.waiting -= 1;
@@ -79,12 +78,12 @@ impl Channels {
     }
 
     /// Returns the channels that have not been requested yet, and records them as requested now.
-    pub(crate) fn take_wanted(&self, count: u64) -> Vec<String> {
+    pub(crate) fn take_wanted(&self, epoch: u64) -> Vec<String> {
         let mut open = self.lock();
         let wanted = open.iter_mut().filter(|(_, channel)| channel.state == State::Wanted);
         wanted
             .map(|(name, channel)| {
-                channel.state = State::Asked { count };
+                channel.state = State::Requested { epoch };
                 name.clone()
             })
             .collect()
@@ -92,33 +91,33 @@ impl Channels {
 
     /// Records the end of an attempt to subscribe: a success wakes the waiters, a failure is
     /// retried.
-    pub(crate) fn asked(&self, channel: &str, count: u64, confirmed: bool) {
+    pub(crate) fn finish_attempt(&self, channel: &str, epoch: u64, confirmed: bool) {
         if let Some(channel) = self.lock().get_mut(channel)
-            && channel.state == (State::Asked { count })
+            && channel.state == (State::Requested { epoch })
         {
             channel.state = if confirmed { State::Confirmed } else { State::Wanted };
             if confirmed {
-                channel.news.notify_waiters();
+                channel.released.notify_waiters();
             }
         }
     }
 
     /// Treats all subscriptions as lost.
-    pub(crate) fn want_all(&self) {
+    pub(crate) fn reset_all(&self) {
         for channel in self.lock().values_mut() {
             channel.state = State::Wanted;
         }
     }
 
-    pub(crate) fn tell(&self, channel: &str) {
+    pub(crate) fn notify(&self, channel: &str) {
         if let Some(channel) = self.lock().get(channel) {
-            channel.news.notify_waiters();
+            channel.released.notify_waiters();
         }
     }
 
-    pub(crate) fn tell_all(&self) {
+    pub(crate) fn notify_all(&self) {
         for channel in self.lock().values() {
-            channel.news.notify_waiters();
+            channel.released.notify_waiters();
         }
     }
 
@@ -137,39 +136,41 @@ mod tests {
         task::Poll,
     };
 
-    use super::{Channels, Seat, State};
+    use super::{Channels, State, Waiter};
 
     #[tokio::test]
-    async fn messages_that_were_missed_wake_everybody() {
+    async fn missed_messages_wake_all_waiters() {
         let channels = Channels::default();
-        let seats = ["a", "b", "b"].map(|name| Seat::take(&channels, name.to_owned()));
-        let mut news: Vec<_> =
-            seats.iter().map(|seat| Box::pin(seat.news.clone().notified_owned())).collect();
-        for news in &mut news {
-            news.as_mut().enable();
+        let waiters = ["a", "b", "b"].map(|name| Waiter::register(&channels, name.to_owned()));
+        let mut notifications: Vec<_> = waiters
+            .iter()
+            .map(|waiter| Box::pin(waiter.released.clone().notified_owned()))
+            .collect();
+        for notification in &mut notifications {
+            notification.as_mut().enable();
         }
-        channels.tell_all();
-        for news in news {
-            news.await;
+        channels.notify_all();
+        for notification in notifications {
+            notification.await;
         }
     }
 
     #[tokio::test]
-    async fn an_answer_of_the_connection_before_confirms_nothing() {
+    async fn a_reply_on_the_previous_connection_confirms_nothing() {
         let channels = Channels::default();
-        let seat = Seat::take(&channels, "a".to_owned());
-        let mut news = Box::pin(seat.news.notified());
-        news.as_mut().enable();
+        let waiter = Waiter::register(&channels, "a".to_owned());
+        let mut notification = Box::pin(waiter.released.notified());
+        notification.as_mut().enable();
         assert_eq!(channels.take_wanted(0), ["a"]);
-        channels.want_all();
+        channels.reset_all();
         assert_eq!(channels.take_wanted(1), ["a"]);
-        channels.asked("a", 0, true);
-        assert_eq!(channels.lock()["a"].state, State::Asked { count: 1 });
+        channels.finish_attempt("a", 0, true);
+        assert_eq!(channels.lock()["a"].state, State::Requested { epoch: 1 });
         assert!(
-            poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await,
+            poll_fn(|context| Poll::Ready(notification.as_mut().poll(context).is_pending())).await,
             "nothing is confirmed"
         );
-        channels.asked("a", 1, true);
-        news.await;
+        channels.finish_attempt("a", 1, true);
+        notification.await;
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     const SAFE: &str = "aof_enabled:1\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\
                         role:master\r\nconnected_slaves:0\r\ncluster_enabled:0\r\n";
 
-    fn judged(info: &str, fsync: Option<&str>) -> Vec<(Severity, String)> {
+    fn findings_of(info: &str, fsync: Option<&str>) -> Vec<(Severity, String)> {
         let (shape, waits_for_replicas) = (Shape::Plain, false);
         let findings = Server { info, fsync, shape, waits_for_replicas }.findings();
         findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn a_server_that_loses_nothing_has_no_finding() {
-        assert_eq!(judged(SAFE, Some("always")), []);
+        assert_eq!(findings_of(SAFE, Some("always")), []);
     }
 
     #[test]
-    fn each_setting_that_breaks_a_promise_is_found() {
+    fn each_setting_that_breaks_a_guarantee_is_reported() {
         for (safe, bad, finding) in [
             ("aof_enabled:1", "aof_enabled:0", "appendonly no"),
             (
@@ -169,24 +169,27 @@ mod tests {
             ("role:master", "role:slave", "role replica"),
             ("cluster_enabled:0", "cluster_enabled:1", "cluster-enabled yes with a plain layout"),
         ] {
-            let found = judged(&SAFE.replace(safe, bad), Some("always"));
+            let found = findings_of(&SAFE.replace(safe, bad), Some("always"));
             assert_eq!(found, [(Severity::Unsafe, finding.to_owned())]);
         }
-        assert_eq!(judged(SAFE, Some("no")), [(Severity::Unsafe, "appendfsync no".to_owned())]);
+        assert_eq!(
+            findings_of(SAFE, Some("no")),
+            [(Severity::Unsafe, "appendfsync no".to_owned())]
+        );
     }
 
     #[test]
-    fn what_weakens_a_promise_or_cannot_be_read_is_a_warning() {
+    fn a_setting_that_weakens_a_guarantee_or_cannot_be_read_is_a_warning() {
         for (safe, weak) in [
             ("connected_slaves:0", "connected_slaves:2"),
             ("policy:noeviction", "policy:volatile-lru"),
             ("aof_enabled:1", "nothing:1"),
         ] {
-            let found = judged(&SAFE.replace(safe, weak), Some("always"));
+            let found = findings_of(&SAFE.replace(safe, weak), Some("always"));
             assert!(matches!(found.as_slice(), [(Severity::Warning, _)]), "{found:?}");
         }
         for fsync in [Some("everysec"), None] {
-            assert!(matches!(judged(SAFE, fsync).as_slice(), [(Severity::Warning, _)]));
+            assert!(matches!(findings_of(SAFE, fsync).as_slice(), [(Severity::Warning, _)]));
         }
     }
 }

@@ -39,7 +39,7 @@ use self::{
 pub(crate) use self::{
     reply::{Answer, Reply},
     settings::Settings,
-    subscription::{News, Reach, Subscriber, Subscription},
+    subscription::{Event, Reach, Subscriber, Subscription},
 };
 use crate::{
     error::{Effect, Failure},
@@ -50,22 +50,22 @@ use crate::{
 /// One multiplexed connection (one per node of a cluster), reopened if the driver gives up.
 ///
 /// It belongs to the runtime on which it was opened: the driver runs there, and so does everything
-/// that calls the driver. Its methods may be called from any runtime, or from none, and hand their
-/// work over.
+/// that calls the driver. Its methods may be called from any runtime, or outside of one, and run
+/// their work on the client's runtime.
 pub(crate) struct Client(Arc<Core>);
 
 impl Client {
     /// Opens a client on the caller's runtime. The client belongs to that runtime from then on.
     pub(crate) async fn connect(settings: Settings) -> Result<Self, Failure> {
-        let home = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
+        let runtime = Handle::try_current().map_err(|_| Failure::NoRuntime)?;
         let opening = Connection::open(settings).await;
-        let connection = opening.map_err(|unopened| unopened.failure())?;
-        Ok(Self(Arc::new(Core::new(connection, home))))
+        let connection = opening.map_err(|error| error.failure())?;
+        Ok(Self(Arc::new(Core::new(connection, runtime))))
     }
 
     /// Returns the runtime that the client belongs to.
-    pub(crate) fn home(&self) -> &Handle {
-        &self.0.home
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.0.runtime
     }
 
     /// Runs a script, whose keys share a slot. Sends the body if the server does not know the
@@ -95,12 +95,12 @@ impl Client {
             answer,
             deadline: Instant::now() + self.0.connection.settings.command_timeout,
             resends: 0,
-            alone: false,
+            unbatched: false,
         };
         match self.idle() {
             Some(link) => {
                 let send = self.0.clone().send(link, vec![call]);
-                Detached::new(send, self.0.home.clone()).await;
+                Detached::new(send, self.0.runtime.clone()).await;
             }
             None => self.0.submit(call),
         }
@@ -111,16 +111,16 @@ impl Client {
 
     /// Returns the link if a call may be sent directly by its caller: on the client's runtime,
     /// while nothing is in flight or about to be. Then there is nothing to batch it with, and a
-    /// task of its own would only cost time.
+    /// separate task would only cost time.
     fn idle(&self) -> Option<Arc<Link>> {
-        if !self.0.is_idle() || !self.is_home() {
+        if !self.0.is_idle() || !self.is_on_runtime() {
             return None;
         }
-        self.0.connection.living().filter(|link| link.is_connected())
+        self.0.connection.live_link().filter(|link| link.is_connected())
     }
 
-    fn is_home(&self) -> bool {
-        Handle::try_current().is_ok_and(|here| here.id() == self.0.home.id())
+    fn is_on_runtime(&self) -> bool {
+        Handle::try_current().is_ok_and(|here| here.id() == self.0.runtime.id())
     }
 
     /// Sends a command whose first argument is its key.
@@ -151,9 +151,8 @@ impl Client {
             return Ok(vec![None]);
         }
         let core = self.0.clone();
-        let link =
-            async move { core.connection.link().await.map_err(|unopened| unopened.failure()) };
-        Ok(self.at_home(link).await?.nodes().into_iter().map(Some).collect())
+        let link = async move { core.connection.link().await.map_err(|error| error.failure()) };
+        Ok(self.on_runtime(link).await?.nodes().into_iter().map(Some).collect())
     }
 
     pub(crate) async fn at(
@@ -163,7 +162,7 @@ impl Client {
         arguments: &[&str],
     ) -> Result<Reply, Failure> {
         let (core, node, arguments) = (self.0.clone(), node.cloned(), values(arguments));
-        self.at_home(async move { core.connection.command(node, name, arguments).await }).await
+        self.on_runtime(async move { core.connection.command(node, name, arguments).await }).await
     }
 
     /// Runs a future on the client's runtime. The caller can stop waiting for it but cannot stop
@@ -172,13 +171,13 @@ impl Client {
     /// While disconnected, the driver keeps a command whose future is dropped, however long that
     /// takes, and sends it after the reconnect. Only the driver's own timeout cancels a command,
     /// and that timeout runs only while the future is polled.
-    async fn at_home<T: Send + 'static>(
+    async fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
         let begun = Arc::new(AtomicBool::new(false));
         let begin = begun.clone();
-        let task = self.0.home.spawn(async move {
+        let task = self.0.runtime.spawn(async move {
             begin.store(true, Ordering::Relaxed);
             work.await
         });
@@ -194,16 +193,16 @@ impl Client {
     }
 
     /// Bounds the wait for the client's runtime if the caller is on another one. The client's
-    /// runtime may stand still together with its timers, as a single-threaded one does while it is
-    /// not driven.
+    /// runtime and its timers may be stalled, as those of a single-threaded one are while it is not
+    /// driven.
     async fn bounded<T>(
         &self,
         answer: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        if self.is_home() || Handle::try_current().is_err() {
+        if self.is_on_runtime() || Handle::try_current().is_err() {
             return answer.await;
         }
-        let limit = self.0.connection.settings.patience();
+        let limit = self.0.connection.settings.max_call_duration();
         timeout(limit, answer).await.unwrap_or(Err(Failure::Unattended(limit)))
     }
 }

@@ -20,15 +20,14 @@ use crate::{
 /// ```no_run
 /// use std::time::Duration;
 /// use syncguard_core::UnsafeSettings;
-/// use syncguard_redis::RedisConfig;
+/// use syncguard_redis::{RedisBackend, RedisConfig};
 ///
 /// # async fn example() -> Result<(), syncguard_core::Error> {
-/// let backend = RedisConfig::from_url("rediss://app:secret@redis.internal:6380/2")?
+/// let config = RedisConfig::from_url("rediss://app:secret@redis.internal:6380/2")?
 ///     .prefix("billing")
 ///     .command_timeout(Duration::from_secs(2))
-///     .unsafe_settings(UnsafeSettings::Refuse)
-///     .connect()
-///     .await?;
+///     .unsafe_settings(UnsafeSettings::Refuse);
+/// let backend = RedisBackend::connect(config).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -104,7 +103,7 @@ impl RedisConfig {
     ///
     /// A lock under this prefix must not be able to have the name of another prefix's fence
     /// counter: the lock of `k` under the prefix `a:fence:a` would be the counter of `k` under the
-    /// prefix `a`. [Connecting](Self::connect) refuses such a prefix, except to a cluster, where
+    /// prefix `a`. [Connecting](crate::RedisBackend::connect) refuses such a prefix, except to a cluster, where
     /// names have another form.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
@@ -159,7 +158,7 @@ impl RedisConfig {
     /// error and the grant is released. Only if that release is answered does the error report that
     /// nothing was applied.
     ///
-    /// [Connecting](Self::connect) refuses a user who may not call `WAIT`.
+    /// [Connecting](crate::RedisBackend::connect) refuses a user who may not call `WAIT`.
     #[must_use]
     pub fn wait_for_replicas(mut self, count: u32, timeout: Duration) -> Self {
         self.options.replicas = Some(Replicas { count, timeout });
@@ -176,6 +175,12 @@ impl RedisConfig {
     pub fn seed_new_counters(mut self) -> Self {
         self.options.counters = Counters::FromServerTime;
         self
+    }
+
+    /// Describes where the locks are, without credentials.
+    pub(crate) fn server(&self) -> String {
+        let config = self.builder.get_config();
+        config.map_or_else(String::new, |config| address::describe(&config.server))
     }
 
     /// Returns the driver's settings and the layout of names, or the rule that a value breaks.

@@ -43,10 +43,10 @@ async fn move_expiry(
     id: LockId,
     ttl: Ttl,
 ) -> Result<ExtendOutcome, Failure> {
-    let mark = store.layout.mark(lock, id);
+    let id_entry = store.layout.id_entry(lock, id);
     let (head, ttl_ms, lifetime) =
         (head(id), ttl.as_millis().to_string(), store.options.lifetime(ttl));
-    let keys = [lock.as_str(), &mark];
+    let keys = [lock.as_str(), &id_entry];
     let (arguments, replicas) = ([head.as_str(), &ttl_ms, &lifetime], store.options.replicas);
     let Answer { reply, replicas } =
         store.client.replicated(&EXTEND, &keys, &arguments, replicas).await?;

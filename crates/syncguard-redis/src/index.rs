@@ -19,7 +19,7 @@ pub(crate) async fn find(store: &Store, id: LockId) -> Result<Option<LockName>, 
 /// Records on a cluster where the id's lock is. The script cannot, because that key is in another
 /// slot.
 ///
-/// It is only a hint for callers that know nothing but the id, so the grant stands without it.
+/// It is only a hint for callers that know only the id, so the grant is valid without it.
 pub(crate) async fn remember(store: &Store, lock: &LockName, id: LockId, ttl: Ttl) {
     if store.layout.shape() == Shape::Plain {
         return;

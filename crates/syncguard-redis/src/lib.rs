@@ -8,6 +8,8 @@ mod check;
 mod client;
 mod config;
 mod connect;
+#[cfg(feature = "serde")]
+mod deserialize;
 mod error;
 mod extend;
 mod index;

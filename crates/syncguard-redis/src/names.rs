@@ -2,23 +2,23 @@
 
 use syncguard_core::{Error, KeyLayout, LockId, LockKey};
 
-/// The longest name that the formats allow, and what the name of an id needs beyond a prefix:
+/// The longest name that the formats allow, and the length that the name of an id adds to a prefix:
 /// `:id:` and 22 characters.
-const LIMIT: usize = 1_000;
-const RESERVE: usize = 26;
+const MAX_NAME_BYTES: usize = 1_000;
+const RESERVED_BYTES: usize = 26;
 
 /// The number of characters in a lock id.
 const ID_LENGTH: usize = 22;
 
-/// Derives the names of locks, fence counters, marks and channels.
+/// Derives the names of locks, fence counters, id entries and channels.
 ///
-/// A **mark** is stored for each lock id. It names the lock that was granted to the id, or is empty
-/// if the id was abandoned, and is then its tombstone. It is in the slot of its lock, because
-/// acquire reads and writes both. An **index** maps an id to the name of its lock. It is a hint,
-/// because every script verifies the owner.
+/// An **id entry** is stored for each lock id. It contains the name of the lock that was granted to
+/// the id. If the id was abandoned, the entry is empty and is its tombstone. It is in the slot of
+/// its lock, because acquire reads and writes both. An **index** maps an id to the name of its
+/// lock. It is a hint, because every script verifies the owner.
 ///
 /// The **plain** layout, that of the TypeScript SyncGuard, is for a single server: `p:key`,
-/// `p:fence:p:key`, and `p:id:<id>`, which is both mark and index.
+/// `p:fence:p:key`, and `p:id:<id>`, which is both id entry and index.
 ///
 /// The **tagged** layout is for a cluster: `{p:key}`, `{p:key}:fence`, `{p:key}:id:<id>` share a
 /// slot, whatever the key contains, because the hash tag begins at the first brace, which is ours,
@@ -38,7 +38,7 @@ pub(crate) enum Shape {
     Tagged,
 }
 
-/// The name of a lock, from which those of its mark and its channel derive.
+/// The name of a lock, from which those of its id entry and its channel are derived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockName(String);
 
@@ -67,13 +67,13 @@ impl Layout {
     pub(crate) fn new(prefix: &str, shape: Shape) -> Self {
         // The braces of a tag need two more bytes.
         let reserve = match shape {
-            Shape::Plain => RESERVE,
-            Shape::Tagged => RESERVE + 2,
+            Shape::Plain => RESERVED_BYTES,
+            Shape::Tagged => RESERVED_BYTES + 2,
         };
         Self {
             shape,
             prefix: prefix.trim_end_matches(':').to_owned(),
-            keys: KeyLayout::new(prefix, LIMIT, reserve),
+            keys: KeyLayout::new(prefix, MAX_NAME_BYTES, reserve),
         }
     }
 
@@ -123,8 +123,8 @@ impl Layout {
         }
     }
 
-    /// Returns the name of the mark of an id in the slot of its lock.
-    pub(crate) fn mark(&self, lock: &LockName, id: LockId) -> String {
+    /// Returns the name of the entry of an id, which is in the slot of its lock.
+    pub(crate) fn id_entry(&self, lock: &LockName, id: LockId) -> String {
         match self.shape {
             Shape::Plain => self.index(id),
             Shape::Tagged => format!("{}:id:{}", lock.0, id.as_str()),
@@ -162,11 +162,11 @@ impl Layout {
         }
     }
 
-    /// Returns whether a plain name with this text after its prefix is that of a mark or of a
+    /// Returns whether a plain name with this text after its prefix is that of an id entry or of a
     /// counter.
     ///
-    /// A mark is `id:` and a lock id. A counter is `fence:` and the name of a lock, which has at
-    /// least one character after the prefix: `fence:p:` is a key like any other.
+    /// An id entry is `id:` and a lock id. A counter is `fence:` and the name of a lock, which has
+    /// at least one character after the prefix: `fence:p:` is a key like any other.
     fn is_derived(&self, text: &str) -> bool {
         let is_id = |id: &str| {
             id.len() == ID_LENGTH
@@ -184,7 +184,7 @@ impl Layout {
         text.strip_prefix("id:").is_some_and(is_id)
     }
 
-    /// The part of every counter's name that stands where a key would begin.
+    /// The part of every counter's name in the position where a key would begin.
     fn counter_word(&self) -> String {
         format!("fence:{}", self.join(""))
     }
@@ -223,7 +223,7 @@ mod tests {
         let (key, id) = (LockKey::new(key).unwrap(), ID.parse::<LockId>().unwrap());
         let lock = layout.lock(&key).unwrap();
         let fence = layout.fence(&key, &lock).unwrap();
-        [lock.as_str().to_owned(), fence, layout.mark(&lock, id)]
+        [lock.as_str().to_owned(), fence, layout.id_entry(&lock, id)]
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_key_that_reads_as_a_derived_name_is_stored_under_its_hashed_form() {
+    fn only_a_key_that_looks_like_a_derived_name_is_stored_under_its_hashed_form() {
         let id = format!("id:{ID}");
         let (longer, foreign) = (format!("{id}w"), format!("id:{}+", &ID[..21]));
         for (prefix, key, hashed) in [
@@ -290,15 +290,17 @@ mod tests {
         for shape in [Shape::Plain, Shape::Tagged] {
             let layout = Layout::new("syncguard", shape);
             let mut seen = HashSet::new();
-            for [lock, fence, mark] in texts.map(|text| names(&layout, text)) {
-                assert!(layout.is_lock(&lock) && !layout.is_lock(&fence) && !layout.is_lock(&mark));
+            for [lock, fence, id_entry] in texts.map(|text| names(&layout, text)) {
+                assert!(
+                    layout.is_lock(&lock) && !layout.is_lock(&fence) && !layout.is_lock(&id_entry)
+                );
                 assert!(seen.insert(lock.clone()) && seen.insert(fence), "{lock}");
             }
         }
     }
 
     #[test]
-    fn the_tagged_names_of_a_key_share_a_hash_tag_whatever_the_key_holds() {
+    fn the_tagged_names_of_a_key_share_a_hash_tag_whatever_the_key_contains() {
         let tagged = Layout::new("syncguard", Shape::Tagged);
         for key in ["k", "}", "{}", "a}b{c}", "{x"] {
             let tags = names(&tagged, key).map(|name| {
@@ -315,15 +317,15 @@ mod tests {
         for shape in [Shape::Plain, Shape::Tagged] {
             let layout = Layout::new(&"p".repeat(Layout::MAX_PREFIX), shape);
             for key in ["k".repeat(512), format!("fence:{}", "k".repeat(506)), format!("id:{ID}")] {
-                let [lock, fence, mark] = names(&layout, &key);
+                let [lock, fence, id_entry] = names(&layout, &key);
                 assert!(lock.len() + 26 <= 1_000 && fence.len() <= 1_000, "{}", fence.len());
-                assert!(mark.len() <= 1_000);
+                assert!(id_entry.len() <= 1_000);
             }
         }
     }
 
     #[test]
-    fn a_pattern_finds_hashed_names_and_takes_no_character_for_a_wildcard() {
+    fn a_pattern_matches_hashed_names_and_escapes_wildcards() {
         let plain = Layout::new("a*b", Shape::Plain);
         assert_eq!(plain.pattern("job:[1]"), r"a\*b:job:\[1\]*");
         for text in ["", "i", "id:x", "fence", "fence:a*b:y"] {
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_carries_the_name_of_its_lock() {
+    fn a_channel_name_contains_the_name_of_its_lock() {
         assert_eq!(LockName::new("{p:k}".to_owned()).channel(), "{p:k}:released");
     }
 }

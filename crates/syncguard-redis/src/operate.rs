@@ -13,12 +13,12 @@ use crate::{
     store::Store,
 };
 
-/// How many names the server scans at a time. It serves no other client in the meantime, for some
+/// How many names the server scans at a time. Meanwhile it serves no other client, for a few
 /// hundred microseconds.
 const SCAN_COUNT: &str = "1000";
 
 /// How many records are read at a time.
-const CHUNK: usize = 100;
+const READ_BATCH_SIZE: usize = 100;
 
 /// Returns one page of the live locks, in the order of their names.
 ///
@@ -31,7 +31,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     names.retain(|name| name.as_str() > after);
     let page: Vec<_> = names.iter().take(request.limit).map(String::as_str).collect();
     let mut locks = Vec::new();
-    for names in page.chunks(CHUNK) {
+    for names in page.chunks(READ_BATCH_SIZE) {
         locks.extend(read_all(store, names).await?);
     }
     // A hashed name reveals nothing about its key.

@@ -11,7 +11,7 @@ use syncguard_core::{
 use crate::{client::Reply, error::Failure};
 
 /// The maximum difference between two readings of the server's clock in one script.
-const SKEW: Duration = Duration::from_millis(20);
+const MAX_CLOCK_SKEW: Duration = Duration::from_millis(20);
 
 /// The value under a lock's name, whichever client wrote it. Unknown members are skipped.
 ///
@@ -89,7 +89,7 @@ impl Stored {
         }
         let kept_for = u64::try_from(kept_for).ok().map(Duration::from_millis);
         if let (Some(kept_for), Some(free_in)) = (kept_for, holder.free_in)
-            && kept_for.abs_diff(free_in) > SKEW
+            && kept_for.abs_diff(free_in) > MAX_CLOCK_SKEW
         {
             holder.free_in = Some(kept_for);
         }
@@ -147,7 +147,7 @@ mod tests {
     use super::{Stored, tail};
 
     #[test]
-    fn text_of_a_key_or_an_owner_cannot_leave_its_string() {
+    fn the_text_of_a_key_or_an_owner_cannot_escape_its_json_string() {
         let key = LockKey::new("a\",\"fence\":\"9\\\u{0}\n").unwrap();
         let owner = Owner::new("\",\"lockId\":\"x").unwrap();
         let head = r#"{"lockId":"i","expiresAtMs":2,"acquiredAtMs":1,"fence":"000000000000007","#;
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contender_is_told_when_a_peer_with_another_grace_is_gone() {
+    fn a_holder_with_another_grace_is_reported_with_the_time_at_which_its_key_is_free() {
         let head =
             r#"{"lockId":"i","expiresAtMs":5000,"acquiredAtMs":1,"fence":"000000000000007","#;
         let key = LockKey::new("k").unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_any_order_with_numbers_of_any_spelling_and_unknown_members_is_read() {
+    fn a_record_with_any_order_number_format_and_unknown_members_is_read() {
         let json = r#"{"x":{"lockId":"no"},"fence":"000000000000001","key":"k","acquiredAtMs":1.7e+12,
                        "lockId":"i","expiresAtMs":1700000000500,"y":[1]}"#;
         let stored = Stored::parse(json).unwrap();
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_is_no_label_leaves_the_record_readable() {
+    fn an_invalid_owner_leaves_the_record_readable() {
         for owner in ["7", "null", "[1]", "{}", r#""""#, r#""a\u0000""#] {
             let json = format!(
                 r#"{{"lockId":"i","expiresAtMs":2,"acquiredAtMs":1,"fence":"000000000000007","key":"k","owner":{owner}}}"#

@@ -19,33 +19,35 @@ const RELEASED: i64 = 1;
 /// runs and has a connection, so whatever its kernel still holds of an older one is delivered or
 /// given up: Linux does so 15 to 30 minutes after the first loss (`tcp_retries2`). A tombstone
 /// takes some 130 bytes, and is left only if the outcome of an acquire was unknown.
-const MARK_MS: &str = "3600000";
+const TOMBSTONE_MS: &str = "3600000";
 
 /// Ends the grant: one round trip if the key is known, two if only the id is.
 pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
     let hinted = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
     if let Some(name) = &hinted {
-        let outcome = end(store, name, lock.lock_id).await?;
+        let outcome = release_lock(store, name, lock.lock_id).await?;
         if outcome != ReleaseOutcome::NotHeld(NotHeld::NotFound) {
             return Ok(outcome);
         }
     }
     // Either the hint was wrong or the lock is gone; the index shows which.
     match find(store, lock.lock_id).await? {
-        Some(name) if Some(&name) != hinted.as_ref() => end(store, &name, lock.lock_id).await,
+        Some(name) if Some(&name) != hinted.as_ref() => {
+            release_lock(store, &name, lock.lock_id).await
+        }
         _ => Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)),
     }
 }
 
 /// Ends the grant of an id if the id holds the lock.
-pub(crate) async fn end(
+pub(crate) async fn release_lock(
     store: &Store,
     lock: &LockName,
     id: LockId,
 ) -> Result<ReleaseOutcome, Failure> {
-    let (mark, head, channel) = (store.layout.mark(lock, id), head(id), lock.channel());
+    let (id_entry, head, channel) = (store.layout.id_entry(lock, id), head(id), lock.channel());
     let arguments = [head.as_str(), &channel, store.waiters.publish()];
-    let reply = store.client.run(&RELEASE, &[lock.as_str(), &mark], &arguments).await?;
+    let reply = store.client.run(&RELEASE, &[lock.as_str(), &id_entry], &arguments).await?;
     match reply.integer() {
         Some(RELEASED) => {
             forget(store, id).await;
@@ -63,9 +65,9 @@ pub(crate) async fn end(
 /// comes first and over whichever connection.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let lock = store.layout.lock(key)?;
-    let (mark, head, channel) = (store.layout.mark(&lock, id), head(id), lock.channel());
-    let arguments = [head.as_str(), &channel, store.waiters.publish(), MARK_MS];
-    let reply = store.client.run(&ABANDON, &[lock.as_str(), &mark], &arguments).await?;
+    let (id_entry, head, channel) = (store.layout.id_entry(&lock, id), head(id), lock.channel());
+    let arguments = [head.as_str(), &channel, store.waiters.publish(), TOMBSTONE_MS];
+    let reply = store.client.run(&ABANDON, &[lock.as_str(), &id_entry], &arguments).await?;
     reply.integer().ok_or(Failure::Garbled("an abandon"))?;
     forget(store, id).await;
     Ok(())

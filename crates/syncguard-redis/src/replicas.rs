@@ -7,12 +7,16 @@ use crate::{
 };
 
 /// How many replicas have a write, if that was requested.
-pub(crate) type Counted = Option<Result<i64, Failure>>;
+pub(crate) type ReplicaCount = Option<Result<i64, Failure>>;
 
 /// Returns an error if the number of replicas was requested and too few have the write.
 ///
-/// The write was answered, so it stands. Whatever failed since, the outcome is unknown.
-pub(crate) fn too_few(options: &Options, what: &'static str, counted: Counted) -> Option<Failure> {
+/// The write was answered, so it was applied. Whatever failed since, the outcome is unknown.
+pub(crate) fn too_few(
+    options: &Options,
+    what: &'static str,
+    counted: ReplicaCount,
+) -> Option<Failure> {
     let wanted = options.replicas?.count;
     let effect = Effect::Unknown;
     match counted {
@@ -29,7 +33,10 @@ pub(crate) fn too_few(options: &Options, what: &'static str, counted: Counted) -
 /// # Errors
 ///
 /// Returns the server's reply. That the server is a replica itself is not checked here.
-pub(crate) async fn may_wait(client: &Client, replicas: Option<Replicas>) -> Result<(), Failure> {
+pub(crate) async fn check_wait_permission(
+    client: &Client,
+    replicas: Option<Replicas>,
+) -> Result<(), Failure> {
     if replicas.is_none() {
         return Ok(());
     }

@@ -57,12 +57,12 @@ pub(crate) static BATCH: LazyLock<Script> = LazyLock::new(|| {
     Script::new(0, Rank::Other, body)
 });
 
-/// The replies of the scripts, besides numbers with a meaning of their own.
+/// The replies of the scripts that are codes rather than values.
 pub(crate) mod reply {
     pub(crate) const NOT_FOUND: i64 = 0;
     pub(crate) const ABANDONED: i64 = -1;
     pub(crate) const EXPIRED: i64 = -1;
-    pub(crate) const COUNTER: i64 = -2;
+    pub(crate) const FENCE_LIMIT: i64 = -2;
     pub(crate) const UNREADABLE: i64 = -3;
 }
 
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_touch_no_key_that_they_do_not_declare() {
+    fn scripts_access_no_key_that_they_do_not_declare() {
         for source in SOURCES {
             assert!(calls(source).count() > 0);
             for (name, rest) in calls(source) {
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_know_the_grace_and_the_limit_of_the_core() {
+    fn scripts_use_the_grace_and_the_fence_limit_of_the_core() {
         let (grace, limit) = (Capabilities::GRACE.as_millis(), Fence::LIMIT.number());
         assert!(SOURCES[0].contains(&format!("local GRACE, LIMIT = {grace}, {limit}\n")));
         assert!(SOURCES[1].contains(&format!("local GRACE = {grace}\n")));

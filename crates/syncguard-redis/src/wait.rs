@@ -13,7 +13,7 @@ use crate::store::Store;
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match store.layout.lock(key) {
         Ok(lock) if store.waiters.wake_up() == WakeUp::Notified => {
-            store.waiters.news(lock.channel()).await;
+            store.waiters.released(lock.channel()).await;
         }
         // A key without a name has no lock either; an attempt reports that.
         _ => std::future::pending().await,

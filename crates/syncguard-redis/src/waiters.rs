@@ -14,13 +14,16 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    channels::{Channels, Seat},
-    client::{Client, News, Reach, Settings, Subscriber, Subscription},
+    channels::{Channels, Waiter},
+    client::{Client, Event, Reach, Settings, Subscriber, Subscription},
     error::Failure,
 };
 
-/// How often channels are checked, and the delay before a failed attempt is retried.
-const ROUND: Duration = Duration::from_secs(1);
+/// How often channels that have no waiters are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The delay before a failed attempt to connect or to subscribe is retried.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// The first version that publishes within a shard.
 const SHARDED_SINCE: u32 = 7;
@@ -28,7 +31,7 @@ const SHARDED_SINCE: u32 = 7;
 /// All waiters, and the one connection on which they are subscribed.
 pub(crate) struct Waiters {
     settings: Settings,
-    home: Handle,
+    runtime: Handle,
     reach: Option<Reach>,
     channels: Arc<Channels>,
     /// The task that keeps the subscriptions, on the backend's runtime. It ends with the backend.
@@ -48,8 +51,8 @@ impl Waiters {
                 (!old).then_some(Reach::Shard)
             }
         };
-        let home = client.home().clone();
-        Ok(Self { settings, home, reach, channels: Arc::default(), listener: Mutex::default() })
+        let runtime = client.runtime().clone();
+        Ok(Self { settings, runtime, reach, channels: Arc::default(), listener: Mutex::default() })
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
@@ -69,31 +72,31 @@ impl Waiters {
     }
 
     /// Waits for a release on `channel`.
-    pub(crate) async fn news(&self, channel: String) {
-        let seat = Seat::take(&self.channels, channel);
-        let mut news = std::pin::pin!(seat.news.notified());
+    pub(crate) async fn released(&self, channel: String) {
+        let waiter = Waiter::register(&self.channels, channel);
+        let mut notification = std::pin::pin!(waiter.released.notified());
         // Registered before the subscription is requested, so no notification is missed.
-        news.as_mut().enable();
-        if self.channels.is_wanted(&seat.channel) || !self.listens() {
-            self.listen();
+        notification.as_mut().enable();
+        if self.channels.is_wanted(&waiter.channel) || !self.is_listening() {
+            self.ensure_listener();
         }
-        news.await;
+        notification.await;
     }
 
     /// Returns whether the listener runs. It ends with the backend's runtime, or if it panicked.
-    fn listens(&self) -> bool {
+    fn is_listening(&self) -> bool {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         listener.as_ref().is_some_and(|listener| !listener.is_finished())
     }
 
     /// Notifies the listener that a channel is wanted, and starts a listener if necessary.
-    fn listen(&self) {
+    fn ensure_listener(&self) {
         let Some(reach) = self.reach else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
             let listening = listen(self.settings.clone(), reach, self.channels.clone());
             // If the backend's runtime has ended, no attempt is made either.
-            *listener = Some(AbortOnDropHandle::new(self.home.spawn(listening)));
+            *listener = Some(AbortOnDropHandle::new(self.runtime.spawn(listening)));
         }
         self.channels.wanted.notify_one();
     }
@@ -102,58 +105,58 @@ impl Waiters {
 /// Keeps the subscriptions, over as many connections as necessary.
 async fn listen(settings: Settings, reach: Reach, channels: Arc<Channels>) {
     loop {
-        channels.want_all();
+        channels.reset_all();
         match Subscription::open(&settings, reach).await {
-            Ok(subscription) => attend(subscription, &channels).await,
+            Ok(subscription) => serve(subscription, &channels).await,
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
         }
-        sleep(ROUND).await;
+        sleep(RETRY_DELAY).await;
     }
 }
 
 /// Keeps the subscriptions until the driver gives up.
-async fn attend(mut subscription: Subscription, channels: &Arc<Channels>) {
+async fn serve(mut subscription: Subscription, channels: &Arc<Channels>) {
     let subscriber = subscription.subscriber();
-    let (mut subscribing, mut count) = (JoinSet::new(), 0);
-    let mut rounds = interval(ROUND);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut subscribing, mut epoch) = (JoinSet::new(), 0);
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            news = subscription.news() => match news {
-                News::Published(channel) => channels.tell(&channel),
-                News::Missed(missed) => {
+            event = subscription.next_event() => match event {
+                Event::Published(channel) => channels.notify(&channel),
+                Event::Missed(missed) => {
                     tracing::debug!(missed, "messages were missed, so all waiters are woken");
-                    channels.tell_all();
+                    channels.notify_all();
                 }
-                News::Reconnected => {
-                    count += 1;
-                    channels.want_all();
+                Event::Reconnected => {
+                    epoch += 1;
+                    channels.reset_all();
                 }
-                News::Ended => return,
+                Event::Ended => return,
             },
             () = channels.wanted.notified() => {}
-            _ = rounds.tick() => {
+            _ = sweeps.tick() => {
                 for channel in channels.sweep() {
                     subscriber.unsubscribe(&channel).await;
                 }
             }
         }
         while subscribing.try_join_next().is_some() {}
-        for channel in channels.take_wanted(count) {
+        for channel in channels.take_wanted(epoch) {
             // Concurrent with listening, which must not wait for it.
-            subscribing.spawn(subscribe(subscriber.clone(), channels.clone(), channel, count));
+            subscribing.spawn(subscribe(subscriber.clone(), channels.clone(), channel, epoch));
         }
     }
 }
 
-async fn subscribe(subscriber: Subscriber, channels: Arc<Channels>, channel: String, count: u64) {
+async fn subscribe(subscriber: Subscriber, channels: Arc<Channels>, channel: String, epoch: u64) {
     let subscribed = subscriber.subscribe(&channel).await;
     if let Err(failure) = &subscribed {
         tracing::debug!(%failure, "a channel could not be subscribed to");
         // An attempt that fails immediately would otherwise be repeated in a tight loop.
-        sleep(ROUND).await;
+        sleep(RETRY_DELAY).await;
     }
-    channels.asked(&channel, count, subscribed.is_ok());
+    channels.finish_attempt(&channel, epoch, subscribed.is_ok());
 }
 
 /// Parses the major version from a server's `INFO`.

@@ -7,14 +7,14 @@ use syncguard_core::{
 
 use crate::{
     error::{Effect, Failure},
-    row::{GRACE_MS, fence, is_null, standing, timestamp},
+    row::{GRACE_MS, fence, is_null, stored_record, timestamp},
     statement::Statement,
     store::Store,
     worker::Ticket,
 };
 
-/// How many times to look again at a key that was free when read and taken when written.
-const ROUNDS: usize = 4;
+/// The maximum number of attempts on a key that was free when read and held when written.
+const MAX_ATTEMPTS: usize = 4;
 
 /// Grants the key, or returns its holder.
 ///
@@ -29,10 +29,10 @@ pub(crate) async fn acquire(
     if request.mode == Mode::Shared {
         return Err(Failure::SharedMode);
     }
-    for _ in 0..ROUNDS {
-        let counted = match look(store, ticket, request).await? {
-            Standing::Decided(outcome) => return Ok(outcome),
-            Standing::Free { counted } => counted,
+    for _ in 0..MAX_ATTEMPTS {
+        let counted = match read_state(store, ticket, request).await? {
+            KeyState::Decided(outcome) => return Ok(outcome),
+            KeyState::Free { counted } => counted,
         };
         if let Some(grant) = grant(store, ticket, request, counted).await? {
             return Ok(AcquireOutcome::Granted(grant));
@@ -41,8 +41,8 @@ pub(crate) async fn acquire(
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
-/// The record of a key.
-enum Standing {
+/// The state of a key.
+enum KeyState {
     Decided(AcquireOutcome),
     /// It can be granted. `counted` is the fence of its last grant.
     Free {
@@ -50,14 +50,14 @@ enum Standing {
     },
 }
 
-/// Reads the standing of the key. This detects a counter that cannot be read, or is at its limit,
+/// Reads the state of the key. This detects a counter that cannot be read, or is at its limit,
 /// before anything is written.
-async fn look(
+async fn read_state(
     store: &Store,
     ticket: &Ticket,
     request: &AcquireRequest,
-) -> Result<Standing, Failure> {
-    let statement = Statement::new(include_str!("sql/standing.sql"))
+) -> Result<KeyState, Failure> {
+    let statement = Statement::new(include_str!("sql/key_state.sql"))
         .text(request.key.as_str())
         .text(request.lock_id.as_str());
     let row = store.reader.row(statement, ticket).await?.ok_or(Failure::Unreadable("clock"))?;
@@ -65,13 +65,13 @@ async fn look(
         return Err(Failure::Abandoned);
     }
     if is_null(&row, "key") {
-        return Ok(Standing::Free { counted: None });
+        return Ok(KeyState::Free { counted: None });
     }
-    if let Some(lock) = standing(&row)? {
+    if let Some(lock) = stored_record(&row)? {
         let now = lock.observed_at;
         if lock.expires_at.is_live(now, Capabilities::GRACE) {
             let grant = Grant { fence: lock.fence, expires_at: lock.expires_at };
-            return Ok(Standing::Decided(if lock.lock_id == request.lock_id {
+            return Ok(KeyState::Decided(if lock.lock_id == request.lock_id {
                 AcquireOutcome::Granted(grant)
             } else {
                 let holder = Holder::new(grant, lock.owner, now, Capabilities::GRACE);
@@ -81,7 +81,7 @@ async fn look(
     }
     let counted = fence(&row)?;
     counted.next().ok_or(Failure::FenceLimit)?;
-    Ok(Standing::Free { counted: Some(counted) })
+    Ok(KeyState::Free { counted: Some(counted) })
 }
 
 /// Writes the grant if nothing prevents it.

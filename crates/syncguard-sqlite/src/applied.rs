@@ -1,6 +1,6 @@
 //! Tests that an error that reports "not applied" is true.
 //!
-//! Each fault strikes the statement that grants, as late as SQLite lets it.
+//! Each fault occurs in the statement that grants, as late as SQLite allows.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -21,12 +21,12 @@ use crate::{
     worker::{Ticket, Worker},
 };
 
-struct Scene {
+struct Fixture {
     directory: TempDir,
     foreign: SqliteConnection,
 }
 
-impl Scene {
+impl Fixture {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("locks.db");
@@ -62,12 +62,12 @@ fn request(key: &str) -> AcquireRequest {
     AcquireRequest::new(LockKey::new(key).unwrap(), LockId::mint().unwrap(), Ttl::default())
 }
 
-async fn ask(store: &Store, request: &AcquireRequest) -> Result<AcquireOutcome, Failure> {
+async fn try_acquire(store: &Store, request: &AcquireRequest) -> Result<AcquireOutcome, Failure> {
     acquire::acquire(store, &Ticket::new(Rank::Other), request).await
 }
 
 #[tokio::test]
-async fn an_error_of_a_trigger_or_of_the_commit_is_not_called_unapplied_where_the_grant_stands() {
+async fn a_trigger_or_commit_error_is_not_reported_as_unapplied_if_the_grant_is_stored() {
     const CHILD: &str = "
         CREATE TABLE parent (id INTEGER PRIMARY KEY);
         CREATE TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
@@ -81,13 +81,13 @@ async fn an_error_of_a_trigger_or_of_the_commit_is_not_called_unapplied_where_th
         BEGIN SELECT RAISE(ROLLBACK, 'planted'); END";
     let mut kept = 0;
     for fault in [CHILD, ABORT, FAIL, ROLLBACK] {
-        let mut scene = Scene::new().await;
-        let store = scene.store().await;
-        scene.run(fault).await;
+        let mut fixture = Fixture::new().await;
+        let store = fixture.store().await;
+        fixture.run(fault).await;
         let request = request("key");
-        let failure = ask(&store, &request).await.expect_err("the fault did not strike");
-        let stored = scene.is_stored(&request).await;
-        let error = scene.error(failure);
+        let failure = try_acquire(&store, &request).await.expect_err("the fault did not strike");
+        let stored = fixture.is_stored(&request).await;
+        let error = fixture.error(failure);
         assert!(error.may_have_applied() || !stored, "{error}");
         kept += u32::from(stored);
     }
@@ -95,17 +95,17 @@ async fn an_error_of_a_trigger_or_of_the_commit_is_not_called_unapplied_where_th
 }
 
 #[tokio::test]
-async fn a_full_disk_is_not_called_unapplied_where_the_grant_stands() {
-    let mut scene = Scene::new().await;
-    let store = scene.store().await;
+async fn a_full_disk_is_not_reported_as_unapplied_if_the_grant_is_stored() {
+    let mut fixture = Fixture::new().await;
+    let store = fixture.store().await;
     let ticket = Ticket::new(Rank::Other);
     store.writer.rows(Statement::new("PRAGMA max_page_count = 1"), &ticket).await.unwrap();
     let mut failed = 0;
     for number in 0..400 {
         let request = request(&format!("{number}{}", "x".repeat(400)));
-        if let Err(failure) = ask(&store, &request).await {
-            let stored = scene.is_stored(&request).await;
-            let error = scene.error(failure);
+        if let Err(failure) = try_acquire(&store, &request).await {
+            let stored = fixture.is_stored(&request).await;
+            let error = fixture.error(failure);
             assert!(error.may_have_applied() || !stored, "{error}");
             failed += 1;
             break;
@@ -115,21 +115,21 @@ async fn a_full_disk_is_not_called_unapplied_where_the_grant_stands() {
 }
 
 #[tokio::test]
-async fn a_commit_that_met_a_reader_left_nothing() {
-    let mut scene = Scene::new().await;
-    drop(scene.store().await);
+async fn a_commit_that_is_blocked_by_a_reader_stores_nothing() {
+    let mut fixture = Fixture::new().await;
+    drop(fixture.store().await);
     // Without a write-ahead log, as on a file system without shared memory, a commit waits for
     // readers.
-    let mode = async |scene: &mut Scene| -> String {
+    let mode = async |fixture: &mut Fixture| -> String {
         let query = sqlx::query("PRAGMA journal_mode = DELETE");
-        query.fetch_one(&mut scene.foreign).await.map_or_else(|_| String::new(), |row| row.get(0))
+        query.fetch_one(&mut fixture.foreign).await.map_or_else(|_| String::new(), |row| row.get(0))
     };
-    // The connections of the store are closed by threads of their own.
-    while mode(&mut scene).await != "delete" {
+    // The connections of the store are closed by their own threads.
+    while mode(&mut fixture).await != "delete" {
         tokio::task::yield_now().await;
     }
-    scene.run("BEGIN; SELECT * FROM syncguard_locks").await;
-    let mut writer = SqliteConnectOptions::new().filename(scene.path()).connect().await.unwrap();
+    fixture.run("BEGIN; SELECT * FROM syncguard_locks").await;
+    let mut writer = SqliteConnectOptions::new().filename(fixture.path()).connect().await.unwrap();
     sqlx::raw_sql("PRAGMA busy_timeout = 0").execute(&mut writer).await.unwrap();
     let request = request("key");
     let statement = Statement::new(include_str!("sql/acquire.sql"))
@@ -142,16 +142,16 @@ async fn a_commit_that_met_a_reader_left_nothing() {
     let source = statement.run(&mut writer).await.expect_err("the reader was not in the way");
     let failure = Failure::Driver(source, Effect::Unknown);
     assert!(failure.is_busy(), "{failure}");
-    assert!(!scene.error(failure).may_have_applied());
-    scene.run("COMMIT").await;
-    assert!(!scene.is_stored(&request).await);
+    assert!(!fixture.error(failure).may_have_applied());
+    fixture.run("COMMIT").await;
+    assert!(!fixture.is_stored(&request).await);
 }
 
 #[tokio::test]
 async fn a_request_that_fails_after_its_grant_may_have_applied() {
-    let mut scene = Scene::new().await;
+    let mut fixture = Fixture::new().await;
     let worker = Worker::start().unwrap();
-    let store = Arc::new(scene.store().await);
+    let store = Arc::new(fixture.store().await);
     let request = request("key");
     let asked = request.clone();
     let granted_then_panics = worker.call(Rank::Other, |ticket| async move {
@@ -161,6 +161,6 @@ async fn a_request_that_fails_after_its_grant_may_have_applied() {
         Ok(())
     });
     let failure = granted_then_panics.await.unwrap_err();
-    assert!(scene.is_stored(&request).await, "the fault struck too early");
-    assert!(scene.error(failure).may_have_applied());
+    assert!(fixture.is_stored(&request).await, "the fault struck too early");
+    assert!(fixture.error(failure).may_have_applied());
 }

@@ -10,6 +10,8 @@ use syncguard_core::{
 
 use crate::{
     acquire, check,
+    config::SqliteConfig,
+    connect,
     error::Failure,
     extend, lookup, operate, release,
     store::Store,
@@ -40,8 +42,32 @@ struct Inner {
 }
 
 impl SqliteBackend {
-    pub(crate) fn new(store: Store, worker: Worker) -> Self {
-        Self(Arc::new(Inner { store: Arc::new(store), worker }))
+    /// Opens the file, switches it to a write-ahead log, creates the tables if they are missing,
+    /// and checks for unsafe settings. Any number of processes may do so at once. A file that this
+    /// creates, and the two that SQLite keeps beside it, can be read and written only by their
+    /// owner (mode 0600).
+    ///
+    /// # Errors
+    ///
+    /// - [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if the path names no file
+    ///   (`:memory:`, a URI, an empty path) or is not UTF-8, or if the busy timeout is above
+    ///   [`MAX_BUSY_TIMEOUT`](SqliteConfig::MAX_BUSY_TIMEOUT).
+    /// - [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) if the file cannot
+    ///   be opened, or is in use for longer than the busy timeout.
+    /// - [`AuthFailed`](syncguard_core::ErrorKind::AuthFailed) if the file may not be written.
+    /// - [`Unsupported`](syncguard_core::ErrorKind::Unsupported) if a newer version of this crate
+    ///   created the tables, if the file has several hard links or is itself a mount point, or if
+    ///   settings are unsafe and are to be [refused](syncguard_core::UnsafeSettings::Refuse).
+    /// - [`Internal`](syncguard_core::ErrorKind::Internal) if the file is not an SQLite database or
+    ///   is damaged, or if its log was deleted or replaced while this process had it open.
+    pub async fn connect(config: SqliteConfig) -> Result<Self, Error> {
+        let (path, unsafe_settings) = (config.path.clone(), config.unsafe_settings);
+        let opened = connect::connect(config).await;
+        let opened = opened.map_err(|failure| failure.into_error(Operation::Connect, &path));
+        let (store, worker) = opened?;
+        let backend = Self(Arc::new(Inner { store: Arc::new(store), worker }));
+        unsafe_settings.enforce(backend.check()).await?;
+        Ok(backend)
     }
 
     /// Carries out an operation on the backend's thread.

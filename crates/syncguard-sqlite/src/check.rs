@@ -4,7 +4,7 @@ use sqlx::Row;
 use syncguard_core::Finding;
 
 use crate::{
-    connection::Lane, error::Failure, permission, statement::Statement, store::Store,
+    connection::SharedConnection, error::Failure, permission, statement::Statement, store::Store,
     worker::Ticket,
 };
 
@@ -16,11 +16,14 @@ pub(crate) async fn check(store: &Store, ticket: &Ticket) -> Result<Vec<Finding>
     let journal = journal_mode(&store.writer, ticket).await?;
     let synchronous = synchronous(&store.writer, ticket).await?;
     let file_system = file_system(&store.path);
-    let access = permission::judge(&store.path);
+    let access = permission::check(&store.path);
     Ok([journal, synchronous, file_system].into_iter().flatten().chain(access).collect())
 }
 
-async fn journal_mode(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, Failure> {
+async fn journal_mode(
+    writer: &SharedConnection,
+    ticket: &Ticket,
+) -> Result<Option<Finding>, Failure> {
     let row =
         writer.row(Statement::new(include_str!("sql/check_journal_mode.sql")), ticket).await?;
     let mode: Option<String> = row.and_then(|row| row.try_get(0).ok());
@@ -34,7 +37,10 @@ async fn journal_mode(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>,
     }))
 }
 
-async fn synchronous(writer: &Lane, ticket: &Ticket) -> Result<Option<Finding>, Failure> {
+async fn synchronous(
+    writer: &SharedConnection,
+    ticket: &Ticket,
+) -> Result<Option<Finding>, Failure> {
     let row = writer.row(Statement::new(include_str!("sql/check_synchronous.sql")), ticket).await?;
     let level: Option<i64> = row.and_then(|row| row.try_get(0).ok());
     let level = level.ok_or(Failure::Unreadable("synchronous setting"))?;
@@ -52,7 +58,7 @@ fn file_system(path: &std::path::Path) -> Option<Finding> {
     // under POSIX they belong to the process, not to the descriptor.
     let magic = rustix::fs::statfs(path).ok()?.f_type;
     // The numbers are 32 bits wide; some targets keep them in a signed word.
-    judge(magic as u32)
+    classify_file_system(magic as u32)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -62,7 +68,7 @@ fn file_system(_: &std::path::Path) -> Option<Finding> {
 
 /// Judges a file system by its magic number, from `linux/magic.h` and `statfs(2)`.
 #[cfg(target_os = "linux")]
-fn judge(magic: u32) -> Option<Finding> {
+fn classify_file_system(magic: u32) -> Option<Finding> {
     let remote = |name: &str| {
         Finding::unsafe_setting(
             format!("file system = {name}"),
@@ -95,14 +101,20 @@ fn judge(magic: u32) -> Option<Finding> {
 mod tests {
     use syncguard_core::Severity;
 
-    use super::judge;
+    use super::classify_file_system;
 
     #[test]
     fn remote_file_systems_are_unsafe_and_fuse_is_suspect() {
         for remote in [0x6969, 0x517b, 0xff53_4d42, 0xfe53_4d42] {
-            assert_eq!(judge(remote).map(|finding| finding.severity), Some(Severity::Unsafe));
+            assert_eq!(
+                classify_file_system(remote).map(|finding| finding.severity),
+                Some(Severity::Unsafe)
+            );
         }
-        assert_eq!(judge(0x6573_5546).map(|finding| finding.severity), Some(Severity::Warning));
-        assert_eq!(judge(0xef53), None, "ext4");
+        assert_eq!(
+            classify_file_system(0x6573_5546).map(|finding| finding.severity),
+            Some(Severity::Warning)
+        );
+        assert_eq!(classify_file_system(0xef53), None, "ext4");
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
-use syncguard_core::UnsafeSettings;
+use syncguard_core::{Error, ErrorKind, Operation, UnsafeSettings};
 
 use crate::error::Failure;
 
@@ -16,14 +16,13 @@ use crate::error::Failure;
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use syncguard_sqlite::SqliteConfig;
+/// use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 ///
 /// # async fn example() -> Result<(), syncguard_core::Error> {
-/// let backend = SqliteConfig::new("/var/lib/app/locks.db")
+/// let config = SqliteConfig::new("/var/lib/app/locks.db")
 ///     .busy_timeout(Duration::from_secs(2))
-///     .existing_only()
-///     .connect()
-///     .await?;
+///     .existing_only();
+/// let backend = SqliteBackend::connect(config).await?;
 /// # Ok(())
 /// # }
 /// ```
@@ -52,7 +51,7 @@ impl SqliteConfig {
     /// Configures the file, which is created if it is missing. Its directory is not created.
     ///
     /// A relative path is resolved against the working directory at the time of
-    /// [`connect`](Self::connect).
+    /// [`connect`](crate::SqliteBackend::connect).
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -60,6 +59,21 @@ impl SqliteConfig {
             missing: Missing::Create,
             unsafe_settings: UnsafeSettings::default(),
         }
+    }
+
+    /// Parses an address: `sqlite:path` or `sqlite://path`. The path is used literally: nothing is
+    /// decoded, and there are no parameters.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if the address does
+    /// not have this form.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        let path = url.strip_prefix("sqlite:").ok_or_else(|| {
+            let error = Error::new(ErrorKind::InvalidArgument, Operation::Connect);
+            error.with_detail("the address is not sqlite:path").not_applied()
+        })?;
+        Ok(Self::new(path.strip_prefix("//").unwrap_or(path)))
     }
 
     /// Sets how long an operation waits for its turn in this process, and then again for the
@@ -106,7 +120,7 @@ impl TryFrom<SqliteConfig> for Target {
         let options = SqliteConnectOptions::new()
             .filename(&path)
             .create_if_missing(config.missing == Missing::Create)
-            // `Lane` does the waiting, where it can be fair.
+            // `SharedConnection` does the waiting, where it can be fair.
             .busy_timeout(Duration::ZERO)
             .disable_statement_logging();
         let SqliteConfig { busy_timeout, missing, .. } = config;
@@ -141,6 +155,18 @@ mod tests {
         for bad in ["", ":memory:", "file:locks.db?mode=memory", "a\0b"] {
             assert!(Target::try_from(SqliteConfig::new(bad)).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn an_address_is_a_scheme_and_a_literal_path() {
+        for (url, path) in [
+            ("sqlite:locks.db", "locks.db"),
+            ("sqlite://locks.db", "locks.db"),
+            ("sqlite:///var/a ?%20b.db", "/var/a ?%20b.db"),
+        ] {
+            assert_eq!(SqliteConfig::from_url(url).unwrap(), SqliteConfig::new(path), "{url}");
+        }
+        assert!(SqliteConfig::from_url("/var/locks.db").is_err());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     config::{Missing, Target},
     error::{Effect, Failure},
-    identity::{Identity, Journal, Succession},
+    identity::{DatabaseEpochs, Identity, Journal},
     permission::create_private,
     schema,
     statement::Statement,
@@ -24,18 +24,18 @@ use crate::{
 
 /// How long to wait before retrying while another process writes: about as long as it takes to
 /// write a lock.
-const PAUSE: Duration = Duration::from_millis(1);
+const BUSY_RETRY_DELAY: Duration = Duration::from_millis(1);
 
 /// How long to wait before retrying while another process sets up the database.
-const SETUP_PAUSE: Duration = Duration::from_millis(10);
+const SETUP_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// How old the last look at the files may be when a statement begins, and when its result is
+/// The maximum age of the last check of the files when a statement begins, and when its result is
 /// accepted.
 ///
-/// Files that are deleted within this time after a look go unnoticed until the next request, as do
-/// files that are deleted right after any look. Anything that takes longer, such as waiting for
-/// other writers or for a slow disk, ends with another look.
-const MAX_AGE: Duration = Duration::from_millis(2);
+/// Files that are deleted within this time after a check go unnoticed until the next request, as do
+/// files that are deleted right after any check. Anything that takes longer, such as waiting for
+/// other writers or for a slow disk, ends with another check.
+const MAX_CHECK_AGE: Duration = Duration::from_millis(2);
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,7 @@ pub(crate) enum Role {
     Durable,
     /// Writes that a power failure may undo. They do not wait for the disk; the next durable write
     /// also syncs them.
-    Prompt,
+    Relaxed,
     /// Reads.
     Read,
 }
@@ -53,13 +53,13 @@ impl Role {
     fn synchronous(self) -> SqliteSynchronous {
         match self {
             Self::Durable => SqliteSynchronous::Full,
-            Self::Prompt | Self::Read => SqliteSynchronous::Normal,
+            Self::Relaxed | Self::Read => SqliteSynchronous::Normal,
         }
     }
 
     fn writes(self) -> bool {
         match self {
-            Self::Durable | Self::Prompt => true,
+            Self::Durable | Self::Relaxed => true,
             Self::Read => false,
         }
     }
@@ -77,11 +77,11 @@ impl Role {
 /// may be opened with another busy timeout.
 ///
 /// A connection is replaced if it failed, or if another database, or none, is now at the path.
-pub(crate) struct Lane {
+pub(crate) struct SharedConnection {
     target: Arc<Target>,
     role: Role,
     turns: Arc<Turns>,
-    succession: Arc<Succession>,
+    epochs: Arc<DatabaseEpochs>,
     /// Used only by the request that has the turn, so no one ever waits for the mutex.
     slot: Mutex<Slot>,
 }
@@ -97,23 +97,23 @@ struct Open {
     /// `None` once it was dropped.
     connection: Option<SqliteConnection>,
     identity: Arc<Identity>,
-    /// When the last look at the files began.
-    seen: Instant,
+    /// When the last check of the files began.
+    checked_at: Instant,
     target: Arc<Target>,
 }
 
-impl Lane {
+impl SharedConnection {
     /// Opens the connection.
     pub(crate) async fn open(
         target: &Arc<Target>,
         role: Role,
         turns: Arc<Turns>,
-        succession: &Arc<Succession>,
+        epochs: &Arc<DatabaseEpochs>,
     ) -> Result<Self, Failure> {
         let mut slot = Slot::default();
-        slot.ready(target, role, succession).await?;
-        let (target, succession) = (target.clone(), succession.clone());
-        Ok(Self { target, role, turns, succession, slot: Mutex::new(slot) })
+        slot.ready(target, role, epochs).await?;
+        let (target, epochs) = (target.clone(), epochs.clone());
+        Ok(Self { target, role, turns, epochs, slot: Mutex::new(slot) })
     }
 
     /// Runs a statement and returns its last row, if there is one.
@@ -153,8 +153,8 @@ impl Lane {
                 Err(busy) if busy.is_busy() && Instant::now() < deadline => {}
                 outcome => return outcome,
             }
-            sleep(PAUSE).await;
-            turn.let_lower_ranks_pass().await;
+            sleep(BUSY_RETRY_DELAY).await;
+            turn.yield_to_lower_ranks().await;
         }
     }
 
@@ -164,7 +164,7 @@ impl Lane {
         let deadline = Instant::now() + self.target.busy_timeout;
         let turn = tokio::select! {
             biased;
-            () = ticket.abandoned() => return Err(Failure::CallerLeft),
+            () = ticket.caller_left() => return Err(Failure::CallerLeft),
             turn = timeout_at(deadline, self.turns.take(ticket.rank())) => turn,
         };
         let turn = turn.map_err(|_| Failure::NoTurn)?;
@@ -176,7 +176,7 @@ impl Lane {
 
     async fn attempt(&self, statement: &Statement) -> Result<(Vec<SqliteRow>, u64), Failure> {
         let mut slot = self.slot.lock().await;
-        let open = slot.ready(&self.target, self.role, &self.succession).await?;
+        let open = slot.ready(&self.target, self.role, &self.epochs).await?;
         let rows = open.run(statement, self.role).await;
         if rows.as_ref().is_err_and(|failure| !failure.spares_connection()) {
             slot.open = None;
@@ -191,7 +191,7 @@ impl Slot {
         &mut self,
         target: &Arc<Target>,
         role: Role,
-        succession: &Succession,
+        epochs: &DatabaseEpochs,
     ) -> Result<&mut Open, Failure> {
         // Without this check, a process whose file was deleted would continue with a file that no
         // other process can see, and exclude no one.
@@ -206,9 +206,9 @@ impl Slot {
             None => {
                 let (connection, identity) = open(target, role.synchronous()).await?;
                 self.generation += 1;
-                succession.enter(identity.database());
-                let (connection, seen) = (Some(connection), Instant::now());
-                Open { connection, identity, seen, target: target.clone() }
+                epochs.switch_to(identity.database());
+                let (connection, checked_at) = (Some(connection), Instant::now());
+                Open { connection, identity, checked_at, target: target.clone() }
             }
         };
         Ok(self.open.insert(open))
@@ -217,7 +217,7 @@ impl Slot {
 
 impl Open {
     async fn run(&mut self, statement: &Statement, role: Role) -> Result<Vec<SqliteRow>, Failure> {
-        // It is there until the drop.
+        // It is present until the drop.
         let connection = self.connection.as_mut().ok_or(Failure::CutOff)?;
         let rows = statement.run(connection).await;
         let rows = rows.map_err(|source| Failure::Driver(source, role.effect()))?;
@@ -231,9 +231,9 @@ impl Open {
     /// Checks whether the files are in their places, unless that was done a moment ago.
     fn verify(&mut self) -> Result<(), Failure> {
         let now = Instant::now();
-        if now.duration_since(self.seen) > MAX_AGE {
+        if now.duration_since(self.checked_at) > MAX_CHECK_AGE {
             self.identity.verify(&self.target.path)?;
-            self.seen = now;
+            self.checked_at = now;
         }
         Ok(())
     }
@@ -268,7 +268,7 @@ async fn open(
     loop {
         match open_once(target, synchronous).await {
             Err(failure) if failure.passes() && Instant::now() < deadline => {
-                sleep(SETUP_PAUSE).await
+                sleep(SETUP_RETRY_DELAY).await
             }
             outcome => return outcome,
         }

@@ -34,7 +34,7 @@ pub(crate) type FileId = (u64, u64);
 pub(crate) struct Identity {
     database: FileId,
     /// The log and its index, if the journal is a write-ahead log.
-    sides: Vec<(PathBuf, FileId)>,
+    side_files: Vec<(PathBuf, FileId)>,
     torn: AtomicBool,
 }
 
@@ -56,7 +56,7 @@ impl Identity {
         if is_mount_point(path) {
             return Err(Failure::Aliased("is mounted by itself, without its directory"));
         }
-        match single(path)?.and_then(|database| identities().get(&database)?.upgrade()) {
+        match unaliased(path)?.and_then(|database| identities().get(&database)?.upgrade()) {
             Some(identity) => identity.verify(path),
             None => Ok(()),
         }
@@ -66,7 +66,7 @@ impl Identity {
     ///
     /// While it is open, SQLite leaves its files in their places.
     pub(crate) fn of_open(path: &Path, journal: Journal) -> Result<Arc<Self>, Failure> {
-        let database = single(path)?.ok_or(Failure::Replaced)?;
+        let database = unaliased(path)?.ok_or(Failure::Replaced)?;
         let mut identities = identities();
         identities.retain(|_, identity| identity.strong_count() > 0);
         if let Some(identity) = identities.get(&database).and_then(Weak::upgrade) {
@@ -74,18 +74,18 @@ impl Identity {
             identity.verify(path)?;
             return Ok(identity);
         }
-        let mut sides = Vec::new();
+        let mut side_files = Vec::new();
         if journal == Journal::WriteAhead {
             // SQLite names them after the file that symbolic links lead to.
             let path = fs::canonicalize(path).map_err(|_| Failure::Replaced)?;
             for suffix in ["-wal", "-shm"] {
                 let mut side = path.clone().into_os_string();
                 side.push(suffix);
-                let file = look(side.as_ref()).ok_or(Failure::Replaced)?;
-                sides.push((side.into(), file.id));
+                let file = stat(side.as_ref()).ok_or(Failure::Replaced)?;
+                side_files.push((side.into(), file.id));
             }
         }
-        let identity = Arc::new(Self { database, sides, torn: AtomicBool::new(false) });
+        let identity = Arc::new(Self { database, side_files, torn: AtomicBool::new(false) });
         identities.insert(database, Arc::downgrade(&identity));
         Ok(identity)
     }
@@ -95,18 +95,18 @@ impl Identity {
     }
 
     /// Checks whether the files at `path` are still these. That takes a few microseconds on a local
-    /// file system, so it needs no thread of its own.
+    /// file system, so it needs no separate thread.
     ///
     /// # Errors
     ///
     /// [`Failure::Replaced`] if another database, or none, is at the path. [`Failure::Torn`], from
     /// then on forever, if the database is there and its log or the index of its log is not.
     pub(crate) fn verify(&self, path: &Path) -> Result<(), Failure> {
-        if single(path)? != Some(self.database) {
+        if unaliased(path)? != Some(self.database) {
             return Err(Failure::Replaced);
         }
-        let changed = |(path, id): &(PathBuf, FileId)| look(path).map(|file| file.id) != Some(*id);
-        if self.is_torn() || self.sides.iter().any(changed) {
+        let changed = |(path, id): &(PathBuf, FileId)| stat(path).map(|file| file.id) != Some(*id);
+        if self.is_torn() || self.side_files.iter().any(changed) {
             if !self.torn.swap(true, Ordering::Relaxed) {
                 tracing::error!(
                     target: "syncguard",
@@ -131,8 +131,8 @@ fn identities() -> MutexGuard<'static, BTreeMap<FileId, Weak<Identity>>> {
 
 /// Returns the file at `path`, if it exists, and refuses a file that has a second name: a process
 /// that opens it by that name has another log.
-fn single(path: &Path) -> Result<Option<FileId>, Failure> {
-    match look(path) {
+fn unaliased(path: &Path) -> Result<Option<FileId>, Failure> {
+    match stat(path) {
         Some(file) if file.links > 1 => Err(Failure::Aliased("has more than one hard link")),
         file => Ok(file.map(|file| file.id)),
     }
@@ -151,15 +151,15 @@ impl File {
     }
 }
 
-/// Looks at a file by its path: opening it here and closing it again would drop SQLite's locks on
-/// it, because under POSIX they belong to the process, not to the descriptor.
+/// Reads the identity of a file by its path. Opening the file here and closing it again would drop
+/// SQLite's locks on it, because under POSIX they belong to the process, not to the descriptor.
 #[cfg(unix)]
-fn look(path: &Path) -> Option<File> {
+fn stat(path: &Path) -> Option<File> {
     #[cfg(target_os = "linux")]
-    match look_without_times(path) {
+    match stat_without_times(path) {
         // Kernels before 4.11, and sandboxes of that time, do not know the call.
         Err(rustix::io::Errno::NOSYS | rustix::io::Errno::PERM) => {}
-        looked => return looked.ok(),
+        found => return found.ok(),
     }
     use std::os::unix::fs::MetadataExt;
 
@@ -170,7 +170,7 @@ fn look(path: &Path) -> Option<File> {
 /// If the time of the last write has been read, Linux sets a later one for the next write, and each
 /// flush of the log then writes its inode too. Therefore the times are not read.
 #[cfg(target_os = "linux")]
-fn look_without_times(path: &Path) -> rustix::io::Result<File> {
+fn stat_without_times(path: &Path) -> rustix::io::Result<File> {
     use rustix::fs::{AtFlags, CWD, FileType, StatxFlags, statx};
 
     let wanted = StatxFlags::TYPE | StatxFlags::INO | StatxFlags::NLINK;
@@ -182,7 +182,7 @@ fn look_without_times(path: &Path) -> rustix::io::Result<File> {
 
 /// Elsewhere a file cannot be deleted while it is open.
 #[cfg(not(unix))]
-fn look(_: &Path) -> Option<File> {
+fn stat(_: &Path) -> Option<File> {
     Some(File { id: (0, 0), links: 1 })
 }
 
@@ -204,36 +204,36 @@ fn is_mount_point(_: &Path) -> bool {
 
 /// The databases that a backend has worked on, one after the other.
 #[derive(Debug, Default)]
-pub(crate) struct Succession(Mutex<Reign>);
+pub(crate) struct DatabaseEpochs(Mutex<DatabaseEpoch>);
 
-/// The current one.
+/// The database that a backend works on now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Reign {
+pub(crate) struct DatabaseEpoch {
     database: Option<FileId>,
     /// When the backend switched to it, in Unix milliseconds of the host, whose clock SQLite grants
     /// by.
     pub(crate) since_ms: i64,
 }
 
-impl Default for Reign {
+impl Default for DatabaseEpoch {
     /// Everything in the first database counts.
     fn default() -> Self {
         Self { database: None, since_ms: i64::MIN }
     }
 }
 
-impl Succession {
+impl DatabaseEpochs {
     /// Records that a connection works on `database`. If another database was there before, the
     /// backend's leases end, including those that the new one, perhaps a restored copy, has on
     /// record.
-    pub(crate) fn enter(&self, database: FileId) {
-        let mut reign = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if reign.database.replace(database).is_some_and(|before| before != database) {
-            reign.since_ms = now_ms();
+    pub(crate) fn switch_to(&self, database: FileId) {
+        let mut epoch = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if epoch.database.replace(database).is_some_and(|before| before != database) {
+            epoch.since_ms = now_ms();
         }
     }
 
-    pub(crate) fn reign(&self) -> Reign {
+    pub(crate) fn current(&self) -> DatabaseEpoch {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -251,7 +251,7 @@ mod tests {
     use crate::error::Failure;
 
     #[test]
-    fn a_log_that_went_away_is_found_out_on_opening_and_never_trusted_again() {
+    fn a_missing_log_is_detected_on_opening_and_never_trusted_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("locks.db");
         let [log, away] = ["locks.db-wal", "away"].map(|name| directory.path().join(name));
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_mounted_by_itself_is_refused() {
+    fn a_file_that_is_a_mount_point_is_refused() {
         let refused = Identity::before_opening(Path::new("/proc"));
         assert!(matches!(refused, Err(Failure::Aliased(reason)) if reason.contains("mounted")));
         assert!(Identity::before_opening(Path::new("/proc/self/status")).is_ok());

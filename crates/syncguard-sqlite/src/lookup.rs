@@ -2,7 +2,9 @@
 
 use syncguard_core::{Capabilities, LockId, LockKey, LockQuery, LockRecord, NotHeld};
 
-use crate::{error::Failure, row::standing, statement::Statement, store::Store, worker::Ticket};
+use crate::{
+    error::Failure, row::stored_record, statement::Statement, store::Store, worker::Ticket,
+};
 
 /// Reads a live lock.
 pub(crate) async fn lookup(
@@ -21,7 +23,7 @@ pub(crate) async fn lookup(
     let Some(row) = store.reader.row(statement, ticket).await? else {
         return Ok(None);
     };
-    Ok(standing(&row)?
+    Ok(stored_record(&row)?
         .filter(|lock| lock.expires_at.is_live(lock.observed_at, Capabilities::GRACE)))
 }
 
@@ -35,7 +37,7 @@ pub(crate) async fn is_locked(
 }
 
 /// Checks why an id holds nothing. Fails if the id has a record that cannot be read.
-pub(crate) async fn nothing_unreadable(
+pub(crate) async fn why_not_held(
     store: &Store,
     ticket: &Ticket,
     lock_id: LockId,

@@ -11,8 +11,8 @@ use crate::{
     worker::Ticket,
 };
 
-/// How many times to try to end a grant that changes between the read and the write.
-const ROUNDS: usize = 16;
+/// The maximum number of attempts to end a grant that changes between the read and the write.
+const MAX_ATTEMPTS: usize = 16;
 
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys.
 pub(crate) async fn list(
@@ -24,7 +24,7 @@ pub(crate) async fn list(
     let statement = Statement::new(include_str!("sql/list.sql"))
         .integer(GRACE_MS)
         .text(&request.prefix)
-        .text_or_null(beyond(&request.prefix).as_deref())
+        .text_or_null(prefix_upper_bound(&request.prefix).as_deref())
         .text_or_null(request.after.as_ref().map(PageToken::as_str))
         .integer(i64::try_from(limit).unwrap_or(i64::MAX));
     let rows = store.reader.rows(statement, ticket).await?;
@@ -36,7 +36,7 @@ pub(crate) async fn list(
 
 /// Returns the first text, by its bytes, after all texts that begin with `prefix`, or `None` if no
 /// text is. The bytes of UTF-8 sort as the characters do.
-fn beyond(prefix: &str) -> Option<String> {
+fn prefix_upper_bound(prefix: &str) -> Option<String> {
     let mut text = prefix.to_owned();
     while let Some(last) = text.pop() {
         if let Some(next) = (last..=char::MAX).nth(1) {
@@ -58,7 +58,7 @@ pub(crate) async fn force_release(
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
     let query = LockQuery::ByKey(key.clone());
-    for _ in 0..ROUNDS {
+    for _ in 0..MAX_ATTEMPTS {
         let record = match lookup(store, ticket, &query).await {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(None),
@@ -92,15 +92,19 @@ async fn clear(
 
 #[cfg(test)]
 mod tests {
-    use super::beyond;
+    use super::prefix_upper_bound;
 
     #[test]
-    fn the_text_beyond_a_prefix_is_above_all_that_begin_with_it() {
-        assert_eq!(beyond(""), None);
-        assert_eq!(beyond("a%").as_deref(), Some("a&"));
-        assert_eq!(beyond("a\0").as_deref(), Some("a\u{1}"));
-        assert_eq!(beyond("a\u{d7ff}").as_deref(), Some("a\u{e000}"), "no surrogate in between");
-        assert_eq!(beyond("a\u{10ffff}").as_deref(), Some("b"));
-        assert_eq!(beyond("\u{10ffff}\u{10ffff}"), None);
+    fn the_upper_bound_of_a_prefix_is_above_all_texts_that_begin_with_it() {
+        assert_eq!(prefix_upper_bound(""), None);
+        assert_eq!(prefix_upper_bound("a%").as_deref(), Some("a&"));
+        assert_eq!(prefix_upper_bound("a\0").as_deref(), Some("a\u{1}"));
+        assert_eq!(
+            prefix_upper_bound("a\u{d7ff}").as_deref(),
+            Some("a\u{e000}"),
+            "no surrogate in between"
+        );
+        assert_eq!(prefix_upper_bound("a\u{10ffff}").as_deref(), Some("b"));
+        assert_eq!(prefix_upper_bound("\u{10ffff}\u{10ffff}"), None);
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use syncguard_core::Finding;
 
-/// Creates the file at `path`, accessible to its owner alone, if it is missing. SQLite creates its
+/// Creates the file at `path`, accessible only to its owner, if it is missing. SQLite creates its
 /// side files with the same mode.
 ///
 /// Failures are left to SQLite to report.
@@ -36,7 +36,7 @@ pub(crate) fn create_private(_: &Path) {}
 /// A user who may write the files can plant triggers, take locks away and set fences back. A user
 /// who may write the directory can replace the files.
 #[cfg(unix)]
-pub(crate) fn judge(path: &Path) -> Vec<Finding> {
+pub(crate) fn check(path: &Path) -> Vec<Finding> {
     let Ok(path) = fs::canonicalize(path) else {
         return Vec::new();
     };
@@ -44,15 +44,16 @@ pub(crate) fn judge(path: &Path) -> Vec<Finding> {
     for suffix in ["", "-wal", "-shm"] {
         let mut file = path.clone().into_os_string();
         file.push(suffix);
-        findings.extend(look(file.as_ref()).into_iter().flat_map(|access| access.of_file(suffix)));
+        findings
+            .extend(access_of(file.as_ref()).into_iter().flat_map(|access| access.of_file(suffix)));
     }
-    let directory = path.parent().and_then(look);
+    let directory = path.parent().and_then(access_of);
     findings.extend(directory.into_iter().flat_map(|access| access.of_directory()));
     findings
 }
 
 #[cfg(not(unix))]
-pub(crate) fn judge(_: &Path) -> Vec<Finding> {
+pub(crate) fn check(_: &Path) -> Vec<Finding> {
     Vec::new()
 }
 
@@ -66,7 +67,7 @@ struct Access {
 }
 
 #[cfg(unix)]
-fn look(path: &Path) -> Option<Access> {
+fn access_of(path: &Path) -> Option<Access> {
     use std::os::unix::fs::MetadataExt;
 
     let metadata = fs::metadata(path).ok()?;

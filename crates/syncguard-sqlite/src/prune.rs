@@ -11,13 +11,13 @@ pub(crate) async fn prune_some(store: &Store, ticket: &Ticket, lock_id: LockId) 
     let Some(from) = store.pruning.due(&lock_id) else {
         return;
     };
-    if let Err(failure) = some(store, ticket, from).await {
+    if let Err(failure) = prune_batch(store, ticket, from).await {
         // Nothing depends on it, and the next pruning does what this one left.
         tracing::debug!(%failure, "nothing was pruned");
     }
 }
 
-async fn some(store: &Store, ticket: &Ticket, from: &str) -> Result<(), Failure> {
+async fn prune_batch(store: &Store, ticket: &Ticket, from: &str) -> Result<(), Failure> {
     let expired = Statement::new(include_str!("sql/prune_expired.sql"));
     let expired = expired.text(from).integer(GRACE_MS).integer(Pruning::BATCH);
     store.releaser.rows(expired, ticket).await?;

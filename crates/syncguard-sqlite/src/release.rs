@@ -6,7 +6,7 @@ use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
 
 use crate::{
     error::{Effect, Failure},
-    lookup::nothing_unreadable,
+    lookup::why_not_held,
     prune::prune_some,
     row::GRACE_MS,
     statement::Statement,
@@ -20,7 +20,7 @@ use crate::{
 /// most four times, and each time waits for at most twice the busy timeout, which is at most an
 /// hour: for its turn in this process, and for the database. That is 16 hours; the rest is margin
 /// for machines that sleep meanwhile.
-const MARK: Duration = Duration::from_secs(24 * 60 * 60);
+const TOMBSTONE_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Ends a live grant.
 ///
@@ -38,7 +38,7 @@ pub(crate) async fn release(
             prune_some(store, ticket, lock_id).await;
             Ok(ReleaseOutcome::Released)
         }
-        Ok(None) => nothing_unreadable(store, ticket, lock_id).await.map(ReleaseOutcome::NotHeld),
+        Ok(None) => why_not_held(store, ticket, lock_id).await.map(ReleaseOutcome::NotHeld),
         Err(failure) if !failure.ends_leases() => Err(failure),
         Err(_) => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
     }
@@ -59,12 +59,12 @@ pub(crate) async fn abandon(
     ticket: &Ticket,
     lock_id: LockId,
 ) -> Result<(), Failure> {
-    let mark_ms = i64::try_from(MARK.as_millis()).unwrap_or(i64::MAX);
-    let mark = Statement::new(include_str!("sql/abandon_mark.sql"));
-    store.releaser.rows(mark.text(lock_id.as_str()).integer(mark_ms), ticket).await?;
+    let lifetime_ms = i64::try_from(TOMBSTONE_LIFETIME.as_millis()).unwrap_or(i64::MAX);
+    let tombstone = Statement::new(include_str!("sql/abandon_tombstone.sql"));
+    store.releaser.rows(tombstone.text(lock_id.as_str()).integer(lifetime_ms), ticket).await?;
     let release = Statement::new(include_str!("sql/abandon_release.sql"));
     store.releaser.rows(release.text(lock_id.as_str()), ticket).await?;
-    let nothing = nothing_unreadable(store, ticket, lock_id).await;
+    let nothing = why_not_held(store, ticket, lock_id).await;
     nothing.map_err(|failure| failure.after(Effect::Unknown))?;
     prune_some(store, ticket, lock_id).await;
     Ok(())

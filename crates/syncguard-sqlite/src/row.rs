@@ -10,9 +10,9 @@ pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
 
 /// Reads the record of a key, live or expired. Returns `None` if its last grant was released.
 ///
-/// Nothing is granted over a record that cannot be read, and only a row that is empty except for
-/// its counter counts as a released key.
-pub(crate) fn standing(row: &SqliteRow) -> Result<Option<LockRecord>, Failure> {
+/// No grant replaces a record that cannot be read, and only a row that is empty except for its
+/// counter counts as a released key.
+pub(crate) fn stored_record(row: &SqliteRow) -> Result<Option<LockRecord>, Failure> {
     let columns = ["lock_id", "owner", "acquired_at_ms", "expires_at_ms"];
     if columns.into_iter().all(|column| is_null(row, column)) {
         return Ok(None);
@@ -46,7 +46,7 @@ pub(crate) fn fence(row: &SqliteRow) -> Result<Fence, Failure> {
     number.and_then(|number| Fence::new(number).ok()).ok_or(Failure::Unreadable("fence"))
 }
 
-/// Reads the label from a row. It is for people to see, so one that cannot be shown is left out.
+/// Reads the owner from a row. It is only for display, so one that is not valid is omitted.
 pub(crate) fn owner(row: &SqliteRow) -> Option<Owner> {
     text(row, "owner").and_then(|label| Owner::new(label).ok())
 }
@@ -57,7 +57,7 @@ pub(crate) fn timestamp(row: &SqliteRow, column: &'static str) -> Result<Timesta
     Ok(Timestamp::from_unix_millis(millis))
 }
 
-/// Reads an integer from a row. The driver takes NULL for 0 unless it is asked for an option.
+/// Reads an integer from a row. The driver decodes NULL as 0 unless it decodes an `Option`.
 fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
     row.try_get::<Option<i64>, _>(column).ok().flatten()
 }

@@ -34,7 +34,7 @@ async fn revision(connection: &mut SqliteConnection) -> Result<i64, Failure> {
     let row = row.ok_or(Failure::Unreadable(version))?;
     let least: i64 = row.try_get("version").map_err(|_| Failure::Unreadable(version))?;
     // Revision 1 does not record its number.
-    let revision: i64 = if row.try_get("says_revision").unwrap_or(false) {
+    let revision: i64 = if row.try_get("has_revision").unwrap_or(false) {
         let row = read(connection, include_str!("sql/schema_revision.sql")).await?;
         let revision = row.and_then(|row| row.try_get("revision").ok());
         revision.ok_or(Failure::Unreadable(version))?

@@ -6,9 +6,9 @@ use syncguard_core::pool::Pruning;
 
 use crate::{
     config::Target,
-    connection::{Lane, Role},
+    connection::{Role, SharedConnection},
     error::Failure,
-    identity::Succession,
+    identity::DatabaseEpochs,
     turn::Turns,
     waiters::Waiters,
 };
@@ -16,10 +16,10 @@ use crate::{
 /// The connections to one file.
 pub(crate) struct Store {
     pub(crate) path: PathBuf,
-    pub(crate) writer: Lane,
-    pub(crate) releaser: Lane,
-    pub(crate) reader: Arc<Lane>,
-    pub(crate) succession: Arc<Succession>,
+    pub(crate) writer: SharedConnection,
+    pub(crate) releaser: SharedConnection,
+    pub(crate) reader: Arc<SharedConnection>,
+    pub(crate) epochs: Arc<DatabaseEpochs>,
     pub(crate) pruning: Pruning,
     pub(crate) waiters: Waiters,
 }
@@ -28,13 +28,15 @@ impl Store {
     pub(crate) async fn open(target: Target) -> Result<Self, Failure> {
         let target = Arc::new(target);
         let writes = Arc::new(Turns::default());
-        let succession = Arc::new(Succession::default());
+        let epochs = Arc::new(DatabaseEpochs::default());
         Ok(Self {
             path: target.path.clone(),
-            writer: Lane::open(&target, Role::Durable, writes.clone(), &succession).await?,
-            releaser: Lane::open(&target, Role::Prompt, writes, &succession).await?,
-            reader: Arc::new(Lane::open(&target, Role::Read, Arc::default(), &succession).await?),
-            succession,
+            writer: SharedConnection::open(&target, Role::Durable, writes.clone(), &epochs).await?,
+            releaser: SharedConnection::open(&target, Role::Relaxed, writes, &epochs).await?,
+            reader: Arc::new(
+                SharedConnection::open(&target, Role::Read, Arc::default(), &epochs).await?,
+            ),
+            epochs,
             pruning: Pruning::default(),
             waiters: Waiters::default(),
         })

@@ -79,7 +79,7 @@ impl Turns {
 
 impl Turn {
     /// Lets waiting requests of a lower rank go first, and waits for the turn again.
-    pub(crate) async fn let_lower_ranks_pass(&mut self) {
+    pub(crate) async fn yield_to_lower_ranks(&mut self) {
         if let Some(passed) = self.step_back() {
             let _ = passed.await;
         }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_was_passed_to_someone_who_leaves_is_passed_on() {
+    fn a_turn_that_was_passed_to_a_dropped_waiter_is_passed_on() {
         let turns = Arc::new(Turns::default());
         let held = take(&turns, Rank::Other);
         let mut leaving = Box::pin(turns.take(Rank::Other));
@@ -167,19 +167,19 @@ mod tests {
     }
 
     #[test]
-    fn those_of_a_lower_rank_pass_and_the_turn_comes_back_to_its_place() {
+    fn lower_ranks_go_first_and_the_turn_returns_to_its_place() {
         let turns = Arc::new(Turns::default());
         let mut held = take(&turns, Rank::Other);
         let mut later = pin!(turns.take(Rank::Other));
         let mut extend = pin!(turns.take(Rank::Extend));
         assert!(poll(&mut later).is_none() && poll(&mut extend).is_none());
-        let mut passing = Box::pin(held.let_lower_ranks_pass());
+        let mut passing = Box::pin(held.yield_to_lower_ranks());
         assert!(poll(&mut passing.as_mut()).is_none(), "the extend goes first");
         drop(poll(&mut extend).expect("it was not let pass"));
         assert!(poll(&mut later).is_none(), "it came later");
         poll(&mut passing.as_mut()).expect("the turn did not come back");
         drop(passing);
-        poll(&mut pin!(held.let_lower_ranks_pass())).expect("no one of a lower rank waits");
+        poll(&mut pin!(held.yield_to_lower_ranks())).expect("no one of a lower rank waits");
         drop(held);
         assert!(poll(&mut later).is_some());
     }

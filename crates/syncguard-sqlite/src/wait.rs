@@ -3,7 +3,9 @@
 use syncguard_core::LockKey;
 use tokio::time::sleep;
 
-use crate::{error::Failure, lookup::is_locked, store::Store, waiters::PAUSE, worker::Ticket};
+use crate::{
+    error::Failure, lookup::is_locked, store::Store, waiters::READ_RETRY_DELAY, worker::Ticket,
+};
 
 /// Resolves when, after a change of the database, the key has no live grant.
 ///
@@ -20,13 +22,13 @@ pub(crate) async fn released(store: &Store, ticket: &Ticket, key: &LockKey) -> R
             Err(Failure::CallerLeft) => return Err(Failure::CallerLeft),
             Err(failure) => {
                 tracing::debug!(%failure, "a waiter could not read the lock");
-                sleep(PAUSE).await;
+                sleep(READ_RETRY_DELAY).await;
                 continue;
             }
         }
         tokio::select! {
             biased;
-            () = ticket.abandoned() => return Err(Failure::CallerLeft),
+            () = ticket.caller_left() => return Err(Failure::CallerLeft),
             // The watcher lives as long as its waiters, unless it panicked.
             changed = changes.changed() => changed.map_err(|_| Failure::CutOff)?,
         }
@@ -45,7 +47,7 @@ mod tests {
         SqliteConfig, acquire::acquire, config::Target, store::Store, turn::Rank, worker::Ticket,
     };
 
-    const MANY_LOOKS: Duration = Duration::from_millis(100);
+    const MANY_POLLS: Duration = Duration::from_millis(100);
 
     #[tokio::test]
     async fn the_watcher_ends_with_its_last_waiter() {
@@ -62,8 +64,8 @@ mod tests {
         {
             let mut one = pin!(released(&store, &ticket, &key));
             let mut other = pin!(released(&store, &ticket, &key));
-            assert!(timeout(MANY_LOOKS, one.as_mut()).await.is_err());
-            assert!(timeout(MANY_LOOKS, other.as_mut()).await.is_err());
+            assert!(timeout(MANY_POLLS, one.as_mut()).await.is_err());
+            assert!(timeout(MANY_POLLS, other.as_mut()).await.is_err());
             assert_eq!(alive(), 1, "one watcher serves all");
         }
         let gone = async {

@@ -9,13 +9,15 @@ use sqlx::Row;
 use tokio::{sync::watch, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{connection::Lane, error::Failure, statement::Statement, turn::Rank, worker::Ticket};
+use crate::{
+    connection::SharedConnection, error::Failure, statement::Statement, turn::Rank, worker::Ticket,
+};
 
 /// How often the file is polled while there are waiters. A poll takes some ten microseconds.
-const GAP: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// How long to wait before reading again a database that could not be read.
-pub(crate) const PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const READ_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The waiters, and the watcher that they share while there are any.
 #[derive(Default)]
@@ -29,7 +31,7 @@ pub(crate) struct Watcher {
 
 impl Waiters {
     /// Returns the watcher that runs, or starts one on the backend's thread, which is the caller's.
-    pub(crate) fn join(&self, reader: &Arc<Lane>) -> Arc<Watcher> {
+    pub(crate) fn join(&self, reader: &Arc<SharedConnection>) -> Arc<Watcher> {
         let mut shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(watcher) = shared.upgrade() {
             return watcher;
@@ -55,7 +57,7 @@ impl Watcher {
 ///
 /// The first poll counts as a change. Later polls are compared with it, so a waiter that read the
 /// lock before it must read the lock again.
-async fn observe(reader: Arc<Lane>, publish: watch::Sender<()>) {
+async fn observe(reader: Arc<SharedConnection>, publish: watch::Sender<()>) {
     let ticket = Ticket::new(Rank::Other);
     let mut seen = None;
     loop {
@@ -64,18 +66,18 @@ async fn observe(reader: Arc<Lane>, publish: watch::Sender<()>) {
                 if seen.replace(version) != Some(version) {
                     publish.send_replace(());
                 }
-                sleep(GAP).await;
+                sleep(POLL_INTERVAL).await;
             }
             Err(failure) => {
                 tracing::debug!(%failure, "the watcher could not read the database");
-                sleep(PAUSE).await;
+                sleep(READ_RETRY_DELAY).await;
             }
         }
     }
 }
 
 /// Reads the version of the data, together with the connection for which it holds.
-async fn data_version(reader: &Lane, ticket: &Ticket) -> Result<(i64, u64), Failure> {
+async fn data_version(reader: &SharedConnection, ticket: &Ticket) -> Result<(i64, u64), Failure> {
     let statement = Statement::new(include_str!("sql/data_version.sql"));
     let (rows, connection) = reader.run(statement, ticket).await?;
     let version = rows.first().and_then(|row| row.try_get(0).ok());

@@ -30,7 +30,7 @@ pub(crate) struct Worker {
     runtime: Handle,
     requests: TaskTracker,
     /// Never sends; the thread ends when this is dropped.
-    _life: oneshot::Sender<Infallible>,
+    _keep_alive: oneshot::Sender<Infallible>,
 }
 
 impl Worker {
@@ -40,7 +40,7 @@ impl Worker {
         let runtime = runtime.map_err(Failure::NoWorker)?;
         let handle = runtime.handle().clone();
         let requests = TaskTracker::new();
-        let (life, end) = oneshot::channel();
+        let (keep_alive, end) = oneshot::channel();
         let begun = requests.clone();
         let serve = async move {
             let _ = end.await;
@@ -49,7 +49,7 @@ impl Worker {
         };
         let thread = thread::Builder::new().name("syncguard-sqlite".to_owned());
         thread.spawn(move || runtime.block_on(serve)).map_err(Failure::NoWorker)?;
-        Ok(Self { runtime: handle, requests, _life: life })
+        Ok(Self { runtime: handle, requests, _keep_alive: keep_alive })
     }
 
     /// Carries out a request on the worker's thread.
@@ -92,10 +92,10 @@ impl Worker {
     /// worker.
     fn poll_once<F: Future>(&self, request: Pin<&mut F>) -> Result<Poll<F::Output>, Failure> {
         let _timers = self.runtime.enter();
-        // The worker polls it again and leaves a waker of its own.
+        // The worker polls it again and registers its own waker.
         let mut context = Context::from_waker(Waker::noop());
         let poll = AssertUnwindSafe(|| request.poll(&mut context));
-        // After a panic the request is dropped, and no one looks at what it left.
+        // After a panic the request is dropped, and its state is not used any more.
         catch_unwind(poll).map_err(|_| Failure::CutOff)
     }
 }
@@ -124,7 +124,7 @@ impl Ticket {
     }
 
     /// Resolves if the caller went away before anything was begun.
-    pub(crate) async fn abandoned(&self) {
+    pub(crate) async fn caller_left(&self) {
         if self.begun.load(Ordering::Relaxed) {
             pending::<()>().await;
         }
@@ -142,7 +142,7 @@ mod tests {
     use super::Worker;
     use crate::{error::Failure, turn::Rank};
 
-    /// Panics when it is polled for so many times.
+    /// Panics on the given poll.
     async fn planted(polls: u32) -> Result<(), Failure> {
         for _ in 1..polls {
             yield_now().await;
@@ -165,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn a_worker_that_ended_is_a_typed_error() {
         let mut worker = Worker::start().unwrap();
-        worker._life = oneshot::channel().0;
+        worker._keep_alive = oneshot::channel().0;
         let refused = async {
             loop {
                 // Until the thread has noticed, it still serves.

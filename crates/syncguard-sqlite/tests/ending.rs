@@ -1,11 +1,11 @@
-//! The threads of a backend, counted in a process that has no others.
+//! Counts the threads of a backend, in a process that has no other backend.
 
 #![cfg(all(test, target_os = "linux"))]
 
 use std::{fs, time::Duration};
 
 use syncguard_core::{AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tokio::{task::yield_now, time::timeout};
 
 /// Returns the names of the threads of this process that belong to a backend or to its driver. The
@@ -18,17 +18,18 @@ fn threads() -> Vec<String> {
 }
 
 #[tokio::test(flavor = "current_thread")]
-async fn the_last_handle_of_a_backend_takes_its_threads_along() {
+async fn dropping_the_last_handle_of_a_backend_ends_its_threads() {
     let directory = tempfile::tempdir().unwrap();
-    let backend = SqliteBackend::open(directory.path().join("locks.db")).await.unwrap();
+    let backend =
+        SqliteBackend::connect(SqliteConfig::new(directory.path().join("locks.db"))).await.unwrap();
     let key = LockKey::new("key").unwrap();
     let id = LockId::mint().unwrap();
     let request = AcquireRequest::new(key.clone(), id, Ttl::default());
     let _ = backend.acquire(&request).await.unwrap();
     let other = backend.clone();
-    // A waiter that is dropped leaves its watcher to end.
-    let patience = Duration::from_millis(50);
-    assert!(timeout(patience, backend.released(&key)).await.is_err());
+    // The watcher of a dropped waiter must end.
+    let wait = Duration::from_millis(50);
+    assert!(timeout(wait, backend.released(&key)).await.is_err());
     drop(backend);
     let _ = other.release(&LockRef::new(id, key)).await.unwrap();
     assert_eq!(threads().len(), 4, "a worker and three connections: {:?}", threads());

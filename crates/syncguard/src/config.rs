@@ -1,45 +1,37 @@
-//! The stores of a service, as it keeps them in a configuration file of its own.
+//! The stores of a service, as described in its own configuration.
 
-mod firestore;
-mod mysql;
-mod postgres;
-mod redis;
-mod secret;
-mod sqlite;
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use std::{collections::BTreeMap, time::Duration};
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Map, Value};
+use syncguard_core::{DynBackend, Error, Owner};
 
-use serde::Deserialize;
-use syncguard_core::{DynBackend, Error, NullBackend, Owner};
+use crate::backends::{ALL, Open};
 
-pub use self::{
-    firestore::{FirestoreCollections, FirestoreStore},
-    mysql::MysqlStore,
-    postgres::{PostgresStore, PostgresTables},
-    redis::{RedisStore, Replicas},
-    secret::SecretUrl,
-    sqlite::SqliteStore,
-};
-
-/// Describes the stores of a service and their names, in any format that serde reads, as a part of
-/// the service's own configuration. [`Registry::connect`](crate::Registry::connect) opens them.
+/// Describes the stores of a service and their names, in any self-describing format that serde
+/// reads, as a part of the service's own configuration.
+/// [`Registry::connect`](crate::Registry::connect) opens them.
 ///
 /// Unknown fields are refused, here and in each store, so that a misspelt one is not ignored.
 /// Durations are text such as `30s` or `1m30s`. A field that is left out has the backend's default.
 ///
-/// | `driver` | Fields | Feature |
+/// | `driver` | Fields, besides `unsafe_settings` | Feature |
 /// | --- | --- | --- |
-/// | `null` | none: [coordinates nothing](NullBackend) | |
+/// | `null` | none: [coordinates nothing](crate::NullBackend) | |
 /// | `memory` | none | `memory` |
-/// | `sqlite` | those of [`SqliteStore`] | `sqlite` |
-/// | `redis` | those of [`RedisStore`] | `redis` |
-/// | `postgres` | those of [`PostgresStore`] | `postgres` |
-/// | `mysql` | those of [`MysqlStore`] | `mysql` |
-/// | `firestore` | those of [`FirestoreStore`] | `firestore` |
+/// | `sqlite` | `path`; `busy_timeout`, `existing_only` | `sqlite` |
+/// | `redis` | `url`; `prefix`, `grace`, `command_timeout`, `connect_timeout`, `wait_for_replicas` with `count` and `timeout`, `seed_new_counters` | `redis` |
+/// | `postgres` | `url`; `tables` with `locks` and `counters`, `existing_tables_only`, `max_connections`, `connect_timeout`, `statement_timeout`, `lock_timeout`, `pgbouncer`, `listen_url`, `without_listening` | `postgres` |
+/// | `mysql` | `url`; `table`, `existing_table_only`, `max_connections`, `connect_timeout`, `statement_timeout`, `lock_timeout` | `mysql` |
+/// | `firestore` | `project`; `database`, `collections` with `locks` and `fences`, `emulator`, `request_timeout`, `connect_timeout` | `firestore` |
+///
+/// The fields before the semicolon are required. Each field stands for the method of that name of
+/// the backend's configuration, where it is documented.
 ///
 /// # Examples
 ///
-/// ```
+#[cfg_attr(all(feature = "sqlite", feature = "redis"), doc = "```")]
+#[cfg_attr(not(all(feature = "sqlite", feature = "redis")), doc = "```ignore")]
 /// let config: syncguard::Config = serde_json::from_str(
 ///     r#"{
 ///         "default": "jobs",
@@ -65,7 +57,7 @@ pub struct Config {
     /// The name of the default store.
     pub default: String,
     /// The stores by name.
-    pub stores: BTreeMap<String, Driver>,
+    pub stores: BTreeMap<String, StoreConfig>,
     /// The owner label of all locks that do not set their own. The default is `host:pid`.
     #[serde(default)]
     pub owner: Option<Owner>,
@@ -74,187 +66,99 @@ pub struct Config {
     pub request_timeout: Option<Duration>,
 }
 
-/// Describes one store.
-// With braces even if there are no fields: serde accepts any field for a unit variant.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(tag = "driver", rename_all = "lowercase", deny_unknown_fields)]
-#[non_exhaustive]
-pub enum Driver {
-    /// Grants everything and coordinates nothing.
-    Null {},
-    /// Locks within this process.
-    Memory {},
-    /// Locks across the processes of one host, in a SQLite file.
-    Sqlite(SqliteStore),
-    /// Locks on Redis or Valkey.
-    Redis(RedisStore),
-    /// Locks in a PostgreSQL database.
-    Postgres(PostgresStore),
-    /// Locks in a MySQL or MariaDB database.
-    Mysql(MysqlStore),
-    /// Locks in a Firestore database.
-    Firestore(FirestoreStore),
-}
+/// Describes one store: the field `driver`, and those of the driver's own configuration.
+///
+/// It is an error if the driver is unknown or its feature is not enabled, or if a field is unknown
+/// or cannot be read. `Debug` shows no password.
+#[derive(Clone)]
+pub struct StoreConfig(Arc<dyn Open>);
 
-impl Driver {
+impl StoreConfig {
     /// Opens the store.
     ///
     /// # Errors
     ///
-    /// Returns [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the store's feature is not
-    /// compiled in or a value breaks its rule; otherwise the reason why the store could not be
-    /// opened.
+    /// Returns [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if a value breaks its rule;
+    /// otherwise the reason why the store could not be opened.
     pub async fn connect(&self) -> Result<DynBackend, Error> {
-        match self {
-            Self::Null {} => Ok(DynBackend::new(NullBackend::default())),
-            #[cfg(feature = "memory")]
-            Self::Memory {} => Ok(DynBackend::new(syncguard_memory::MemoryBackend::new())),
-            #[cfg(feature = "sqlite")]
-            Self::Sqlite(store) => store.connect().await,
-            #[cfg(feature = "redis")]
-            Self::Redis(store) => store.connect().await,
-            #[cfg(feature = "postgres")]
-            Self::Postgres(store) => store.connect().await,
-            #[cfg(feature = "mysql")]
-            Self::Mysql(store) => store.connect().await,
-            #[cfg(feature = "firestore")]
-            Self::Firestore(store) => store.connect(),
-            #[cfg(not(feature = "memory"))]
-            Self::Memory {} => Err(crate::connect::not_compiled("memory")),
-            #[cfg(not(feature = "sqlite"))]
-            Self::Sqlite(_) => Err(crate::connect::not_compiled("sqlite")),
-            #[cfg(not(feature = "redis"))]
-            Self::Redis(_) => Err(crate::connect::not_compiled("redis")),
-            #[cfg(not(feature = "postgres"))]
-            Self::Postgres(_) => Err(crate::connect::not_compiled("postgres")),
-            #[cfg(not(feature = "mysql"))]
-            Self::Mysql(_) => Err(crate::connect::not_compiled("mysql")),
-            #[cfg(not(feature = "firestore"))]
-            Self::Firestore(_) => Err(crate::connect::not_compiled("firestore")),
-        }
+        self.0.open().await
     }
 }
 
-/// Applies a setting if it has a value.
-#[cfg(any(
-    feature = "sqlite",
-    feature = "redis",
-    feature = "postgres",
-    feature = "mysql",
-    feature = "firestore"
-))]
-fn set<C, V>(config: C, value: Option<V>, apply: impl FnOnce(C, V) -> C) -> C {
-    match value {
-        Some(value) => apply(config, value),
-        None => config,
+impl<'de> Deserialize<'de> for StoreConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Tagged {
+            driver: String,
+            #[serde(flatten)]
+            fields: Map<String, Value>,
+        }
+        let Tagged { driver, fields } = Tagged::deserialize(deserializer)?;
+        ALL.read_fields(&driver, fields).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::{Value, json};
 
-    use super::{Config, Driver};
-    use crate::{ErrorKind, UnsafeSettings};
+    use super::{Config, StoreConfig};
+    use crate::LockBackend;
 
-    /// A configuration of each driver with all of its fields.
-    fn drivers() -> Vec<Value> {
-        let settings = "ignore";
-        vec![
-            json!({ "driver": "null" }),
-            json!({ "driver": "memory" }),
-            json!({
-                "driver": "sqlite", "path": "/nowhere/locks.db", "busy_timeout": "1s",
-                "existing_only": true, "unsafe_settings": settings,
-            }),
-            json!({
-                "driver": "redis", "url": "redis://u:secret@localhost:1/0", "prefix": "app:",
-                "grace": "500ms", "command_timeout": "1s", "connect_timeout": "2s",
-                "replicas": { "count": 1, "timeout": "100ms" }, "unsafe_settings": settings,
-            }),
-            json!({
-                "driver": "postgres", "url": "postgres://u:secret@localhost:1/db",
-                "tables": { "locks": "l", "counters": "c" }, "existing_tables_only": true,
-                "max_connections": 3, "connect_timeout": "200ms", "statement_timeout": "3s",
-                "lock_timeout": "2s", "pgbouncer": true, "without_listening": false,
-                "listen_url": "postgres://u:secret@localhost:2/db", "unsafe_settings": settings,
-            }),
-            json!({
-                "driver": "mysql", "url": "mysql://u:secret@localhost:1/db", "table": "l",
-                "existing_table_only": true, "max_connections": 3, "connect_timeout": "200ms",
-                "statement_timeout": "3s", "lock_timeout": "2s", "unsafe_settings": settings,
-            }),
-            json!({
-                "driver": "firestore", "project": "project-1", "database": "db",
-                "collections": { "locks": "l", "fences": "f" }, "emulator": "localhost:1",
-                "request_timeout": "1s", "connect_timeout": "2s", "unsafe_settings": settings,
-            }),
-        ]
+    fn read(value: Value) -> serde_json::Result<StoreConfig> {
+        serde_json::from_value(value)
     }
 
-    fn read(value: &Value) -> serde_json::Result<Driver> {
-        serde_json::from_value(value.clone())
-    }
-
-    #[test]
-    fn every_field_of_every_store_is_read() {
-        for value in drivers() {
-            let driver = read(&value).unwrap();
-            assert!(!format!("{driver:?}").contains("secret"), "{driver:?}");
-        }
-        let Ok(Driver::Redis(redis)) = read(&drivers()[3]) else { panic!("it is the fourth") };
-        assert_eq!(redis.command_timeout, Some(Duration::from_secs(1)));
-        assert_eq!(redis.unsafe_settings, UnsafeSettings::Ignore);
-        assert_eq!(redis.url.as_str(), "redis://u:secret@localhost:1/0");
-    }
-
-    #[test]
-    fn a_field_that_is_unknown_is_refused_and_named() {
-        for value in drivers() {
-            for path in ["", "/tables", "/replicas", "/collections"] {
-                let mut misspelt = value.clone();
-                let Some(Value::Object(fields)) = misspelt.pointer_mut(path) else { continue };
-                fields.insert("uurl".to_owned(), json!("x"));
-                let refused = read(&misspelt).unwrap_err().to_string();
-                assert!(refused.contains("uurl"), "{value}: {refused}");
-            }
-        }
-        let config = json!({ "default": "a", "stores": {}, "stoers": {} });
-        let refused = serde_json::from_value::<Config>(config).unwrap_err().to_string();
-        assert!(refused.contains("stoers"), "{refused}");
-    }
-
-    #[test]
-    fn a_driver_that_is_unknown_is_refused_beside_those_that_are_known() {
-        let refused = read(&json!({ "driver": "pigeon" })).unwrap_err().to_string();
-        for known in
-            ["pigeon", "null", "memory", "sqlite", "redis", "postgres", "mysql", "firestore"]
-        {
-            assert!(refused.contains(known), "{refused}");
-        }
-    }
-
-    #[test]
-    fn a_duration_that_is_none_is_refused() {
-        let sqlite = json!({ "driver": "sqlite", "path": "locks.db", "busy_timeout": "soon" });
-        assert!(read(&sqlite).is_err());
-    }
-
-    /// No server listens at these addresses, and an earlier error is reported as such.
     #[tokio::test]
-    async fn what_is_not_compiled_in_names_its_feature_and_the_rest_is_opened() {
-        for value in drivers() {
-            let connected = read(&value).unwrap().connect().await;
-            let name = value["driver"].as_str().unwrap();
-            let compiled = crate::connect::ENABLED.contains(&name);
-            let error = match (connected, name) {
-                (Ok(_), "null" | "memory" | "firestore") if compiled => continue,
-                (connected, _) => connected.unwrap_err(),
-            };
-            assert_eq!(error.kind() == ErrorKind::InvalidArgument, !compiled, "{error}");
-            assert_eq!(error.to_string().contains(&format!("feature {name:?}")), !compiled);
+    async fn a_store_is_a_driver_and_its_fields() {
+        let null = read(json!({ "driver": "null" })).unwrap();
+        assert!(!null.connect().await.unwrap().capabilities().exclusive);
+        for (bad, reason) in [
+            (json!({ "driver": "null", "url": "null:" }), "url"),
+            (json!({ "driver": "pigeon" }), "\"pigeon\" is unknown"),
+            (json!({ "url": "null:" }), "driver"),
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn an_unknown_field_of_the_configuration_is_refused() {
+        let config = json!({ "default": "a", "stores": {}, "stoers": {} });
+        let error = serde_json::from_value::<Config>(config).unwrap_err().to_string();
+        assert!(error.contains("stoers"), "{error}");
+    }
+
+    #[cfg(all(
+        feature = "sqlite",
+        feature = "redis",
+        feature = "postgres",
+        feature = "mysql",
+        feature = "firestore"
+    ))]
+    #[tokio::test]
+    async fn every_backend_is_described_by_its_own_configuration() {
+        use crate::ErrorKind;
+
+        for store in [
+            json!({ "driver": "sqlite", "path": "/nowhere/locks.db", "existing_only": true }),
+            json!({ "driver": "redis", "url": "redis://u:secret@localhost:1/0", "prefix": "app" }),
+            json!({ "driver": "postgres", "url": "postgres://u:secret@localhost:1/db" }),
+            json!({ "driver": "mysql", "url": "mysql://u:secret@localhost:1/db", "table": "l" }),
+        ] {
+            let store = read(store).unwrap();
+            assert!(!format!("{store:?}").contains("secret"), "{store:?}");
+            let error = store.connect().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+        }
+        let firestore = json!({ "driver": "firestore", "project": "p", "emulator": "localhost:1" });
+        read(firestore).unwrap().connect().await.unwrap();
     }
 }

@@ -1,51 +1,6 @@
-use syncguard_core::{DynBackend, Error, ErrorKind, NullBackend, Operation};
+use syncguard_core::{DynBackend, Error};
 
-/// The features of the backends, each with the schemes of its URLs. The null backend is always
-/// available.
-const KNOWN: &[(&str, &[&str])] = &[
-    ("null", &["null"]),
-    ("memory", &["memory"]),
-    ("sqlite", &["sqlite"]),
-    ("postgres", &["postgres", "postgresql"]),
-    ("mysql", &["mysql", "mariadb"]),
-    ("firestore", &["firestore"]),
-    (
-        "redis",
-        &[
-            "redis",
-            "rediss",
-            "redis-sentinel",
-            "rediss-sentinel",
-            "redis-cluster",
-            "rediss-cluster",
-            "redis+unix",
-            "valkey",
-            "valkeys",
-            "valkey-sentinel",
-            "valkeys-sentinel",
-            "valkey-cluster",
-            "valkeys-cluster",
-            "valkey+unix",
-        ],
-    ),
-];
-
-/// The features that are enabled.
-pub(crate) const ENABLED: &[&str] = &[
-    "null",
-    #[cfg(feature = "memory")]
-    "memory",
-    #[cfg(feature = "sqlite")]
-    "sqlite",
-    #[cfg(feature = "postgres")]
-    "postgres",
-    #[cfg(feature = "mysql")]
-    "mysql",
-    #[cfg(feature = "redis")]
-    "redis",
-    #[cfg(feature = "firestore")]
-    "firestore",
-];
+use crate::backends::ALL;
 
 /// Opens the store that `url` names, for programs that read it from their configuration.
 ///
@@ -92,87 +47,7 @@ pub(crate) const ENABLED: &[&str] = &[
 /// # fn main() {}
 /// ```
 pub async fn connect(url: &str) -> Result<DynBackend, Error> {
-    let plain = |scheme: &str| {
-        scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '.' | '-'))
-    };
-    let Some((scheme, name)) = url.split_once(':').filter(|(scheme, _)| plain(scheme)) else {
-        return Err(invalid(format!("the store URL begins with no scheme ({})", compiled())));
-    };
-    match feature_of(scheme) {
-        Some("null") => match name {
-            "" | "//" => Ok(DynBackend::new(NullBackend::default())),
-            _ => Err(invalid("the store null: takes no name".to_owned())),
-        },
-        #[cfg(feature = "memory")]
-        Some("memory") => match name {
-            "" | "//" => Ok(DynBackend::new(syncguard_memory::MemoryBackend::new())),
-            _ => Err(invalid("the store memory: takes no name".to_owned())),
-        },
-        #[cfg(feature = "sqlite")]
-        Some("sqlite") => {
-            let path = name.strip_prefix("//").unwrap_or(name);
-            Ok(DynBackend::new(syncguard_sqlite::SqliteBackend::open(path).await?))
-        }
-        #[cfg(feature = "firestore")]
-        Some("firestore") => {
-            Ok(DynBackend::new(syncguard_firestore::FirestoreBackend::connect(url)?))
-        }
-        #[cfg(feature = "mysql")]
-        Some("mysql") => Ok(DynBackend::new(syncguard_mysql::MysqlBackend::connect(url).await?)),
-        #[cfg(feature = "postgres")]
-        Some("postgres") => {
-            Ok(DynBackend::new(syncguard_postgres::PostgresBackend::connect(url).await?))
-        }
-        #[cfg(feature = "redis")]
-        Some("redis") => Ok(DynBackend::new(syncguard_redis::RedisBackend::connect(url).await?)),
-        feature => Err(invalid(unknown(scheme, feature))),
-    }
-}
-
-fn feature_of(scheme: &str) -> Option<&'static str> {
-    KNOWN.iter().find(|(_, schemes)| schemes.contains(&scheme)).map(|(feature, _)| *feature)
-}
-
-/// Returns the error for a driver of a configuration that is not compiled in.
-#[cfg(not(all(
-    feature = "memory",
-    feature = "sqlite",
-    feature = "firestore",
-    feature = "postgres",
-    feature = "mysql",
-    feature = "redis"
-)))]
-pub(crate) fn not_compiled(feature: &str) -> Error {
-    invalid(format!(
-        "the driver {feature:?} needs the feature {feature:?} of the crate syncguard ({})",
-        compiled()
-    ))
-}
-
-fn unknown(scheme: &str, feature: Option<&str>) -> String {
-    let compiled = compiled();
-    if let Some(feature) = feature {
-        return format!(
-            "the store scheme {scheme:?} needs the feature {feature:?} of the crate syncguard \
-             ({compiled})"
-        );
-    }
-    let scheme: String = scheme.chars().take(32).collect();
-    format!("the store scheme {scheme:?} is unknown ({compiled})")
-}
-
-/// Describes which schemes are compiled in.
-fn compiled() -> String {
-    let enabled = KNOWN.iter().filter(|(feature, _)| ENABLED.contains(feature));
-    let schemes: Vec<_> = enabled.flat_map(|(_, schemes)| schemes.iter().copied()).collect();
-    match schemes.as_slice() {
-        [] => "compiled in: none".to_owned(),
-        schemes => format!("compiled in: {}", schemes.join(", ")),
-    }
-}
-
-fn invalid(detail: String) -> Error {
-    Error::new(ErrorKind::InvalidArgument, Operation::Connect).with_detail(detail)
+    ALL.read_url(url)?.open().await
 }
 
 #[cfg(test)]
@@ -186,38 +61,9 @@ mod tests {
         error.to_string()
     }
 
-    #[tokio::test]
-    async fn an_unknown_scheme_is_named_beside_those_that_are_compiled_in() {
-        let refusal = refusal("carrier-pigeon://user:secret@host").await;
-        assert!(refusal.contains("carrier-pigeon"), "{refusal}");
-        assert!(!refusal.contains("secret"), "{refusal}");
-        for (feature, schemes) in super::KNOWN {
-            let compiled = super::ENABLED.contains(feature);
-            assert!(schemes.iter().all(|scheme| refusal.contains(scheme) == compiled), "{refusal}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_scheme_that_is_not_compiled_in_names_the_feature_to_enable() {
-        for (feature, schemes) in super::KNOWN {
-            for scheme in schemes.iter().filter(|_| !super::ENABLED.contains(feature)) {
-                let refusal = refusal(&format!("{scheme}:")).await;
-                assert!(refusal.contains(&format!("feature {feature:?}")), "{refusal}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn text_that_is_no_url_is_refused_and_not_repeated() {
-        for bad in ["", "locks.db", "secret@cache:6379"] {
-            let refusal = refusal(bad).await;
-            assert!(!refusal.contains("locks.db") && !refusal.contains("cache"), "{refusal}");
-        }
-    }
-
     #[cfg(feature = "memory")]
     #[tokio::test]
-    async fn memory_and_null_take_no_name() {
+    async fn memory_and_null_have_no_name() {
         for url in ["memory:", "memory://", "null:", "null://"] {
             let exclusive = connect(url).await.unwrap().capabilities().exclusive;
             assert_eq!(exclusive, url.starts_with("memory"), "{url}");
@@ -245,7 +91,7 @@ mod tests {
 
     #[cfg(all(feature = "redis", feature = "postgres", feature = "mysql"))]
     #[tokio::test]
-    async fn a_server_that_cannot_be_reached_is_an_error_and_its_password_a_secret() {
+    async fn a_server_that_cannot_be_reached_is_named_without_its_password() {
         for (scheme, database) in
             [("redis", ""), ("rediss", ""), ("postgres", ""), ("mysql", "/d"), ("mariadb", "/d")]
         {
@@ -253,6 +99,7 @@ mod tests {
             let url = format!("{scheme}://user:secret@127.0.0.1:7{database}");
             let error = connect(&url).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
+            assert!(error.to_string().contains("127.0.0.1:7"), "{error}");
             assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
         }
     }

@@ -1,10 +1,11 @@
 #![doc = include_str!("../README.md")]
 
-pub mod config;
+mod backends;
+mod config;
 mod connect;
 mod registry;
 
-pub use config::Config;
+pub use config::{Config, StoreConfig};
 pub use connect::connect;
 pub use registry::Registry;
 pub use syncguard_core::*;

@@ -11,7 +11,7 @@ use std::{
 use syncguard_core::{
     BootClock, BootInstant, Clock, Fence, LockGuard, LockKey, LockManager, Renew,
 };
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::{
     contender::{Command, Locking, Renewal, Reply, Storm, WriteResult, from_line, to_line},
     history::{Event, Journal, Record},
@@ -53,7 +53,8 @@ impl Contender {
     fn execute(&mut self, command: Command) -> Outcome<()> {
         match command {
             Command::Open(path) => {
-                let backend = self.runtime.block_on(SqliteBackend::open(path))?;
+                let backend =
+                    self.runtime.block_on(SqliteBackend::connect(SqliteConfig::new(path)))?;
                 self.locks = Some(LockManager::new(backend));
                 reply(&Reply::Opened)
             }

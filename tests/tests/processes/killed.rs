@@ -3,7 +3,7 @@
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use syncguard_core::{LockBackend, LockQuery, LockRecord, Ttl};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::contender::{Renewal, Reply};
 
 use super::{SharedDir, acquire, granted, hold, key};
@@ -27,7 +27,7 @@ async fn after_a_kill_the_next_holder_acquires_when_the_lease_and_its_grace_are_
     assert_eq!(waiter.request(&waiting).unwrap(), Reply::Waiting);
 
     // The worst moment to die is right after a renewal.
-    let store = SqliteBackend::open(dir.store()).await.unwrap();
+    let store = SqliteBackend::connect(SqliteConfig::new(dir.store())).await.unwrap();
     let first = lookup(&store).await;
     while lookup(&store).await.expires_at == first.expires_at {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -6,10 +6,12 @@ use crate::{
     name::DatabaseName,
     store::{Batch, Mutation},
     time::Time,
-    transaction::{Access, Doom, Mode, Party, Transaction, TransactionId, contention, expired},
+    transaction::{
+        Access, EndReason, Mode, Party, Transaction, TransactionId, contention, expired,
+    },
 };
 
-/// What a commit has done, and when.
+/// The results of a commit, and its time.
 #[derive(Debug)]
 pub(crate) struct Committed {
     pub(crate) results: Vec<WriteResult>,
@@ -27,12 +29,12 @@ impl Database {
         transaction: Option<TransactionId>,
         mutations: &[Mutation],
     ) -> Result<Committed, Status> {
-        let party = self.committer(database, transaction, mutations)?;
+        let party = self.commit_party(database, transaction, mutations)?;
         let names = mutations.iter().map(|mutation| mutation.name.clone()).collect();
         self.locked(party, Access::Exclusive, names, |state| {
             let transaction = match transaction {
-                // Whatever the outcome, the transaction is over.
-                Some(id) => Some(state.end(id, Doom::Expired).ok_or_else(expired)?),
+                // Whatever the outcome, the transaction has ended.
+                Some(id) => Some(state.end(id, EndReason::Expired).ok_or_else(expired)?),
                 None => None,
             };
             state.apply(transaction.as_ref(), mutations, self.settings.retention)
@@ -40,7 +42,7 @@ impl Database {
         .await
     }
 
-    fn committer(
+    fn commit_party(
         &self,
         database: &DatabaseName,
         transaction: Option<TransactionId>,
@@ -74,7 +76,7 @@ impl State {
         let horizon = at.before(retention);
         let horizon = self.transactions.oldest_snapshot().map_or(horizon, |s| s.min(horizon));
         self.documents.install(&batch, at, horizon);
-        self.watchers.tell(&batch, at);
+        self.watchers.notify(&batch, at);
         Ok(Committed { results: batch.into_results(), at })
     }
 

@@ -22,8 +22,8 @@ use crate::{
     store::{Documents, Stored},
     time::{Clock, ClockOffset, Time},
     transaction::{
-        Concurrency, Doom, Limits, Locks, Mode, Party, Transaction, TransactionId, Transactions,
-        Wanted, expired,
+        Concurrency, EndReason, Limits, Locks, Mode, Party, RequestedMode, Transaction,
+        TransactionId, Transactions, expired,
     },
     watchers::Watchers,
 };
@@ -88,7 +88,7 @@ impl Database {
     pub(crate) fn end_transactions(&self) {
         let mut state = self.state();
         for id in state.transactions.ids() {
-            state.end(id, Doom::Expired);
+            state.end(id, EndReason::Expired);
         }
     }
 
@@ -97,17 +97,17 @@ impl Database {
         database: DatabaseName,
         options: Option<TransactionOptions>,
     ) -> Result<TransactionId, Status> {
-        let wanted = Wanted::parse(options, self.settings.concurrency)?;
+        let requested = RequestedMode::parse(options, self.settings.concurrency)?;
         let mut state = self.state();
-        let (mode, retried) = match wanted {
-            Wanted::ReadOnly { at: Some(time) } => {
+        let (mode, retried) = match requested {
+            RequestedMode::ReadOnly { at: Some(time) } => {
                 (Mode::ReadOnly(self.readable(&mut state, time)?), None)
             }
-            Wanted::ReadOnly { at: None } => (Mode::ReadOnly(state.clock.read()), None),
-            Wanted::ReadWrite { concurrency: Concurrency::Optimistic, retried } => {
+            RequestedMode::ReadOnly { at: None } => (Mode::ReadOnly(state.clock.read()), None),
+            RequestedMode::ReadWrite { concurrency: Concurrency::Optimistic, retried } => {
                 (Mode::Optimistic(state.clock.read()), retried)
             }
-            Wanted::ReadWrite { concurrency: Concurrency::Pessimistic, retried } => {
+            RequestedMode::ReadWrite { concurrency: Concurrency::Pessimistic, retried } => {
                 (Mode::Pessimistic, retried)
             }
         };
@@ -121,7 +121,7 @@ impl Database {
     ) -> Result<(), Status> {
         let mut state = self.state();
         state.transactions.using(id, database)?;
-        state.end(id, Doom::Expired);
+        state.end(id, EndReason::Expired);
         Ok(())
     }
 
@@ -145,15 +145,15 @@ impl State {
     }
 
     /// Ends a transaction and releases its locks.
-    fn end(&mut self, id: TransactionId, doom: Doom) -> Option<Transaction> {
+    fn end(&mut self, id: TransactionId, reason: EndReason) -> Option<Transaction> {
         let ended = self.transactions.end(id);
-        self.locks.release(Party::Transaction(id), doom);
+        self.locks.release(Party::Transaction(id), reason);
         ended
     }
 
     fn end_overdue(&mut self, limits: &Limits) {
         for id in self.transactions.overdue(limits, &self.locks) {
-            self.end(id, Doom::Expired);
+            self.end(id, EndReason::Expired);
         }
     }
 

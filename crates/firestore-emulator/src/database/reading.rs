@@ -21,7 +21,7 @@ pub(crate) enum Reading {
     In(TransactionId),
 }
 
-/// What was read, and as of when.
+/// The result of a read, and its time.
 #[derive(Debug)]
 pub(crate) struct Read<T> {
     pub(crate) of: T,
@@ -98,12 +98,12 @@ impl Database {
         let names = |of: &[Arc<Document>]| -> BTreeSet<DocumentName> {
             found(of).into_iter().map(|(name, _)| name).collect()
         };
-        let wanted = names(&query.run(&self.state().documents, Time::END));
+        let requested = names(&query.run(&self.state().documents, Time::END));
         let party = Party::Transaction(id);
-        self.locked(party, Access::Shared, wanted.clone(), |state| {
+        self.locked(party, Access::Shared, requested.clone(), |state| {
             let (of, at) = (query.run(&state.documents, Time::END), state.clock.read());
             let transaction = state.still_using(id)?;
-            if !names(&of).is_subset(&wanted) {
+            if !names(&of).is_subset(&requested) {
                 return Ok(None);
             }
             transaction.queries.push((query.clone(), found(&of)));

@@ -6,7 +6,7 @@ use tonic::Status;
 use super::{Database, State};
 use crate::{
     name::DocumentName,
-    transaction::{Access, Doom, Party, Ticket, contention, doomed, victim},
+    transaction::{Access, EndReason, Party, Ticket, contention, end_error, victim},
 };
 
 impl Database {
@@ -21,28 +21,28 @@ impl Database {
         party: Party,
         access: Access,
         names: BTreeSet<DocumentName>,
-        act: impl FnOnce(&mut State) -> Result<T, Status>,
+        operation: impl FnOnce(&mut State) -> Result<T, Status>,
     ) -> Result<T, Status> {
-        let place = self.queue(party, access, names)?;
-        let patience = Instant::now() + self.settings.limits.lock_wait;
-        let mut act = Some(act);
+        let guard = self.queue(party, access, names)?;
+        let deadline = Instant::now() + self.settings.limits.lock_wait;
+        let mut operation = Some(operation);
         loop {
-            let look_again = {
+            let next_check = {
                 let mut state = self.state();
-                if state.locks.is_free(place.ticket).map_err(doomed)?
-                    && let Some(act) = act.take()
+                if state.locks.is_free(guard.ticket).map_err(end_error)?
+                    && let Some(operation) = operation.take()
                 {
-                    state.locks.grant(place.ticket);
-                    return act(&mut state);
+                    state.locks.grant(guard.ticket);
+                    return operation(&mut state);
                 }
-                if Instant::now() >= patience {
-                    return Err(state.give_up(party));
+                if Instant::now() >= deadline {
+                    return Err(state.abort_wait(party));
                 }
                 // Nothing else wakes waiters for a transaction that is no longer used.
                 let expiry = state.transactions.next_deadline(&self.settings.limits);
-                expiry.map_or(patience, |expiry| expiry.min(patience))
+                expiry.map_or(deadline, |expiry| expiry.min(deadline))
             };
-            let _ = tokio::time::timeout_at(look_again, place.wake.notified()).await;
+            let _ = tokio::time::timeout_at(next_check, guard.wake.notified()).await;
         }
     }
 
@@ -53,42 +53,42 @@ impl Database {
         party: Party,
         access: Access,
         names: BTreeSet<DocumentName>,
-    ) -> Result<Place<'_>, Status> {
+    ) -> Result<QueueGuard<'_>, Status> {
         let mut state = self.state();
         if let Party::Transaction(id) = party {
             state.still_using(id)?;
         }
         let (ticket, wake) = state.locks.request(party, access, names);
         state.break_deadlocks(party);
-        Ok(Place { database: self, ticket, wake })
+        Ok(QueueGuard { database: self, ticket, wake })
     }
 }
 
 impl State {
     /// Ends transactions until no deadlock is left. A deadlock arises when a party begins to wait,
-    /// and includes that party, so this is the time and the place to look.
+    /// and includes that party, so it is sufficient to search from there.
     fn break_deadlocks(&mut self, party: Party) {
         while let Some(victim) = victim(&self.locks, party) {
-            self.end(victim, Doom::Deadlock);
+            self.end(victim, EndReason::Deadlock);
         }
     }
 
-    fn give_up(&mut self, party: Party) -> Status {
+    fn abort_wait(&mut self, party: Party) -> Status {
         if let Party::Transaction(id) = party {
-            self.end(id, Doom::Deadlock);
+            self.end(id, EndReason::Deadlock);
         }
         contention()
     }
 }
 
-/// A place in the queue. Dropping it leaves the queue.
-struct Place<'a> {
+/// A request in the queue. Dropping the guard withdraws the request.
+struct QueueGuard<'a> {
     database: &'a Database,
     ticket: Ticket,
     wake: Arc<Notify>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueueGuard<'_> {
     fn drop(&mut self) {
         self.database.state().locks.withdraw(self.ticket);
     }

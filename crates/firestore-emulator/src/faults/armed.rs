@@ -3,14 +3,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Deed, Fault};
+use super::{Action, Fault};
 use crate::rpc::Rpc;
 
 /// A fault, the number of calls it has been assigned to, and the number it has already hit.
 #[derive(Debug)]
 pub(crate) struct Armed {
     fault: Fault,
-    met: AtomicUsize,
+    assigned: AtomicUsize,
     hits: watch::Sender<usize>,
     released: CancellationToken,
 }
@@ -18,15 +18,15 @@ pub(crate) struct Armed {
 impl Armed {
     pub(super) fn new(fault: Fault) -> Self {
         let (hits, _) = watch::channel(0);
-        Self { fault, met: AtomicUsize::new(0), hits, released: CancellationToken::new() }
+        Self { fault, assigned: AtomicUsize::new(0), hits, released: CancellationToken::new() }
     }
 
-    pub(super) fn concerns(&self, rpc: Rpc, documents: &[String]) -> bool {
-        self.fault.concerns(rpc, documents)
+    pub(super) fn matches_call(&self, rpc: Rpc, documents: &[String]) -> bool {
+        self.fault.matches_call(rpc, documents)
     }
 
-    pub(super) fn deed(&self) -> Deed {
-        self.fault.deed
+    pub(super) fn action(&self) -> Action {
+        self.fault.action
     }
 
     pub(super) async fn released(&self) {
@@ -39,14 +39,14 @@ impl Armed {
     }
 
     /// Counts a call that it applies to, and returns whether it hits that call. Must be called
-    /// under the lock of all faults, so that no call is counted too many.
-    pub(super) fn meets(&self) -> bool {
-        self.met.fetch_add(1, Ordering::Relaxed) < self.fault.times
+    /// under the lock of all faults, so that no fault hits too many calls.
+    pub(super) fn assign(&self) -> bool {
+        self.assigned.fetch_add(1, Ordering::Relaxed) < self.fault.times
     }
 
     /// Returns whether it has been assigned to enough calls.
     pub(super) fn is_spent(&self) -> bool {
-        self.met.load(Ordering::Relaxed) >= self.fault.times
+        self.assigned.load(Ordering::Relaxed) >= self.fault.times
     }
 
     /// Returns how often it has happened.

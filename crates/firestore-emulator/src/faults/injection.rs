@@ -14,13 +14,14 @@ impl Faults {
         Injection(armed)
     }
 
-    /// Returns the faults that apply to a call, and removes those that have met enough calls.
+    /// Returns the faults that apply to a call, and removes those that have been assigned to enough
+    /// calls.
     pub(crate) fn strike(&self, rpc: Rpc, documents: &[String]) -> Strike {
         let mut armed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let met = armed.iter().filter(|armed| armed.concerns(rpc, documents));
-        let met: Vec<_> = met.filter(|armed| armed.meets()).cloned().collect();
+        let assigned = armed.iter().filter(|armed| armed.matches_call(rpc, documents));
+        let assigned: Vec<_> = assigned.filter(|armed| armed.assign()).cloned().collect();
         armed.retain(|armed| !armed.is_spent());
-        Strike::of(met)
+        Strike::of(assigned)
     }
 }
 

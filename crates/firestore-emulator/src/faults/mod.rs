@@ -30,12 +30,12 @@ pub struct Fault {
     rpc: Rpc,
     document: Option<String>,
     times: usize,
-    pub(crate) deed: Deed,
+    pub(crate) action: Action,
 }
 
 /// What a fault does to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
+pub(crate) enum Action {
     Delay(Duration),
     Hold,
     Refuse(Code),
@@ -49,9 +49,9 @@ pub(crate) enum Deed {
     Silence,
 }
 
-impl Deed {
+impl Action {
     /// Returns whether it happens after the call is done.
-    fn comes_after(self) -> bool {
+    fn happens_after(self) -> bool {
         matches!(self, Self::Answer(_) | Self::Cut | Self::Silence)
     }
 }
@@ -59,18 +59,18 @@ impl Deed {
 impl Fault {
     /// Delays calls before they are processed.
     pub fn delay(duration: Duration) -> Self {
-        Self::new(Deed::Delay(duration))
+        Self::new(Action::Delay(duration))
     }
 
     /// Holds calls before they are processed, until [`Injection::release`] or the end of the
     /// server.
     pub fn hold() -> Self {
-        Self::new(Deed::Hold)
+        Self::new(Action::Hold)
     }
 
     /// Answers with an error without doing anything.
     pub fn refuse(code: Code) -> Self {
-        Self::new(Deed::Refuse(code))
+        Self::new(Action::Refuse(code))
     }
 
     /// Answers the next [`BatchGetDocuments`](Rpc::BatchGetDocuments) with the state of that long
@@ -80,22 +80,22 @@ impl Fault {
     /// A read in a transaction, or as of a time of its own, is unaffected. A time before the
     /// [retention](crate::Builder::retention) is refused.
     pub fn stale(by: Duration) -> Self {
-        Self::new(Deed::Stale(by)).on(Rpc::BatchGetDocuments)
+        Self::new(Action::Stale(by)).on(Rpc::BatchGetDocuments)
     }
 
     /// Processes the request, whatever its outcome, and then answers with an error.
     pub fn answer(code: Code) -> Self {
-        Self::new(Deed::Answer(code))
+        Self::new(Action::Answer(code))
     }
 
     /// Processes the request, and then cuts the connection with all calls that use it.
     pub fn drop_reply() -> Self {
-        Self::new(Deed::Cut)
+        Self::new(Action::Cut)
     }
 
     /// Processes the request, and never answers.
     pub fn silence() -> Self {
-        Self::new(Deed::Silence)
+        Self::new(Action::Silence)
     }
 
     /// Hits calls of this method, instead of commits.
@@ -116,11 +116,11 @@ impl Fault {
         Self { times, ..self }
     }
 
-    fn new(deed: Deed) -> Self {
-        Self { rpc: Rpc::Commit, document: None, times: 1, deed }
+    fn new(action: Action) -> Self {
+        Self { rpc: Rpc::Commit, document: None, times: 1, action }
     }
 
-    fn concerns(&self, rpc: Rpc, documents: &[String]) -> bool {
+    fn matches_call(&self, rpc: Rpc, documents: &[String]) -> bool {
         let named = |id: &String| documents.iter().any(|name| name.rsplit('/').next() == Some(id));
         self.rpc == rpc && self.document.as_ref().is_none_or(named)
     }
@@ -131,12 +131,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_concerns_its_method_and_its_document_alone() {
+    fn a_fault_matches_only_its_method_and_its_document() {
         let fault = Fault::hold().document("a");
         let documents = ["x/documents/c/b".to_owned(), "x/documents/c/a".to_owned()];
-        assert!(fault.concerns(Rpc::Commit, &documents));
-        assert!(!fault.concerns(Rpc::Commit, &documents[..1]));
-        assert!(!fault.concerns(Rpc::Rollback, &documents));
-        assert!(Fault::hold().concerns(Rpc::Commit, &[]));
+        assert!(fault.matches_call(Rpc::Commit, &documents));
+        assert!(!fault.matches_call(Rpc::Commit, &documents[..1]));
+        assert!(!fault.matches_call(Rpc::Rollback, &documents));
+        assert!(Fault::hold().matches_call(Rpc::Commit, &[]));
     }
 }

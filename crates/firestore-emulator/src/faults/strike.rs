@@ -2,8 +2,8 @@ use std::{future::pending, sync::Arc, time::Duration};
 
 use tonic::{Code, Status};
 
-use super::{Deed, armed::Armed};
-use crate::connection::Line;
+use super::{Action, armed::Armed};
+use crate::connection::ConnectionHandle;
 
 /// The faults that hit one call.
 #[derive(Debug)]
@@ -16,41 +16,41 @@ impl Strike {
 
     /// Applies what happens before the call is processed.
     pub(crate) async fn before(&self) -> Result<(), Status> {
-        for armed in self.0.iter().filter(|armed| !armed.deed().comes_after()) {
+        for armed in self.0.iter().filter(|armed| !armed.action().happens_after()) {
             armed.hit();
-            match armed.deed() {
-                Deed::Delay(duration) => tokio::time::sleep(duration).await,
-                Deed::Hold => armed.released().await,
-                Deed::Refuse(code) => return Err(failure(code)),
+            match armed.action() {
+                Action::Delay(duration) => tokio::time::sleep(duration).await,
+                Action::Hold => armed.released().await,
+                Action::Refuse(code) => return Err(failure(code)),
                 // It happens when the documents are read.
-                Deed::Stale(_) => {}
-                Deed::Answer(_) | Deed::Cut | Deed::Silence => {}
+                Action::Stale(_) => {}
+                Action::Answer(_) | Action::Cut | Action::Silence => {}
             }
         }
         Ok(())
     }
 
-    /// Returns how long ago the state is that a read finds instead of the latest.
+    /// Returns the age of the state that a read returns instead of the latest.
     pub(crate) fn staleness(&self) -> Option<Duration> {
-        let stale = self.0.iter().filter_map(|armed| match armed.deed() {
-            Deed::Stale(by) => Some(by),
+        let stale = self.0.iter().filter_map(|armed| match armed.action() {
+            Action::Stale(by) => Some(by),
             _ => None,
         });
         stale.max()
     }
 
     /// Applies what happens after the call is done, instead of the answer.
-    pub(crate) async fn after(&self, line: &Line) -> Result<(), Status> {
-        for armed in self.0.iter().filter(|armed| armed.deed().comes_after()) {
+    pub(crate) async fn after(&self, connection: &ConnectionHandle) -> Result<(), Status> {
+        for armed in self.0.iter().filter(|armed| armed.action().happens_after()) {
             armed.hit();
-            match armed.deed() {
-                Deed::Answer(code) => return Err(failure(code)),
-                Deed::Cut => {
-                    line.cut();
+            match armed.action() {
+                Action::Answer(code) => return Err(failure(code)),
+                Action::Cut => {
+                    connection.cut();
                     pending::<()>().await;
                 }
-                Deed::Silence => pending().await,
-                Deed::Delay(_) | Deed::Hold | Deed::Refuse(_) | Deed::Stale(_) => {}
+                Action::Silence => pending().await,
+                Action::Delay(_) | Action::Hold | Action::Refuse(_) | Action::Stale(_) => {}
             }
         }
         Ok(())

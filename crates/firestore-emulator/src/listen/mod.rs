@@ -16,13 +16,13 @@ use crate::{database::Database, name::DocumentName, store::Stored, time::Time, w
 pub(crate) struct Watch {
     database: Arc<Database>,
     id: u64,
-    news: UnboundedReceiver<Change>,
+    changes: UnboundedReceiver<Change>,
 }
 
 impl Watch {
     pub(crate) fn open(database: Arc<Database>) -> Self {
-        let (id, news) = database.state().watchers.enter();
-        Self { database, id, news }
+        let (id, changes) = database.state().watchers.register();
+        Self { database, id, changes }
     }
 
     /// Begins to watch a document, and returns its present version with the read time. Every later
@@ -34,8 +34,8 @@ impl Watch {
     }
 
     /// Stops watching all documents except these.
-    pub(crate) fn keep(&self, names: HashSet<DocumentName>) {
-        self.database.state().watchers.keep(self.id, names);
+    pub(crate) fn retain_only(&self, names: HashSet<DocumentName>) {
+        self.database.state().watchers.retain_only(self.id, names);
     }
 
     /// Waits for the next change.
@@ -44,12 +44,12 @@ impl Watch {
     ///
     /// If dropped before it is ready, no change is lost.
     pub(crate) async fn next(&mut self) -> Option<Change> {
-        self.news.recv().await
+        self.changes.recv().await
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.database.state().watchers.leave(self.id);
+        self.database.state().watchers.unregister(self.id);
     }
 }

@@ -1,4 +1,4 @@
-//! What one stream watches.
+//! The documents that a stream watches.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -45,7 +45,7 @@ impl Targets {
     }
 
     /// Reports a change to the targets that have not reported it yet.
-    pub(crate) fn news(&self, change: &Change) -> Vec<ListenResponse> {
+    pub(crate) fn report(&self, change: &Change) -> Vec<ListenResponse> {
         let mut messages: Vec<ListenResponse> = Vec::new();
         for (name, stored) in &change.documents {
             let concerned = self
@@ -94,7 +94,7 @@ impl Targets {
         if self.0.remove(&id).is_none() {
             return Vec::new();
         }
-        watch.keep(self.0.values().flat_map(|target| target.names.clone()).collect());
+        watch.retain_only(self.0.values().flat_map(|target| target.names.clone()).collect());
         vec![messages::removed(&[id])]
     }
 
@@ -130,7 +130,7 @@ mod tests {
     }
 
     /// Returns the targets of each document change among the messages.
-    fn told(messages: Vec<ListenResponse>) -> Vec<Vec<i32>> {
+    fn reported_targets(messages: Vec<ListenResponse>) -> Vec<Vec<i32>> {
         let changes = messages.into_iter().filter_map(|message| match message.response_type {
             Some(ResponseType::DocumentChange(change)) => Some(change.target_ids),
             _ => None,
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_target_that_comes_after_a_change_does_not_hear_of_it_again() {
+    async fn a_target_that_is_added_after_a_change_does_not_report_it_again() {
         let database = Arc::new(Database::new(Builder::default().settings()));
         let mut watch = Watch::open(database.clone());
         let mut targets = Targets::default();
@@ -150,8 +150,8 @@ mod tests {
         let operation = Some(Operation::Update(document));
         let write = Mutation::parse(Write { operation, ..Write::default() }, &name).unwrap();
         database.commit(&name, None, &[write]).await.unwrap();
-        assert_eq!(told(targets.request(add(2), &watch).unwrap()), [[2]]);
+        assert_eq!(reported_targets(targets.request(add(2), &watch).unwrap()), [[2]]);
         let change = watch.next().await.unwrap();
-        assert_eq!(told(targets.news(&change)), [[1]]);
+        assert_eq!(reported_targets(targets.report(&change)), [[1]]);
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Cursor {
 
 impl Cursor {
     /// Returns the position after a document, if results are sorted by name.
-    pub(crate) fn behind(name: &DocumentName) -> Self {
+    pub(crate) fn after_document(name: &DocumentName) -> Self {
         Self { values: vec![reference(name.as_str())], before: false }
     }
 
@@ -34,7 +34,7 @@ impl Cursor {
     pub(super) fn compare(&self, document: &Document, sorting: &Sorting) -> Ordering {
         let places = sorting.fields().zip(&self.values).enumerate();
         let orderings = places.map(|(at, (path, value))| match path.read_in(document) {
-            Some(stored) => sorting.direct(at, compare(&stored, value)),
+            Some(stored) => sorting.apply_direction(at, compare(&stored, value)),
             None => Ordering::Less,
         });
         orderings.fold(Ordering::Equal, Ordering::then)

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_one_of_values_of_the_same_type() {
+    fn a_range_matches_only_values_of_the_same_type() {
         let above = || Test::Range([Ordering::Greater, Ordering::Greater], integer(1));
         assert!(accepts(above(), integer(2)));
         assert!(!accepts(above(), integer(1)));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_are_combined() {
+    fn composite_filters_combine_other_filters() {
         let value =
             Document { fields: [("v".to_owned(), integer(2))].into(), ..Default::default() };
         let (yes, no) = (field(Test::Equal(integer(2))), field(Test::In(vec![integer(3)])));

@@ -102,7 +102,9 @@ impl Query {
         };
         let mut found: Vec<_> = documents
             .below(prefix, at)
-            .filter(|(name, _)| collection.is_none_or(|collection| collection.holds(name)))
+            .filter(|(name, _)| {
+                collection.is_none_or(|collection| collection.contains_directly(name))
+            })
             .map(|(_, document)| document)
             .filter(|document| self.filter.accepts(document) && self.sorting.accepts(document))
             .filter(|document| self.is_within(document))

@@ -11,18 +11,18 @@ use crate::{field_path::FieldPath, value::compare};
 
 /// The order of results. Ties are broken by the name of the document.
 #[derive(Clone, Debug)]
-pub(super) struct Sorting(Vec<(FieldPath, Way)>);
+pub(super) struct Sorting(Vec<(FieldPath, SortDirection)>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Up,
-    Down,
+enum SortDirection {
+    Ascending,
+    Descending,
 }
 
 impl Sorting {
     pub(super) fn by_name() -> Self {
         let mut sorting = Self(Vec::new());
-        sorting.end_with_name();
+        sorting.append_name();
         sorting
     }
 
@@ -30,9 +30,9 @@ impl Sorting {
         let fields: Result<Vec<_>, Status> = orders.iter().map(parse).collect();
         let mut sorting = Self(fields?);
         if sorting.0.is_empty() {
-            sorting.0.extend(filter.ranged().map(|path| (path.clone(), Way::Up)));
+            sorting.0.extend(filter.ranged().map(|path| (path.clone(), SortDirection::Ascending)));
         }
-        sorting.end_with_name();
+        sorting.append_name();
         Ok(sorting)
     }
 
@@ -47,41 +47,42 @@ impl Sorting {
 
     pub(super) fn compare(&self, left: &Document, right: &Document) -> Ordering {
         let values = |path: &FieldPath| (path.read_in(left), path.read_in(right));
-        let orderings = self.0.iter().map(|(path, way)| match values(path) {
-            (Some(left), Some(right)) => way.apply(compare(&left, &right)),
+        let orderings = self.0.iter().map(|(path, direction)| match values(path) {
+            (Some(left), Some(right)) => direction.apply(compare(&left, &right)),
             _ => Ordering::Equal,
         });
         orderings.fold(Ordering::Equal, Ordering::then)
     }
 
     /// Converts the order of the values of a sort field into the order of the documents.
-    pub(super) fn direct(&self, at: usize, ordering: Ordering) -> Ordering {
-        self.0.get(at).map_or(ordering, |(_, way)| way.apply(ordering))
+    pub(super) fn apply_direction(&self, at: usize, ordering: Ordering) -> Ordering {
+        self.0.get(at).map_or(ordering, |(_, direction)| direction.apply(ordering))
     }
 
-    fn end_with_name(&mut self) {
+    fn append_name(&mut self) {
         if !self.fields().any(FieldPath::is_name) {
-            let way = self.0.last().map_or(Way::Up, |(_, way)| *way);
-            self.0.push((FieldPath::name(), way));
+            let direction =
+                self.0.last().map_or(SortDirection::Ascending, |(_, direction)| *direction);
+            self.0.push((FieldPath::name(), direction));
         }
     }
 }
 
-impl Way {
+impl SortDirection {
     fn apply(self, ordering: Ordering) -> Ordering {
         match self {
-            Self::Up => ordering,
-            Self::Down => ordering.reverse(),
+            Self::Ascending => ordering,
+            Self::Descending => ordering.reverse(),
         }
     }
 }
 
-fn parse(order: &Order) -> Result<(FieldPath, Way), Status> {
+fn parse(order: &Order) -> Result<(FieldPath, SortDirection), Status> {
     let path = order.field.as_ref().map_or("", |field| &field.field_path);
-    let way = match Direction::try_from(order.direction) {
-        Ok(Direction::Descending) => Way::Down,
-        Ok(Direction::Ascending | Direction::Unspecified) => Way::Up,
+    let direction = match Direction::try_from(order.direction) {
+        Ok(Direction::Descending) => SortDirection::Descending,
+        Ok(Direction::Ascending | Direction::Unspecified) => SortDirection::Ascending,
         Err(_) => return Err(Status::invalid_argument("there is no such direction")),
     };
-    Ok((FieldPath::parse(path)?, way))
+    Ok((FieldPath::parse(path)?, direction))
 }

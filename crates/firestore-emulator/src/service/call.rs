@@ -1,4 +1,4 @@
-//! What all methods have in common: faults, and how calls end whose caller goes away.
+//! The behaviour that all methods share: faults, and calls whose caller is gone.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use tonic::{
 };
 
 use super::{documents::Documents, shared::Shared};
-use crate::{Rpc, connection::Line, database::Database, faults::Strike};
+use crate::{Rpc, connection::ConnectionHandle, database::Database, faults::Strike};
 
 /// A call of a method, before its message is read.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
     pub(super) rpc: Rpc,
     pub(super) shared: Arc<Shared>,
-    pub(super) line: Line,
+    pub(super) connection: ConnectionHandle,
     pub(super) stop: CancellationToken,
 }
 
@@ -37,7 +37,7 @@ impl Call {
             request.read_as_of(self.shared.database.ago(staleness).into());
         }
         let answer = work(self.shared.database.clone(), request).await;
-        strike.after(&self.line).await?;
+        strike.after(&self.connection).await?;
         answer
     }
 
@@ -62,18 +62,18 @@ impl Call {
 type Work<Q, F> = fn(Arc<Database>, Q) -> F;
 
 /// A method with one answer.
-pub(super) struct One<Q, F> {
+pub(super) struct Unary<Q, F> {
     call: Call,
     work: Work<Q, F>,
 }
 
-impl<Q, F> One<Q, F> {
+impl<Q, F> Unary<Q, F> {
     pub(super) fn of(call: Call, work: Work<Q, F>) -> Self {
         Self { call, work }
     }
 }
 
-impl<Q, T, F> UnaryService<Q> for One<Q, F>
+impl<Q, T, F> UnaryService<Q> for Unary<Q, F>
 where
     Q: Documents + Send + 'static,
     T: Send + 'static,
@@ -89,18 +89,18 @@ where
 }
 
 /// A method with a stream of answers, all of which are ready when the first is sent.
-pub(super) struct Many<Q, F> {
+pub(super) struct ServerStreaming<Q, F> {
     call: Call,
     work: Work<Q, F>,
 }
 
-impl<Q, F> Many<Q, F> {
+impl<Q, F> ServerStreaming<Q, F> {
     pub(super) fn of(call: Call, work: Work<Q, F>) -> Self {
         Self { call, work }
     }
 }
 
-impl<Q, T, F> ServerStreamingService<Q> for Many<Q, F>
+impl<Q, T, F> ServerStreamingService<Q> for ServerStreaming<Q, F>
 where
     Q: Documents + Send + 'static,
     T: Send + 'static,

@@ -57,5 +57,5 @@ fn after(collection: &CollectionName, token: &str) -> Result<Option<Cursor>, Sta
         return Ok(None);
     }
     let last = DocumentName::parse(&format!("{}{token}", collection.prefix()))?;
-    Ok(Some(Cursor::behind(&last)))
+    Ok(Some(Cursor::after_document(&last)))
 }

@@ -6,8 +6,8 @@ use tonic::{Request, Response, Status, Streaming, codegen::BoxFuture, server::St
 use super::call::Call;
 use crate::listen::{Targets, Watch};
 
-/// How many messages may be queued for a client that reads slowly.
-const BACKLOG: usize = 16;
+/// The maximum number of queued messages for a client that reads slowly.
+const MAX_QUEUED_MESSAGES: usize = 16;
 
 /// The bidirectional streaming method.
 pub(super) struct Listen(pub(super) Call);
@@ -22,13 +22,13 @@ impl StreamingService<ListenRequest> for Listen {
         Box::pin(async move {
             let strike = call.strike(&[]);
             strike.before().await?;
-            let (sender, receiver) = mpsc::channel(BACKLOG);
+            let (sender, receiver) = mpsc::channel(MAX_QUEUED_MESSAGES);
             let watch = Watch::open(call.shared.database.clone());
             let stream = Stream { requests: requests.into_inner(), watch, sender };
             let serve = async move {
                 // For this method, the call counts as done once the stream is open.
                 tokio::select! {
-                    struck = strike.after(&call.line) => match struck {
+                    struck = strike.after(&call.connection) => match struck {
                         Ok(()) => stream.serve().await,
                         Err(status) => drop(stream.sender.send(Err(status)).await),
                     },
@@ -57,7 +57,7 @@ impl Stream {
                     Ok(Some(request)) => targets.request(request, &self.watch),
                     Ok(None) | Err(_) => return,
                 },
-                Some(change) = self.watch.next() => Ok(targets.news(&change)),
+                Some(change) = self.watch.next() => Ok(targets.report(&change)),
                 () = self.sender.closed() => return,
             };
             match messages {

@@ -27,8 +27,8 @@ use tonic_prost::ProstCodec;
 
 pub(crate) use shared::Shared;
 
-use crate::{connection::Line, rpc::Rpc};
-use call::{Call, Many, One};
+use crate::{connection::ConnectionHandle, rpc::Rpc};
+use call::{Call, ServerStreaming, Unary};
 
 /// The largest message that the service accepts, in bytes: 10 MiB.
 const MAX_REQUEST: usize = 10 * 1_024 * 1_024;
@@ -51,24 +51,30 @@ impl Firestore {
             return Status::unimplemented(format!("{path} is not emulated")).into_http();
         };
         self.shared.calls.count(rpc);
-        let line = request.extensions().get::<Line>().cloned().unwrap_or_default();
-        let call = Call { rpc, shared: self.shared, line, stop: self.stop };
+        let connection =
+            request.extensions().get::<ConnectionHandle>().cloned().unwrap_or_default();
+        let call = Call { rpc, shared: self.shared, connection, stop: self.stop };
         match rpc {
             Rpc::BatchGetDocuments => {
-                grpc().server_streaming(Many::of(call, batch_get_documents::answer), request).await
+                grpc()
+                    .server_streaming(
+                        ServerStreaming::of(call, batch_get_documents::answer),
+                        request,
+                    )
+                    .await
             }
             Rpc::BeginTransaction => {
-                grpc().unary(One::of(call, begin_transaction::answer), request).await
+                grpc().unary(Unary::of(call, begin_transaction::answer), request).await
             }
-            Rpc::Commit => grpc().unary(One::of(call, commit::answer), request).await,
-            Rpc::GetDocument => grpc().unary(One::of(call, get_document::answer), request).await,
+            Rpc::Commit => grpc().unary(Unary::of(call, commit::answer), request).await,
+            Rpc::GetDocument => grpc().unary(Unary::of(call, get_document::answer), request).await,
             Rpc::ListDocuments => {
-                grpc().unary(One::of(call, list_documents::answer), request).await
+                grpc().unary(Unary::of(call, list_documents::answer), request).await
             }
             Rpc::Listen => grpc().streaming(listen::Listen(call), request).await,
-            Rpc::Rollback => grpc().unary(One::of(call, rollback::answer), request).await,
+            Rpc::Rollback => grpc().unary(Unary::of(call, rollback::answer), request).await,
             Rpc::RunQuery => {
-                grpc().server_streaming(Many::of(call, run_query::answer), request).await
+                grpc().server_streaming(ServerStreaming::of(call, run_query::answer), request).await
             }
         }
     }

@@ -34,7 +34,7 @@ impl Batch {
         for mutation in mutations {
             batch.add(documents, mutation, time)?;
         }
-        batch.forget_what_stayed(documents);
+        batch.drop_unchanged(documents);
         Ok(batch)
     }
 
@@ -72,7 +72,7 @@ impl Batch {
         Ok(())
     }
 
-    fn forget_what_stayed(&mut self, documents: &Documents) {
+    fn drop_unchanged(&mut self, documents: &Documents) {
         self.changes.retain(|name, new| *new != documents.read(name, Time::END));
     }
 }

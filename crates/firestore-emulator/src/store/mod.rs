@@ -63,17 +63,17 @@ impl Documents {
         for (name, document) in batch.changes() {
             let history = self.histories.entry(name.clone()).or_default();
             history.0.push_back((time, document.clone()));
-            history.forget(horizon);
+            history.prune(horizon);
             if document.is_none() {
                 self.deleted.push_back((time, name.clone()));
             }
         }
-        self.forget_deleted(horizon);
+        self.prune_deleted(horizon);
     }
 
-    fn forget_deleted(&mut self, horizon: Time) {
+    fn prune_deleted(&mut self, horizon: Time) {
         while let Some((_, name)) = self.deleted.pop_front_if(|(time, _)| *time < horizon) {
-            if self.histories.get(&name).is_some_and(|history| history.is_over(horizon)) {
+            if self.histories.get(&name).is_some_and(|history| history.is_deleted_before(horizon)) {
                 self.histories.remove(&name);
             }
         }
@@ -86,14 +86,14 @@ impl History {
         version.and_then(|(_, document)| document.clone())
     }
 
-    /// Keeps the version that stood at the horizon, and all after it.
-    fn forget(&mut self, horizon: Time) {
+    /// Keeps the version that was current at the horizon, and all later ones.
+    fn prune(&mut self, horizon: Time) {
         while self.0.get(1).is_some_and(|(written, _)| *written <= horizon) {
             self.0.pop_front();
         }
     }
 
-    fn is_over(&self, horizon: Time) -> bool {
+    fn is_deleted_before(&self, horizon: Time) -> bool {
         self.0.back().is_none_or(|(deleted, document)| document.is_none() && *deleted < horizon)
     }
 }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_sees_the_version_of_its_time() {
+    fn a_read_returns_the_version_at_its_time() {
         let mut documents = Documents::default();
         set(&mut documents, "a", 1, 10, 0);
         set(&mut documents, "a", 2, 20, 0);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_written_anew_keeps_when_it_was_made() {
+    fn a_document_that_is_written_again_keeps_its_create_time() {
         let mut documents = Documents::default();
         set(&mut documents, "a", 1, 10, 0);
         set(&mut documents, "a", 2, 20, 0);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_before_the_horizon_are_forgotten_but_for_the_one_that_stood_there() {
+    fn versions_before_the_horizon_are_dropped_except_the_one_that_is_current_at_it() {
         let mut documents = Documents::default();
         for at in 1..=10 {
             set(&mut documents, "a", at, at, 5);
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_deleted_before_the_horizon_leaves_nothing_behind() {
+    fn a_document_deleted_before_the_horizon_leaves_nothing_behind() {
         let mut documents = Documents::default();
         set(&mut documents, "a", 1, 10, 0);
         delete(&mut documents, "a", 20, 0);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_lists_what_is_below_it_at_a_time() {
+    fn a_prefix_lists_the_documents_below_it_at_a_time() {
         let mut documents = Documents::default();
         for (at, id) in [(1, "b"), (2, "a"), (3, "c")] {
             set(&mut documents, id, at, at, 0);

@@ -153,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn an_increment_of_what_is_no_number_sets_it() {
+    fn an_increment_of_a_value_that_is_not_a_number_sets_it() {
         let increment = Transform::Increment(Number::Integer(2));
         assert_eq!(increment.apply(None, Time::from_micros(0)), integer(2));
         assert_eq!(applied(&increment, &timestamp(Time::from_micros(0))), integer(2));
     }
 
     #[test]
-    fn integers_are_added_up_to_their_limit_and_doubles_to_doubles() {
+    fn integers_saturate_when_added_and_sums_with_doubles_are_doubles() {
         let increment = Transform::Increment(Number::Integer(2));
         assert_eq!(applied(&increment, &integer(40)), integer(42));
         assert_eq!(applied(&increment, &integer(i64::MAX - 1)), integer(i64::MAX));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_greater_and_the_lesser_number_win() {
+    fn maximum_keeps_the_greater_number_and_minimum_the_lesser() {
         let (ten, two) = (Number::Integer(10), Number::Double(2.5));
         assert_eq!(applied(&Transform::Maximum(ten), &integer(3)), integer(10));
         assert_eq!(applied(&Transform::Maximum(two), &integer(3)), integer(3));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_the_request_is_that_of_the_commit() {
+    fn the_request_time_is_the_commit_time() {
         let time = Time::from_micros(7);
         assert_eq!(Transform::RequestTime.apply(None, time), timestamp(time));
     }

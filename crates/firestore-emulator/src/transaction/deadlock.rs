@@ -8,12 +8,11 @@ use super::{
 /// Searches for a cycle through `party`, and returns the transaction to end to break it: the
 /// youngest in the cycle.
 ///
-/// Every cycle contains a transaction: a party that holds nothing is waited for only by those that
-/// came later, and that alone closes no cycle. Only the youngest is ended, so another party in the
-/// cycle proceeds.
+/// Every cycle contains a transaction: only later parties wait for a party that holds nothing, and
+/// that alone closes no cycle. Only the youngest is ended, so another party in the cycle proceeds.
 pub(crate) fn victim(locks: &Locks, party: Party) -> Option<TransactionId> {
-    let circle = circle(locks, party)?;
-    let transactions = circle.into_iter().filter_map(|party| match party {
+    let cycle = cycle(locks, party)?;
+    let transactions = cycle.into_iter().filter_map(|party| match party {
         Party::Transaction(id) => Some(id),
         Party::Commit(_) => None,
     });
@@ -21,11 +20,11 @@ pub(crate) fn victim(locks: &Locks, party: Party) -> Option<TransactionId> {
 }
 
 /// Follows the waits until it returns to the start.
-fn circle(locks: &Locks, start: Party) -> Option<Vec<Party>> {
+fn cycle(locks: &Locks, start: Party) -> Option<Vec<Party>> {
     let mut seen = vec![start];
     let mut path = vec![(start, locks.waits_for(start))];
-    while let Some((_, ahead)) = path.last_mut() {
-        match ahead.pop_first() {
+    while let Some((_, blockers)) = path.last_mut() {
+        match blockers.pop_first() {
             Some(next) if next == start => {
                 return Some(path.into_iter().map(|(party, _)| party).collect());
             }
@@ -49,7 +48,7 @@ mod tests {
         TransactionId::first(serial)
     }
 
-    fn ask(locks: &mut Locks, party: Party, access: Access, document: &str) {
+    fn request(locks: &mut Locks, party: Party, access: Access, document: &str) {
         let name = format!("projects/p/databases/d/documents/c/{document}");
         let names = [DocumentName::parse(&name).unwrap()].into();
         let (ticket, _) = locks.request(party, access, names);
@@ -59,11 +58,11 @@ mod tests {
     }
 
     fn read(locks: &mut Locks, serial: u64, document: &str) {
-        ask(locks, Party::Transaction(id(serial)), Access::Shared, document);
+        request(locks, Party::Transaction(id(serial)), Access::Shared, document);
     }
 
     fn write(locks: &mut Locks, serial: u64, document: &str) {
-        ask(locks, Party::Transaction(id(serial)), Access::Exclusive, document);
+        request(locks, Party::Transaction(id(serial)), Access::Exclusive, document);
     }
 
     fn victim_of(locks: &Locks, serial: u64) -> Option<TransactionId> {
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_alone_is_no_deadlock() {
+    fn a_wait_without_a_cycle_is_not_a_deadlock() {
         let mut locks = Locks::default();
         read(&mut locks, 1, "a");
         read(&mut locks, 2, "a");
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_readers_who_both_write_the_younger_is_ended() {
+    fn of_two_readers_that_both_write_the_younger_is_ended() {
         let mut locks = Locks::default();
         read(&mut locks, 1, "a");
         read(&mut locks, 2, "a");
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_over_several_documents_is_found() {
+    fn a_cycle_over_several_documents_is_found() {
         let mut locks = Locks::default();
         for (serial, document) in [(1, "a"), (2, "b"), (3, "c")] {
             read(&mut locks, serial, document);
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_that_leads_over_the_queue_costs_a_transaction_and_not_the_commit() {
+    fn a_cycle_through_the_queue_ends_a_transaction_and_not_the_commit() {
         let mut locks = Locks::default();
         read(&mut locks, 1, "a");
         read(&mut locks, 2, "b");

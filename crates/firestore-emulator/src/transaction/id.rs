@@ -39,7 +39,7 @@ mod tests {
     use super::TransactionId;
 
     #[test]
-    fn an_id_survives_its_way_over_the_wire() {
+    fn an_id_survives_encoding_and_decoding() {
         let id = TransactionId::first(3).again(9);
         assert_eq!(TransactionId::parse(&id.to_bytes()).unwrap(), id);
         assert!(TransactionId::parse(b"short").is_err());

@@ -1,4 +1,4 @@
-//! Which parties may read and write, and which wait for that.
+//! The parties that hold locks, and those that wait for locks.
 //!
 //! Transactions hold shared locks on what they have read until they end. A commit needs exclusive
 //! access to what it writes, but only while it is applied, so exclusive locks are requested and
@@ -34,7 +34,7 @@ pub(crate) struct Ticket(u64);
 
 /// Why a request was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Doom {
+pub(crate) enum EndReason {
     Deadlock,
     Expired,
 }
@@ -44,7 +44,7 @@ struct Request {
     party: Party,
     access: Access,
     names: BTreeSet<DocumentName>,
-    doom: Option<Doom>,
+    reason: Option<EndReason>,
     wake: Arc<Notify>,
 }
 
@@ -72,18 +72,18 @@ impl Locks {
         let ticket = Ticket(self.next);
         self.next += 1;
         let wake = Arc::new(Notify::new());
-        let request = Request { party, access, names, doom: None, wake: wake.clone() };
+        let request = Request { party, access, names, reason: None, wake: wake.clone() };
         self.queue.insert(ticket, request);
         (ticket, wake)
     }
 
     /// Returns whether a request can be granted, or why it never will be.
-    pub(crate) fn is_free(&self, ticket: Ticket) -> Result<bool, Doom> {
+    pub(crate) fn is_free(&self, ticket: Ticket) -> Result<bool, EndReason> {
         let Some(request) = self.queue.get(&ticket) else {
-            return Err(Doom::Expired);
+            return Err(EndReason::Expired);
         };
-        match request.doom {
-            Some(doom) => Err(doom),
+        match request.reason {
+            Some(reason) => Err(reason),
             None => Ok(self.blockers(ticket, request).is_empty()),
         }
     }
@@ -109,20 +109,20 @@ impl Locks {
     }
 
     /// Releases all locks of a party. Its pending requests end with the reason.
-    pub(crate) fn release(&mut self, party: Party, doom: Doom) {
+    pub(crate) fn release(&mut self, party: Party, reason: EndReason) {
         self.readers.retain(|_, readers| {
             readers.remove(&party);
             !readers.is_empty()
         });
         for request in self.queue.values_mut().filter(|request| request.party == party) {
-            request.doom = request.doom.or(Some(doom));
+            request.reason = request.reason.or(Some(reason));
             request.wake.notify_one();
         }
         self.wake();
     }
 
     pub(crate) fn is_waiting(&self, party: Party) -> bool {
-        self.queue.values().any(|request| request.party == party && request.doom.is_none())
+        self.queue.values().any(|request| request.party == party && request.reason.is_none())
     }
 
     /// Returns the parties that a party waits for, in any of its requests.
@@ -133,7 +133,7 @@ impl Locks {
 
     fn blockers(&self, ticket: Ticket, request: &Request) -> BTreeSet<Party> {
         let earlier = self.queue.range(..ticket).map(|(_, earlier)| earlier);
-        let earlier = earlier.filter(|earlier| self.goes_before(earlier, request));
+        let earlier = earlier.filter(|earlier| self.is_ahead(earlier, request));
         earlier.map(|earlier| earlier.party).chain(self.readers_against(request)).collect()
     }
 
@@ -144,9 +144,9 @@ impl Locks {
         readers.filter(|reader| *reader != request.party)
     }
 
-    fn goes_before(&self, earlier: &Request, request: &Request) -> bool {
+    fn is_ahead(&self, earlier: &Request, request: &Request) -> bool {
         let conflict = earlier.access == Access::Exclusive || request.access == Access::Exclusive;
-        let others = earlier.party != request.party && earlier.doom.is_none();
+        let others = earlier.party != request.party && earlier.reason.is_none();
         others
             && conflict
             && !earlier.names.is_disjoint(&request.names)
@@ -155,7 +155,7 @@ impl Locks {
 
     fn wake(&self) {
         let free = self.queue.iter().filter(|(ticket, request)| {
-            request.doom.is_none() && self.blockers(**ticket, request).is_empty()
+            request.reason.is_none() && self.blockers(**ticket, request).is_empty()
         });
         free.for_each(|(_, request)| request.wake.notify_one());
     }
@@ -174,13 +174,18 @@ mod tests {
         ids.iter().map(|id| DocumentName::parse(&name(id)).unwrap()).collect()
     }
 
-    fn ask<const N: usize>(locks: &mut Locks, by: Party, access: Access, ids: [&str; N]) -> Ticket {
+    fn request<const N: usize>(
+        locks: &mut Locks,
+        by: Party,
+        access: Access,
+        ids: [&str; N],
+    ) -> Ticket {
         locks.request(by, access, names(ids)).0
     }
 
     /// Requests a shared lock and takes it.
     fn read(locks: &mut Locks, party: Party, id: &str) {
-        let ticket = ask(locks, party, Access::Shared, [id]);
+        let ticket = request(locks, party, Access::Shared, [id]);
         assert_eq!(locks.is_free(ticket), Ok(true));
         locks.grant(ticket);
     }
@@ -190,10 +195,10 @@ mod tests {
         let mut locks = Locks::default();
         read(&mut locks, transaction(1), "a");
         read(&mut locks, transaction(2), "a");
-        let write = ask(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
+        let write = request(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
         for reader in [1, 2] {
             assert_eq!(locks.is_free(write), Ok(false));
-            locks.release(transaction(reader), Doom::Expired);
+            locks.release(transaction(reader), EndReason::Expired);
         }
         assert_eq!(locks.is_free(write), Ok(true));
     }
@@ -202,58 +207,58 @@ mod tests {
     fn a_reader_that_comes_after_a_writer_waits_behind_it() {
         let mut locks = Locks::default();
         read(&mut locks, transaction(1), "a");
-        let write = ask(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
-        let late = ask(&mut locks, transaction(2), Access::Shared, ["a"]);
+        let write = request(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
+        let late = request(&mut locks, transaction(2), Access::Shared, ["a"]);
         assert_eq!(locks.is_free(late), Ok(false));
-        locks.release(transaction(1), Doom::Expired);
+        locks.release(transaction(1), EndReason::Expired);
         assert_eq!((locks.is_free(write), locks.is_free(late)), (Ok(true), Ok(false)));
         locks.grant(write);
         assert_eq!(locks.is_free(late), Ok(true));
     }
 
     #[test]
-    fn the_only_reader_may_write_although_others_queue_for_that() {
+    fn the_only_reader_may_write_ahead_of_the_queue() {
         let mut locks = Locks::default();
         read(&mut locks, transaction(1), "a");
-        ask(&mut locks, Party::Commit(0), Access::Exclusive, ["a", "b"]);
-        let upgrade = ask(&mut locks, transaction(1), Access::Exclusive, ["a", "b"]);
+        request(&mut locks, Party::Commit(0), Access::Exclusive, ["a", "b"]);
+        let upgrade = request(&mut locks, transaction(1), Access::Exclusive, ["a", "b"]);
         assert_eq!(locks.is_free(upgrade), Ok(true));
     }
 
     #[test]
-    fn what_was_read_is_read_again_past_those_who_wait() {
+    fn a_reader_may_read_again_ahead_of_the_queue() {
         let mut locks = Locks::default();
         read(&mut locks, transaction(1), "a");
-        ask(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
+        request(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
         read(&mut locks, transaction(1), "a");
     }
 
     #[test]
-    fn other_documents_are_nobodys_concern() {
+    fn locks_on_different_documents_do_not_conflict() {
         let mut locks = Locks::default();
         read(&mut locks, transaction(1), "a");
-        let other = ask(&mut locks, Party::Commit(0), Access::Exclusive, ["b"]);
+        let other = request(&mut locks, Party::Commit(0), Access::Exclusive, ["b"]);
         assert_eq!(locks.is_free(other), Ok(true));
     }
 
     #[test]
-    fn whoever_gives_up_lets_the_next_one_through() {
+    fn a_withdrawn_request_unblocks_the_next_one() {
         let mut locks = Locks::default();
-        let first = ask(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
-        let second = ask(&mut locks, Party::Commit(1), Access::Exclusive, ["a"]);
+        let first = request(&mut locks, Party::Commit(0), Access::Exclusive, ["a"]);
+        let second = request(&mut locks, Party::Commit(1), Access::Exclusive, ["a"]);
         assert_eq!(locks.is_free(second), Ok(false));
         locks.withdraw(first);
         assert_eq!(locks.is_free(second), Ok(true));
     }
 
     #[test]
-    fn the_requests_of_a_party_that_is_ended_learn_why() {
+    fn the_requests_of_an_ended_party_report_the_reason() {
         let mut locks = Locks::default();
         read(&mut locks, transaction(1), "a");
         read(&mut locks, transaction(2), "a");
-        let write = ask(&mut locks, transaction(2), Access::Exclusive, ["a"]);
-        locks.release(transaction(2), Doom::Deadlock);
-        assert_eq!(locks.is_free(write), Err(Doom::Deadlock));
+        let write = request(&mut locks, transaction(2), Access::Exclusive, ["a"]);
+        locks.release(transaction(2), EndReason::Deadlock);
+        assert_eq!(locks.is_free(write), Err(EndReason::Deadlock));
         assert!(!locks.is_waiting(transaction(2)));
     }
 }

@@ -1,4 +1,4 @@
-//! Transactions: what each has read, how long it may live, and what it locks.
+//! Transactions: their reads, their limits and their locks.
 
 mod deadlock;
 mod id;
@@ -21,7 +21,7 @@ use tonic::Status;
 
 pub(crate) use deadlock::victim;
 pub(crate) use id::TransactionId;
-pub(crate) use locks::{Access, Doom, Locks, Party, Ticket};
+pub(crate) use locks::{Access, EndReason, Locks, Party, Ticket};
 
 use crate::{
     name::{DatabaseName, DocumentName},
@@ -58,7 +58,7 @@ impl Default for Limits {
     }
 }
 
-/// What a transaction does on its reads and on its commit.
+/// How a transaction reads and commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// It reads as of a time, and writes nothing.
@@ -173,12 +173,12 @@ impl Transaction {
 
 /// What a client requests when it begins a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum RequestedMode {
     ReadOnly { at: Option<Time> },
     ReadWrite { concurrency: Concurrency, retried: Option<TransactionId> },
 }
 
-impl Wanted {
+impl RequestedMode {
     /// Parses the options. `default` is the concurrency of the database.
     pub(crate) fn parse(
         options: Option<TransactionOptions>,
@@ -212,16 +212,16 @@ impl Wanted {
     }
 }
 
-// Clients start over when they find this text.
+// Clients begin again when they receive this text.
 pub(crate) fn expired() -> Status {
     Status::invalid_argument("The referenced transaction has expired or is no longer valid.")
 }
 
-/// The error for a request that waited in vain.
-pub(crate) fn doomed(doom: Doom) -> Status {
-    match doom {
-        Doom::Deadlock => contention(),
-        Doom::Expired => expired(),
+/// Returns the error for a request that was ended while it waited.
+pub(crate) fn end_error(reason: EndReason) -> Status {
+    match reason {
+        EndReason::Deadlock => contention(),
+        EndReason::Expired => expired(),
     }
 }
 
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_transaction_that_is_not_used_is_overdue() {
+    async fn a_transaction_that_is_not_used_expires() {
         let (mut transactions, locks) = (Transactions::default(), Locks::default());
         let limits = Limits::default();
         let idle = transactions.begin(database(), Mode::Pessimistic, None);
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_transaction_that_is_used_again_and_again_is_overdue_in_the_end() {
+    async fn a_transaction_in_constant_use_expires_at_the_total_limit() {
         let (mut transactions, locks) = (Transactions::default(), Locks::default());
         let id = transactions.begin(database(), Mode::Pessimistic, None);
         for _ in 0..9 {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_is_one_of_its_database() {
+    fn a_transaction_belongs_to_one_database() {
         let mut transactions = Transactions::default();
         let id = transactions.begin(database(), Mode::Pessimistic, None);
         let other = DatabaseName::parse("projects/p/databases/other").unwrap();
@@ -272,18 +272,19 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_reads_and_writes_as_its_database_does_unless_it_says_how() {
-        let wanted = Wanted::parse(None, Concurrency::Optimistic).unwrap();
+    fn a_transaction_has_the_concurrency_of_its_database_by_default() {
+        let requested = RequestedMode::parse(None, Concurrency::Optimistic).unwrap();
         let as_the_database =
-            Wanted::ReadWrite { concurrency: Concurrency::Optimistic, retried: None };
-        assert_eq!(wanted, as_the_database);
+            RequestedMode::ReadWrite { concurrency: Concurrency::Optimistic, retried: None };
+        assert_eq!(requested, as_the_database);
         let mode = ReadWrite {
             concurrency_mode: ConcurrencyMode::Pessimistic as i32,
             ..ReadWrite::default()
         };
         let options = TransactionOptions { mode: Some(ModeMessage::ReadWrite(mode)) };
-        let wanted = Wanted::parse(Some(options), Concurrency::Optimistic).unwrap();
-        let as_it_says = Wanted::ReadWrite { concurrency: Concurrency::Pessimistic, retried: None };
-        assert_eq!(wanted, as_it_says);
+        let requested = RequestedMode::parse(Some(options), Concurrency::Optimistic).unwrap();
+        let as_it_says =
+            RequestedMode::ReadWrite { concurrency: Concurrency::Pessimistic, retried: None };
+        assert_eq!(requested, as_it_says);
     }
 }

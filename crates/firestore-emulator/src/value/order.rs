@@ -24,7 +24,7 @@ pub(crate) fn compare(left: &Value, right: &Value) -> Ordering {
         (V::StringValue(l), V::StringValue(r)) => l.cmp(r),
         (V::BytesValue(l), V::BytesValue(r)) => l.cmp(r),
         (V::ReferenceValue(l), V::ReferenceValue(r)) => {
-            l.split('/').map(place).cmp(r.split('/').map(place))
+            l.split('/').map(segment_position).cmp(r.split('/').map(segment_position))
         }
         (V::GeoPointValue(l), V::GeoPointValue(r)) => {
             doubles(l.latitude, r.latitude).then_with(|| doubles(l.longitude, r.longitude))
@@ -44,7 +44,7 @@ pub(crate) fn same_type(left: &Value, right: &Value) -> bool {
 
 /// The sort position of a segment of a reference: ids that are numbers come first, in numeric
 /// order.
-fn place(segment: &str) -> (bool, Option<i64>, &str) {
+fn segment_position(segment: &str) -> (bool, Option<i64>, &str) {
     let number = numeric_id(segment);
     (number.is_none(), number, segment)
 }

@@ -44,7 +44,7 @@ mod tests {
     use crate::value::integer;
 
     #[test]
-    fn a_document_counts_as_in_the_example_of_the_documentation() {
+    fn a_document_has_the_size_of_the_documented_example() {
         let name = "projects/p/databases/(default)/documents/users/jeff/tasks/my_task_id";
         let name = DocumentName::parse(name).unwrap();
         let text = |text: &str| Value { value_type: Some(ValueType::StringValue(text.into())) };

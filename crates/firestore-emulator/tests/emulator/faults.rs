@@ -1,4 +1,4 @@
-//! Faults on command, each of which is shown to have happened.
+//! Injected faults. Each test proves that its fault happened.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use tokio::{task::JoinHandle, time::Instant};
 use tonic::{Code, Status};
 
 use super::{
-    A_WHILE, Client, batch_get, begin, code_of, commit, connect, document, number, only_if, set,
-    start, value, waits,
+    Client, SETTLE_TIME, batch_get, begin, code_of, commit, connect, document, is_waiting, number,
+    only_if, set, start, value,
 };
 
-/// Waits for a document to come about, whose commit nobody waits for.
-async fn written(client: &Client, id: &str, n: i64) {
+/// Waits for a document whose commit no caller awaits.
+async fn wait_until_written(client: &Client, id: &str, n: i64) {
     eventually("it is written", async || value(client, id).await == Some(n)).await;
 }
 
@@ -30,7 +30,7 @@ fn committing(client: &Client, write: Write) -> JoinHandle<Result<(), Status>> {
 }
 
 #[tokio::test]
-async fn a_refused_commit_does_nothing_so_often_as_it_was_told() {
+async fn a_commit_is_refused_as_often_as_requested_and_changes_nothing() {
     let (emulator, client) = start().await;
     for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Aborted] {
         let refused = emulator.inject(Fault::refuse(code).times(2));
@@ -44,7 +44,7 @@ async fn a_refused_commit_does_nothing_so_often_as_it_was_told() {
 }
 
 #[tokio::test]
-async fn a_commit_is_done_and_answered_with_an_error() {
+async fn a_commit_is_applied_and_answered_with_an_error() {
     let (emulator, client) = start().await;
     for (n, code) in [(1, Code::Unavailable), (2, Code::DeadlineExceeded), (3, Code::Aborted)] {
         let lost = emulator.inject(Fault::answer(code));
@@ -54,28 +54,28 @@ async fn a_commit_is_done_and_answered_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_commit_is_done_and_its_connection_cut() {
+async fn a_commit_is_applied_and_its_connection_is_cut() {
     let (emulator, client) = start().await;
     let lost = emulator.inject(Fault::drop_reply());
     let code = code_of(commit(&client, &[set("a", 1)]).await);
     assert!(matches!(code, Code::Unavailable | Code::Cancelled | Code::Unknown), "{code:?}");
     assert_eq!(lost.hits(), 1);
     assert_eq!(value(&connect(&emulator), "a").await, Some(1));
-    written(&client, "a", 1).await;
+    wait_until_written(&client, "a", 1).await;
 }
 
 #[tokio::test]
-async fn a_commit_is_done_and_never_answered() {
+async fn a_commit_is_applied_and_never_answered() {
     let (emulator, client) = start().await;
     let lost = emulator.inject(Fault::silence());
     let mut call = committing(&client, set("a", 1));
     lost.happened(1).await;
     assert_eq!(value(&client, "a").await, Some(1));
-    assert!(waits(&mut call).await);
+    assert!(is_waiting(&mut call).await);
 }
 
 #[tokio::test]
-async fn a_commit_that_is_held_lands_when_it_is_released_though_its_caller_has_gone() {
+async fn a_held_commit_is_applied_when_it_is_released_even_if_its_caller_is_gone() {
     let (emulator, client) = start().await;
     let held = emulator.inject(Fault::hold());
     let call = committing(&client, set("a", 1));
@@ -84,11 +84,11 @@ async fn a_commit_that_is_held_lands_when_it_is_released_though_its_caller_has_g
     assert!(call.await.unwrap_err().is_cancelled());
     assert_eq!(value(&client, "a").await, None);
     held.release();
-    written(&client, "a", 1).await;
+    wait_until_written(&client, "a", 1).await;
 }
 
 #[tokio::test]
-async fn a_commit_that_is_late_fails_by_its_precondition() {
+async fn a_late_commit_fails_because_of_its_precondition() {
     let (emulator, client) = start().await;
     let held = emulator.inject(Fault::hold());
     let late = committing(&client, only_if(set("a", 1), ConditionType::Exists(false)));
@@ -100,19 +100,19 @@ async fn a_commit_that_is_late_fails_by_its_precondition() {
 }
 
 #[tokio::test]
-async fn a_delay_hits_the_commits_of_one_document_alone() {
+async fn a_delay_hits_only_the_commits_of_one_document() {
     let (emulator, client) = start().await;
-    let delay = emulator.inject(Fault::delay(A_WHILE).document("a"));
+    let delay = emulator.inject(Fault::delay(SETTLE_TIME).document("a"));
     commit(&client, &[set("b", 1)]).await.unwrap();
     assert_eq!(delay.hits(), 0);
     let before = Instant::now();
     commit(&client, &[set("a", 1)]).await.unwrap();
     assert_eq!(delay.hits(), 1);
-    assert!(before.elapsed() >= A_WHILE);
+    assert!(before.elapsed() >= SETTLE_TIME);
 }
 
 #[tokio::test]
-async fn reads_fail_on_command_too() {
+async fn faults_apply_to_reads_as_well() {
     let (emulator, client) = start().await;
     let refused = emulator.inject(Fault::refuse(Code::Unavailable).on(Rpc::BatchGetDocuments));
     commit(&client, &[set("a", 1)]).await.unwrap();
@@ -121,30 +121,30 @@ async fn reads_fail_on_command_too() {
     assert_eq!(value(&client, "a").await, Some(1));
 }
 
-/// A time that a read tells, in seconds and nanoseconds.
-fn told(response: &BatchGetDocumentsResponse) -> (i64, i32) {
+/// Returns the read time of a response, in seconds and nanoseconds.
+fn read_time_of(response: &BatchGetDocumentsResponse) -> (i64, i32) {
     let Timestamp { seconds, nanos } = response.read_time.unwrap();
     (seconds, nanos)
 }
 
-/// Reads a document once: when that was, and its number.
-async fn seen(client: &Client, id: &str) -> ((i64, i32), Option<i64>) {
+/// Reads a document once, and returns the read time and its number.
+async fn read_with_time(client: &Client, id: &str) -> ((i64, i32), Option<i64>) {
     let response = batch_get(client, &[id], None).await.unwrap().pop().unwrap();
-    (told(&response), document(response).map(|document| number(&document)))
+    (read_time_of(&response), document(response).map(|document| number(&document)))
 }
 
 #[tokio::test]
-async fn a_stale_read_finds_what_stood_there_then_and_says_when_that_was() {
+async fn a_stale_read_returns_an_earlier_state_and_its_time() {
     let (emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     emulator.set_clock_offset(ClockOffset::Ahead(Duration::from_secs(30)));
     commit(&client, &[set("a", 2)]).await.unwrap();
     for (by, found) in [(0, Some(2)), (10, Some(1)), (40, None)] {
-        let (before, _) = seen(&client, "a").await;
+        let (before, _) = read_with_time(&client, "a").await;
         let stale = emulator.inject(Fault::stale(Duration::from_secs(by)).document("a"));
-        let ((seconds, nanos), number) = seen(&client, "a").await;
+        let ((seconds, nanos), number) = read_with_time(&client, "a").await;
         assert_eq!((stale.hits(), number), (1, found), "{by} s ago");
-        let (after, fresh) = seen(&client, "a").await;
+        let (after, fresh) = read_with_time(&client, "a").await;
         assert_eq!(fresh, Some(2), "the next read is not stale");
         let then = (seconds + i64::try_from(by).unwrap(), nanos);
         assert!(before <= then && then <= after, "{by} s: {before:?} {then:?} {after:?}");
@@ -152,7 +152,7 @@ async fn a_stale_read_finds_what_stood_there_then_and_says_when_that_was() {
 }
 
 #[tokio::test]
-async fn a_stale_read_leaves_transactions_and_reads_as_of_a_time_as_they_are() {
+async fn a_stale_fault_does_not_affect_transactions_or_reads_as_of_a_time() {
     let (emulator, client) = start().await;
     let first = commit(&client, &[set("a", 1)]).await.unwrap().commit_time.unwrap();
     let transaction = begin(&client, None).await;
@@ -168,7 +168,7 @@ async fn a_stale_read_leaves_transactions_and_reads_as_of_a_time_as_they_are() {
 }
 
 #[tokio::test]
-async fn what_rests_on_a_stale_read_fails_by_its_precondition() {
+async fn a_commit_after_a_stale_read_fails_because_of_its_precondition() {
     let (emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     emulator.inject(Fault::stale(Duration::from_secs(30)));

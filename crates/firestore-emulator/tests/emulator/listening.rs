@@ -1,4 +1,4 @@
-//! Streams that tell of changes.
+//! Streams that report changes.
 
 use firestore_emulator::{Fault, Rpc};
 use gcloud_sdk::google::firestore::v1::{
@@ -12,9 +12,9 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
 
-use super::{A_WHILE, Client, DATABASE, commit, connect, delete, name, number, set, start};
+use super::{Client, DATABASE, SETTLE_TIME, commit, connect, delete, name, number, set, start};
 
-/// One stream, and what came on it in a short form.
+/// A stream whose messages are returned in a short form.
 struct Listener {
     requests: Sender<ListenRequest>,
     responses: Streaming<ListenResponse>,
@@ -69,7 +69,7 @@ impl Listener {
 }
 
 #[tokio::test]
-async fn a_listener_hears_how_a_document_is_and_what_becomes_of_it() {
+async fn a_listener_receives_the_state_of_a_document_and_its_changes() {
     let (_emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     let mut listener = Listener::open(&client).await;
@@ -82,7 +82,7 @@ async fn a_listener_hears_how_a_document_is_and_what_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn a_listener_hears_of_a_document_that_comes_to_be() {
+async fn a_listener_receives_the_creation_of_a_document() {
     let (_emulator, client) = start().await;
     let mut listener = Listener::open(&client).await;
     listener.add(1, &["a"]).await;
@@ -92,7 +92,7 @@ async fn a_listener_hears_of_a_document_that_comes_to_be() {
 }
 
 #[tokio::test]
-async fn targets_of_a_stream_hear_each_of_its_own() {
+async fn each_target_of_a_stream_reports_its_own_documents() {
     let (_emulator, client) = start().await;
     commit(&client, &[set("a", 1), set("b", 1)]).await.unwrap();
     let mut listener = Listener::open(&client).await;
@@ -110,7 +110,7 @@ async fn targets_of_a_stream_hear_each_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_commit_is_told_in_one_piece() {
+async fn a_commit_is_reported_as_a_whole() {
     let (_emulator, client) = start().await;
     let mut listener = Listener::open(&client).await;
     for (target, id) in [(1, "a"), (2, "b")] {
@@ -124,18 +124,18 @@ async fn a_commit_is_told_in_one_piece() {
 }
 
 #[tokio::test]
-async fn a_write_that_changes_nothing_is_no_news() {
+async fn a_write_that_changes_nothing_is_not_reported() {
     let (_emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     let mut listener = Listener::open(&client).await;
     listener.add(1, &["a"]).await;
     listener.expect(&["ADD [1]", "is 1 [1]", "CURRENT [1]", "NO_CHANGE []"]).await;
     commit(&client, &[set("a", 1)]).await.unwrap();
-    assert!(tokio::time::timeout(A_WHILE, listener.next()).await.is_err());
+    assert!(tokio::time::timeout(SETTLE_TIME, listener.next()).await.is_err());
 }
 
 #[tokio::test]
-async fn a_listener_on_what_is_no_document_is_refused() {
+async fn a_listener_on_an_invalid_name_is_refused() {
     let (_emulator, client) = start().await;
     let mut listener = Listener::open(&client).await;
     listener.add(1, &["__x__"]).await;
@@ -143,7 +143,7 @@ async fn a_listener_on_what_is_no_document_is_refused() {
 }
 
 #[tokio::test]
-async fn a_stream_fails_after_it_was_opened_or_says_nothing_or_is_cut_on_command() {
+async fn an_open_stream_can_be_failed_silenced_or_cut() {
     let (emulator, _) = start().await;
     let failed = emulator.inject(Fault::answer(Code::PermissionDenied).on(Rpc::Listen));
     let mut listener = Listener::open(&connect(&emulator)).await;
@@ -151,7 +151,7 @@ async fn a_stream_fails_after_it_was_opened_or_says_nothing_or_is_cut_on_command
     let silent = emulator.inject(Fault::silence().on(Rpc::Listen));
     let mut listener = Listener::open(&connect(&emulator)).await;
     listener.add(1, &["a"]).await;
-    assert!(tokio::time::timeout(A_WHILE, listener.next()).await.is_err());
+    assert!(tokio::time::timeout(SETTLE_TIME, listener.next()).await.is_err());
     let cut = emulator.inject(Fault::drop_reply().on(Rpc::Listen));
     let (requests, receiver) = channel(16);
     let opened = connect(&emulator).listen(ReceiverStream::new(receiver)).await;

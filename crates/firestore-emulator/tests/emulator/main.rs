@@ -1,5 +1,5 @@
-//! What the double promises, seen over TCP with the client that is generated from Google's definition
-//! of the service, and with Google's own client for Node.
+//! Tests the guarantees of the double over TCP, with the client that is generated from Google's
+//! definition of the service, and with Google's own client for Node.
 
 #![cfg(test)]
 
@@ -28,8 +28,9 @@ use tonic::{Code, Status, transport::Channel};
 
 const DATABASE: &str = "projects/p/databases/(default)";
 
-/// Long enough for whatever could happen to happen, and for a call that waits to be known to wait.
-const A_WHILE: Duration = Duration::from_millis(300);
+/// Long enough for any pending effect to occur, so a call that is still pending afterwards is
+/// waiting.
+const SETTLE_TIME: Duration = Duration::from_millis(300);
 
 type Client = FirestoreClient<Channel>;
 
@@ -43,7 +44,7 @@ async fn start_as(concurrency: Concurrency) -> (Emulator, Client) {
     (emulator, client)
 }
 
-/// Opens a connection of its own.
+/// Opens a separate connection.
 fn connect(emulator: &Emulator) -> Client {
     let endpoint = Channel::from_shared(format!("http://{}", emulator.address())).unwrap();
     FirestoreClient::new(endpoint.connect_lazy())
@@ -168,7 +169,7 @@ fn code_of<T: std::fmt::Debug>(result: Result<T, Status>) -> Code {
     result.unwrap_err().code()
 }
 
-/// Tells whether a call is still waiting after [a while](A_WHILE).
-async fn waits<T>(call: &mut tokio::task::JoinHandle<T>) -> bool {
-    tokio::time::timeout(A_WHILE, call).await.is_err()
+/// Returns whether a call is still waiting after [`SETTLE_TIME`].
+async fn is_waiting<T>(call: &mut tokio::task::JoinHandle<T>) -> bool {
+    tokio::time::timeout(SETTLE_TIME, call).await.is_err()
 }

@@ -1,4 +1,4 @@
-//! Google's own client for Node, as people run it.
+//! Google's own client for Node, as its users run it.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use syncguard_testkit::node::{Node, stdout_of, unless_skipped};
 
 use super::start_as;
 
-/// What the scripts need, as it is in the repository.
+/// The directory of the scripts and their packages in the repository.
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node");
 
-/// What these tests are called in a report.
+/// The name of these tests in a report.
 const SUITE: &str = "firestore-emulator";
 
-/// Runs a script to its end, and gives what it printed.
+/// Runs a script to its end, and returns its output.
 async fn run(emulator: &Emulator, script: &str, arguments: &[&str]) -> String {
     let files = Path::new(FILES);
     let node = Node::install(files, Path::new(env!("CARGO_TARGET_TMPDIR"))).await.unwrap();
@@ -29,19 +29,19 @@ async fn count(concurrency: Concurrency) {
 }
 
 #[tokio::test]
-async fn eight_clients_for_node_count_exactly_where_reads_lock() {
+async fn eight_node_clients_count_exactly_in_pessimistic_mode() {
     let test = count(Concurrency::Pessimistic);
     unless_skipped(SUITE, "node_counts_where_reads_lock", test).await.unwrap();
 }
 
 #[tokio::test]
-async fn eight_clients_for_node_count_exactly_where_commits_conflict() {
+async fn eight_node_clients_count_exactly_in_optimistic_mode() {
     let test = count(Concurrency::Optimistic);
     unless_skipped(SUITE, "node_counts_where_commits_conflict", test).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_a_lock_needs_of_a_client_for_node_works() {
+async fn the_features_of_the_node_client_that_a_lock_needs_work() {
     let test = async {
         for concurrency in [Concurrency::Pessimistic, Concurrency::Optimistic] {
             let (emulator, _client) = start_as(concurrency).await;

@@ -1,4 +1,4 @@
-//! Transactions that find out at their commit.
+//! Transactions that detect conflicts at their commit.
 
 use firestore_emulator::Concurrency;
 use gcloud_sdk::google::firestore::v1::{
@@ -36,7 +36,7 @@ async fn count_all(client: &Client, transaction: &[u8]) -> usize {
 }
 
 #[tokio::test]
-async fn nobody_waits_and_the_second_commit_is_aborted() {
+async fn no_transaction_waits_and_the_second_commit_is_aborted() {
     let (_emulator, client) = optimistic().await;
     let (first, second) = (begin(&client, None).await, begin(&client, None).await);
     read_in(&client, &first, "a").await.unwrap();
@@ -47,7 +47,7 @@ async fn nobody_waits_and_the_second_commit_is_aborted() {
 }
 
 #[tokio::test]
-async fn what_was_read_and_deleted_is_a_conflict() {
+async fn the_deletion_of_a_document_that_was_read_is_a_conflict() {
     let (_emulator, client) = optimistic().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     let transaction = begin(&client, None).await;
@@ -58,7 +58,7 @@ async fn what_was_read_and_deleted_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_change_of_what_was_not_read_is_no_conflict() {
+async fn a_change_of_a_document_that_was_not_read_is_not_a_conflict() {
     let (_emulator, client) = optimistic().await;
     let transaction = begin(&client, None).await;
     read_in(&client, &transaction, "a").await.unwrap();
@@ -77,7 +77,7 @@ async fn a_transaction_reads_one_state_throughout() {
 }
 
 #[tokio::test]
-async fn what_a_query_would_find_in_addition_is_a_conflict_in_either_mode() {
+async fn an_additional_result_of_a_query_is_a_conflict_in_either_mode() {
     for (_emulator, client) in [optimistic().await, start().await] {
         commit(&client, &[set("a", 1)]).await.unwrap();
         let transaction = begin(&client, None).await;
@@ -89,7 +89,7 @@ async fn what_a_query_would_find_in_addition_is_a_conflict_in_either_mode() {
 }
 
 #[tokio::test]
-async fn a_query_that_finds_the_same_is_no_conflict_in_either_mode() {
+async fn a_query_with_the_same_results_is_not_a_conflict_in_either_mode() {
     for (_emulator, client) in [optimistic().await, start().await] {
         commit(&client, &[set("a", 1)]).await.unwrap();
         let transaction = begin(&client, None).await;

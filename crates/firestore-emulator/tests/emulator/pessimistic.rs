@@ -15,8 +15,8 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::{
-    A_WHILE, Client, batch_get, begin, code_of, commit, commit_in, connect, document, number,
-    read_in, rollback, set, start, value, waits,
+    Client, SETTLE_TIME, batch_get, begin, code_of, commit, commit_in, connect, document,
+    is_waiting, number, read_in, rollback, set, start, value,
 };
 
 /// Begins a commit of one document, in a transaction or without one.
@@ -47,20 +47,20 @@ async fn of_two_transactions_on_a_document_one_waits_and_one_is_aborted() {
         assert_eq!(read_in(&client, transaction, "a").await.unwrap(), None);
     }
     let mut waiting = committing(&client, &first, "a", 1);
-    assert!(waits(&mut waiting).await, "a writer must wait for the other reader");
+    assert!(is_waiting(&mut waiting).await, "a writer must wait for the other reader");
     assert_eq!(code_of(commit_in(&client, &second, &[set("a", 2)]).await), Code::Aborted);
     waiting.await.unwrap().unwrap();
     assert_eq!(value(&client, "a").await, Some(1));
 }
 
 #[tokio::test]
-async fn a_writer_goes_on_when_the_other_reader_is_done() {
+async fn a_writer_proceeds_when_the_other_reader_ends() {
     let (_emulator, client) = start().await;
     let (first, second) = (begin(&client, None).await, begin(&client, None).await);
     read_in(&client, &first, "a").await.unwrap();
     read_in(&client, &second, "a").await.unwrap();
     let mut waiting = committing(&client, &first, "a", 1);
-    assert!(waits(&mut waiting).await);
+    assert!(is_waiting(&mut waiting).await);
     rollback(&client, &second).await.unwrap();
     waiting.await.unwrap().unwrap();
 }
@@ -71,7 +71,7 @@ async fn a_commit_without_a_transaction_waits_for_a_reader() {
     let transaction = begin(&client, None).await;
     read_in(&client, &transaction, "a").await.unwrap();
     let mut waiting = committing(&client, &[], "a", 2);
-    assert!(waits(&mut waiting).await);
+    assert!(is_waiting(&mut waiting).await);
     // The reader itself goes ahead of it.
     commit_in(&client, &transaction, &[set("a", 1)]).await.unwrap();
     waiting.await.unwrap().unwrap();
@@ -79,12 +79,12 @@ async fn a_commit_without_a_transaction_waits_for_a_reader() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_missing_is_locked_as_well() {
+async fn a_missing_document_is_locked_as_well() {
     let (_emulator, client) = start().await;
     let transaction = begin(&client, None).await;
     assert_eq!(read_in(&client, &transaction, "a").await.unwrap(), None);
     let mut waiting = committing(&client, &[], "a", 1);
-    assert!(waits(&mut waiting).await);
+    assert!(is_waiting(&mut waiting).await);
     assert_eq!(read_in(&client, &transaction, "a").await.unwrap(), None);
     rollback(&client, &transaction).await.unwrap();
     waiting.await.unwrap().unwrap();
@@ -96,34 +96,34 @@ async fn readers_queue_behind_a_writer_that_came_first() {
     let (first, late) = (begin(&client, None).await, begin(&client, None).await);
     read_in(&client, &first, "a").await.unwrap();
     let mut write = committing(&client, &[], "a", 1);
-    assert!(waits(&mut write).await);
+    assert!(is_waiting(&mut write).await);
     let mut read = reading(&client, &late, "a");
-    assert!(waits(&mut read).await);
+    assert!(is_waiting(&mut read).await);
     rollback(&client, &first).await.unwrap();
     write.await.unwrap().unwrap();
     assert_eq!(read.await.unwrap().unwrap(), Some(1), "the writer came first");
 }
 
 #[tokio::test]
-async fn a_plain_read_waits_for_nobody() {
+async fn a_read_outside_of_a_transaction_does_not_wait() {
     let (_emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     let transaction = begin(&client, None).await;
     read_in(&client, &transaction, "a").await.unwrap();
     let mut write = committing(&client, &[], "a", 2);
-    assert!(waits(&mut write).await);
+    assert!(is_waiting(&mut write).await);
     assert_eq!(value(&client, "a").await, Some(1));
 }
 
 #[tokio::test]
-async fn a_transaction_that_only_reads_waits_for_nobody() {
+async fn a_read_only_transaction_does_not_wait() {
     let (_emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     let locking = begin(&client, None).await;
     read_in(&client, &locking, "a").await.unwrap();
     let read_only = begin(&client, Some(Mode::ReadOnly(ReadOnly::default()))).await;
     let mut write = committing(&client, &[], "a", 2);
-    assert!(waits(&mut write).await);
+    assert!(is_waiting(&mut write).await);
     assert_eq!(read_in(&client, &read_only, "a").await.unwrap(), Some(1));
     rollback(&client, &locking).await.unwrap();
     write.await.unwrap().unwrap();
@@ -133,7 +133,7 @@ async fn a_transaction_that_only_reads_waits_for_nobody() {
 }
 
 #[tokio::test]
-async fn transactions_in_a_circle_are_aborted_but_for_one_at_least() {
+async fn at_least_one_transaction_in_a_cycle_commits_and_one_is_aborted() {
     let (_emulator, client) = start().await;
     let ids = ["a", "b", "c"];
     let mut commits = Vec::new();
@@ -154,7 +154,7 @@ async fn transactions_in_a_circle_are_aborted_but_for_one_at_least() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_is_made_again_is_not_aborted_for_a_younger_one() {
+async fn a_retried_transaction_is_not_aborted_for_a_younger_one() {
     let (_emulator, client) = start().await;
     let first = begin(&client, None).await;
     let younger = begin(&client, None).await;
@@ -164,20 +164,21 @@ async fn an_attempt_that_is_made_again_is_not_aborted_for_a_younger_one() {
     read_in(&client, &again, "a").await.unwrap();
     read_in(&client, &younger, "a").await.unwrap();
     let mut waiting = committing(&client, &younger, "a", 1);
-    assert!(waits(&mut waiting).await);
+    assert!(is_waiting(&mut waiting).await);
     commit_in(&client, &again, &[set("a", 2)]).await.unwrap();
     assert_eq!(code_of(waiting.await.unwrap()), Code::Aborted);
 }
 
 #[tokio::test]
-async fn a_transaction_that_nobody_uses_expires_and_lets_others_on() {
-    let emulator = Emulator::builder().idle_limit(3 * A_WHILE).lock_wait(Duration::from_secs(600));
+async fn an_unused_transaction_expires_and_releases_its_locks() {
+    let emulator =
+        Emulator::builder().idle_limit(3 * SETTLE_TIME).lock_wait(Duration::from_secs(600));
     let emulator = emulator.start().await.unwrap();
     let client = connect(&emulator);
     let idle = begin(&client, None).await;
     read_in(&client, &idle, "a").await.unwrap();
-    let patience = Duration::from_secs(60);
-    timeout(patience, commit(&client, &[set("a", 1)])).await.unwrap().unwrap();
+    let time_limit = Duration::from_secs(60);
+    timeout(time_limit, commit(&client, &[set("a", 1)])).await.unwrap().unwrap();
     let expired = commit_in(&client, &idle, &[set("a", 2)]).await.unwrap_err();
     assert_eq!(expired.code(), Code::InvalidArgument);
     assert!(expired.message().contains("transaction has expired"), "{expired}");
@@ -185,18 +186,18 @@ async fn a_transaction_that_nobody_uses_expires_and_lets_others_on() {
 
 #[tokio::test]
 async fn a_transaction_that_waits_is_not_idle() {
-    let emulator = Emulator::builder().idle_limit(5 * A_WHILE).start().await.unwrap();
+    let emulator = Emulator::builder().idle_limit(5 * SETTLE_TIME).start().await.unwrap();
     let client = connect(&emulator);
-    let (first, patient) = (begin(&client, None).await, begin(&client, None).await);
+    let (first, waiter) = (begin(&client, None).await, begin(&client, None).await);
     read_in(&client, &first, "a").await.unwrap();
     let mut write = committing(&client, &[], "a", 1);
-    assert!(waits(&mut write).await);
-    let read = reading(&client, &patient, "a");
-    // The first one is used all the while, so it does not expire either.
-    let until = Instant::now() + 7 * A_WHILE;
+    assert!(is_waiting(&mut write).await);
+    let read = reading(&client, &waiter, "a");
+    // The first transaction is in constant use, so it does not expire either.
+    let until = Instant::now() + 7 * SETTLE_TIME;
     while Instant::now() < until {
         read_in(&client, &first, "a").await.unwrap();
-        tokio::time::sleep(A_WHILE / 20).await;
+        tokio::time::sleep(SETTLE_TIME / 20).await;
     }
     assert!(!read.is_finished(), "it has waited for longer than it may be idle");
     rollback(&client, &first).await.unwrap();
@@ -204,8 +205,8 @@ async fn a_transaction_that_waits_is_not_idle() {
 }
 
 #[tokio::test]
-async fn waiting_for_a_lock_has_an_end() {
-    let emulator = Emulator::builder().lock_wait(A_WHILE).start().await.unwrap();
+async fn waiting_for_a_lock_times_out() {
+    let emulator = Emulator::builder().lock_wait(SETTLE_TIME).start().await.unwrap();
     let client = connect(&emulator);
     let transaction = begin(&client, None).await;
     read_in(&client, &transaction, "a").await.unwrap();
@@ -215,12 +216,12 @@ async fn waiting_for_a_lock_has_an_end() {
 }
 
 #[tokio::test]
-async fn a_reader_that_goes_away_leaves_the_queue() {
+async fn a_dropped_read_leaves_the_queue() {
     let (emulator, client) = start().await;
     let (first, gone) = (begin(&client, None).await, begin(&client, None).await);
     read_in(&client, &first, "a").await.unwrap();
     let mut write = committing(&client, &[], "a", 1);
-    assert!(waits(&mut write).await);
+    assert!(is_waiting(&mut write).await);
     let before = emulator.calls();
     let read = reading(&client, &gone, "a");
     while (emulator.calls() - before).of(Rpc::BatchGetDocuments) == 0 {
@@ -242,13 +243,13 @@ async fn a_transaction_can_be_begun_by_its_first_read() {
     assert!(!transaction.is_empty());
     assert!(responses.iter().all(|response| response.read_time.is_some()));
     let mut write = committing(&client, &[], "a", 2);
-    assert!(waits(&mut write).await, "the read locks");
+    assert!(is_waiting(&mut write).await, "the read locks");
     commit_in(&client, &transaction, &[set("a", 3)]).await.unwrap();
     write.await.unwrap().unwrap();
 }
 
 #[tokio::test]
-async fn an_optimistic_transaction_can_be_had_here_too() {
+async fn a_transaction_can_request_optimistic_concurrency() {
     let (_emulator, client) = start().await;
     let mode = ConcurrencyMode::Optimistic.into();
     let mode = Mode::ReadWrite(ReadWrite { concurrency_mode: mode, ..ReadWrite::default() });
@@ -272,17 +273,17 @@ async fn a_transaction_ends_with_its_commit() {
 #[tokio::test]
 async fn sixteen_clients_count_exactly() {
     const CLIENTS: i64 = 16;
-    const ROUNDS: i64 = 4;
+    const INCREMENTS: i64 = 4;
     let (emulator, client) = start().await;
-    let counts = (0..CLIENTS).map(|_| tokio::spawn(count(connect(&emulator), ROUNDS)));
+    let counts = (0..CLIENTS).map(|_| tokio::spawn(count(connect(&emulator), INCREMENTS)));
     for count in counts.collect::<Vec<_>>() {
         count.await.unwrap();
     }
-    assert_eq!(value(&client, "a").await, Some(CLIENTS * ROUNDS));
+    assert_eq!(value(&client, "a").await, Some(CLIENTS * INCREMENTS));
 }
 
-/// Counts up in transactions, each of which is tried until it succeeds.
-pub(super) async fn count(client: Client, rounds: i64) {
+/// Increments a counter in transactions, each of which is retried until it succeeds.
+pub(super) async fn count(client: Client, increments: i64) {
     for _ in 0..rounds {
         let mut last = Vec::new();
         while let Err(status) = attempt(&client, &mut last).await {

@@ -12,7 +12,7 @@ use tonic::{Code, transport::Channel};
 use super::{begin, code_of, commit, commit_in, read_in, set};
 
 #[tokio::test]
-async fn the_program_tells_where_it_is_and_serves() {
+async fn the_program_prints_its_address_and_serves() {
     let mut program = Command::new(env!("CARGO_BIN_EXE_firestore-emulator"))
         .args(["--listen", "127.0.0.1:0", "--optimistic"])
         .stdout(Stdio::piped())

@@ -68,8 +68,8 @@ fn ids<'a>(documents: impl Iterator<Item = &'a Document>) -> Vec<String> {
     documents.map(|document| document.name.rsplit('/').next().unwrap().to_owned()).collect()
 }
 
-/// Gives the documents a to e the numbers 1 to 5, and every other one the letter x.
-async fn five(client: &Client) {
+/// Writes the documents a to e with the numbers 1 to 5, and with the letters x and y in turn.
+async fn write_five(client: &Client) {
     let letters = ["x", "y", "x", "y", "x"].iter().zip(1..);
     let writes: Vec<_> = ["a", "b", "c", "d", "e"]
         .iter()
@@ -80,7 +80,7 @@ async fn five(client: &Client) {
 }
 
 #[tokio::test]
-async fn each_answer_says_as_of_when_it_is() {
+async fn each_response_has_a_read_time() {
     let (_emulator, client) = start().await;
     let written = commit(&client, &[set("a", 1)]).await.unwrap().commit_time.unwrap();
     let responses = batch_get(&client, &["a", "missing", "a"], None).await.unwrap();
@@ -92,7 +92,7 @@ async fn each_answer_says_as_of_when_it_is() {
 }
 
 #[tokio::test]
-async fn nothing_is_written_before_a_read_that_did_not_see_it() {
+async fn a_commit_is_later_than_a_read_that_did_not_see_it() {
     let (_emulator, client) = start().await;
     let read = batch_get(&client, &["a"], None).await.unwrap()[0].read_time.unwrap();
     let written = commit(&client, &[set("a", 1)]).await.unwrap().commit_time.unwrap();
@@ -100,9 +100,9 @@ async fn nothing_is_written_before_a_read_that_did_not_see_it() {
 }
 
 #[tokio::test]
-async fn a_mask_chooses_fields() {
+async fn a_mask_selects_fields() {
     let (_emulator, client) = start().await;
-    five(&client).await;
+    write_five(&client).await;
     let mask = DocumentMask { field_paths: vec!["n".to_owned()] };
     let request = BatchGetDocumentsRequest {
         database: DATABASE.into(),
@@ -120,7 +120,7 @@ async fn a_mask_chooses_fields() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_missing_is_not_found() {
+async fn a_missing_document_is_not_found() {
     let (_emulator, client) = start().await;
     let request = GetDocumentRequest { name: name("a"), ..GetDocumentRequest::default() };
     assert_eq!(code_of(client.clone().get_document(request).await), Code::NotFound);
@@ -138,7 +138,7 @@ async fn an_earlier_version_is_read_as_of_its_time() {
 }
 
 #[tokio::test]
-async fn times_that_are_forgotten_or_have_not_come_cannot_be_read() {
+async fn times_before_the_retention_and_in_the_future_cannot_be_read() {
     let emulator = Emulator::builder().retention(Duration::ZERO).start().await.unwrap();
     let client = connect(&emulator);
     let first = commit(&client, &[set("a", 1)]).await.unwrap().commit_time.unwrap();
@@ -151,7 +151,7 @@ async fn times_that_are_forgotten_or_have_not_come_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_transaction_reads_as_of_its_beginning_however_briefly_versions_are_kept() {
+async fn a_transaction_reads_as_of_its_beginning_however_short_the_retention() {
     let emulator = Emulator::builder().retention(Duration::ZERO).start().await.unwrap();
     let client = connect(&emulator);
     commit(&client, &[set("a", 1)]).await.unwrap();
@@ -165,9 +165,9 @@ async fn a_transaction_reads_as_of_its_beginning_however_briefly_versions_are_ke
 }
 
 #[tokio::test]
-async fn a_query_finds_what_is_equal_and_in_a_range() {
+async fn a_query_filters_by_equality_and_by_range() {
     let (_emulator, client) = start().await;
-    five(&client).await;
+    write_five(&client).await;
     let x = || filter("l", Operator::Equal, text("x"));
     assert_eq!(find(&client, query(vec![x()])).await, ["a", "c", "e"]);
     let above = filter("n", Operator::GreaterThan, integer(1));
@@ -176,9 +176,9 @@ async fn a_query_finds_what_is_equal_and_in_a_range() {
 }
 
 #[tokio::test]
-async fn a_query_orders_limits_and_goes_on_where_another_ended() {
+async fn a_query_orders_limits_and_continues_after_a_cursor() {
     let (_emulator, client) = start().await;
-    five(&client).await;
+    write_five(&client).await;
     let order = Order { field: field("n"), direction: Direction::Descending.into() };
     let page = |start_at| StructuredQuery {
         order_by: vec![order.clone()],
@@ -192,10 +192,10 @@ async fn a_query_orders_limits_and_goes_on_where_another_ended() {
 }
 
 #[tokio::test]
-async fn a_query_that_finds_nothing_says_as_of_when() {
+async fn a_query_without_results_has_a_read_time() {
     let (_emulator, client) = start().await;
-    let nothing = query(vec![filter("l", Operator::Equal, text("z"))]);
-    let responses = run(&client, nothing).await.unwrap();
+    let no_match = query(vec![filter("l", Operator::Equal, text("z"))]);
+    let responses = run(&client, no_match).await.unwrap();
     assert_eq!(responses.len(), 1);
     assert!(responses[0].document.is_none() && responses[0].read_time.is_some());
 }
@@ -203,7 +203,7 @@ async fn a_query_that_finds_nothing_says_as_of_when() {
 #[tokio::test]
 async fn a_collection_is_listed_page_by_page() {
     let (_emulator, client) = start().await;
-    five(&client).await;
+    write_five(&client).await;
     let (mut pages, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = ListDocumentsRequest {
@@ -238,7 +238,7 @@ async fn calls_are_counted_by_method() {
 }
 
 #[tokio::test]
-async fn a_method_that_is_not_emulated_says_so() {
+async fn a_method_that_is_not_emulated_returns_unimplemented() {
     let (_emulator, client) = start().await;
     let requests = tokio_stream::iter([WriteRequest::default()]);
     let refused = client.clone().write(requests).await.map(drop).unwrap_err();

@@ -8,7 +8,7 @@ use tonic::Code;
 use super::{begin, code_of, commit, commit_in, connect, read, read_in, set, start, value};
 
 #[tokio::test]
-async fn documents_outlast_a_restart_and_transactions_do_not() {
+async fn documents_survive_a_restart_and_transactions_do_not() {
     let (mut emulator, client) = start().await;
     let address = emulator.address();
     commit(&client, &[set("a", 1)]).await.unwrap();
@@ -28,7 +28,7 @@ async fn documents_outlast_a_restart_and_transactions_do_not() {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_held_is_lost_with_the_server() {
+async fn a_held_commit_is_lost_when_the_server_stops() {
     let (mut emulator, client) = start().await;
     let held = emulator.inject(Fault::hold());
     let call = tokio::spawn(async move { commit(&client, &[set("a", 1)]).await });
@@ -42,7 +42,7 @@ async fn a_commit_that_is_held_is_lost_with_the_server() {
 }
 
 #[tokio::test]
-async fn a_double_that_is_dropped_is_gone() {
+async fn a_dropped_double_stops_serving() {
     let (emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     drop(emulator);
@@ -50,7 +50,7 @@ async fn a_double_that_is_dropped_is_gone() {
 }
 
 #[tokio::test]
-async fn the_clock_of_the_server_is_set_apart_from_that_of_its_host() {
+async fn the_clock_of_the_server_has_an_offset_from_that_of_its_host() {
     const APART: Duration = Duration::from_secs(90);
     for offset in [ClockOffset::Ahead(APART), ClockOffset::Behind(APART)] {
         let emulator = Emulator::builder().clock_offset(offset).start().await.unwrap();
@@ -68,7 +68,7 @@ async fn the_clock_of_the_server_is_set_apart_from_that_of_its_host() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_ahead_is_read_at_once() {
+async fn a_clock_that_is_set_ahead_takes_effect_immediately() {
     let (emulator, client) = start().await;
     let before = commit(&client, &[set("a", 1)]).await.unwrap().commit_time.unwrap();
     emulator.set_clock_offset(ClockOffset::Ahead(Duration::from_secs(90)));

@@ -1,4 +1,4 @@
-//! All ways to write at once: nothing is lost, and nobody sees half of anything.
+//! All ways to write concurrently: nothing is lost, and no reader sees part of a commit.
 
 use gcloud_sdk::google::firestore::v1::{
     Document,
@@ -14,11 +14,11 @@ use super::{
 
 const ACCOUNTS: [&str; 4] = ["a", "b", "c", "d"];
 const START: i64 = 100;
-const ROUNDS: usize = 25;
+const TRANSFERS: usize = 25;
 
-/// How a sum is moved from one account to another.
+/// How an amount is transferred from one account to another.
 #[derive(Clone, Copy)]
-enum Way {
+enum Method {
     Transaction(ConcurrencyMode),
     Preconditions,
 }
@@ -34,17 +34,17 @@ async fn read_both(
     Ok(found.try_into().unwrap())
 }
 
-async fn transfer(client: &Client, ids: [&str; 2], way: Way) -> Result<(), Status> {
+async fn transfer(client: &Client, ids: [&str; 2], method: Method) -> Result<(), Status> {
     let moved =
         |[from, to]: &[Document; 2]| [set(ids[0], number(from) - 1), set(ids[1], number(to) + 1)];
-    match way {
-        Way::Transaction(mode) => {
+    match method {
+        Method::Transaction(mode) => {
             let mode = ReadWrite { concurrency_mode: mode.into(), ..ReadWrite::default() };
             let transaction = begin(client, Some(Mode::ReadWrite(mode))).await;
             let both = read_both(client, ids, Some(transaction.clone())).await?;
             commit_in(client, &transaction, &moved(&both)).await?;
         }
-        Way::Preconditions => {
+        Method::Preconditions => {
             let both = read_both(client, ids, None).await?;
             let times = both.each_ref().map(|document| document.update_time.unwrap());
             let [from, to] = moved(&both);
@@ -56,18 +56,18 @@ async fn transfer(client: &Client, ids: [&str; 2], way: Way) -> Result<(), Statu
     Ok(())
 }
 
-async fn work(client: Client, worker: usize, way: Way) {
+async fn work(client: Client, worker: usize, method: Method) {
     for round in 0..ROUNDS {
         let from = (worker + round) % ACCOUNTS.len();
         let to = (from + 1 + round % (ACCOUNTS.len() - 1)) % ACCOUNTS.len();
-        while let Err(status) = transfer(&client, [ACCOUNTS[from], ACCOUNTS[to]], way).await {
+        while let Err(status) = transfer(&client, [ACCOUNTS[from], ACCOUNTS[to]], method).await {
             let conflict = matches!(status.code(), Code::Aborted | Code::FailedPrecondition);
             assert!(conflict, "{status}");
         }
     }
 }
 
-/// Adds up what is in all accounts at one time.
+/// Returns the sum of all accounts at one time.
 async fn sum(client: &Client) -> i64 {
     let transaction = begin(client, Some(Mode::ReadOnly(ReadOnly::default()))).await;
     let consistency = ConsistencySelector::Transaction(transaction);
@@ -76,28 +76,28 @@ async fn sum(client: &Client) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_moved_in_every_way_at_once_adds_up_at_every_time() {
+async fn concurrent_transfers_by_every_method_preserve_the_sum_at_all_times() {
     let (emulator, client) = start().await;
     commit(&client, &ACCOUNTS.map(|id| set(id, START))).await.unwrap();
-    let ways = [
-        Way::Transaction(ConcurrencyMode::Pessimistic),
-        Way::Transaction(ConcurrencyMode::Optimistic),
-        Way::Preconditions,
+    let methods = [
+        Method::Transaction(ConcurrencyMode::Pessimistic),
+        Method::Transaction(ConcurrencyMode::Optimistic),
+        Method::Preconditions,
     ];
     let workers = (0..9).map(|worker| {
-        let (client, way) = (connect(&emulator), ways[worker % ways.len()]);
-        tokio::spawn(work(client, worker, way))
+        let (client, method) = (connect(&emulator), methods[worker % methods.len()]);
+        tokio::spawn(work(client, worker, method))
     });
     let workers: Vec<_> = workers.collect();
     let expected = START * i64::try_from(ACCOUNTS.len()).unwrap();
-    let mut looks = 0;
+    let mut sums = 0;
     while !workers.iter().all(tokio::task::JoinHandle::is_finished) {
         assert_eq!(sum(&client).await, expected);
-        looks += 1;
+        sums += 1;
     }
     for worker in workers {
         worker.await.unwrap();
     }
-    assert!(looks > 1, "nobody looked while it went on");
+    assert!(sums > 1, "nobody looked while it went on");
     assert_eq!(sum(&client).await, expected);
 }

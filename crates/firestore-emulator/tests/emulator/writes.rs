@@ -1,4 +1,4 @@
-//! What a commit does, and what it refuses.
+//! The effects of a commit, and the commits that are refused.
 
 use firestore_emulator::Concurrency;
 use gcloud_sdk::google::firestore::v1::{
@@ -35,7 +35,7 @@ async fn fields(client: &Client, id: &str) -> Vec<(String, Value)> {
 }
 
 #[tokio::test]
-async fn what_must_be_new_is_not_written_twice() {
+async fn a_document_that_must_be_missing_is_not_written_twice() {
     let (_emulator, client) = start().await;
     let create = only_if(set("a", 1), ConditionType::Exists(false));
     commit(&client, std::slice::from_ref(&create)).await.unwrap();
@@ -43,7 +43,7 @@ async fn what_must_be_new_is_not_written_twice() {
 }
 
 #[tokio::test]
-async fn what_must_exist_is_not_made() {
+async fn a_document_that_must_exist_is_not_created() {
     let (_emulator, client) = start().await;
     for write in [set("a", 1), delete("a")] {
         let write = only_if(write, ConditionType::Exists(true));
@@ -65,7 +65,7 @@ async fn a_stale_update_time_fails() {
 }
 
 #[tokio::test]
-async fn an_update_time_of_what_was_deleted_fails() {
+async fn an_update_time_of_a_deleted_document_fails() {
     let (_emulator, client) = start().await;
     let time = commit(&client, &[set("a", 1)]).await.unwrap().commit_time.unwrap();
     commit(&client, &[delete("a")]).await.unwrap();
@@ -86,10 +86,10 @@ async fn a_commit_is_all_or_nothing() {
     assert_eq!(times[0], times[1]);
 }
 
-/// A create beside an update of a document that has changed: what a client does that takes a lock and counts
-/// a fence.
+/// A create together with an update of a document that has changed, as in a client that acquires a
+/// lock and increments a fence.
 #[tokio::test]
-async fn a_create_leaves_nothing_where_the_update_beside_it_fails() {
+async fn a_create_leaves_nothing_behind_if_another_write_of_its_commit_fails() {
     for concurrency in [Concurrency::Pessimistic, Concurrency::Optimistic] {
         let (_emulator, client) = start_as(concurrency).await;
         let known = commit(&client, &[set("counter", 1)]).await.unwrap().commit_time.unwrap();
@@ -116,7 +116,7 @@ async fn a_create_leaves_nothing_where_the_update_beside_it_fails() {
 }
 
 #[tokio::test]
-async fn a_write_sees_those_before_it_in_its_commit() {
+async fn a_write_sees_the_earlier_writes_of_its_commit() {
     let (_emulator, client) = start().await;
     let again = only_if(set("a", 2), ConditionType::Exists(true));
     commit(&client, &[set("a", 1), again]).await.unwrap();
@@ -155,7 +155,7 @@ async fn an_update_without_a_mask_replaces_the_document() {
 }
 
 #[tokio::test]
-async fn a_mask_writes_and_removes_what_it_names_alone() {
+async fn a_mask_writes_and_removes_only_the_fields_that_it_names() {
     let (_emulator, client) = start().await;
     let all = [("x", integer(1)), ("y", integer(2)), ("z", integer(3))];
     commit(&client, &[put("a", &all)]).await.unwrap();
@@ -166,7 +166,7 @@ async fn a_mask_writes_and_removes_what_it_names_alone() {
 }
 
 #[tokio::test]
-async fn an_increment_counts_and_answers_with_the_count() {
+async fn an_increment_adds_and_returns_the_new_value() {
     let (_emulator, client) = start().await;
     let increment = || {
         let nothing = masked(put("a", &[]), &[]);
@@ -180,7 +180,7 @@ async fn an_increment_counts_and_answers_with_the_count() {
 }
 
 #[tokio::test]
-async fn the_time_of_the_server_is_that_of_the_commit() {
+async fn the_server_time_is_the_commit_time() {
     let (_emulator, client) = start().await;
     let now = TransformType::SetToServerValue(ServerValue::RequestTime as i32);
     let response = commit(&client, &[transformed(set("a", 1), "at", now)]).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_deletion_has_no_update_time() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_made_anew_is_a_new_one() {
+async fn a_document_that_is_created_again_has_a_new_create_time() {
     let (_emulator, client) = start().await;
     commit(&client, &[set("a", 1)]).await.unwrap();
     let made = read(&client, "a").await.unwrap().create_time;
@@ -211,7 +211,7 @@ async fn a_document_that_is_made_anew_is_a_new_one() {
 }
 
 #[tokio::test]
-async fn ids_that_firestore_reserves_are_refused() {
+async fn reserved_ids_are_refused() {
     let (_emulator, client) = start().await;
     let long = "x".repeat(1_501);
     for id in [".", "..", "__x__", "x/y", &long] {
@@ -224,7 +224,7 @@ async fn ids_that_firestore_reserves_are_refused() {
 async fn a_document_has_at_most_a_mebibyte() {
     let (_emulator, client) = start().await;
     let id = "large";
-    // What is counted beside the text: the name, the name of the field, a byte and a constant.
+    // The size besides the text: the name, the name of the field, a byte and a constant.
     let others = 16 + "c".len() + 1 + id.len() + 1 + "t".len() + 1 + 1 + 32;
     let fits = "x".repeat(1_048_576 - others);
     commit(&client, &[put(id, &[("t", text(&fits))])]).await.unwrap();

@@ -1,7 +1,7 @@
-// Counts one document up in transactions of clients that do not know of each other.
+// Increments one document in transactions of independent clients.
 //
-// Arguments: how many clients, how often each counts. Prints the count in the end, and how many
-// attempts it took.
+// Arguments: the number of clients, and of increments per client. Prints the final count and the number
+// of attempts.
 import { Firestore } from "@google-cloud/firestore";
 
 const [clients, rounds] = process.argv.slice(2).map(Number);

@@ -1,4 +1,4 @@
-// Uses what a lock needs of a client's surface, and fails where an answer is not what it expects.
+// Uses the features of the client that a lock needs, and fails if a response is not as expected.
 import assert from "node:assert/strict";
 import { FieldValue, Firestore, Timestamp } from "@google-cloud/firestore";
 
@@ -8,15 +8,15 @@ const locks = client.collection("locks");
 const lock = locks.doc("payment:42");
 const fails = (promise, code) => assert.rejects(promise, (error) => error.code === code);
 
-// A listener hears of a document that is missing, is made, changes and is deleted.
-const heard = [];
+// A listener is notified of a document that is missing, is created, changes and is deleted.
+const received = [];
 const deleted = new Promise((resolve, reject) => {
   const stop = lock.onSnapshot((snapshot) => {
-    heard.push(snapshot.exists ? snapshot.get("fence") : null);
-    if (heard.length > 1 && !snapshot.exists) resolve(stop());
+    received.push(snapshot.exists ? snapshot.get("fence") : null);
+    if (received.length > 1 && !snapshot.exists) resolve(stop());
   }, reject);
 });
-while (heard.length < 1) await new Promise((resolve) => setTimeout(resolve, 5));
+while (received.length < 1) await new Promise((resolve) => setTimeout(resolve, 5));
 
 await lock.create({ lockId: "a", fence: 1, at: FieldValue.serverTimestamp() });
 await fails(lock.create({ lockId: "b" }), GRPC.ALREADY_EXISTS);
@@ -43,5 +43,5 @@ const page = await client.collection("fences").orderBy("n", "desc").startAfter("
 assert.deepEqual(page.docs.map((document) => document.id), ["b", "a"]);
 
 await deleted;
-assert.deepEqual(heard, [null, 1, 2, null]);
+assert.deepEqual(received, [null, 1, 2, null]);
 console.log("ok");

@@ -7,7 +7,10 @@ use std::{
 
 use humantime::parse_duration;
 use rustix::process::Signal;
-use syncguard::{Capabilities, LockKey, LockManager, Ttl, redis::RedisBackend};
+use syncguard::{
+    Capabilities, LockKey, LockManager, Ttl,
+    redis::{RedisBackend, RedisConfig},
+};
 use syncguard_testkit::{
     proxy::{Flow, Occurrences, Proxy},
     server::{PostgresServer, RedisServer},
@@ -31,7 +34,9 @@ fn run(url: &str, script: &str) -> Command {
 #[tokio::test]
 async fn the_program_ends_with_its_command_and_says_what_is_left_to_the_ttl() {
     let server = server().await;
-    let locks = LockManager::new(RedisBackend::connect(&server.url()).await.unwrap());
+    let locks = LockManager::new(
+        RedisBackend::connect(RedisConfig::from_url(&server.url()).unwrap()).await.unwrap(),
+    );
     let key: LockKey = KEY.parse().unwrap();
     assert!(locks.lookup_raw(&key.clone().into()).await.unwrap().is_none());
     let asked = Instant::now();

@@ -14,7 +14,10 @@ use rustix::{
     fs::{OFlags, fcntl_setfl},
     process::{Pid, Signal, kill_process},
 };
-use syncguard::{Capabilities, LockManager, LockRecord, sqlite::SqliteBackend};
+use syncguard::{
+    Capabilities, LockManager, LockRecord,
+    sqlite::{SqliteBackend, SqliteConfig},
+};
 use tempfile::TempDir;
 
 /// What every test locks.
@@ -70,7 +73,7 @@ impl Sandbox {
 
     /// Opens the store as another program would.
     pub(crate) async fn locks(&self) -> LockManager {
-        LockManager::new(SqliteBackend::open(self.store()).await.unwrap())
+        LockManager::new(SqliteBackend::connect(SqliteConfig::new(self.store())).await.unwrap())
     }
 }
 

@@ -5,10 +5,10 @@ use syncguard_testkit::bench::{Bar, Table, median, queue};
 
 use crate::connect;
 
-/// How often the tasks queue up.
-const ROUNDS: usize = 7;
+/// The number of runs of the tasks.
+const RUNS: usize = 7;
 
-/// Sixteen tasks that hold one lock for 10 ms each: the holds alone take 160 ms.
+/// Measures sixteen tasks that hold one lock for 10 ms each: the holds alone take 160 ms.
 pub(crate) async fn measure(server: SocketAddr, table: &mut Table) {
     for (what, clients) in [("one client", 1), ("two clients", 2), ("sixteen clients", 16)] {
         let clients: Vec<_> = (0..clients).map(|_| LockManager::new(connect(server))).collect();

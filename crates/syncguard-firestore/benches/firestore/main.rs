@@ -1,10 +1,11 @@
-//! What the backend costs, beside two floors: the same three calls by hand over the driver, which is the
-//! plainest that a program can do with the service; and over nothing but a channel, which knows no
-//! credentials and so serves an emulator alone. The bars are for the first. Neither has timeouts.
+//! Measures the cost of the backend against two baselines. The first makes the same three calls
+//! directly over the driver, which is the least that a program can do with the service. The second
+//! makes them over a bare channel, which has no credentials and so works only with an emulator. The
+//! bars apply to the first baseline. Neither has timeouts.
 //!
-//! Run by `cargo bench -p syncguard-firestore`. Starts a double of the server on a thread of its own,
-//! reached over TCP. Each line shows a bar and whether it is met. The numbers of a shared machine swing,
-//! so what is compared runs in turns.
+//! Run with `cargo bench -p syncguard-firestore`. It starts a double of the server on its own
+//! thread, reached over TCP. Each line shows a bar and whether it is met. The numbers of a shared
+//! machine vary, so the contestants take turns.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
@@ -23,7 +24,7 @@ const PROJECT: &str = "bench";
 
 fn main() {
     let server = serve();
-    // One thread for the clients and one for the server: more of them stand in each other's way.
+    // One thread for the clients and one for the server: more threads would impede each other.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let mut table = Table::default();
@@ -33,7 +34,7 @@ fn main() {
     });
 }
 
-/// Starts the double on a thread of its own, which ends with the program.
+/// Starts the double on its own thread, which ends with the program.
 fn serve() -> SocketAddr {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new()
@@ -51,5 +52,5 @@ fn serve() -> SocketAddr {
 }
 
 fn connect(server: SocketAddr) -> FirestoreBackend {
-    FirestoreConfig::new(PROJECT).emulator(server.to_string()).connect().unwrap()
+    FirestoreBackend::connect(FirestoreConfig::new(PROJECT).emulator(server.to_string())).unwrap()
 }

@@ -20,7 +20,7 @@ use gcloud_sdk::{
 };
 use syncguard_core::LockId;
 
-/// The calls by hand.
+/// A client that makes the calls directly.
 #[derive(Clone)]
 pub(crate) struct Raw<S> {
     client: FirestoreClient<S>,
@@ -36,14 +36,15 @@ fn database() -> String {
 }
 
 impl Raw<Channel> {
-    /// Nothing but a channel, which knows neither credentials nor timeouts.
+    /// Creates a client over a bare channel, without credentials or timeouts.
     pub(crate) fn bare(server: SocketAddr) -> Self {
         Self { client: FirestoreClient::new(channel(server)), database: database() }
     }
 }
 
 impl Raw<GoogleAuthMiddleware> {
-    /// The driver, as its own client sets it up: with credentials, and without timeouts.
+    /// Creates a client over the driver, set up like its own client: with credentials, and without
+    /// timeouts.
     pub(crate) fn driver(server: SocketAddr) -> Self {
         let headers = GoogleAuthHeaders::from(anonymous::Builder::new().build());
         let mut service =
@@ -61,7 +62,7 @@ where
     S::ResponseBody: Body<Data = Bytes> + Send + 'static,
     <S::ResponseBody as Body>::Error: Into<StdError> + Send,
 {
-    /// Acquires and releases by hand: the three calls with all that they have to say.
+    /// Acquires and releases with the three calls, each with its complete content.
     pub(crate) async fn acquire_and_release(&self, key: &str) {
         let id = LockId::mint().unwrap();
         let lock = format!("{}/documents/locks/{key}", self.database);

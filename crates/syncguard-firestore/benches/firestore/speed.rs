@@ -8,25 +8,25 @@ use crate::{connect, raw::Raw};
 
 const KEY: &str = "bench:alone:00000000";
 
-/// How often each contestant has its turn.
+/// The number of turns of each contestant.
 const TURNS: usize = 31;
 
 const TASKS: usize = 64;
 
-/// How many pairs a turn has.
+/// The number of pairs of acquire and release in a turn.
 const PAIRS: usize = 1_600;
 
-/// How many pairs are timed one by one.
-const PAIRS_ALONE: usize = 4_000;
+/// The number of pairs that are timed individually.
+const SEQUENTIAL_PAIRS: usize = 4_000;
 
 pub(crate) async fn measure(server: SocketAddr, table: &mut Table) {
-    alone(server, table).await;
-    together(server, table).await;
+    sequential(server, table).await;
+    concurrent(server, table).await;
 }
 
-/// One task, no contention: how long a pair takes. All take turns pair by pair, so what disturbs one
-/// disturbs the others.
-async fn alone(server: SocketAddr, table: &mut Table) {
+/// Measures how long a pair takes in one task, without contention. All contestants take turns pair
+/// by pair, so a disturbance affects all of them.
+async fn sequential(server: SocketAddr, table: &mut Table) {
     let (backend, driver, bare) = (connect(server), Raw::driver(server), Raw::bare(server));
     let mut times = [(); 3].map(|()| Vec::new());
     let key = LockKey::new(KEY).unwrap();
@@ -43,9 +43,9 @@ async fn alone(server: SocketAddr, table: &mut Table) {
     table.note("  … beside the channel", ours / bare, "×");
 }
 
-/// 64 tasks, each with a key of its own: how many pairs a second there are. What is compared is what one
-/// round of turns has shown, because the next one may meet another machine.
-async fn together(server: SocketAddr, table: &mut Table) {
+/// Measures the pairs per second of 64 tasks, each with its own key. Only rates of the same turn
+/// are compared, because the load of the machine may differ in the next.
+async fn concurrent(server: SocketAddr, table: &mut Table) {
     let (backend, driver, bare) = (connect(server), Raw::driver(server), Raw::bare(server));
     let mut rates = [(); 3].map(|()| Vec::new());
     for _ in 0..TURNS {

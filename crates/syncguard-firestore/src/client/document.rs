@@ -54,7 +54,8 @@ impl Document {
 /// `Number.MAX_SAFE_INTEGER`: beyond it, floating point does not represent every integer.
 const MAX_SAFE: f64 = 9_007_199_254_740_991.0;
 
-/// Reads an integer. JavaScript has one type of numbers, and may store an integer as floating point.
+/// Reads an integer. JavaScript has one type of numbers, and may store an integer as floating
+/// point.
 #[expect(clippy::cast_possible_truncation, reason = "it is whole and fits")]
 pub(crate) fn integer_of(value: &Value) -> Option<i64> {
     match value.value_type.as_ref()? {

@@ -13,12 +13,12 @@ use crate::error::Failure;
 
 pub(super) type Service = FirestoreClient<GoogleAuthMiddleware>;
 
-/// How many calls may be in flight on the common connection before extends and releases move to
+/// The number of calls in flight on the common connection from which extends and releases use
 /// their own.
 ///
 /// The service allows 100 concurrent streams on a connection. The driver keeps further calls in a
-/// queue of its own, in order of arrival. A call that finds fewer than this many is not queued.
-const CROWDED: usize = 50;
+/// queue of its own, in order of arrival. A call that finds fewer than this number is not queued.
+const CROWDED_THRESHOLD: usize = 50;
 
 /// The purpose of a call. Each has a connection of its own once the common one is crowded, so that
 /// an extend waits only for extends, and a release only for releases, however many acquires there
@@ -41,7 +41,7 @@ pub(super) struct Session {
 
 /// A call that is in flight on the common connection. A call that is no longer polled counts as
 /// well. That blocks no other call: it may only make the connection look crowded.
-pub(super) struct InFlight(Option<Arc<AtomicUsize>>);
+pub(super) struct InFlightGuard(Option<Arc<AtomicUsize>>);
 
 impl Session {
     /// Returns the connection for a call, and a guard to keep until the call ends.
@@ -49,7 +49,7 @@ impl Session {
         self: Arc<Self>,
         lane: Lane,
         settings: &Arc<Settings>,
-    ) -> Result<(Service, InFlight), Failure> {
+    ) -> Result<(Service, InFlightGuard), Failure> {
         let lane = self.lane(lane);
         let in_flight = self.count(lane);
         if let Some(service) = self.lanes[lane as usize].get() {
@@ -57,29 +57,29 @@ impl Session {
         }
         // Connects in a task: a caller that is no longer polled must not block the others.
         let settings = settings.clone();
-        let make = async move {
-            let make = async || settings.client().await.map(Service::new);
-            self.lanes[lane as usize].get_or_try_init(make).await.cloned()
+        let connecting = async move {
+            let connect = async || settings.client().await.map(Service::new);
+            self.lanes[lane as usize].get_or_try_init(connect).await.cloned()
         };
-        let made = tokio::spawn(make).await;
-        Ok((made.unwrap_or(Err(Failure::NoRuntime))?, in_flight))
+        let connected = tokio::spawn(connecting).await;
+        Ok((connected.unwrap_or(Err(Failure::NoRuntime))?, in_flight))
     }
 
     fn lane(&self, lane: Lane) -> Lane {
-        let crowded = self.in_flight.load(Ordering::Relaxed) >= CROWDED;
+        let crowded = self.in_flight.load(Ordering::Relaxed) >= CROWDED_THRESHOLD;
         if crowded { lane } else { Lane::Common }
     }
 
-    fn count(&self, lane: Lane) -> InFlight {
+    fn count(&self, lane: Lane) -> InFlightGuard {
         let counted = (lane == Lane::Common).then(|| self.in_flight.clone());
         if let Some(in_flight) = &counted {
             in_flight.fetch_add(1, Ordering::Relaxed);
         }
-        InFlight(counted)
+        InFlightGuard(counted)
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         if let Some(in_flight) = &self.0 {
             in_flight.fetch_sub(1, Ordering::Relaxed);

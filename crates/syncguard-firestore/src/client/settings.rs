@@ -76,20 +76,20 @@ impl Settings {
     }
 
     fn channel(&self) -> Result<Channel, Failure> {
-        let refused = || Failure::Config("the address of the server is none".to_owned());
+        let invalid_address = || Failure::Config("the address of the server is none".to_owned());
         let url = match &self.endpoint {
             Endpoint::Service(_) => SERVICE.to_owned(),
             Endpoint::Emulator(address) => format!("http://{address}"),
         };
         let mut endpoint = Channel::from_shared(url)
-            .map_err(|_| refused())?
+            .map_err(|_| invalid_address())?
             .connect_timeout(self.connect_timeout)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
             .tcp_keepalive(Some(KEEP_ALIVE));
         if let Endpoint::Service(_) = self.endpoint {
             let tls = ClientTlsConfig::new().with_webpki_roots();
-            endpoint = endpoint.tls_config(tls).map_err(|_| refused())?;
+            endpoint = endpoint.tls_config(tls).map_err(|_| invalid_address())?;
         }
         Ok(endpoint.connect_lazy())
     }

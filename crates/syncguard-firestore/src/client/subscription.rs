@@ -31,9 +31,9 @@ pub(crate) struct Subscriber {
     requests: UnboundedSender<ListenRequest>,
 }
 
-/// An event of a stream.
+/// A notification from a stream.
 #[derive(Debug)]
-pub(crate) enum News {
+pub(crate) enum Notification {
     /// The initial state of these targets has been reported in full. No target: of all of them.
     Current(Vec<i32>),
     /// The document is gone.
@@ -71,27 +71,27 @@ impl Subscription {
         &self.subscriber
     }
 
-    /// Waits for the next event.
-    pub(crate) async fn news(&mut self) -> News {
+    /// Waits for the next notification.
+    pub(crate) async fn notification(&mut self) -> Notification {
         let Ok(Some(response)) = self.responses.message().await else {
-            return News::Ended;
+            return Notification::Ended;
         };
         match response.response_type {
             Some(ResponseType::TargetChange(change)) => match change.target_change_type() {
-                TargetChangeType::Current => News::Current(change.target_ids),
-                TargetChangeType::Reset => News::Missed(change.target_ids),
+                TargetChangeType::Current => Notification::Current(change.target_ids),
+                TargetChangeType::Reset => Notification::Missed(change.target_ids),
                 // Refused, or requested by this client, in which case nothing needs to be done.
-                TargetChangeType::Remove if change.cause.is_some() => News::Ended,
-                _ => News::Other,
+                TargetChangeType::Remove if change.cause.is_some() => Notification::Ended,
+                _ => Notification::Other,
             },
             Some(ResponseType::DocumentDelete(deleted)) => {
-                News::Deleted(DocumentName::new(deleted.document))
+                Notification::Deleted(DocumentName::new(deleted.document))
             }
             Some(ResponseType::DocumentRemove(removed)) => {
-                News::Deleted(DocumentName::new(removed.document))
+                Notification::Deleted(DocumentName::new(removed.document))
             }
-            Some(ResponseType::Filter(filter)) => News::Missed(vec![filter.target_id]),
-            _ => News::Other,
+            Some(ResponseType::Filter(filter)) => Notification::Missed(vec![filter.target_id]),
+            _ => Notification::Other,
         }
     }
 }

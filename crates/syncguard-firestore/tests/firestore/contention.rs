@@ -1,4 +1,4 @@
-//! Contenders that meet.
+//! Clients that contend for one lock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,13 +9,14 @@ use syncguard_testkit::operations::{LONG, ask, granted, is_locked};
 
 use crate::{connect, start, start_as};
 
-/// Sixteen tasks that take one lock in turns. Gives the fences in the order of the holds.
-async fn sixteen_in_turns(emulator: &Emulator, clients: usize) -> Vec<u64> {
-    let guards: Vec<_> = (0..clients).map(|_| LockManager::new(connect(emulator))).collect();
+/// Runs sixteen tasks that each hold one lock three times. Returns the fences in the order of the
+/// holds.
+async fn run_sixteen_tasks(emulator: &Emulator, clients: usize) -> Vec<u64> {
+    let managers: Vec<_> = (0..clients).map(|_| LockManager::new(connect(emulator))).collect();
     let fences = Arc::new(tokio::sync::Mutex::new(Vec::new()));
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16 {
-        let (locks, fences) = (guards[task % clients].clone(), fences.clone());
+        let (locks, fences) = (managers[task % clients].clone(), fences.clone());
         tasks.spawn(async move {
             for _ in 0..3 {
                 let guard = locks.lock("job").ttl(LONG).wait(LONG).acquire().await.unwrap();
@@ -26,7 +27,7 @@ async fn sixteen_in_turns(emulator: &Emulator, clients: usize) -> Vec<u64> {
         });
     }
     tasks.join_all().await;
-    for locks in guards {
+    for locks in managers {
         assert_eq!(locks.shutdown(LONG).await, ShutdownOutcome::Drained);
     }
     let fences = fences.lock().await;
@@ -34,20 +35,20 @@ async fn sixteen_in_turns(emulator: &Emulator, clients: usize) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_contenders_get_through_a_storm_of_aborted_commits() {
+async fn sixteen_tasks_acquire_the_lock_despite_150_aborted_commits() {
     const STORM: usize = 150;
     let emulator = start().await;
     let storm = emulator.inject(Fault::refuse(Code::Aborted).document("job").times(STORM));
-    let fences = sixteen_in_turns(&emulator, 4).await;
+    let fences = run_sixteen_tasks(&emulator, 4).await;
     assert_eq!(storm.hits(), STORM, "so many commits were aborted");
     assert_eq!(fences, (1..=48).collect::<Vec<_>>(), "none of them cost a fence");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sixteen_clients_that_fight_for_one_lock_all_get_it() {
+async fn sixteen_clients_that_contend_for_one_lock_all_acquire_it() {
     for concurrency in [Concurrency::Pessimistic, Concurrency::Optimistic] {
         let emulator = start_as(concurrency).await;
-        let fences = sixteen_in_turns(&emulator, 16).await;
+        let fences = run_sixteen_tasks(&emulator, 16).await;
         assert_eq!(fences, (1..=48).collect::<Vec<_>>());
         let commits = emulator.calls().of(Rpc::Commit);
         assert!(commits > 2 * 48, "there were conflicts among {commits} commits");
@@ -55,7 +56,7 @@ async fn sixteen_clients_that_fight_for_one_lock_all_get_it() {
 }
 
 #[tokio::test]
-async fn those_who_meet_a_held_lock_write_nothing() {
+async fn contended_acquires_read_once_and_write_nothing() {
     let emulator = start().await;
     let backend = connect(&emulator);
     granted(&backend, &ask("job", LONG)).await;
@@ -72,7 +73,7 @@ async fn those_who_meet_a_held_lock_write_nothing() {
 }
 
 #[tokio::test]
-async fn an_acquire_that_is_aborted_again_and_again_is_contended_in_the_end() {
+async fn an_acquire_whose_commits_are_all_aborted_returns_contended() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let storm = emulator.inject(Fault::refuse(Code::Aborted).document("job").times(1_000));

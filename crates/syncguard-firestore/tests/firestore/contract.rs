@@ -18,31 +18,31 @@ use crate::{
 };
 
 mod pessimistic {
-    syncguard_core::contract_tests!(super::super::Site<{ super::super::GIVEN }>);
+    syncguard_core::contract_tests!(super::super::Site<{ super::super::EXTERNAL }>);
 }
 
 mod optimistic {
-    syncguard_core::contract_tests!(super::super::Site<{ super::super::CONFLICTS }>);
+    syncguard_core::contract_tests!(super::super::Site<{ super::super::OPTIMISTIC }>);
 }
 
 #[test]
-fn a_server_of_its_own_keeps_locks_and_fences_over_a_restart() {
+fn the_double_keeps_locks_and_fences_over_a_restart() {
     let case = lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart;
-    run::<Site<LOCKS>, _, _>(RESTART, case);
+    run::<Site<PESSIMISTIC>, _, _>(RESTART, case);
 }
 
-/// The server of the environment, or else a double of the case's own whose transactions lock.
-const GIVEN: u8 = 0;
-/// A double of the case's own whose transactions lock.
-const LOCKS: u8 = 1;
-/// A double of the case's own whose transactions conflict.
-const CONFLICTS: u8 = 2;
+/// The server that the environment names, or else a pessimistic double started for the case.
+const EXTERNAL: u8 = 0;
+/// A pessimistic double started for the case.
+const PESSIMISTIC: u8 = 1;
+/// An optimistic double started for the case.
+const OPTIMISTIC: u8 = 2;
 
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
 
 /// Two collections that no other case uses, on a server behind a proxy.
 struct Site<const KIND: u8> {
-    /// The double, where the server is one of the case's own.
+    /// The double, if the server was started for the case.
     own: Option<Mutex<Emulator>>,
     server: SocketAddr,
     proxy: Proxy,
@@ -50,8 +50,8 @@ struct Site<const KIND: u8> {
     fences: String,
 }
 
-/// Where the server is that whoever runs the tests has given.
-async fn given() -> Option<SocketAddr> {
+/// Returns the address of the server that the environment names.
+async fn external_server() -> Option<SocketAddr> {
     let address = Store::Firestore.address()?;
     let mut found = tokio::net::lookup_host(&address).await.unwrap();
     Some(found.next().unwrap_or_else(|| panic!("there is no {address}")))
@@ -62,8 +62,8 @@ impl<const KIND: u8> Harness for Site<KIND> {
 
     fn profile() -> Profile {
         let profile =
-            Profile::network(if KIND == CONFLICTS { "firestore-optimistic" } else { "firestore" });
-        if KIND != GIVEN || Store::Firestore.address().is_none() {
+            Profile::network(if KIND == OPTIMISTIC { "firestore-optimistic" } else { "firestore" });
+        if KIND != EXTERNAL || Store::Firestore.address().is_none() {
             return profile;
         }
         profile.without(RESTART, "it breaks the server that was given; run on one of its own")
@@ -71,12 +71,12 @@ impl<const KIND: u8> Harness for Site<KIND> {
 
     async fn start() -> Self {
         let concurrency = match KIND {
-            CONFLICTS => Concurrency::Optimistic,
+            OPTIMISTIC => Concurrency::Optimistic,
             _ => Concurrency::Pessimistic,
         };
-        let given = if KIND == GIVEN { given().await } else { None };
-        let own = if given.is_some() { None } else { Some(start_as(concurrency).await) };
-        let server = given.or_else(|| own.as_ref().map(Emulator::address)).unwrap();
+        let external_server = if KIND == EXTERNAL { external_server().await } else { None };
+        let own = if external_server.is_some() { None } else { Some(start_as(concurrency).await) };
+        let server = external_server.or_else(|| own.as_ref().map(Emulator::address)).unwrap();
         let proxy = Proxy::start(server).await.unwrap();
         let [locks, fences] =
             ["locks", "fences"].map(|name| format!("{name}_{}", LockId::mint().unwrap().as_str()));
@@ -84,9 +84,9 @@ impl<const KIND: u8> Harness for Site<KIND> {
     }
 
     async fn client(&self) -> FirestoreBackend {
-        // A thousand calls at once take long on a busy machine.
+        // A thousand concurrent calls take long on a busy machine.
         let config = config_at(self.proxy.address()).request_timeout(Duration::from_secs(30));
-        config.collections(&self.locks, &self.fences).connect().unwrap()
+        FirestoreBackend::connect(config.collections(&self.locks, &self.fences)).unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

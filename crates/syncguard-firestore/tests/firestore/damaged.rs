@@ -1,10 +1,11 @@
-//! Documents that cannot be read: reported, not granted over, kept until a forced release, never lost.
+//! Documents that cannot be read: reported, never overwritten by a grant, kept until a forced
+//! release.
 
 mod corpus;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use corpus::{Damaged, Right, corpus, marks_are_readable, string};
+use corpus::{Damaged, Expected, corpus, string, tombstones_are_readable};
 use firestore_emulator::Emulator;
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, ListRequest, LockBackend,
@@ -23,11 +24,11 @@ use crate::{
     start,
 };
 
-/// How many keys share a collection and are asked about at a time. A query for a lock id that no document
-/// names reads the whole collection, and those that run at the same time share that.
-const TOGETHER: usize = 100;
+/// The number of keys that share a collection and are tested concurrently. A query for a lock id
+/// that no document contains reads the whole collection, and concurrent queries share that scan.
+const BATCH_SIZE: usize = 100;
 
-/// What is asked about a lock that cannot be read, beside an acquire: one of these for each, in turn.
+/// The requests for locks that cannot be read. Each lock gets an acquire and one of these, in turn.
 const REQUESTS: [Request; 7] = [
     Request::IsLocked,
     Request::LookupByKey,
@@ -62,27 +63,27 @@ impl Damaged {
 
     /// Acquires under another id.
     async fn acquire(&self, backend: &FirestoreBackend) {
-        match (self.right(), backend.acquire(&ask(&self.key, LONG)).await) {
-            (Right::Grant(fence), Ok(AcquireOutcome::Granted(grant))) => {
+        match (self.expected(), backend.acquire(&ask(&self.key, LONG)).await) {
+            (Expected::Grant(fence), Ok(AcquireOutcome::Granted(grant))) => {
                 assert_eq!(grant.fence.number(), fence, "{self:?}");
             }
-            (Right::Refuse, Ok(AcquireOutcome::Contended { .. })) => {}
-            (Right::NoLock, Err(error)) => {
+            (Expected::Contended, Ok(AcquireOutcome::Contended { .. })) => {}
+            (Expected::UnreadableLock, Err(error)) => {
                 assert!(error.to_string().contains("on record cannot be read"), "{error}");
-                self.is_refused(&error);
+                self.assert_internal_error(&error);
             }
-            (Right::NoCounter, Err(error)) => self.is_refused(&error),
-            (right, outcome) => panic!("{outcome:?} instead of {right:?}: {self:?}"),
+            (Expected::UnusableCounter, Err(error)) => self.assert_internal_error(&error),
+            (expected, outcome) => panic!("{outcome:?} instead of {expected:?}: {self:?}"),
         }
     }
 
-    fn is_refused(&self, error: &Error) {
+    fn assert_internal_error(&self, error: &Error) {
         assert_eq!(error.kind(), ErrorKind::Internal, "{error}: {self:?}");
         assert!(!error.may_have_applied(), "{error}: {self:?}");
     }
 
-    /// Asks about a lock that cannot be read what changes nothing.
-    async fn ask(&self, request: Request, backend: &FirestoreBackend) {
+    /// Sends a request that changes nothing for a lock that cannot be read.
+    async fn send(&self, request: Request, backend: &FirestoreBackend) {
         let lock = self.lock();
         let answer = match request {
             Request::IsLocked => backend.is_locked(&key(&self.key)).await.map(drop),
@@ -98,30 +99,30 @@ impl Damaged {
             }),
             Request::Abandon | Request::ForceRelease => return,
         };
-        // A document that names another id says nothing about this one.
+        // A document with another id does not concern this one.
         let is_by_key = matches!(request, Request::IsLocked | Request::LookupByKey);
         let is_error = is_by_key || self.has_id();
         assert_eq!(answer.is_err(), is_error, "{answer:?} for {request:?}: {self:?}");
         if let Err(error) = answer {
-            self.is_refused(&error);
+            self.assert_internal_error(&error);
         }
     }
 
-    /// Abandons its id, which marks the counter.
+    /// Abandons its id, which adds a tombstone to the counter.
     async fn abandon(&self, backend: &FirestoreBackend) {
         let (lock, key) = (self.lock(), key(&self.key));
         let abandoned = backend.abandon(lock.lock_id, &key).await;
-        let marks = self.counter.as_ref().is_none_or(marks_are_readable);
-        assert_eq!(abandoned.is_ok(), marks, "{abandoned:?}: {self:?}");
+        let readable = self.counter.as_ref().is_none_or(tombstones_are_readable);
+        assert_eq!(abandoned.is_ok(), readable, "{abandoned:?}: {self:?}");
         if let Err(error) = abandoned {
-            return self.is_refused(&error);
+            return self.assert_internal_error(&error);
         }
         let request = AcquireRequest::new(key, lock.lock_id, ttl(LONG));
         error_of(backend.acquire(&request).await, ErrorKind::Aborted);
     }
 
-    /// Forces a lock free that cannot be read.
-    async fn force(&self, backend: &FirestoreBackend) {
+    /// Force-releases a lock that cannot be read.
+    async fn force_release(&self, backend: &FirestoreBackend) {
         let key = key(&self.key);
         let error = error_of(backend.force_release(&key).await, ErrorKind::Internal);
         assert!(error.to_string().contains("it was cleared"), "{error}: {self:?}");
@@ -144,7 +145,7 @@ impl Planted {
         let collections = ["locks", "fences"].map(|name| format!("{name}{number}"));
         let [locks, fences] = collections.clone();
         let backend = config(emulator).collections(locks, fences).request_timeout(LONG);
-        let (backend, raw) = (backend.connect().unwrap(), Raw::connect(emulator));
+        let (backend, raw) = (FirestoreBackend::connect(backend).unwrap(), Raw::connect(emulator));
         let planted = Self { damaged, backend, raw, collections };
         let mut documents = BTreeMap::new();
         for damaged in &planted.damaged {
@@ -175,33 +176,44 @@ impl Planted {
         }
     }
 
-    /// Nothing was granted over what cannot be read, and nothing of a live lock has changed.
-    async fn is_untouched(&self) {
+    /// Asserts that no grant has overwritten an unreadable document, and that no live lock has
+    /// changed.
+    async fn assert_unchanged(&self) {
         let [locks, counters] = self.documents().await;
-        for damaged in self.damaged.iter().filter(|it| !matches!(it.right(), Right::Grant(_))) {
+        for damaged in self.damaged.iter().filter(|it| !matches!(it.expected(), Expected::Grant(_)))
+        {
             let [lock, counter] = self.paths(damaged);
-            same(locks.get(&lock), damaged.lock.as_ref(), damaged);
-            same(counters.get(&counter), damaged.counter.as_ref(), damaged);
+            assert_same(locks.get(&lock), damaged.lock.as_ref(), damaged);
+            assert_same(counters.get(&counter), damaged.counter.as_ref(), damaged);
         }
     }
 
-    /// A forced release has removed a lock and nothing else; an abandon has added a mark and nothing else.
-    async fn is_ended(&self) {
+    /// Asserts that a forced release has removed only the lock, and that an abandon has added only
+    /// a tombstone.
+    async fn assert_only_expected_changes(&self) {
         let [locks, counters] = self.documents().await;
         for (number, damaged) in self.unreadable() {
             let [lock, counter] = self.paths(damaged);
-            let is_forced = Request::of(number) == Request::ForceRelease;
-            same(locks.get(&lock), damaged.lock.as_ref().filter(|_| !is_forced), damaged);
+            let was_force_released = Request::of(number) == Request::ForceRelease;
+            assert_same(
+                locks.get(&lock),
+                damaged.lock.as_ref().filter(|_| !was_force_released),
+                damaged,
+            );
             let [now, before] = [counters.get(&counter), damaged.counter.as_ref()];
-            let unmarked = |fields: &Fields| {
+            let without_tombstones = |fields: &Fields| {
                 let mut fields = fields.clone();
                 fields.remove("abandoned");
                 fields
             };
-            if is_forced {
-                same(now, before, damaged);
+            if was_force_released {
+                assert_same(now, before, damaged);
             } else if before.is_some() {
-                same(now.map(unmarked).as_ref(), before.map(unmarked).as_ref(), damaged);
+                assert_same(
+                    now.map(without_tombstones).as_ref(),
+                    before.map(without_tombstones).as_ref(),
+                    damaged,
+                );
             }
         }
     }
@@ -214,15 +226,15 @@ impl Planted {
     /// The locks that cannot be read.
     fn unreadable(&self) -> impl Iterator<Item = (usize, &Damaged)> {
         let damaged = self.damaged.iter().enumerate();
-        damaged.filter(|(_, damaged)| damaged.right() == Right::NoLock)
+        damaged.filter(|(_, damaged)| damaged.expected() == Expected::UnreadableLock)
     }
 
     /// The keys that the live locks name.
     fn live(&self) -> Vec<String> {
-        let named = self.damaged.iter().filter_map(|damaged| match damaged.right() {
-            Right::Grant(_) => Some(damaged.key.clone()),
-            Right::Refuse => Some(string(damaged.lock.as_ref()?, "key")?.to_owned()),
-            Right::NoLock | Right::NoCounter => None,
+        let named = self.damaged.iter().filter_map(|damaged| match damaged.expected() {
+            Expected::Grant(_) => Some(damaged.key.clone()),
+            Expected::Contended => Some(string(damaged.lock.as_ref()?, "key")?.to_owned()),
+            Expected::UnreadableLock | Expected::UnusableCounter => None,
         });
         let mut named: Vec<_> = named.collect();
         named.sort();
@@ -230,13 +242,13 @@ impl Planted {
     }
 }
 
-/// Compares by what is shown, since NaN equals nothing.
+/// Compares the debug output, since NaN does not equal itself.
 #[track_caller]
-fn same(left: Option<&Fields>, right: Option<&Fields>, damaged: &Damaged) {
-    assert_eq!(format!("{left:?}"), format!("{right:?}"), "{damaged:?}");
+fn assert_same(left: Option<&Fields>, expected: Option<&Fields>, damaged: &Damaged) {
+    assert_eq!(format!("{left:?}"), format!("{expected:?}"), "{damaged:?}");
 }
 
-/// The keys of all locks that a list shows, page by page.
+/// Lists all locks page by page, and returns their sorted keys.
 async fn listed(backend: &FirestoreBackend, limit: usize) -> Vec<String> {
     let (mut keys, mut request) = (Vec::new(), ListRequest::new("").limit(limit));
     loop {
@@ -250,55 +262,58 @@ async fn listed(backend: &FirestoreBackend, limit: usize) -> Vec<String> {
     }
 }
 
-async fn nothing_is_lost(planted: Arc<Planted>) {
+async fn check_batch(planted: Arc<Planted>) {
     planted
         .each(|planted, number| async move {
             let (damaged, backend) = (&planted.damaged[number], &planted.backend);
             damaged.acquire(backend).await;
-            if damaged.right() == Right::NoLock {
-                damaged.ask(Request::of(number), backend).await;
+            if damaged.expected() == Expected::UnreadableLock {
+                damaged.send(Request::of(number), backend).await;
             }
         })
         .await;
-    planted.is_untouched().await;
+    planted.assert_unchanged().await;
     let (live, backend) = (planted.live(), &planted.backend);
     assert_eq!(listed(backend, 1_000).await, live);
-    // No page begins between documents that name the same key.
+    // No page starts between documents with the same key.
     let own = |keys: Vec<String>| keys.into_iter().filter(|key| key.starts_with('k')).collect();
     let [shown, live]: [Vec<String>; 2] = [listed(backend, 30).await, live].map(own);
     assert_eq!(shown, live);
     planted
         .each(|planted, number| async move {
             let (damaged, backend) = (&planted.damaged[number], &planted.backend);
-            match (damaged.right(), Request::of(number)) {
-                (Right::NoLock, Request::ForceRelease) => damaged.force(backend).await,
-                (Right::NoLock, Request::Abandon) => damaged.abandon(backend).await,
-                (Right::NoCounter, _) => damaged.abandon(backend).await,
+            match (damaged.expected(), Request::of(number)) {
+                (Expected::UnreadableLock, Request::ForceRelease) => {
+                    damaged.force_release(backend).await
+                }
+                (Expected::UnreadableLock, Request::Abandon) => damaged.abandon(backend).await,
+                (Expected::UnusableCounter, _) => damaged.abandon(backend).await,
                 _ => {}
             }
         })
         .await;
-    planted.is_ended().await;
+    planted.assert_only_expected_changes().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn documents_that_cannot_be_read_are_not_granted_over_and_not_lost() {
+async fn unreadable_documents_are_neither_overwritten_by_a_grant_nor_lost() {
     let (emulator, mut corpus) = (start().await, corpus());
-    let count = |is: fn(Right) -> bool| corpus.iter().filter(|it| is(it.right())).count();
-    let unreadable = count(|right| matches!(right, Right::NoLock | Right::NoCounter));
-    let granted = count(|right| matches!(right, Right::Grant(_)));
+    let count = |is: fn(Expected) -> bool| corpus.iter().filter(|it| is(it.expected())).count();
+    let unreadable =
+        count(|expected| matches!(expected, Expected::UnreadableLock | Expected::UnusableCounter));
+    let granted = count(|expected| matches!(expected, Expected::Grant(_)));
     assert!(corpus.len() >= 2_000 && unreadable >= 1_000 && granted >= 100);
     for number in 0.. {
         if corpus.is_empty() {
             break;
         }
-        let some = corpus.drain(..TOGETHER.min(corpus.len())).collect();
-        nothing_is_lost(Planted::new(&emulator, number, some).await).await;
+        let batch = corpus.drain(..BATCH_SIZE.min(corpus.len())).collect();
+        check_batch(Planted::new(&emulator, number, batch).await).await;
     }
 }
 
 #[tokio::test]
-async fn a_lock_that_cannot_be_read_is_left_out_of_a_list_and_counted() {
+async fn an_unreadable_lock_is_omitted_from_a_list_and_counted_in_the_log() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     for (name, field) in [("a", Some("fence")), ("b", None), ("c", Some("lockId"))] {
@@ -314,7 +329,7 @@ async fn a_lock_that_cannot_be_read_is_left_out_of_a_list_and_counted() {
 }
 
 #[tokio::test]
-async fn a_forced_release_clears_a_lock_that_cannot_be_read_and_keeps_its_counter() {
+async fn a_forced_release_clears_an_unreadable_lock_and_keeps_its_counter() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     granted(&backend, &ask("job", LONG)).await;

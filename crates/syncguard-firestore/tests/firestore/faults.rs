@@ -1,4 +1,4 @@
-//! Commits that are made though nobody hears of it, and such as are refused.
+//! Commits that are applied although the reply is lost, and commits that the service refuses.
 
 use std::time::Duration;
 
@@ -8,17 +8,18 @@ use syncguard_core::{
     ErrorKind, LockBackend, LockGuard, LockManager, NotHeld, ReleaseOutcome, ShutdownOutcome,
     TryAcquireOutcome,
 };
+use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_locked, lock_of, released, ttl,
 };
 
 use crate::{config, connect, raw::Raw, start};
 
-/// Long enough for everything in the background to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Long enough for all background work to end.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Takes a lock whose first commit is made and not answered.
-async fn acquire_unheard(
+/// Acquires a lock whose first commit is applied, but whose reply is lost.
+async fn acquire_with_lost_reply(
     locks: &LockManager,
     emulator: &Emulator,
     key: &str,
@@ -33,8 +34,8 @@ async fn acquire_unheard(
     guard
 }
 
-/// Loses the reply to each of so many grants, and makes sure that nothing but them comes of it.
-async fn grants_without_a_reply(rounds: u64, clients: u64, lost: fn() -> Fault) {
+/// Loses the reply to each grant, and asserts that each uses one fence and leaves nothing behind.
+async fn lose_replies_to_grants(grants: u64, clients: u64, lost: fn() -> Fault) {
     let emulator = start().await;
     let mut tasks = tokio::task::JoinSet::new();
     let emulator = std::sync::Arc::new(emulator);
@@ -42,12 +43,12 @@ async fn grants_without_a_reply(rounds: u64, clients: u64, lost: fn() -> Fault) 
         let emulator = emulator.clone();
         tasks.spawn(async move {
             let (locks, key) = (LockManager::new(connect(&emulator)), format!("k{client}"));
-            for round in 1..=rounds / clients {
-                let guard = acquire_unheard(&locks, &emulator, &key, lost()).await;
-                assert_eq!(guard.fence().unwrap().number(), round, "one fence for each grant");
+            for grant in 1..=grants / clients {
+                let guard = acquire_with_lost_reply(&locks, &emulator, &key, lost()).await;
+                assert_eq!(guard.fence().unwrap().number(), grant, "one fence for each grant");
                 guard.release().await.unwrap();
             }
-            assert_eq!(locks.shutdown(PATIENCE).await, ShutdownOutcome::Drained);
+            assert_eq!(locks.shutdown(SHUTDOWN_TIMEOUT).await, ShutdownOutcome::Drained);
         });
     }
     tasks.join_all().await;
@@ -57,19 +58,19 @@ async fn grants_without_a_reply(rounds: u64, clients: u64, lost: fn() -> Fault) 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn five_hundred_grants_whose_connection_is_cut_are_recognised_and_leave_nothing() {
-    grants_without_a_reply(500, 4, Fault::drop_reply).await;
+async fn five_hundred_grants_whose_connection_is_cut_are_recovered_and_leave_nothing_behind() {
+    lose_replies_to_grants(500, 4, Fault::drop_reply).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn grants_that_are_answered_with_an_error_are_recognised_and_leave_nothing() {
-    grants_without_a_reply(100, 2, || Fault::answer(Code::DeadlineExceeded)).await;
-    grants_without_a_reply(100, 2, || Fault::answer(Code::Unavailable)).await;
-    grants_without_a_reply(20, 2, || Fault::answer(Code::Internal)).await;
+async fn grants_that_are_answered_with_an_error_are_recovered_and_leave_nothing_behind() {
+    lose_replies_to_grants(100, 2, || Fault::answer(Code::DeadlineExceeded)).await;
+    lose_replies_to_grants(100, 2, || Fault::answer(Code::Unavailable)).await;
+    lose_replies_to_grants(20, 2, || Fault::answer(Code::Internal)).await;
 }
 
 #[tokio::test]
-async fn an_extend_or_a_release_without_an_answer_may_have_been_made_and_can_be_repeated() {
+async fn an_extend_or_a_release_without_a_reply_may_have_applied_and_can_be_retried() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);
@@ -88,9 +89,9 @@ async fn an_extend_or_a_release_without_an_answer_may_have_been_made_and_can_be_
 }
 
 #[tokio::test]
-async fn what_the_service_refuses_was_not_made() {
+async fn a_request_that_the_service_refuses_was_not_applied() {
     let emulator = start().await;
-    let backend = config(&emulator).connect().unwrap();
+    let backend = FirestoreBackend::connect(config(&emulator)).unwrap();
     for (code, kind) in [
         (Code::PermissionDenied, ErrorKind::AuthFailed),
         (Code::Unauthenticated, ErrorKind::AuthFailed),
@@ -127,7 +128,7 @@ const CODES: [Code; 16] = [
 ];
 
 #[tokio::test]
-async fn whatever_a_stored_grant_is_answered_with_it_is_found_and_returned() {
+async fn a_stored_grant_is_found_and_returned_whatever_code_its_commit_reports() {
     let emulator = start().await;
     let backend = connect(&emulator);
     for code in CODES {
@@ -139,10 +140,10 @@ async fn whatever_a_stored_grant_is_answered_with_it_is_found_and_returned() {
     }
 }
 
-/// Codes by which the service says that another commit was faster are left out: by them alone it is
-/// known that nothing was written.
+/// Omits the codes with which the service reports a conflict with another commit: these codes alone
+/// prove that nothing was written.
 #[tokio::test]
-async fn whatever_a_stored_grant_is_answered_with_no_error_says_that_it_was_not_applied() {
+async fn no_error_reports_a_stored_grant_as_not_applied() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let conflicts = [Code::NotFound, Code::AlreadyExists, Code::FailedPrecondition, Code::Aborted];
@@ -166,7 +167,7 @@ async fn whatever_a_stored_grant_is_answered_with_no_error_says_that_it_was_not_
 }
 
 #[tokio::test]
-async fn whatever_a_stored_expiry_is_answered_with_no_error_says_that_it_was_not_applied() {
+async fn no_error_reports_a_stored_expiry_as_not_applied() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);
@@ -174,7 +175,7 @@ async fn whatever_a_stored_expiry_is_answered_with_no_error_says_that_it_was_not
     for code in CODES {
         assert!(extended(&backend, &request).await);
         let lost = emulator.inject(Fault::answer(code).document("job"));
-        // Where the code says that another commit was faster, the extend looks and is made again.
+        // If the code reports a conflict, the extend reads the lock and tries again.
         if let Err(error) = backend.extend(&lock_of(&request), ttl(LONG)).await {
             assert!(error.may_have_applied(), "{code:?}");
         }

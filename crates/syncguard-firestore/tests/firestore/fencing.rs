@@ -1,4 +1,4 @@
-//! Fence counters that are deleted or go back.
+//! Fence counters that are deleted, decreased or damaged.
 
 use firestore_emulator::Fault;
 use syncguard_core::{ErrorKind, ExtendOutcome, LockBackend, Severity};
@@ -15,7 +15,7 @@ use crate::{
 const COUNTER: &str = "fence_counters/fence:job";
 
 #[tokio::test]
-async fn a_counter_that_is_deleted_beside_its_lock_is_missed_and_no_fence_goes_back() {
+async fn a_counter_that_is_deleted_or_restored_beside_its_lock_is_detected_and_no_fence_repeats() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     for _ in 0..3 {
@@ -23,7 +23,7 @@ async fn a_counter_that_is_deleted_beside_its_lock_is_missed_and_no_fence_goes_b
         granted(&backend, &request).await;
         assert!(released(&backend, &request).await);
     }
-    // Its holder dies, so that the lock stays on record when it is over.
+    // The holder does not release it, so the lock stays on record after it expires.
     let expired = ask("job", std::time::Duration::from_millis(1));
     assert_eq!(granted(&backend, &expired).await.fence.number(), 4);
     eventually("it is over", async || !is_locked(&backend, "job").await).await;
@@ -46,9 +46,9 @@ async fn a_counter_that_is_deleted_beside_its_lock_is_missed_and_no_fence_goes_b
     assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 5);
 }
 
-/// The limit of what can be noticed, and why nobody may delete counters.
+/// The limit of what can be detected, and the reason why counters must not be deleted.
 #[tokio::test]
-async fn a_counter_that_is_deleted_when_its_lock_is_gone_begins_anew() {
+async fn a_counter_that_is_deleted_without_its_lock_starts_again_at_one() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     let request = ask("job", LONG);
@@ -59,7 +59,7 @@ async fn a_counter_that_is_deleted_when_its_lock_is_gone_begins_anew() {
 }
 
 #[tokio::test]
-async fn a_call_off_makes_a_missing_counter_that_goes_on_from_the_lock_beside_it() {
+async fn an_abandon_creates_a_missing_counter_from_the_fence_of_the_lock() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     for _ in 0..2 {
@@ -76,7 +76,7 @@ async fn a_call_off_makes_a_missing_counter_that_goes_on_from_the_lock_beside_it
 }
 
 #[tokio::test]
-async fn what_is_no_counter_refuses_before_anything_is_stored() {
+async fn an_invalid_counter_is_an_error_before_anything_is_stored() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     for garbage in ["", "7", "-00000000000007", "nonsense", "1e5"] {
@@ -87,10 +87,10 @@ async fn what_is_no_counter_refuses_before_anything_is_stored() {
     }
 }
 
-/// Of a grant that is on its way, another client is first; then the lock alone is written, as by a server that
-/// applies a commit in part.
+/// While the commit of a grant is in flight, another client acquires first. Then the lock alone is
+/// written, as by a server that applies a commit in part.
 #[tokio::test]
-async fn a_grant_that_was_applied_in_part_is_not_believed() {
+async fn a_partially_applied_grant_is_not_accepted() {
     let emulator = start().await;
     let (backend, theirs, raw) = (connect(&emulator), connect(&emulator), Raw::connect(&emulator));
     let (request, other) = (ask("job", LONG), ask("job", LONG));
@@ -114,7 +114,7 @@ async fn a_grant_that_was_applied_in_part_is_not_believed() {
 }
 
 #[tokio::test]
-async fn a_grant_that_its_counter_does_not_show_is_not_believed_however_it_is_wrong() {
+async fn a_grant_that_its_counter_does_not_confirm_is_not_accepted() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     for damaged in [None, Some("000000000000000"), Some("nonsense")] {
@@ -132,9 +132,9 @@ async fn a_grant_that_its_counter_does_not_show_is_not_believed_however_it_is_wr
     }
 }
 
-/// As where the answer to a commit was lost while the clean-up of an attempt before was on its way.
+/// As if the reply to a commit was lost while the abandon of an earlier attempt was in flight.
 #[tokio::test]
-async fn a_grant_is_believed_although_another_id_was_abandoned_since() {
+async fn a_grant_is_accepted_although_another_id_was_abandoned_since() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let (request, other) = (ask("job", LONG), ask("job", LONG));
@@ -144,7 +144,7 @@ async fn a_grant_is_believed_although_another_id_was_abandoned_since() {
 }
 
 #[tokio::test]
-async fn a_grant_that_was_extended_is_believed_though_its_lock_has_another_version() {
+async fn an_extended_grant_is_accepted_although_its_lock_has_a_later_version() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);

@@ -1,10 +1,11 @@
-//! One name for one key in both languages.
+//! A key names the same documents in both languages.
 
 use std::{collections::HashMap, path::Path};
 
 use firestore_emulator::Emulator;
 use serde_json::Value;
 use syncguard_core::{LockBackend, LockKey, LockRef, ReleaseOutcome};
+use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{
     hostile::HOSTILE,
     node::{Node, stdout_of, unless_skipped},
@@ -32,12 +33,12 @@ struct Documents {
     fence: String,
 }
 
-/// The hostile keys in normal form.
+/// Returns the hostile keys in normal form.
 fn keys() -> Vec<String> {
     HOSTILE.iter().map(|text| LockKey::new(text).unwrap().as_str().to_owned()).collect()
 }
 
-/// What TypeScript uses for each key; `None` where it fails.
+/// Returns the documents that TypeScript uses for each key, or `None` if it fails.
 fn recorded() -> HashMap<String, Option<Documents>> {
     let entries: Vec<Value> = serde_json::from_str(RECORDED).unwrap();
     let text = |entry: &Value, member: &str| entry[member].as_str().map(str::to_owned);
@@ -47,7 +48,7 @@ fn recorded() -> HashMap<String, Option<Documents>> {
     entries.iter().map(|entry| (text(entry, "key").unwrap(), documents(entry))).collect()
 }
 
-/// The expectation for each hostile key.
+/// Returns the expected documents of each hostile key.
 fn expectations() -> Vec<(String, Option<Documents>)> {
     let recorded = recorded();
     let expected = |key: String| {
@@ -57,7 +58,7 @@ fn expectations() -> Vec<(String, Option<Documents>)> {
     keys().into_iter().map(expected).collect()
 }
 
-/// Which documents there are in the two collections, at any depth, by their paths.
+/// Returns the paths of all documents in the two collections, at any depth.
 async fn documents(raw: &Raw) -> Vec<String> {
     let mut paths = raw.below("locks").await;
     paths.extend(raw.below("fence_counters").await);
@@ -65,14 +66,14 @@ async fn documents(raw: &Raw) -> Vec<String> {
 }
 
 #[test]
-fn there_are_many_keys_of_both_kinds() {
+fn the_hostile_keys_include_many_accepted_and_many_refused_ones() {
     let (accepted, refused): (Vec<_>, Vec<_>) =
         expectations().into_iter().partition(|(_, documents)| documents.is_some());
     assert!(accepted.len() >= 60 && refused.len() >= 25, "{} {}", accepted.len(), refused.len());
 }
 
 #[tokio::test]
-async fn a_grant_is_in_the_documents_of_typescript_or_in_ones_that_it_never_uses() {
+async fn a_grant_uses_the_documents_of_typescript_or_documents_that_it_never_uses() {
     let theirs: Vec<_> = recorded().into_values().flatten().map(|it| it.lock).collect();
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
@@ -96,7 +97,7 @@ async fn a_grant_of_typescript_is_honoured_under_every_key_that_it_accepts() {
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     for (key, expected) in expectations() {
         let Some(Documents { lock, fence }) = expected else { continue };
-        set_typescripts(&raw, &lock, &fence, &key).await;
+        set_typescript_lock(&raw, &lock, &fence, &key).await;
         assert!(is_contended(&backend, &key).await, "{key:?}");
         let id = ID.parse().unwrap();
         let found = backend.lookup(&syncguard_core::LockQuery::ById(id)).await.unwrap();
@@ -116,7 +117,7 @@ async fn clear(raw: &Raw) {
     }
 }
 
-async fn set_typescripts(raw: &Raw, lock: &str, fence: &str, key: &str) {
+async fn set_typescript_lock(raw: &Raw, lock: &str, fence: &str, key: &str) {
     let lock_fields = record([
         ("lockId", text(ID)),
         ("expiresAtMs", integer(4_000_000_000_000)),
@@ -143,10 +144,10 @@ async fn listed(backend: &impl LockBackend, limit: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn pages_hold_nested_and_other_locks_in_the_order_of_keys() {
+async fn pages_contain_nested_and_other_locks_in_the_order_of_keys() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
-    // Somebody else's document below a lock, of which nothing is known.
+    // A document of another program below a lock. It is not a lock.
     raw.set("locks/b/notes/x", record([("key", text("b/notes/x"))])).await.unwrap();
     let mut keys: Vec<String> =
         ["a", "a/b/c", "b", "b/c/d", "b/c/e", "c", "c/d/e/f/g", "d"].map(str::to_owned).into();
@@ -162,9 +163,9 @@ async fn pages_hold_nested_and_other_locks_in_the_order_of_keys() {
 }
 
 #[tokio::test]
-async fn a_nested_lock_is_found_among_more_documents_than_are_read_at_a_time() {
+async fn a_nested_lock_is_found_among_more_documents_than_a_page_contains() {
     let emulator = start().await;
-    let backend = config(&emulator).request_timeout(2 * LONG).connect().unwrap();
+    let backend = FirestoreBackend::connect(config(&emulator).request_timeout(2 * LONG)).unwrap();
     let requests: Vec<_> = (0..310).map(|at| ask(&format!("e{at}/f/g"), LONG)).collect();
     let mut grants = tokio::task::JoinSet::new();
     for request in requests.clone() {
@@ -179,7 +180,7 @@ async fn a_nested_lock_is_found_among_more_documents_than_are_read_at_a_time() {
 }
 
 #[tokio::test]
-async fn two_keys_of_one_document_are_one_lock() {
+async fn two_keys_that_name_one_document_are_one_lock() {
     for (one, other) in [("a", "a/"), ("a/b/c", "a/b/c/")] {
         let emulator = start().await;
         let (mine, theirs) = (connect(&emulator), connect(&emulator));
@@ -205,7 +206,7 @@ async fn two_keys_of_one_document_are_one_lock() {
 }
 
 #[tokio::test]
-async fn nested_documents_are_waited_for_extended_and_ended_as_others() {
+async fn nested_locks_are_waited_for_extended_and_ended_like_others() {
     let emulator = start().await;
     let (mine, theirs) = (connect(&emulator), connect(&emulator));
     let text = "tenant/42/invoice";
@@ -216,15 +217,15 @@ async fn nested_documents_are_waited_for_extended_and_ended_as_others() {
         assert!(extended(&mine, &request).await && extended(&theirs, &request).await);
         let by_id = LockRef::from(request.lock_id);
         let job = key(text);
-        let mut news = std::pin::pin!(theirs.released(&job));
-        assert!(crate::wakeups::waits(&mut news).await);
+        let mut notified = std::pin::pin!(theirs.released(&job));
+        assert!(crate::wakeups::is_pending(&mut notified).await);
         match way {
             0 => assert!(released(&mine, &request).await),
             1 => assert_eq!(theirs.release(&by_id).await.unwrap(), ReleaseOutcome::Released),
             2 => assert!(theirs.force_release(&job).await.unwrap().is_some()),
             _ => theirs.abandon(request.lock_id, &job).await.unwrap(),
         }
-        tokio::time::timeout(LONG, news).await.unwrap();
+        tokio::time::timeout(LONG, notified).await.unwrap();
         let gone = theirs.release(&lock_of(&request)).await.unwrap();
         assert!(matches!(gone, ReleaseOutcome::NotHeld(_)), "{gone:?}");
     }
@@ -243,7 +244,7 @@ async fn node(emulator: &Emulator) -> String {
 }
 
 #[tokio::test]
-async fn what_is_recorded_is_what_the_client_for_node_does_and_its_grants_are_ours() {
+async fn the_recorded_documents_are_those_of_the_node_client_and_its_grants_are_honoured() {
     let test = async {
         let emulator = start().await;
         let printed = node(&emulator).await;

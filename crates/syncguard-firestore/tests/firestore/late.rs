@@ -1,4 +1,4 @@
-//! Commits that come late: after a call-off, or after the end of the grant.
+//! Commits that arrive late: after the id was abandoned, or after the grant has expired.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 use crate::{connect, raw, raw::Raw, start, start_as};
 
-/// Sends an acquire whose commit arrives and is held.
-async fn held_on_its_way(
+/// Starts an acquire whose commit has arrived at the server and is held there.
+async fn hold_in_flight(
     emulator: &Emulator,
     backend: &FirestoreBackend,
     request: &AcquireRequest,
@@ -30,11 +30,11 @@ async fn held_on_its_way(
 }
 
 #[tokio::test]
-async fn a_late_commit_makes_a_ghost_of_a_lock_that_was_only_released() {
+async fn a_late_commit_grants_a_lock_that_was_only_released() {
     let emulator = start().await;
     let (slow, fast) = (connect(&emulator), connect(&emulator));
     let request = ask("job", LONG);
-    let (late, acquiring) = held_on_its_way(&emulator, &slow, &request).await;
+    let (late, acquiring) = hold_in_flight(&emulator, &slow, &request).await;
     let outcome = fast.release(&lock_of(&request)).await.unwrap();
     assert_eq!(outcome, ReleaseOutcome::NotHeld(NotHeld::NotFound));
     late.release();
@@ -43,14 +43,14 @@ async fn a_late_commit_makes_a_ghost_of_a_lock_that_was_only_released() {
 }
 
 #[tokio::test]
-async fn a_commit_that_is_later_than_its_call_off_fails_in_200_rounds() {
+async fn a_commit_that_arrives_after_its_abandon_fails_200_times() {
     for concurrency in [Concurrency::Pessimistic, Concurrency::Optimistic] {
         let emulator = start_as(concurrency).await;
         let (slow, fast) = (connect(&emulator), connect(&emulator));
         for round in 0..100 {
-            // On keys that are new and on others that were locked before.
+            // Some keys are new, others were locked before.
             let request = ask(&format!("k{}", round % 30), LONG);
-            let (late, acquiring) = held_on_its_way(&emulator, &slow, &request).await;
+            let (late, acquiring) = hold_in_flight(&emulator, &slow, &request).await;
             fast.abandon(request.lock_id, &request.key).await.unwrap();
             assert!(!acquiring.is_finished(), "it is still on its way");
             late.release();
@@ -65,53 +65,53 @@ async fn a_commit_that_is_later_than_its_call_off_fails_in_200_rounds() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_caller_has_gone_and_that_is_later_than_its_call_off_fails() {
+async fn a_commit_of_a_dropped_acquire_that_arrives_after_its_abandon_fails() {
     let emulator = start().await;
     let (slow, fast) = (connect(&emulator), connect(&emulator));
     for round in 0..100 {
         let request = ask(&format!("k{}", round % 30), LONG);
-        // Tells that the commit was looked at, which nobody waits for any more.
-        let looked_at = Fault::answer(Code::Unknown).document(request.key.as_str());
-        let looked_at = emulator.inject(looked_at);
-        let (late, acquiring) = held_on_its_way(&emulator, &slow, &request).await;
+        // Shows that the server has processed the commit, which no caller awaits any more.
+        let processed = Fault::answer(Code::Unknown).document(request.key.as_str());
+        let processed = emulator.inject(processed);
+        let (late, acquiring) = hold_in_flight(&emulator, &slow, &request).await;
         acquiring.abort();
         assert!(acquiring.await.unwrap_err().is_cancelled());
         fast.abandon(request.lock_id, &request.key).await.unwrap();
         late.release();
-        looked_at.happened(1).await;
+        processed.happened(1).await;
         assert!(!is_locked(&fast, request.key.as_str()).await, "round {round}");
     }
 }
 
-/// A grant by TypeScript replaces the counter, and drops the marks with it.
+/// A grant by TypeScript replaces the counter, and drops the tombstones with it.
 #[tokio::test]
-async fn a_late_commit_fails_even_where_a_peer_has_dropped_the_mark() {
+async fn a_late_commit_fails_even_if_a_peer_has_dropped_the_tombstone() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     let request = ask("job", LONG);
-    let looked_at = emulator.inject(Fault::answer(Code::Unknown).document("job"));
-    let (late, acquiring) = held_on_its_way(&emulator, &backend, &request).await;
+    let processed = emulator.inject(Fault::answer(Code::Unknown).document("job"));
+    let (late, acquiring) = hold_in_flight(&emulator, &backend, &request).await;
     acquiring.abort();
     assert!(acquiring.await.unwrap_err().is_cancelled());
     backend.abandon(request.lock_id, &request.key).await.unwrap();
     let counter = raw.read("fence_counters/fence:job").await.unwrap();
-    assert_eq!(raw::marks(&counter), [request.lock_id.as_str()]);
+    assert_eq!(raw::tombstones(&counter), [request.lock_id.as_str()]);
     let fence = raw::text("000000000000001");
     let replaced = raw::record([("fence", fence), ("keyDebug", raw::text("job"))]);
     raw.set("fence_counters/fence:job", replaced).await.unwrap();
     late.release();
-    looked_at.happened(1).await;
+    processed.happened(1).await;
     assert!(!is_locked(&backend, "job").await);
 }
 
 #[tokio::test]
-async fn calling_off_twice_changes_the_counter_twice() {
+async fn abandoning_an_id_twice_changes_the_counter_twice() {
     let emulator = start().await;
     let (slow, fast) = (connect(&emulator), connect(&emulator));
     let request = ask("job", LONG);
     fast.abandon(request.lock_id, &request.key).await.unwrap();
     let other = ask("job", LONG);
-    let (late, acquiring) = held_on_its_way(&emulator, &slow, &other).await;
+    let (late, acquiring) = hold_in_flight(&emulator, &slow, &other).await;
     fast.abandon(request.lock_id, &request.key).await.unwrap();
     let before = emulator.calls().of(Rpc::Commit);
     late.release();
@@ -120,13 +120,13 @@ async fn calling_off_twice_changes_the_counter_twice() {
     assert_eq!(tries, 1, "the first one failed, because the counter had changed");
 }
 
-/// Lets the ttl of a grant and the grace go by.
-async fn over(backend: &FirestoreBackend) {
+/// Waits until the ttl of the grant and the grace have passed.
+async fn wait_until_expired(backend: &FirestoreBackend) {
     eventually("the grant is over", async || !is_locked(backend, "job").await).await;
 }
 
 #[tokio::test]
-async fn an_extend_that_is_made_after_the_grant_is_over_is_taken_back() {
+async fn an_extend_that_is_applied_after_the_grant_expired_is_undone() {
     let emulator = start().await;
     let (mine, theirs) = (connect(&emulator), connect(&emulator));
     let raw = Raw::connect(&emulator);
@@ -139,8 +139,8 @@ async fn an_extend_that_is_made_after_the_grant_is_over_is_taken_back() {
             async move { mine.extend(&lock, ttl(LONG)).await.unwrap() }
         });
         late.happened(1).await;
-        over(&theirs).await;
-        // What is sent afterwards is to take it back.
+        wait_until_expired(&theirs).await;
+        // The commits that follow are to undo it.
         let refusals = Fault::refuse(Code::Unavailable).document("job").times(unreachable);
         let refusals = emulator.inject(refusals);
         late.release();
@@ -152,7 +152,7 @@ async fn an_extend_that_is_made_after_the_grant_is_over_is_taken_back() {
 }
 
 #[tokio::test]
-async fn an_extend_whose_caller_has_gone_is_taken_back_all_the_same() {
+async fn a_late_extend_is_undone_even_if_its_future_was_dropped() {
     let emulator = start().await;
     let (mine, raw) = (connect(&emulator), Raw::connect(&emulator));
     let request = ask("job", Duration::from_millis(200));
@@ -165,13 +165,13 @@ async fn an_extend_whose_caller_has_gone_is_taken_back_all_the_same() {
     late.happened(1).await;
     extending.abort();
     assert!(extending.await.unwrap_err().is_cancelled());
-    over(&mine).await;
+    wait_until_expired(&mine).await;
     late.release();
     eventually("it is taken back", async || raw.read("locks/job").await.is_none()).await;
 }
 
 #[tokio::test]
-async fn a_release_that_is_made_after_the_grant_is_over_says_so() {
+async fn a_release_that_is_applied_after_the_grant_expired_returns_expired() {
     let emulator = start().await;
     let (mine, theirs) = (connect(&emulator), connect(&emulator));
     let request = ask("job", Duration::from_millis(200));
@@ -182,7 +182,7 @@ async fn a_release_that_is_made_after_the_grant_is_over_says_so() {
         async move { mine.release(&lock).await.unwrap() }
     });
     late.happened(1).await;
-    over(&theirs).await;
+    wait_until_expired(&theirs).await;
     late.release();
     assert_eq!(releasing.await.unwrap(), ReleaseOutcome::NotHeld(NotHeld::Expired));
 }

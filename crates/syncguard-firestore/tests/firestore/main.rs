@@ -1,6 +1,7 @@
-//! The contract suite in both concurrency modes of the server; and what is special about Firestore: its
-//! documents, its faults, its clock, its wake-ups, its other clients. That needs a server which fails on
-//! command, so it has doubles of its own, whatever server is given.
+//! Runs the contract suite in both concurrency modes of the server, and tests what is specific to
+//! Firestore: its documents, faults, clock, notifications and other clients. The specific tests
+//! need a server that fails on command, so they start doubles of their own, even if the environment
+//! names a server.
 
 #![cfg(test)]
 
@@ -46,7 +47,7 @@ fn config_at(server: SocketAddr) -> FirestoreConfig {
     FirestoreConfig::new(PROJECT).emulator(server.to_string())
 }
 
-/// Gives a client with a connection of its own.
+/// Creates a client with its own connection.
 fn connect(emulator: &Emulator) -> FirestoreBackend {
-    config(emulator).connect().unwrap()
+    FirestoreBackend::connect(config(emulator)).unwrap()
 }

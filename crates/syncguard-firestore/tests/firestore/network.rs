@@ -21,20 +21,21 @@ use crate::{PROJECT, config, config_at, connect, start};
 
 const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-fn hasty(emulator: &Emulator) -> FirestoreBackend {
-    config(emulator).request_timeout(SHORT_TIMEOUT).connect().unwrap()
+fn connect_with_short_timeout(emulator: &Emulator) -> FirestoreBackend {
+    FirestoreBackend::connect(config(emulator).request_timeout(SHORT_TIMEOUT)).unwrap()
 }
 
-/// Gives an address at which nobody listens.
-async fn dead() -> String {
+/// Returns an address on which no server listens.
+async fn unused_address() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_was_not_asked() {
-    let address = dead().await;
-    let backend = FirestoreConfig::new(PROJECT).emulator(address).connect().unwrap();
+async fn a_request_to_a_server_that_cannot_be_reached_was_not_applied() {
+    let address = unused_address().await;
+    let backend =
+        FirestoreBackend::connect(FirestoreConfig::new(PROJECT).emulator(address)).unwrap();
     for _ in 0..3 {
         let error = backend.acquire(&ask("job", LONG)).await;
         let error = error_of(error, ErrorKind::ServiceUnavailable);
@@ -45,7 +46,7 @@ async fn a_server_that_cannot_be_reached_was_not_asked() {
 }
 
 #[tokio::test]
-async fn a_release_that_finds_no_connection_was_not_sent() {
+async fn a_request_that_finds_no_connection_was_not_sent() {
     let mut emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);
@@ -63,9 +64,9 @@ async fn a_release_that_finds_no_connection_was_not_sent() {
 }
 
 #[tokio::test]
-async fn a_request_without_an_answer_ends_in_time() {
+async fn a_request_without_a_reply_times_out() {
     let emulator = start().await;
-    let backend = hasty(&emulator);
+    let backend = connect_with_short_timeout(&emulator);
     let silence = emulator.inject(Fault::silence().on(Rpc::BatchGetDocuments));
     let started = tokio::time::Instant::now();
     let error = backend.acquire(&ask("job", LONG)).await;
@@ -80,9 +81,9 @@ async fn a_request_without_an_answer_ends_in_time() {
 }
 
 #[tokio::test]
-async fn a_commit_whose_outcome_cannot_be_read_either_may_have_been_applied() {
+async fn a_commit_whose_outcome_cannot_be_read_may_have_applied() {
     let emulator = start().await;
-    let backend = hasty(&emulator);
+    let backend = connect_with_short_timeout(&emulator);
     let (silence, held) = (emulator.inject(Fault::silence()), Fault::hold().document("job"));
     let held = emulator.inject(held);
     let request = ask("job", LONG);
@@ -91,22 +92,22 @@ async fn a_commit_whose_outcome_cannot_be_read_either_may_have_been_applied() {
     };
     let then = async {
         held.happened(1).await;
-        let unread = emulator.inject(Fault::silence().on(Rpc::BatchGetDocuments));
+        let unanswered_read = emulator.inject(Fault::silence().on(Rpc::BatchGetDocuments));
         held.release();
-        unread
+        unanswered_read
     };
-    let (unknown, unread) = tokio::join!(acquiring, then);
-    assert_eq!((unknown, silence.hits(), unread.hits()), (true, 1, 1));
+    let (unknown, unanswered_read) = tokio::join!(acquiring, then);
+    assert_eq!((unknown, silence.hits(), unanswered_read.hits()), (true, 1, 1));
     assert!(is_locked(&backend, "job").await, "it was granted all the same");
     assert_eq!(granted(&backend, &request).await.fence.number(), 1, "asking again tells");
 }
 
 #[tokio::test]
-async fn a_network_that_swallows_everything_is_got_over() {
+async fn the_client_recovers_from_a_network_that_drops_all_replies() {
     let emulator = start().await;
     let proxy = Proxy::start(emulator.address()).await.unwrap();
-    let through = config_at(proxy.address());
-    let backend = through.request_timeout(SHORT_TIMEOUT).connect().unwrap();
+    let proxied = config_at(proxy.address());
+    let backend = FirestoreBackend::connect(proxied.request_timeout(SHORT_TIMEOUT)).unwrap();
     let request = ask("job", LONG);
     granted(&backend, &request).await;
     proxy.black_hole(syncguard_testkit::proxy::Flow::Replies);
@@ -122,30 +123,30 @@ async fn a_network_that_swallows_everything_is_got_over() {
     assert!(released(&backend, &request).await);
 }
 
-/// In its caller's task, it would keep its place on the connection.
+/// If a request ran in the task of its caller, it would keep its place on the connection.
 #[tokio::test]
-async fn futures_that_nobody_polls_any_more_stand_in_nobodys_way() {
+async fn futures_that_are_no_longer_polled_block_no_others() {
     let emulator = start().await;
     let backend = connect(&emulator);
     granted(&backend, &ask("job", LONG)).await;
     let requests: Vec<_> = (0..200).map(|_| ask("job", LONG)).collect();
-    let mut left_alone = Vec::new();
+    let mut unpolled = Vec::new();
     for request in &requests {
         let mut acquire = Box::pin(backend.acquire(request));
         let pending = poll_fn(|cx| Poll::Ready(acquire.as_mut().poll(cx).is_pending())).await;
         assert!(pending, "it is on its way");
-        left_alone.push(acquire);
+        unpolled.push(acquire);
     }
     let other = ask("other", LONG);
-    let through = async {
+    let operations = async {
         granted(&backend, &other).await;
         assert!(extended(&backend, &other).await && released(&backend, &other).await);
     };
-    tokio::time::timeout(Duration::from_secs(20), through).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), operations).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_acquire_that_is_dropped_before_its_commit_never_commits() {
+async fn an_acquire_that_is_dropped_before_its_commit_does_not_commit() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);

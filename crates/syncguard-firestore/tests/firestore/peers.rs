@@ -17,7 +17,7 @@ use crate::{
     raw::{Raw, integer, record, text},
 };
 
-/// How long an operation may take here, and how long the server lets a commit wait.
+/// The request timeout of these tests, and how long the server lets a commit wait.
 const TIMEOUT: Duration = Duration::from_secs(4);
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
@@ -25,26 +25,26 @@ const DOCUMENTS: [&str; 2] = ["locks/job", "fence_counters/fence:job"];
 
 async fn started(lock_wait: Duration) -> (Emulator, FirestoreBackend, Raw) {
     let emulator = Emulator::builder().lock_wait(lock_wait).start().await.unwrap();
-    let backend = config(&emulator).request_timeout(TIMEOUT).connect().unwrap();
+    let backend = FirestoreBackend::connect(config(&emulator).request_timeout(TIMEOUT)).unwrap();
     let raw = Raw::connect(&emulator);
     (emulator, backend, raw)
 }
 
-/// Makes sure that commits were refused again and again, but not for longer than an operation may take:
-/// so many waits of the server fit into that.
-fn judge(emulator: &Emulator, before: u64) {
+/// Asserts that at least one commit was sent, and at most as many as waits of the server fit into
+/// the request timeout.
+fn assert_commits(emulator: &Emulator, before: u64) {
     let commits = emulator.calls().of(Rpc::Commit) - before;
     let most = u64::try_from(TIMEOUT.as_millis() / LOCK_WAIT.as_millis()).unwrap();
     assert!((1..=most).contains(&commits), "{commits} commits");
 }
 
 #[tokio::test]
-async fn beside_an_open_transaction_an_acquire_ends_in_time_and_is_contended() {
+async fn an_acquire_beside_an_open_transaction_returns_contended_in_time() {
     let (emulator, backend, raw) = started(LOCK_WAIT).await;
-    let transaction = raw.keep_open(&DOCUMENTS).await;
+    let transaction = raw.open_transaction(&DOCUMENTS).await;
     let outcome = backend.acquire(&ask("job", LONG)).await.unwrap();
     assert_eq!(outcome, AcquireOutcome::Contended { holder: None });
-    judge(&emulator, 0);
+    assert_commits(&emulator, 0);
     let locks = LockManager::new(backend.clone());
     let attempt = locks.lock("job").try_acquire().await.unwrap();
     assert!(matches!(attempt, TryAcquireOutcome::Contended(None)));
@@ -53,7 +53,7 @@ async fn beside_an_open_transaction_an_acquire_ends_in_time_and_is_contended() {
 }
 
 #[tokio::test]
-async fn what_the_transaction_granted_meanwhile_is_the_holder() {
+async fn a_grant_that_was_made_meanwhile_is_reported_as_the_holder() {
     let (emulator, backend, raw) = started(LONG).await;
     let held = emulator.inject(Fault::hold().document("job"));
     let lost = emulator.inject(Fault::answer(Code::Unavailable).document("job"));
@@ -68,7 +68,8 @@ async fn what_the_transaction_granted_meanwhile_is_the_holder() {
             ("key", text("job")),
             fence(),
         ]);
-        // The commits of this client carry the fault's document as well, so the hold is over first.
+        // The commits of this client name the fault's document as well, so the hold is used up
+        // first.
         raw.set("fence_counters/fence:job", record([fence()])).await.unwrap();
         lock
     };
@@ -90,37 +91,37 @@ async fn what_the_transaction_granted_meanwhile_is_the_holder() {
 }
 
 #[tokio::test]
-async fn an_acquire_whose_commit_still_waits_is_unknown_because_it_may_be_applied_yet() {
+async fn an_acquire_whose_commit_still_waits_may_yet_be_applied() {
     let (_emulator, backend, raw) = started(LONG).await;
-    let transaction = raw.keep_open(&DOCUMENTS).await;
+    let transaction = raw.open_transaction(&DOCUMENTS).await;
     let error = backend.acquire(&ask("job", LONG)).await;
     assert!(error_of(error, ErrorKind::NetworkTimeout).may_have_applied());
     raw.roll_back(transaction).await;
     eventually("the commit is applied", async || is_locked(&backend, "job").await).await;
 }
 
-/// Whatever the operation, it ends with an error that says that nothing was written.
-fn not_applied<T: std::fmt::Debug>(result: Result<T, Error>) {
+/// Asserts that an operation failed with an error that reports that nothing was written.
+fn assert_not_applied<T: std::fmt::Debug>(result: Result<T, Error>) {
     let error = error_of(result, ErrorKind::ServiceUnavailable);
     assert!(error.is_retryable() && !error.may_have_applied(), "{error:?}");
 }
 
 #[tokio::test]
-async fn beside_an_open_transaction_every_other_operation_ends_in_time_too() {
+async fn every_other_operation_beside_an_open_transaction_fails_in_time() {
     let (emulator, backend, raw) = started(LOCK_WAIT).await;
     let request = ask("job", LONG);
     granted(&backend, &request).await;
     let lock = lock_of(&request);
-    let transaction = raw.keep_open(&DOCUMENTS).await;
+    let transaction = raw.open_transaction(&DOCUMENTS).await;
     for operation in ["extend", "release", "abandon", "force_release"] {
         let before = emulator.calls().of(Rpc::Commit);
         match operation {
-            "extend" => not_applied(backend.extend(&lock, ttl(LONG)).await),
-            "release" => not_applied(backend.release(&lock).await),
-            "abandon" => not_applied(backend.abandon(request.lock_id, &request.key).await),
-            _ => not_applied(backend.force_release(&key("job")).await),
+            "extend" => assert_not_applied(backend.extend(&lock, ttl(LONG)).await),
+            "release" => assert_not_applied(backend.release(&lock).await),
+            "abandon" => assert_not_applied(backend.abandon(request.lock_id, &request.key).await),
+            _ => assert_not_applied(backend.force_release(&key("job")).await),
         }
-        judge(&emulator, before);
+        assert_commits(&emulator, before);
     }
     raw.roll_back(transaction).await;
     assert!(is_locked(&backend, "job").await, "none of them was applied");
@@ -136,7 +137,7 @@ async fn a_guard_beside_an_open_transaction_keeps_its_lock_until_its_deadline() 
     else {
         panic!("it is free")
     };
-    let transaction = raw.keep_open(&DOCUMENTS).await;
+    let transaction = raw.open_transaction(&DOCUMENTS).await;
     assert!(guard.extend(LONG).await.is_err());
     assert!(guard.is_valid(), "an extend that failed loses nothing");
     raw.roll_back(transaction).await;

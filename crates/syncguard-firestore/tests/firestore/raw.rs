@@ -1,4 +1,4 @@
-//! The documents, seen and changed by hand.
+//! Direct access to the documents, without the backend.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -17,7 +17,7 @@ use gcloud_sdk::{
 
 use crate::PROJECT;
 
-/// A client without any of the backend in it.
+/// A client that shares no code with the backend.
 #[derive(Clone)]
 pub(crate) struct Raw(FirestoreClient<Channel>);
 
@@ -79,7 +79,7 @@ impl Raw {
         self.commit(vec![write(Operation::Delete(name(path)))]).await.unwrap();
     }
 
-    /// Gives the ids of all documents in a collection.
+    /// Returns the ids of all documents in a collection.
     pub(crate) async fn ids(&self, collection: &str) -> Vec<String> {
         let id = |document: Document| document.name.rsplit('/').next().unwrap().to_owned();
         self.list(collection).await.into_iter().map(id).collect()
@@ -97,7 +97,8 @@ impl Raw {
         listed.documents
     }
 
-    /// Returns the paths of all documents in a collection and below it, in the order of their names.
+    /// Returns the paths of all documents in a collection and below it, in the order of their
+    /// names.
     pub(crate) async fn below(&self, collection: &str) -> Vec<String> {
         let root = format!("{}/documents", database());
         let from = vec![CollectionSelector { all_descendants: true, ..Default::default() }];
@@ -117,8 +118,8 @@ impl Raw {
         paths
     }
 
-    /// Begins a transaction that reads and writes, reads documents in it, and keeps it open. Returns its id.
-    pub(crate) async fn keep_open(&self, paths: &[&str]) -> Vec<u8> {
+    /// Begins a read-write transaction, reads documents in it, and keeps it open. Returns its id.
+    pub(crate) async fn open_transaction(&self, paths: &[&str]) -> Vec<u8> {
         let database = database();
         let begin = BeginTransactionRequest { database, ..BeginTransactionRequest::default() };
         let mut client = self.0.clone();
@@ -174,14 +175,14 @@ pub(crate) fn double(value: f64) -> ValueType {
     ValueType::DoubleValue(value)
 }
 
-/// A map of marks with one id.
-pub(crate) fn marked(id: &str, at: i64) -> ValueType {
+/// Returns a map of tombstones with one id.
+pub(crate) fn tombstone(id: &str, at: i64) -> ValueType {
     let at = Value { value_type: Some(integer(at)) };
     ValueType::MapValue(MapValue { fields: [(id.to_owned(), at)].into() })
 }
 
-/// The ids in a map of marks.
-pub(crate) fn marks(fields: &Fields) -> Vec<String> {
+/// Returns the ids of the tombstones in a counter.
+pub(crate) fn tombstones(fields: &Fields) -> Vec<String> {
     match fields.get("abandoned") {
         Some(ValueType::MapValue(MapValue { fields })) => fields.keys().cloned().collect(),
         _ => Vec::new(),

@@ -10,6 +10,7 @@ use std::{
 use syncguard_core::{
     Error, ErrorKind, ListRequest, LockBackend, LockManager, LockQuery, TryAcquireOutcome,
 };
+use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_contended, key, lock_of, released, ttl,
 };
@@ -17,20 +18,20 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{config, connect, start, wakeups::subscribed};
 
-/// How long something has that would otherwise never happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The maximum time for an event that might otherwise never happen.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 fn runtime() -> Runtime {
     Runtime::new().unwrap()
 }
 
-/// One that runs only while someone blocks on it.
+/// Creates a runtime that runs only while a thread blocks on it.
 fn idle() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 /// Polls a future once.
-async fn begin(future: &mut Pin<&mut (impl Future + Send)>) {
+async fn poll_once(future: &mut Pin<&mut (impl Future + Send)>) {
     poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await;
 }
 
@@ -64,38 +65,38 @@ fn a_backend_outlives_the_runtime_that_it_was_opened_and_used_on() {
 }
 
 #[test]
-fn a_runtime_that_is_no_longer_driven_stops_no_other() {
+fn a_runtime_that_is_no_longer_driven_blocks_no_other() {
     let (first, second) = (idle(), runtime());
     let emulator = second.block_on(start());
-    let backend = config(&emulator).request_timeout(PATIENCE).connect().unwrap();
-    let (left_alone, waited_for) = (ask("left alone", LONG), key("job"));
-    let mut acquire = pin!(backend.acquire(&left_alone));
-    let mut news = pin!(backend.released(&waited_for));
-    let by_id = LockQuery::ById(left_alone.lock_id);
+    let backend = FirestoreBackend::connect(config(&emulator).request_timeout(TIMEOUT)).unwrap();
+    let (unpolled, waited_for) = (ask("left alone", LONG), key("job"));
+    let mut acquire = pin!(backend.acquire(&unpolled));
+    let mut notified = pin!(backend.released(&waited_for));
+    let by_id = LockQuery::ById(unpolled.lock_id);
     let mut lookup = pin!(backend.lookup(&by_id));
     first.block_on(async {
-        begin(&mut acquire).await;
-        begin(&mut news).await;
-        begin(&mut lookup).await;
+        poll_once(&mut acquire).await;
+        poll_once(&mut notified).await;
+        poll_once(&mut lookup).await;
     });
-    let through = async {
+    let operations = async {
         let request = ask("job", LONG);
         granted(&backend, &request).await;
         assert!(is_contended(&backend, "job").await);
         assert!(extended(&backend, &request).await);
         assert!(backend.lookup(&by_id).await.unwrap().is_none());
         subscribed(&backend, "job").await;
-        let mut news = pin!(backend.released(&request.key));
-        begin(&mut news).await;
+        let mut notified = pin!(backend.released(&request.key));
+        poll_once(&mut notified).await;
         assert!(released(&backend, &request).await);
-        news.await;
+        notified.await;
     };
-    second.block_on(async { tokio::time::timeout(PATIENCE, through).await.unwrap() });
+    second.block_on(async { tokio::time::timeout(TIMEOUT, operations).await.unwrap() });
 }
 
-/// The waiter of the first runtime is the one for which the listening began.
+/// The waiter on the first runtime is the first to subscribe.
 #[test]
-fn a_waiter_is_woken_after_the_runtime_has_ended_on_which_another_one_waited() {
+fn a_waiter_is_notified_after_the_runtime_of_another_waiter_has_ended() {
     let (first, second) = (runtime(), runtime());
     let emulator = second.block_on(start());
     let (backend, theirs) = (connect(&emulator), connect(&emulator));
@@ -103,27 +104,27 @@ fn a_waiter_is_woken_after_the_runtime_has_ended_on_which_another_one_waited() {
     second.block_on(granted(&theirs, &request));
     first.block_on(subscribed(&backend, "job"));
     second.block_on(subscribed(&backend, "job"));
-    let mut news = pin!(backend.released(&job));
-    second.block_on(begin(&mut news));
+    let mut notified = pin!(backend.released(&job));
+    second.block_on(poll_once(&mut notified));
     drop(first);
     second.block_on(async {
         assert!(released(&theirs, &request).await);
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(TIMEOUT, notified).await.unwrap();
     });
 }
 
-/// Polls a future where there is no runtime.
+/// Polls a future once, outside of a runtime.
 fn without_runtime<T>(future: impl Future<Output = T>) -> Poll<T> {
     pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn refused<T: std::fmt::Debug>(future: impl Future<Output = Result<T, Error>>) {
+fn assert_refused<T: std::fmt::Debug>(future: impl Future<Output = Result<T, Error>>) {
     let Poll::Ready(result) = without_runtime(future) else { panic!("it waits silently") };
     assert!(!error_of(result, ErrorKind::ServiceUnavailable).may_have_applied());
 }
 
 #[test]
-fn without_a_runtime_every_operation_is_refused_and_none_panics() {
+fn outside_of_a_runtime_every_operation_is_refused_and_none_panics() {
     let server = runtime();
     let emulator = server.block_on(start());
     let backend = connect(&emulator);
@@ -132,15 +133,15 @@ fn without_a_runtime_every_operation_is_refused_and_none_panics() {
     server.block_on(granted(&backend, &used));
     for request in [request, used] {
         let lock = lock_of(&request);
-        refused(backend.acquire(&request));
-        refused(backend.extend(&lock, ttl(LONG)));
-        refused(backend.release(&lock));
-        refused(backend.abandon(request.lock_id, &request.key));
-        refused(backend.lookup(&LockQuery::ById(request.lock_id)));
-        refused(backend.lookup(&LockQuery::ByKey(request.key.clone())));
-        refused(backend.list(&ListRequest::new("")));
-        refused(backend.force_release(&request.key));
-        refused(backend.check());
+        assert_refused(backend.acquire(&request));
+        assert_refused(backend.extend(&lock, ttl(LONG)));
+        assert_refused(backend.release(&lock));
+        assert_refused(backend.abandon(request.lock_id, &request.key));
+        assert_refused(backend.lookup(&LockQuery::ById(request.lock_id)));
+        assert_refused(backend.lookup(&LockQuery::ByKey(request.key.clone())));
+        assert_refused(backend.list(&ListRequest::new("")));
+        assert_refused(backend.force_release(&request.key));
+        assert_refused(backend.check());
         assert!(without_runtime(backend.released(&request.key)).is_pending());
     }
 }

@@ -1,4 +1,4 @@
-//! Clocks that are apart.
+//! Clocks that differ.
 
 use std::{
     env,
@@ -12,7 +12,7 @@ use syncguard_core::{
     AcquireOutcome, BootClock, Clock, ErrorKind, ExtendOutcome, LockBackend, LockManager, NotHeld,
     ReleaseOutcome, Renew, Severity, UnsafeSettings,
 };
-use syncguard_firestore::FirestoreConfig;
+use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard_testkit::{
     clock::{ClockShim, Jump},
     history::{Event, Incarnation, Journal, Record},
@@ -28,26 +28,27 @@ const JOURNAL: &str = "SYNCGUARD_TEST_JOURNAL";
 const PROCESS: &str = "SYNCGUARD_TEST_PROCESS";
 const WALL_OF_PARENT: &str = "SYNCGUARD_TEST_WALL";
 
-/// How often each process takes the lock.
-const STAYS: u32 = 40;
+/// How often each process acquires the lock.
+const HOLDS: u32 = 40;
 
 const TTL: Duration = Duration::from_secs(1);
 
-/// The wall clock beside the boot clock, in milliseconds: processes whose wall clocks agree agree on it.
-fn wall_beside_boot() -> i128 {
+/// Returns the difference between the wall clock and the boot clock, in milliseconds. It is the
+/// same in processes whose wall clocks agree.
+fn wall_minus_boot() -> i128 {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     wall as i128 - BootClock.now().since_boot().as_millis() as i128
 }
 
-/// What a process on a clock of its own has to report.
+/// The report of a process with its own clock.
 #[derive(Debug)]
 struct Report {
-    apart_ms: i128,
+    skew_ms: i128,
     finding: String,
 }
 
-/// Starts this program again on another clock. It finds the server by the environment.
-async fn on_another_clock(
+/// Starts this program again with another clock. It finds the server through the environment.
+async fn run_with_clock(
     emulator: &Emulator,
     journal: &Journal,
     process: u32,
@@ -62,40 +63,40 @@ async fn on_another_clock(
         .env("FIRESTORE_EMULATOR_HOST", emulator.address().to_string())
         .env(JOURNAL, journal.path())
         .env(PROCESS, process.to_string())
-        .env(WALL_OF_PARENT, wall_beside_boot().to_string())
+        .env(WALL_OF_PARENT, wall_minus_boot().to_string())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = command.output().await.unwrap();
     let printed = String::from_utf8(output.stdout).unwrap();
-    let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{printed}\n{complaints}");
-    let told = |name: &str| {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{printed}\n{errors}");
+    let value_of = |name: &str| {
         let line = printed.lines().find_map(|line| line.split_once(name)).map(|(_, rest)| rest);
         line.unwrap_or_else(|| panic!("{name} is not in {printed}")).to_owned()
     };
-    Report { apart_ms: told("apart: ").parse().unwrap(), finding: told("finding: ") }
+    Report { skew_ms: value_of("apart: ").parse().unwrap(), finding: value_of("finding: ") }
 }
 
-/// Takes the lock again and again, and now and then keeps it for longer than its ttl.
+/// Acquires the lock repeatedly, and sometimes holds it for longer than its ttl.
 #[test]
 #[ignore = "other tests start it, in a process with a clock of its own"]
 fn contend_on_a_clock_of_its_own() {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let variable = |name: &str| env::var(name).unwrap();
-        let apart = wall_beside_boot() - variable(WALL_OF_PARENT).parse::<i128>().unwrap();
-        writeln!(stdout(), "\napart: {apart}").unwrap();
+        let skew = wall_minus_boot() - variable(WALL_OF_PARENT).parse::<i128>().unwrap();
+        writeln!(stdout(), "\napart: {skew}").unwrap();
         let journal = Journal::open(variable(JOURNAL)).unwrap();
         let process = Incarnation(variable(PROCESS).parse().unwrap());
-        let backend = FirestoreConfig::new(PROJECT).connect().unwrap();
+        let backend = FirestoreBackend::connect(FirestoreConfig::new(PROJECT)).unwrap();
         let locks = LockManager::new(backend.clone());
-        for stay in 0..STAYS {
+        for hold in 0..STAYS {
             let lock = locks.lock("job").ttl(TTL).renew(Renew::Auto).wait(LONG);
             let guard = lock.acquire().await.unwrap();
             let (at, fence) = (BootClock.now(), guard.fence().unwrap());
             let until = at + guard.remaining();
             let entered = Event::Entered { key: key("job"), fence, until };
             journal.write(&Record { process, at, event: entered }).unwrap();
-            let long = stay % 20 == 7;
+            let long = hold % 20 == 7;
             tokio::time::sleep(if long { TTL * 3 / 2 } else { TTL / 200 }).await;
             let at = BootClock.now();
             assert!(guard.is_valid(), "the lease was lost");
@@ -110,32 +111,32 @@ fn contend_on_a_clock_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn processes_whose_wall_clocks_are_apart_exclude_each_other_and_lose_no_lease() {
+async fn processes_whose_wall_clocks_differ_exclude_each_other_and_lose_no_lease() {
     for by in [Duration::from_millis(400), Duration::from_secs(90)] {
         let emulator = start().await;
         let directory = tempfile::tempdir().unwrap();
         let journal = Journal::open(directory.path().join("journal")).unwrap();
         let (ahead, behind) = tokio::join!(
-            on_another_clock(&emulator, &journal, 1, (by, Jump::Forward)),
-            on_another_clock(&emulator, &journal, 2, (by, Jump::Back)),
+            run_with_clock(&emulator, &journal, 1, (by, Jump::Forward)),
+            run_with_clock(&emulator, &journal, 2, (by, Jump::Back)),
         );
         let by = by.as_millis() as i128;
         for (report, expected, side) in [(&ahead, by, "ahead"), (&behind, -by, "behind")] {
-            assert!((report.apart_ms - expected).abs() < 50, "the clock is apart: {report:?}");
+            assert!((report.skew_ms - expected).abs() < 50, "the clock is apart: {report:?}");
             assert!(report.finding.contains(side), "{report:?}");
         }
         let history = journal.read().unwrap();
-        assert_eq!(history.entries().len(), 2 * STAYS as usize);
+        assert_eq!(history.entries().len(), 2 * HOLDS as usize);
         assert_eq!(history.flaws(), []);
     }
 }
 
-async fn on_a_server(offset: ClockOffset) -> Emulator {
+async fn start_with_offset(offset: ClockOffset) -> Emulator {
     Emulator::builder().clock_offset(offset).start().await.unwrap()
 }
 
 #[tokio::test]
-async fn a_server_whose_clock_is_apart_decides_all_the_same() {
+async fn the_servers_clock_decides_even_if_the_local_clock_differs() {
     let (little, much) = (Duration::from_millis(400), Duration::from_secs(90));
     for (offset, side) in [
         (ClockOffset::Ahead(little), "behind"),
@@ -143,7 +144,7 @@ async fn a_server_whose_clock_is_apart_decides_all_the_same() {
         (ClockOffset::Ahead(much), "behind"),
         (ClockOffset::Behind(much), "ahead"),
     ] {
-        let emulator = on_a_server(offset).await;
+        let emulator = start_with_offset(offset).await;
         let (mine, theirs) = (connect(&emulator), connect(&emulator));
         let request = ask("job", Duration::from_millis(500));
         granted(&mine, &request).await;
@@ -164,19 +165,19 @@ async fn a_server_whose_clock_is_apart_decides_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_skew_is_refused_where_that_is_asked_for() {
-    let emulator = on_a_server(ClockOffset::Ahead(Duration::from_secs(1))).await;
+async fn a_skew_is_refused_if_unsafe_settings_are_refused() {
+    let emulator = start_with_offset(ClockOffset::Ahead(Duration::from_secs(1))).await;
     let strict = |emulator| config(emulator).unsafe_settings(UnsafeSettings::Refuse);
-    let backend = strict(&emulator).connect().unwrap();
+    let backend = FirestoreBackend::connect(strict(&emulator)).unwrap();
     let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Unsupported);
     assert!(!error.may_have_applied() && error.to_string().contains("behind"), "{error}");
     assert!(!is_locked(&backend, "job").await);
     let emulator = start().await;
-    granted(&strict(&emulator).connect().unwrap(), &ask("job", LONG)).await;
+    granted(&FirestoreBackend::connect(strict(&emulator)).unwrap(), &ask("job", LONG)).await;
 }
 
 #[tokio::test]
-async fn an_extend_after_the_servers_clock_was_set_counts_from_where_it_stands() {
+async fn an_extend_after_the_servers_clock_was_set_counts_from_the_new_time() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);
@@ -195,7 +196,7 @@ async fn an_extend_after_the_servers_clock_was_set_counts_from_where_it_stands()
 }
 
 #[tokio::test]
-async fn a_grant_that_a_jump_of_the_servers_clock_has_ended_is_not_extended() {
+async fn a_grant_that_expired_by_a_jump_of_the_servers_clock_is_not_extended() {
     let emulator = start().await;
     let (mine, theirs) = (connect(&emulator), connect(&emulator));
     let request = ask("job", LONG);

@@ -6,7 +6,7 @@ use syncguard_testkit::operations::{LONG, ask, extended, granted, lock_of, relea
 
 use crate::{connect, start};
 
-/// Counts what an operation asks for, by method.
+/// Counts the requests of an operation, by method.
 async fn counted(emulator: &Emulator, operation: impl Future<Output = ()>) -> [u64; 4] {
     let before = emulator.calls();
     operation.await;
@@ -49,7 +49,7 @@ async fn a_contended_acquire_is_one_round_trip_and_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_know_the_grant_looks_first() {
+async fn a_client_that_does_not_know_the_grant_reads_first() {
     let emulator = start().await;
     let (mine, theirs) = (connect(&emulator), connect(&emulator));
     let request = ask("job", LONG);
@@ -66,7 +66,7 @@ async fn a_client_that_does_not_know_the_grant_looks_first() {
 }
 
 #[tokio::test]
-async fn calling_off_is_two_round_trips_and_a_lookup_is_one() {
+async fn abandon_is_two_round_trips_and_lookup_is_one() {
     let emulator = start().await;
     let backend = connect(&emulator);
     let request = ask("job", LONG);
@@ -78,6 +78,7 @@ async fn calling_off_is_two_round_trips_and_a_lookup_is_one() {
     let abandon = async { backend.abandon(request.lock_id, &request.key).await.unwrap() };
     assert_eq!(counted(&emulator, abandon).await, [1, 1, 0, 2]);
     let nothing = async { _ = backend.release(&lock_of(&request)).await.unwrap() };
-    // The id counts, not the key: what is not in the collection may be below one of its documents.
+    // The id decides, not the key: a lock that is not directly in the collection may be below one
+    // of its documents.
     assert_eq!(counted(&emulator, nothing).await, [1, 0, 2, 3]);
 }

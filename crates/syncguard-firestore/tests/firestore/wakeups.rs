@@ -1,4 +1,4 @@
-//! Waiters that are woken by the end of a lock.
+//! Waiters that are notified when a lock ends.
 
 use std::{
     future::{Future, poll_fn},
@@ -18,46 +18,46 @@ use syncguard_testkit::{
 
 use crate::{config_at, connect, raw::Raw, start};
 
-/// How long a waiter has to be woken. Without a wake-up it would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The maximum time until a waiter is notified. Without a notification it would wait forever.
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn started() -> (Emulator, Proxy, FirestoreBackend) {
     let emulator = start().await;
     let proxy = Proxy::start(emulator.address()).await.unwrap();
-    let mine = config_at(proxy.address()).connect().unwrap();
+    let mine = FirestoreBackend::connect(config_at(proxy.address())).unwrap();
     (emulator, proxy, mine)
 }
 
-/// Polls once, which subscribes, and tells whether there is no news yet.
-pub(crate) async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
-    poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await
+/// Polls once, which subscribes, and returns whether there is no notification yet.
+pub(crate) async fn is_pending(notified: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
+    poll_fn(|context| Poll::Ready(notified.as_mut().poll(context).is_pending())).await
 }
 
-/// Waits until the document is listened to and that is told.
+/// Waits until the stream listens to the document, which counts as a notification.
 pub(crate) async fn subscribed(backend: &FirestoreBackend, text: &str) {
-    tokio::time::timeout(PATIENCE, backend.released(&key(text))).await.unwrap();
+    tokio::time::timeout(NOTIFY_TIMEOUT, backend.released(&key(text))).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
+async fn a_waiter_is_notified_by_the_release_of_another_client_and_not_before() {
     let (emulator, _proxy, mine) = started().await;
     let theirs = connect(&emulator);
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
     subscribed(&mine, "job").await;
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
+    let mut notified = pin!(mine.released(&job));
     for _ in 0..20 {
-        assert!(waits(&mut news).await, "nothing was released");
+        assert!(is_pending(&mut notified).await, "nothing was released");
         assert!(extended(&theirs, &request).await);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(released(&theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(NOTIFY_TIMEOUT, notified).await.unwrap();
 }
 
 #[tokio::test]
-async fn whoever_ends_a_lock_in_whatever_way_wakes() {
+async fn every_way_to_end_a_lock_notifies_its_waiters() {
     let (emulator, _proxy, mine) = started().await;
     let (theirs, raw) = (connect(&emulator), Raw::connect(&emulator));
     subscribed(&mine, "job").await;
@@ -65,14 +65,14 @@ async fn whoever_ends_a_lock_in_whatever_way_wakes() {
     for way in ["by force", "by calling off", "by hand, as another client does"] {
         let request = ask("job", LONG);
         granted(&theirs, &request).await;
-        let mut news = pin!(mine.released(&job));
-        assert!(waits(&mut news).await);
+        let mut notified = pin!(mine.released(&job));
+        assert!(is_pending(&mut notified).await);
         match way {
             "by force" => assert!(theirs.force_release(&job).await.unwrap().is_some()),
             "by calling off" => theirs.abandon(request.lock_id, &job).await.unwrap(),
             _ => raw.delete("locks/job").await,
         }
-        tokio::time::timeout(PATIENCE, news).await.expect(way);
+        tokio::time::timeout(NOTIFY_TIMEOUT, notified).await.expect(way);
     }
 }
 
@@ -88,29 +88,29 @@ async fn all_waiters_of_a_client_share_one_connection_and_one_stream() {
         waiters.spawn(async move { subscribed(&mine, text).await });
     }
     waiters.join_all().await;
-    // A key that nobody waited on when the stream was opened.
+    // A key that had no waiter when the stream was opened.
     subscribed(&mine, "later").await;
     assert_eq!(proxy.counts().connections, before, "the one that is there");
     assert_eq!(emulator.calls().of(Rpc::Listen), 1, "one for all keys");
 }
 
 #[tokio::test]
-async fn waiters_are_woken_by_a_new_stream_and_listen_on_it() {
+async fn waiters_are_notified_by_a_new_stream_and_listen_on_it() {
     let (emulator, proxy, mine) = started().await;
     subscribed(&mine, "job").await;
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notified = pin!(mine.released(&job));
+    assert!(is_pending(&mut notified).await);
     assert!(proxy.cut_all().await > 0, "the stream is gone");
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(NOTIFY_TIMEOUT, notified).await.unwrap();
     assert!(emulator.calls().of(Rpc::Listen) > 1);
     let theirs = connect(&emulator);
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notified = pin!(mine.released(&job));
+    assert!(is_pending(&mut notified).await);
     assert!(released(&theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(NOTIFY_TIMEOUT, notified).await.unwrap();
 }
 
 /// A stream may be refused, or opened and then refused, or opened and then silent.
@@ -127,25 +127,25 @@ async fn a_waiter_without_a_stream_follows_its_schedule() {
         let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
         fault.happened(1).await;
         assert!(released(&theirs, &request).await);
-        let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
+        let guard = tokio::time::timeout(NOTIFY_TIMEOUT, wait).await.unwrap().unwrap().unwrap();
         assert_eq!(guard.fence().unwrap().number(), 2);
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_is_opened_in_vain_is_opened_less_and_less_often() {
+async fn a_stream_that_fails_is_reopened_after_increasing_delays() {
     let emulator = start().await;
     let mine = connect(&emulator);
     let refused = Fault::answer(Code::PermissionDenied).on(Rpc::Listen).times(1_000);
     let refused = emulator.inject(refused);
     let job = key("job");
-    let news = tokio::time::timeout(Duration::from_secs(3), mine.released(&job)).await;
-    assert!(news.is_err(), "there was nothing to hear");
+    let notified = tokio::time::timeout(Duration::from_secs(3), mine.released(&job)).await;
+    assert!(notified.is_err(), "there was nothing to hear");
     assert!((2..15).contains(&refused.hits()), "{} attempts", refused.hits());
 }
 
 #[tokio::test]
-async fn a_stream_ends_some_time_after_its_last_waiter_and_begins_again() {
+async fn a_stream_closes_after_its_last_waiter_and_reopens_for_the_next() {
     let (emulator, _proxy, mine) = started().await;
     let theirs = connect(&emulator);
     subscribed(&mine, "job").await;
@@ -155,8 +155,8 @@ async fn a_stream_ends_some_time_after_its_last_waiter_and_begins_again() {
     subscribed(&mine, "job").await;
     assert_eq!(emulator.calls().of(Rpc::Listen), 2, "the first one was given up");
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notified = pin!(mine.released(&job));
+    assert!(is_pending(&mut notified).await);
     assert!(released(&theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(NOTIFY_TIMEOUT, notified).await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! What is stored, field by field.
+//! The stored documents, field by field.
 
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{
@@ -10,7 +10,7 @@ use syncguard_testkit::operations::{
 
 use crate::{
     connect,
-    raw::{Fields, Raw, double, integer, marked, marks, record, text},
+    raw::{Fields, Raw, double, integer, record, text, tombstone, tombstones},
     start,
 };
 
@@ -22,7 +22,7 @@ fn now_ms() -> i64 {
 }
 
 /// A lock as the TypeScript client writes it.
-fn typescripts(expires: i64) -> Fields {
+fn typescript_lock(expires: i64) -> Fields {
     record([
         ("lockId", text(ID)),
         ("expiresAtMs", integer(expires)),
@@ -38,7 +38,7 @@ async fn set_counter(raw: &Raw, fence: &str) {
 }
 
 #[tokio::test]
-async fn what_this_backend_writes_reads_as_the_formats_say() {
+async fn stored_documents_have_the_documented_format() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     let text_of_key = "a\"b\\c\u{0}d é";
@@ -70,13 +70,13 @@ async fn what_this_backend_writes_reads_as_the_formats_say() {
 }
 
 #[tokio::test]
-async fn a_lock_of_typescript_is_honoured_whichever_kind_its_numbers_are() {
+async fn a_lock_of_typescript_is_honoured_with_integer_and_with_double_times() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     let expires = now_ms() + 30_000;
-    let mut floating = typescripts(expires);
+    let mut floating = typescript_lock(expires);
     floating.insert("expiresAtMs".to_owned(), double(expires as f64));
-    for lock in [typescripts(expires), floating] {
+    for lock in [typescript_lock(expires), floating] {
         raw.set("locks/job", lock).await.unwrap();
         set_counter(&raw, "000000000000005").await;
         let outcome = backend.acquire(&ask("job", LONG)).await.unwrap();
@@ -97,7 +97,7 @@ async fn a_lock_of_typescript_is_honoured_whichever_kind_its_numbers_are() {
 }
 
 #[tokio::test]
-async fn an_extend_keeps_fields_that_it_does_not_know_and_survives_one_by_a_peer() {
+async fn an_extend_keeps_unknown_fields_and_succeeds_after_an_extend_by_a_peer() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     let request = ask("job", LONG);
@@ -115,7 +115,7 @@ async fn an_extend_keeps_fields_that_it_does_not_know_and_survives_one_by_a_peer
 }
 
 #[tokio::test]
-async fn marks_are_kept_by_a_grant_and_pruned_when_they_are_old() {
+async fn tombstones_are_kept_by_a_grant_and_pruned_after_an_hour() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     let ids = [ask("job", LONG), ask("job", LONG)].map(|request| request.lock_id);
@@ -129,24 +129,24 @@ async fn marks_are_kept_by_a_grant_and_pruned_when_they_are_old() {
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
     assert!(released(&backend, &request).await);
     let mut counter = raw.read("fence_counters/fence:job").await.unwrap();
-    let mut kept = marks(&counter);
+    let mut kept = tombstones(&counter);
     kept.sort();
     let mut expected = ids.map(|id| id.as_str().to_owned());
     expected.sort();
     assert_eq!(kept, expected);
-    let old = marked(ids[0].as_str(), now_ms() - 3_600_001);
+    let old = tombstone(ids[0].as_str(), now_ms() - 3_600_001);
     counter.insert("abandoned".to_owned(), old);
     raw.set("fence_counters/fence:job", counter).await.unwrap();
     granted(&backend, &ask("job", LONG)).await;
     let counter = raw.read("fence_counters/fence:job").await.unwrap();
-    assert_eq!((marks(&counter), counter.len()), (Vec::new(), 2));
+    assert_eq!((tombstones(&counter), counter.len()), (Vec::new(), 2));
 }
 
 #[tokio::test]
-async fn what_is_no_lock_is_an_error_and_is_left_alone() {
+async fn a_document_that_is_not_a_lock_is_an_error_and_is_left_unchanged() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
-    let whole = typescripts(now_ms() + 30_000);
+    let whole = typescript_lock(now_ms() + 30_000);
     for field in ["lockId", "expiresAtMs", "acquiredAtMs", "key", "fence"] {
         let mut garbage = whole.clone();
         garbage.remove(field);
@@ -158,7 +158,7 @@ async fn what_is_no_lock_is_an_error_and_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_key_that_the_service_takes_for_no_id_is_stored_under_its_hash() {
+async fn a_key_that_is_not_a_valid_document_id_is_stored_under_its_hash() {
     let emulator = start().await;
     let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
     for plain in ["a/b", ".", "..", "__x__"] {

@@ -1,4 +1,4 @@
-// Tells which documents the TypeScript SyncGuard uses for keys, or why it fails.
+// Reports which documents the TypeScript SyncGuard uses for keys, or why it fails.
 //
 // Argument: a JSON array of keys. For each it does what an acquire of that client does: it names the lock
 // and the counter with Google's client, and reads and writes both in a transaction. Prints a JSON array

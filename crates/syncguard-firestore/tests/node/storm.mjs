@@ -1,8 +1,8 @@
-// Takes locks as the TypeScript SyncGuard does: in read-write transactions, by the clock of this host.
+// Acquires locks as the TypeScript SyncGuard does: in read-write transactions, by the clock of this host.
 //
-// Arguments: how many clients, for how many milliseconds, a directory, and the keys. Whoever has a lock
-// makes a file that must not be there, writes its fence down, and removes the file again. Prints how
-// often locks were taken.
+// Arguments: the number of clients, the duration in milliseconds, a directory, and the keys. Each holder
+// of a lock creates a file that must not exist yet, records its fence, and removes the file. Prints how
+// many locks were granted and how many extends were made.
 import { appendFileSync, closeSync, openSync, unlinkSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { Firestore } from "@google-cloud/firestore";

@@ -31,5 +31,5 @@ async fn measure_all() {
 
 async fn connect(url: &str, connections: u32) -> MysqlBackend {
     let config = MysqlConfig::from_url(url).unwrap().max_connections(connections);
-    config.unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap()
+    MysqlBackend::connect(config.unsafe_settings(UnsafeSettings::Ignore)).await.unwrap()
 }

@@ -88,7 +88,7 @@ async fn a_grant_whose_answer_is_cut_off_may_have_applied() {
     for end in [End::KillQuery, End::KillConnection, End::StatementTimeout, End::Proxy] {
         let limit = Duration::from_secs(if matches!(end, End::StatementTimeout) { 1 } else { 30 });
         let config = config(&server.url_through(proxy.address())).statement_timeout(limit);
-        let backend = config.connect().await.unwrap();
+        let backend = MysqlBackend::connect(config).await.unwrap();
         foreign.run(PLANT).await;
         foreign.run("INSERT INTO fault VALUES (0)").await;
         let request = ask(&format!("key {end:?}"), LONG);

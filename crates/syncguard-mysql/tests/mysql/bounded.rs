@@ -17,7 +17,7 @@ const BUSY: &str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
     WHERE COMMAND = 'Query' AND ID <> CONNECTION_ID()";
 
 async fn hasty(server: &MariadbServer) -> MysqlBackend {
-    config(&server.url()).lock_timeout(Duration::from_secs(1)).connect().await.unwrap()
+    MysqlBackend::connect(config(&server.url()).lock_timeout(Duration::from_secs(1))).await.unwrap()
 }
 
 /// Returns when a statement waits at the server, which shows that the fault is there.
@@ -82,7 +82,7 @@ async fn connecting_passes_by_a_transaction_that_has_read_the_table_complete_or_
     let reader = read(&server, &schema).await;
     for number in 0..3 {
         let backend = connect(&server.url()).await;
-        backend.setup_schema().await.unwrap();
+        MysqlBackend::setup_schema(&config(&server.url())).await.unwrap();
         granted(&backend, &ask(&format!("job {number}"), LONG)).await;
     }
     drop(reader);
@@ -90,7 +90,7 @@ async fn connecting_passes_by_a_transaction_that_has_read_the_table_complete_or_
     let altered = schema.replace("owner VARCHAR(255)", "holder VARCHAR(255)");
     let _reader = read(&server, &altered).await;
     for _ in 0..3 {
-        error_of(config(&server.url()).connect().await, ErrorKind::Internal);
+        error_of(MysqlBackend::connect(config(&server.url())).await, ErrorKind::Internal);
     }
     let queued = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
         WHERE STATE LIKE 'Waiting for table metadata lock%'";
@@ -108,11 +108,11 @@ async fn making_the_table_gives_up_where_it_must_wait_and_withdraws_its_request(
     // As a backup does.
     foreign.run("FLUSH TABLES WITH READ LOCK").await;
     let config = config(&server.url()).lock_timeout(Duration::from_secs(1));
-    let connecting = tokio::spawn(config.clone().connect());
+    let connecting = tokio::spawn(MysqlBackend::connect(config.clone()));
     one_waits(&mut watch).await;
     let error = error_of(connecting.await.unwrap(), ErrorKind::ServiceUnavailable);
     assert!(error.is_retryable(), "{error}");
     no_one_waits(&mut watch).await;
     foreign.run("UNLOCK TABLES").await;
-    config.connect().await.unwrap();
+    MysqlBackend::connect(config).await.unwrap();
 }

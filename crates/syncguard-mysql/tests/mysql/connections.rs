@@ -27,7 +27,7 @@ const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 /// Connects. Where timeouts are short and the machine is loaded, that may take several attempts.
 async fn connected_at_last(config: &MysqlConfig) -> MysqlBackend {
     loop {
-        match config.clone().connect().await {
+        match MysqlBackend::connect(config.clone()).await {
             Ok(backend) => return backend,
             Err(error) => assert!(error.is_retryable(), "{error:?}"),
         }
@@ -140,7 +140,8 @@ async fn an_acquire_that_would_wait_too_long_is_refused_and_has_changed_nothing(
     let proxy = Proxy::start(server.address().unwrap()).await.unwrap();
     let name = Name::fresh();
     let config = name.config(&server.url_through(proxy.address())).max_connections(2);
-    let backend = config.connect_timeout(Duration::from_millis(400)).connect().await.unwrap();
+    let backend =
+        MysqlBackend::connect(config.connect_timeout(Duration::from_millis(400))).await.unwrap();
     proxy.delay(Duration::from_millis(25));
     granted(&backend, &ask("measured", LONG)).await;
     let mut tasks = JoinSet::new();

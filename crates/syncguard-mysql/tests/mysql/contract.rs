@@ -107,7 +107,7 @@ impl<const SITE: u8> Harness for Plain<SITE> {
     }
 
     async fn client(&self) -> MysqlBackend {
-        self.config().connect().await.unwrap()
+        MysqlBackend::connect(self.config()).await.unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

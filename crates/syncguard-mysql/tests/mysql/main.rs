@@ -52,7 +52,7 @@ impl Name {
     }
 
     async fn connect(&self, url: &str) -> MysqlBackend {
-        self.config(url).connect().await.unwrap()
+        MysqlBackend::connect(self.config(url)).await.unwrap()
     }
 
     /// Writes the name into a text.
@@ -62,7 +62,7 @@ impl Name {
 }
 
 async fn connect(url: &str) -> MysqlBackend {
-    config(url).connect().await.unwrap()
+    MysqlBackend::connect(config(url)).await.unwrap()
 }
 
 fn config(url: &str) -> MysqlConfig {

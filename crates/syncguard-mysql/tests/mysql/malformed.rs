@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use syncguard_core::ErrorKind;
+use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::operations::error_of;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -41,7 +42,8 @@ async fn a_message_on_which_the_driver_panics_is_an_error() {
         b"\0\0\0\0",
     ] {
         let url = format!("mysql://u@{}/d?ssl-mode=DISABLED", server(greeting).await);
-        let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
+        let error =
+            error_of(MysqlBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
         assert!(!error.may_have_applied(), "{error}");
         panics += usize::from(error.to_string().contains("panicked"));
     }

@@ -63,7 +63,7 @@ fn hex(text: &str) -> String {
 async fn each_operation_is_one_round_trip() {
     let network = Network::up().await;
     let config = network.name.config(&network.url()).max_connections(2);
-    let backend = config.connect().await.unwrap();
+    let backend = MysqlBackend::connect(config).await.unwrap();
     let other = ask("other", LONG);
     granted(&backend, &other).await;
     let trips = network.proxy.tally(Flow::Requests, || Occurrences::of(QUERY));
@@ -119,7 +119,7 @@ async fn four_hundred_lost_answers_give_four_hundred_grants_and_leave_nothing() 
 async fn a_statement_without_an_answer_ends_and_its_outcome_is_unknown() {
     let network = Network::up().await;
     let config = network.name.config(&network.url()).statement_timeout(SHORT_TIMEOUT);
-    let backend = config.connect().await.unwrap();
+    let backend = MysqlBackend::connect(config).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     let request = ask("job", LONG);
     network.proxy.black_hole(Flow::Replies);
@@ -137,7 +137,7 @@ async fn a_statement_without_an_answer_ends_and_its_outcome_is_unknown() {
 async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
     let network = Network::up().await;
     let config = network.name.config(&network.url()).connect_timeout(SHORT_TIMEOUT);
-    let backend = config.clone().connect().await.unwrap();
+    let backend = MysqlBackend::connect(config.clone()).await.unwrap();
     network.proxy.refuse().await;
     assert!(network.proxy.cut_all().await > 0, "it is disconnected");
     eventually("the backend has noticed", async || {
@@ -145,7 +145,7 @@ async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
         error.kind() == ErrorKind::ServiceUnavailable && !error.may_have_applied()
     })
     .await;
-    let error = error_of(config.connect().await, ErrorKind::ServiceUnavailable);
+    let error = error_of(MysqlBackend::connect(config).await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
     network.proxy.admit().await.unwrap();
     assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1);
@@ -185,7 +185,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
 async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
     let network = Network::up().await;
     let config = network.name.config(&network.url()).max_connections(2);
-    let backend = config.connect().await.unwrap();
+    let backend = MysqlBackend::connect(config).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     network.proxy.delay(Duration::from_millis(50));
     let busy = tokio::spawn({
@@ -212,7 +212,7 @@ async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
 async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     let network = Network::up().await;
     let config = network.name.config(&network.url()).max_connections(2);
-    let backend = config.connect().await.unwrap();
+    let backend = MysqlBackend::connect(config).await.unwrap();
     let (request, job) = (ask("job", LONG), key("job"));
     let mut left_alone = pin!(backend.acquire(&request));
     let first =

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, mysql::MySqlPoolOptions};
 use syncguard_core::LockBackend;
+use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::operations::{
     LONG, ask, eventually, extended, granted, lock_of, released, ttl,
 };
@@ -41,7 +42,8 @@ async fn a_pool_of_the_driver_gives_out_connections_inside_of_a_transaction() {
 #[tokio::test]
 async fn after_500_dropped_operations_every_grant_shows_on_another_connection() {
     let (server, name) = (shared().await, Name::fresh());
-    let backend = name.config(server.url()).max_connections(2).connect().await.unwrap();
+    let backend =
+        MysqlBackend::connect(name.config(server.url()).max_connections(2)).await.unwrap();
     let mut foreign = Foreign::open(server.url()).await;
     let mut dropped = 0;
     for number in 0.. {

@@ -38,7 +38,7 @@ impl Scarce {
         let (server, name) = (shared().await, Name::fresh());
         let config = name.config(server.url()).max_connections(2);
         let config = config.connect_timeout(LONG).statement_timeout(LONG).lock_timeout(LONG);
-        let backend = config.connect().await.unwrap();
+        let backend = MysqlBackend::connect(config).await.unwrap();
         let watch = Foreign::open(server.url()).await;
         let (log, tasks) = (Arc::default(), JoinSet::new());
         Self { server, name, backend, watch, log, tasks }
@@ -173,7 +173,7 @@ async fn a_thousand_waiters_open_a_few_connections_at_a_time() {
     let proxy = Proxy::start(server.address().unwrap()).await.unwrap();
     let config = Name::fresh().config(&server.url_through(proxy.address()));
     let config = config.max_connections(100).connect_timeout(LONG).statement_timeout(LONG);
-    let backend = config.connect().await.unwrap();
+    let backend = MysqlBackend::connect(config).await.unwrap();
     let held = ask("job", LONG);
     granted(&backend, &held).await;
     let before = proxy.counts().connections;

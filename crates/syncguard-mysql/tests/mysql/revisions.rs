@@ -39,7 +39,7 @@ async fn a_table_that_says_no_revision_is_the_first_until_the_schema_step() {
     assert_eq!(pass(&name.connect(server.url()).await, "job").await, 1);
     assert!(!is_recorded(&mut foreign, &name).await, "connecting changes nothing");
     for _ in 0..2 {
-        backend.setup_schema().await.unwrap();
+        MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
         assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
     }
     assert_eq!(pass(&backend, "job").await, 2, "who was connected goes on");
@@ -47,7 +47,7 @@ async fn a_table_that_says_no_revision_is_the_first_until_the_schema_step() {
     // As a step leaves it that ends between its statements.
     foreign.run(&name.fill("DELETE FROM {locks}_schema")).await;
     assert_eq!(pass(&name.connect(server.url()).await, "job").await, 4);
-    backend.setup_schema().await.unwrap();
+    MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
     assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
 }
 
@@ -62,10 +62,9 @@ async fn a_table_that_demands_a_later_client_is_refused_and_left_alone() {
             foreign.run(&name.fill("DROP TABLE {locks}")).await;
         }
         for refused in [
-            name.config(server.url()).connect().await.map(drop),
-            name.config(server.url()).existing_table_only().connect().await.map(drop),
-            name.config(server.url()).setup_schema().await,
-            backend.setup_schema().await,
+            MysqlBackend::connect(name.config(server.url())).await.map(drop),
+            MysqlBackend::connect(name.config(server.url()).existing_table_only()).await.map(drop),
+            MysqlBackend::setup_schema(&name.config(server.url())).await,
             backend.check().await.map(drop),
         ] {
             let error = error_of(refused, ErrorKind::Unsupported);
@@ -85,7 +84,7 @@ async fn a_later_table_that_this_client_may_use_is_used_and_not_set_back() {
     foreign.run(&name.fill("UPDATE {locks}_schema SET version = 2, revision = 9")).await;
     foreign.run(&name.fill("ALTER TABLE {locks} ADD COLUMN future TEXT")).await;
     let backend = name.connect(server.url()).await;
-    backend.setup_schema().await.unwrap();
+    MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
     foreign.run(&name.config(server.url()).schema_sql().unwrap()).await;
     assert_eq!(pass(&backend, "job").await, 1);
     assert_eq!(recorded(&mut foreign, &name).await, (2, 9));
@@ -94,16 +93,16 @@ async fn a_later_table_that_this_client_may_use_is_used_and_not_set_back() {
 #[tokio::test]
 async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
     let (server, name) = (shared().await, Name::fresh());
-    let backend = name.connect(server.url()).await;
+    name.connect(server.url()).await;
     let mut foreign = Foreign::open(server.url()).await;
     for nonsense in [(0, 1), (-1, 1), (2, 1), (1, 0), (1, -1)] {
         let (version, revision) = nonsense;
         let change =
             format!("UPDATE {{locks}}_schema SET version = {version}, revision = {revision}");
         foreign.run(&name.fill(&change)).await;
-        let connected = name.config(server.url()).connect().await;
+        let connected = MysqlBackend::connect(name.config(server.url())).await;
         assert!(!error_of(connected, ErrorKind::Internal).may_have_applied(), "{nonsense:?}");
-        error_of(backend.setup_schema().await, ErrorKind::Internal);
+        error_of(MysqlBackend::setup_schema(&name.config(server.url())).await, ErrorKind::Internal);
         assert_eq!(recorded(&mut foreign, &name).await, nonsense);
     }
 }
@@ -117,27 +116,27 @@ async fn a_user_without_the_right_to_create_tables_or_to_read_the_revision_goes_
     foreign.run(&format!("CREATE DATABASE {database}; CREATE USER {user}")).await;
     let root = server.url().replace("/test", &format!("/{database}"));
     let theirs = config(&root.replace("root@", &format!("{user}@")));
-    let backend = config(&root).connect().await.unwrap();
+    MysqlBackend::connect(config(&root)).await.unwrap();
     let schema = format!("{database}.syncguard_locks_schema");
     let rights = "SELECT, INSERT, UPDATE, DELETE";
     foreign.run(&format!("GRANT {rights} ON {database}.syncguard_locks TO {user}")).await;
     let unreadable = async || {
         let strict = theirs.clone().unsafe_settings(UnsafeSettings::Refuse);
-        let findings = strict.connect().await.unwrap().check().await.unwrap();
+        let findings = MysqlBackend::connect(strict).await.unwrap().check().await.unwrap();
         findings.iter().any(|finding| finding.setting.contains("revision"))
     };
     assert!(unreadable().await, "there is one that the user may not read");
     foreign.run(&format!("DROP TABLE {schema}")).await;
     assert!(unreadable().await, "to this user it is the same");
-    assert_eq!(pass(&theirs.clone().connect().await.unwrap(), "job").await, 1);
-    let error = error_of(theirs.setup_schema().await, ErrorKind::AuthFailed);
+    assert_eq!(pass(&MysqlBackend::connect(theirs.clone()).await.unwrap(), "job").await, 1);
+    let error = error_of(MysqlBackend::setup_schema(&theirs).await, ErrorKind::AuthFailed);
     assert!(error.to_string().contains("schema_sql"), "{error}");
-    backend.setup_schema().await.unwrap();
+    MysqlBackend::setup_schema(&config(&root)).await.unwrap();
     foreign.run(&format!("GRANT SELECT ON {schema} TO {user}")).await;
     assert!(!unreadable().await);
-    assert_eq!(pass(&theirs.clone().connect().await.unwrap(), "job").await, 2);
+    assert_eq!(pass(&MysqlBackend::connect(theirs.clone()).await.unwrap(), "job").await, 2);
     foreign.run(&format!("UPDATE {schema} SET version = 3, revision = 3")).await;
-    error_of(theirs.connect().await, ErrorKind::Unsupported);
+    error_of(MysqlBackend::connect(theirs).await, ErrorKind::Unsupported);
     foreign.run(&format!("DROP USER {user}; DROP DATABASE {database}")).await;
 }
 
@@ -159,10 +158,10 @@ async fn a_server_that_logs_statements_records_the_revision_and_connecting_only_
         }
         let written = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
         name.connect(&server.url()).await.check().await.unwrap();
-        name.config(&server.url()).existing_table_only().connect().await.unwrap();
+        MysqlBackend::connect(name.config(&server.url()).existing_table_only()).await.unwrap();
         let then = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
         assert_eq!(then, written, "connecting has written");
-        backend.setup_schema().await.unwrap();
+        MysqlBackend::setup_schema(&name.config(&server.url())).await.unwrap();
         assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
         let then = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
         assert_eq!(then > written, old, "the schema step is in the log");

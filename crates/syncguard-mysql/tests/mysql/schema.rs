@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, Severity, UnsafeSettings};
+use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, released};
 
 use crate::{Foreign, Name, config, connect, shared};
@@ -17,7 +18,7 @@ async fn many_clients_that_come_at_once_make_the_table_together() {
             let (name, url) = (name.clone(), server.url().to_owned());
             clients.spawn(async move {
                 let backend = name.connect(&url).await;
-                backend.setup_schema().await.unwrap();
+                MysqlBackend::setup_schema(&name.config(&url)).await.unwrap();
                 granted(&backend, &ask(&format!("k{number}"), LONG)).await
             });
         }
@@ -29,16 +30,16 @@ async fn many_clients_that_come_at_once_make_the_table_together() {
 async fn without_a_table_an_error_says_how_to_get_it() {
     let (server, name) = (shared().await, Name::fresh());
     let existing = name.config(server.url()).existing_table_only();
-    let error = error_of(existing.clone().connect().await, ErrorKind::Internal);
+    let error = error_of(MysqlBackend::connect(existing.clone()).await, ErrorKind::Internal);
     assert!(error.to_string().contains("setup_schema"), "{error}");
-    existing.setup_schema().await.unwrap();
-    let backend = existing.connect().await.unwrap();
+    MysqlBackend::setup_schema(&existing).await.unwrap();
+    let backend = MysqlBackend::connect(existing).await.unwrap();
     Foreign::open(server.url()).await.run(&name.fill("DROP TABLE {locks}")).await;
     let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Internal);
     assert!(error.to_string().contains("setup_schema") && !error.may_have_applied(), "{error}");
     let findings = backend.check().await.unwrap();
     assert!(findings.iter().any(|finding| finding.severity == Severity::Unsafe), "{findings:?}");
-    backend.setup_schema().await.unwrap();
+    MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
     granted(&backend, &ask("job", LONG)).await;
 }
 
@@ -58,7 +59,7 @@ async fn a_table_that_is_not_as_it_should_be_is_refused() {
         assert!(sql.contains(what), "{what}");
         let sql = sql.replace(what, instead).replace(" ROW_FORMAT = DYNAMIC", "");
         Foreign::open(server.url()).await.run(&sql).await;
-        error_of(name.config(server.url()).connect().await, ErrorKind::Internal);
+        error_of(MysqlBackend::connect(name.config(server.url())).await, ErrorKind::Internal);
     }
 }
 
@@ -70,7 +71,7 @@ async fn what_schema_sql_gives_can_be_run_again_and_again() {
     for _ in 0..3 {
         foreign.run(&config.schema_sql().unwrap()).await;
     }
-    granted(&config.connect().await.unwrap(), &ask("job", LONG)).await;
+    granted(&MysqlBackend::connect(config).await.unwrap(), &ask("job", LONG)).await;
 }
 
 #[tokio::test]
@@ -83,13 +84,14 @@ async fn a_user_who_may_not_make_tables_can_use_them() {
     let grant = |rights: &str| format!("GRANT {rights} ON {database}.syncguard_locks TO {user}");
     let root = server.url().replace("/test", &format!("/{database}"));
     let url = root.replace("root@", &format!("{user}@"));
-    error_of(config(&url).connect().await, ErrorKind::AuthFailed);
+    error_of(MysqlBackend::connect(config(&url)).await, ErrorKind::AuthFailed);
     foreign.run(&format!("GRANT SHOW VIEW ON {database}.* TO {user}")).await;
-    let error = error_of(config(&url).connect().await, ErrorKind::AuthFailed);
+    let error = error_of(MysqlBackend::connect(config(&url)).await, ErrorKind::AuthFailed);
     assert!(error.to_string().contains("schema_sql"), "{error}");
-    config(&root).setup_schema().await.unwrap();
+    MysqlBackend::setup_schema(&config(&root)).await.unwrap();
     foreign.run(&grant("SELECT")).await;
-    let reader = config(&url).unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap();
+    let reader =
+        MysqlBackend::connect(config(&url).unsafe_settings(UnsafeSettings::Ignore)).await.unwrap();
     let error = error_of(reader.acquire(&ask("job", LONG)).await, ErrorKind::AuthFailed);
     assert!(!error.may_have_applied());
     foreign.run(&grant("INSERT, UPDATE, DELETE")).await;
@@ -107,7 +109,7 @@ async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
     let server = shared().await;
     let longest = format!("Select_{}", "x".repeat(50));
     for name in [longest.as_str(), "Order", "_"] {
-        let backend = config(server.url()).table(name).connect().await.unwrap();
+        let backend = MysqlBackend::connect(config(server.url()).table(name)).await.unwrap();
         let request = ask("job", LONG);
         granted(&backend, &request).await;
         assert!(released(&backend, &request).await);
@@ -116,7 +118,7 @@ async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
     for name in ["a`; DROP TABLE b; --", "", long.as_str(), "test.a", "$1"] {
         let refused = config(server.url()).table(name);
         error_of(refused.schema_sql(), ErrorKind::InvalidArgument);
-        error_of(refused.connect().await, ErrorKind::InvalidArgument);
+        error_of(MysqlBackend::connect(refused).await, ErrorKind::InvalidArgument);
     }
 }
 

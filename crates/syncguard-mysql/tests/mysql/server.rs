@@ -166,7 +166,7 @@ async fn the_clock_is_read_after_a_wait_for_the_row() {
 async fn an_acquire_that_waits_for_too_long_is_given_up_and_changes_nothing() {
     let server = MariadbServer::start().await.unwrap();
     let config = config(&server.url()).lock_timeout(Duration::from_secs(1));
-    let backend = config.connect().await.unwrap();
+    let backend = MysqlBackend::connect(config).await.unwrap();
     let mut foreign = locked(&server, &backend).await;
     let error = backend.acquire(&ask("job", LONG)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");

@@ -27,7 +27,7 @@ async fn start(settings: &[(&str, &str)]) -> MariadbServer {
 async fn a_safe_server_is_accepted_by_the_strict_policy() {
     let server = shared().await;
     let strict = Name::fresh().config(server.url()).unsafe_settings(UnsafeSettings::Refuse);
-    assert_eq!(findings(&strict.connect().await.unwrap()).await, []);
+    assert_eq!(findings(&MysqlBackend::connect(strict).await.unwrap()).await, []);
 }
 
 /// By this address, Linux connects to the same host, and no client can know that.
@@ -67,7 +67,7 @@ async fn a_server_that_does_not_write_through_is_refused() {
     ] {
         let server = start(options).await;
         let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-        let error = error_of(strict.connect().await, ErrorKind::Unsupported);
+        let error = error_of(MysqlBackend::connect(strict).await, ErrorKind::Unsupported);
         assert!(error.to_string().contains(setting), "{error}");
         let lenient = connect(&server.url()).await;
         assert_eq!(findings(&lenient).await, [(Severity::Unsafe, setting.to_owned())]);
@@ -180,7 +180,7 @@ async fn a_snapshot_calls_a_key_free_that_is_held_and_the_backend_does_not() {
 async fn a_clock_that_stands_still_in_a_statement_is_reported_and_harmless() {
     let server = start(&[("sysdate-is-now", "1")]).await;
     let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-    let backend = strict.connect().await.unwrap();
+    let backend = MysqlBackend::connect(strict).await.unwrap();
     let expected = (Severity::Warning, "sysdate_is_now = ON".to_owned());
     assert_eq!(findings(&backend).await, [expected]);
     fight(&backend).await;
@@ -215,13 +215,13 @@ async fn a_full_server_and_wrong_credentials_are_typed() {
     for _ in 0..9 {
         taken.push(Foreign::open(&app).await);
     }
-    let error = error_of(config(&app).connect().await, ErrorKind::ServiceUnavailable);
+    let error = error_of(MysqlBackend::connect(config(&app)).await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
     taken.clear();
     let url = server.url().replace("root@", "secret:wrong@");
-    error_of(config(&url).connect().await, ErrorKind::AuthFailed);
+    error_of(MysqlBackend::connect(config(&url)).await, ErrorKind::AuthFailed);
     let nowhere = format!("{}_not_there", server.url());
-    error_of(config(&nowhere).connect().await, ErrorKind::InvalidArgument);
+    error_of(MysqlBackend::connect(config(&nowhere)).await, ErrorKind::InvalidArgument);
     let unnamed = server.url().replace("/test", "");
-    error_of(config(&unnamed).connect().await, ErrorKind::InvalidArgument);
+    error_of(MysqlBackend::connect(config(&unnamed)).await, ErrorKind::InvalidArgument);
 }

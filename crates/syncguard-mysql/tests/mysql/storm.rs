@@ -76,7 +76,8 @@ async fn contend(backend: MysqlBackend, number: u32, journal: Arc<Journal>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_storm_nobody_meets_and_every_fence_is_higher() {
     let (server, name) = (shared().await, Name::fresh());
-    let backend = name.config(server.url()).max_connections(TASKS).connect().await.unwrap();
+    let backend =
+        MysqlBackend::connect(name.config(server.url()).max_connections(TASKS)).await.unwrap();
     let (journal, mut tasks) = (Arc::<Journal>::default(), tokio::task::JoinSet::new());
     for number in 0..TASKS {
         tasks.spawn(contend(backend.clone(), number, journal.clone()));

@@ -75,5 +75,5 @@ async fn measure_waiters(part: &str) {
 
 async fn connect(url: &str, connections: u32) -> PostgresBackend {
     let config = PostgresConfig::from_url(url).unwrap().max_connections(connections);
-    config.unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap()
+    PostgresBackend::connect(config.unsafe_settings(UnsafeSettings::Ignore)).await.unwrap()
 }

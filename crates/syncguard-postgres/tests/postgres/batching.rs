@@ -34,7 +34,7 @@ type Extending = JoinHandle<Result<ExtendOutcome, Error>>;
 impl<'a> Crowded<'a> {
     async fn new(server: &'a PostgresServer, names: Names, config: PostgresConfig) -> Self {
         let config = config.max_connections(CONNECTIONS).lock_timeout(LONG).statement_timeout(LONG);
-        let backend = config.connect().await.unwrap();
+        let backend = PostgresBackend::connect(config).await.unwrap();
         Self { server, names, backend, occupied: 0, waiting: Vec::new() }
     }
 

@@ -28,7 +28,7 @@ const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 /// Connects. Where timeouts are short and the machine is loaded, that may take several attempts.
 async fn connected_at_last(config: &PostgresConfig) -> PostgresBackend {
     loop {
-        match config.clone().connect().await {
+        match PostgresBackend::connect(config.clone()).await {
             Ok(backend) => return backend,
             Err(error) => assert!(error.is_retryable(), "{error:?}"),
         }
@@ -54,7 +54,7 @@ async fn a_connection_that_the_network_has_forgotten_is_replaced_before_it_is_us
         let url = if pooled { pooler.url_through(address) } else { server.url_through(address) };
         let config = Names::fresh().config(&url).without_listening();
         let config = if pooled { config.pgbouncer() } else { config };
-        let backend = config.connect().await.unwrap();
+        let backend = PostgresBackend::connect(config).await.unwrap();
         granted(&backend, &ask("job", LONG)).await;
         let connections = proxy.counts().connections;
         sleep(Duration::from_secs(6)).await;
@@ -156,7 +156,8 @@ async fn an_acquire_that_would_wait_too_long_is_refused_and_has_changed_nothing(
     let proxy = Proxy::start(server.address()).await.unwrap();
     let names = Names::fresh();
     let config = names.config(&server.url_through(proxy.address())).max_connections(2);
-    let backend = config.connect_timeout(Duration::from_millis(400)).connect().await.unwrap();
+    let backend =
+        PostgresBackend::connect(config.connect_timeout(Duration::from_millis(400))).await.unwrap();
     proxy.delay(Duration::from_millis(25));
     granted(&backend, &ask("measured", LONG)).await;
     let mut tasks = JoinSet::new();

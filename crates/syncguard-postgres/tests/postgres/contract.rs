@@ -124,7 +124,7 @@ impl<const OWNED: bool> Harness for Plain<OWNED> {
     }
 
     async fn client(&self) -> PostgresBackend {
-        self.config().connect().await.unwrap()
+        PostgresBackend::connect(self.config()).await.unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
@@ -168,7 +168,9 @@ impl<const OWNED: bool> Harness for Pooled<OWNED> {
 
     async fn client(&self) -> PostgresBackend {
         let config = self.plain.config().pgbouncer();
-        config.listen_url(&self.plain.server.url()).unwrap().connect().await.unwrap()
+        PostgresBackend::connect(config.listen_url(&self.plain.server.url()).unwrap())
+            .await
+            .unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

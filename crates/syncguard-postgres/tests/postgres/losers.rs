@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::{AcquireOutcome, LockBackend, LockId, LockManager};
+use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, eventually, granted, released},
     proxy::{Flow, Occurrences, Proxy},
@@ -108,7 +109,7 @@ async fn an_attempt_that_is_late_looks_once_more_before_it_waits_for_the_decisio
 #[tokio::test]
 async fn a_statement_whose_snapshot_is_old_counts_no_fence() {
     let (server, names) = (shared().await, Names::fresh());
-    names.config(&server.url()).setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     let text = format!("job of {}", names.locks);
     let mut winner = hold_turn(&server, &text).await;
     let waits = "pg_advisory_xact_lock(hashtext($1))::text IS NOT NULL";

@@ -76,12 +76,12 @@ impl Names {
     }
 
     async fn connect(&self, url: &str) -> PostgresBackend {
-        self.config(url).connect().await.unwrap()
+        PostgresBackend::connect(self.config(url)).await.unwrap()
     }
 }
 
 async fn connect(url: &str) -> PostgresBackend {
-    config(url).connect().await.unwrap()
+    PostgresBackend::connect(config(url)).await.unwrap()
 }
 
 fn config(url: &str) -> PostgresConfig {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use syncguard_core::ErrorKind;
+use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::operations::error_of;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -42,7 +43,8 @@ async fn a_message_on_which_the_driver_panics_is_an_error() {
         (&b"\xff\xff\xff\xff\xff\xff"[..], false),
     ] {
         let url = format!("postgres://u@{}/d?sslmode=disable", server(answer).await);
-        let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
+        let error =
+            error_of(PostgresBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
         assert!(!error.may_have_applied(), "{error}");
         assert_eq!(error.to_string().contains("panicked"), panics, "{answer:?}: {error}");
     }

@@ -57,7 +57,7 @@ impl Network {
 async fn each_operation_is_one_round_trip() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).max_connections(2);
-    let backend = config.connect().await.unwrap();
+    let backend = PostgresBackend::connect(config).await.unwrap();
     let other = ask("other", LONG);
     granted(&backend, &other).await;
     // The first time, each is prepared.
@@ -86,7 +86,8 @@ async fn each_operation_is_one_round_trip() {
 async fn a_key_that_was_seen_held_is_looked_at_first_until_its_release_is_heard_of() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).max_connections(2);
-    let backend = config.listen_url(&network.server.url()).unwrap().connect().await.unwrap();
+    let backend =
+        PostgresBackend::connect(config.listen_url(&network.server.url()).unwrap()).await.unwrap();
     let peer = network.past_the_proxy().await;
     // Gives the round trips of an acquire after somebody has released what this client saw held.
     let trips = async |holder: &PostgresBackend, hears: bool| {
@@ -163,7 +164,7 @@ async fn five_hundred_lost_commits_give_five_hundred_grants_and_leave_nothing() 
 async fn a_statement_without_an_answer_ends_and_its_outcome_is_unknown() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).statement_timeout(SHORT_TIMEOUT);
-    let backend = config.connect().await.unwrap();
+    let backend = PostgresBackend::connect(config).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     let request = ask("job", LONG);
     network.proxy.black_hole(Flow::Replies);
@@ -181,7 +182,7 @@ async fn a_statement_without_an_answer_ends_and_its_outcome_is_unknown() {
 async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).connect_timeout(SHORT_TIMEOUT);
-    let backend = config.clone().connect().await.unwrap();
+    let backend = PostgresBackend::connect(config.clone()).await.unwrap();
     network.proxy.refuse().await;
     assert!(network.proxy.cut_all().await > 0, "it is disconnected");
     eventually("the backend has noticed", async || {
@@ -189,7 +190,7 @@ async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
         error.kind() == ErrorKind::ServiceUnavailable && !error.may_have_applied()
     })
     .await;
-    let error = error_of(config.connect().await, ErrorKind::ServiceUnavailable);
+    let error = error_of(PostgresBackend::connect(config).await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
     network.proxy.admit().await.unwrap();
     assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), 1);
@@ -229,7 +230,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
 async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).max_connections(2);
-    let backend = config.connect().await.unwrap();
+    let backend = PostgresBackend::connect(config).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     network.proxy.delay(Duration::from_millis(50));
     let busy = tokio::spawn({
@@ -256,7 +257,7 @@ async fn an_acquire_that_is_dropped_before_it_has_a_connection_is_never_sent() {
 async fn a_future_that_is_not_polled_on_keeps_no_connection() {
     let network = Network::up().await;
     let config = network.names.config(&network.url()).max_connections(2);
-    let backend = config.connect().await.unwrap();
+    let backend = PostgresBackend::connect(config).await.unwrap();
     let (request, job) = (ask("job", LONG), key("job"));
     let mut left_alone = pin!(backend.acquire(&request));
     let first =

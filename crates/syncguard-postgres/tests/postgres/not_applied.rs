@@ -89,7 +89,7 @@ impl Scene {
     async fn backend(&self) -> PostgresBackend {
         let url = self.server.url_through(self.proxy.address());
         let config = self.names.config(&url).statement_timeout(Duration::from_secs(2));
-        let backend = config.connect().await.unwrap();
+        let backend = PostgresBackend::connect(config).await.unwrap();
         granted(&backend, &ask("warm-up", LONG)).await;
         backend
     }
@@ -125,7 +125,10 @@ async fn what_the_server_refuses_after_it_wrote_a_grant_is_not_stored() {
     for when in [AT_ONCE, AT_COMMIT] {
         let mut scene = Scene::set().await;
         let config = scene.names.config(&scene.server.url()).max_connections(2);
-        let backends = [config.clone().connect().await, config.pgbouncer().connect().await];
+        let backends = [
+            PostgresBackend::connect(config.clone()).await,
+            PostgresBackend::connect(config.pgbouncer()).await,
+        ];
         scene.run(&FAULTS.replace("{when}", when)).await;
         let faults = format!("SELECT last_value FROM {}_faults", scene.names.locks);
         let mut faulted = 0;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use syncguard_core::{AcquireOutcome, LockBackend, LockId, LockManager};
+use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::operations::{LONG, ask};
 use tokio::{task::JoinSet, time::sleep};
 
@@ -53,7 +54,7 @@ async fn worker(url: String, names: Names, work: Arc<Work>) {
 /// Lets each of these clients be granted the key so many times, beside these workers.
 async fn work_beside(workers: usize, clients: usize, times: usize) {
     let (server, names) = (shared().await, Names::fresh());
-    names.config(&server.url()).setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     let (work, mut tasks) = (Arc::<Work>::default(), JoinSet::new());
     for _ in 0..workers {
         tasks.spawn(worker(server.url(), names.clone(), work.clone()));

@@ -24,7 +24,7 @@ async fn on_a_pool(
     let pool = PgPoolOptions::new().max_connections(connections).test_before_acquire(false);
     let pool = pool.connect(&server.url()).await.unwrap();
     let config = PostgresConfig::from_pool(pool.clone()).tables(&names.locks, &names.counters);
-    let backend = config.connect().await.unwrap();
+    let backend = PostgresBackend::connect(config).await.unwrap();
     (pool, backend)
 }
 
@@ -101,9 +101,10 @@ async fn no_connection_of_the_backends_own_is_ever_taken_for_one() {
     let (heard, _hearing) = EventCounter::install(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let config = names.config(&server.url());
-    for backend in
-        [config.clone().connect().await.unwrap(), config.pgbouncer().connect().await.unwrap()]
-    {
+    for backend in [
+        PostgresBackend::connect(config.clone()).await.unwrap(),
+        PostgresBackend::connect(config.pgbouncer()).await.unwrap(),
+    ] {
         for _ in 0..300 {
             let request = ask("job", LONG);
             granted(&backend, &request).await;

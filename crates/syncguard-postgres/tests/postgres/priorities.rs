@@ -38,7 +38,7 @@ impl Scarce {
         let (server, names) = (shared().await, Names::fresh());
         let config = names.config(&server.url()).max_connections(2).without_listening();
         let config = config.connect_timeout(LONG).statement_timeout(LONG).lock_timeout(LONG);
-        let backend = config.connect().await.unwrap();
+        let backend = PostgresBackend::connect(config).await.unwrap();
         let watch = Foreign::open(&server.url()).await;
         let (log, tasks) = (Arc::default(), JoinSet::new());
         Self { server, names, backend, watch, log, tasks }
@@ -176,7 +176,7 @@ async fn a_thousand_waiters_open_a_few_connections_at_a_time() {
     let proxy = Proxy::start(server.address()).await.unwrap();
     let config = Names::fresh().config(&server.url_through(proxy.address())).without_listening();
     let config = config.max_connections(100).connect_timeout(LONG).statement_timeout(LONG);
-    let backend = config.connect().await.unwrap();
+    let backend = PostgresBackend::connect(config).await.unwrap();
     let held = ask("job", LONG);
     granted(&backend, &held).await;
     let before = proxy.counts().connections;

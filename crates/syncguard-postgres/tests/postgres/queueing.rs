@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::{ErrorKind, LockBackend, Timestamp};
+use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, extended, granted, is_locked, released},
     server::PostgresServer,
@@ -90,14 +91,14 @@ async fn a_statement_that_waits_too_long_is_given_up_and_has_changed_nothing() {
         (config().lock_timeout(LONG).statement_timeout(short), ErrorKind::NetworkTimeout),
         (config().pgbouncer().lock_timeout(short), ErrorKind::ServiceUnavailable),
     ] {
-        let backend = config.connect().await.unwrap();
+        let backend = PostgresBackend::connect(config).await.unwrap();
         let mut turn = hold_turn(&server, &text).await;
         let error = error_of(backend.acquire(&ask(&text, LONG)).await, kind);
         assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
         turn.run("COMMIT").await;
         assert!(!is_locked(&backend, &text).await);
     }
-    let backend = config().connect().await.unwrap();
+    let backend = PostgresBackend::connect(config()).await.unwrap();
     assert_eq!(granted(&backend, &ask(&text, LONG)).await.fence.number(), 1);
 }
 

@@ -40,7 +40,7 @@ async fn tables_of_typescript_are_the_first_revision_until_the_schema_step() {
     assert_eq!(pass(&backend, "job").await, 1);
     assert!(!is_recorded(&mut foreign, &names).await, "connecting changes nothing");
     for _ in 0..2 {
-        backend.setup_schema().await.unwrap();
+        PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
         assert_eq!(recorded(&mut foreign, &names).await, (1, 2));
     }
     assert_eq!(pass(&backend, "job").await, 2, "who was connected goes on");
@@ -49,7 +49,7 @@ async fn tables_of_typescript_are_the_first_revision_until_the_schema_step() {
     foreign.run(&format!("DROP TABLE {}_schema", names.locks)).await;
     assert_eq!(pass(&names.connect(&server.url()).await, "job").await, 4);
     assert!(!is_recorded(&mut foreign, &names).await, "connecting changes nothing");
-    backend.setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     assert_eq!(recorded(&mut foreign, &names).await, (1, 2));
 }
 
@@ -61,9 +61,8 @@ async fn tables_that_demand_a_later_client_are_refused_and_left_alone() {
     assert_eq!(recorded(&mut foreign, &names).await, (1, 2));
     foreign.run(&format!("UPDATE {}_schema SET version = 3, revision = 4", names.locks)).await;
     for refused in [
-        names.config(&server.url()).connect().await.map(drop),
-        names.config(&server.url()).setup_schema().await,
-        backend.setup_schema().await,
+        PostgresBackend::connect(names.config(&server.url())).await.map(drop),
+        PostgresBackend::setup_schema(&names.config(&server.url())).await,
         backend.check().await.map(drop),
     ] {
         let error = error_of(refused, ErrorKind::Unsupported);
@@ -82,7 +81,7 @@ async fn later_tables_that_this_client_may_use_are_used_and_not_set_back() {
     foreign.run(&format!("UPDATE {}_schema SET version = 2, revision = 9", names.locks)).await;
     foreign.run(&format!("ALTER TABLE {} ADD COLUMN future text", names.locks)).await;
     let backend = names.connect(&server.url()).await;
-    backend.setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     foreign.run(&names.config(&server.url()).schema_sql().unwrap()).await;
     assert_eq!(pass(&backend, "job").await, 1);
     assert_eq!(recorded(&mut foreign, &names).await, (2, 9));
@@ -91,7 +90,7 @@ async fn later_tables_that_this_client_may_use_are_used_and_not_set_back() {
 #[tokio::test]
 async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
     let (server, names) = (shared().await, Names::fresh());
-    let backend = names.connect(&server.url()).await;
+    names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
     for change in [
         "UPDATE {}_schema SET version = 0",
@@ -100,9 +99,12 @@ async fn a_version_that_makes_no_sense_is_an_error_and_nothing_is_changed() {
         "DELETE FROM {}_schema",
     ] {
         foreign.run(&change.replace("{}", &names.locks)).await;
-        let connected = names.config(&server.url()).connect().await;
+        let connected = PostgresBackend::connect(names.config(&server.url())).await;
         assert!(!error_of(connected, ErrorKind::Internal).may_have_applied(), "{change}");
-        error_of(backend.setup_schema().await, ErrorKind::Internal);
+        error_of(
+            PostgresBackend::setup_schema(&names.config(&server.url())).await,
+            ErrorKind::Internal,
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, LockBackend, Severity};
+use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, released};
 
 use crate::{Foreign, Names, config, shared, typescript::with_names};
@@ -18,7 +19,7 @@ async fn many_clients_that_come_at_once_make_the_tables_together() {
             let (names, url) = (names.clone(), server.url());
             clients.spawn(async move {
                 let backend = names.connect(&url).await;
-                backend.setup_schema().await.unwrap();
+                PostgresBackend::setup_schema(&names.config(&url)).await.unwrap();
                 granted(&backend, &ask(&format!("k{number}"), LONG)).await
             });
         }
@@ -30,16 +31,16 @@ async fn many_clients_that_come_at_once_make_the_tables_together() {
 async fn without_tables_an_error_says_how_to_get_them() {
     let (server, names) = (shared().await, Names::fresh());
     let existing = names.config(&server.url()).existing_tables_only();
-    let error = error_of(existing.clone().connect().await, ErrorKind::Internal);
+    let error = error_of(PostgresBackend::connect(existing.clone()).await, ErrorKind::Internal);
     assert!(error.to_string().contains("setup_schema"), "{error}");
-    existing.setup_schema().await.unwrap();
-    let backend = existing.connect().await.unwrap();
+    PostgresBackend::setup_schema(&existing).await.unwrap();
+    let backend = PostgresBackend::connect(existing).await.unwrap();
     Foreign::open(&server.url()).await.run(&format!("DROP TABLE {}", names.locks)).await;
     let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Internal);
     assert!(error.to_string().contains("setup_schema") && !error.may_have_applied(), "{error}");
     let findings = backend.check().await.unwrap();
     assert!(findings.iter().any(|finding| finding.severity == Severity::Unsafe), "{findings:?}");
-    backend.setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     granted(&backend, &ask("job", LONG)).await;
 }
 
@@ -51,7 +52,7 @@ async fn what_schema_sql_gives_can_be_run_again_and_again() {
     for _ in 0..3 {
         foreign.run(&config.schema_sql().unwrap()).await;
     }
-    granted(&config.connect().await.unwrap(), &ask("job", LONG)).await;
+    granted(&PostgresBackend::connect(config).await.unwrap(), &ask("job", LONG)).await;
 }
 
 #[tokio::test]
@@ -61,10 +62,13 @@ async fn a_role_that_may_not_make_tables_can_use_them() {
     let role = format!("role_{}", names.locks);
     foreign.run(&format!("CREATE ROLE {role} LOGIN")).await;
     let url = server.url().replace("postgres@", &format!("{role}@"));
-    let error = error_of(names.config(&url).connect().await, ErrorKind::AuthFailed);
+    let error = error_of(PostgresBackend::connect(names.config(&url)).await, ErrorKind::AuthFailed);
     assert!(error.to_string().contains("schema_sql"), "{error}");
-    names.config(&server.url()).setup_schema().await.unwrap();
-    let error = names.config(&url).unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap();
+    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
+    let error =
+        PostgresBackend::connect(names.config(&url).unsafe_settings(UnsafeSettings::Ignore))
+            .await
+            .unwrap();
     let error = error_of(error.acquire(&ask("job", LONG)).await, ErrorKind::AuthFailed);
     assert!(!error.may_have_applied());
     let (locks, counters) = (&names.locks, &names.counters);
@@ -83,7 +87,7 @@ async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
     let server = shared().await;
     let longest = format!("Select_{}", "x".repeat(44));
     let config = |locks: &str, counters: &str| config(&server.url()).tables(locks, counters);
-    let backend = config(&longest, "Order").connect().await.unwrap();
+    let backend = PostgresBackend::connect(config(&longest, "Order")).await.unwrap();
     let request = ask("job", LONG);
     granted(&backend, &request).await;
     assert!(released(&backend, &request).await);
@@ -93,7 +97,7 @@ async fn the_longest_and_strangest_names_work_and_bad_ones_are_refused() {
     {
         let refused = config(locks, counters);
         error_of(refused.schema_sql(), ErrorKind::InvalidArgument);
-        error_of(refused.connect().await, ErrorKind::InvalidArgument);
+        error_of(PostgresBackend::connect(refused).await, ErrorKind::InvalidArgument);
     }
 }
 

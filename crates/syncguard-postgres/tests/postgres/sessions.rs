@@ -25,7 +25,7 @@ async fn pool_at(server: &PostgresServer, level: &str) -> PgPool {
 
 async fn on(pool: PgPool, names: &Names) -> PostgresBackend {
     let config = PostgresConfig::from_pool(pool).tables(&names.locks, &names.counters);
-    config.connect().await.unwrap()
+    PostgresBackend::connect(config).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +107,7 @@ async fn backends(
     let pooler = PgBouncer::before(server.address()).start().await.unwrap();
     let short = Duration::from_millis(200);
     let limited = |config: PostgresConfig| {
-        config.tables(&names.locks, &names.counters).lock_timeout(short).connect()
+        PostgresBackend::connect(config.tables(&names.locks, &names.counters).lock_timeout(short))
     };
     let own = PostgresConfig::from_url(&server.url()).unwrap();
     let pooled = PostgresConfig::from_url(&pooler.url()).unwrap().pgbouncer();

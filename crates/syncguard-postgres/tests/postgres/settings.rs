@@ -46,7 +46,7 @@ async fn fight(backend: &PostgresBackend) {
 async fn a_safe_server_is_accepted_by_the_strict_policy() {
     let server = shared().await;
     let strict = Names::fresh().config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-    assert_eq!(findings(&strict.connect().await.unwrap()).await, []);
+    assert_eq!(findings(&PostgresBackend::connect(strict).await.unwrap()).await, []);
 }
 
 /// By this address, Linux connects to the same host, and no client can know that.
@@ -64,7 +64,9 @@ async fn the_way_to_another_host_is_reported_unless_it_is_verified() {
         (&preferred, &disabled, vec![warning("prefer"), warning("disable")]),
         (&url, &disabled, vec![warning("disable")]),
     ] {
-        let backend = names.config(url).listen_url(to_listen).unwrap().connect().await.unwrap();
+        let backend = PostgresBackend::connect(names.config(url).listen_url(to_listen).unwrap())
+            .await
+            .unwrap();
         assert_eq!(findings(&backend).await, expected, "to listen at {to_listen}");
     }
 }
@@ -109,7 +111,7 @@ async fn lax_backend(url: &str, number: usize) -> PostgresBackend {
         1 => PostgresConfig::from_pool(sqlx::PgPool::connect(url).await.unwrap()),
         _ => config(url).pgbouncer(),
     };
-    config.connect().await.unwrap()
+    PostgresBackend::connect(config).await.unwrap()
 }
 
 #[tokio::test]
@@ -130,7 +132,7 @@ async fn a_server_that_does_not_write_through_is_refused() {
     for setting in ["fsync", "full_page_writes"] {
         let server = PostgresServer::builder().setting(setting, "off").start().await.unwrap();
         let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-        let error = error_of(strict.connect().await, ErrorKind::Unsupported);
+        let error = error_of(PostgresBackend::connect(strict).await, ErrorKind::Unsupported);
         assert!(error.to_string().contains(&format!("{setting} = off")), "{error}");
         let lenient = connect(&server.url()).await;
         assert_eq!(findings(&lenient).await, [(Severity::Unsafe, format!("{setting} = off"))]);
@@ -175,5 +177,5 @@ async fn a_full_server_and_wrong_credentials_are_typed() {
 }
 
 async fn connect_error(url: &str) -> Result<PostgresBackend, syncguard_core::Error> {
-    config(url).connect().await
+    PostgresBackend::connect(config(url)).await
 }

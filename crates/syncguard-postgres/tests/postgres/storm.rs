@@ -194,7 +194,7 @@ pub(crate) async fn typescript_release(foreign: &mut Foreign, names: &Names, id:
 
 async fn set_up(server: &PostgresServer) -> (Names, Arc<Journal>) {
     let names = Names::fresh();
-    names.config(&server.url()).setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
     (names, Arc::default())
 }
 
@@ -202,7 +202,8 @@ async fn set_up(server: &PostgresServer) -> (Names, Arc<Journal>) {
 async fn both_clients_exclude_each_other() {
     let server = shared().await;
     let (names, journal) = set_up(&server).await;
-    let backend = names.config(&server.url()).max_connections(16).connect().await.unwrap();
+    let backend =
+        PostgresBackend::connect(names.config(&server.url()).max_connections(16)).await.unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..TASKS {
         tasks.spawn(ours(backend.clone(), server.url(), names.clone(), journal.clone()));

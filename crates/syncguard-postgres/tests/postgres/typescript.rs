@@ -129,14 +129,15 @@ async fn a_schema_step_that_would_wait_for_a_reader_gives_up_and_leaves_no_reque
     let config = scene.names.config(&scene.server.url());
     let mut reader = Foreign::open(&scene.server.url()).await;
     reader.run(&with_names("BEGIN; SELECT * FROM {locks}", &scene.names)).await;
-    let error = error_of(config.setup_schema().await, ErrorKind::ServiceUnavailable);
+    let error =
+        error_of(PostgresBackend::setup_schema(&config).await, ErrorKind::ServiceUnavailable);
     assert!(error.to_string().contains("lock timeout") && !error.may_have_applied(), "{error}");
     assert_eq!((scene.columns().await, scene.strong_locks().await), (6, 0));
     reader.run("COMMIT").await;
 
-    config.setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&config).await.unwrap();
     assert_eq!(scene.columns().await, 8);
-    let backend = config.connect().await.unwrap();
+    let backend = PostgresBackend::connect(config).await.unwrap();
     assert_eq!(warnings(&backend).await, [""; 0]);
     let request = ask("ours", LONG).with_owner(Owner::new("ci-7").ok());
     granted(&backend, &request).await;
@@ -176,7 +177,7 @@ async fn columns_that_are_added_fail_a_running_typescript_client_once_and_us_nev
         query.fetch_all(&mut peer.0).await.map(|rows| rows[0].get::<String, _>("key"))
     };
     assert_eq!(found().await.unwrap(), "theirs");
-    scene.names.config(&scene.server.url()).setup_schema().await.unwrap();
+    PostgresBackend::setup_schema(&scene.names.config(&scene.server.url())).await.unwrap();
     assert_eq!(scene.columns().await, 8);
     assert!(extended(&running, &request).await && released(&running, &request).await);
     granted(&running, &ask("again", LONG)).await;

@@ -6,9 +6,9 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-/// A client without a driver: one connection, and nothing but what a pipeline takes.
+/// A client without a driver: one connection, and only what pipelining needs.
 ///
-/// Requests that are ready together are written together, each as a command of its own. So no client
+/// Requests that are ready together are written together, each as a separate command. So no client
 /// that sends these commands over one connection can be faster.
 #[derive(Clone)]
 pub(crate) struct Bare(mpsc::UnboundedSender<Request>);
@@ -52,7 +52,7 @@ impl Bare {
     }
 }
 
-/// Hands out the replies in the order of the requests.
+/// Delivers the replies in the order of the requests.
 async fn read(
     from_server: OwnedReadHalf,
     mut answers: mpsc::UnboundedReceiver<oneshot::Sender<String>>,
@@ -65,7 +65,7 @@ async fn read(
     }
 }
 
-/// Skips what belongs to a reply behind its first line: the numbers of a list, or the text of a string.
+/// Skips the rest of a reply after its first line: the numbers of a list, or the text of a string.
 async fn skip(first: &str, lines: &mut Lines<BufReader<OwnedReadHalf>>) {
     let rest = match first.strip_prefix('*') {
         Some(count) => count.parse().unwrap(),

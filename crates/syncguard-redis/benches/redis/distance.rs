@@ -21,19 +21,20 @@ use crate::{
     raw::{ACQUIRE, RELEASE},
 };
 
-/// How long each way takes.
+/// The delay in each direction.
 const DELAY: Duration = Duration::from_millis(2);
 
 const ACQUIRES: usize = 50;
 
-/// How often each contestant has its turn.
+/// The number of turns of each client.
 const TURNS: usize = 3;
 
-/// How long one acquire takes at a server far away, by how many tasks, each with a key of its own.
+/// Measures how long one acquire takes on a distant server, by the number of tasks, each with its
+/// own key.
 ///
-/// One task by hand takes a round trip, of which no client can take less. Many tasks take more than that by
-/// hand too, since the server runs their scripts one after the other. So the bar is beside as many tasks by
-/// hand.
+/// One task by hand takes a round trip, the minimum for any client. Many tasks by hand take longer,
+/// because the server runs their scripts one after the other. So the limit is relative to the same
+/// number of tasks by hand.
 pub(crate) async fn measure(server: &RedisServer, table: &mut Table) {
     let (address, _end) = far(server.address()).await;
     let backend = connect(&server.url_through(address)).await;
@@ -73,7 +74,8 @@ pub(crate) async fn measure(server: &RedisServer, table: &mut Table) {
     }
 }
 
-/// Puts a server far away. The proxy has a thread of its own until what is returned is dropped.
+/// Puts a server behind a proxy with a delay. The proxy has its own thread until the returned
+/// sender is dropped.
 async fn far(server: SocketAddr) -> (SocketAddr, oneshot::Sender<()>) {
     let (started, address) = oneshot::channel();
     let (end, ended) = oneshot::channel();
@@ -89,7 +91,7 @@ async fn far(server: SocketAddr) -> (SocketAddr, oneshot::Sender<()>) {
     (address.await.unwrap(), end)
 }
 
-/// Runs so many tasks side by side, and returns the times of all.
+/// Runs `tasks` tasks concurrently, and returns the times of all.
 async fn turn<F: Future<Output = Vec<f64>> + Send + 'static>(
     tasks: usize,
     work: impl Fn(usize) -> F,
@@ -98,7 +100,7 @@ async fn turn<F: Future<Output = Vec<f64>> + Send + 'static>(
     tasks.join_all().await.into_iter().flatten().collect()
 }
 
-/// The same scripts by hand.
+/// Calls the same scripts by hand.
 #[derive(Clone)]
 struct Hand {
     bare: Bare,
@@ -121,14 +123,15 @@ impl Hand {
         for _ in 0..ACQUIRES {
             let start = Instant::now();
             let id = LockId::mint().unwrap();
-            let mark = format!("syncguard:id:{}", id.as_str());
+            let id_entry = format!("syncguard:id:{}", id.as_str());
             let head = format!(r#"{{"lockId":"{}","expiresAtMs":"#, id.as_str());
             let tail = format!(r#""key":"{key}"}}"#);
-            let words = ["EVALSHA", &self.acquire, "3", &lock, &fence, &mark, &head];
+            let words = ["EVALSHA", &self.acquire, "3", &lock, &fence, &id_entry, &head];
             let granted = self.bare.call(&[&words[..], &["60000", "61000", &tail]].concat()).await;
             trips.push(to_micros(start.elapsed()));
             assert_eq!(granted, "*2");
-            let words = ["EVALSHA", &self.release, "2", &lock, &mark, &head, &channel, "PUBLISH"];
+            let words =
+                ["EVALSHA", &self.release, "2", &lock, &id_entry, &head, &channel, "PUBLISH"];
             assert_eq!(self.bare.call(&words).await, ":1");
         }
         trips

@@ -16,16 +16,18 @@ use crate::{
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 
-/// How many locks are weighed at each size, and how many pairs are timed, in so many rounds.
+/// The number of locks whose memory is measured at each size, and the number of rounds and of timed
+/// pairs in each.
 const SAMPLE: usize = 500;
 const ROUNDS: usize = 15;
 const PAIRS: usize = 200;
 
-/// How much a time may swing from one size to another before it counts as growth.
-const FLAT: f64 = 1.25;
+/// The ratio of times at different sizes above which the difference counts as growth.
+const MAX_GROWTH: f64 = 1.25;
 
-/// What a held lock weighs, and what an operation takes, as the number of held locks grows. The time on
-/// the way does not depend on it, and swings more than it could.
+/// Measures the memory of a held lock and the time of an operation as the number of held locks
+/// grows. The round-trip time does not depend on that number, and varies more than such an effect
+/// could.
 pub(crate) async fn measure(server: &RedisServer, table: &mut Table) {
     server.command(&["FLUSHALL"]).await.unwrap();
     let (backend, raw) = (connect(&server.url()).await, Raw::connect(&server.url()).await);
@@ -60,11 +62,11 @@ pub(crate) async fn measure(server: &RedisServer, table: &mut Table) {
         "the server's time, from 1000 to 100000 held locks",
         growth(&times),
         "×",
-        Bar::AtMost(FLAT),
+        Bar::AtMost(MAX_GROWTH),
     );
 }
 
-/// Holds locks with keys of 20 bytes.
+/// Acquires locks with keys of 20 bytes.
 async fn hold(backend: &RedisBackend, numbers: std::ops::Range<usize>) -> Vec<(String, LockId)> {
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..64 {
@@ -105,7 +107,7 @@ async fn used_memory(raw: &Raw) -> f64 {
     used.unwrap().trim().parse().unwrap()
 }
 
-/// Gives the time of a pair, and the server's time in its scripts.
+/// Returns the time of a pair, and the server's time in its scripts.
 async fn pair_times(backend: &RedisBackend, raw: &Raw) -> (f64, f64) {
     let key = LockKey::new(KEY).unwrap();
     let (mut trips, mut scripts) = (Vec::new(), Vec::new());

@@ -23,7 +23,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     }
 }
 
-/// Gives the time of a round trip. After a pause, as before a hand-off, every thread on the way has
+/// Returns the time of a round trip. After a pause, as before a hand-off, every thread involved has
 /// to be woken first.
 async fn round_trip(url: &str, pause: Option<Duration>) -> f64 {
     let raw = Raw::connect(url).await;

@@ -1,8 +1,9 @@
-//! What the backend costs, beside the floor: the driver that calls the same scripts by hand.
+//! Measures the cost of the backend relative to the floor: the driver that calls the same scripts
+//! by hand.
 //!
-//! Run by `cargo bench -p syncguard-redis`, or with `-- name` for a part: `speed`, `layer`, `handoff`,
-//! `distance`, `peers` or `growth`; starts a server of its own. Each line shows a bar and
-//! whether it is met. The numbers of a shared machine swing, so what is compared runs side by side, in
+//! Run it with `cargo bench -p syncguard-redis`, or with `-- name` for a part: `speed`, `layer`,
+//! `handoff`, `distance`, `peers` or `growth`. It starts its own server. Each line shows a limit
+//! and whether it is met. Times on a shared machine vary, so what is compared runs in alternating
 //! turns, and the median of the comparisons counts.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
@@ -24,7 +25,8 @@ use syncguard_testkit::{
 };
 
 fn main() {
-    // One thread for the clients and one for the server: more of them stand in each other's way.
+    // One thread for the clients and one for the server: more of them would compete for the
+    // processor.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.unwrap();
     // Cargo itself passes `--bench`.
@@ -65,5 +67,5 @@ async fn measure(wanted: impl Fn(&str) -> bool) {
 
 async fn connect(url: &str) -> RedisBackend {
     let config = RedisConfig::from_url(url).unwrap();
-    config.unsafe_settings(UnsafeSettings::Ignore).connect().await.unwrap()
+    RedisBackend::connect(config.unsafe_settings(UnsafeSettings::Ignore)).await.unwrap()
 }

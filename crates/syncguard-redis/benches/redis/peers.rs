@@ -14,21 +14,23 @@ const KEY: &str = "bench:peers";
 const ACQUIRE: &str = include_str!("lua/acquire_peer.lua");
 const RELEASE: &str = include_str!("lua/release_peer.lua");
 
-/// How long a peer holds the lock, and how long it is about asking for the next one after that.
+/// How long a peer holds the lock, and how long it pauses before it requests the next one.
 const HOLD: Duration = Duration::from_millis(20);
 const GAP: Duration = Duration::from_micros(300);
 
-/// How long a peer that is refused waits before it asks again, and how long ours leaves the lock alone.
+/// How long a peer waits after contention before it retries, and how long our waiter pauses between
+/// two acquires.
 const PAUSE: Duration = Duration::from_millis(100);
 
 const WAIT: Duration = Duration::from_secs(10);
 
-/// How long ours stands beside each number of peers.
+/// How long our waiter runs with each number of peers.
 const WINDOW: Duration = Duration::from_secs(30);
 
 const RELEASES: usize = 15;
 
-/// How a lone waiter fares beside TypeScript-like workers that loop on its key: they publish no release.
+/// Measures how a single waiter competes with TypeScript-like workers that loop on its key and
+/// publish no release.
 pub(crate) async fn measure(url: &str, table: &mut Table) {
     let locks = LockManager::new(connect(url).await);
     let raw = Raw::connect(url).await;
@@ -64,7 +66,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     after_a_release(&locks, &raw, table).await;
 }
 
-/// The time from a peer's release to the entry of a waiter that has waited for a second.
+/// Measures the time from a peer's release to the grant of a waiter that has waited for a second.
 async fn after_a_release(locks: &LockManager, raw: &Raw, table: &mut Table) {
     let mut delays = Vec::new();
     for _ in 0..RELEASES {
@@ -86,17 +88,17 @@ async fn work(raw: Raw) {
     loop {
         let id = LockId::mint().unwrap();
         if acquire(&raw, id.as_str()).await {
-            hold_still(HOLD).await;
+            sleep_precisely(HOLD).await;
             release(&raw, id.as_str()).await;
-            hold_still(GAP).await;
+            sleep_precisely(GAP).await;
         } else {
             sleep(PAUSE).await;
         }
     }
 }
 
-/// Waits by the system's clock: the runtime's timer has a resolution of a millisecond.
-async fn hold_still(time: Duration) {
+/// Sleeps on a thread, because the runtime's timer has a resolution of a millisecond.
+async fn sleep_precisely(time: Duration) {
     spawn_blocking(move || std::thread::sleep(time)).await.unwrap();
 }
 

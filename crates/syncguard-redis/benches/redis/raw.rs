@@ -17,7 +17,7 @@ pub(crate) const RELEASE_CJSON: &str = include_str!("lua/release_cjson.lua");
 pub(crate) const FENCE: &str = include_str!("lua/fence.lua");
 pub(crate) const FENCE_RELEASE: &str = include_str!("lua/fence_release.lua");
 
-/// The driver by itself, set up as the backend sets it up.
+/// The driver without the backend, configured as the backend configures it.
 #[derive(Clone)]
 pub(crate) struct Raw(Client);
 
@@ -29,7 +29,7 @@ pub(crate) struct Pair {
     pub(crate) style: Style,
 }
 
-/// What a pair of scripts takes.
+/// The arguments of a pair of scripts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     Lean,
@@ -66,26 +66,26 @@ impl Raw {
         Pair { acquire: sha1_hash(acquire), release: sha1_hash(release), style }
     }
 
-    /// Acquires and releases by hand, with every argument made up as the backend makes it up.
+    /// Acquires and releases by hand, and builds every argument as the backend does.
     pub(crate) async fn acquire_and_release(&self, pair: &Pair, key: &str, id: &str) {
         let lock = format!("syncguard:{key}");
-        let (fence, mark) = (format!("syncguard:fence:{lock}"), format!("syncguard:id:{id}"));
+        let (fence, id_entry) = (format!("syncguard:fence:{lock}"), format!("syncguard:id:{id}"));
         let channel = format!("{lock}:released");
         match pair.style {
             Style::Lean => {
                 let tail = format!(r#""key":"{key}"}}"#);
                 let head = format!(r#"{{"lockId":"{id}","expiresAtMs":"#);
                 let acquire =
-                    [&pair.acquire, "3", &lock, &fence, &mark, &head, "30000", "31000", &tail];
+                    [&pair.acquire, "3", &lock, &fence, &id_entry, &head, "30000", "31000", &tail];
                 self.call("EVALSHA", &acquire).await;
-                let release = [&pair.release, "2", &lock, &mark, &head, &channel, "PUBLISH"];
+                let release = [&pair.release, "2", &lock, &id_entry, &head, &channel, "PUBLISH"];
                 assert_eq!(self.call("EVALSHA", &release).await, Value::Integer(1));
             }
             Style::Cjson => {
                 let acquire =
-                    [&pair.acquire, "3", &lock, &fence, &mark, id, "30000", "31000", key, ""];
+                    [&pair.acquire, "3", &lock, &fence, &id_entry, id, "30000", "31000", key, ""];
                 self.call("EVALSHA", &acquire).await;
-                let release = [&pair.release, "2", &lock, &mark, id, &channel];
+                let release = [&pair.release, "2", &lock, &id_entry, id, &channel];
                 let released = self.call("EVALSHA", &release).await;
                 assert!(released.as_str().unwrap().contains("released"));
             }

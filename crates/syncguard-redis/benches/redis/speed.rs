@@ -11,18 +11,18 @@ use crate::{
 
 pub(crate) const KEY: &str = "bench:alone:00000000";
 
-/// How often each contestant has its turn.
+/// The number of turns of each contestant.
 const TURNS: usize = 15;
 
 const TASKS: usize = 64;
 
-/// How many pairs a turn has.
+/// The number of pairs in a turn.
 const PAIRS: usize = 6_400;
 
-/// How many pairs are timed one by one.
+/// The number of pairs that are timed one by one.
 const PAIRS_ALONE: usize = 6_000;
 
-/// How many pairs make one reading of the processor time.
+/// The number of pairs in one reading of the processor time.
 const BLOCK: usize = 200;
 
 pub(crate) async fn measure(url: &str, table: &mut Table) {
@@ -31,8 +31,8 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     together(&backend, &raw, table).await;
 }
 
-/// One task, no contention: how long a pair takes. Both take turns pair by pair, so what disturbs one
-/// disturbs the other.
+/// Measures how long a pair takes with one task and no contention. Both contestants alternate pair
+/// by pair, so a disturbance affects both.
 async fn alone(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
     let pair = raw.pair(Style::Lean).await;
     let (mut ours, mut floor) = (Vec::new(), Vec::new());
@@ -45,29 +45,29 @@ async fn alone(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
         floor.push(micros(by_hand).await);
         ours.push(micros(acquire_and_release(backend, &key)).await);
     }
-    let (mut ours_busy, mut floor_busy) = (Vec::new(), Vec::new());
+    let (mut our_processor_time, mut floor_processor_time) = (Vec::new(), Vec::new());
     for _ in 0..PAIRS_ALONE / BLOCK {
-        let before = busy();
+        let before = processor_micros();
         for _ in 0..BLOCK {
             let id = LockId::mint().unwrap();
             raw.acquire_and_release(&pair, KEY, id.as_str()).await;
         }
-        let between = busy();
+        let between = processor_micros();
         for _ in 0..BLOCK {
             acquire_and_release(backend, &key).await;
         }
-        floor_busy.push((between - before) / BLOCK as f64);
-        ours_busy.push((busy() - between) / BLOCK as f64);
+        floor_processor_time.push((between - before) / BLOCK as f64);
+        our_processor_time.push((processor_micros() - between) / BLOCK as f64);
     }
-    table.note("  … processor time of the client, by hand", median(floor_busy), "µs");
-    table.note("  … processor time of the client", median(ours_busy), "µs");
+    table.note("  … processor time of the client, by hand", median(floor_processor_time), "µs");
+    table.note("  … processor time of the client", median(our_processor_time), "µs");
     let (ours, floor) = (median(ours), median(floor));
     table.note("acquire + release, one task, by hand, p50", floor, "µs");
     table.note("acquire + release, one task, p50", ours, "µs");
     table.judge("  … beside the floor", ours / floor, "×", Bar::AtMost(1.15));
 }
 
-/// 64 tasks, each with a key of its own: how many pairs a second there are.
+/// Measures how many pairs a second 64 tasks complete, each with its own key.
 async fn together(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
     let styles = [Style::Lean, Style::Cjson, Style::FenceOnly];
     let mut pairs = Vec::new();
@@ -96,21 +96,21 @@ async fn together(backend: &RedisBackend, raw: &Raw, table: &mut Table) {
             async move { acquire_and_release(&backend, &key).await }
         };
         turn.speeds[3] = per_second(work).await;
-        // Read after each contestant, so that nothing of one is counted for the next.
+        // Read after each contestant, so that no time of one is counted for the next.
         turn.scripts[3] = raw.script_time().await / PAIRS as f64;
         turns.push(turn);
     }
     judge_together(&turns, table);
 }
 
-/// What was measured in one turn, by hand in the order of the styles, and by the backend.
+/// The results of one turn: by hand in the order of the styles, then by the backend.
 #[derive(Default)]
 struct Turn {
     speeds: [f64; 4],
     scripts: [f64; 4],
 }
 
-/// Compares what ran side by side, and gives the best turn of each for its own sake.
+/// Compares the contestants within each turn, and reports the best turn of each.
 fn judge_together(turns: &[Turn], table: &mut Table) {
     let best = |place: usize| turns.iter().map(|turn| turn.speeds[place]).fold(0.0, f64::max);
     let script = |place: usize| median(turns.iter().map(|turn| turn.scripts[place]).collect());
@@ -159,9 +159,9 @@ async fn per_second<F: Future<Output = ()> + Send + 'static>(
     PAIRS as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Gives the microseconds that this thread, which is the whole client, has been on a processor. Unlike the
-/// time that passes, it hardly depends on what else the machine does.
-fn busy() -> f64 {
+/// Returns the microseconds for which this thread, which is the whole client, has been on a
+/// processor. Unlike elapsed time, this hardly depends on the load of the machine.
+fn processor_micros() -> f64 {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     stat.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e3
 }

@@ -13,11 +13,11 @@ pub(super) struct Call {
     pub(super) deadline: Instant,
     pub(super) resends: usize,
     /// Must not go into a batch: a batch that contained it was refused.
-    pub(super) alone: bool,
+    pub(super) unbatched: bool,
 }
 
 impl Call {
-    pub(super) fn end(self, answer: Result<Answer, Failure>) {
+    pub(super) fn complete(self, answer: Result<Answer, Failure>) {
         // The caller may have gone.
         drop(self.answer.send(answer));
     }

@@ -4,7 +4,7 @@ use fred::types::{ClusterHash, Value, config::Server};
 use tokio::sync::Mutex;
 
 use super::{
-    link::{Link, RESENDS, Unopened},
+    link::{Link, MAX_RESENDS, OpenError},
     reply::Reply,
     settings::Settings,
 };
@@ -19,7 +19,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(settings: Settings) -> Result<Self, Unopened> {
+    pub(super) async fn open(settings: Settings) -> Result<Self, OpenError> {
         let link = Link::open(&settings).await?;
         Ok(Self { settings, current: RwLock::new(Arc::new(link)), renewal: Mutex::new(()) })
     }
@@ -31,9 +31,9 @@ impl Connection {
         name: &'static str,
         words: Vec<Value>,
     ) -> Result<Reply, Failure> {
-        let mut resends = RESENDS;
+        let mut resends = MAX_RESENDS;
         loop {
-            let link = self.link().await.map_err(|unopened| unopened.failure())?;
+            let link = self.link().await.map_err(|error| error.failure())?;
             let answer = match &node {
                 Some(node) => link.send_to(node.clone(), name, words.clone()).await,
                 None => {
@@ -51,12 +51,12 @@ impl Connection {
 
     /// Returns the link, or a new one if the driver's task has ended: the driver gives up on errors
     /// that it considers final.
-    pub(super) async fn link(&self) -> Result<Arc<Link>, Unopened> {
-        if let Some(link) = self.living() {
+    pub(super) async fn link(&self) -> Result<Arc<Link>, OpenError> {
+        if let Some(link) = self.live_link() {
             return Ok(link);
         }
         let _only_one = self.renewal.lock().await;
-        if let Some(link) = self.living() {
+        if let Some(link) = self.live_link() {
             return Ok(link);
         }
         tracing::warn!("the connection to the server was given up; making a new one");
@@ -66,7 +66,7 @@ impl Connection {
         Ok(link)
     }
 
-    pub(super) fn living(&self) -> Option<Arc<Link>> {
+    pub(super) fn live_link(&self) -> Option<Arc<Link>> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         (!current.has_ended()).then(|| current.clone())
     }

@@ -16,12 +16,12 @@ use tokio::runtime::Handle;
 pub(super) struct Detached<F: Future<Output = ()> + Send + 'static> {
     command: Option<Pin<Box<F>>>,
     begun: bool,
-    home: Handle,
+    runtime: Handle,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> Detached<F> {
-    pub(super) fn new(command: F, home: Handle) -> Self {
-        Self { command: Some(Box::pin(command)), begun: false, home }
+    pub(super) fn new(command: F, runtime: Handle) -> Self {
+        Self { command: Some(Box::pin(command)), begun: false, runtime }
     }
 }
 
@@ -45,7 +45,7 @@ impl<F: Future<Output = ()> + Send + 'static> Future for Detached<F> {
 impl<F: Future<Output = ()> + Send + 'static> Drop for Detached<F> {
     fn drop(&mut self) {
         if let Some(command) = self.command.take().filter(|_| self.begun) {
-            self.home.spawn(command);
+            self.runtime.spawn(command);
         }
     }
 }

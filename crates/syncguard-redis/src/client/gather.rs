@@ -1,11 +1,11 @@
 //! Sends calls that are ready at the same time together.
 //!
 //! The driver writes each script call to the socket separately, so each costs a system call and a
-//! packet here and at the server. Nagle's algorithm would join them, at the price of a round trip
-//! for every call behind another. So they are joined here: a call enters a queue, and a task on the
-//! backend's runtime takes what the queue holds when it is scheduled. It never waits for more. A
-//! single call is sent unchanged. Several calls are sent as batches: one command each, and one
-//! write. A call that finds nothing in flight is sent immediately, without the queue.
+//! packet here and at the server. Nagle's algorithm would join them, but a call would wait up to a
+//! round trip for the reply to the one before it. So they are joined here: a call enters a queue,
+//! and a task on the backend's runtime takes what the queue holds when it is scheduled. It never
+//! waits for more. A single call is sent unchanged. Several calls are sent as batches: one command
+//! each, and one write. A call that finds nothing in flight is sent immediately, without the queue.
 //!
 //! # Order
 //!
@@ -17,7 +17,8 @@
 //! queue. That is safe for two reasons. A caller that abandons an id no longer waits for its
 //! acquire, and a call that has no waiter is dropped here before it is sent. If a caller does wait
 //! for both, the tombstone that the abandon leaves refuses the acquire, as it does if the two take
-//! different connections. A release never meets its acquire here: it follows the answer.
+//! different connections. A release is never in the queue together with its acquire, because it
+//! follows the reply to that acquire.
 //!
 //! # A stalled server
 //!
@@ -28,7 +29,7 @@
 //! unsent when their callers go away.
 //!
 //! **Invariant:** while calls wait, either a task that takes them is scheduled, or calls are in
-//! flight and one of these schedules a task when it ends. Both sides look under the lock of the
+//! flight and one of these schedules a task when it ends. Both sides check under the lock of the
 //! queue: a task leaves calls behind only if it sees, or sends, too many calls in flight, and each
 //! of those looks for remaining calls when it ends later.
 
@@ -50,8 +51,8 @@ use tokio::{
 use super::{
     call::Call,
     connection::Connection,
-    link::{Link, POLL},
-    send::{batches, evaluate, hand_out},
+    link::{Link, POLL_INTERVAL},
+    send::{batches, distribute, evaluate},
 };
 use crate::error::{Effect, Failure};
 
@@ -65,12 +66,12 @@ const REFILL_BELOW: usize = MAX_IN_FLIGHT / 2;
 /// What the tasks of a client share.
 pub(super) struct Core {
     pub(super) connection: Connection,
-    pub(super) home: Handle,
-    /// Whether the client is for a cluster, where calls have slots of their own.
+    pub(super) runtime: Handle,
+    /// Whether the client is for a cluster, where each call may be for another slot.
     one_by_one: bool,
     queue: Mutex<Queue>,
     /// The number of script calls in flight.
-    flying: AtomicUsize,
+    in_flight: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -88,19 +89,19 @@ struct Flush {
 }
 
 /// Counts calls as in flight, until it is dropped.
-struct Flying<'a> {
+struct InFlight<'a> {
     core: &'a Arc<Core>,
     calls: usize,
 }
 
 impl Core {
-    pub(super) fn new(connection: Connection, home: Handle) -> Self {
+    pub(super) fn new(connection: Connection, runtime: Handle) -> Self {
         Self {
             one_by_one: connection.settings.is_cluster(),
             connection,
-            home,
+            runtime,
             queue: Mutex::default(),
-            flying: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
         }
     }
 
@@ -111,7 +112,7 @@ impl Core {
 
     /// Returns whether nothing is in flight or about to be.
     pub(super) fn is_idle(&self) -> bool {
-        self.flying.load(Ordering::Relaxed) == 0 && !self.queue().scheduled
+        self.in_flight.load(Ordering::Relaxed) == 0 && !self.queue().scheduled
     }
 
     /// Sends calls as one command, distributes their answers, and queues again those that must be
@@ -120,10 +121,10 @@ impl Core {
         if calls.is_empty() {
             return;
         }
-        let flying = Flying::new(&self, calls.len());
+        let in_flight = InFlight::new(&self, calls.len());
         let answer = evaluate(&link, &calls).await;
-        drop(flying);
-        for call in hand_out(calls, answer) {
+        drop(in_flight);
+        for call in distribute(calls, answer) {
             self.submit(call);
         }
     }
@@ -131,7 +132,7 @@ impl Core {
     pub(super) fn submit(self: &Arc<Self>, call: Call) {
         let mut queue = self.queue();
         queue.calls.push(call);
-        // If other calls were left behind, it waits with them.
+        // If other calls remain in the queue, it waits with them.
         if queue.calls.len() == 1 {
             self.schedule(queue);
         }
@@ -139,7 +140,7 @@ impl Core {
 
     /// Records that this many calls have ended.
     fn ended(self: &Arc<Self>, calls: usize) {
-        let before = self.flying.fetch_sub(calls, Ordering::Relaxed);
+        let before = self.in_flight.fetch_sub(calls, Ordering::Relaxed);
         if before - calls < REFILL_BELOW {
             let queue = self.queue();
             if !queue.calls.is_empty() {
@@ -156,7 +157,7 @@ impl Core {
         drop(queue);
         let flush = Flush { core: self.clone(), taken: false };
         // A runtime that has ended drops the task immediately.
-        self.home.spawn(flush.run());
+        self.runtime.spawn(flush.run());
     }
 
     /// Takes the calls that may be sent, the urgent ones first.
@@ -166,15 +167,15 @@ impl Core {
         queue.scheduled = false;
         let mut calls = std::mem::take(&mut queue.calls);
         calls.retain(|call| !call.answer.is_closed());
-        let late: Vec<_> = calls.extract_if(.., |call| call.deadline <= now).collect();
+        let expired: Vec<_> = calls.extract_if(.., |call| call.deadline <= now).collect();
         if calls.len() > 1 {
             calls.sort_by_key(|call| call.script.rank);
         }
-        let room = MAX_IN_FLIGHT.saturating_sub(self.flying.load(Ordering::Relaxed));
+        let room = MAX_IN_FLIGHT.saturating_sub(self.in_flight.load(Ordering::Relaxed));
         queue.calls = calls.split_off(room.min(calls.len()));
         drop(queue);
-        for call in late {
-            call.end(Err(Failure::Unsent(self.connection.settings.command_timeout)));
+        for call in expired {
+            call.complete(Err(Failure::Unsent(self.connection.settings.command_timeout)));
         }
         calls
     }
@@ -184,28 +185,28 @@ impl Core {
     fn expire(&self) -> bool {
         let now = Instant::now();
         let mut queue = self.queue();
-        let late: Vec<_> = queue
+        let expired: Vec<_> = queue
             .calls
             .extract_if(.., |call| call.answer.is_closed() || call.deadline <= now)
             .collect();
         queue.scheduled = !queue.calls.is_empty();
         let any_left = queue.scheduled;
         drop(queue);
-        for call in late {
-            call.end(Err(Failure::Unconnected(self.connection.settings.command_timeout)));
+        for call in expired {
+            call.complete(Err(Failure::Unconnected(self.connection.settings.command_timeout)));
         }
         any_left
     }
 }
 
-impl<'a> Flying<'a> {
+impl<'a> InFlight<'a> {
     fn new(core: &'a Arc<Core>, calls: usize) -> Self {
-        core.flying.fetch_add(calls, Ordering::Relaxed);
+        core.in_flight.fetch_add(calls, Ordering::Relaxed);
         Self { core, calls }
     }
 }
 
-impl Drop for Flying<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.core.ended(self.calls);
     }
@@ -243,7 +244,7 @@ impl Flush {
     /// Waits for a connection on behalf of all waiting calls. Returns immediately if there is one.
     async fn link(&self) -> Option<Arc<Link>> {
         loop {
-            match self.core.connection.living() {
+            match self.core.connection.live_link() {
                 Some(link) if link.is_connected() => return Some(link),
                 Some(_) => {}
                 None => self.renew().await,
@@ -251,7 +252,7 @@ impl Flush {
             if !self.core.expire() {
                 return None;
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -262,13 +263,13 @@ impl Flush {
             tokio::select! {
                 biased;
                 renewed = &mut renewal => {
-                    if let Err(unopened) = renewed {
+                    if let Err(error) = renewed {
                         let calls = std::mem::take(&mut self.core.queue().calls);
-                        calls.into_iter().for_each(|call| call.end(Err(unopened.failure())));
+                        calls.into_iter().for_each(|call| call.complete(Err(error.failure())));
                     }
                     return;
                 }
-                () = sleep(POLL) => if !self.core.expire() { return },
+                () = sleep(POLL_INTERVAL) => if !self.core.expire() { return },
             }
         }
     }
@@ -278,7 +279,10 @@ impl Drop for Flush {
     fn drop(&mut self) {
         if !self.taken {
             let queue = std::mem::take(&mut *self.core.queue());
-            queue.calls.into_iter().for_each(|call| call.end(Err(Failure::Ended(Effect::None))));
+            queue
+                .calls
+                .into_iter()
+                .for_each(|call| call.complete(Err(Failure::Ended(Effect::None))));
         }
     }
 }

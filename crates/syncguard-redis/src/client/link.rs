@@ -17,11 +17,11 @@ use super::settings::Settings;
 use crate::error::{DriverError, Failure};
 
 /// How often to check whether the connection is back.
-pub(super) const POLL: Duration = Duration::from_millis(5);
+pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How often a call that was certainly not carried out is immediately sent again. The first attempt
-/// may meet a lock that has moved to another node, the second one a node that had no connection.
-pub(super) const RESENDS: usize = 2;
+/// How often a call that was certainly not carried out is immediately resent. The first attempt may
+/// fail because the lock has moved to another node, the second because that node had no connection.
+pub(super) const MAX_RESENDS: usize = 2;
 
 pub(super) struct Link {
     driver: Driver,
@@ -30,9 +30,9 @@ pub(super) struct Link {
 }
 
 /// Why a connection could not be opened.
-pub(super) enum Unopened {
-    Refused(DriverError),
-    Late(Duration),
+pub(super) enum OpenError {
+    Failed(DriverError),
+    TimedOut(Duration),
 }
 
 /// Detects whether the connections have changed since it was created.
@@ -42,12 +42,12 @@ pub(super) struct Continuity {
 }
 
 impl Link {
-    pub(super) async fn open(settings: &Settings) -> Result<Self, Unopened> {
-        let driver = settings.prepared().build().map_err(Unopened::Refused)?;
+    pub(super) async fn open(settings: &Settings) -> Result<Self, OpenError> {
+        let driver = settings.prepared().build().map_err(OpenError::Failed)?;
         match timeout(settings.connect_timeout, driver.init()).await {
             Ok(Ok(task)) => Ok(Self { driver, task: AbortOnDropHandle::new(task) }),
-            Ok(Err(error)) => Err(Unopened::Refused(error)),
-            Err(_) => Err(Unopened::Late(settings.connect_timeout)),
+            Ok(Err(error)) => Err(OpenError::Failed(error)),
+            Err(_) => Err(OpenError::TimedOut(settings.connect_timeout)),
         }
     }
 
@@ -70,7 +70,7 @@ impl Link {
             if Instant::now() >= deadline || self.has_ended() {
                 return Err(Failure::Unconnected(limit));
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -122,11 +122,11 @@ impl Continuity {
     }
 }
 
-impl Unopened {
+impl OpenError {
     pub(super) fn failure(&self) -> Failure {
         match self {
-            Self::Refused(error) => Failure::connecting(error.clone()),
-            Self::Late(limit) => Failure::Unconnected(*limit),
+            Self::Failed(error) => Failure::connecting(error.clone()),
+            Self::TimedOut(limit) => Failure::Unconnected(*limit),
         }
     }
 }
@@ -142,9 +142,9 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// The first answer over the new connection is the one that must not count.
+    /// The first reply on the new connection is the one that must not count.
     #[tokio::test]
-    async fn a_new_connection_is_announced_before_anything_is_answered_over_it() {
+    async fn a_new_connection_is_announced_before_any_reply_arrives_on_it() {
         let server = RedisServer::builder().start().await.unwrap();
         let builder = Builder::from_config(Config::from_url(&server.url()).unwrap());
         let settings = Settings { builder, command_timeout: LONG, connect_timeout: LONG };

@@ -7,7 +7,7 @@ use fred::{
 
 use super::{
     call::Call,
-    link::{Link, RESENDS},
+    link::{Link, MAX_RESENDS},
     reply::{Answer, Reply},
     words::values,
 };
@@ -18,7 +18,7 @@ use crate::{
 
 /// The maximum number of calls in a batch. Larger batches leave the server idle while the client
 /// prepares the next one, and the client idle while the server is at work.
-const BATCH_SIZE: usize = 16;
+const MAX_BATCH_SIZE: usize = 16;
 
 /// What a script returned, and how many replicas have received its writes, if that was requested.
 type Evaluated = (Value, Option<Result<i64, DriverError>>);
@@ -46,8 +46,8 @@ pub(super) async fn evaluate(link: &Link, calls: &[Call]) -> Result<Evaluated, D
 
 /// Runs a script, and counts the replicas that have received its writes if a call requests that.
 ///
-/// `WAIT` refers to the last write of its own connection. It is handed to the driver together with
-/// the script, and its result counts only if the connection has stayed the same.
+/// `WAIT` refers to the last write of its own connection. It is passed to the driver together with
+/// the script, and its result counts only if the connection has not changed.
 async fn evaluate_as(
     link: &Link,
     script: &'static Script,
@@ -60,7 +60,7 @@ async fn evaluate_as(
     };
     let mut words = vec![Value::from_static_str(text)];
     match calls {
-        [call] => words.extend(call.words.alone()),
+        [call] => words.extend(call.words.unbatched()),
         calls => {
             let keys: usize = calls.iter().map(|call| call.words.key_count()).sum();
             words.push(Value::Integer(keys as i64));
@@ -92,20 +92,23 @@ async fn evaluate_as(
 
 /// Distributes the answers to calls that were sent together, and returns the calls that must be
 /// resent.
-pub(super) fn hand_out(
+pub(super) fn distribute(
     mut calls: Vec<Call>,
     evaluated: Result<Evaluated, DriverError>,
 ) -> Vec<Call> {
     match evaluated {
-        Ok((value, replicas)) if calls.len() > 1 => divide(calls, Reply::from(value), &replicas),
+        Ok((value, replicas)) if calls.len() > 1 => split(calls, Reply::from(value), &replicas),
         Ok((value, replicas)) => {
             if let Some(call) = calls.pop() {
-                call.end(Ok(Answer { reply: Reply::from(value), replicas: counted(replicas) }));
+                call.complete(Ok(Answer {
+                    reply: Reply::from(value),
+                    replicas: counted(replicas),
+                }));
             }
         }
         Err(error) => {
             let batched = calls.len() > 1;
-            let failed = |call| refuse(call, Failure::driver(error.clone()), batched);
+            let failed = |call| fail_or_resend(call, Failure::driver(error.clone()), batched);
             return calls.into_iter().filter_map(failed).collect();
         }
     }
@@ -115,12 +118,12 @@ pub(super) fn hand_out(
 /// Completes a call that was not answered, or returns it to be resent if that is safe: nothing was
 /// sent, or the server refused a whole batch, perhaps because of another call in it. The server
 /// decides on that before it runs the script.
-fn refuse(mut call: Call, failure: Failure, batched: bool) -> Option<Call> {
+fn fail_or_resend(mut call: Call, failure: Failure, batched: bool) -> Option<Call> {
     match &failure {
-        Failure::NotSent(_) if call.resends < RESENDS => call.resends += 1,
-        Failure::Refused(_) if batched && failure.effect() == Effect::None => call.alone = true,
+        Failure::NotSent(_) if call.resends < MAX_RESENDS => call.resends += 1,
+        Failure::Refused(_) if batched && failure.effect() == Effect::None => call.unbatched = true,
         _ => {
-            call.end(Err(failure));
+            call.complete(Err(failure));
             return None;
         }
     }
@@ -128,7 +131,7 @@ fn refuse(mut call: Call, failure: Failure, batched: bool) -> Option<Call> {
 }
 
 /// Passes its own part of the answer to each call of a batch.
-fn divide(calls: Vec<Call>, replies: Reply, replicas: &Option<Result<i64, DriverError>>) {
+fn split(calls: Vec<Call>, replies: Reply, replicas: &Option<Result<i64, DriverError>>) {
     let mut replies = match replies {
         Reply::List(replies) => replies.into_iter(),
         _ => Vec::new().into_iter(),
@@ -138,7 +141,7 @@ fn divide(calls: Vec<Call>, replies: Reply, replicas: &Option<Result<i64, Driver
             Some(Reply::List(part)) => <[Reply; 2]>::try_from(part).ok(),
             _ => None,
         };
-        call.end(match reply {
+        call.complete(match reply {
             Some([Reply::Integer(1), reply]) => {
                 Ok(Answer { reply, replicas: counted(replicas.clone()) })
             }
@@ -160,7 +163,10 @@ pub(super) fn batches(calls: Vec<Call>, one_by_one: bool) -> Vec<Vec<Call>> {
     for call in calls {
         match batches.last_mut() {
             Some(batch)
-                if batch.len() < BATCH_SIZE && !one_by_one && !call.alone && !batch[0].alone =>
+                if batch.len() < MAX_BATCH_SIZE
+                    && !one_by_one
+                    && !call.unbatched
+                    && !batch[0].unbatched =>
             {
                 batch.push(call);
             }

@@ -75,7 +75,7 @@ impl Settings {
 
     /// The maximum duration of a call while the runtime is driven: the wait for a connection or for
     /// a new one, and then the command.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn max_call_duration(&self) -> Duration {
         2 * self.command_timeout + self.connect_timeout
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Subscriber {
 }
 
 /// An event of a subscription.
-pub(crate) enum News {
+pub(crate) enum Event {
     /// Something was published on this channel.
     Published(String),
     /// This many messages were missed.
@@ -75,23 +75,23 @@ impl Subscription {
     }
 
     /// Waits for the next event.
-    pub(crate) async fn news(&mut self) -> News {
+    pub(crate) async fn next_event(&mut self) -> Event {
         tokio::select! {
             message = self.messages.recv() => match message {
-                Ok(message) => News::Published(message.channel.to_string()),
-                Err(RecvError::Lagged(missed)) => News::Missed(missed),
-                Err(RecvError::Closed) => News::Ended,
+                Ok(message) => Event::Published(message.channel.to_string()),
+                Err(RecvError::Lagged(missed)) => Event::Missed(missed),
+                Err(RecvError::Closed) => Event::Ended,
             },
             server = self.reconnects.recv() => match server {
-                Err(RecvError::Closed) => News::Ended,
-                _ => News::Reconnected,
+                Err(RecvError::Closed) => Event::Ended,
+                _ => Event::Reconnected,
             },
             // When a slot moves, its subscriptions are lost.
             change = self.changes.recv() => match change {
-                Err(RecvError::Closed) => News::Ended,
-                _ => News::Reconnected,
+                Err(RecvError::Closed) => Event::Ended,
+                _ => Event::Reconnected,
             },
-            _ = &mut self.task => News::Ended,
+            _ = &mut self.task => Event::Ended,
         }
     }
 }
@@ -107,7 +107,7 @@ impl Subscriber {
                 self.driver.ping::<fred::types::Value>(None).await.map_err(Failure::driver)?;
             }
             Reach::Shard => match self.subscribe_to_shard(channel).await {
-                // By now the driver knows where the slot has moved.
+                // By now the driver knows the node to which the slot has moved.
                 Err(Failure::NotSent(_)) => self.subscribe_to_shard(channel).await?,
                 subscribed => subscribed?,
             },

@@ -40,7 +40,7 @@ impl Words {
     }
 
     /// Returns what follows the hash or the body of the script if the call is sent by itself.
-    pub(super) fn alone(&self) -> impl Iterator<Item = Value> {
+    pub(super) fn unbatched(&self) -> impl Iterator<Item = Value> {
         // The number of keys, and all that follows the header.
         std::iter::once(1).chain(HEADER..self.ends.len()).map(|place| self.word(place))
     }

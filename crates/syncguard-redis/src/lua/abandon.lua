@@ -1,25 +1,25 @@
--- Makes sure that the id holds this lock neither now nor later.
+-- Guarantees that the id does not hold this lock, now or in the future.
 --
--- KEYS[1] the lock           KEYS[2] the mark of the lock id
+-- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the channel of the lock
--- ARGV[3] PUBLISH, SPUBLISH or ""                            ARGV[4] how long the mark stays, in ms
+-- ARGV[3] PUBLISH, SPUBLISH or ""                            ARGV[4] the lifetime of the tombstone in ms
 --
--- Reply   1                  the id held the lock, which is free now
+-- Reply   1                  the id held the lock, which is now free
 --         0                  it did not
 
 local call = redis.call
 local held = 0
 local record = redis.pcall('GET', KEYS[1])
 
--- What is no text, such as a list, is no grant. The id is marked all the same: its acquire may arrive when
--- the key is free again. Any other error ends the script.
+-- A value of another type, such as a list, is not a grant. The tombstone is written nevertheless, because the
+-- acquire may arrive when the key is free again. Any other error ends the script.
 if type(record) == 'table' then
   if not string.find(record.err, '^WRONGTYPE') then return call('GET', KEYS[1]) end
   record = false
 end
 
--- As in acquire.lua. A record that cannot be read is nobody's grant.
+-- As in acquire.lua. A record that cannot be read is not a grant of any id.
 if record then
   local own = string.find(record, ARGV[1], 1, true) == 1
   if not own then
@@ -30,7 +30,8 @@ if record then
   if own then held = call('DEL', KEYS[1]) end
 end
 
--- Last, because a server without memory refuses it: unless something was deleted before.
+-- The tombstone is last, because a server that is out of memory refuses it unless something was deleted
+-- before.
 call('SET', KEYS[2], '', 'PX', ARGV[4])
 if held == 1 and ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
 return held

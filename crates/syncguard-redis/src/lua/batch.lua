@@ -1,16 +1,16 @@
--- Runs several calls in one go, each as if it had been sent by itself.
+-- Runs several calls at once, each as if it had been sent by itself.
 --
--- Before this text stands the table SCRIPTS: the bodies of the scripts as functions of KEYS and ARGV.
+-- This text is preceded by the table SCRIPTS: the bodies of the scripts as functions of KEYS and ARGV.
 --
 -- KEYS    the keys of all calls, one call after the other
 -- ARGV    for each call: the number of its script, how many keys and how many arguments it has, and
 --         its arguments
 --
--- Reply   for each call: {1, reply}, or {0, error} where its script ended with an error
+-- Reply   for each call: {1, reply}, or {0, error} if its script ended with an error
 --
--- A call that ends with an error has written nothing, and does not stop those behind it. A server that
--- turned out to be a replica refuses every write, so that error is the reply to the whole batch: the
--- client has to see it to look for the primary.
+-- A call that ends with an error has written nothing, and does not stop the calls after it. A server that
+-- has become a replica refuses every write. That error is the reply to the whole batch, because the client
+-- must see it to look for the primary.
 
 local replies, key, arg = {}, 0, 0
 while arg < #ARGV do
@@ -21,7 +21,7 @@ while arg < #ARGV do
   key, arg = last_key, last_arg
   local ok, reply = pcall(script, keys, arguments)
   if not ok then
-    -- A table with the server's words, or the words alone, some with the line before them.
+    -- The error is a table with the server's message, or the message alone, sometimes preceded by its line.
     reply = type(reply) == 'table' and reply.err or tostring(reply)
     reply = string.gsub(reply, '^@?user_script:%s?%d+: %-?', '')
     if string.find(reply, '^READONLY') then return redis.error_reply(reply) end

@@ -1,12 +1,12 @@
--- Moves the expiry of a lock that the id holds to now + ttl.
+-- Sets the expiry of a lock that the id holds to now + ttl.
 --
--- KEYS[1] the lock           KEYS[2] the mark of the lock id
+-- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
 --
 -- Reply   now                extended, until now + ttl
 --         0                  the id does not hold this lock
---         -1                 it did, but its grant is over
+--         -1                 it did, but its grant has expired
 --         -3                 the record cannot be read
 
 local GRACE = 1000
@@ -20,11 +20,11 @@ local own = string.find(record, ARGV[1], 1, true) == 1
 local expires, rest = string.match(record, '^{"lockId":"[%w_-]+","expiresAtMs":(%d+)(,.*)$')
 local extended
 if expires then
-  -- The number is replaced in place, so that every other member stays as it is, byte by byte.
+  -- The number is replaced in place, so every other member stays unchanged, byte by byte.
   extended = string.format('%s%d', ARGV[1], now + ARGV[2]) .. rest
 else
-  -- As TypeScript extends: the other members stay, but for their order and spelling.
-  -- What is no number is found out as in acquire.lua.
+  -- As the TypeScript client does: the other members keep their values, but not their order and format.
+  -- Invalid numbers are detected as in acquire.lua.
   local json = cjson.new()
   json.decode_invalid_numbers(false)
   local ok, foreign = pcall(json.decode, record)

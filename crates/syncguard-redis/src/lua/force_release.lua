@@ -1,14 +1,15 @@
--- Ends the grant of whoever holds a lock, and gives its record. What cannot be read is removed as well.
+-- Ends the grant of the holder of a lock, and returns its record. A value that cannot be read is removed as
+-- well.
 --
 -- KEYS[1] the lock
 -- ARGV[1] the channel of the lock                            ARGV[2] PUBLISH, SPUBLISH or ""
 --
 -- Reply   {now, record}      ended, if the record is live at now
---         {now, nil}         nobody held it
---         {now, -3}          what was stored is no record at all, such as a list; removed
+--         {now, nil}         no id held it
+--         {now, -3}          the value was of another type, such as a list; removed
 --
--- The mark of the holder's id is no key of this script, because the id is not known before. It stays
--- until it expires; whoever follows it finds that the lock is not the id's.
+-- The entry of the holder's id is not a key of this script, because the id is not known in advance. It stays
+-- until it expires. A request that follows it finds that the id does not hold the lock.
 
 local time = redis.call('TIME')
 local record = redis.pcall('GET', KEYS[1])

@@ -2,7 +2,7 @@
 --
 -- KEYS    the locks
 --
--- Reply   {now, {record, …}} a record is nil where there is none, and -3 where something else is stored,
+-- Reply   {now, {record, …}} a record is nil if there is none, and -3 if a value of another type is stored,
 --                            such as a list
 
 local time = redis.call('TIME')

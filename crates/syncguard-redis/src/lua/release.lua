@@ -1,6 +1,6 @@
 -- Ends the grant of the id.
 --
--- KEYS[1] the lock           KEYS[2] the mark of the lock id
+-- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the channel of the lock
 -- ARGV[3] PUBLISH, SPUBLISH or ""
@@ -9,7 +9,7 @@
 --         0                  the id does not hold this lock
 --         -3                 the record cannot be read
 --
--- A record that is there is live: it is stored for its ttl and at most the grace, by the same clock.
+-- A record that is stored is live: it is stored for its ttl and at most the grace, by the same clock.
 
 local call = redis.call
 local record = call('GET', KEYS[1])
@@ -24,7 +24,7 @@ if string.find(record, ARGV[1], 1, true) ~= 1 then
 end
 call('DEL', KEYS[1], KEYS[2])
 
--- Publishing to nobody costs less than asking whether anybody listens. Where the user may not publish,
--- the lock is released all the same.
+-- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
+-- lock is released nevertheless.
 if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
 return 1

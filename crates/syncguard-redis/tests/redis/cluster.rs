@@ -20,19 +20,20 @@ async fn started() -> (RedisCluster, RedisBackend) {
 
 async fn connect_to(cluster: &RedisCluster) -> RedisBackend {
     let url = format!("redis-cluster://{}", cluster.addresses()[0]);
-    config(&url).connect().await.unwrap()
+    RedisBackend::connect(config(&url)).await.unwrap()
 }
 
-/// Gives the slot of the lock with this key, and a node that does not have it.
-async fn slot_and_stranger(cluster: &RedisCluster, text: &str) -> (u16, usize) {
+/// Returns the slot of the lock with this key, and a node that does not serve it.
+async fn slot_and_target(cluster: &RedisCluster, text: &str) -> (u16, usize) {
     let slot = cluster.slot_of(&format!("{{syncguard:{text}}}")).await.unwrap();
     let owner = cluster.owner_of(slot).await.unwrap();
     (slot, (owner + 1) % cluster.nodes().len())
 }
 
-/// Asks for a lock whose slot is on its way. The server answers TRYAGAIN while some of the names are
-/// there, and ASK when none is. Whatever it says, nothing is granted, and that is certain.
-async fn refused(backend: &RedisBackend) {
+/// Requests a lock whose slot is being migrated. The server replies TRYAGAIN while some of the
+/// names are on the old node, and ASK when none is. Whatever the reply, nothing is granted, and the
+/// error reports that with certainty.
+async fn assert_not_granted(backend: &RedisBackend) {
     for _ in 0..5 {
         match backend.acquire(&ask("job", LONG)).await {
             Ok(AcquireOutcome::Contended { .. }) => {}
@@ -51,12 +52,12 @@ async fn a_lock_whose_slot_moves_is_never_lost_nor_granted_twice() {
     let theirs = connect_to(&cluster).await;
     let request = ask("job", LONG);
     assert_eq!(granted(&mine, &request).await.fence.number(), 1);
-    let (slot, target) = slot_and_stranger(&cluster, "job").await;
+    let (slot, target) = slot_and_target(&cluster, "job").await;
     let migration = cluster.migrate(slot, target).await.unwrap();
     assert!(extended(&mine, &request).await, "its names are still where they were");
-    refused(&theirs).await;
+    assert_not_granted(&theirs).await;
     migration.move_keys().await.unwrap();
-    refused(&theirs).await;
+    assert_not_granted(&theirs).await;
     migration.finish().await.unwrap();
     assert_eq!(cluster.owner_of(slot).await.unwrap(), target, "the slot has moved");
     assert!(extended(&mine, &request).await, "MOVED is followed at once");
@@ -66,7 +67,7 @@ async fn a_lock_whose_slot_moves_is_never_lost_nor_granted_twice() {
 }
 
 #[tokio::test]
-async fn a_clean_up_orders_itself_before_a_late_acquire_on_a_cluster_too() {
+async fn an_acquire_after_its_abandon_is_refused_on_a_cluster() {
     let (cluster, mine) = started().await;
     let theirs = connect_to(&cluster).await;
     for round in 0..50 {
@@ -80,7 +81,7 @@ async fn a_clean_up_orders_itself_before_a_late_acquire_on_a_cluster_too() {
 
 /// The index is written after the grant, and may be lost with the client.
 #[tokio::test]
-async fn a_lost_index_is_missed_only_by_those_who_have_no_key() {
+async fn a_lost_index_affects_only_requests_without_a_key() {
     let (cluster, mine) = started().await;
     let request = ask("job", LONG);
     granted(&mine, &request).await;
@@ -104,7 +105,7 @@ async fn a_waiter_on_a_cluster_is_woken_after_its_slot_has_moved() {
     let (cluster, mine) = started().await;
     assert_eq!(mine.capabilities().wake_up, WakeUp::Notified);
     let theirs = connect_to(&cluster).await;
-    let (slot, target) = slot_and_stranger(&cluster, "job").await;
+    let (slot, target) = slot_and_target(&cluster, "job").await;
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
     let locks = LockManager::new(mine);
@@ -125,7 +126,7 @@ async fn a_waiter_on_a_cluster_is_woken_after_its_slot_has_moved() {
 }
 
 #[tokio::test]
-async fn an_address_of_a_single_server_does_not_work_on_a_cluster_and_says_so() {
+async fn a_single_server_address_on_a_cluster_is_an_error_that_names_the_right_scheme() {
     let (cluster, _) = started().await;
     let owner = cluster.owner_of(cluster.slot_of("syncguard:job").await.unwrap()).await.unwrap();
     let backend = connect(&cluster.nodes()[owner].url()).await;

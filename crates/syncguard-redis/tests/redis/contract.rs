@@ -37,11 +37,11 @@ fn a_cluster_keeps_locks_and_fences_over_a_restart() {
 }
 
 #[test]
-fn a_client_of_a_cluster_whose_connections_are_cut_serves_again() {
+fn a_client_of_a_cluster_whose_connections_are_cut_works_again() {
     run::<Cluster<OWN>, _, _>(SEVER, lifecycle::a_client_whose_connections_are_cut_serves_again);
 }
 
-/// One server for each case, behind a proxy, with a grace of so many milliseconds.
+/// One server for each case, behind a proxy, with a grace of `GRACE` milliseconds.
 struct Standalone<const GRACE: u64> {
     server: RedisServer,
     proxy: Proxy,
@@ -69,7 +69,7 @@ impl<const GRACE: u64> Harness for Standalone<GRACE> {
 
     async fn client(&self) -> RedisBackend {
         let config = config(&self.server.url_through(self.proxy.address()));
-        config.grace(Duration::from_millis(GRACE)).connect().await.unwrap()
+        RedisBackend::connect(config.grace(Duration::from_millis(GRACE))).await.unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
@@ -95,14 +95,14 @@ const OWN: bool = true;
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
 const SEVER: &str = "lifecycle::a_client_whose_connections_are_cut_serves_again";
 
-/// A prefix on a cluster of three, which the cases share unless they break it.
+/// A prefix on a cluster of three nodes. The cases share the cluster unless they break it.
 struct Cluster<const OWNED: bool> {
     cluster: Arc<RedisCluster>,
     prefix: String,
 }
 
 impl<const OWNED: bool> Cluster<OWNED> {
-    /// Gives the cluster that is in use, or starts one.
+    /// Returns the cluster that is in use, or starts one.
     async fn shared() -> Arc<RedisCluster> {
         static IN_USE: Mutex<Weak<RedisCluster>> = Mutex::const_new(Weak::new());
         let mut in_use = IN_USE.lock().await;
@@ -144,7 +144,7 @@ impl<const OWNED: bool> Harness for Cluster<OWNED> {
     }
 
     async fn client(&self) -> RedisBackend {
-        self.config().connect().await.unwrap()
+        RedisBackend::connect(self.config()).await.unwrap()
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

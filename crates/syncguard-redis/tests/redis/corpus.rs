@@ -1,4 +1,4 @@
-//! Damaged records, and what is right to do about each.
+//! Damaged records, and the correct outcome for each.
 
 use std::{collections::BTreeSet, time::UNIX_EPOCH};
 
@@ -6,22 +6,22 @@ use serde::Deserialize;
 use serde_json::Value;
 use syncguard_testkit::mutants::{damaged, mutants};
 
-/// Stands for the id, and for the key, that a record would have if it were sound.
+/// Placeholders for the id and the key that the record would have if it were valid.
 pub(crate) const ID: &str = r#""ID""#;
 pub(crate) const KEY: &str = r#""KEY""#;
 
 const MEMBERS: [&str; 5] = ["lockId", "expiresAtMs", "acquiredAtMs", "fence", "key"];
 
-/// A lock that is live, and one that is over.
+/// A live lock and an expired one.
 const SHAPES: [[&str; 5]; 2] = [
     [ID, "4102444800000", "1", r#""000000000000005""#, KEY],
     [ID, "1", "1", r#""000000000000005""#, KEY],
 ];
 
-/// A value whose member is left out.
+/// Omits the member.
 const ABSENT: &str = "absent";
 
-/// Values that are odd where a number is expected, and mostly where a text is.
+/// Values that are unexpected in place of a number, and most of them in place of a text.
 const ODD_VALUES: &[&str] = &[
     ABSENT,
     // Numbers that are not finite, not whole, or written as JSON does not write them.
@@ -46,7 +46,7 @@ const ODD_VALUES: &[&str] = &[
     "1_000",
     "1e",
     "--1",
-    // Small ones, negative ones, and those at the limits of integers and of floating point.
+    // Small and negative numbers, and numbers at the limits of integers and of floating point.
     "0",
     "-0",
     "1",
@@ -62,7 +62,7 @@ const ODD_VALUES: &[&str] = &[
     "-99999999999999999999999999999999999999999999999999",
     "1e308",
     "-1e308",
-    // Text, also such that reads as a number, breaks out of a string, or belongs to a language.
+    // Texts, some of which look like a number, escape from a string, or are code.
     r#""""#,
     r#"" ""#,
     r#""1""#,
@@ -83,7 +83,7 @@ const ODD_VALUES: &[&str] = &[
     r#""{\"expiresAtMs\":1}""#,
     "\"unclosed",
     "'1'",
-    // What is neither.
+    // Neither numbers nor texts.
     "null",
     "true",
     "false",
@@ -98,7 +98,7 @@ const ODD_VALUES: &[&str] = &[
     r#"{"__proto__":null}"#,
 ];
 
-/// Texts that are a record of nothing.
+/// Texts that are not records.
 const FOREIGN: &[&str] = &[
     "",
     " ",
@@ -134,24 +134,25 @@ const FOREIGN: &[&str] = &[
     "syncguard:job",
 ];
 
-/// Depths at which a parser may give up, or should.
+/// Depths of nesting at which a parser may fail, or should.
 const DEPTHS: [usize; 4] = [100, 127, 1_001, 20_000];
 
-/// What may stand behind the end of a record.
-const MORE: [&str; 7] = ["x", "}", ",", "{}", "\0", " 1", "\n"];
+/// Suffixes that may follow the end of a record.
+const SUFFIXES: [&str; 7] = ["x", "}", ",", "{}", "\0", " 1", "\n"];
 
-/// How many texts have a few characters changed at random, for each shape and order of the members.
-const SPOILT: usize = 40;
+/// The number of texts with a few random changes, for each shape and order of the members.
+const CORRUPTED_TEXTS: usize = 40;
 
-/// Returns all texts, in which [`ID`] and [`KEY`] are to be replaced. No two are equal, and some are sound.
+/// Returns all texts, in which the caller replaces [`ID`] and [`KEY`]. No two are equal, and some
+/// are valid records.
 pub(crate) fn texts() -> BTreeSet<String> {
     let mut texts = BTreeSet::new();
     for values in mutants(&SHAPES, [ODD_VALUES; 5], 0) {
-        texts.extend([object(&members(&values)), object(&backwards(&values))]);
+        texts.extend([object(&members(&values)), object(&reversed(&values))]);
     }
     for shape in &SHAPES {
-        for members in [members(shape), backwards(shape)] {
-            texts.extend(damaged(&object(&members), &MORE, SPOILT));
+        for members in [members(shape), reversed(shape)] {
+            texts.extend(damaged(&object(&members), &SUFFIXES, CORRUPTED_TEXTS));
             texts.extend(rearranged(&members));
         }
     }
@@ -170,8 +171,9 @@ fn members<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
     MEMBERS.into_iter().zip(values.iter().copied()).collect()
 }
 
-/// Our scripts read records of our own order and of any other in different ways.
-fn backwards<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
+/// The scripts parse records in the order that they write differently from records in any other
+/// order.
+fn reversed<'a>(values: &[&'a str; 5]) -> Vec<Member<'a>> {
     members(values).into_iter().rev().collect()
 }
 
@@ -181,8 +183,8 @@ fn object(members: &[Member<'_>]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-/// A member that no one knows comes first, members are there twice or under other names, or the record is
-/// inside another.
+/// An unknown member comes first, members are duplicated or renamed, or the record is nested in
+/// another.
 fn rearranged(members: &[Member<'_>]) -> Vec<String> {
     let record = object(members);
     let mut texts = vec![format!("[{record}]"), format!("{{\"value\":{record}}}")];
@@ -201,10 +203,10 @@ fn rearranged(members: &[Member<'_>]) -> Vec<String> {
     texts
 }
 
-/// A record in the stored format. As everywhere, no member may be there twice.
+/// A record in the stored format. A duplicate member makes it invalid.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Sound {
+pub(crate) struct ValidRecord {
     pub(crate) lock_id: String,
     expires_at_ms: f64,
     acquired_at_ms: f64,
@@ -214,33 +216,33 @@ pub(crate) struct Sound {
     _fence: String,
 }
 
-impl Sound {
+impl ValidRecord {
     pub(crate) fn read(text: &str) -> Option<Self> {
-        let sound: Self = serde_json::from_str(text).ok()?;
-        let whole = sound.expires_at_ms.fract() == 0.0 && sound.acquired_at_ms.fract() == 0.0;
-        whole.then_some(sound)
+        let record: Self = serde_json::from_str(text).ok()?;
+        let whole = record.expires_at_ms.fract() == 0.0 && record.acquired_at_ms.fract() == 0.0;
+        whole.then_some(record)
     }
 
-    pub(crate) fn is_over(&self) -> bool {
-        is_over(self.expires_at_ms)
+    pub(crate) fn is_expired(&self) -> bool {
+        is_expired(self.expires_at_ms)
     }
 }
 
-/// No record becomes over within a test.
-fn is_over(expires_at_ms: f64) -> bool {
+/// No record expires during a test.
+fn is_expired(expires_at_ms: f64) -> bool {
     let now = UNIX_EPOCH.elapsed().unwrap();
     expires_at_ms <= now.as_secs_f64() * 1e3 - 1e3
 }
 
-/// Tells whether a text may be granted over: it is a record, whose last members count where one is there
-/// twice, and it is over.
-pub(crate) fn may_be_granted_over(text: &str) -> bool {
-    if let Some(sound) = Sound::read(text) {
-        return sound.is_over();
+/// Returns whether a grant may replace a text: it is a record, and has expired. If a member is
+/// duplicated, the last one counts.
+pub(crate) fn may_be_replaced(text: &str) -> bool {
+    if let Some(record) = ValidRecord::read(text) {
+        return record.is_expired();
     }
     let value = serde_json::from_str(text).unwrap_or(Value::Null);
     let time = |name: &str| value[name].as_f64().filter(|time| time.fract() == 0.0);
     ["lockId", "key", "fence"].iter().all(|name| value[name].is_string())
         && time("acquiredAtMs").is_some()
-        && time("expiresAtMs").is_some_and(is_over)
+        && time("expiresAtMs").is_some_and(is_expired)
 }

@@ -1,4 +1,4 @@
-//! Records that cannot be read, and what stands under a lock's name without being a record.
+//! Records that cannot be read, and values under a lock's name that are not records.
 
 use syncguard_core::{ErrorKind, ListRequest, LockBackend};
 use syncguard_redis::RedisBackend;
@@ -17,7 +17,8 @@ async fn started() -> (RedisServer, RedisBackend) {
     (server, backend)
 }
 
-/// A record whose expiry reads so, in our order of members or in another.
+/// Returns a record with this expiry, in the order in which the scripts write the members and in
+/// another order.
 fn records(expiry: &str) -> [String; 2] {
     let rest = r#""acquiredAtMs":1,"fence":"000000000000001","key":"job""#;
     [
@@ -26,9 +27,9 @@ fn records(expiry: &str) -> [String; 2] {
     ]
 }
 
-/// What `JSON.parse` refuses, Lua's decoder reads as a number that compares with none.
+/// Lua's decoder reads values that `JSON.parse` rejects, as a number that compares with no other.
 #[tokio::test]
-async fn a_record_whose_expiry_is_not_a_finite_whole_number_is_never_granted_over() {
+async fn a_record_whose_expiry_is_not_a_finite_whole_number_is_never_replaced_by_a_grant() {
     let (server, backend) = started().await;
     for expiry in [
         "NaN",
@@ -68,9 +69,9 @@ async fn a_record_whose_expiry_is_not_a_finite_whole_number_is_never_granted_ove
     assert_eq!(server.command(&["EXISTS", "syncguard:fence:syncguard:job"]).await.unwrap(), "0");
 }
 
-/// The beginning alone looks like that of a record which is over.
+/// The beginning by itself looks like that of an expired record.
 #[tokio::test]
-async fn a_record_that_is_over_and_broken_off_is_never_granted_over() {
+async fn a_truncated_expired_record_is_never_replaced_by_a_grant() {
     let (server, backend) = started().await;
     let [record, _] = records("1");
     for broken in [&record[..record.len() - 1], &record[..60], &format!("{record}x")] {
@@ -89,7 +90,7 @@ async fn a_record_that_is_over_and_broken_off_is_never_granted_over() {
 }
 
 #[tokio::test]
-async fn what_is_no_record_is_reported_by_a_lookup_and_skipped_by_a_list() {
+async fn a_value_that_is_not_a_record_is_reported_by_lookup_and_skipped_by_list() {
     let (server, backend) = started().await;
     granted(&backend, &ask("good", LONG)).await;
     for other in [["RPUSH", "syncguard:job", "a"].as_slice(), &["HSET", "syncguard:job", "a", "b"]]
@@ -108,7 +109,7 @@ async fn what_is_no_record_is_reported_by_a_lookup_and_skipped_by_a_list() {
 }
 
 #[tokio::test]
-async fn a_forced_release_clears_what_cannot_be_read_and_says_so() {
+async fn a_forced_release_clears_an_unreadable_record_and_reports_it() {
     let (server, backend) = started().await;
     let [record, _] = records("NaN");
     for damage in [

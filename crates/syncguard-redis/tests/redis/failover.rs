@@ -1,4 +1,4 @@
-//! Replicas, and what happens when one takes over.
+//! Replicas, and failover to one.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ async fn replica_of(primary: &RedisServer) -> RedisServer {
     replica
 }
 
-/// Starts a primary, a replica and their sentinel. On a busy machine the sentinel may take the
-/// primary for dead before it was watched for long, and then there is nothing to fail over to.
+/// Starts a primary, a replica and their sentinel. On a busy machine, the sentinel may consider the
+/// primary dead soon after it began to monitor it, when there is no replica to fail over to.
 async fn sentinel() -> RedisSentinel {
     for _ in 0..2 {
         if let Ok(servers) = RedisSentinel::start().await {
@@ -36,7 +36,7 @@ async fn sentinel() -> RedisSentinel {
 }
 
 /// Waits until the replica acknowledges in time.
-async fn acknowledging(backend: &RedisBackend) {
+async fn until_acknowledged(backend: &RedisBackend) {
     eventually("the replica acknowledges", async || {
         let request = ask("warm-up", LONG);
         let acquired = backend.acquire(&request).await.is_ok();
@@ -46,12 +46,12 @@ async fn acknowledging(backend: &RedisBackend) {
 }
 
 #[tokio::test]
-async fn a_grant_that_too_few_replicas_have_is_given_back() {
+async fn a_grant_acknowledged_by_too_few_replicas_is_released() {
     let primary = safe().setting("repl-diskless-sync-delay", "0").start().await.unwrap();
     let replica = replica_of(&primary).await;
     let waiting = config(&primary.url()).wait_for_replicas(1, Duration::from_millis(300));
-    let backend = waiting.connect().await.unwrap();
-    acknowledging(&backend).await;
+    let backend = RedisBackend::connect(waiting).await.unwrap();
+    until_acknowledged(&backend).await;
     let request = ask("job", LONG);
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
     assert!(extended(&backend, &request).await);
@@ -64,24 +64,26 @@ async fn a_grant_that_too_few_replicas_have_is_given_back() {
     assert!(!error.may_have_applied() && error.to_string().contains("0 of 1"), "{error}");
     assert!(!is_locked(&backend, "job").await, "it was given back");
     replica.resume().unwrap();
-    acknowledging(&backend).await;
+    until_acknowledged(&backend).await;
 }
 
 #[tokio::test]
-async fn replicas_that_are_not_waited_for_are_told() {
+async fn replicas_that_grants_do_not_wait_for_are_reported() {
     let primary = safe().setting("repl-diskless-sync-delay", "0").start().await.unwrap();
     let _replica = replica_of(&primary).await;
-    let told = async |config: syncguard_redis::RedisConfig| {
-        let findings = config.connect().await.unwrap().check().await.unwrap();
+    let is_reported = async |config: syncguard_redis::RedisConfig| {
+        let findings = RedisBackend::connect(config).await.unwrap().check().await.unwrap();
         findings.into_iter().any(|finding| {
             finding.severity == Severity::Warning && finding.setting.contains("not waited for")
         })
     };
-    assert!(told(config(&primary.url())).await);
-    assert!(!told(config(&primary.url()).wait_for_replicas(1, Duration::from_secs(1))).await);
+    assert!(is_reported(config(&primary.url())).await);
+    assert!(
+        !is_reported(config(&primary.url()).wait_for_replicas(1, Duration::from_secs(1))).await
+    );
 }
 
-/// A primary that becomes a replica without any interruption of the connection.
+/// The primary becomes a replica without interrupting the connection.
 #[tokio::test]
 async fn a_server_that_turns_read_only_is_unavailable_until_it_is_the_primary_again() {
     let (server, other) = (safe().start().await.unwrap(), safe().start().await.unwrap());
@@ -109,12 +111,12 @@ async fn a_client_follows_the_sentinel_to_the_new_primary() {
         RedisSentinel::SERVICE
     );
     let waiting = config(&url).wait_for_replicas(1, Duration::from_secs(2));
-    let backend = waiting.connect().await.unwrap();
+    let backend = RedisBackend::connect(waiting).await.unwrap();
     let request = ask("job", LONG);
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
     servers.primary().kill().unwrap();
     servers.wait_for_failover().await.unwrap();
-    // The new primary has no replica that could be waited for.
+    // The new primary has no replica to wait for.
     let backend = connect(&url).await;
     eventually("the client finds the new primary", async || {
         backend.is_locked(&key("job")).await.is_ok()
@@ -126,7 +128,7 @@ async fn a_client_follows_the_sentinel_to_the_new_primary() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_connected_before_a_failover_serves_after_it() {
+async fn a_client_connected_before_a_failover_works_after_it() {
     let servers = sentinel().await;
     let url = format!(
         "redis-sentinel://{}?sentinelServiceName={}",

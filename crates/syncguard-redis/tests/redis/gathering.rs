@@ -22,8 +22,8 @@ use crate::{config, connect, safe};
 
 const TASKS: usize = 64;
 
-/// How many calls are in flight at most.
-const BOUND: usize = 1_024;
+/// The maximum number of calls in flight.
+const MAX_IN_FLIGHT: usize = 1_024;
 
 async fn started() -> (RedisServer, Proxy, RedisBackend) {
     let server = safe().start().await.unwrap();
@@ -36,7 +36,7 @@ fn commands(proxy: &Proxy) -> Tally {
     proxy.tally(Flow::Requests, || Occurrences::of("\r\nEVALSHA\r\n"))
 }
 
-/// Acquires so many keys in tasks that are ready together.
+/// Acquires `count` keys in tasks that are ready together.
 async fn acquire_all(backend: &RedisBackend, key: &str, count: usize) -> Vec<AcquireOutcome> {
     let mut tasks = JoinSet::new();
     for task in 0..count {
@@ -56,15 +56,15 @@ async fn calls_that_are_ready_together_are_sent_as_few_commands() {
         let AcquireOutcome::Granted(grant) = outcome else { panic!("{outcome:?}") };
         assert_eq!(grant.fence.number(), 1);
     }
-    // The first finds nothing in flight and goes out at once.
+    // The first call finds nothing in flight and is sent immediately.
     assert!(commands.total() <= 1 + TASKS as u64 / 16, "{}", commands.total());
 }
 
 #[tokio::test]
-async fn each_call_of_a_batch_gets_its_own_answer() {
+async fn each_call_of_a_batch_receives_its_own_reply() {
     let (server, proxy, backend) = started().await;
-    let [held, theirs, gone, called_off] = ["held", "theirs", "gone", "off"].map(|k| ask(k, LONG));
-    for request in [&held, &theirs, &called_off] {
+    let [held, theirs, gone, abandoned] = ["held", "theirs", "gone", "off"].map(|k| ask(k, LONG));
+    for request in [&held, &theirs, &abandoned] {
         granted(&backend, request).await;
     }
     server.command(&["HSET", "syncguard:hash", "a", "b"]).await.unwrap();
@@ -72,15 +72,16 @@ async fn each_call_of_a_batch_gets_its_own_answer() {
     let [hash, nonsense, contender, fresh] =
         ["hash", "nonsense", "theirs", "fresh"].map(|k| ask(k, LONG));
     let commands = commands(&proxy);
-    // The first goes out by itself, and all others together: an error of the server is among them.
-    let (fresh, hash, nonsense, contender, held_on, gone_on, off, again) = tokio::join!(
+    // The first call is sent by itself, and all others together. One of their replies is an error
+    // of the server.
+    let (fresh, hash, nonsense, contender, held_extended, gone_extended, off, again) = tokio::join!(
         backend.acquire(&fresh),
         backend.acquire(&hash),
         backend.acquire(&nonsense),
         backend.acquire(&contender),
         extended(&backend, &held),
         extended(&backend, &gone),
-        backend.abandon(called_off.lock_id, &called_off.key),
+        backend.abandon(abandoned.lock_id, &abandoned.key),
         granted(&backend, &theirs),
     );
     for answer in [hash, nonsense] {
@@ -92,17 +93,17 @@ async fn each_call_of_a_batch_gets_its_own_answer() {
     };
     assert_eq!(holder.fence, Some(again.fence));
     assert!(matches!(fresh.unwrap(), AcquireOutcome::Granted(_)));
-    assert!(held_on && !gone_on);
+    assert!(held_extended && !gone_extended);
     off.unwrap();
     assert!(!is_locked(&backend, "off").await);
-    // The batch, whose body the server had to be sent, and the look at the index for what is gone.
+    // The batch, whose script body had to be sent, and the index lookup for the lock that is gone.
     assert!(commands.total() <= 3, "{}", commands.total());
     assert!(released(&backend, &held).await);
 }
 
-/// The server refuses a batch as a whole for one key that its user may not touch.
+/// The server refuses a whole batch because of one key that its user may not access.
 #[tokio::test]
-async fn a_call_that_is_not_permitted_takes_no_other_with_it() {
+async fn a_forbidden_call_does_not_fail_the_rest_of_its_batch() {
     let server = safe().start().await.unwrap();
     let user = "ACL SETUSER app on >secret +@all &* ~syncguard:mine* ~syncguard:fence:syncguard:mine* \
                 ~syncguard:id:*";
@@ -118,9 +119,9 @@ async fn a_call_that_is_not_permitted_takes_no_other_with_it() {
     assert!(!error.may_have_applied(), "{error:?}");
 }
 
-/// With a log of all commands, a server says in which order they came.
+/// The slow log records all commands in the order of arrival.
 #[tokio::test]
-async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
+async fn extends_are_sent_before_releases_and_releases_before_acquires() {
     let log_all = safe().setting("slowlog-log-slower-than", "0").setting("slowlog-max-len", "2000");
     let server = log_all.start().await.unwrap();
     let backend = connect(&server.url()).await;
@@ -131,7 +132,7 @@ async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
     let asked: Vec<_> = (0..40).map(|number| ask(&format!("new{number}"), LONG)).collect();
     server.command(&["SLOWLOG", "RESET"]).await.unwrap();
     let mut acquires = JoinSet::new();
-    // The first goes out at once, and all others while it is in flight.
+    // The first is sent immediately, and all others while it is in flight.
     for request in asked {
         let backend = backend.clone();
         acquires.spawn(async move { drop(backend.acquire(&request).await) });
@@ -141,8 +142,8 @@ async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
     acquires.spawn(async move { drop(keeping.extend(&lock_of(&kept), ttl(LONG)).await) });
     acquires.join_all().await;
     let log = server.command(&["SLOWLOG", "GET", "2000"]).await.unwrap();
-    // The newest comes first, and the commands of a script before the script. So the last line that
-    // names a lock is the first thing that was done to it.
+    // The newest entry comes first, and the commands of a script come before the script. So the
+    // last line that names a lock is the first command on it.
     let words = log.lines().collect::<Vec<_>>();
     let place = |name: &str| words.iter().rposition(|word| *word == name).unwrap();
     let (kept, ended, new) =
@@ -150,9 +151,9 @@ async fn extends_go_before_what_ends_grants_and_those_before_acquires() {
     assert!(kept > ended && ended > new, "{kept} {ended} {new}");
 }
 
-/// An acquire that nobody waits for any more is not sent, once its caller has gone before its turn.
+/// An acquire whose future is dropped while it waits in the queue has no waiter, so it is not sent.
 #[tokio::test]
-async fn a_call_whose_caller_has_gone_before_it_was_sent_is_not_sent() {
+async fn a_call_whose_future_is_dropped_in_the_queue_is_not_sent() {
     let (server, proxy, backend) = started().await;
     granted(&backend, &ask("warm-up", LONG)).await;
     let commands = commands(&proxy);
@@ -161,7 +162,7 @@ async fn a_call_whose_caller_has_gone_before_it_was_sent_is_not_sent() {
     {
         let mut other = pin!(backend.acquire(&other));
         let mut acquire = pin!(backend.acquire(&request));
-        // The other is in flight, so this one enters the queue.
+        // `other` is in flight, so this call enters the queue.
         let polled = poll_fn(|context| {
             let pending = other.as_mut().poll(context).is_pending();
             Poll::Ready(pending && acquire.as_mut().poll(context).is_pending())
@@ -173,16 +174,17 @@ async fn a_call_whose_caller_has_gone_before_it_was_sent_is_not_sent() {
     assert_eq!(server.command(&["EXISTS", "syncguard:job"]).await.unwrap(), "0");
 }
 
-/// A server that goes on would otherwise have to work through all that nobody waits for any more.
+/// Otherwise a server that resumes would have to work through all calls that have no waiter any
+/// more.
 #[tokio::test]
-async fn a_server_that_stands_still_is_sent_no_more_than_a_bounded_number_of_calls() {
+async fn a_stalled_server_receives_a_bounded_number_of_calls() {
     let (server, proxy, backend) = started().await;
     acquire_all(&backend, "warm-up", TASKS).await;
     let commands = commands(&proxy);
     server.pause().unwrap();
     for round in 0..4 {
         let mut tasks = JoinSet::new();
-        for task in 0..BOUND {
+        for task in 0..MAX_IN_FLIGHT {
             let (backend, request) = (backend.clone(), ask(&format!("{round} {task}"), LONG));
             tasks.spawn(async move { drop(backend.acquire(&request).await) });
         }
@@ -193,38 +195,40 @@ async fn a_server_that_stands_still_is_sent_no_more_than_a_bounded_number_of_cal
     }
     server.resume().unwrap();
     granted(&backend, &ask("job", LONG)).await;
-    // One round and a few calls that went alone, and not four rounds.
-    assert!(commands.total() as usize <= 2 * BOUND / 16, "{}", commands.total());
+    // The calls of one round and a few that were sent alone, not those of four rounds.
+    assert!(commands.total() as usize <= 2 * MAX_IN_FLIGHT / 16, "{}", commands.total());
 }
 
 #[tokio::test]
-async fn calls_beyond_the_bound_are_sent_as_others_are_answered() {
+async fn calls_beyond_the_limit_are_sent_as_others_complete() {
     let (_server, _proxy, backend) = started().await;
-    let outcomes = acquire_all(&backend, "k", 3 * BOUND).await;
+    let outcomes = acquire_all(&backend, "k", 3 * MAX_IN_FLIGHT).await;
     assert!(outcomes.iter().all(|outcome| matches!(outcome, AcquireOutcome::Granted(_))));
 }
 
 #[tokio::test]
-async fn a_call_that_waits_too_long_for_others_to_be_answered_was_not_applied() {
+async fn a_call_that_times_out_in_the_queue_was_not_applied() {
     let server = safe().start().await.unwrap();
     let timeout = Duration::from_millis(500);
-    let backend = config(&server.url()).command_timeout(timeout).connect().await.unwrap();
+    let backend =
+        RedisBackend::connect(config(&server.url()).command_timeout(timeout)).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     server.pause().unwrap();
     let mut tasks = JoinSet::new();
-    for task in 0..3 * BOUND {
+    for task in 0..3 * MAX_IN_FLIGHT {
         let (backend, request) = (backend.clone(), ask(&task.to_string(), LONG));
         tasks.spawn(async move { backend.acquire(&request).await.unwrap_err() });
     }
     let errors = tasks.join_all().await;
     server.resume().unwrap();
     let unapplied = errors.iter().filter(|error| !error.may_have_applied()).count();
-    // Those that waited as long as the first ones were sent once those had timed out, or not.
-    assert!((BOUND..=2 * BOUND).contains(&unapplied), "{unapplied}");
+    // Calls that time out at the same moment as the first ones may or may not have been sent in
+    // their place.
+    assert!((MAX_IN_FLIGHT..=2 * MAX_IN_FLIGHT).contains(&unapplied), "{unapplied}");
 }
 
 #[tokio::test]
-async fn a_batch_whose_script_the_server_has_forgotten_is_sent_again() {
+async fn a_batch_whose_script_is_no_longer_cached_is_sent_again() {
     let (server, _proxy, backend) = started().await;
     acquire_all(&backend, "a", TASKS).await;
     server.command(&["SCRIPT", "FLUSH"]).await.unwrap();
@@ -232,8 +236,8 @@ async fn a_batch_whose_script_the_server_has_forgotten_is_sent_again() {
     assert!(outcomes.iter().all(|outcome| matches!(outcome, AcquireOutcome::Granted(_))));
 }
 
-/// A primary that turned into a replica: the error is not hidden within the answer of a batch, so the
-/// driver looks for the primary, and nothing is said to be certain.
+/// The primary turned into a replica. The error is not hidden inside the reply to a batch, so the
+/// driver looks for the primary, and the outcome is reported as unknown.
 #[tokio::test]
 async fn a_batch_on_a_server_that_turned_read_only_is_unavailable_and_makes_the_driver_reconnect() {
     let (server, proxy, backend) = started().await;
@@ -243,7 +247,7 @@ async fn a_batch_on_a_server_that_turned_read_only_is_unavailable_and_makes_the_
     server.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
     let connections = proxy.counts().connections;
     let ([one, two], free) = (["b1", "b2"].map(|key| ask(key, LONG)), key("c"));
-    // A replica may be read, so the first, which goes out by itself, is answered.
+    // A replica serves reads, so the first call, which is sent by itself, succeeds.
     let (_, one, two) =
         tokio::join!(backend.is_locked(&free), backend.acquire(&one), backend.acquire(&two));
     for answer in [one, two] {

@@ -1,4 +1,4 @@
-//! One name for one key in both languages.
+//! A key has the same name in both languages.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,22 @@ use crate::{config, peer::Peer, safe};
 
 const ID: &str = "ABCDEFGHIJKLMNOPQRSTUV";
 
-/// What the two clients do with a key.
+/// How the names of a key in the two clients relate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
     /// The same name in both.
     Common,
-    /// Ours alone: the original's name is that of a neighbour's counter, and it would count there.
+    /// This backend uses another name. The TypeScript name is that of another key's counter, which
+    /// grants of that key increment.
     Counter,
-    /// Ours alone: the original's name is that of a lock id's index, and it would overwrite that.
+    /// This backend uses another name. The TypeScript name is that of a lock id's index, which the
+    /// lock would overwrite.
     Index,
-    /// Both refuse it: it is empty, or longer than 512 bytes.
+    /// Both refuse the key: it is empty, or longer than 512 bytes.
     Refused,
 }
 
-/// The keys that are not common, for each prefix. All others are.
+/// The keys that do not have a common name, for each prefix. All others do.
 const TABLE: &[(&str, &[(&str, Name)])] = &[
     (
         "syncguard",
@@ -66,7 +68,7 @@ const TABLE: &[(&str, &[(&str, Name)])] = &[
     ),
 ];
 
-/// Whatever the prefix.
+/// Names of indexes, with any prefix.
 const INDEXES: [&str; 2] = ["id:abcdefghijklmnopqrstuv", "id:A-_0123456789abcdefghi"];
 
 fn expected(prefix: &str, text: &str) -> Name {
@@ -80,8 +82,9 @@ fn expected(prefix: &str, text: &str) -> Name {
     table.iter().find(|(key, _)| *key == text).map_or(Name::Common, |(_, name)| *name)
 }
 
-/// One lock for both: what either holds is refused to the other, and the fences count on.
-async fn common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+/// Checks that the key is one lock for both clients: each excludes the other, and they count up one
+/// fence.
+async fn check_common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     let theirs_first = theirs.acquire(key, ID).await.unwrap().unwrap();
     assert!(is_contended(ours, key).await, "{key:?} is theirs");
     let found = ours.lookup(&LockKey::new(key).unwrap().into()).await.unwrap().unwrap();
@@ -93,13 +96,15 @@ async fn common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     assert!(released(ours, &request).await);
 }
 
-/// Our lock has a name of its own, beside which the neighbour works.
-async fn beside_its_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+/// Checks that the lock of this backend has a name of its own, and leaves the other key's counter
+/// intact.
+async fn check_beside_a_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     let counter = theirs.name(key);
     // Without its prefix: the key whose counter has this name.
     let neighbour = counter.strip_prefix(&theirs.name("fence:")).unwrap();
     let neighbour = neighbour.strip_prefix(&theirs.name("")).unwrap();
-    // The original counts for the neighbour there, so a lock of its own cannot stand there as well.
+    // The TypeScript client keeps the counter of `neighbour` there, so it cannot store a lock there
+    // as well.
     theirs.call(&["DEL", &counter, &theirs.name(neighbour)]).await.unwrap();
     let fence = theirs.acquire(neighbour, ID).await.unwrap().unwrap();
     assert!(theirs.release(ID).await);
@@ -112,10 +117,11 @@ async fn beside_its_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     assert!(theirs.release(ID).await && released(ours, &request).await);
 }
 
-/// Our lock has a name of its own, beside which the index of that id works.
-async fn beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+/// Checks that the lock of this backend has a name of its own, and leaves the index of that id
+/// intact.
+async fn check_beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     let (index, id) = (theirs.name(key), key.strip_prefix("id:").unwrap());
-    // The original, holding this key, loses it as soon as a lock is granted under that id.
+    // A TypeScript holder of this key loses it as soon as a lock is granted under that id.
     theirs.acquire(key, ID).await.unwrap().unwrap();
     theirs.acquire("another", id).await.unwrap().unwrap();
     let name = theirs.name("another");
@@ -128,8 +134,8 @@ async fn beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
     theirs.call(&["DEL", &theirs.name(&format!("id:{ID}"))]).await.unwrap();
 }
 
-async fn with_prefix(server: &RedisServer, prefix: &'static str) {
-    let ours = config(&server.url()).prefix(prefix).connect().await.unwrap();
+async fn check_with_prefix(server: &RedisServer, prefix: &'static str) {
+    let ours = RedisBackend::connect(config(&server.url()).prefix(prefix)).await.unwrap();
     let mut theirs = Peer::connect(server, prefix).await;
     let mut seen = BTreeSet::new();
     for text in HOSTILE {
@@ -138,16 +144,16 @@ async fn with_prefix(server: &RedisServer, prefix: &'static str) {
             assert!(LockKey::new(text).is_err(), "{text:?}");
             continue;
         }
-        // In normal form, as the original has it before it derives a name.
+        // In normal form, as in the TypeScript client before it derives a name.
         let key = LockKey::new(text).unwrap();
         let key = key.as_str();
         if !seen.insert(key.to_owned()) {
             continue;
         }
         match name {
-            Name::Common => common(&ours, &mut theirs, key).await,
-            Name::Counter => beside_its_counter(&ours, &mut theirs, key).await,
-            Name::Index => beside_an_index(&ours, &mut theirs, key).await,
+            Name::Common => check_common(&ours, &mut theirs, key).await,
+            Name::Counter => check_beside_a_counter(&ours, &mut theirs, key).await,
+            Name::Index => check_beside_an_index(&ours, &mut theirs, key).await,
             Name::Refused => unreachable!(),
         }
     }
@@ -155,21 +161,21 @@ async fn with_prefix(server: &RedisServer, prefix: &'static str) {
 }
 
 #[tokio::test]
-async fn hostile_keys_have_the_original_s_names_or_ours_alone_under_the_default_prefix() {
-    with_prefix(&safe().start().await.unwrap(), "syncguard").await;
+async fn hostile_keys_have_typescript_names_or_names_of_their_own_under_the_default_prefix() {
+    check_with_prefix(&safe().start().await.unwrap(), "syncguard").await;
 }
 
 #[tokio::test]
-async fn hostile_keys_have_the_original_s_names_or_ours_alone_under_another_prefix() {
-    with_prefix(&safe().start().await.unwrap(), "tenant").await;
+async fn hostile_keys_have_typescript_names_or_names_of_their_own_under_another_prefix() {
+    check_with_prefix(&safe().start().await.unwrap(), "tenant").await;
 }
 
 #[tokio::test]
-async fn hostile_keys_have_the_original_s_names_or_ours_alone_without_a_prefix() {
-    with_prefix(&safe().start().await.unwrap(), "").await;
+async fn hostile_keys_have_typescript_names_or_names_of_their_own_without_a_prefix() {
+    check_with_prefix(&safe().start().await.unwrap(), "").await;
 }
 
-/// Equal text, normalised: what the original computed is recorded, and both sides of a pair are here.
+/// The normal forms that the TypeScript client computed are listed beside the texts.
 #[tokio::test]
 async fn text_that_is_equal_in_normal_form_is_one_key() {
     let server = safe().start().await.unwrap();
@@ -203,22 +209,22 @@ async fn keys_that_begin_like_derived_names_are_listed() {
 }
 
 #[tokio::test]
-async fn a_prefix_under_which_another_keeps_its_counters_is_refused() {
+async fn a_prefix_that_contains_the_counters_of_another_is_refused() {
     let server = safe().start().await.unwrap();
-    let ours = config(&server.url()).prefix("app").connect().await.unwrap();
+    let ours = RedisBackend::connect(config(&server.url()).prefix("app")).await.unwrap();
     for prefix in ["app:fence:app", "app:fence", "fence", "fence:app::"] {
-        let error = config(&server.url()).prefix(prefix).connect().await.unwrap_err();
+        let error = RedisBackend::connect(config(&server.url()).prefix(prefix)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{prefix}");
         assert!(error.to_string().contains("another prefix's fence counters"), "{error}");
     }
-    // What would happen otherwise: a lock of the one is the counter of the other.
+    // What would happen otherwise: a lock under one prefix is a counter under the other.
     let mut theirs = Peer::connect(&server, "app:fence:app").await;
     theirs.acquire("job", ID).await.unwrap().unwrap();
     let error = ours.acquire(&ask("job", LONG)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
 }
 
-/// Too much is excluded, never too little.
+/// Two keys that share a lock exclude more than necessary, never less.
 #[tokio::test]
 async fn a_key_that_is_the_hashed_form_of_another_shares_its_lock() {
     let server = safe().start().await.unwrap();

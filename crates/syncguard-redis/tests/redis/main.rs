@@ -1,5 +1,5 @@
-//! The contract suite on a single server, with and without grace, and on a cluster; and what is
-//! special about Redis: its stored formats, its faults, its wake-ups.
+//! The contract suite on a single server, with and without grace, and on a cluster; and tests of
+//! what is specific to Redis: stored formats, faults and wake-ups.
 
 #![cfg(test)]
 
@@ -28,20 +28,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use syncguard_redis::{RedisBackend, RedisConfig};
 use syncguard_testkit::server::{Builder, Redis, RedisServer};
 
-/// Describes a server that a lock may be kept on.
+/// Configures a server with settings that are safe for locks.
 fn safe() -> Builder<Redis> {
     RedisServer::builder().setting("appendonly", "yes").setting("save", "")
 }
 
 async fn connect(url: &str) -> RedisBackend {
-    config(url).connect().await.unwrap()
+    RedisBackend::connect(config(url)).await.unwrap()
 }
 
 fn config(url: &str) -> RedisConfig {
     RedisConfig::from_url(url).unwrap()
 }
 
-/// Gives a prefix that no other test uses.
+/// Returns a prefix that no other test uses.
 fn fresh_prefix() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("test-{}", COUNT.fetch_add(1, Ordering::Relaxed))

@@ -1,5 +1,5 @@
-//! Thousands of damaged records: for each of them, every operation gives a right answer or a typed error,
-//! grants nothing over what cannot be read, and leaves it as it stands.
+//! Thousands of damaged records. For each of them, every operation returns a correct outcome or a
+//! typed error. No grant replaces a record that cannot be read, and the record stays unchanged.
 
 use std::sync::Arc;
 
@@ -17,29 +17,29 @@ use syncguard_testkit::{
 
 use crate::{
     connect,
-    corpus::{ID, KEY, Sound, may_be_granted_over, texts},
+    corpus::{ID, KEY, ValidRecord, may_be_replaced, texts},
     peer::Peer,
     safe,
 };
 
-/// So many that the client sends them together.
-const AT_A_TIME: usize = 64;
+/// Enough that the client sends calls in batches.
+const CONCURRENCY: usize = 64;
 
-/// How many records are written and read in one command.
+/// The number of records that one command writes or reads.
 const CHUNK: usize = 500;
 
 /// Returns the values of all keys as one text.
 const READ: &str = "return cjson.encode(redis.call('MGET', unpack(KEYS)))";
 
-/// A damaged record, under a key and an id of its own.
+/// A damaged record with its own key and id.
 struct Mutant {
     name: String,
     id: LockId,
     text: String,
-    sound: Option<Sound>,
-    /// It holds the id somewhere.
+    valid: Option<ValidRecord>,
+    /// The text contains the id.
     may_be_own: bool,
-    may_be_granted_over: bool,
+    may_be_replaced: bool,
 }
 
 impl Mutant {
@@ -47,24 +47,24 @@ impl Mutant {
         let (name, id) = (format!("job-{number}"), format!("{number:022}"));
         let quoted = |text: &str| format!("\"{text}\"");
         let text = text.replace(ID, &quoted(&id)).replace(KEY, &quoted(&name));
-        let (sound, may_be_own) = (Sound::read(&text), text.contains(&id));
-        let may_be_granted_over = may_be_granted_over(&text);
-        Self { name, id: id.parse().unwrap(), text, sound, may_be_own, may_be_granted_over }
+        let (valid, may_be_own) = (ValidRecord::read(&text), text.contains(&id));
+        let may_be_replaced = may_be_replaced(&text);
+        Self { name, id: id.parse().unwrap(), text, valid, may_be_own, may_be_replaced }
     }
 
     fn is_own(&self) -> bool {
-        self.sound.as_ref().is_some_and(|sound| sound.lock_id == self.id.as_str())
+        self.valid.as_ref().is_some_and(|record| record.lock_id == self.id.as_str())
     }
 
     fn is_live(&self) -> bool {
-        self.sound.as_ref().is_some_and(|sound| !sound.is_over())
+        self.valid.as_ref().is_some_and(|record| !record.is_expired())
     }
 
-    fn is_over(&self) -> bool {
-        self.sound.as_ref().is_some_and(Sound::is_over)
+    fn is_expired(&self) -> bool {
+        self.valid.as_ref().is_some_and(ValidRecord::is_expired)
     }
 
-    /// Points at the lock under its own id, by way of its key or of the index.
+    /// Returns a reference to the lock by its own id, with its key or by the index.
     fn lock(&self) -> LockRef {
         match self.text.len() % 2 {
             0 => LockRef::new(self.id, key(&self.name)),
@@ -76,7 +76,7 @@ impl Mutant {
         AcquireRequest::new(key(&self.name), self.id, ttl(LONG))
     }
 
-    /// The names of the lock, of its counter, and of the index of its id.
+    /// Returns the names of the lock, of its counter, and of the index of its id.
     fn stored(&self) -> [String; 3] {
         let lock = format!("syncguard:{}", self.name);
         [
@@ -86,9 +86,9 @@ impl Mutant {
         ]
     }
 
-    /// An error says that the record cannot be read, and that nothing was changed.
+    /// Asserts that an error reports that the record cannot be read and that nothing was applied.
     #[track_caller]
-    fn refused(&self, error: &Error) {
+    fn assert_unreadable(&self, error: &Error) {
         assert_eq!(error.kind(), ErrorKind::Internal, "{}: {error:?}", self.text);
         assert!(!error.may_have_applied(), "{}: {error:?}", self.text);
         assert!(error.to_string().contains("cannot be read"), "{}: {error}", self.text);
@@ -100,18 +100,18 @@ impl Mutant {
         let outcome = backend.acquire(&request).await;
         let is_granted = matches!(outcome, Ok(AcquireOutcome::Granted(_)));
         match outcome {
-            Ok(_) if self.sound.is_some() => {
+            Ok(_) if self.valid.is_some() => {
                 assert_eq!(is_granted, !self.is_live(), "{}", self.text)
             }
-            Ok(_) => assert!(!is_granted || self.may_be_granted_over, "{}", self.text),
+            Ok(_) => assert!(!is_granted || self.may_be_replaced, "{}", self.text),
             Err(error) => {
-                assert!(self.sound.is_none(), "{}: {error}", self.text);
-                self.refused(&error);
+                assert!(self.valid.is_none(), "{}: {error}", self.text);
+                self.assert_unreadable(&error);
             }
         }
     }
 
-    /// Asks for the grant under its own id again.
+    /// Acquires again under its own id.
     async fn acquire_again(&self, backend: &RedisBackend) {
         match backend.acquire(&self.request()).await {
             Ok(AcquireOutcome::Granted(grant)) => {
@@ -120,7 +120,7 @@ impl Mutant {
                 assert!(self.text.contains(&fence), "{}", self.text);
             }
             Ok(AcquireOutcome::Contended { .. }) => assert!(!self.is_own(), "{}", self.text),
-            // The id may hold the lock, so such an error does not say that nothing was granted.
+            // The id may hold the lock, so such an error must not report that nothing was granted.
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Internal, "{}: {error:?}", self.text);
                 assert!(!error.may_have_applied() || self.may_be_own, "{}", self.text);
@@ -128,98 +128,100 @@ impl Mutant {
         }
     }
 
-    /// Looks at the lock by its key and by its id, and tells whether it was seen.
-    async fn look(&self, backend: &RedisBackend) -> bool {
-        let seen = self.looked_up(backend.lookup(&key(&self.name).into()).await);
-        let found = self.looked_up(backend.lookup(&self.id.into()).await);
+    /// Looks up the lock by its key and by its id, and returns whether the key was found.
+    async fn look_up(&self, backend: &RedisBackend) -> bool {
+        let seen = self.check_lookup(backend.lookup(&key(&self.name).into()).await);
+        let found = self.check_lookup(backend.lookup(&self.id.into()).await);
         assert_eq!(found, seen && self.is_own(), "{}", self.text);
-        // It reads as a lookup does, so some of the records will do.
+        // It reads as a lookup does, so a part of the records is enough.
         if self.text.len().is_multiple_of(4) {
             match backend.is_locked(&key(&self.name)).await {
                 Ok(locked) => assert_eq!(locked, seen, "{}", self.text),
-                Err(error) => self.refused(&error),
+                Err(error) => self.assert_unreadable(&error),
             }
         }
         seen
     }
 
-    /// Asks to change the grant as one who does not hold it, in one of three ways.
-    async fn end_from_outside(&self, backend: &RedisBackend) {
-        // Whose the lock is can be said where the record has an id.
+    /// Extends, releases or abandons under an id that does not hold the lock.
+    async fn request_as_non_holder(&self, backend: &RedisBackend) {
+        // If the record has an id, the holder is known.
         let has_id = self.text.contains(r#""lockId":""#);
         let other = LockRef::new(LockId::mint().unwrap(), key(&self.name));
         match self.text.len() % 3 {
             0 => match backend.extend(&other, ttl(LONG)).await {
                 Ok(ExtendOutcome::NotHeld(_)) if has_id => {}
-                Err(error) => self.refused(&error),
+                Err(error) => self.assert_unreadable(&error),
                 outcome => panic!("{}: {outcome:?}", self.text),
             },
             1 => match backend.release(&other).await {
                 Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)) if has_id => {}
-                Err(error) => self.refused(&error),
+                Err(error) => self.assert_unreadable(&error),
                 outcome => panic!("{}: {outcome:?}", self.text),
             },
             _ => backend.abandon(other.lock_id, &key(&self.name)).await.unwrap(),
         }
     }
 
-    /// Checks what a lookup says, and tells whether it found a lock.
-    fn looked_up(&self, answer: Result<Option<LockRecord>, Error>) -> bool {
-        match (&answer, &self.sound) {
-            (Ok(Some(record)), Some(sound)) => {
-                let is_read = record.lock_id.as_str() == sound.lock_id && self.is_live();
+    /// Checks the result of a lookup, and returns whether it found a lock.
+    fn check_lookup(&self, answer: Result<Option<LockRecord>, Error>) -> bool {
+        match (&answer, &self.valid) {
+            (Ok(Some(record)), Some(valid)) => {
+                let is_read = record.lock_id.as_str() == valid.lock_id && self.is_live();
                 assert!(is_read, "{}: {record:?}", self.text);
             }
-            // By its id, a lock is not found that has another.
+            // A lookup by id does not find a lock of another id.
             (Ok(None), Some(_)) => assert!(!self.is_live() || !self.is_own(), "{}", self.text),
             (Ok(found), None) => panic!("{} was read as {found:?}", self.text),
-            // A key, an id or a fence may be a text and yet not be one.
-            (Err(error), sound) => {
-                assert!(sound.is_none() || self.is_live(), "{}: {error}", self.text);
-                self.refused(error);
+            // A key, an id or a fence may be a text and still be invalid.
+            (Err(error), valid) => {
+                assert!(valid.is_none() || self.is_live(), "{}: {error}", self.text);
+                self.assert_unreadable(error);
             }
         }
         answer.is_ok_and(|found| found.is_some())
     }
 
-    /// Extends the grant of its own id, and tells whether that was one.
+    /// Extends the grant of its own id, and returns whether the id held the lock.
     async fn extend(&self, backend: &RedisBackend) -> bool {
         let outcome = backend.extend(&self.lock(), ttl(LONG)).await;
         let extended = matches!(outcome, Ok(ExtendOutcome::Extended { .. }));
-        // A number that is infinite in a member that no one knows cannot be written back.
-        if self.sound.is_some() && !self.text.contains("1e999") {
+        // An infinite number in an unknown member cannot be written back.
+        if self.valid.is_some() && !self.text.contains("1e999") {
             assert!(outcome.is_ok(), "{}: {outcome:?}", self.text);
             assert_eq!(extended, self.is_own() && self.is_live(), "{}", self.text);
         }
-        self.is_answer(extended, outcome.err())
+        self.check_outcome(extended, outcome.err())
     }
 
-    /// Releases the grant of its own id, and tells whether that was one.
+    /// Releases the grant of its own id, and returns whether the id held the lock.
     async fn release(&self, backend: &RedisBackend) -> bool {
         let outcome = backend.release(&self.lock()).await;
         let released = matches!(outcome, Ok(ReleaseOutcome::Released));
-        if self.sound.is_some() {
+        if self.valid.is_some() {
             assert!(outcome.is_ok() && released == self.is_own(), "{}: {outcome:?}", self.text);
         }
-        self.is_answer(released, outcome.err())
+        self.check_outcome(released, outcome.err())
     }
 
-    /// Only an id that the record may name has a grant, and what cannot be read is a typed error.
-    fn is_answer(&self, is_held: bool, error: Option<Error>) -> bool {
+    /// Checks that only an id that the record may name holds the lock, and that an error reports an
+    /// unreadable record.
+    fn check_outcome(&self, is_held: bool, error: Option<Error>) -> bool {
         assert!(!is_held || self.may_be_own, "{}", self.text);
-        error.iter().for_each(|error| self.refused(error));
+        error.iter().for_each(|error| self.assert_unreadable(error));
         is_held
     }
 
-    /// Abandons its own id, which gets no grant from then on.
+    /// Abandons its own id, under which nothing is granted from then on.
     async fn abandon(&self, backend: &RedisBackend) {
         backend.abandon(self.id, &key(&self.name)).await.unwrap();
         let again = backend.acquire(&self.request()).await;
         assert!(!matches!(again, Ok(AcquireOutcome::Granted(_))), "{}: {again:?}", self.text);
     }
 
-    /// Forces it free, and returns whether it was a lock. The counter stays, whatever the record was.
-    async fn force(&self, backend: &RedisBackend) -> bool {
+    /// Releases it by force, and returns whether it was a lock. The counter stays, whatever the
+    /// record was.
+    async fn force_release(&self, backend: &RedisBackend) -> bool {
         let ended = backend.force_release(&key(&self.name)).await;
         assert!(ended.as_ref().err().is_none_or(Error::has_applied), "{ended:?}: {}", self.text);
         let next = granted(backend, &ask(&self.name, LONG)).await;
@@ -228,10 +230,10 @@ impl Mutant {
     }
 }
 
-/// What stands under the names of a lock: the record, the counter and the index.
+/// The values under the names of a lock: the record, the counter and the index.
 type Stored = [Option<String>; 3];
 
-/// A backend, and a bare connection that writes and reads behind its back.
+/// A backend, and a direct connection that writes and reads what is stored.
 struct Bench {
     backend: RedisBackend,
     bare: Peer,
@@ -245,15 +247,15 @@ impl Bench {
         let (backend, bare) =
             (connect(&server.url()).await, Peer::connect(&server, "syncguard").await);
         let mutants: Vec<_> = texts().into_iter().enumerate().map(Mutant::new).collect();
-        let sound = mutants.iter().filter(|mutant| mutant.sound.is_some()).count();
+        let valid = mutants.iter().filter(|mutant| mutant.valid.is_some()).count();
         let total = mutants.len();
-        assert!(total >= 2_000 && sound >= 100 && sound < total / 2, "{sound} of {total}");
+        assert!(total >= 2_000 && valid >= 100 && valid < total / 2, "{valid} of {total}");
         let mut bench = Self { backend, bare, mutants: Arc::new(mutants), _server: server };
         bench.plant().await;
         bench
     }
 
-    /// Stores all records, each with a sound counter and a sound index.
+    /// Stores all records, each with a valid counter and a valid index.
     async fn plant(&mut self) {
         for some in self.mutants.chunks(CHUNK) {
             let mut words = vec!["MSET".to_owned()];
@@ -283,7 +285,7 @@ impl Bench {
         stored
     }
 
-    /// Does the same to all records, and returns the results with what was stored before and after.
+    /// Runs `work` on all records, and returns the results with the values stored before and after.
     async fn each<R, F>(
         &mut self,
         work: impl Fn(Arc<Vec<Mutant>>, usize, RedisBackend) -> F + Sync,
@@ -294,7 +296,7 @@ impl Bench {
     {
         let before = self.stored().await;
         let asking = |mutants, number| work(mutants, number, self.backend.clone());
-        let results = each(&self.mutants, AT_A_TIME, asking).await;
+        let results = each(&self.mutants, CONCURRENCY, asking).await;
         let stored = before.into_iter().zip(self.stored().await);
         results
             .into_iter()
@@ -305,16 +307,16 @@ impl Bench {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_cannot_be_read_is_not_granted_over_and_stays_as_it_stands() {
+async fn an_unreadable_record_is_not_replaced_by_a_grant_and_stays_unchanged() {
     let mut bench = Bench::start().await;
     let ask = async |mutants: Arc<Vec<Mutant>>, number, backend| {
         let mutant: &Mutant = &mutants[number];
-        if !mutant.may_be_granted_over {
+        if !mutant.may_be_replaced {
             mutant.acquire(&backend).await;
             mutant.acquire_again(&backend).await;
         }
-        mutant.end_from_outside(&backend).await;
-        mutant.look(&backend).await
+        mutant.request_as_non_holder(&backend).await;
+        mutant.look_up(&backend).await
     };
     let asked = bench.each(ask).await;
     for (mutant, (_, before, after)) in bench.mutants.iter().zip(&asked) {
@@ -326,19 +328,19 @@ async fn what_cannot_be_read_is_not_granted_over_and_stays_as_it_stands() {
 
     let acquire = async |mutants: Arc<Vec<Mutant>>, number, backend| {
         let mutant: &Mutant = &mutants[number];
-        if mutant.may_be_granted_over {
+        if mutant.may_be_replaced {
             mutant.acquire(&backend).await;
         }
     };
     let acquired = bench.each(acquire).await;
     for (mutant, (_, before, after)) in bench.mutants.iter().zip(acquired) {
-        assert!(before == after || mutant.may_be_granted_over, "{}: {after:?}", mutant.text);
-        assert!(before != after || !mutant.is_over(), "{}", mutant.text);
+        assert!(before == after || mutant.may_be_replaced, "{}: {after:?}", mutant.text);
+        assert!(before != after || !mutant.is_expired(), "{}", mutant.text);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_id_extends_and_ends_what_the_record_says_is_its_own() {
+async fn an_id_extends_and_ends_only_its_own_grant() {
     let mut bench = Bench::start().await;
     let extend = async |mutants: Arc<Vec<Mutant>>, number, backend| {
         let mutant: &Mutant = &mutants[number];
@@ -347,9 +349,9 @@ async fn an_id_extends_and_ends_what_the_record_says_is_its_own() {
     let extended = bench.each(extend).await;
     for (mutant, (extended, before, after)) in bench.mutants.iter().zip(extended) {
         assert_eq!(before != after, extended, "{}: {after:?}", mutant.text);
-        if let Some(sound) = &mutant.sound {
-            let after = Sound::read(after[0].as_ref().unwrap()).unwrap();
-            assert_eq!(after.lock_id, sound.lock_id, "{}", mutant.text);
+        if let Some(valid) = &mutant.valid {
+            let after = ValidRecord::read(after[0].as_ref().unwrap()).unwrap();
+            assert_eq!(after.lock_id, valid.lock_id, "{}", mutant.text);
         }
     }
 
@@ -383,7 +385,7 @@ async fn a_forced_release_clears_every_record_and_keeps_its_counter() {
     let mut bench = Bench::start().await;
     let force = async |mutants: Arc<Vec<Mutant>>, number, backend| {
         let mutant: &Mutant = &mutants[number];
-        mutant.force(&backend).await
+        mutant.force_release(&backend).await
     };
     let ended = bench.each(force).await;
     for (mutant, (ended, before, after)) in bench.mutants.iter().zip(ended) {

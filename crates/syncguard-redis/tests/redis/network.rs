@@ -3,6 +3,7 @@
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
 use syncguard_core::{ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
+use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, extended, granted, is_locked, key, released},
     proxy::{Flow, Occurrences, Proxy, Times, containing},
@@ -20,10 +21,10 @@ async fn behind_a_proxy() -> (RedisServer, Proxy, String) {
     (server, proxy, url)
 }
 
-/// A driver that sends a script again whose reply was lost grants twice, and one that sees its own
-/// lock as somebody else's never gets it.
+/// A driver that resends a script whose reply was lost would grant twice, and a client that takes
+/// its own lock for another holder's would never acquire it.
 #[tokio::test]
-async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
+async fn a_thousand_lost_replies_yield_a_thousand_grants_with_one_fence_each() {
     const CLIENTS: u32 = 4;
     const ROUNDS: u32 = 250;
     let server = safe().start().await.unwrap();
@@ -32,7 +33,7 @@ async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
         let proxy = Proxy::start(server.address()).await.unwrap();
         let locks = LockManager::new(connect(&server.url_through(proxy.address())).await);
         clients.spawn(async move {
-            // Acquires name the counter. Abandonings, which may come a round later, do not.
+            // Acquires name the counter. Abandons, which may be sent a round later, do not.
             let counter = format!("fence:syncguard:k{client}");
             for round in 1..=ROUNDS {
                 proxy.cut_after(containing(counter.as_str()), Times::Next(1));
@@ -48,7 +49,7 @@ async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
     }
     let cuts = clients.join_all().await;
     assert_eq!(cuts.iter().sum::<u64>(), u64::from(CLIENTS * ROUNDS), "each reply was lost");
-    // What was granted after a lost reply is called off in the end, which leaves an empty mark.
+    // An id that was abandoned after a lost reply leaves an empty entry, its tombstone.
     let held = r"local held = 0 for _, name in ipairs(redis.call('KEYS', '*')) do
         if not name:find('^syncguard:fence:') and redis.call('GET', name) ~= '' then held = held + 1 end
         end return held";
@@ -56,9 +57,9 @@ async fn a_thousand_lost_replies_give_a_thousand_grants_with_one_fence_each() {
 }
 
 #[tokio::test]
-async fn a_command_without_an_answer_ends_and_its_outcome_is_unknown() {
+async fn a_command_without_a_reply_times_out_with_an_unknown_outcome() {
     let (server, proxy, url) = behind_a_proxy().await;
-    let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(SHORT_TIMEOUT)).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     let request = ask("job", LONG);
     proxy.black_hole(Flow::Replies);
@@ -77,15 +78,17 @@ async fn a_command_without_an_answer_ends_and_its_outcome_is_unknown() {
     .await;
 }
 
-/// The driver keeps what was asked for and dropped without a connection, and sends it afterwards.
+/// While disconnected, the driver keeps a command whose future was dropped, and sends it after the
+/// reconnect.
 #[tokio::test]
 async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_reconnect() {
     for pause in [Duration::ZERO, Duration::from_millis(150)] {
         let (_server, proxy, url) = behind_a_proxy().await;
-        let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
+        let backend =
+            RedisBackend::connect(config(&url).command_timeout(SHORT_TIMEOUT)).await.unwrap();
         proxy.refuse().await;
         assert!(proxy.cut_all().await > 0, "it is disconnected");
-        // At first the driver has not noticed, later it tries to connect.
+        // Without a pause, the driver has not noticed yet; after one, it is trying to connect.
         tokio::time::sleep(pause).await;
         {
             let request = ask("job", LONG);
@@ -111,9 +114,9 @@ async fn an_acquire_that_is_dropped_while_disconnected_is_not_sent_after_the_rec
 }
 
 #[tokio::test]
-async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
+async fn a_request_without_a_connection_was_certainly_not_sent() {
     let (_server, proxy, url) = behind_a_proxy().await;
-    let backend = config(&url).command_timeout(SHORT_TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(SHORT_TIMEOUT)).await.unwrap();
     proxy.refuse().await;
     assert!(proxy.cut_all().await > 0, "it is disconnected");
     eventually("the driver has noticed", async || {
@@ -128,9 +131,9 @@ async fn without_a_connection_it_is_certain_that_nothing_was_sent() {
     .await;
 }
 
-/// The clean-up takes another way than the acquire that it is to call off, and is faster.
+/// The abandon uses another connection than its acquire, and is faster.
 #[tokio::test]
-async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
+async fn an_abandon_that_overtakes_its_acquire_leaves_no_lock_in_300_rounds() {
     const ROUNDS: usize = 300;
     let (server, proxy, url) = behind_a_proxy().await;
     let (slow, fast) = (connect(&url).await, connect(&server.url()).await);
@@ -150,7 +153,7 @@ async fn a_clean_up_that_overtakes_its_acquire_leaves_no_ghost_in_300_rounds() {
 }
 
 #[tokio::test]
-async fn scripts_that_the_server_forgets_under_load_are_sent_again() {
+async fn scripts_that_are_flushed_under_load_are_sent_again() {
     let (server, proxy, url) = behind_a_proxy().await;
     let backend = connect(&url).await;
     let bodies = proxy.tally(Flow::Requests, || Occurrences::of("\r\nEVAL\r\n"));
@@ -178,18 +181,18 @@ async fn scripts_that_the_server_forgets_under_load_are_sent_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_is_unavailable_and_was_not_asked() {
+async fn an_unreachable_server_is_unavailable_and_nothing_was_sent() {
     let (_server, proxy, url) = behind_a_proxy().await;
     proxy.refuse().await;
-    let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
+    let error = error_of(RedisBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
 }
 
-/// Two TLS providers in one program would panic here.
+/// Two TLS providers in one program would cause a panic here.
 #[tokio::test]
-async fn a_plain_server_behind_an_encrypted_address_is_an_error() {
+async fn a_tls_address_of_a_plain_server_is_an_error() {
     let server = safe().start().await.unwrap();
     let url = server.url().replace("redis://", "rediss://");
-    let error = error_of(config(&url).connect().await, ErrorKind::ServiceUnavailable);
+    let error = error_of(RedisBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
     assert!(!error.may_have_applied(), "{error:?}");
 }

@@ -1,4 +1,4 @@
-//! What is of another type, under each name that a lock has, and indexes that lead astray.
+//! Values of another type under each name of a lock, and indexes with a wrong target.
 
 use std::fmt::Debug;
 
@@ -13,20 +13,21 @@ use syncguard_testkit::{
 
 use crate::{connect, peer::Peer, safe};
 
-/// The id that records name.
+/// The id in the records.
 const ID: &str = "ABCDEFGHIJKLMNOPQRSTUV";
 const LOCK: &str = "syncguard:job";
 const COUNTER: &str = "syncguard:fence:syncguard:job";
 const INDEX: &str = "syncguard:id:ABCDEFGHIJKLMNOPQRSTUV";
 
-/// Stores a record, if there is one, and returns a digest of what the names hold, of whatever type.
+/// Stores a record, if one is given, and returns a digest of the values under the names, of any
+/// type.
 const DIGEST: &str = "\
     if #ARGV > 0 then redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], 5) \
     redis.call('SET', KEYS[3], KEYS[1]) end \
     local digest = '' for i = 1, #KEYS do \
     digest = digest .. redis.sha1hex(redis.call('DUMP', KEYS[i]) or '') end return digest";
 
-/// A backend, and a bare connection that damages what it stores.
+/// A backend, and a direct connection that damages what it stores.
 struct Bench {
     backend: RedisBackend,
     server: Peer,
@@ -43,7 +44,7 @@ impl Bench {
         Self { backend, server: Peer::connect(&server, "syncguard").await, own, _server: server }
     }
 
-    /// Stores something of another type under a name, beside what is sound.
+    /// Stores a value of another type under one name, and valid values under the others.
     async fn put(&mut self, name: &str, words: &[&str]) -> String {
         self.reset("{}").await;
         self.server.call(&["DEL", name]).await.unwrap();
@@ -53,7 +54,8 @@ impl Bench {
         self.digest().await
     }
 
-    /// Stores a record under the lock's name, a sound counter and a sound index, and returns their digest.
+    /// Stores a record under the lock's name, a valid counter and a valid index, and returns their
+    /// digest.
     async fn reset(&mut self, text: &str) -> String {
         let words = ["EVAL", DIGEST, "3", LOCK, COUNTER, INDEX, text];
         self.server.call(&words).await.unwrap().unwrap()
@@ -64,9 +66,9 @@ impl Bench {
     }
 }
 
-/// An error says that the record cannot be read, and that nothing was changed.
+/// Asserts that an error reports that the record cannot be read and that nothing was applied.
 #[track_caller]
-fn refused(text: &str, error: &Error) {
+fn assert_unreadable(text: &str, error: &Error) {
     assert_eq!(error.kind(), ErrorKind::Internal, "{text}: {error:?}");
     assert!(
         !error.may_have_applied() && error.to_string().contains("cannot be read"),
@@ -74,7 +76,7 @@ fn refused(text: &str, error: &Error) {
     );
 }
 
-/// Commands that store something of another type under a name.
+/// Commands that store a value of another type under a name.
 const OTHER_TYPES: [&[&str]; 6] = [
     &["RPUSH", "", "a", "b"],
     &["SADD", "", "a"],
@@ -84,40 +86,40 @@ const OTHER_TYPES: [&[&str]; 6] = [
     &["GEOADD", "", "1", "2", "a"],
 ];
 
-/// An operation ends with a typed error that says that nothing was changed.
+/// Asserts that an operation failed with a typed error that reports that nothing was applied.
 #[track_caller]
-fn internal<T: Debug>(outcome: Result<T, Error>) {
+fn assert_internal<T: Debug>(outcome: Result<T, Error>) {
     let error = outcome.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
     assert!(!error.may_have_applied() && !error.is_retryable(), "{error:?}");
 }
 
-/// A forced release ends with the error that says what it did.
+/// Asserts that a forced release failed with the error that reports what it cleared.
 #[track_caller]
-fn cleared<T: Debug>(outcome: Result<T, Error>) {
+fn assert_cleared<T: Debug>(outcome: Result<T, Error>) {
     let error = error_of(outcome, ErrorKind::Internal);
     assert!(error.has_applied(), "{error:?}");
 }
 
 #[tokio::test]
-async fn another_type_under_a_lock_s_name_is_said_kept_and_cleared_by_force() {
+async fn another_type_under_a_lock_name_is_reported_kept_and_cleared_by_a_forced_release() {
     let mut bench = Bench::start().await;
     for words in OTHER_TYPES {
         let before = bench.put(LOCK, words).await;
         let (backend, own) = (&bench.backend, &bench.own);
-        internal(backend.acquire(own).await);
+        assert_internal(backend.acquire(own).await);
         for lock in [lock_of(own), own.lock_id.into()] {
-            internal(backend.extend(&lock, ttl(LONG)).await);
-            internal(backend.release(&lock).await);
+            assert_internal(backend.extend(&lock, ttl(LONG)).await);
+            assert_internal(backend.release(&lock).await);
         }
-        internal(backend.lookup(&key("job").into()).await);
-        internal(backend.lookup(&own.lock_id.into()).await);
-        internal(backend.is_locked(&key("job")).await);
+        assert_internal(backend.lookup(&key("job").into()).await);
+        assert_internal(backend.lookup(&own.lock_id.into()).await);
+        assert_internal(backend.is_locked(&key("job")).await);
         assert_eq!(backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 1);
         assert_eq!(bench.digest().await, before, "{words:?}");
         bench.backend.abandon(bench.own.lock_id, &bench.own.key).await.unwrap();
         assert_eq!(bench.server.call(&["EXISTS", LOCK]).await.unwrap().unwrap(), "1", "{words:?}");
-        cleared(bench.backend.force_release(&key("job")).await);
+        assert_cleared(bench.backend.force_release(&key("job")).await);
         let refused = bench.backend.acquire(&bench.own).await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Aborted, "the id was abandoned: {refused:?}");
         granted(&bench.backend, &ask("job", LONG)).await;
@@ -125,37 +127,37 @@ async fn another_type_under_a_lock_s_name_is_said_kept_and_cleared_by_force() {
 }
 
 #[tokio::test]
-async fn another_type_under_a_counter_s_name_is_said_and_kept() {
+async fn another_type_under_a_counter_name_is_reported_and_kept() {
     let mut bench = Bench::start().await;
     for words in OTHER_TYPES {
         let before = bench.put(COUNTER, words).await;
         bench.server.call(&["DEL", LOCK, INDEX]).await.unwrap();
-        internal(bench.backend.acquire(&bench.own).await);
+        assert_internal(bench.backend.acquire(&bench.own).await);
         assert_eq!(bench.server.call(&["EXISTS", LOCK, INDEX]).await.unwrap().unwrap(), "0");
         bench.server.call(&["SET", LOCK, "{}"]).await.unwrap();
         bench.server.call(&["SET", INDEX, LOCK]).await.unwrap();
         assert_eq!(bench.digest().await, before, "{words:?}");
-        cleared(bench.backend.force_release(&key("job")).await);
+        assert_cleared(bench.backend.force_release(&key("job")).await);
         assert_eq!(bench.backend.lookup(&key("job").into()).await.unwrap(), None);
     }
 }
 
 #[tokio::test]
-async fn another_type_under_an_id_s_name_is_said_and_uses_up_no_fence() {
+async fn another_type_under_an_id_name_is_reported_and_uses_no_fence() {
     let mut bench = Bench::start().await;
     for words in OTHER_TYPES {
         bench.put(INDEX, words).await;
         bench.server.call(&["DEL", LOCK]).await.unwrap();
         let before = bench.digest().await;
         let (backend, own) = (&bench.backend, &bench.own);
-        internal(backend.acquire(own).await);
+        assert_internal(backend.acquire(own).await);
         for lock in [lock_of(own), own.lock_id.into()] {
-            internal(backend.extend(&lock, ttl(LONG)).await);
-            internal(backend.release(&lock).await);
+            assert_internal(backend.extend(&lock, ttl(LONG)).await);
+            assert_internal(backend.release(&lock).await);
         }
-        internal(backend.lookup(&own.lock_id.into()).await);
+        assert_internal(backend.lookup(&own.lock_id.into()).await);
         assert_eq!(bench.digest().await, before, "{words:?}");
-        // Nobody else is concerned, and the mark of an abandoned id takes its name.
+        // No other id is affected, and the tombstone of the abandoned id replaces the value.
         granted(&bench.backend, &ask("job", LONG)).await;
         bench.backend.abandon(bench.own.lock_id, &bench.own.key).await.unwrap();
         assert_eq!(bench.server.call(&["GET", INDEX]).await.unwrap().as_deref(), Some(""));
@@ -164,7 +166,7 @@ async fn another_type_under_an_id_s_name_is_said_and_uses_up_no_fence() {
 }
 
 #[tokio::test]
-async fn an_index_that_leads_astray_leads_to_no_lock() {
+async fn an_index_with_a_wrong_target_finds_no_lock() {
     let mut bench = Bench::start().await;
     for target in
         ["syncguard:nothing", "syncguard:good", COUNTER, INDEX, "", "*", "\0", "syncguard:"]
@@ -182,10 +184,10 @@ async fn an_index_that_leads_astray_leads_to_no_lock() {
                 .await
                 .map(|end| matches!(end, ExtendOutcome::NotHeld(_))),
         ] {
-            // What is no record, such as a counter, cannot be read as one.
+            // A value that is not a record, such as a counter, cannot be read.
             match outcome {
                 Ok(nothing) => assert!(nothing, "{target}"),
-                Err(error) => refused(target, &error),
+                Err(error) => assert_unreadable(target, &error),
             }
         }
         assert_eq!(bench.backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 1);

@@ -1,4 +1,5 @@
-//! "Not applied" is true: whatever fails after a grant was stored, no error denies it.
+//! An error that reports "not applied" is true: whatever fails after a grant was stored, no error
+//! denies the grant.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ async fn started() -> (RedisServer, Proxy, RedisBackend) {
     let server = safe().setting("enable-debug-command", "yes").start().await.unwrap();
     let proxy = Proxy::start(server.address()).await.unwrap();
     let url = server.url_through(proxy.address());
-    let backend = config(&url).command_timeout(TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(TIMEOUT)).await.unwrap();
     granted(&backend, &ask("warm-up", LONG)).await;
     (server, proxy, backend)
 }
@@ -30,14 +31,14 @@ async fn stored(server: &RedisServer, request: &AcquireRequest) -> bool {
     record.contains(request.lock_id.as_str())
 }
 
-/// The error of an acquire whose grant is stored.
-async fn in_doubt(server: &RedisServer, request: &AcquireRequest, error: &Error) {
+/// Asserts that the grant is stored and that the error of its acquire does not deny it.
+async fn assert_may_have_applied(server: &RedisServer, request: &AcquireRequest, error: &Error) {
     assert!(stored(server, request).await, "the grant is stored");
     assert!(error.may_have_applied(), "{error:?}");
 }
 
 #[tokio::test]
-async fn a_reply_that_is_cut_off_leaves_a_doubt_by_hash_and_by_body() {
+async fn a_lost_reply_leaves_the_outcome_unknown_by_hash_and_by_body() {
     let (server, proxy, backend) = started().await;
     for (name, command) in [("hash", "EVALSHA"), ("body", "\r\nEVAL\r\n")] {
         if name == "body" {
@@ -48,23 +49,23 @@ async fn a_reply_that_is_cut_off_leaves_a_doubt_by_hash_and_by_body() {
         let request = ask(name, LONG);
         let error = backend.acquire(&request).await.unwrap_err();
         assert_eq!(proxy.counts().cut_after, cuts + 1, "the reply was lost");
-        in_doubt(&server, &request, &error).await;
+        assert_may_have_applied(&server, &request, &error).await;
         eventually("it serves again", async || backend.is_locked(&key("k")).await.is_ok()).await;
     }
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_after_the_grant_leaves_a_doubt() {
+async fn a_server_that_does_not_reply_after_the_grant_leaves_the_outcome_unknown() {
     let (server, proxy, backend) = started().await;
     proxy.black_hole(Flow::Replies);
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
     assert!(proxy.counts().swallowed > 0, "the reply was lost");
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
 }
 
 #[tokio::test]
-async fn a_connection_that_changes_while_the_grant_is_on_its_way_leaves_a_doubt() {
+async fn a_connection_cut_while_the_reply_is_in_flight_leaves_the_outcome_unknown() {
     let (server, proxy, backend) = started().await;
     proxy.black_hole(Flow::Replies);
     let (caller, request) = (backend.clone(), ask("job", LONG));
@@ -73,12 +74,12 @@ async fn a_connection_that_changes_while_the_grant_is_on_its_way_leaves_a_doubt(
     eventually("the grant is stored", async || stored(&server, &request).await).await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     let error = acquire.await.unwrap().unwrap_err();
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
 }
 
-/// The grant of the id is there, and so is a reply; it just cannot be read.
+/// The grant of the id is stored, and a reply arrives, but cannot be read.
 #[tokio::test]
-async fn a_grant_whose_record_cannot_be_read_leaves_a_doubt() {
+async fn a_grant_whose_record_cannot_be_read_leaves_the_outcome_unknown() {
     let (server, _proxy, backend) = started().await;
     let request = ask("job", LONG);
     granted(&backend, &request).await;
@@ -87,20 +88,20 @@ async fn a_grant_whose_record_cannot_be_read_leaves_a_doubt() {
     server.command(&["EVAL", damage, "1", "syncguard:job"]).await.unwrap();
     let error = backend.acquire(&request).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
 }
 
-/// The first answer is lost, and the server refuses when it is asked again: it says so of the second
-/// attempt alone, which has changed nothing. Where all that is in flight gets the reply to one, it is
-/// left open.
+/// The first reply is lost, and the server refuses the second attempt. That reply is only about the
+/// second attempt, which changed nothing. But the driver may pass one reply to all commands in
+/// flight, so the outcome is reported as unknown.
 #[tokio::test]
-async fn a_server_that_turned_read_only_after_the_grant_leaves_a_doubt() {
+async fn a_server_that_turned_read_only_after_the_grant_leaves_the_outcome_unknown() {
     let (server, proxy, backend) = started().await;
     let other = safe().start().await.unwrap();
     proxy.cut_after(containing("EVALSHA"), Times::Next(1));
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
     let port = other.port().to_string();
     server.command(&["REPLICAOF", "127.0.0.1", &port]).await.unwrap();
     let mut last = None;
@@ -113,12 +114,12 @@ async fn a_server_that_turned_read_only_after_the_grant_leaves_a_doubt() {
 }
 
 #[tokio::test]
-async fn a_server_without_memory_gives_the_stored_grant_and_denies_only_what_it_did_not_store() {
+async fn a_server_out_of_memory_returns_the_stored_grant_and_denies_only_unstored_ones() {
     let (server, proxy, backend) = started().await;
     proxy.cut_after(containing("EVALSHA"), Times::Next(1));
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
-    in_doubt(&server, &request, &error).await;
+    assert_may_have_applied(&server, &request, &error).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     let fresh = ask("fresh", LONG);
     let mut denied = None;
@@ -132,10 +133,10 @@ async fn a_server_without_memory_gives_the_stored_grant_and_denies_only_what_it_
 }
 
 #[tokio::test]
-async fn a_cluster_that_goes_down_after_the_grant_leaves_a_doubt() {
+async fn a_cluster_that_goes_down_after_the_grant_leaves_the_outcome_unknown() {
     let cluster = RedisCluster::start_with(safe()).await.unwrap();
     let url = format!("redis-cluster://{}", cluster.addresses()[0]);
-    let backend = config(&url).command_timeout(TIMEOUT).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&url).command_timeout(TIMEOUT)).await.unwrap();
     granted(&backend, &ask("job", LONG)).await;
     for node in cluster.nodes() {
         node.command(&["CLUSTER", "DELSLOTS", "0"]).await.unwrap();
@@ -149,9 +150,9 @@ async fn a_cluster_that_goes_down_after_the_grant_leaves_a_doubt() {
     assert!(refused.unwrap().may_have_applied(), "all that is in flight gets this reply");
 }
 
-/// While it loads, a server refuses connections in effect: nothing is sent, so nothing is done.
+/// While a server loads its data, connections to it cannot be used, so nothing is sent.
 #[tokio::test]
-async fn a_server_that_loads_its_data_has_done_nothing() {
+async fn a_server_that_is_loading_its_data_is_unavailable() {
     let (server, _proxy, backend) = started().await;
     server.command(&["DEBUG", "POPULATE", "20000"]).await.unwrap();
     server.command(&["CONFIG", "SET", "key-load-delay", "200"]).await.unwrap();
@@ -178,10 +179,10 @@ async fn a_server_that_loads_its_data_has_done_nothing() {
     drop(reloading);
 }
 
-/// Connections that are torn at every place of a request and of a reply, under calls that go out
+/// Connections are cut at many positions of a request and of a reply, while calls are sent
 /// together.
 #[tokio::test]
-async fn wherever_a_connection_is_torn_no_error_denies_a_grant_that_is_stored() {
+async fn wherever_a_connection_is_cut_no_error_denies_a_stored_grant() {
     const CALLS: usize = 6;
     let (server, proxy, backend) = started().await;
     let (mut torn, mut denied, mut doubted) = (0, 0, 0);

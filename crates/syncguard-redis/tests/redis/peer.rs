@@ -1,4 +1,4 @@
-//! A client as the TypeScript SyncGuard is one, written after the stored formats alone: it shares no code
+//! A client like the TypeScript SyncGuard, written from the stored formats only. It shares no code
 //! with the backend.
 
 use syncguard_testkit::server::RedisServer;
@@ -7,7 +7,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Grants a lock if there is no live record, and counts the fence up.
+/// Grants a lock if there is no live record, and increments the fence.
 const ACQUIRE: &str = r"
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -20,7 +20,7 @@ const ACQUIRE: &str = r"
     redis.call('SET', KEYS[3], KEYS[1], 'PX', ARGV[2])
     return fence";
 
-/// Releases a lock if it is the id's. It publishes nothing.
+/// Releases a lock if the id holds it. It publishes nothing.
 const RELEASE: &str = r"
     local name = redis.call('GET', KEYS[1])
     if not name then return 'absent' end
@@ -31,7 +31,7 @@ const RELEASE: &str = r"
 
 pub(crate) struct Peer {
     connection: BufReader<TcpStream>,
-    /// Without colons at its end.
+    /// Without trailing colons.
     prefix: &'static str,
 }
 
@@ -41,7 +41,7 @@ impl Peer {
         Self { connection, prefix }
     }
 
-    /// Joins the prefix and a text that is in normal form, and short enough for no hash.
+    /// Joins the prefix and a text. The text is in normal form, and short enough not to be hashed.
     pub(crate) fn name(&self, text: &str) -> String {
         match self.prefix {
             "" => text.to_owned(),
@@ -49,7 +49,7 @@ impl Peer {
         }
     }
 
-    /// Returns the fence, or the error that the server replied.
+    /// Returns the fence, or the error that the server replied with.
     pub(crate) async fn acquire(&mut self, key: &str, id: &str) -> Result<Option<u64>, String> {
         let lock = self.name(key);
         let (fence, index) = (self.name(&format!("fence:{lock}")), self.name(&format!("id:{id}")));
@@ -64,7 +64,7 @@ impl Peer {
         reply.unwrap() == "released"
     }
 
-    /// Sends a command and returns its reply, which is no array.
+    /// Sends a command and returns its reply, which must not be an array.
     pub(crate) async fn call(&mut self, words: &[&str]) -> Result<Option<String>, String> {
         let words: Vec<_> =
             words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();

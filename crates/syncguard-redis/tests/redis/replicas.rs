@@ -1,4 +1,4 @@
-//! Grants that are stored, and then cannot be confirmed by replicas.
+//! Grants that are stored but cannot be confirmed by replicas.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use syncguard_testkit::{
 
 use crate::{config, safe};
 
-const COMMAND: Duration = Duration::from_secs(3);
-const REPLICAS: Duration = Duration::from_millis(2_500);
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(3);
+const REPLICA_TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// A server without replicas, whose user may do everything. So a grant that waits for one is stored, and
-/// the connection then waits for as long as it may.
+/// Starts a server without replicas, whose user has all permissions. A grant that waits for a
+/// replica is stored, and the connection then waits until the timeout.
 async fn started() -> (RedisServer, Proxy, String) {
     let server = safe().start().await.unwrap();
     allow(&server, "+@all").await;
@@ -31,8 +31,8 @@ async fn allow(server: &RedisServer, rights: &str) {
 }
 
 async fn waiting(url: &str, replicas: Duration) -> RedisBackend {
-    let config = config(url).command_timeout(COMMAND).connect_timeout(COMMAND);
-    config.wait_for_replicas(1, replicas).connect().await.unwrap()
+    let config = config(url).command_timeout(COMMAND_TIMEOUT).connect_timeout(COMMAND_TIMEOUT);
+    RedisBackend::connect(config.wait_for_replicas(1, replicas)).await.unwrap()
 }
 
 async fn stored(server: &RedisServer) -> bool {
@@ -40,7 +40,7 @@ async fn stored(server: &RedisServer) -> bool {
 }
 
 /// Waits until the grant is stored and the connection waits for replicas.
-async fn between(server: &RedisServer) {
+async fn until_waiting_for_replicas(server: &RedisServer) {
     eventually("the grant is stored and waited for", async || {
         stored(server).await
             && server.command(&["CLIENT", "LIST"]).await.unwrap().contains("cmd=wait")
@@ -48,53 +48,54 @@ async fn between(server: &RedisServer) {
     .await;
 }
 
-fn uncounted(error: &Error) {
+fn assert_uncounted(error: &Error) {
     assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error:?}");
     assert!(error.to_string().contains("unknown how many replicas"), "{error}");
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_wait_is_refused_on_connecting() {
+async fn a_user_without_permission_to_wait_is_refused_on_connecting() {
     let (server, _proxy, url) = started().await;
     allow(&server, "-wait").await;
-    let waits = config(&url).wait_for_replicas(1, REPLICAS);
-    let error = error_of(waits.connect().await, ErrorKind::AuthFailed);
+    let waits = config(&url).wait_for_replicas(1, REPLICA_TIMEOUT);
+    let error = error_of(RedisBackend::connect(waits).await, ErrorKind::AuthFailed);
     assert!(error.to_string().contains("NOPERM"), "{error}");
-    config(&url).connect().await.unwrap();
+    RedisBackend::connect(config(&url)).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_grant_that_may_not_be_waited_for_is_given_back() {
+async fn a_grant_whose_replicas_may_not_be_counted_is_released() {
     let (server, _proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     allow(&server, "-wait").await;
     let request = ask("job", LONG);
     let error = backend.acquire(&request).await.unwrap_err();
-    uncounted(&error);
+    assert_uncounted(&error);
     let granted = server.command(&["GET", "syncguard:fence:syncguard:job"]).await.unwrap();
     assert_eq!(granted, "1", "it was granted");
     assert!(!error.may_have_applied() && !stored(&server).await, "and given back");
 }
 
 #[tokio::test]
-async fn a_grant_that_can_neither_be_counted_nor_given_back_is_in_doubt() {
+async fn a_grant_that_can_be_neither_counted_nor_released_may_have_applied() {
     let (server, _proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     allow(&server, "-wait").await;
     allow(&server, "-del").await;
     let error = backend.acquire(&ask("job", LONG)).await.unwrap_err();
-    uncounted(&error);
+    assert_uncounted(&error);
     assert!(stored(&server).await, "it is still stored");
     assert!(error.may_have_applied(), "{error:?}");
 }
 
-/// The lock layer asks again, and then abandons the id, which frees the key as soon as it gets through.
+/// The lock layer retries, and then abandons the id, which frees the key as soon as the abandon is
+/// answered.
 #[tokio::test]
-async fn a_lock_whose_grant_is_in_doubt_is_free_long_before_its_ttl() {
+async fn a_lock_whose_grant_is_uncertain_is_free_long_before_its_ttl() {
     let (server, proxy, url) = started().await;
-    let locks = LockManager::new(waiting(&url, REPLICAS).await);
+    let locks = LockManager::new(waiting(&url, REPLICA_TIMEOUT).await);
     let attempt = tokio::spawn(locks.lock("job").ttl(ttl(LONG)).try_acquire());
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     proxy.refuse().await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     assert!(attempt.await.unwrap().is_err());
@@ -106,24 +107,25 @@ async fn a_lock_whose_grant_is_in_doubt_is_free_long_before_its_ttl() {
 #[tokio::test]
 async fn a_connection_that_is_cut_between_the_grant_and_the_count_leaves_no_lock() {
     let (server, proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     let caller = backend.clone();
     let acquire = tokio::spawn(async move { caller.acquire(&ask("job", LONG)).await });
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     let error = acquire.await.unwrap().unwrap_err();
     assert!(error.may_have_applied() || !stored(&server).await, "{error:?}");
 }
 
-/// The answer to the grant has come; only the count is missing when the connection goes for good.
+/// The reply to the grant has arrived; only the count is missing when the connection is lost and
+/// cannot be reopened.
 #[tokio::test]
-async fn without_a_connection_to_give_it_back_a_grant_is_in_doubt_and_free_soon() {
+async fn a_grant_that_cannot_be_released_while_disconnected_is_uncertain_and_soon_free() {
     let (server, proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     let (caller, request) = (backend.clone(), ask("job", LONG));
     let asked = request.clone();
     let acquire = tokio::spawn(async move { caller.acquire(&asked).await });
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     proxy.refuse().await;
     assert!(proxy.cut_all().await > 0, "it is cut");
     let error = acquire.await.unwrap().unwrap_err();
@@ -137,15 +139,15 @@ async fn without_a_connection_to_give_it_back_a_grant_is_in_doubt_and_free_soon(
     assert!(!stored(&server).await);
 }
 
-/// A server that does not answer the count within the command timeout.
+/// The server does not reply to the count within the command timeout.
 #[tokio::test]
-async fn a_count_that_is_not_answered_in_time_leaves_a_doubt() {
+async fn a_count_that_times_out_leaves_the_outcome_unknown() {
     let (server, _proxy, url) = started().await;
-    let backend = waiting(&url, REPLICAS).await;
+    let backend = waiting(&url, REPLICA_TIMEOUT).await;
     let (caller, request) = (backend.clone(), ask("job", LONG));
     let asked = request.clone();
     let acquire = tokio::spawn(async move { caller.acquire(&asked).await });
-    between(&server).await;
+    until_waiting_for_replicas(&server).await;
     server.pause().unwrap();
     let error = acquire.await.unwrap().unwrap_err();
     server.resume().unwrap();
@@ -160,14 +162,14 @@ async fn a_count_that_is_not_answered_in_time_leaves_a_doubt() {
 #[tokio::test]
 async fn an_extend_that_cannot_be_counted_may_have_applied() {
     let (server, _proxy, url) = started().await;
-    let plain = config(&url).connect().await.unwrap();
+    let plain = RedisBackend::connect(config(&url)).await.unwrap();
     let backend = waiting(&url, Duration::from_millis(50)).await;
     let request = ask("job", LONG);
     syncguard_testkit::operations::granted(&plain, &request).await;
     let lock = syncguard_testkit::operations::lock_of(&request);
     allow(&server, "-wait").await;
     let error = backend.extend(&lock, ttl(2 * LONG)).await.unwrap_err();
-    uncounted(&error);
+    assert_uncounted(&error);
     let left: u64 = server.command(&["PTTL", "syncguard:job"]).await.unwrap().parse().unwrap();
     assert!(left > 65_000, "it was extended: {left}");
     assert!(error.may_have_applied(), "{error:?}");

@@ -1,5 +1,5 @@
-//! A server that replies what no server does. What the driver does not bound is not here: it stands in
-//! SECURITY.md.
+//! A server with malformed replies. Replies that the driver does not bound are not tested here;
+//! SECURITY.md describes them.
 
 use std::{
     net::SocketAddr,
@@ -22,19 +22,19 @@ use tokio::{
 
 use crate::{config, safe};
 
-/// What the next request is answered with.
+/// The reply to the next request.
 #[derive(Clone)]
 enum Answer {
     Text(String),
-    /// This, and then more of it for as long as anyone listens.
+    /// This beginning, and then more of it until the connection is closed.
     Endless(&'static str),
 }
 
-/// Stands before a server, and answers the next request in its place when it is told to.
+/// A proxy that can reply to the next request in place of the server.
 struct Rogue {
     address: SocketAddr,
     next: Arc<Mutex<Option<Answer>>>,
-    /// Is told when an endless answer was cut off.
+    /// Receives a message when an answer has ended.
     cut: UnboundedReceiver<()>,
 }
 
@@ -68,7 +68,7 @@ async fn relay(
     let (mut from_server, mut to_server) = server.into_split();
     let replies = Arc::new(tokio::sync::Mutex::new(replies));
     let to_client = replies.clone();
-    let honest = tokio::spawn(async move {
+    let forwarding = tokio::spawn(async move {
         let _ = copy(&mut from_server, &mut *to_client.lock().await).await;
     });
     let mut request = vec![0; 1 << 16];
@@ -78,23 +78,24 @@ async fn relay(
             to_server.write_all(&request[..length]).await.unwrap();
             continue;
         };
-        honest.abort();
+        forwarding.abort();
         let mut replies = replies.lock().await;
-        lie(&mut replies, answer).await;
+        write_answer(&mut replies, answer).await;
         let _ = cut.send(());
         return;
     }
 }
 
 /// Writes an answer. An endless one ends when the client closes the connection.
-async fn lie(replies: &mut tcp::OwnedWriteHalf, answer: Answer) {
+async fn write_answer(replies: &mut tcp::OwnedWriteHalf, answer: Answer) {
     match answer {
         Answer::Text(text) => {
             let _ = replies.write_all(text.as_bytes()).await;
         }
         Answer::Endless(beginning) => {
             let mut text = beginning.to_owned();
-            // Slowly: what has arrived is in memory until the connection is closed.
+            // Slowly, because the client keeps in memory what has arrived until the connection is
+            // closed.
             while replies.write_all(text.as_bytes()).await.is_ok() {
                 text = beginning.rsplit("\r\n").next().unwrap_or_default().repeat(100);
                 sleep(Duration::from_millis(2)).await;
@@ -107,19 +108,21 @@ async fn started() -> (RedisServer, Rogue, RedisBackend) {
     let server = safe().start().await.unwrap();
     let rogue = Rogue::before(&server).await;
     let config = config(&server.url_through(rogue.address));
-    let backend = config.command_timeout(Duration::from_secs(1)).connect().await.unwrap();
+    let backend =
+        RedisBackend::connect(config.command_timeout(Duration::from_secs(1))).await.unwrap();
     (server, rogue, backend)
 }
 
-/// The error is typed, and does not say that nothing happened.
+/// Asserts that the error is typed and does not report that nothing was applied.
 #[track_caller]
-fn uncertain(text: &str, error: &Error) {
+fn assert_uncertain(text: &str, error: &Error) {
     let kinds = [ErrorKind::Internal, ErrorKind::NetworkTimeout, ErrorKind::ServiceUnavailable];
     assert!(kinds.contains(&error.kind()) && error.may_have_applied(), "{text:?}: {error:?}");
 }
 
-/// The next requests are answered. The request that was lied about never reached the server.
-async fn recovers(backend: &RedisBackend, request: &AcquireRequest) {
+/// Asserts that the next requests succeed. The request with the forged reply never reached the
+/// server.
+async fn assert_recovers(backend: &RedisBackend, request: &AcquireRequest) {
     let served = async || backend.is_locked(&request.key).await.is_ok();
     eventually("the driver has connected again", served).await;
     granted(backend, request).await;
@@ -127,7 +130,7 @@ async fn recovers(backend: &RedisBackend, request: &AcquireRequest) {
 }
 
 #[tokio::test]
-async fn a_reply_that_makes_no_sense_is_a_typed_error_and_the_next_request_is_answered() {
+async fn a_malformed_reply_is_a_typed_error_and_the_next_request_succeeds() {
     let (_server, rogue, backend) = started().await;
     for text in [
         "no protocol\r\n".to_owned(),
@@ -152,19 +155,19 @@ async fn a_reply_that_makes_no_sense_is_a_typed_error_and_the_next_request_is_an
     ] {
         let request = ask("job", LONG);
         rogue.answer(Answer::Text(text.clone()));
-        uncertain(&text, &backend.acquire(&request).await.unwrap_err());
-        recovers(&backend, &request).await;
+        assert_uncertain(&text, &backend.acquire(&request).await.unwrap_err());
+        assert_recovers(&backend, &request).await;
     }
 }
 
 #[tokio::test]
-async fn a_reply_without_end_is_cut_off_with_its_connection() {
+async fn an_endless_reply_is_ended_by_closing_its_connection() {
     let (_server, mut rogue, backend) = started().await;
     for beginning in ["$1000000000000\r\nabcdefghij", "+abcdefghij", "*1000000000\r\n:1\r\n+a"] {
         let request = ask("job", LONG);
         rogue.answer(Answer::Endless(beginning));
-        uncertain(beginning, &backend.acquire(&request).await.unwrap_err());
+        assert_uncertain(beginning, &backend.acquire(&request).await.unwrap_err());
         rogue.cut.recv().await.unwrap();
-        recovers(&backend, &request).await;
+        assert_recovers(&backend, &request).await;
     }
 }

@@ -35,7 +35,7 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits for a future outside of any runtime.
+/// Runs a future outside of any runtime.
 fn wait_for<F: Future>(future: F) -> F::Output {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut future = pin!(future);
@@ -48,7 +48,7 @@ fn wait_for<F: Future>(future: F) -> F::Output {
 }
 
 #[test]
-fn a_grant_made_on_a_runtime_that_has_ended_is_released_from_that_of_the_backend() {
+fn a_grant_made_on_a_runtime_that_ended_is_released_on_that_of_the_backend() {
     let (theirs, home) = (runtime(), runtime());
     let server = home.block_on(safe().start()).unwrap();
     let backend = home.block_on(connect(&server.url()));
@@ -79,7 +79,7 @@ fn operations_work_outside_of_any_runtime() {
     assert!(!wait_for(is_locked(&backend, "job")));
 }
 
-/// Calls each operation, and gives its error.
+/// Calls each operation and returns its error.
 async fn errors_of(backend: &RedisBackend) -> Vec<Error> {
     let request = ask("job", LONG);
     let (lock, by_id): (_, LockRef) = (lock_of(&request), request.lock_id.into());
@@ -98,7 +98,7 @@ async fn errors_of(backend: &RedisBackend) -> Vec<Error> {
 }
 
 #[test]
-fn once_the_runtime_of_the_backend_has_ended_each_operation_says_so_and_sends_nothing() {
+fn after_the_runtime_of_the_backend_ended_each_operation_fails_and_sends_nothing() {
     for home in [runtime(), single()] {
         let other = runtime();
         let server: RedisServer = other.block_on(safe().start()).unwrap();
@@ -119,7 +119,7 @@ fn once_the_runtime_of_the_backend_has_ended_each_operation_says_so_and_sends_no
 }
 
 #[test]
-fn what_is_in_flight_when_the_runtime_of_the_backend_ends_may_have_applied() {
+fn a_request_in_flight_when_the_runtime_of_the_backend_ends_may_have_applied() {
     let (home, other) = (runtime(), runtime());
     let server = other.block_on(safe().start()).unwrap();
     let backend = home.block_on(connect(&server.url()));
@@ -135,23 +135,23 @@ fn what_is_in_flight_when_the_runtime_of_the_backend_ends_may_have_applied() {
 }
 
 #[test]
-fn a_runtime_that_nobody_drives_is_waited_for_only_so_long() {
+fn the_wait_for_a_runtime_that_is_not_driven_is_bounded() {
     let (home, other) = (single(), runtime());
     let server = other.block_on(safe().start()).unwrap();
     let limit = Duration::from_millis(200);
     let config = config(&server.url()).command_timeout(limit).connect_timeout(5 * limit);
-    let backend = home.block_on(config.connect()).unwrap();
+    let backend = home.block_on(RedisBackend::connect(config)).unwrap();
     for error in other.block_on(errors_of(&backend)) {
         assert_eq!(error.kind(), ErrorKind::NetworkTimeout, "{error:?}");
     }
-    // What was asked for is not done later, because nobody waits for it any more.
+    // The requests are not sent later, because they have no waiter any more.
     home.block_on(async { tokio::time::sleep(limit).await });
     assert_eq!(other.block_on(server.command(&["DBSIZE"])).unwrap(), "0");
 }
 
 #[test]
 fn a_backend_is_not_opened_outside_of_a_runtime() {
-    let error = wait_for(config("redis://127.0.0.1:1").connect()).unwrap_err();
+    let error = wait_for(RedisBackend::connect(config("redis://127.0.0.1:1"))).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error:?}");
     assert!(!error.may_have_applied(), "{error:?}");
 }

@@ -18,7 +18,7 @@ use crate::{connect, safe};
 
 #[tokio::test]
 async fn with_a_log_no_fence_goes_back_over_20_kills() {
-    // Synced every second, the log may be two seconds behind what was answered.
+    // With a log that is synced every second, the last two seconds of answered writes may be lost.
     let server = safe().setting("appendfsync", "always").start().await.unwrap();
     let backend = connect(&server.url()).await;
     let mut last = 0;
@@ -40,7 +40,7 @@ async fn with_a_log_no_fence_goes_back_over_20_kills() {
 }
 
 #[tokio::test]
-async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
+async fn a_holder_whose_server_stalled_past_the_ttl_has_lost_the_lock() {
     let server = safe().start().await.unwrap();
     let (mine, theirs) =
         (LockManager::new(connect(&server.url()).await), connect(&server.url()).await);
@@ -58,12 +58,12 @@ async fn a_holder_whose_server_stood_still_past_the_ttl_has_lost_the_lock() {
 }
 
 #[tokio::test]
-async fn a_server_without_memory_is_unavailable_and_still_releases() {
+async fn a_server_out_of_memory_is_unavailable_and_still_releases() {
     let server = safe().start().await.unwrap();
     let backend = connect(&server.url()).await;
-    let (request, called_off) = (ask("job", LONG), ask("called-off", LONG));
+    let (request, abandoned) = (ask("job", LONG), ask("called-off", LONG));
     granted(&backend, &request).await;
-    granted(&backend, &called_off).await;
+    granted(&backend, &abandoned).await;
     server.command(&["CONFIG", "SET", "maxmemory", "1"]).await.unwrap();
     let refused = server.command(&["SET", "x", "y"]).await.unwrap_err().to_string();
     assert!(refused.contains("OOM"), "{refused}");
@@ -76,13 +76,13 @@ async fn a_server_without_memory_is_unavailable_and_still_releases() {
         assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
     }
     assert!(released(&backend, &request).await, "a release needs no memory");
-    backend.abandon(called_off.lock_id, &called_off.key).await.unwrap();
+    backend.abandon(abandoned.lock_id, &abandoned.key).await.unwrap();
     assert!(!is_locked(&backend, "called-off").await, "nor does it take any to call off a grant");
     server.command(&["CONFIG", "SET", "maxmemory", "0"]).await.unwrap();
     assert_eq!(granted(&backend, &ask("other", LONG)).await.fence.number(), 1);
 }
 
-/// A server on a clock of its own, and two clients of it.
+/// Starts a server with its own clock, and two clients.
 async fn with_a_clock() -> (RedisServer, ClockShim, LockManager, RedisBackend) {
     let clock = ClockShim::build().await.unwrap();
     let server = safe().envs(clock.env()).start().await.unwrap();
@@ -91,9 +91,9 @@ async fn with_a_clock() -> (RedisServer, ClockShim, LockManager, RedisBackend) {
     (server, clock, mine, theirs)
 }
 
-/// A guard that does not renew would learn of it from nobody.
+/// A guard that does not renew would not detect the jump by itself.
 #[tokio::test]
-async fn a_guard_is_lost_when_any_answer_shows_that_the_clock_has_jumped_past_its_expiry() {
+async fn a_guard_is_lost_when_any_reply_shows_that_the_clock_has_jumped_past_its_expiry() {
     let (heard, _hearing) = EventCounter::install("jump_ms");
     let (_server, clock, mine, theirs) = with_a_clock().await;
     let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
@@ -110,7 +110,7 @@ async fn a_guard_is_lost_when_any_answer_shows_that_the_clock_has_jumped_past_it
 }
 
 #[tokio::test]
-async fn a_guard_ends_sooner_by_a_jump_that_does_not_reach_its_expiry() {
+async fn a_guard_ends_earlier_after_a_jump_that_does_not_reach_its_expiry() {
     let (_server, clock, mine, theirs) = with_a_clock().await;
     let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
     clock.step(LONG / 2, Jump::Forward).unwrap();
@@ -123,7 +123,7 @@ async fn a_guard_ends_sooner_by_a_jump_that_does_not_reach_its_expiry() {
 }
 
 #[tokio::test]
-async fn a_jump_back_ends_no_guard() {
+async fn a_backward_jump_ends_no_guard() {
     let (_server, clock, mine, theirs) = with_a_clock().await;
     let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
     clock.step(2 * LONG, Jump::Back).unwrap();
@@ -133,7 +133,7 @@ async fn a_jump_back_ends_no_guard() {
     assert!(is_contended(&theirs, "job").await);
 }
 
-/// A record that still names the id proves that no other was granted the key in between.
+/// A record that still names the id proves that no other id was granted the key in the meantime.
 #[tokio::test]
 async fn an_extend_that_succeeds_after_a_jump_keeps_the_lock() {
     let (_server, clock, mine, theirs) = with_a_clock().await;

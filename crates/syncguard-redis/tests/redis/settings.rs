@@ -1,4 +1,4 @@
-//! Settings of a server that would break a promise.
+//! Server settings that would break a guarantee.
 
 use syncguard_core::UnsafeSettings;
 use syncguard_core::{ErrorKind, Finding, LockBackend, Severity};
@@ -10,19 +10,20 @@ use syncguard_testkit::{
 
 use crate::{config, connect, safe};
 
-/// What `check` finds grave. A connection with the strict policy must be refused for it.
-async fn refused(server: &RedisServer) -> Vec<Finding> {
+/// Returns the unsafe settings that `check` reports. Asserts that connecting with the strict policy
+/// is refused because of them.
+async fn unsafe_findings(server: &RedisServer) -> Vec<Finding> {
     let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-    let error = error_of(strict.connect().await, ErrorKind::Unsupported);
+    let error = error_of(RedisBackend::connect(strict).await, ErrorKind::Unsupported);
     let findings = connect(&server.url()).await.check().await.unwrap();
-    let grave: Vec<_> = findings.into_iter().filter(|f| f.severity == Severity::Unsafe).collect();
-    for finding in &grave {
+    let found: Vec<_> = findings.into_iter().filter(|f| f.severity == Severity::Unsafe).collect();
+    for finding in &found {
         assert!(error.to_string().contains(finding.setting.as_ref()), "{error} {finding}");
     }
-    grave
+    found
 }
 
-async fn fence_of_a_round(backend: &RedisBackend) -> u64 {
+async fn acquire_and_release(backend: &RedisBackend) -> u64 {
     let request = ask("job", LONG);
     let fence = granted(backend, &request).await.fence.number();
     assert!(released(backend, &request).await);
@@ -33,15 +34,15 @@ async fn fence_of_a_round(backend: &RedisBackend) -> u64 {
 async fn a_safe_server_is_accepted_by_the_strict_policy() {
     let server = safe().setting("appendfsync", "always").start().await.unwrap();
     let strict = config(&server.url()).unsafe_settings(UnsafeSettings::Refuse);
-    assert_eq!(strict.connect().await.unwrap().check().await.unwrap(), []);
+    assert_eq!(RedisBackend::connect(strict).await.unwrap().check().await.unwrap(), []);
 }
 
 #[tokio::test]
-async fn a_server_with_snapshots_alone_takes_fences_back_and_is_refused() {
+async fn a_server_with_only_snapshots_loses_fences_and_is_refused() {
     let server = RedisServer::builder().setting("appendonly", "no").start().await.unwrap();
     let backend = connect(&server.url()).await;
     for number in 1..=5 {
-        assert_eq!(fence_of_a_round(&backend).await, number);
+        assert_eq!(acquire_and_release(&backend).await, number);
     }
     server.kill().unwrap();
     server.restart().await.unwrap();
@@ -49,15 +50,15 @@ async fn a_server_with_snapshots_alone_takes_fences_back_and_is_refused() {
         backend.is_locked(&key("job")).await.is_ok()
     })
     .await;
-    assert_eq!(fence_of_a_round(&backend).await, 1, "the fence went back");
-    assert_eq!(refused(&server).await[0].setting, "appendonly no");
+    assert_eq!(acquire_and_release(&backend).await, 1, "the fence went back");
+    assert_eq!(unsafe_findings(&server).await[0].setting, "appendonly no");
 }
 
 #[tokio::test]
-async fn new_counters_that_begin_at_the_servers_time_go_on_above_lost_ones() {
+async fn new_counters_that_start_at_the_server_time_continue_above_lost_ones() {
     let server = RedisServer::builder().setting("save", "").start().await.unwrap();
-    let backend = config(&server.url()).seed_new_counters().connect().await.unwrap();
-    let before = fence_of_a_round(&backend).await;
+    let backend = RedisBackend::connect(config(&server.url()).seed_new_counters()).await.unwrap();
+    let before = acquire_and_release(&backend).await;
     server.kill().unwrap();
     server.restart().await.unwrap();
     eventually("the client is connected again", async || {
@@ -65,7 +66,7 @@ async fn new_counters_that_begin_at_the_servers_time_go_on_above_lost_ones() {
     })
     .await;
     assert_eq!(server.command(&["DBSIZE"]).await.unwrap(), "0", "all is lost");
-    assert!(fence_of_a_round(&backend).await > before);
+    assert!(acquire_and_release(&backend).await > before);
 }
 
 #[tokio::test]
@@ -86,14 +87,14 @@ async fn a_server_that_evicts_drops_live_locks_and_is_refused() {
         }
         server.command(&["CONFIG", "SET", "maxmemory", "3mb"]).await.unwrap();
         let fill = "for i = 1, 4000 do redis.pcall('SET', 'x' .. i, string.rep('x', 1000)) end";
-        // It fails in the end where only locks may be evicted and none is left.
+        // It fails in the end if only locks may be evicted and none is left.
         server.command(&["EVAL", fill, "0"]).await.ok();
         let mut lost = 0;
         for number in 0..60 {
             lost += usize::from(!is_locked(&backend, &format!("k{number}")).await);
         }
         assert!(lost > 0, "{policy} dropped no lock");
-        assert_eq!(refused(&server).await[0].setting, format!("maxmemory-policy {policy}"));
+        assert_eq!(unsafe_findings(&server).await[0].setting, format!("maxmemory-policy {policy}"));
     }
 }
 
@@ -102,15 +103,17 @@ async fn a_replica_is_refused() {
     let primary = safe().start().await.unwrap();
     let port = primary.port().to_string();
     let replica = safe().setting("replicaof", format!("127.0.0.1 {port}")).start().await.unwrap();
-    assert!(refused(&replica).await.iter().any(|finding| finding.setting == "role replica"));
+    assert!(
+        unsafe_findings(&replica).await.iter().any(|finding| finding.setting == "role replica")
+    );
     let error = connect(&replica.url()).await.acquire(&ask("job", LONG)).await;
     error_of(error, ErrorKind::ServiceUnavailable);
 }
 
 #[tokio::test]
-async fn a_node_of_a_cluster_is_refused_without_the_layout_of_clusters() {
+async fn a_node_of_a_cluster_is_refused_without_the_cluster_layout() {
     let server = safe().setting("cluster-enabled", "yes").start().await.unwrap();
-    let found = refused(&server).await;
+    let found = unsafe_findings(&server).await;
     assert!(
         found.iter().any(|finding| finding.setting.starts_with("cluster-enabled")),
         "{found:?}"
@@ -123,7 +126,7 @@ async fn a_node_of_a_cluster_is_refused_without_the_layout_of_clusters() {
 }
 
 #[tokio::test]
-async fn a_server_that_hides_its_configuration_is_met_with_a_warning() {
+async fn a_server_that_hides_its_configuration_causes_a_warning() {
     let server = safe().start().await.unwrap();
     let rights = [
         "ACL",
@@ -142,13 +145,14 @@ async fn a_server_that_hides_its_configuration_is_met_with_a_warning() {
     let findings = backend.check().await.unwrap();
     assert!(findings.iter().any(|finding| finding.setting == "appendfsync"), "{findings:?}");
     assert!(findings.iter().all(|finding| finding.severity == Severity::Warning));
-    fence_of_a_round(&backend).await;
+    acquire_and_release(&backend).await;
 }
 
 #[tokio::test]
-async fn credentials_and_rights_that_do_not_suffice_are_typed() {
+async fn insufficient_credentials_and_permissions_are_typed_errors() {
     let server = safe().setting("requirepass", "secret").start().await;
-    // The kit may not get through to such a server; a user without rights does as well then.
+    // The test kit may be unable to connect to such a server, so a user without permissions is used
+    // instead.
     drop(server);
     let server = safe().start().await.unwrap();
     server
@@ -157,11 +161,11 @@ async fn credentials_and_rights_that_do_not_suffice_are_typed() {
         .unwrap();
     let url =
         |credentials: &str| server.url().replace("redis://", &format!("redis://{credentials}@"));
-    error_of(config(&url("app:wrong")).connect().await, ErrorKind::AuthFailed);
+    error_of(RedisBackend::connect(config(&url("app:wrong"))).await, ErrorKind::AuthFailed);
     let backend = connect(&url("app:secret")).await;
     let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::AuthFailed);
     assert!(!error.may_have_applied() && !is_locked(&backend, "job").await);
     server.command(&["ACL", "SETUSER", "app", "+set", "resetchannels"]).await.unwrap();
     let backend = connect(&url("app:secret")).await;
-    fence_of_a_round(&backend).await;
+    acquire_and_release(&backend).await;
 }

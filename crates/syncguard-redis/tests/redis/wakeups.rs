@@ -18,8 +18,8 @@ use syncguard_testkit::{
 
 use crate::{connect, safe};
 
-/// How long a waiter has to be woken. Without a wake-up it would wait for ever.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The time within which a waiter must be woken. Without a wake-up, it would wait forever.
+const WAKE_UP_TIMEOUT: Duration = Duration::from_secs(20);
 
 async fn started() -> (RedisServer, Proxy, RedisBackend) {
     let server = safe().start().await.unwrap();
@@ -28,14 +28,14 @@ async fn started() -> (RedisServer, Proxy, RedisBackend) {
     (server, proxy, backend)
 }
 
-/// Polls once, which subscribes, and tells whether there is no news yet.
-async fn waits(news: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
-    poll_fn(|context| Poll::Ready(news.as_mut().poll(context).is_pending())).await
+/// Polls once, which subscribes, and returns whether there is no notification yet.
+async fn is_pending(notification: &mut Pin<&mut (impl Future<Output = ()> + Send)>) -> bool {
+    poll_fn(|context| Poll::Ready(notification.as_mut().poll(context).is_pending())).await
 }
 
-/// Waits until the subscription to the key is confirmed and told.
+/// Waits until the subscription to the key is confirmed, which counts as a notification.
 async fn subscribed(backend: &RedisBackend, text: &str) {
-    tokio::time::timeout(PATIENCE, backend.released(&key(text))).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, backend.released(&key(text))).await.unwrap();
 }
 
 /// Counts the subscribers of a key's channel.
@@ -53,17 +53,17 @@ async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
     granted(&theirs, &request).await;
     subscribed(&mine, "job").await;
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
+    let mut notification = pin!(mine.released(&job));
     for _ in 0..20 {
-        assert!(waits(&mut news).await, "nothing was released");
+        assert!(is_pending(&mut notification).await, "nothing was released");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert!(released(&theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
 }
 
 #[tokio::test]
-async fn an_abandoned_and_a_forced_release_wake_as_well() {
+async fn an_abandon_and_a_forced_release_wake_waiters() {
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;
     subscribed(&mine, "job").await;
@@ -71,13 +71,13 @@ async fn an_abandoned_and_a_forced_release_wake_as_well() {
     for forced in [false, true] {
         let request = ask("job", LONG);
         granted(&theirs, &request).await;
-        let mut news = pin!(mine.released(&job));
-        assert!(waits(&mut news).await);
+        let mut notification = pin!(mine.released(&job));
+        assert!(is_pending(&mut notification).await);
         match forced {
             true => assert!(theirs.force_release(&job).await.unwrap().is_some()),
             false => theirs.abandon(request.lock_id, &job).await.unwrap(),
         }
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
     }
 }
 
@@ -99,7 +99,7 @@ async fn all_waiters_of_a_client_share_one_connection_and_one_subscription() {
 }
 
 #[tokio::test]
-async fn a_channel_is_left_some_time_after_its_last_waiter() {
+async fn a_channel_is_unsubscribed_some_time_after_its_last_waiter() {
     let (server, _proxy, mine) = started().await;
     subscribed(&mine, "job").await;
     assert_eq!(subscribers(&server, "job").await, "1", "it lingers");
@@ -109,27 +109,27 @@ async fn a_channel_is_left_some_time_after_its_last_waiter() {
 }
 
 #[tokio::test]
-async fn waiters_are_woken_by_a_reconnect_and_subscribed_again() {
+async fn waiters_are_woken_by_a_reconnect_and_resubscribed() {
     let (server, proxy, mine) = started().await;
     subscribed(&mine, "job").await;
     let job = key("job");
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notification = pin!(mine.released(&job));
+    assert!(is_pending(&mut notification).await);
     assert!(proxy.cut_all().await > 1, "the subscription is gone");
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
     assert_eq!(subscribers(&server, "job").await, "1");
     let theirs = connect(&server.url()).await;
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
-    let mut news = pin!(mine.released(&job));
-    assert!(waits(&mut news).await);
+    let mut notification = pin!(mine.released(&job));
+    assert!(is_pending(&mut notification).await);
     assert!(released(&theirs, &request).await);
-    tokio::time::timeout(PATIENCE, news).await.unwrap();
+    tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
 }
 
 /// The listener belongs to the backend's runtime.
 #[test]
-fn the_subscription_outlives_the_runtime_that_the_first_waiter_waited_on() {
+fn the_subscription_outlives_the_runtime_of_the_first_waiter() {
     let runtime = || tokio::runtime::Runtime::new().unwrap();
     let (first, second) = (runtime(), runtime());
     let (server, proxy, mine) = second.block_on(started());
@@ -138,18 +138,18 @@ fn the_subscription_outlives_the_runtime_that_the_first_waiter_waited_on() {
     drop(first);
     second.block_on(async {
         let job = key("job");
-        let mut news = pin!(mine.released(&job));
-        assert!(waits(&mut news).await, "it is subscribed to, which is no news");
+        let mut notification = pin!(mine.released(&job));
+        assert!(is_pending(&mut notification).await, "it is subscribed to, which is no news");
         assert_eq!(subscribers(&server, "job").await, "1");
         server.command(&["PUBLISH", "syncguard:job:released", ""]).await.unwrap();
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
         assert_eq!(proxy.counts().connections, connections, "over the same connection");
     });
 }
 
-/// A peer that does not publish, such as TypeScript's, or a user who may not.
+/// The holder does not publish, as with TypeScript clients, or its user may not.
 #[tokio::test]
-async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
+async fn an_unpublished_release_is_found_by_the_retry_schedule() {
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;
     granted(&theirs, &ask("job", LONG)).await;
@@ -157,11 +157,12 @@ async fn a_release_that_nobody_tells_is_found_by_the_schedule() {
     let wait = tokio::spawn(locks.lock("job").wait(LONG).acquire());
     eventually("the waiter is subscribed", async || subscribers(&server, "job").await == "1").await;
     server.command(&["DEL", "syncguard:job"]).await.unwrap();
-    let guard = tokio::time::timeout(PATIENCE, wait).await.unwrap().unwrap().unwrap();
+    let guard = tokio::time::timeout(WAKE_UP_TIMEOUT, wait).await.unwrap().unwrap().unwrap();
     assert_eq!(guard.fence().unwrap().number(), 2);
 }
 
-/// More messages than the driver keeps: what is missed must not be a release that nobody hears of.
+/// More messages than the driver buffers are published. A release among the missed messages must
+/// still wake its waiter.
 #[tokio::test]
 async fn a_flood_of_messages_loses_no_waiter() {
     let (heard, _hearing) = EventCounter::install("missed");
@@ -174,12 +175,12 @@ async fn a_flood_of_messages_loses_no_waiter() {
     eventually("messages are missed", async || {
         let request = ask("job", LONG);
         granted(&theirs, &request).await;
-        let mut news = pin!(mine.released(&job));
-        assert!(waits(&mut news).await);
+        let mut notification = pin!(mine.released(&job));
+        assert!(is_pending(&mut notification).await);
         server.command(&["EVAL", flood, "0"]).await.unwrap();
         assert!(released(&theirs, &request).await);
         server.command(&["EVAL", flood, "0"]).await.unwrap();
-        tokio::time::timeout(PATIENCE, news).await.unwrap();
+        tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
         heard.count() > 0
     })
     .await;

@@ -1,4 +1,4 @@
-//! What is stored, byte by byte.
+//! The stored formats, byte by byte.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -40,7 +40,7 @@ async fn write_as_typescript(server: &RedisServer, record: &str) {
 }
 
 #[tokio::test]
-async fn a_record_of_typescript_is_honoured_whatever_its_order_and_spelling() {
+async fn a_typescript_record_is_honoured_in_any_member_order_and_number_format() {
     let (server, backend) = started().await;
     let now = now_ms(&server).await;
     let (expires, acquired) = (now + 30_000, now - 10);
@@ -67,8 +67,8 @@ async fn a_record_of_typescript_is_honoured_whatever_its_order_and_spelling() {
         let found = backend.lookup(&key("job").into()).await.unwrap().unwrap();
         assert_eq!((found.lock_id, found.acquired_at.unix_millis()), (id, acquired), "{record}");
         assert_eq!(backend.lookup(&id.into()).await.unwrap().unwrap().fence.number(), 5);
-        let stranger = LockRef::new("-".repeat(22).parse().unwrap(), key("job"));
-        assert!(matches!(backend.release(&stranger).await.unwrap(), ReleaseOutcome::NotHeld(_)));
+        let non_holder = LockRef::new("-".repeat(22).parse().unwrap(), key("job"));
+        assert!(matches!(backend.release(&non_holder).await.unwrap(), ReleaseOutcome::NotHeld(_)));
         let moved = backend.extend(&id.into(), ttl(LONG)).await.unwrap();
         assert!(matches!(moved, ExtendOutcome::Extended { .. }), "{record}");
         assert_eq!(backend.release(&id.into()).await.unwrap(), ReleaseOutcome::Released);
@@ -78,7 +78,7 @@ async fn a_record_of_typescript_is_honoured_whatever_its_order_and_spelling() {
 }
 
 #[tokio::test]
-async fn an_extend_keeps_members_that_it_does_not_know() {
+async fn an_extend_keeps_unknown_members() {
     let (server, backend) = started().await;
     let expires = now_ms(&server).await + 30_000;
     for (order, rest) in [
@@ -106,7 +106,7 @@ async fn an_extend_keeps_members_that_it_does_not_know() {
 
 #[tokio::test]
 async fn an_owner_survives_extends_in_both_languages() {
-    // What the TypeScript client's script does with the record.
+    // The TypeScript client's script does this with the record.
     const EXTEND: &str = "local record = cjson.decode(redis.call('GET', KEYS[1])) \
         record.expiresAtMs = tonumber(ARGV[1]) \
         return redis.call('SET', KEYS[1], cjson.encode(record), 'PX', 90000)";
@@ -126,7 +126,7 @@ async fn an_owner_survives_extends_in_both_languages() {
 }
 
 #[tokio::test]
-async fn what_this_backend_writes_reads_as_the_formats_say() {
+async fn a_grant_is_stored_in_the_documented_formats() {
     let (server, backend) = started().await;
     let text = "a\"b\\c\u{0}d\",\"fence\":\"9é";
     let owner = Owner::new("web-3 \"blue\"").unwrap();
@@ -144,7 +144,7 @@ async fn what_this_backend_writes_reads_as_the_formats_say() {
     found.sort();
     expected.sort();
     assert_eq!(found, expected);
-    // A NUL cannot be an argument of a program, so the name goes by way of a script.
+    // A NUL cannot be in an argument of a program, so a script reads the name from the index.
     let read = r"local name = redis.call('GET', KEYS[1]) return {name, redis.call('GET', name),
         redis.call('PTTL', name), redis.call('PTTL', KEYS[1]), redis.call('GET', 'syncguard:fence:' .. name)}";
     let index = format!("syncguard:id:{}", request.lock_id.as_str());
@@ -176,7 +176,7 @@ async fn what_this_backend_writes_reads_as_the_formats_say() {
 #[tokio::test]
 async fn without_grace_a_record_is_stored_for_its_ttl() {
     let server = safe().start().await.unwrap();
-    let backend = config(&server.url()).grace(Duration::ZERO).connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&server.url()).grace(Duration::ZERO)).await.unwrap();
     granted(&backend, &ask("job", LONG)).await;
     let pttl: u64 = server.command(&["PTTL", "syncguard:job"]).await.unwrap().parse().unwrap();
     assert!(pttl <= 60_000, "{pttl}");
@@ -187,7 +187,7 @@ async fn without_grace_a_record_is_stored_for_its_ttl() {
 }
 
 #[tokio::test]
-async fn what_is_no_record_is_an_error_and_is_left_alone() {
+async fn a_value_that_is_not_a_record_is_an_error_and_stays_unchanged() {
     let (server, backend) = started().await;
     for garbage in ["", "nonsense", "[]", "null", "{}", r#"{"lockId":"x"}"#] {
         server.command(&["SET", "syncguard:job", garbage]).await.unwrap();
@@ -201,7 +201,7 @@ async fn what_is_no_record_is_an_error_and_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_none_refuses_before_anything_is_stored() {
+async fn an_acquire_with_an_invalid_counter_is_refused_before_anything_is_stored() {
     let (server, backend) = started().await;
     for garbage in ["nonsense", "1.5", "-7", "9223372036854775807"] {
         server.command(&["SET", "syncguard:fence:syncguard:job", garbage]).await.unwrap();
@@ -214,9 +214,9 @@ async fn a_counter_that_is_none_refuses_before_anything_is_stored() {
 }
 
 #[tokio::test]
-async fn a_new_counter_may_begin_at_the_servers_time() {
+async fn a_new_counter_may_start_at_the_server_time() {
     let server = safe().start().await.unwrap();
-    let backend = config(&server.url()).seed_new_counters().connect().await.unwrap();
+    let backend = RedisBackend::connect(config(&server.url()).seed_new_counters()).await.unwrap();
     let before = u64::try_from(now_ms(&server).await).unwrap();
     let request = ask("job", LONG);
     let fence = granted(&backend, &request).await.fence.number();

@@ -1,9 +1,10 @@
-//! What the backend costs: a grant and its release, and the way of a lock to another process.
+//! Measures the cost of the backend: of a grant and its release, and of the hand-off of a lock to
+//! another process.
 //!
-//! Run by `cargo bench -p syncguard-sqlite`. With the argument `pair` it prints two numbers alone: the
-//! microseconds for a grant and its release on a current-thread and on a multi-thread runtime, to be
-//! compared with those of a program that was built from another commit. `TMPDIR` selects the file
-//! system.
+//! Run it with `cargo bench -p syncguard-sqlite`. With the argument `pair` it prints only two
+//! numbers: the microseconds for a grant and its release on a current-thread and on a multi-thread
+//! runtime. Compare them with those of a program that was built from another commit. `TMPDIR`
+//! selects the file system.
 
 #![expect(clippy::print_stdout, reason = "it prints numbers")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
@@ -13,7 +14,7 @@ mod pair;
 use std::path::Path;
 
 use syncguard_core::LockManager;
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::bench::{Table, handoffs, median, run_waiter};
 use tokio::runtime::{Builder, Runtime};
 
@@ -36,7 +37,8 @@ fn measure_all() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("locks.db");
     let times = multi_thread().block_on(async {
-        let locks = LockManager::new(SqliteBackend::open(&path).await.unwrap());
+        let locks =
+            LockManager::new(SqliteBackend::connect(SqliteConfig::new(&path)).await.unwrap());
         handoffs(&locks, path.to_str().unwrap()).await
     });
     let mean = times.iter().sum::<f64>() / times.len() as f64;
@@ -49,7 +51,10 @@ fn measure_all() {
 
 fn wait(path: &Path) {
     multi_thread().block_on(async {
-        run_waiter(LockManager::new(SqliteBackend::open(path).await.unwrap())).await;
+        run_waiter(LockManager::new(
+            SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap(),
+        ))
+        .await;
     });
 }
 

@@ -1,19 +1,19 @@
 use std::time::Instant;
 
 use syncguard_core::{AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tokio::runtime::Runtime;
 
 const PAIRS: u32 = 10;
 const ROUNDS: usize = 300;
 
-/// Returns the microseconds for a grant and its release at the backend, on average over one round: the
-/// least of many short rounds, which is what it takes while nothing else runs.
+/// Returns the microseconds for a grant and its release at the backend, averaged over one round:
+/// the minimum of many short rounds, which is the time without other load.
 pub(crate) fn least(runtime: fn() -> Runtime) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("locks.db");
     runtime().block_on(async {
-        let backend = SqliteBackend::open(path).await.unwrap();
+        let backend = SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap();
         let mut least = f64::INFINITY;
         for _ in 0..ROUNDS {
             least = least.min(round(&backend).await);

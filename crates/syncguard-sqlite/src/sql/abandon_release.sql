@@ -1,4 +1,4 @@
--- Ends whatever grant an id has, live or over. The fence stays. A record that cannot be read stays too.
+-- Ends the grant of an id, live or expired. The fence stays. A record that cannot be read stays too.
 --
 -- In:  ?1 lock id
 -- Out: nothing

@@ -2,16 +2,16 @@
 --
 -- In:  ?1 key, ?2 lock id, ?3 owner or NULL, ?4 ttl in ms, ?5 grace in ms, ?6 the counter as it was
 --      read, NULL if there was none
--- Out: one row (fence, expires_at_ms) if it was granted; none, and nothing written, if the key is
---      held, the id was abandoned, or the counter is another one by now
+-- Out: one row (fence, expires_at_ms) if it was granted; none, and nothing written, if the key is held, the
+--      id was abandoned, or the counter has changed since
 --
--- Every grant counts, so while the counter is the one that was read, the record is too, but for an extend
--- or a release.
+-- Every grant increments the counter. So if the counter is still the one that was read, the record is too,
+-- except for an extend or a release.
 --
--- `now_ms` is read when the statement runs, which is after it waited for the write lock: SQLite
--- opens the write transaction with the first instruction. `unixepoch('subsec')` is the quotient of
--- whole milliseconds and 1000; rounding the product gives exactly those milliseconds back, where
--- cutting it off would at times give one less.
+-- `now_ms` is read when the statement runs, which is after it waited for the write lock: SQLite opens the
+-- write transaction with the first instruction. `unixepoch('subsec')` is the quotient of whole milliseconds
+-- and 1000. Rounding the product yields exactly those milliseconds; truncating it would sometimes yield one
+-- less.
 INSERT INTO syncguard_locks (key, fence, lock_id, owner, acquired_at_ms, expires_at_ms)
 SELECT ?1, 1, ?2, ?3, clock.now_ms, clock.now_ms + ?4
 FROM (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now_ms) AS clock

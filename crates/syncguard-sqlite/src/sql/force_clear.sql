@@ -1,7 +1,7 @@
--- Empties a record that cannot be read. The counter stays as it is.
+-- Clears a record that cannot be read. The counter stays unchanged.
 --
 -- In:  ?1 key
--- Out: one row if there was a record, else none
+-- Out: one row if there was a record, otherwise none
 UPDATE syncguard_locks
 SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
 WHERE key = ?1

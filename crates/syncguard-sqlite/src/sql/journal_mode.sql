@@ -1,5 +1,5 @@
 -- Switches the database to a write-ahead log, which it then keeps.
 --
 -- In:  nothing
--- Out: one row (journal_mode), not `wal` where the file system cannot do it
+-- Out: one row (journal_mode), not `wal` if the file system does not support it
 PRAGMA journal_mode = WAL

@@ -1,12 +1,12 @@
--- Reads live grants in the order of their keys, which is that of the bytes, and those of which it cannot
--- be told whether they are live.
+-- Reads live grants in the order of their keys, which is the order of the bytes. Includes grants whose expiry
+-- cannot be read.
 --
 -- In:  ?1 grace in ms, ?2 first key of the range, ?3 first key beyond the range or NULL,
---      ?4 last key of the page before or NULL, ?5 most rows to give
+--      ?4 last key of the previous page or NULL, ?5 maximum number of rows
 -- Out: rows (key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms)
 --
--- Going by the index of ids reads the keys that are held and sorts them. Going by the table would
--- read every key that ever was.
+-- The index of ids yields only the keys that are held, which are then sorted. The table would yield every key
+-- that was ever granted.
 SELECT key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, clock.now_ms
 FROM (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now_ms) AS clock
 CROSS JOIN syncguard_locks INDEXED BY syncguard_locks_by_id

@@ -1,4 +1,4 @@
--- Reads the record under an id, whether its grant is live or over.
+-- Reads the record under an id, whether its grant is live or expired.
 --
 -- In:  ?1 lock id
 -- Out: at most one row (key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms)

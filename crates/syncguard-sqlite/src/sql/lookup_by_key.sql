@@ -1,4 +1,4 @@
--- Reads the record of a key, whether its grant is live or over.
+-- Reads the record of a key, whether its grant is live or expired.
 --
 -- In:  ?1 key
 -- Out: at most one row (key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms)

@@ -1,6 +1,6 @@
--- Forgets some ids that were abandoned so long ago that no acquire of them can be in flight.
+-- Removes some tombstones that are so old that no acquire of their ids can be in flight.
 --
--- In:  ?1 how many
+-- In:  ?1 maximum number of tombstones to remove
 -- Out: nothing
 DELETE FROM syncguard_abandoned
 WHERE lock_id IN (

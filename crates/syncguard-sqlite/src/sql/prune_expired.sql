@@ -1,8 +1,8 @@
--- Empties some records whose grants expired unreleased, so that they leave the index of ids. It looks at
--- a few records only, those with the ids next to the given one. Fences stay, and so does what cannot be
+-- Clears some records whose grants expired unreleased, which removes them from the index of ids. It examines
+-- only a few records, those with the ids next to the given one. Fences stay, and so do records that cannot be
 -- read.
 --
--- In:  ?1 lock id, ?2 grace in ms, ?3 how many records to look at
+-- In:  ?1 lock id, ?2 grace in ms, ?3 number of records to examine
 -- Out: nothing
 UPDATE syncguard_locks
 SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL

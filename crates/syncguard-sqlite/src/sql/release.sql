@@ -1,7 +1,7 @@
 -- Ends a live grant. The fence stays.
 --
 -- In:  ?1 lock id, ?2 grace in ms
--- Out: one row if the grant was live, else none, also if its record cannot be read
+-- Out: one row if the grant was live, otherwise none, also if its record cannot be read
 WITH clock (now_ms) AS (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
 UPDATE syncguard_locks
 SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL

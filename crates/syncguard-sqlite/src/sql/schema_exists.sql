@@ -1,4 +1,4 @@
--- Tells whether the database holds a SyncGuard schema.
+-- Returns whether the database has a SyncGuard schema.
 --
 -- In:  nothing
 -- Out: one row (found: 0 or 1)

@@ -1,4 +1,4 @@
--- Reads the revision of the SyncGuard schema that the database holds.
+-- Reads the revision of the SyncGuard schema in the database.
 --
 -- In:  nothing
 -- Out: one row (revision)

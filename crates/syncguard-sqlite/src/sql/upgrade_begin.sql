@@ -1,4 +1,5 @@
--- Begins an upgrade: takes the write lock, so that of many processes that come at once one upgrades.
+-- Begins an upgrade. It takes the write lock, so that of many processes that start at the same time, only one
+-- upgrades.
 --
 -- In:  nothing
 -- Out: nothing

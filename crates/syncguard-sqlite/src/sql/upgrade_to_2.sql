@@ -1,5 +1,5 @@
--- Upgrades the schema from revision 1 to 2 and ends the transaction. Clients that know revision 1 alone
--- go on beside those that know 2.
+-- Upgrades the schema from revision 1 to 2 and ends the transaction. Clients that know only revision 1 keep
+-- working together with those that know 2.
 --
 -- In:  nothing
 -- Out: nothing

@@ -1,4 +1,4 @@
-//! The contract suite on a file of its own for each case.
+//! The contract suite, with a separate file for each case.
 
 use syncguard_core::{
     Fence, LockKey,
@@ -6,7 +6,7 @@ use syncguard_core::{
 };
 use syncguard_sqlite::SqliteBackend;
 
-use super::{Scratch, until_the_files_are_looked_at};
+use super::{Scratch, until_the_files_are_checked_again};
 
 impl Harness for Scratch {
     type Backend = SqliteBackend;
@@ -32,8 +32,8 @@ impl Harness for Scratch {
         Hook::Done
     }
 
-    /// Puts a copy of the file's bytes in its place: what is not on disk is gone, and every client
-    /// opens the store anew.
+    /// Replaces the file by a copy of its bytes. What is not on disk is lost, and every client
+    /// reopens the store.
     async fn restart(&self) -> Hook {
         self.foreign().await.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
         let copy = self.path().with_extension("copy");
@@ -42,7 +42,7 @@ impl Harness for Scratch {
             let _ = std::fs::remove_file(self.path().with_extension(log));
         }
         std::fs::rename(copy, self.path()).unwrap();
-        until_the_files_are_looked_at().await;
+        until_the_files_are_checked_again().await;
         Hook::Done
     }
 }

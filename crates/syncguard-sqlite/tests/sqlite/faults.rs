@@ -1,51 +1,53 @@
 use std::time::{Duration, Instant};
 
 use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{
-    Scratch, grant_of, granted, key, pass, refused, release, request, ttl,
-    until_the_files_are_looked_at,
+    Scratch, acquire_and_release, acquire_error, granted, key, lock_of, release, request, ttl,
+    until_the_files_are_checked_again,
 };
 
 #[tokio::test]
 async fn a_database_that_stays_busy_is_unavailable_and_nothing_was_applied() {
     let scratch = Scratch::new();
-    let backend = scratch.open_hasty().await;
+    let backend = scratch.open_with_short_timeout().await;
     let held = request("held");
     granted(&backend, &held).await;
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
     let wanted = request("patient:jane-doe");
-    let acquired = refused(&backend, &wanted).await;
-    let extended = backend.extend(&grant_of(&held), ttl(1_000)).await.unwrap_err();
-    let released = backend.release(&grant_of(&held)).await.unwrap_err();
+    let acquired = acquire_error(&backend, &wanted).await;
+    let extended = backend.extend(&lock_of(&held), ttl(1_000)).await.unwrap_err();
+    let released = backend.release(&lock_of(&held)).await.unwrap_err();
     let abandoned = backend.abandon(held.lock_id, &held.key).await.unwrap_err();
     for error in [acquired, extended, released, abandoned] {
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(error.is_retryable() && !error.may_have_applied(), "{error}");
         assert!(!format!("{error} {error:?}").contains("jane"), "{error:?}");
     }
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     assert_eq!(granted(&backend, &wanted).await.fence.number(), 1, "no fence was used up");
     release(&backend, &held).await;
 }
 
 #[tokio::test]
-async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
+async fn requests_that_queue_for_a_busy_database_time_out_with_the_first() {
     let scratch = Scratch::new();
-    let (backend, other) = (scratch.open_hasty().await, scratch.open_hasty().await);
+    let (backend, other) =
+        (scratch.open_with_short_timeout().await, scratch.open_with_short_timeout().await);
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
     let mut waiting = tokio::task::JoinSet::new();
     for task in 0..20 {
         let backend = backend.clone();
-        waiting.spawn(async move { refused(&backend, &request(&format!("{task}"))).await });
+        waiting.spawn(async move { acquire_error(&backend, &request(&format!("{task}"))).await });
     }
-    // Were each to wait from its own turn on, they would take twice as long as these.
+    // If each request waited the whole timeout after its turn began, they would take twice as long
+    // as these.
     let one_by_one = async {
         for number in 0..10 {
-            refused(&other, &request(&format!("other {number}"))).await;
+            acquire_error(&other, &request(&format!("other {number}"))).await;
         }
     };
     let errors = tokio::select! {
@@ -57,40 +59,41 @@ async fn a_queue_before_a_busy_database_is_as_patient_as_its_head() {
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
         assert!(!error.may_have_applied(), "{error}");
     }
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     assert_eq!(foreign.number("SELECT count(*) FROM syncguard_locks").await, 0);
 }
 
-/// Drops an operation that takes longer than `patience`, which may be microseconds.
-async fn cut_off<T>(patience: Duration, operation: impl Future<Output = T>) -> bool {
+/// Drops an operation that takes longer than `limit`, which may be microseconds.
+async fn drop_after<T>(limit: Duration, operation: impl Future<Output = T>) -> bool {
     let start = Instant::now();
-    let patient = async {
-        while start.elapsed() < patience {
+    let timer = async {
+        while start.elapsed() < limit {
             tokio::task::yield_now().await;
         }
     };
     tokio::select! {
         biased;
         _ = operation => false,
-        () = patient => true,
+        () = timer => true,
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operations_that_are_dropped_anywhere_leave_the_connections_in_order() {
+async fn operations_that_are_dropped_anywhere_leave_the_connections_usable() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let mut drops = 0;
     for round in 0..300 {
         let request = request(&format!("{}", round % 7));
-        let patience = Duration::from_micros(round * 2);
-        drops += u32::from(cut_off(patience, backend.acquire(&request)).await);
-        drops += u32::from(cut_off(patience / 3, backend.release(&grant_of(&request))).await);
+        let limit = Duration::from_micros(round * 2);
+        drops += u32::from(drop_after(limit, backend.acquire(&request)).await);
+        drops += u32::from(drop_after(limit / 3, backend.release(&lock_of(&request))).await);
         backend.abandon(request.lock_id, &request.key).await.unwrap();
         assert!(!backend.is_locked(&request.key).await.unwrap(), "round {round} left a ghost");
     }
     assert!(drops > 50, "only {drops} were dropped");
-    // A transaction that was left open would keep the write lock, or keep the commit from others.
+    // A transaction that was left open would hold the write lock, or hide the commit from other
+    // connections.
     scratch.foreign().await.run("BEGIN IMMEDIATE; ROLLBACK").await;
     let held = request("key");
     granted(&backend, &held).await;
@@ -99,7 +102,7 @@ async fn operations_that_are_dropped_anywhere_leave_the_connections_in_order() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_file_that_was_replaced_is_not_held_on_to() {
+async fn a_file_that_was_replaced_is_no_longer_used() {
     let scratch = Scratch::new();
     let old = scratch.open().await;
     let lost = request("key");
@@ -107,21 +110,21 @@ async fn a_file_that_was_replaced_is_not_held_on_to() {
     for file in std::fs::read_dir(scratch.0.path()).unwrap() {
         std::fs::remove_file(file.unwrap().path()).unwrap();
     }
-    until_the_files_are_looked_at().await;
+    until_the_files_are_checked_again().await;
     let new = scratch.open().await;
     granted(&new, &request("key")).await;
     let outcome = old.acquire(&request("key")).await.unwrap();
     assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "two holders");
-    let extended = old.extend(&grant_of(&lost), ttl(1_000)).await.unwrap();
+    let extended = old.extend(&lock_of(&lost), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, syncguard_core::ExtendOutcome::NotHeld(_)));
 }
 
 #[tokio::test]
-async fn damage_is_internal_names_the_file_and_gives_no_key_away() {
+async fn a_damaged_file_is_an_internal_error_that_names_the_file_and_no_key() {
     use std::io::{Seek, SeekFrom, Write};
 
     let scratch = Scratch::new();
-    pass(&scratch.open().await, "patient:jane-doe").await;
+    acquire_and_release(&scratch.open().await, "patient:jane-doe").await;
     let mut foreign = scratch.foreign().await;
     foreign.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
     let pages = foreign.number("PRAGMA page_count").await;
@@ -131,8 +134,8 @@ async fn damage_is_internal_names_the_file_and_gives_no_key_away() {
     file.seek(SeekFrom::Start(u64::try_from(size).unwrap())).unwrap();
     file.write_all(&vec![0xff; usize::try_from((pages - 1) * size).unwrap()]).unwrap();
     drop(file);
-    let error = match SqliteBackend::open(scratch.path()).await {
-        Ok(backend) => refused(&backend, &request("patient:jane-doe")).await,
+    let error = match SqliteBackend::connect(SqliteConfig::new(scratch.path())).await {
+        Ok(backend) => acquire_error(&backend, &request("patient:jane-doe")).await,
         Err(error) => error,
     };
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
@@ -150,5 +153,5 @@ async fn a_connection_that_failed_is_replaced() {
     let error = backend.is_locked(&key("key")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     foreign.run("ALTER TABLE hidden RENAME TO syncguard_locks").await;
-    assert_eq!(pass(&backend, "key").await, 1);
+    assert_eq!(acquire_and_release(&backend, "key").await, 1);
 }

@@ -3,9 +3,11 @@ use syncguard_core::{
     LockRef, Mode, Owner, ReleaseOutcome, Renew, Ttl,
 };
 
-use crate::{Scratch, grant_of, granted, key, pass, refused, release, request, ttl};
+use crate::{
+    Scratch, acquire_and_release, acquire_error, granted, key, lock_of, release, request, ttl,
+};
 
-/// The clock by which SQLite judges, as a statement of its own.
+/// Reads the clock that SQLite uses, as a statement of its own.
 const NOW_MS: &str = "SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +26,7 @@ async fn a_ttl_counts_from_the_grant_not_from_the_wait_before_it() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let freed = foreign.number(NOW_MS).await;
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     let expires = waiting.await.unwrap().expires_at.unix_millis();
     assert!(expires - request.ttl.as_millis() >= freed, "{expires} - ttl is before {freed}");
 }
@@ -35,7 +37,7 @@ async fn sqlite_reads_the_clock_after_it_waited_for_the_write_lock() {
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
     foreign.block_writers().await;
-    // This connection waits inside SQLite, by its busy handler, as the backend's never do.
+    // This connection waits inside SQLite, in its busy handler, as those of the backend never do.
     let path = scratch.path();
     let waiting = tokio::spawn(async move {
         let mut connection = crate::Foreign::open(&path).await.0;
@@ -53,14 +55,14 @@ async fn sqlite_reads_the_clock_after_it_waited_for_the_write_lock() {
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert!(!waiting.is_finished(), "the write lock was not in the way");
     let freed = foreign.number(NOW_MS).await;
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     let rows = waiting.await.unwrap();
     let expires: i64 = sqlx::Row::get(&rows[0], "expires_at_ms");
     assert!(expires >= freed, "{expires} is before {freed}");
 }
 
 #[tokio::test]
-async fn milliseconds_survive_the_way_through_sqlites_fraction_of_a_second() {
+async fn milliseconds_survive_the_conversion_from_sqlites_fraction_of_a_second() {
     let mut foreign = Scratch::new().foreign().await;
     let wrong = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
         SELECT count(*) FROM n WHERE i + 1763640000000 <> CAST(round(unixepoch(
@@ -72,7 +74,7 @@ async fn milliseconds_survive_the_way_through_sqlites_fraction_of_a_second() {
 #[tokio::test]
 async fn a_contended_acquire_needs_no_write_lock_and_writes_nothing() {
     let scratch = Scratch::new();
-    let backend = scratch.open_hasty().await;
+    let backend = scratch.open_with_short_timeout().await;
     let owner = Some(Owner::new("web-3").unwrap());
     let held = request("key").with_owner(owner.clone());
     let grant = granted(&backend, &held).await;
@@ -87,19 +89,19 @@ async fn a_contended_acquire_needs_no_write_lock_and_writes_nothing() {
     assert_eq!((holder.fence, holder.owner), (Some(grant.fence), owner));
     assert!(holder.remaining.is_some_and(|left| left <= held.ttl.as_duration()));
     assert_eq!(granted(&backend, &held).await, grant, "the same id finds its grant");
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     assert_eq!(foreign.number("PRAGMA data_version").await, version);
 }
 
 #[tokio::test]
-async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
+async fn an_acquire_at_the_fence_limit_is_refused_and_stores_nothing() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    pass(&backend, "key").await;
+    acquire_and_release(&backend, "key").await;
     let mut foreign = scratch.foreign().await;
     foreign.run("UPDATE syncguard_locks SET fence = 899999999999999").await;
-    assert_eq!(pass(&backend, "key").await, Fence::LIMIT.number());
-    let error = refused(&backend, &request("key")).await;
+    assert_eq!(acquire_and_release(&backend, "key").await, Fence::LIMIT.number());
+    let error = acquire_error(&backend, &request("key")).await;
     assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
     assert!(!error.may_have_applied());
     assert!(!backend.is_locked(&key("key")).await.unwrap());
@@ -108,7 +110,7 @@ async fn a_counter_at_its_limit_refuses_and_stores_nothing() {
 }
 
 #[tokio::test]
-async fn a_counter_that_is_none_refuses_and_stores_nothing() {
+async fn an_acquire_with_an_invalid_counter_is_refused_and_stores_nothing() {
     let scratch = Scratch::new();
     let mut foreign = scratch.foreign().await;
     foreign.run(crate::mutants::LOOSE_TABLES).await;
@@ -132,22 +134,22 @@ async fn a_counter_that_is_none_refuses_and_stores_nothing() {
         let name = format!("key-{number}");
         foreign.plant(&name, [counter, "NULL", "NULL", "NULL", "NULL"]).await;
         let before = foreign.record(&name).await;
-        let error = refused(&backend, &request(&name)).await;
+        let error = acquire_error(&backend, &request(&name)).await;
         assert_eq!(error.kind(), ErrorKind::Internal, "{counter}: {error}");
         assert!(!error.may_have_applied(), "{counter}: {error}");
         assert_eq!(foreign.record(&name).await, before, "{counter}");
         assert!(!backend.is_locked(&key(&name)).await.unwrap(), "{counter}");
     }
     foreign.plant("last", ["899999999999999", "NULL", "NULL", "NULL", "NULL"]).await;
-    assert_eq!(pass(&backend, "last").await, Fence::LIMIT.number());
+    assert_eq!(acquire_and_release(&backend, "last").await, Fence::LIMIT.number());
     foreign.plant("first", ["0", "NULL", "NULL", "NULL", "NULL"]).await;
-    assert_eq!(pass(&backend, "first").await, 1);
+    assert_eq!(acquire_and_release(&backend, "first").await, 1);
 }
 
-/// Between the look and the write the clock may be set back, so that the grant which was over is in its
-/// grace again. A second connection moves the expiry instead.
+/// Between the read and the write, the clock may be set back, so that an expired grant is in its
+/// grace again. Here a second connection changes the expiry instead.
 #[tokio::test]
-async fn a_grant_that_is_in_its_grace_when_it_comes_to_writing_keeps_its_key() {
+async fn a_grant_that_is_in_its_grace_at_the_time_of_the_write_keeps_its_key() {
     const OVER: &str = "UPDATE syncguard_locks SET expires_at_ms = 1";
     const IN_GRACE: &str = "UPDATE syncguard_locks
         SET expires_at_ms = CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
@@ -165,7 +167,7 @@ async fn a_grant_that_is_in_its_grace_when_it_comes_to_writing_keeps_its_key() {
         crate::queueing::settle(&backend).await;
         foreign.run(IN_GRACE).await;
         let expired = foreign.number("SELECT expires_at_ms FROM syncguard_locks").await;
-        foreign.let_writers_go().await;
+        foreign.unblock_writers().await;
         match acquiring.await.unwrap() {
             AcquireOutcome::Contended { .. } => return,
             // On a busy machine the grace may be over by then.
@@ -179,18 +181,18 @@ async fn a_grant_that_is_in_its_grace_when_it_comes_to_writing_keeps_its_key() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_abandoned_before_it_came_is_refused_for_good() {
+async fn an_id_that_was_abandoned_before_its_acquire_is_refused_permanently() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let late = request("key");
     backend.abandon(late.lock_id, &late.key).await.unwrap();
     let other = scratch.open().await;
     for backend in [&backend, &other] {
-        let error = refused(backend, &late).await;
+        let error = acquire_error(backend, &late).await;
         assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
         assert!(!error.may_have_applied());
     }
-    assert_eq!(pass(&backend, "key").await, 1, "no fence was used up");
+    assert_eq!(acquire_and_release(&backend, "key").await, 1, "no fence was used up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +206,7 @@ async fn an_acquire_that_is_overtaken_by_its_abandon_is_refused() {
         let (backend, late) = (backend.clone(), late.clone());
         async move { backend.acquire(&late).await }
     });
-    // As the abandon would write it, in front of an acquire that waits for the write lock.
+    // Writes the tombstone as the abandon would, before an acquire that waits for the write lock.
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     sqlx::query("INSERT INTO syncguard_abandoned VALUES (?1, 99999999999999)")
         .bind(late.lock_id.as_str().to_owned())
@@ -212,14 +214,14 @@ async fn an_acquire_that_is_overtaken_by_its_abandon_is_refused() {
         .await
         .unwrap();
     assert!(!acquiring.is_finished(), "the acquire was not on its way any more");
-    foreign.let_writers_go().await;
+    foreign.unblock_writers().await;
     let error = acquiring.await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
     assert!(!other.is_locked(&late.key).await.unwrap());
 }
 
 #[tokio::test]
-async fn an_abandoned_grant_is_over_at_once() {
+async fn an_abandoned_grant_ends_immediately() {
     let backend = Scratch::new();
     let backend = backend.open().await;
     let held = request("key");
@@ -227,12 +229,12 @@ async fn an_abandoned_grant_is_over_at_once() {
     backend.abandon(held.lock_id, &held.key).await.unwrap();
     backend.abandon(held.lock_id, &held.key).await.unwrap();
     assert!(backend.lookup(&LockQuery::ById(held.lock_id)).await.unwrap().is_none());
-    assert_eq!(refused(&backend, &held).await.kind(), ErrorKind::Aborted);
-    assert_eq!(pass(&backend, "key").await, 2);
+    assert_eq!(acquire_error(&backend, &held).await.kind(), ErrorKind::Aborted);
+    assert_eq!(acquire_and_release(&backend, "key").await, 2);
 }
 
 #[tokio::test]
-async fn old_marks_are_pruned_and_young_ones_kept() {
+async fn old_tombstones_are_pruned_and_recent_ones_kept() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let mut foreign = scratch.foreign().await;
@@ -242,14 +244,14 @@ async fn old_marks_are_pruned_and_young_ones_kept() {
     for _ in 0..64 {
         backend.abandon(young, &key("key")).await.unwrap();
     }
-    let marks = "SELECT count(*) FROM syncguard_abandoned";
-    assert_eq!(foreign.number(marks).await, 1);
+    let tombstones = "SELECT count(*) FROM syncguard_abandoned";
+    assert_eq!(foreign.number(tombstones).await, 1);
     let request = AcquireRequest::new(key("key"), young, Ttl::default());
-    assert_eq!(refused(&backend, &request).await.kind(), ErrorKind::Aborted);
+    assert_eq!(acquire_error(&backend, &request).await.kind(), ErrorKind::Aborted);
 }
 
 #[tokio::test]
-async fn a_wrong_key_hint_misleads_nobody() {
+async fn a_wrong_key_hint_is_ignored() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let (ours, theirs) = (request("ours"), request("theirs"));
@@ -264,17 +266,17 @@ async fn a_wrong_key_hint_misleads_nobody() {
 }
 
 #[tokio::test]
-async fn an_id_that_holds_a_key_is_granted_no_other() {
+async fn an_id_that_holds_a_key_is_granted_no_other_key() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("patient:jane-doe");
     granted(&backend, &held).await;
     let again = AcquireRequest::new(key("patient:john-doe"), held.lock_id, Ttl::default());
-    let error = refused(&backend, &again).await;
+    let error = acquire_error(&backend, &again).await;
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
     assert!(!error.may_have_applied());
     assert!(!format!("{error} {error:?}").contains("-doe"), "{error:?}");
-    assert_eq!(pass(&backend, "patient:john-doe").await, 1);
+    assert_eq!(acquire_and_release(&backend, "patient:john-doe").await, 1);
 }
 
 #[tokio::test]
@@ -282,12 +284,12 @@ async fn shared_mode_is_unsupported() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     assert!(!backend.capabilities().shared);
-    let error = refused(&backend, &request("key").with_mode(Mode::Shared)).await;
+    let error = acquire_error(&backend, &request("key").with_mode(Mode::Shared)).await;
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_contenders_one_holds_and_the_fences_rise() {
+async fn one_of_many_contenders_holds_the_lock_and_the_fences_increase() {
     let scratch = Scratch::new();
     let mut tasks = tokio::task::JoinSet::new();
     let last = std::sync::Arc::new(tokio::sync::Mutex::new(0));
@@ -318,21 +320,22 @@ async fn of_many_contenders_one_holds_and_the_fences_rise() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_over_cannot_be_extended_or_released() {
+async fn an_expired_grant_cannot_be_extended_or_released() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("key");
     granted(&backend, &held).await;
     let expire = "UPDATE syncguard_locks SET expires_at_ms = expires_at_ms - 40000";
     scratch.foreign().await.run(expire).await;
-    let extended = backend.extend(&grant_of(&held), ttl(60_000)).await.unwrap();
+    let extended = backend.extend(&lock_of(&held), ttl(60_000)).await.unwrap();
     assert!(matches!(extended, syncguard_core::ExtendOutcome::NotHeld(_)));
-    let released = backend.release(&grant_of(&held)).await.unwrap();
+    let released = backend.release(&lock_of(&held)).await.unwrap();
     assert!(matches!(released, ReleaseOutcome::NotHeld(_)));
-    assert_eq!(pass(&backend, "key").await, 2);
+    assert_eq!(acquire_and_release(&backend, "key").await, 2);
 }
 
-/// A clock that jumps ahead moves every stored expiry closer, which is how it is planted here.
+/// A clock that jumps ahead moves every stored expiry closer. The jump is simulated by changing the
+/// expiries.
 async fn jump_ahead(scratch: &Scratch, jump: &'static str) {
     scratch.foreign().await.run(jump).await;
 }

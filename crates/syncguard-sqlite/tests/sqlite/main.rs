@@ -1,5 +1,5 @@
-//! The contract suite, and what is special about the SQLite backend: the file, its faults, and what
-//! other processes do to it.
+//! The contract suite, and tests of what is specific to the SQLite backend: the file, its faults,
+//! and what other processes do to it.
 
 #![cfg(test)]
 
@@ -32,7 +32,7 @@ use syncguard_core::{
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tempfile::TempDir;
 
-/// A file in a directory of its own.
+/// A database file in a temporary directory.
 struct Scratch(TempDir);
 
 impl Scratch {
@@ -40,7 +40,8 @@ impl Scratch {
         Self(tempfile::tempdir().unwrap())
     }
 
-    /// Keeps the file in memory, where there is a file system for that, so that no write waits.
+    /// Keeps the file in memory, if there is a file system for that, so that no write waits for the
+    /// disk.
     fn in_memory() -> Self {
         tempfile::tempdir_in("/dev/shm").map_or_else(|_| Self::new(), Self)
     }
@@ -50,16 +51,16 @@ impl Scratch {
     }
 
     async fn open(&self) -> SqliteBackend {
-        SqliteBackend::open(self.path()).await.unwrap()
+        SqliteBackend::connect(SqliteConfig::new(self.path())).await.unwrap()
     }
 
-    /// Opens a backend that soon gives up on a busy database.
-    async fn open_hasty(&self) -> SqliteBackend {
+    /// Opens a backend with a short busy timeout.
+    async fn open_with_short_timeout(&self) -> SqliteBackend {
         let config = SqliteConfig::new(self.path()).busy_timeout(Duration::from_millis(200));
-        config.connect().await.unwrap()
+        SqliteBackend::connect(config).await.unwrap()
     }
 
-    /// Opens the file as another program would.
+    /// Opens the file like another program.
     async fn foreign(&self) -> Foreign {
         Foreign::open(&self.path()).await
     }
@@ -87,8 +88,8 @@ impl Foreign {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Stores a record whose columns behind the key (fence, lock id, owner, acquired, expires) are
-    /// literals of SQL.
+    /// Stores a record. The columns after the key (fence, lock id, owner, acquired, expires) are
+    /// SQL literals.
     async fn plant(&mut self, key: &str, columns: [&str; 5]) {
         self.run("DELETE FROM syncguard_locks WHERE lock_id IS NOT NULL").await;
         let values = columns.join(", ");
@@ -97,7 +98,7 @@ impl Foreign {
         query.execute(&mut self.0).await.unwrap();
     }
 
-    /// Returns the columns of a record, as literals of SQL.
+    /// Returns the columns of a record as SQL literals.
     async fn record(&mut self, key: &str) -> [String; 5] {
         let sql = "SELECT quote(fence), quote(lock_id), quote(owner), quote(acquired_at_ms),
             quote(expires_at_ms) FROM syncguard_locks WHERE key = ?";
@@ -105,18 +106,18 @@ impl Foreign {
         std::array::from_fn(|column| row.get(column))
     }
 
-    /// Takes the write lock and keeps it.
+    /// Takes the write lock and holds it.
     async fn block_writers(&mut self) {
         self.run("BEGIN IMMEDIATE").await;
     }
 
-    async fn let_writers_go(&mut self) {
+    async fn unblock_writers(&mut self) {
         self.run("COMMIT").await;
     }
 }
 
-/// Waits for longer than a look at the files counts, so that the next request looks at them.
-async fn until_the_files_are_looked_at() {
+/// Waits until the last check of the files is too old, so that the next request checks them again.
+async fn until_the_files_are_checked_again() {
     tokio::time::sleep(Duration::from_millis(5)).await;
 }
 
@@ -128,7 +129,7 @@ fn ttl(millis: u64) -> Ttl {
     Ttl::new(Duration::from_millis(millis)).unwrap()
 }
 
-/// Asks for `key` under a fresh id.
+/// Returns a request for a key under a new id.
 fn request(text: &str) -> AcquireRequest {
     AcquireRequest::new(key(text), LockId::mint().unwrap(), Ttl::default())
 }
@@ -140,21 +141,21 @@ async fn granted(backend: &SqliteBackend, request: &AcquireRequest) -> Grant {
     }
 }
 
-async fn refused(backend: &SqliteBackend, request: &AcquireRequest) -> Error {
+async fn acquire_error(backend: &SqliteBackend, request: &AcquireRequest) -> Error {
     backend.acquire(request).await.unwrap_err()
 }
 
-fn grant_of(request: &AcquireRequest) -> LockRef {
+fn lock_of(request: &AcquireRequest) -> LockRef {
     LockRef::new(request.lock_id, request.key.clone())
 }
 
 async fn release(backend: &SqliteBackend, request: &AcquireRequest) {
-    let outcome = backend.release(&grant_of(request)).await.unwrap();
+    let outcome = backend.release(&lock_of(request)).await.unwrap();
     assert_eq!(outcome, ReleaseOutcome::Released);
 }
 
-/// Grants and releases once; gives the fence.
-async fn pass(backend: &SqliteBackend, text: &str) -> u64 {
+/// Acquires and releases a lock, and returns the fence.
+async fn acquire_and_release(backend: &SqliteBackend, text: &str) -> u64 {
     let request = request(text);
     let grant = granted(backend, &request).await;
     release(backend, &request).await;

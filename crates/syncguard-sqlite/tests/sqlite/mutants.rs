@@ -1,4 +1,4 @@
-//! Records that nothing of ours has written.
+//! Records that this backend did not write.
 
 use syncguard_core::{
     AcquireOutcome, AcquireRequest, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockId,
@@ -21,7 +21,7 @@ pub(crate) const LOOSE_TABLES: &str = "
     CREATE TABLE syncguard_abandoned (lock_id PRIMARY KEY NOT NULL, until_ms) WITHOUT ROWID;
     CREATE INDEX syncguard_abandoned_by_until ON syncguard_abandoned (until_ms)";
 
-/// Foreign values, in SQL. Not a number is NULL in SQLite.
+/// Foreign values, as SQL literals. NaN is NULL in SQLite.
 const VALUES: [&str; 28] = [
     "NULL",
     "0",
@@ -53,8 +53,8 @@ const VALUES: [&str; 28] = [
     "zeroblob(3000)",
 ];
 
-/// What the columns behind the key hold before they are mutated: a live lock, one that is over, and a
-/// released key. `ID` stands for an id of the record's own.
+/// The columns after the key before they are mutated: a live lock, an expired one, and a released
+/// key. `ID` stands for the record's own id.
 const SHAPES: [[&str; 5]; 3] = [
     ["7", "ID", "'web-3'", "1", "4102444800000"],
     ["7", "ID", "NULL", "1", "2"],
@@ -65,18 +65,18 @@ fn integer(literal: &str) -> Option<i64> {
     literal.parse().ok()
 }
 
-/// What is right to do about a record.
+/// The correct reading of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Right {
-    /// It is a free key, with this counter.
+enum Expected {
+    /// A free key with this counter.
     Free(i64),
-    /// It is a lock that is live, or over.
+    /// A lock that is live or expired.
     Lock { live: bool, counter: i64 },
-    /// It cannot be read.
+    /// A record that cannot be read.
     Refuse,
 }
 
-impl Right {
+impl Expected {
     fn of(columns: [&str; 5]) -> Self {
         let [fence, id, _, acquired, expires] = columns;
         let counter = integer(fence).filter(|fence| (0..1_000_000_000_000_000).contains(fence));
@@ -103,23 +103,23 @@ impl Mutant<'_> {
         LockRef::new(self.id, key(&self.name))
     }
 
-    /// Acquires under another id, and under its own.
-    async fn acquire(&self, backend: &SqliteBackend, right: Right) {
-        let context = format!("{:?} {right:?}", self.columns);
+    /// Acquires under another id, and under its own if the lock is live.
+    async fn acquire(&self, backend: &SqliteBackend, expected: Expected) {
+        let context = format!("{:?} {expected:?}", self.columns);
         let outcome = backend.acquire(&request(&self.name)).await;
-        match (right, outcome) {
-            (Right::Lock { live: true, .. }, Ok(AcquireOutcome::Contended { .. })) => {
+        match (expected, outcome) {
+            (Expected::Lock { live: true, .. }, Ok(AcquireOutcome::Contended { .. })) => {
                 let own = AcquireRequest::new(key(&self.name), self.id, ttl(1_000));
                 let outcome = backend.acquire(&own).await.unwrap();
                 assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{context}");
             }
             (
-                Right::Free(counter) | Right::Lock { live: false, counter },
+                Expected::Free(counter) | Expected::Lock { live: false, counter },
                 Ok(AcquireOutcome::Granted(grant)),
             ) => {
                 assert_eq!(i64::try_from(grant.fence.number()), Ok(counter + 1), "{context}");
             }
-            (Right::Refuse, Err(error)) => {
+            (Expected::Refuse, Err(error)) => {
                 assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
                 assert!(!error.may_have_applied(), "{context}: {error}");
             }
@@ -127,9 +127,9 @@ impl Mutant<'_> {
         }
     }
 
-    /// Asks everything else of a record that cannot be read. Either it is an error, or the id, which the
-    /// record does not have, holds nothing.
-    async fn ask_of_unreadable(&self, backend: &SqliteBackend) {
+    /// Runs all other operations on a record that cannot be read. Each either returns an error, or,
+    /// if the record does not have the id, reports that the id holds nothing.
+    async fn check_unreadable(&self, backend: &SqliteBackend) {
         let context = format!("{:?}", self.columns);
         let has_id = self.columns[1] == "ID";
         let is_empty = self.columns[1..].iter().all(|column| *column == "NULL");
@@ -150,8 +150,8 @@ impl Mutant<'_> {
         assert!(listed.is_err() || listed.is_ok_and(|page| page.locks.is_empty()), "{context}");
     }
 
-    /// Forces it free: it is cleared, but for its counter.
-    async fn force(&self, backend: &SqliteBackend, foreign: &mut Foreign) {
+    /// Releases it by force. This clears everything except the counter.
+    async fn force_release(&self, backend: &SqliteBackend, foreign: &mut Foreign) {
         let before = foreign.record(&self.name).await;
         let forced = backend.force_release(&key(&self.name)).await;
         match &forced {
@@ -169,7 +169,7 @@ impl Mutant<'_> {
 }
 
 #[tokio::test]
-async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
+async fn unreadable_records_are_neither_replaced_by_a_grant_nor_lost() {
     let scratch = Scratch::in_memory();
     let mut foreign = scratch.foreign().await;
     foreign.run(LOOSE_TABLES).await;
@@ -181,13 +181,13 @@ async fn records_that_cannot_be_read_are_not_granted_over_and_not_lost() {
         let id = format!("'{}'", mutant.id.as_str());
         let planted = columns.map(|column| if column == "ID" { id.as_str() } else { column });
         foreign.plant(&mutant.name, planted).await;
-        let right = Right::of(columns);
+        let expected = Expected::of(columns);
         let before = foreign.record(&mutant.name).await;
-        mutant.acquire(&backend, right).await;
-        if right == Right::Refuse {
-            mutant.ask_of_unreadable(&backend).await;
+        mutant.acquire(&backend, expected).await;
+        if expected == Expected::Refuse {
+            mutant.check_unreadable(&backend).await;
             assert_eq!(foreign.record(&mutant.name).await, before, "{columns:?}");
-            mutant.force(&backend, &mut foreign).await;
+            mutant.force_release(&backend, &mut foreign).await;
             unreadable += 1;
         } else {
             backend.force_release(&key(&mutant.name)).await.unwrap();

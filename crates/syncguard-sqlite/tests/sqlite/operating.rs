@@ -1,9 +1,9 @@
 use syncguard_core::{ExtendOutcome, ListRequest, LockBackend};
 use syncguard_sqlite::SqliteBackend;
 
-use crate::{Scratch, grant_of, granted, key, pass, release, request, ttl};
+use crate::{Scratch, acquire_and_release, granted, key, lock_of, release, request, ttl};
 
-/// Keys that SQL, C or a pattern could trip over, in the order of their bytes.
+/// Keys with characters that are special in SQL, C or a pattern, in the order of their bytes.
 const AWKWARD: [&str; 10] =
     ["a", "a\0", "a\0b", "a\"'", "a%", "a*", "a_b", "ab", "a\u{e9}", "a\u{1f512}"];
 
@@ -30,7 +30,7 @@ async fn awkward_keys_are_separate_locks_and_listed_by_their_bytes() {
 }
 
 #[tokio::test]
-async fn pages_give_every_lock_once() {
+async fn pages_contain_every_lock_once() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     for text in AWKWARD {
@@ -48,10 +48,10 @@ async fn pages_give_every_lock_once() {
 }
 
 #[tokio::test]
-async fn what_is_released_or_over_is_not_listed() {
+async fn released_and_expired_locks_are_not_listed() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    pass(&backend, "released").await;
+    acquire_and_release(&backend, "released").await;
     granted(&backend, &request("over")).await;
     let expire = "UPDATE syncguard_locks SET expires_at_ms = 1 WHERE lock_id IS NOT NULL";
     scratch.foreign().await.run(expire).await;
@@ -60,7 +60,7 @@ async fn what_is_released_or_over_is_not_listed() {
 }
 
 #[tokio::test]
-async fn an_operator_ends_a_grant_and_gets_its_record() {
+async fn a_forced_release_ends_a_grant_and_returns_its_record() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let held = request("key");
@@ -69,14 +69,14 @@ async fn an_operator_ends_a_grant_and_gets_its_record() {
     assert_eq!((ended.lock_id, ended.fence), (held.lock_id, grant.fence));
     assert_eq!(ended.expires_at, grant.expires_at);
     assert_eq!(ended.expires_at, ended.acquired_at.after(held.ttl));
-    let extended = backend.extend(&grant_of(&held), ttl(1_000)).await.unwrap();
+    let extended = backend.extend(&lock_of(&held), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, ExtendOutcome::NotHeld(_)));
     assert!(backend.force_release(&held.key).await.unwrap().is_none());
-    assert_eq!(pass(&backend, "key").await, 2);
+    assert_eq!(acquire_and_release(&backend, "key").await, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_ends_a_grant_whose_holder_keeps_extending_it() {
+async fn a_forced_release_ends_a_grant_whose_holder_keeps_extending_it() {
     let scratch = Scratch::new();
     let (backend, operator) = (scratch.open().await, scratch.open().await);
     let held = request("key");
@@ -86,7 +86,7 @@ async fn an_operator_ends_a_grant_whose_holder_keeps_extending_it() {
         async move {
             let mut next = 30_000;
             while let ExtendOutcome::Extended { .. } =
-                backend.extend(&grant_of(&held), ttl(next)).await.unwrap()
+                backend.extend(&lock_of(&held), ttl(next)).await.unwrap()
             {
                 next += 1;
             }
@@ -103,7 +103,7 @@ async fn an_operator_ends_a_grant_whose_holder_keeps_extending_it() {
 }
 
 #[tokio::test]
-async fn a_lock_that_comes_back_is_listed_with_its_new_fence() {
+async fn a_lock_that_is_acquired_again_is_listed_with_its_new_fence() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     let first = request("key");

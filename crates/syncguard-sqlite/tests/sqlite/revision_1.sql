@@ -1,5 +1,5 @@
--- A file as clients made it that knew of revision 1 alone: a key that was released, one that is held, and
--- one whose grant expired unreleased.
+-- A file that was created by clients that know only revision 1: a key that was released, one that is held,
+-- and one whose grant expired unreleased.
 CREATE TABLE IF NOT EXISTS syncguard_schema (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     version INTEGER NOT NULL

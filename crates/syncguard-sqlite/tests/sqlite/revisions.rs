@@ -1,9 +1,9 @@
-//! Files of earlier and later clients, and what becomes of rows that no one needs any more.
+//! Files of older and newer clients, and the pruning of obsolete rows.
 
 use syncguard_core::{AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockId, LockRef};
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
-use crate::{Scratch, key, pass, request, ttl};
+use crate::{Scratch, acquire_and_release, key, request, ttl};
 
 const REVISION_1: &str = include_str!("revision_1.sql");
 
@@ -14,7 +14,7 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
     foreign.run(REVISION_1).await;
     let mut opening = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        opening.spawn(SqliteBackend::open(scratch.path()));
+        opening.spawn(SqliteBackend::connect(SqliteConfig::new(scratch.path())));
     }
     for backend in opening.join_all().await {
         let held = backend.unwrap().acquire(&request("held")).await.unwrap();
@@ -24,8 +24,8 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
     let version = foreign.number("SELECT version FROM syncguard_schema").await;
     assert_eq!(version, 1, "clients of revision 1 refuse a greater one");
     let backend = scratch.open().await;
-    assert_eq!(pass(&backend, "released").await, 42);
-    assert_eq!(pass(&backend, "expired").await, 4);
+    assert_eq!(acquire_and_release(&backend, "released").await, 42);
+    assert_eq!(acquire_and_release(&backend, "expired").await, 4);
     let id: LockId = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
     let extended = backend.extend(&LockRef::new(id, key("held")), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, ExtendOutcome::Extended { .. }));
@@ -35,23 +35,23 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
 async fn a_file_of_this_revision_serves_clients_of_revision_1() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    assert_eq!(pass(&backend, "key").await, 1);
+    assert_eq!(acquire_and_release(&backend, "key").await, 1);
     let mut earlier = scratch.foreign().await;
-    // Their statements, as far as they touch what has changed.
+    // The statements of older clients that access what has changed.
     assert_eq!(earlier.number("SELECT version FROM syncguard_schema WHERE id = 1").await, 1);
     earlier
         .run("INSERT INTO syncguard_schema (id, version) VALUES (1, 1) ON CONFLICT (id) DO NOTHING")
         .await;
-    assert_eq!(pass(&backend, "key").await, 2);
+    assert_eq!(acquire_and_release(&backend, "key").await, 2);
 }
 
 #[tokio::test]
-async fn a_file_that_demands_a_later_client_is_refused_and_left_alone() {
+async fn a_file_that_requires_a_newer_client_is_refused_and_unchanged() {
     let scratch = Scratch::new();
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
     foreign.run("UPDATE syncguard_schema SET version = 3, revision = 4").await;
-    let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
+    let error = SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(!error.may_have_applied());
     let text = error.to_string();
@@ -62,32 +62,32 @@ async fn a_file_that_demands_a_later_client_is_refused_and_left_alone() {
 }
 
 #[tokio::test]
-async fn a_later_file_that_this_client_may_use_is_used_and_not_set_back() {
+async fn a_newer_file_that_this_client_may_use_is_not_downgraded() {
     let scratch = Scratch::new();
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
     foreign.run("UPDATE syncguard_schema SET version = 2, revision = 9").await;
     foreign.run("ALTER TABLE syncguard_locks ADD COLUMN future TEXT").await;
-    assert_eq!(pass(&scratch.open().await, "key").await, 1);
+    assert_eq!(acquire_and_release(&scratch.open().await, "key").await, 1);
     assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 9);
 }
 
 #[tokio::test]
-async fn a_version_that_makes_no_sense_is_an_error_and_no_upgrade() {
+async fn an_invalid_version_is_an_error_and_is_not_upgraded() {
     for version in ["version = 0", "version = -1", "revision = 0", "version = 2, revision = 1"] {
         let scratch = Scratch::new();
         scratch.open().await;
         let mut foreign = scratch.foreign().await;
         let sql = format!("UPDATE syncguard_schema SET {version}");
         sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut foreign.0).await.unwrap();
-        let error = SqliteBackend::open(scratch.path()).await.unwrap_err();
+        let error = SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Internal, "{version}: {error}");
         assert!(!error.may_have_applied(), "{version}");
     }
 }
 
 #[tokio::test]
-async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fences_stay() {
+async fn obsolete_rows_are_pruned_a_few_at_a_time_by_releases_and_fences_stay() {
     const PLANT: &str = "
         WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250)
         INSERT INTO syncguard_locks
@@ -106,7 +106,7 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
     assert_eq!((rows, ids), (251, 250));
     let mut passes = 0;
     while (rows, ids) != (1, 0) {
-        pass(&backend, "key").await;
+        acquire_and_release(&backend, "key").await;
         passes += 1;
         let left = (foreign.number(INDEXED).await, foreign.number(ABANDONED).await);
         assert!(rows - left.0 <= 64 && ids - left.1 <= 64, "too many at once");
@@ -117,13 +117,13 @@ async fn rows_of_the_past_go_a_few_at_a_time_with_the_releases_of_others_and_fen
     let fences = "SELECT count(*) FROM syncguard_locks WHERE key LIKE 'past-%' AND fence > 0";
     assert_eq!(foreign.number(fences).await, 250);
     assert!(backend.is_locked(&held.key).await.unwrap());
-    assert_eq!(pass(&backend, "past-250").await, 251);
+    assert_eq!(acquire_and_release(&backend, "past-250").await, 251);
 }
 
-/// Such a grant can still be extended. Its expiry is moved to the present before each release, because
-/// time goes on.
+/// Such a grant can still be extended. Its expiry is set to the current time before each release,
+/// because the grace would end otherwise.
 #[tokio::test]
-async fn the_row_of_a_grant_that_is_in_its_grace_stays_where_one_of_the_past_goes() {
+async fn pruning_keeps_the_row_of_a_grant_that_is_in_its_grace() {
     const PLANT: &str = "INSERT INTO syncguard_locks VALUES
         ('past', 1, 'zzzzzzzzzzzzzzzzzzzzyA', NULL, 1, 2),
         ('in grace', 1, 'zzzzzzzzzzzzzzzzzzzzzA', NULL, 1, 2)";
@@ -144,7 +144,7 @@ async fn the_row_of_a_grant_that_is_in_its_grace_stays_where_one_of_the_past_goe
         while foreign.number(PAST_IS_LEFT).await == 1 {
             foreign.run(TO_GRACE).await;
             expired = foreign.number(EXPIRED).await;
-            pass(&backend, "key").await;
+            acquire_and_release(&backend, "key").await;
             passes += 1;
             assert!(passes <= 128, "nothing is pruned");
         }

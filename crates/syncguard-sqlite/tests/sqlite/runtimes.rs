@@ -1,4 +1,4 @@
-//! Callers on several runtimes, and on none.
+//! Callers on several runtimes, and outside of any.
 
 use std::{
     future::poll_fn,
@@ -16,10 +16,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Scratch, granted, key, pass, release, request};
+use crate::{Scratch, acquire_and_release, granted, key, release, request};
 
 /// Far longer than any operation takes.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -30,31 +30,32 @@ async fn poll_once<F: Future>(future: &mut Pin<&mut F>) -> Poll<F::Output> {
 }
 
 #[test]
-fn a_runtime_that_is_not_driven_again_keeps_nothing_from_the_others() {
+fn a_runtime_that_is_no_longer_driven_blocks_no_other() {
     let scratch = Scratch::new();
     let (idle, busy) = (runtime(), runtime());
     let backend = idle.block_on(scratch.open());
     let mut left_pending = 0;
-    // Each time the idle runtime is left a little later, so that it is left at every step.
+    // Each time, the idle runtime stops a little later, so that it stops at every step.
     for turns in 0..40 {
         let wanted = request(&format!("idle-{turns}"));
         let mut acquiring = pin!(backend.acquire(&wanted));
         idle.block_on(async {
-            // On a busy machine, the thread of the backend may finish within the poll.
+            // On a busy machine, the backend's thread may finish within the poll.
             left_pending += usize::from(poll_once(&mut acquiring).await.is_pending());
             for _ in 0..turns {
                 thread::sleep(Duration::from_micros(50));
                 yield_now().await;
             }
         });
-        let passed = busy.block_on(async { timeout(PATIENCE, pass(&backend, "key")).await });
+        let passed =
+            busy.block_on(async { timeout(TIMEOUT, acquire_and_release(&backend, "key")).await });
         passed.expect("the idle runtime keeps the connections");
     }
     assert_ne!(left_pending, 0, "no acquire was left in flight");
 }
 
 #[test]
-fn a_waiter_on_a_runtime_that_is_not_driven_again_keeps_no_other_from_its_release() {
+fn a_waiter_on_a_runtime_that_is_no_longer_driven_blocks_no_other_waiter() {
     let scratch = Scratch::new();
     let (idle, busy) = (runtime(), runtime());
     let backend = idle.block_on(scratch.open());
@@ -67,9 +68,9 @@ fn a_waiter_on_a_runtime_that_is_not_driven_again_keeps_no_other_from_its_releas
         let mut waiter = pin!(backend.released(&wanted));
         assert!(poll_once(&mut waiter).await.is_pending());
         release(&backend, &held).await;
-        timeout(PATIENCE, waiter).await.expect("the idle waiter keeps the watcher");
+        timeout(TIMEOUT, waiter).await.expect("the idle waiter keeps the watcher");
     });
-    idle.block_on(async { timeout(PATIENCE, idle_waiter).await.unwrap() });
+    idle.block_on(async { timeout(TIMEOUT, idle_waiter).await.unwrap() });
 }
 
 #[test]
@@ -82,7 +83,7 @@ fn a_grant_of_a_runtime_that_ended_is_released_on_another_one() {
     drop(first);
     let second = runtime();
     second.block_on(async {
-        timeout(PATIENCE, release(&backend, &held)).await.unwrap();
+        timeout(TIMEOUT, release(&backend, &held)).await.unwrap();
         assert!(!backend.is_locked(&held.key).await.unwrap());
     });
 }
@@ -111,7 +112,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 fn no_operation_needs_a_runtime_of_the_caller() {
     let scratch = Scratch::new();
     let backend = block_on(scratch.open());
-    assert_eq!(block_on(pass(&backend, "key")), 1);
+    assert_eq!(block_on(acquire_and_release(&backend, "key")), 1);
     let held = request("key");
     block_on(granted(&backend, &held));
     let wanted = key("key");

@@ -3,13 +3,13 @@ use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 use syncguard_core::LockBackend;
 use tokio::time::timeout;
 
-use crate::{Scratch, granted, key, pass, release, request};
+use crate::{Scratch, acquire_and_release, granted, key, release, request};
 
-/// Longer than any wake-up takes, shorter than anybody's patience.
-const SOON: Duration = Duration::from_secs(5);
+/// Much longer than any wake-up takes.
+const WAKE_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Long enough for a watcher to look many times.
-const MANY_LOOKS: Duration = Duration::from_millis(100);
+/// Long enough for a watcher to poll many times.
+const MANY_POLLS: Duration = Duration::from_millis(100);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_through_another_instance_wakes_the_waiter() {
@@ -18,10 +18,10 @@ async fn a_release_through_another_instance_wakes_the_waiter() {
     let held = request("key");
     granted(&other, &held).await;
     let waiting = tokio::spawn(async move { backend.released(&key("key")).await });
-    tokio::time::sleep(MANY_LOOKS).await;
+    tokio::time::sleep(MANY_POLLS).await;
     assert!(!waiting.is_finished(), "nothing was released");
     release(&other, &held).await;
-    timeout(SOON, waiting).await.unwrap().unwrap();
+    timeout(WAKE_UP_TIMEOUT, waiting).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -32,13 +32,13 @@ async fn a_release_through_the_same_instance_wakes_the_waiter() {
     granted(&backend, &held).await;
     let key = key("key");
     let mut released = pin!(backend.released(&key));
-    assert!(timeout(MANY_LOOKS, released.as_mut()).await.is_err());
+    assert!(timeout(MANY_POLLS, released.as_mut()).await.is_err());
     release(&backend, &held).await;
-    timeout(SOON, released).await.unwrap();
+    timeout(WAKE_UP_TIMEOUT, released).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_left_alone_blocks_nobody_and_misses_nothing() {
+async fn a_wait_that_is_not_polled_blocks_no_request_and_misses_no_release() {
     let scratch = Scratch::new();
     let (backend, other) = (scratch.open().await, scratch.open().await);
     let held = request("key");
@@ -47,34 +47,34 @@ async fn a_subscription_that_is_left_alone_blocks_nobody_and_misses_nothing() {
     let mut released = pin!(backend.released(&key));
     let first = poll_fn(|context| Poll::Ready(released.as_mut().poll(context))).await;
     assert!(first.is_pending());
-    timeout(SOON, pass(&backend, "another")).await.unwrap();
+    timeout(WAKE_UP_TIMEOUT, acquire_and_release(&backend, "another")).await.unwrap();
     release(&other, &held).await;
-    timeout(SOON, pass(&backend, "another")).await.unwrap();
-    timeout(SOON, released).await.unwrap();
+    timeout(WAKE_UP_TIMEOUT, acquire_and_release(&backend, "another")).await.unwrap();
+    timeout(WAKE_UP_TIMEOUT, released).await.unwrap();
 }
 
 #[tokio::test]
-async fn what_happens_to_other_keys_wakes_nobody() {
+async fn changes_of_other_keys_wake_no_waiter() {
     let scratch = Scratch::new();
     let (backend, other) = (scratch.open().await, scratch.open().await);
     granted(&other, &request("key")).await;
     let key = key("key");
     let mut released = pin!(backend.released(&key));
     for _ in 0..20 {
-        pass(&other, "another").await;
+        acquire_and_release(&other, "another").await;
         assert!(timeout(Duration::from_millis(10), released.as_mut()).await.is_err());
     }
 }
 
 #[tokio::test]
-async fn a_key_that_is_free_resolves_at_once() {
+async fn waiting_for_a_free_key_resolves_immediately() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
-    timeout(SOON, backend.released(&key("key"))).await.unwrap();
+    timeout(WAKE_UP_TIMEOUT, backend.released(&key("key"))).await.unwrap();
 }
 
 #[tokio::test]
-async fn a_waiter_outlasts_a_database_that_cannot_be_read() {
+async fn a_waiter_survives_a_database_that_cannot_be_read() {
     let scratch = Scratch::new();
     let (backend, other) = (scratch.open().await, scratch.open().await);
     let held = request("key");
@@ -84,15 +84,15 @@ async fn a_waiter_outlasts_a_database_that_cannot_be_read() {
     backend.is_locked(&key("key")).await.unwrap_err();
     let key = key("key");
     let mut released = pin!(backend.released(&key));
-    assert!(timeout(MANY_LOOKS * 3, released.as_mut()).await.is_err());
+    assert!(timeout(MANY_POLLS * 3, released.as_mut()).await.is_err());
     foreign.run("ALTER TABLE hidden RENAME TO syncguard_locks").await;
-    assert!(timeout(MANY_LOOKS * 3, released.as_mut()).await.is_err(), "it is still held");
+    assert!(timeout(MANY_POLLS * 3, released.as_mut()).await.is_err(), "it is still held");
     release(&other, &held).await;
-    timeout(SOON, released).await.unwrap();
+    timeout(WAKE_UP_TIMEOUT, released).await.unwrap();
 }
 
 #[test]
-fn a_waiter_outlasts_the_runtime_that_its_watcher_was_started_on() {
+fn a_waiter_survives_the_runtime_on_which_its_watcher_was_started() {
     let scratch = Scratch::new();
     let runtime = || {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -106,16 +106,16 @@ fn a_waiter_outlasts_the_runtime_that_its_watcher_was_started_on() {
         let backend = backend.clone();
         async move { backend.released(&key("key")).await }
     });
-    first.block_on(async { tokio::time::sleep(MANY_LOOKS).await });
+    first.block_on(async { tokio::time::sleep(MANY_POLLS).await });
     let joining = second.spawn({
         let backend = backend.clone();
         async move { backend.released(&key("key")).await }
     });
-    second.block_on(async { tokio::time::sleep(MANY_LOOKS).await });
+    second.block_on(async { tokio::time::sleep(MANY_POLLS).await });
     first.shutdown_background();
     drop(starting);
     second.block_on(async {
         release(&backend, &held).await;
-        timeout(SOON, joining).await.unwrap().unwrap();
+        timeout(WAKE_UP_TIMEOUT, joining).await.unwrap().unwrap();
     });
 }

@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use firestore_emulator::Emulator;
-use syncguard::{DynBackend, firestore::FirestoreConfig};
+use syncguard::{
+    DynBackend,
+    firestore::{FirestoreBackend, FirestoreConfig},
+};
 use syncguard_testkit::{
     proxy::Proxy,
     server::{MariadbServer, PostgresServer, RedisServer},
@@ -61,7 +64,7 @@ impl Place {
     pub(crate) async fn connect(&self) -> DynBackend {
         if let Running::Firestore(_) = self.server {
             let config = FirestoreConfig::new("bench").emulator(&self.url);
-            return DynBackend::new(config.connect().unwrap());
+            return DynBackend::new(FirestoreBackend::connect(config).unwrap());
         }
         syncguard::connect(&self.url).await.unwrap()
     }

@@ -1,4 +1,4 @@
-//! The damaged documents, and what is right to do about each.
+//! The damaged documents, and the expected outcome for each.
 
 use gcloud_sdk::{
     google::{
@@ -10,20 +10,20 @@ use gcloud_sdk::{
 use syncguard_core::{Fence, LockId, LockKey};
 use syncguard_testkit::mutants::mutants;
 
-use crate::raw::{Fields, double, integer, marked, record, text};
+use crate::raw::{Fields, double, integer, record, text, tombstone};
 
-/// What stands for the key of the documents, and for an id of their own.
+/// Placeholders for the key of the documents and for their own id.
 const KEY: &str = "KEY";
 const ID: &str = "ID";
 
 const ANOTHER_ID: &str = "ABCDEFGHIJKLMNOPQRSTUV";
 
-/// Expiries of a lock that is live, and of one that is over.
+/// The expiries of a live lock and of an expired lock.
 const LIVE: i64 = 4_000_000_000_000;
-const OVER: i64 = 1_000_000;
+const EXPIRED: i64 = 1_000_000;
 
-/// Live locks, locks that are over and free keys, each with one of its two documents damaged; and documents
-/// of another shape altogether.
+/// Returns live locks, expired locks and free keys, each with one of its two documents damaged, and
+/// documents with entirely different fields.
 pub(super) fn corpus() -> Vec<Damaged> {
     let lock = |expires: i64| {
         [
@@ -38,17 +38,18 @@ pub(super) fn corpus() -> Vec<Damaged> {
     let counter = [
         ("fence", text("000000000000007")),
         ("keyDebug", text(KEY)),
-        ("abandoned", marked(&"-".repeat(22), LIVE)),
+        ("abandoned", tombstone(&"-".repeat(22), LIVE)),
     ];
     let values = values();
     let mut foreign: Vec<_> = values.iter().map(|value| record([("x", value.clone())])).collect();
     foreign.push(Fields::new());
     let whole = Some(record(counter.clone()));
     let mut corpus = Vec::new();
-    for locks in [damaged(&lock(LIVE), &values), damaged(&lock(OVER), &values), foreign.clone()] {
+    for locks in [damaged(&lock(LIVE), &values), damaged(&lock(EXPIRED), &values), foreign.clone()]
+    {
         corpus.extend(locks.into_iter().map(|lock| (Some(lock), whole.clone())));
     }
-    for lock in [None, Some(record(lock(OVER)))] {
+    for lock in [None, Some(record(lock(EXPIRED)))] {
         for counters in [damaged(&counter, &values), foreign.clone()] {
             corpus.extend(counters.into_iter().map(|counter| (lock.clone(), Some(counter))));
         }
@@ -58,12 +59,12 @@ pub(super) fn corpus() -> Vec<Damaged> {
     numbered.map(|(number, (lock, counter))| Damaged::new(number, lock, counter)).collect()
 }
 
-/// Makes documents of one: with each of the values in each field, and without it, alone and beside damage to
-/// each other field.
+/// Derives documents from one: with each of the values in each field, and without the field, alone
+/// and together with damage to each other field.
 fn damaged<const N: usize>(whole: &[(&str, ValueType); N], values: &[ValueType]) -> Vec<Fields> {
     let columns: [Vec<_>; N] = std::array::from_fn(|column| {
         let mut column_values: Vec<_> = values.iter().map(Some).chain([None]).collect();
-        // Each begins elsewhere, so that different values meet.
+        // Each column starts at another value, so that different values are combined.
         column_values.rotate_left(column * 5);
         column_values
     });
@@ -94,10 +95,10 @@ fn values() -> Vec<ValueType> {
         array([]),
         array([text("000000000000007"), map([("a", double(f64::NAN))])]),
         map([]),
-        // Maps have one field at most, so that they are shown in one way.
+        // Maps have at most one field, so that their debug output is unambiguous.
         map([("lockId", map([("deeper", array([integer(1)]))]))]),
-        marked(ANOTHER_ID, i64::MAX),
-        marked(ANOTHER_ID, -1),
+        tombstone(ANOTHER_ID, i64::MAX),
+        tombstone(ANOTHER_ID, -1),
     ];
     texts.chain(integers).chain(doubles.map(double)).chain(others).collect()
 }
@@ -115,7 +116,7 @@ fn array<const N: usize>(values: [ValueType; N]) -> ValueType {
     ValueType::ArrayValue(ArrayValue { values: values.map(value).into() })
 }
 
-/// What stands under a key.
+/// The documents of a key.
 #[derive(Debug)]
 pub(super) struct Damaged {
     pub(super) key: String,
@@ -123,16 +124,17 @@ pub(super) struct Damaged {
     pub(super) counter: Option<Fields>,
 }
 
-/// What is right to do where another id asks for the key.
+/// The expected outcome of an acquire of the key by another id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Right {
+pub(super) enum Expected {
     Grant(u64),
     /// The lock is live.
-    Refuse,
+    Contended,
     /// The lock cannot be read.
-    NoLock,
-    /// The lock is over or missing, and the counter cannot be read, is behind it or at its limit.
-    NoCounter,
+    UnreadableLock,
+    /// The lock has expired or is missing, and the counter cannot be read, is behind it or at its
+    /// limit.
+    UnusableCounter,
 }
 
 impl Damaged {
@@ -151,24 +153,24 @@ impl Damaged {
         damaged
     }
 
-    pub(super) fn right(&self) -> Right {
+    pub(super) fn expected(&self) -> Expected {
         let lock = self.lock.as_ref().map(readable);
         let last = match (lock, &self.counter) {
-            (Some(None), _) => return Right::NoLock,
-            (Some(Some((expiry, _))), _) if expiry >= LIVE => return Right::Refuse,
+            (Some(None), _) => return Expected::UnreadableLock,
+            (Some(Some((expiry, _))), _) if expiry >= LIVE => return Expected::Contended,
             (None, None) => Some(Fence::ZERO),
             (Some(_), None) => None,
             (lock, Some(counter)) => {
                 let last: Option<Fence> = string(counter, "fence").and_then(|it| it.parse().ok());
                 let last = last.filter(|last| lock.flatten().is_none_or(|(_, of)| of <= *last));
-                last.filter(|_| marks_are_readable(counter))
+                last.filter(|_| tombstones_are_readable(counter))
             }
         };
         let next = last.and_then(Fence::next);
-        next.map_or(Right::NoCounter, |next| Right::Grant(next.number()))
+        next.map_or(Expected::UnusableCounter, |next| Expected::Grant(next.number()))
     }
 
-    /// Whether the lock names this id.
+    /// Returns whether the lock contains this id.
     pub(super) fn has_id(&self) -> bool {
         self.lock.as_ref().and_then(|lock| string(lock, "lockId")).is_some_and(|it| it == self.id())
     }
@@ -178,20 +180,21 @@ impl Damaged {
     }
 }
 
-/// The expiry and the fence of a lock that can be read.
+/// Returns the expiry and the fence of a lock, if it can be read.
 fn readable(lock: &Fields) -> Option<(i64, Fence)> {
     string(lock, "lockId")?.parse::<LockId>().ok()?;
     string(lock, "key")?.parse::<LockKey>().ok()?;
-    whole(lock, "acquiredAtMs")?;
-    Some((whole(lock, "expiresAtMs")?, string(lock, "fence")?.parse().ok()?))
+    integer_in(lock, "acquiredAtMs")?;
+    Some((integer_in(lock, "expiresAtMs")?, string(lock, "fence")?.parse().ok()?))
 }
 
-pub(super) fn marks_are_readable(counter: &Fields) -> bool {
+pub(super) fn tombstones_are_readable(counter: &Fields) -> bool {
     match counter.get("abandoned") {
         None => true,
-        Some(ValueType::MapValue(marks)) => {
-            let mark = |mark: &Value| matches!(mark.value_type, Some(ValueType::IntegerValue(_)));
-            marks.fields.values().all(mark)
+        Some(ValueType::MapValue(tombstones)) => {
+            let is_integer =
+                |time: &Value| matches!(time.value_type, Some(ValueType::IntegerValue(_)));
+            tombstones.fields.values().all(is_integer)
         }
         Some(_) => false,
     }
@@ -205,7 +208,7 @@ pub(super) fn string<'a>(fields: &'a Fields, name: &str) -> Option<&'a str> {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
-fn whole(fields: &Fields, name: &str) -> Option<i64> {
+fn integer_in(fields: &Fields, name: &str) -> Option<i64> {
     match fields.get(name)? {
         ValueType::IntegerValue(number) => Some(*number),
         ValueType::DoubleValue(number) => {

@@ -1,6 +1,6 @@
--- The same effect as acquire.lua, written plainly: records are tables, encoded and decoded by cjson.
+-- Has the same effect as acquire.lua, written simply: records are tables, encoded and decoded by cjson.
 --
--- KEYS[1] the lock           KEYS[2] its fence counter       KEYS[3] the mark of the lock id
+-- KEYS[1] the lock           KEYS[2] its fence counter       KEYS[3] the entry of the lock id
 -- ARGV[1] the lock id        ARGV[2] the ttl in ms           ARGV[3] ttl + grace in ms
 -- ARGV[4] the key            ARGV[5] the owner, or ""
 

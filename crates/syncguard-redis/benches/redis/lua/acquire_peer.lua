@@ -4,7 +4,7 @@
 -- ARGV[1] the lock id        ARGV[2] the ttl in ms           ARGV[3] the key
 --
 -- Reply   1                  granted
---         0                  another holds it
+--         0                  another id holds it
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,4 +1,4 @@
--- Nothing but a fence: the least that a lock on Redis could be.
+-- Only a key and a fence: the minimum for a lock on Redis.
 --
 -- KEYS[1] the lock           KEYS[2] its fence counter
 -- ARGV[1] the lock id        ARGV[2] the ttl in ms

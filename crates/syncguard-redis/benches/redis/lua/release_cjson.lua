@@ -1,7 +1,7 @@
--- The same effect as release.lua, written plainly: records are tables, encoded and decoded by cjson, and
--- the lock is found through the id, as it is by TypeScript.
+-- Has the same effect as release.lua, written simply: records are tables, encoded and decoded by cjson, and
+-- the lock is found by the id, as in the TypeScript client.
 --
--- KEYS[1] the lock           KEYS[2] the mark of the lock id
+-- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- ARGV[1] the lock id        ARGV[2] the channel of the lock
 
 local time = redis.call('TIME')

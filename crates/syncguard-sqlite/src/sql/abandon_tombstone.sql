@@ -1,6 +1,6 @@
--- Marks an id, so that no acquire that comes later is granted under it.
+-- Stores the tombstone of an id, so that no later acquire is granted under it.
 --
--- In:  ?1 lock id, ?2 for how many ms
+-- In:  ?1 lock id, ?2 lifetime of the tombstone in ms
 -- Out: nothing
 INSERT INTO syncguard_abandoned (lock_id, until_ms)
 VALUES (?1, CAST(round(unixepoch('subsec') * 1000) AS INTEGER) + ?2)

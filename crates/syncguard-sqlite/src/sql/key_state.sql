@@ -1,4 +1,4 @@
--- Reads all that decides whether an acquire can succeed, without taking the write lock.
+-- Reads everything that determines whether an acquire can succeed, without taking the write lock.
 --
 -- In:  ?1 key, ?2 lock id
 -- Out: one row (now_ms, abandoned: 0 or 1, and key, fence, lock_id, owner, acquired_at_ms,

@@ -1,0 +1,114 @@
+//! Deserialization of the configuration.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use syncguard_core::{Error, UnsafeSettings};
+
+use crate::MysqlConfig;
+
+/// The fields of a configuration. Each has the name of the method that it stands for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    url: String,
+    table: Option<String>,
+    #[serde(default)]
+    existing_table_only: bool,
+    max_connections: Option<u32>,
+    #[serde(default, with = "humantime_serde")]
+    connect_timeout: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    statement_timeout: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    lock_timeout: Option<Duration>,
+    #[serde(default)]
+    unsafe_settings: UnsafeSettings,
+}
+
+impl<'de> Deserialize<'de> for MysqlConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::try_from(Fields::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+impl TryFrom<Fields> for MysqlConfig {
+    type Error = Error;
+
+    fn try_from(fields: Fields) -> Result<Self, Error> {
+        let mut config = Self::from_url(&fields.url)?.unsafe_settings(fields.unsafe_settings);
+        if let Some(name) = fields.table {
+            config = config.table(name);
+        }
+        if fields.existing_table_only {
+            config = config.existing_table_only();
+        }
+        if let Some(count) = fields.max_connections {
+            config = config.max_connections(count);
+        }
+        if let Some(timeout) = fields.connect_timeout {
+            config = config.connect_timeout(timeout);
+        }
+        if let Some(timeout) = fields.statement_timeout {
+            config = config.statement_timeout(timeout);
+        }
+        if let Some(timeout) = fields.lock_timeout {
+            config = config.lock_timeout(timeout);
+        }
+        Ok(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+    use syncguard_core::UnsafeSettings;
+
+    use crate::MysqlConfig;
+
+    const URL: &str = "mysql://u:secret@localhost:1/db";
+
+    fn read(value: Value) -> serde_json::Result<MysqlConfig> {
+        serde_json::from_value(value)
+    }
+
+    fn show(config: &MysqlConfig) -> String {
+        let text = format!("{config:?}");
+        assert!(!text.contains("secret"), "{text}");
+        text
+    }
+
+    #[test]
+    fn each_field_stands_for_the_method_of_its_name() {
+        let config = MysqlConfig::from_url(URL).unwrap();
+        assert_eq!(show(&read(json!({ "url": URL })).unwrap()), show(&config));
+        let all = json!({
+            "url": URL, "table": "l", "existing_table_only": true, "max_connections": 3,
+            "connect_timeout": "200ms", "statement_timeout": "3s", "lock_timeout": "2s",
+            "unsafe_settings": "ignore",
+        });
+        let config = config
+            .table("l")
+            .existing_table_only()
+            .max_connections(3)
+            .connect_timeout(Duration::from_millis(200))
+            .statement_timeout(Duration::from_secs(3))
+            .lock_timeout(Duration::from_secs(2))
+            .unsafe_settings(UnsafeSettings::Ignore);
+        assert_eq!(show(&read(all).unwrap()), show(&config));
+    }
+
+    #[test]
+    fn what_is_unknown_or_cannot_be_read_is_refused_without_the_password() {
+        for (bad, name) in [
+            (json!({ "url": URL, "tabel": "l" }), "tabel"),
+            (json!({ "url": URL, "lock_timeout": "soon" }), "soon"),
+            (json!({ "url": format!("http{URL}") }), "mysql://"),
+        ] {
+            let error = read(bad).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("secret"), "{error}");
+        }
+    }
+}
