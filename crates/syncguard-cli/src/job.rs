@@ -39,7 +39,8 @@ impl Job {
         if self.command_in_foreground { Placement::Foreground } else { Placement::Background }
     }
 
-    /// Follows a command that was stopped by `signal`; returns whether to [resume](Self::resume) it.
+    /// Follows a command that was stopped by `signal`; returns whether to [resume](Self::resume)
+    /// it.
     pub(crate) async fn follow(&mut self, command: &Child, signal: Signal) -> Next {
         // SIGSTOP is meant for the command alone. Without a terminal there is no job control. In
         // both cases the lock is kept until the command is continued.
