@@ -189,9 +189,9 @@ mod tests {
         let locks = LockManager::new(syncguard::connect("memory:").await.unwrap());
         let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
-        let asked = Instant::now();
+        let requested = Instant::now();
         let guard = describe(&locks, &arguments).acquire().await.unwrap();
         let left = time_left(&locks, &arguments, Some(&guard));
-        assert!(left <= whole && left + asked.elapsed() >= whole, "{left:?}");
+        assert!(left <= whole && left + requested.elapsed() >= whole, "{left:?}");
     }
 }

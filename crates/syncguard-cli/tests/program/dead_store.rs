@@ -39,7 +39,7 @@ async fn the_program_exits_with_its_command_and_reports_how_long_the_key_stays_l
     );
     let key: LockKey = KEY.parse().unwrap();
     assert!(locks.lookup_raw(&key.clone().into()).await.unwrap().is_none());
-    let asked = Instant::now();
+    let requested = Instant::now();
     let mut running = Running::start(&mut run(&server.url(), "echo held; read line; exit 3"));
     assert_eq!(running.read_line(), "held");
 
@@ -58,7 +58,10 @@ async fn the_program_exits_with_its_command_and_reports_how_long_the_key_stays_l
         left.and_then(|left| left.split(": ").next()).and_then(|left| parse_duration(left).ok());
     // It was the whole ttl and grace at first, and has decreased by at most the time since.
     let whole = Ttl::default().as_duration() + Capabilities::GRACE;
-    assert!(left.is_some_and(|left| left <= whole && left + asked.elapsed() >= whole), "{line}");
+    assert!(
+        left.is_some_and(|left| left <= whole && left + requested.elapsed() >= whole),
+        "{line}"
+    );
     server.resume().unwrap();
 }
 

@@ -99,8 +99,8 @@ impl<P: Program> Server<P> {
     ///
     /// # Errors
     ///
-    /// As [`Builder::start`](super::Builder::start); [`ServerError::PortsTaken`] where somebody
-    /// else took the port and keeps it.
+    /// As [`Builder::start`](super::Builder::start); [`ServerError::PortsTaken`] if
+    /// another process took the port and keeps it.
     pub async fn restart(&self) -> Result<(), ServerError> {
         if self.pid().is_some() {
             self.terminate().await?;
