@@ -9,16 +9,16 @@ use crate::{
     failure::Failure,
 };
 
-// Servers that are installed are not started: each variable keeps one kind of init system from it.
+// Installed servers are not started: each variable prevents that on one kind of init system.
 const ENVIRONMENT: &str = "DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 SYSTEMD_OFFLINE=1";
 
-/// Installs the packages of what is missing.
+/// Installs the packages of the missing programs.
 pub(crate) fn install(missing: &[Missing]) -> Result<(), Failure> {
     if !is_debian(&fs::read_to_string("/etc/os-release").unwrap_or_default()) {
         return missing.first().map_or(Ok(()), |missing| Err((*missing).into()));
     }
     let packages = packages(missing.iter().map(Missing::executable));
-    calls(&packages, Privilege::of_this_process()).into_iter().try_for_each(Call::run)
+    calls(&packages, Privilege::current()).into_iter().try_for_each(Call::run)
 }
 
 /// How to become root.
@@ -29,7 +29,7 @@ enum Privilege {
 }
 
 impl Privilege {
-    fn of_this_process() -> Self {
+    fn current() -> Self {
         let is_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         if is_root { Self::Root } else { Self::Sudo }
     }
@@ -47,7 +47,7 @@ fn calls(packages: &[&str], privilege: Privilege) -> Vec<Call> {
     if packages.is_empty() { Vec::new() } else { tasks.map(prepare).into() }
 }
 
-/// Each package once.
+/// Returns each package once.
 fn packages(missing: impl Iterator<Item = Executable>) -> Vec<&'static str> {
     let mut packages: Vec<&str> = missing.map(|executable| executable.package()).collect();
     packages.sort_unstable();
@@ -55,7 +55,7 @@ fn packages(missing: impl Iterator<Item = Executable>) -> Vec<&'static str> {
     packages
 }
 
-/// Reads os-release(5): whether this is Debian, Ubuntu, or something made from them.
+/// Returns whether the text of os-release(5) is that of Debian, Ubuntu, or a derivative.
 fn is_debian(os_release: &str) -> bool {
     let names = os_release
         .lines()
@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_missing_is_nothing_to_do() {
+    fn nothing_is_installed_if_nothing_is_missing() {
         assert!(calls(&[], Privilege::Root).is_empty());
     }
 
     #[test]
-    fn relatives_of_debian_are_known_by_what_they_are_like() {
+    fn derivatives_of_debian_are_detected_by_id_like() {
         assert!(is_debian("NAME=x\nID=debian\n"));
         assert!(is_debian("ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n"));
         assert!(!is_debian("ID=fedora\nHOME_URL=\"https://debian.org\"\n"));

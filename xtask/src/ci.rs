@@ -8,20 +8,20 @@ use std::{
 
 use crate::{
     api::{self, Changes},
-    circles,
     command::{Attempt, ROOT, cargo},
+    cycles,
     failure::Failure,
     provision::{self, Install},
     say::say,
     test, tree,
 };
 
-const FETCH_LIMIT: Duration = Duration::from_secs(60);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Set on the hosted runner, which has a network.
+/// The variable that is set on the hosted runner, which has network access.
 const HOSTED: &str = "GITHUB_ACTIONS";
 
-/// Whether the tests are part of the run.
+/// Whether this run includes the tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tests {
     Run,
@@ -35,7 +35,7 @@ impl Tests {
 }
 
 pub(crate) fn run(install: Install, tests: Tests) -> Result<(), Failure> {
-    // Sought first: a missing tool is better heard of before the long steps than after them.
+    // Checked first, so that a missing tool is reported before the long steps.
     provision::deny(install)?;
     cargo("fmt --all --check").run()?;
     cargo("clippy --workspace --all-targets --all-features -- -D warnings").run()?;
@@ -47,7 +47,7 @@ pub(crate) fn run(install: Install, tests: Tests) -> Result<(), Failure> {
     cargo("deny check bans licenses sources").run()?;
     advisories()?;
     core_names_no_driver()?;
-    Ok(circles::check(&crates())?)
+    Ok(cycles::check(&crates())?)
 }
 
 /// Returns the root files of all crates.
@@ -65,12 +65,13 @@ fn documentation() -> Result<(), Failure> {
     cargo("doc --workspace --all-features --no-deps").env("RUSTDOCFLAGS", "-D warnings").run()
 }
 
-/// Checks for advisories, where their database can be fetched.
+/// Checks for advisories, if their database can be fetched.
 ///
-/// A closed network cannot fetch it. The check itself fails alike on that and on an advisory, so the
-/// fetch is a step of its own, whose failure is tolerated except on the hosted runner.
+/// It cannot be fetched without network access. The check itself fails in the same way for that and
+/// for an advisory, so the fetch is a separate step, whose failure is tolerated except on the
+/// hosted runner.
 fn advisories() -> Result<(), Failure> {
-    match cargo("deny fetch db").env("GIT_TERMINAL_PROMPT", "0").attempt(FETCH_LIMIT)? {
+    match cargo("deny fetch db").env("GIT_TERMINAL_PROMPT", "0").attempt(FETCH_TIMEOUT)? {
         Attempt::Succeeded => cargo("deny check advisories").run(),
         Attempt::Failed { reason } if env::var_os(HOSTED).is_some() => {
             Err(Failure::NoAdvisories { reason })

@@ -1,4 +1,4 @@
-//! Runs a program, echoing its command line.
+//! Runs programs, and prints their command lines.
 
 use std::{
     env,
@@ -16,34 +16,34 @@ use tempfile::NamedTempFile;
 use crate::{failure::Failure, say::say};
 
 pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const POLL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A call of a program in the root of the workspace.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// What the command line shows, which need not be the path of the program.
+    /// The name in the printed command line, which may differ from the path of the program.
     name: String,
     command: Command,
 }
 
-/// How a bounded run ended.
+/// The outcome of a run with a time limit.
 #[derive(Debug)]
 pub(crate) enum Attempt {
     Succeeded,
     Failed { reason: String },
 }
 
-/// Prepares a call of the cargo that started this program, so that every step uses one tool chain.
+/// Creates a call of the cargo that started this program, so that every step uses one toolchain.
 ///
-/// The arguments are separated by white space; none may hold any.
+/// The arguments are separated by white space; no argument may contain any.
 pub(crate) fn cargo(arguments: &str) -> Call {
     let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     Call { name: "cargo".to_owned(), ..call(Path::new(&program), arguments) }
 }
 
-/// Prepares a call of a program.
+/// Creates a call of a program.
 ///
-/// The arguments are separated by white space; none may hold any.
+/// The arguments are separated by white space; no argument may contain any.
 pub(crate) fn call(program: &Path, arguments: &str) -> Call {
     let mut command = Command::new(program);
     command.args(arguments.split_whitespace()).current_dir(ROOT);
@@ -61,46 +61,48 @@ impl Call {
         self
     }
 
-    /// Runs it, showing what it prints.
+    /// Runs the program and shows its output.
     pub(crate) fn run(mut self) -> Result<(), Failure> {
         self.echo();
         let status = self.command.status();
-        self.judge(status)
+        self.check(status)
     }
 
-    /// Runs it, showing what it complains about and returning what it prints.
+    /// Runs the program, shows its standard error and returns its standard output.
     pub(crate) fn read(self) -> Result<String, Failure> {
         self.echo();
         self.read_quietly()
     }
 
-    /// As `read`, for a question on the way.
+    /// As `read`, without printing the command line.
     pub(crate) fn read_quietly(mut self) -> Result<String, Failure> {
         let output = self.command.stderr(Stdio::inherit()).output();
         let output = output.map_err(|source| self.not_run(source))?;
-        self.judge(Ok(output.status))?;
+        self.check(Ok(output.status))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs it unseen, to learn whether it can be run at all.
+    /// Runs the program without showing its output, and returns whether it succeeds.
     pub(crate) fn succeeds(mut self) -> bool {
         let status = self.silence().stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     }
 
-    /// Runs it unseen and ends it after `limit`; a failure is an outcome, told by its last words.
+    /// Runs the program without showing its output, and kills it after `limit`. A failure is an
+    /// outcome, with the last line of the standard error.
     pub(crate) fn attempt(mut self, limit: Duration) -> Result<Attempt, Failure> {
         self.echo();
-        self.attempt_unseen(limit).map_err(|source| self.not_run(source))
+        self.attempt_quietly(limit).map_err(|source| self.not_run(source))
     }
 
-    // A file takes the complaints, because a pipe that a grandchild keeps open outlasts the limit.
-    fn attempt_unseen(&mut self, limit: Duration) -> io::Result<Attempt> {
-        let complaints = NamedTempFile::new()?;
-        let mut child = self.silence().stderr(complaints.reopen()?).spawn()?;
-        let reason = match wait_within(&mut child, limit)? {
+    // The standard error is a file, because a pipe that a grandchild keeps open would exceed the
+    // limit.
+    fn attempt_quietly(&mut self, limit: Duration) -> io::Result<Attempt> {
+        let stderr = NamedTempFile::new()?;
+        let mut child = self.silence().stderr(stderr.reopen()?).spawn()?;
+        let reason = match wait_timeout(&mut child, limit)? {
             Some(status) if status.success() => return Ok(Attempt::Succeeded),
-            Some(status) => last_words(&String::from_utf8_lossy(&fs::read(complaints.path())?))
+            Some(status) => last_line(&String::from_utf8_lossy(&fs::read(stderr.path())?))
                 .unwrap_or_else(|| status.to_string()),
             None => format!("it had not ended after {limit:?}"),
         };
@@ -115,7 +117,7 @@ impl Call {
         say(format_args!("$ {self}"));
     }
 
-    fn judge(&self, status: io::Result<ExitStatus>) -> Result<(), Failure> {
+    fn check(&self, status: io::Result<ExitStatus>) -> Result<(), Failure> {
         let status = status.map_err(|source| self.not_run(source))?;
         if status.success() {
             return Ok(());
@@ -146,12 +148,12 @@ fn quoted(value: &str) -> String {
     if value.contains(char::is_whitespace) { format!("'{value}'") } else { value.to_owned() }
 }
 
-fn last_words(complaints: &str) -> Option<String> {
-    let last = complaints.lines().rev().map(str::trim).find(|line| !line.is_empty());
+fn last_line(text: &str) -> Option<String> {
+    let last = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
     last.map(str::to_owned)
 }
 
-fn wait_within(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+fn wait_timeout(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -162,7 +164,7 @@ fn wait_within(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStat
             child.wait()?;
             return Ok(None);
         }
-        thread::sleep(POLL);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_attempt_tells_its_last_words() {
+    fn a_failed_attempt_returns_the_last_line_of_its_standard_error() {
         let Attempt::Failed { reason } =
             cargo("--no-such-option").attempt(Duration::from_secs(60)).unwrap()
         else {
@@ -193,16 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_outlasts_its_limit_is_ended() {
-        // It waits for its source text as long as this end of the pipe stays open.
+    fn a_program_that_exceeds_its_limit_is_killed() {
+        // It waits for its source text as long as this end of the pipe is open.
         let mut rustc = Command::new("rustc").arg("-").stdin(Stdio::piped()).spawn().unwrap();
-        assert_eq!(wait_within(&mut rustc, Duration::ZERO).unwrap(), None);
+        assert_eq!(wait_timeout(&mut rustc, Duration::ZERO).unwrap(), None);
         assert!(!rustc.wait().unwrap().success());
     }
 
     #[test]
-    fn last_words_skip_blank_lines() {
-        assert_eq!(last_words("first\n fatal: no host \n\n").as_deref(), Some("fatal: no host"));
-        assert_eq!(last_words("\n"), None);
+    fn the_last_line_is_not_blank() {
+        assert_eq!(last_line("first\n fatal: no host \n\n").as_deref(), Some("fatal: no host"));
+        assert_eq!(last_line("\n"), None);
     }
 }

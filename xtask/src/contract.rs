@@ -1,4 +1,4 @@
-//! Reads what the contract suite reports about its run.
+//! Parses the report of the contract suite.
 
 use std::{
     collections::BTreeMap,
@@ -8,9 +8,9 @@ use std::{
 
 use thiserror::Error;
 
-/// What the contract suite ran and left out, by backend.
+/// The cases that the contract suite ran and skipped, by backend.
 ///
-/// The text that it is parsed from has one line for each case that did not fail:
+/// The text has one line for each case that did not fail:
 /// `<backend>\t<case>\t<passed|skipped>\t<reason or empty>`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_case_alone_makes_a_report() {
+    fn a_report_with_only_a_skipped_case_is_not_empty() {
         assert!(!"redis\tacquire\tskipped\tlater\n".parse::<Report>().unwrap().is_empty());
     }
 
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skipped_case_without_a_reason_is_shown_as_such() {
+    fn a_skipped_case_without_a_reason_is_listed_with_no_reason_given() {
         let report: Report = "redis\ttwo\tskipped\t\n".parse().unwrap();
         assert!(report.to_string().ends_with("skipped two: no reason given"), "{report}");
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_a_field_too_few_or_too_many_is_malformed() {
+    fn a_line_with_too_few_or_too_many_fields_is_malformed() {
         assert_eq!(malformed_line("memory\tone\tpassed\n"), 1);
         assert_eq!(malformed_line("memory\tone\tpassed\t\t\n"), 1);
     }

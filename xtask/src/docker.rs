@@ -1,4 +1,4 @@
-//! Servers in containers, one file of `compose/` for each.
+//! Servers in containers, each with a file in `compose/`.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -12,24 +12,24 @@ use crate::{
 
 const PROGRAM: &str = "docker";
 
-/// A Docker engine that answers, with Compose.
+/// A Docker engine that is running, with Compose.
 #[derive(Clone, Debug)]
 pub(crate) struct Engine {
     program: PathBuf,
 }
 
 impl Engine {
-    /// Looks for one: the program alone is none.
+    /// Returns the engine, if it is running. The client program alone is not enough.
     pub(crate) fn find() -> Option<Self> {
         let engine = Self::at(PROGRAM);
-        engine.answers().then_some(engine)
+        engine.is_running().then_some(engine)
     }
 
     pub(crate) fn at(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
     }
 
-    fn answers(&self) -> bool {
+    fn is_running(&self) -> bool {
         self.call("info").succeeds() && self.call("compose version").succeeds()
     }
 
@@ -47,37 +47,37 @@ pub(crate) struct Project {
     port: HostPort,
 }
 
-/// Where a container is reached on the loopback interface.
+/// The port of a container on the loopback interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum HostPort {
-    Usual,
+    Default,
     Free,
 }
 
 impl Project {
-    /// The one that people have running: on the usual port, with data that stay.
-    pub(crate) fn lasting(engine: &Engine, store: Store) -> Self {
+    /// Returns the container for manual use: on the default port, with persistent data.
+    pub(crate) fn persistent(engine: &Engine, store: Store) -> Self {
         let name = format!("syncguard-{}", store.name());
-        Self { engine: engine.clone(), store, name, port: HostPort::Usual }
+        Self { engine: engine.clone(), store, name, port: HostPort::Default }
     }
 
-    fn of_this_run(engine: &Engine, store: Store) -> Self {
+    fn for_this_run(engine: &Engine, store: Store) -> Self {
         let name = format!("syncguard-test-{}-{}", store.name(), std::process::id());
         Self { engine: engine.clone(), store, name, port: HostPort::Free }
     }
 
-    /// Starts it, waits until it is healthy, and says how it is reached.
+    /// Starts the container, waits until it is healthy, and returns its URL.
     pub(crate) fn up(&self) -> Result<String, Failure> {
         self.compose("up --detach --wait --quiet-pull").run()?;
         self.url()
     }
 
-    /// Stops it. Its data stay.
+    /// Stops the container. Its data is kept.
     pub(crate) fn down(&self) -> Result<(), Failure> {
         self.compose("down").run()
     }
 
-    /// Says how it is reached, if it is running.
+    /// Returns its URL, if it is running.
     pub(crate) fn running(&self) -> Result<Option<String>, Failure> {
         let containers = self.compose("ps --quiet --status running").read_quietly()?;
         if containers.trim().is_empty() { Ok(None) } else { self.url().map(Some) }
@@ -85,8 +85,8 @@ impl Project {
 
     fn url(&self) -> Result<String, Failure> {
         let store = self.store;
-        let ask = format!("port {} {}", store.name(), store.port());
-        let answer = self.compose(&ask).read_quietly()?;
+        let query = format!("port {} {}", store.name(), store.port());
+        let answer = self.compose(&query).read_quietly()?;
         let address: SocketAddr = answer
             .trim()
             .parse()
@@ -99,21 +99,21 @@ impl Project {
         let file = format!("compose/{}.yml", store.name());
         let call = self.engine.call(&format!("compose --project-name {name} --file {file} {task}"));
         match self.port {
-            HostPort::Usual => call,
-            // Without a port of the host's, the engine takes a free one.
+            HostPort::Default => call,
+            // Without a host port, the engine chooses a free one.
             HostPort::Free => call.env(&port_variable(*store), ""),
         }
     }
 }
 
-/// A container that lives as long as a run of the tests.
+/// A container that exists as long as a test run.
 #[derive(Debug)]
 pub(crate) struct Container(Project);
 
 impl Container {
     pub(crate) fn start(engine: &Engine, store: Store) -> Result<(Self, String), Failure> {
-        // Made first, so that one that never becomes healthy is removed as well.
-        let container = Self(Project::of_this_run(engine, store));
+        // Created first, so that a container that never becomes healthy is removed as well.
+        let container = Self(Project::for_this_run(engine, store));
         let url = container.0.up()?;
         Ok((container, url))
     }
@@ -140,13 +140,13 @@ mod tests {
     use super::*;
     use crate::command::ROOT;
 
-    /// A program that writes down how it is called, and answers as a Docker engine does.
-    struct Double {
+    /// A program that records its calls, and answers as a Docker engine does.
+    struct FakeDocker {
         directory: TempDir,
         engine: Engine,
     }
 
-    impl Double {
+    impl FakeDocker {
         fn new(engine_answers: &str) -> Self {
             let directory = tempfile::tempdir().unwrap();
             let program = directory.path().join("docker");
@@ -163,8 +163,8 @@ mod tests {
             );
             let text = directory.path().join("text");
             fs::write(&text, script).unwrap();
-            // A file that this process had open for writing may be open still in a child that
-            // another test is just starting, and could not be run.
+            // A file that this process had open for writing may still be open in a child that
+            // another test is just starting, and could not be executed.
             let install = Command::new("install").args([&text, &program]).status();
             assert!(install.unwrap().success());
             Self { directory, engine: Engine::at(program) }
@@ -177,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn a_client_without_an_engine_is_none() {
-        assert!(!Double::new("1").engine.answers());
-        assert!(Double::new("0").engine.answers());
-        assert!(!Engine::at("/nowhere/docker").answers());
+    fn a_client_without_an_engine_is_not_running() {
+        assert!(!FakeDocker::new("1").engine.is_running());
+        assert!(FakeDocker::new("0").engine.is_running());
+        assert!(!Engine::at("/nowhere/docker").is_running());
     }
 
     #[test]
     fn a_container_of_a_run_has_a_free_port_and_is_removed_with_its_data() {
-        let double = Double::new("0");
-        let (container, url) = Container::start(&double.engine, Store::Redis).unwrap();
+        let docker = FakeDocker::new("0");
+        let (container, url) = Container::start(&docker.engine, Store::Redis).unwrap();
         assert_eq!(url, "redis://127.0.0.1:49153");
         drop(container);
         let project = format!(
@@ -194,23 +194,23 @@ mod tests {
             std::process::id()
         );
         let expected = ["up --detach --wait --quiet-pull", "port redis 6379", "down --volumes"];
-        assert_eq!(double.calls(), expected.map(|task| format!("{project} {task}")));
+        assert_eq!(docker.calls(), expected.map(|task| format!("{project} {task}")));
     }
 
     #[test]
-    fn a_lasting_container_has_the_usual_port_and_keeps_its_data() {
-        let double = Double::new("0");
-        let project = Project::lasting(&double.engine, Store::Redis);
+    fn a_persistent_container_has_the_default_port_and_keeps_its_data() {
+        let docker = FakeDocker::new("0");
+        let project = Project::persistent(&docker.engine, Store::Redis);
         project.up().unwrap();
         assert_eq!(project.running().unwrap().as_deref(), Some("redis://127.0.0.1:49153"));
         project.down().unwrap();
         let begin = "usual: compose --project-name syncguard-redis --file compose/redis.yml";
-        let last = double.calls().pop().unwrap();
+        let last = docker.calls().pop().unwrap();
         assert_eq!(last, format!("{begin} down"));
     }
 
     #[test]
-    fn every_store_has_a_file_that_takes_its_port_from_the_variable() {
+    fn every_store_has_a_compose_file_that_reads_its_port_from_the_variable() {
         for store in Store::ALL {
             let file = format!("compose/{}.yml", store.name());
             let file = fs::read_to_string(Path::new(ROOT).join(file));

@@ -1,11 +1,11 @@
-//! Says why a task failed.
+//! The reason why a task failed.
 
 use std::{io, process::ExitStatus};
 
 use syncguard_testkit::{find::Missing, server::ServerError};
 use thiserror::Error;
 
-use crate::{api::ApiError, circles::CirclesError, contract::MalformedLine, tree::DriversInCore};
+use crate::{api::ApiError, contract::MalformedLine, cycles::CyclesError, tree::DriversInCore};
 
 #[derive(Debug, Error)]
 pub(crate) enum Failure {
@@ -58,5 +58,5 @@ pub(crate) enum Failure {
     Api(#[from] ApiError),
 
     #[error(transparent)]
-    Circles(#[from] CirclesError),
+    Cycles(#[from] CyclesError),
 }

@@ -2,10 +2,11 @@
 
 mod api;
 mod apt;
+mod block_on;
 mod ci;
-mod circles;
 mod command;
 mod contract;
+mod cycles;
 mod docker;
 mod failure;
 mod mutants;
@@ -14,13 +15,12 @@ mod say;
 mod services;
 mod test;
 mod tree;
-mod wait;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{api::Changes, ci::Tests, failure::Failure, mutants::Start, provision::Install};
+use crate::{api::Changes, ci::Tests, failure::Failure, mutants::Progress, provision::Install};
 
 /// Runs the development tasks of the workspace.
 #[derive(Debug, Parser)]
@@ -105,7 +105,7 @@ fn dispatch(task: Task) -> Result<(), Failure> {
             ci::run(Install::from_flag(install), Tests::from_after_test(after_test))
         }
         Task::Mutants { install, resume, files } => {
-            mutants::run(Install::from_flag(install), Start::from_flag(resume), &files)
+            mutants::run(Install::from_flag(install), Progress::from_flag(resume), &files)
         }
         Task::Api { accept } => api::run(Changes::from_flag(accept)),
         Task::Services { task } => services::run(&task),

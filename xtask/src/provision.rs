@@ -1,31 +1,31 @@
-//! Brings up what a task needs.
+//! Provides the servers and tools that a task needs.
 
 use std::{env, ffi::OsString};
 
 use syncguard_testkit::{
     find::{Executable, Missing, Store},
-    server::Lent,
+    server::AnyServer,
 };
 
 use crate::{
     apt,
+    block_on::block_on,
     command::cargo,
     docker::{Container, Engine},
     failure::Failure,
     say::say,
-    wait::wait,
 };
 
-// Unoptimised it is built several times faster, and its own speed does not matter here.
+// An unoptimized build is several times faster, and the speed of the tool does not matter here.
 const INSTALL_DENY: &str = "install --locked --debug cargo-deny";
 const INSTALL_MUTANTS: &str = "install --locked --debug cargo-mutants";
-const SKIPPED: &str = "SYNCGUARD_SKIP";
-/// What SYNCGUARD_SKIP calls [`NODE_PROGRAMS`].
+const SKIP_VARIABLE: &str = "SYNCGUARD_SKIP";
+/// The name of [`NODE_PROGRAMS`] in SYNCGUARD_SKIP.
 const NODE: &str = "node";
-/// With these, Google's own client is run against the double of Firestore.
+/// The programs that run Google's own client against the Firestore emulator of this workspace.
 const NODE_PROGRAMS: [Executable; 2] = [Executable::NODE, Executable::NPM];
 
-/// What may be done about something that is needed and not there.
+/// Whether missing programs are installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Install {
     Nothing,
@@ -45,64 +45,65 @@ pub(crate) enum Runner {
     CargoTest,
 }
 
-/// What a test run was given.
+/// The environment of a test run.
 #[derive(Debug)]
 pub(crate) struct Provision {
     pub(crate) runner: Runner,
-    /// Variables that tell the tests where their servers are.
+    /// The environment variables with the addresses of the servers.
     pub(crate) addresses: Vec<(String, OsString)>,
-    // They end when the run is over.
+    // Dropped, and thereby stopped, at the end of the run.
     _containers: Vec<Container>,
-    _servers: Vec<Lent>,
+    _servers: Vec<AnyServer>,
 }
 
-/// Brings up what a test run needs.
+/// Provides what a test run needs.
 pub(crate) fn provide(needed: &[Store], install: Install) -> Result<Provision, Failure> {
-    let skipped = env::var(SKIPPED).unwrap_or_default();
+    let skipped = env::var(SKIP_VARIABLE).unwrap_or_default();
     let needed: Vec<Store> =
         needed.iter().copied().filter(|store| !names(&skipped, store.name())).collect();
-    // Wherever a server comes from, tests that break one start it themselves.
+    // Tests that stop or kill a server start their own, whatever the source of the shared server
+    // is.
     if install == Install::Missing {
         let node = if names(&skipped, NODE) { Vec::new() } else { missing_of(&NODE_PROGRAMS) };
         apt::install(&[missing(&needed), node].concat())?;
     }
-    node(&skipped);
+    report_node(&skipped);
     let engine = if needed.is_empty() { None } else { Engine::find() };
     let (mut addresses, mut containers, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     for store in needed {
         let missing = missing(&[store]);
         match source(store.address().as_deref(), engine.as_ref(), &missing)? {
-            Source::Environment => tell(store, format_args!("that of {}", store.variable())),
+            Source::Environment => report(store, format_args!("that of {}", store.variable())),
             Source::Container(engine) => {
                 let (container, url) = Container::start(engine, store)?;
                 containers.push(container);
-                tell(store, format_args!("in a container, at {url}"));
+                report(store, format_args!("in a container, at {url}"));
                 addresses.push((store.variable().to_owned(), url.into()));
             }
             Source::Programs if store.is_slow_to_start() => {
-                let server = wait(Lent::start(store))?;
-                tell(store, format_args!("{}, at {}", started(store), server.url()));
+                let server = block_on(AnyServer::start(store))?;
+                report(store, format_args!("{}, at {}", started(store), server.url()));
                 addresses.push((store.variable().to_owned(), server.url().into()));
                 servers.push(server);
             }
-            Source::Programs => tell(store, "started by the tests themselves"),
+            Source::Programs => report(store, "started by the tests themselves"),
         }
     }
     Ok(Provision { runner: runner(), addresses, _containers: containers, _servers: servers })
 }
 
-/// Where the tests find a server.
+/// The source of a server for the tests.
 #[derive(Debug)]
 enum Source<'a> {
-    /// At an address that they are given by whoever runs them.
+    /// An address in the environment.
     Environment,
     Container(&'a Engine),
-    /// They start their own, or this task starts one for all of them.
+    /// The tests start their own, or this task starts one for all of them.
     Programs,
 }
 
-// The order of finding a server: an address in the environment, a Docker engine with compose/,
-// programs on PATH, those among them that were just installed.
+// The order of precedence: an address in the environment, a Docker engine with compose/, programs
+// on PATH, including those that were just installed.
 fn source<'a>(
     address: Option<&str>,
     engine: Option<&'a Engine>,
@@ -114,7 +115,7 @@ fn source<'a>(
         (None, None, []) => Source::Programs,
         (None, None, [missing, ..]) => return Err((*missing).into()),
     };
-    // Such a server is not theirs to break.
+    // The tests must not stop or kill a server from the environment or in a container.
     if let [missing, ..] = missing {
         say(format_args!("tests that break a server of their own will fail, because {missing}"));
     }
@@ -129,7 +130,7 @@ fn missing_of(programs: &[Executable]) -> Vec<Missing> {
     programs.iter().filter_map(|program| program.find().err()).collect()
 }
 
-/// Says what this task has started.
+/// Describes the server that this task has started.
 fn started(store: Store) -> &'static str {
     match store {
         Store::Firestore => "the double in crates/firestore-emulator, started for this run",
@@ -137,10 +138,10 @@ fn started(store: Store) -> &'static str {
     }
 }
 
-/// Says whether the tests can run Node.
-fn node(skipped: &str) {
+/// Reports whether the tests can run Node.
+fn report_node(skipped: &str) {
     let what = match missing_of(&NODE_PROGRAMS).first() {
-        _ if names(skipped, NODE) => format!("left out, because {SKIPPED} names it"),
+        _ if names(skipped, NODE) => format!("left out, because {SKIP_VARIABLE} names it"),
         Some(missing) => format!("tests that run it will fail, because {missing}"),
         None => "run by the tests themselves".to_owned(),
     };
@@ -151,7 +152,7 @@ fn names(list: &str, what: &str) -> bool {
     list.split(',').any(|name| name.trim() == what)
 }
 
-fn tell(store: Store, what: impl std::fmt::Display) {
+fn report(store: Store, what: impl std::fmt::Display) {
     say(format_args!("{:<9} {what}", store.name()));
 }
 
@@ -165,7 +166,7 @@ fn runner() -> Runner {
     }
 }
 
-/// Makes sure that cargo-deny can be run.
+/// Ensures that cargo-deny is installed.
 pub(crate) fn deny(install: Install) -> Result<(), Failure> {
     if cargo("deny --version").succeeds() {
         return Ok(());
@@ -176,7 +177,7 @@ pub(crate) fn deny(install: Install) -> Result<(), Failure> {
     }
 }
 
-/// Makes sure that cargo-mutants can be run.
+/// Ensures that cargo-mutants is installed.
 pub(crate) fn mutants(install: Install) -> Result<(), Failure> {
     if cargo("mutants --version").succeeds() {
         return Ok(());
@@ -191,18 +192,18 @@ pub(crate) fn mutants(install: Install) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_testkit::find::Places;
+    use syncguard_testkit::find::SearchPath;
 
     use super::*;
 
-    fn nowhere() -> Vec<Missing> {
-        vec![Places::only(["/nowhere"]).find(&Executable::REDIS_SERVER).unwrap_err()]
+    fn redis_missing() -> Vec<Missing> {
+        vec![SearchPath::of(["/nowhere"]).find(&Executable::REDIS_SERVER).unwrap_err()]
     }
 
     #[test]
-    fn an_address_goes_before_a_container_and_that_before_programs() {
+    fn an_address_takes_precedence_over_a_container_and_a_container_over_programs() {
         let (address, engine) = (Some("redis://127.0.0.1:6379"), Engine::at("docker"));
-        for missing in [vec![], nowhere()] {
+        for missing in [vec![], redis_missing()] {
             let found = source(address, Some(&engine), &missing).unwrap();
             assert!(matches!(found, Source::Environment));
             let found = source(None, Some(&engine), &missing).unwrap();
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_double_of_firestore_stands_in_where_there_is_no_other_emulator() {
+    fn the_emulator_of_this_workspace_is_used_if_there_is_no_other() {
         let missing = missing(&[Store::Firestore]);
         assert_eq!(missing, [], "nothing has to be installed");
         let engine = Engine::at("docker");
@@ -225,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_cannot_be_had_is_a_failure_that_names_the_ways_to_it() {
-        let failure = source(None, None, &nowhere()).unwrap_err().to_string();
+    fn the_failure_of_a_missing_server_names_the_ways_to_get_it() {
+        let failure = source(None, None, &redis_missing()).unwrap_err().to_string();
         assert!(failure.contains("REDIS_URL"), "{failure}");
         assert!(failure.contains("--install"), "{failure}");
     }
 
     #[test]
-    fn a_store_is_skipped_by_its_name_alone() {
+    fn a_store_is_skipped_only_by_its_exact_name() {
         assert!(names("sqlite, redis", Store::Redis.name()));
         assert!(!names("redis-cluster", Store::Redis.name()));
         assert!(!names("", Store::Redis.name()));

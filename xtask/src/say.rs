@@ -1,4 +1,4 @@
-//! Reports to the person who started a task.
+//! Prints messages to the user.
 
 use std::fmt::Display;
 

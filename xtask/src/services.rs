@@ -1,19 +1,19 @@
-//! Servers for people who want them running, beside the tests.
+//! Servers that keep running, for manual use and for tests.
 
 use std::{env, path::PathBuf};
 
 use clap::{Args, Subcommand};
-use syncguard_testkit::{find::Store, server::Lasting};
+use syncguard_testkit::{find::Store, server::PersistentServer};
 
 use crate::{
     apt,
+    block_on::block_on,
     command::ROOT,
     docker::{Engine, Project},
     failure::Failure,
     provision::{Install, missing},
     say::say,
     test::SERVERS,
-    wait::wait,
 };
 
 /// What is done to the servers.
@@ -70,9 +70,10 @@ fn up(stores: &[Store], install: Install) -> Result<(), Failure> {
     }
     for store in stores {
         let url = match &engine {
-            Some(engine) => Project::lasting(engine, *store).up()?,
+            Some(engine) => Project::persistent(engine, *store).up()?,
             None => {
-                let running = wait(Lasting::start(*store, &directory(*store), store.port()))?;
+                let running =
+                    block_on(PersistentServer::start(*store, &directory(*store), store.port()))?;
                 running.url().to_owned()
             }
         };
@@ -84,12 +85,12 @@ fn up(stores: &[Store], install: Install) -> Result<(), Failure> {
 fn down(stores: &[Store]) -> Result<(), Failure> {
     let engine = Engine::find();
     for store in stores {
-        if let Some(running) = Lasting::find(*store, &directory(*store))? {
+        if let Some(running) = PersistentServer::find(*store, &directory(*store))? {
             say(format_args!("{}: stopping process {}", store.name(), running.pid()));
-            wait(running.stop())?;
+            block_on(running.stop())?;
         }
         if let Some(engine) = &engine {
-            Project::lasting(engine, *store).down()?;
+            Project::persistent(engine, *store).down()?;
         }
     }
     Ok(())
@@ -100,10 +101,10 @@ fn status(stores: &[Store]) -> Result<(), Failure> {
     for store in stores {
         let name = store.name();
         let contained = match &engine {
-            Some(engine) => Project::lasting(engine, *store).running()?,
+            Some(engine) => Project::persistent(engine, *store).running()?,
             None => None,
         };
-        match (Lasting::find(*store, &directory(*store))?, contained) {
+        match (PersistentServer::find(*store, &directory(*store))?, contained) {
             (Some(running), _) => {
                 let (url, pid) = (running.url(), running.pid());
                 say(format_args!("{name}: {url}, process {pid}"));
@@ -115,7 +116,7 @@ fn status(stores: &[Store]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where a server that is started by a program keeps its files.
+/// Returns the directory of a server that is started by a program.
 fn directory(store: Store) -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = target.unwrap_or_else(|| PathBuf::from("target"));

@@ -23,15 +23,15 @@ pub(crate) fn run(install: Install) -> Result<(), Failure> {
     let provision = provision::provide(SERVERS, install)?;
     let report = NamedTempFile::new().map_err(Failure::Report)?;
     let tested = tests(&provision, report.path());
-    // A failure does not keep the rest from being told.
-    let judged = judge(report.path());
-    tested.and(judged)
+    // The report is printed even if a test failed.
+    let reported = print_report(report.path());
+    tested.and(reported)
 }
 
 fn tests(provision: &Provision, report: &Path) -> Result<(), Failure> {
     let steps = [suites(provision.runner), cargo("test --workspace --all-features --doc")];
-    let ends = steps.map(|step| step.envs(&provision.addresses).env(REPORT_PATH, report).run());
-    ends.into_iter().collect()
+    let results = steps.map(|step| step.envs(&provision.addresses).env(REPORT_PATH, report).run());
+    results.into_iter().collect()
 }
 
 fn suites(runner: Runner) -> Call {
@@ -44,7 +44,7 @@ fn suites(runner: Runner) -> Call {
     }
 }
 
-fn judge(path: &Path) -> Result<(), Failure> {
+fn print_report(path: &Path) -> Result<(), Failure> {
     let report: Report = fs::read_to_string(path).map_err(Failure::Report)?.parse()?;
     if report.is_empty() {
         return Err(Failure::NothingRan);

@@ -1,8 +1,8 @@
-//! Judges the dependency tree of `syncguard-core`, which names no driver.
+//! Checks that the dependency tree of `syncguard-core` contains no driver.
 
 use thiserror::Error;
 
-// Beginnings of names, so that the helper crates of a driver count as the driver.
+// Prefixes of names, so that the helper crates of a driver count as the driver.
 const DRIVERS: &[&str] =
     &["sqlx", "libsqlite3-sys", "fred", "redis", "tokio-postgres", "mysql", "gcloud-sdk", "tonic"];
 
@@ -10,7 +10,8 @@ const DRIVERS: &[&str] =
 #[error("syncguard-core depends on a driver: {}", .0.join(", "))]
 pub(crate) struct DriversInCore(Vec<String>);
 
-/// Looks for drivers in what `cargo tree --prefix none` printed: `<name> v<version> …` on each line.
+/// Searches for drivers in the output of `cargo tree --prefix none`: `<name> v<version> …` on each
+/// line.
 pub(crate) fn check(tree: &str) -> Result<(), DriversInCore> {
     let names = tree.lines().filter_map(|line| line.split_whitespace().next());
     let mut drivers: Vec<String> =
@@ -42,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_deeper_than_the_beginning_of_a_name_is_another_crate() {
+    fn a_name_that_contains_a_driver_but_does_not_begin_with_it_is_not_a_driver() {
         assert_eq!(check("alfred v0.1.0\n"), Ok(()));
     }
 }

@@ -140,29 +140,29 @@ pub(crate) struct Schema {
     apply: bool,
 }
 
-/// What to do about a schema.
+/// What to do with a schema.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Deed {
+pub(crate) enum SchemaAction {
     Print,
     Apply,
 }
 
 impl Schema {
-    pub(crate) fn deed(&self) -> Deed {
-        if self.apply { Deed::Apply } else { Deed::Print }
+    pub(crate) fn action(&self) -> SchemaAction {
+        if self.apply { SchemaAction::Apply } else { SchemaAction::Print }
     }
 }
 
 /// The output format of an answer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Form {
-    Words,
+pub(crate) enum OutputFormat {
+    Text,
     Json,
 }
 
 impl Status {
-    pub(crate) fn form(&self) -> Form {
-        if self.json { Form::Json } else { Form::Words }
+    pub(crate) fn format(&self) -> OutputFormat {
+        if self.json { OutputFormat::Json } else { OutputFormat::Text }
     }
 }
 
@@ -195,21 +195,21 @@ pub(crate) struct Launch {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Which process group reads the terminal.
+/// Whether a process group is in the foreground of the terminal, where it may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ground {
+pub(crate) enum Placement {
     Foreground,
     Background,
 }
 
 impl Launch {
-    pub(crate) fn ground(&self) -> Ground {
-        if self.foreground { Ground::Foreground } else { Ground::Background }
+    pub(crate) fn placement(&self) -> Placement {
+        if self.foreground { Placement::Foreground } else { Placement::Background }
     }
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|refused| refused.to_string())?;
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if duration.is_zero() {
         return Err("it must be greater than zero".to_owned());
     }

@@ -19,7 +19,7 @@ use rustix::{
 };
 use tokio::{signal::unix, time::sleep};
 
-use crate::{arguments::Ground, signals::listen};
+use crate::{arguments::Placement, signals::listen};
 
 /// A started command, in a process group of its own.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Child {
     pub(crate) fn start(
         command: &[OsString],
         variables: &[(&str, Option<&OsStr>)],
-        ground: Ground,
+        placement: Placement,
     ) -> io::Result<Self> {
         // Registered first, so that a child that ends immediately is noticed; and unblocked, in
         // case our own parent left the signal blocked: then no child would ever be noticed.
@@ -54,7 +54,7 @@ impl Child {
         SigSet::from(SIGCHLD).thread_unblock()?;
         let mut launch = Command::new(own_program()?);
         launch.arg0("syncguard").arg("launch").arg(format!("--parent={}", process::id()));
-        if ground == Ground::Foreground {
+        if placement == Placement::Foreground {
             launch.arg("--foreground");
         }
         for (name, value) in variables {
@@ -100,7 +100,7 @@ impl Child {
             }
             // It has ended since the last check; the signal that reports it is still pending.
             Err(Errno::CHILD) => Ok(None),
-            Err(refused) => Err(refused.into()),
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -11,7 +11,7 @@ pub(crate) enum Failure {
     #[error("not run: the lock is {0}")]
     Held(Holder),
     #[error("not run: timed out waiting for the lock")]
-    OutOfTime,
+    WaitTimeout,
     #[error(transparent)]
     Lock(Error),
     #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
@@ -19,7 +19,7 @@ pub(crate) enum Failure {
     #[error("only postgres:// and mysql:// stores have a schema; name one with --store")]
     NoSchema,
     #[error("SYNCGUARD_STORE is not UTF-8")]
-    StoreText,
+    StoreNotUtf8,
     #[error("the directory of the store, {}, cannot be made", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("the command cannot be started")]
@@ -37,13 +37,13 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Held(_) | Self::OutOfTime => Exit::CONTENDED,
+            Self::Held(_) | Self::WaitTimeout => Exit::CONTENDED,
             Self::Lock(error) => match error.kind() {
                 ErrorKind::InvalidArgument => Exit::USAGE,
                 ErrorKind::Lost => Exit::LOST,
                 _ => Exit::UNAVAILABLE,
             },
-            Self::NoHome | Self::NoSchema | Self::StoreText => Exit::USAGE,
+            Self::NoHome | Self::NoSchema | Self::StoreNotUtf8 => Exit::USAGE,
             Self::Directory { .. } => Exit::UNAVAILABLE,
             Self::Start(_) => Exit::NOT_EXECUTABLE,
             Self::Wait(_) | Self::Signals(_) | Self::Runtime(_) => Exit::SYSTEM,
@@ -58,7 +58,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error.kind() {
             ErrorKind::AcquisitionTimeout => {
-                error.holder().cloned().map_or(Self::OutOfTime, Self::Held)
+                error.holder().cloned().map_or(Self::WaitTimeout, Self::Held)
             }
             _ => Self::Lock(error),
         }

@@ -7,7 +7,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, getpgrp, kill_current_process_group};
 
-use crate::{arguments::Ground, child::Child, exit::Exit, terminal::Terminal};
+use crate::{arguments::Placement, child::Child, exit::Exit, terminal::Terminal};
 
 /// The signals by which the keyboard ends the foreground.
 const KEYBOARD: [Signal; 2] = [Signal::INT, Signal::QUIT];
@@ -22,24 +22,25 @@ const KEYBOARD: [Signal; 2] = [Signal::INT, Signal::QUIT];
 #[derive(Debug)]
 pub(crate) struct Job {
     terminal: Option<Terminal>,
-    ours: Pid,
-    lent: bool,
+    own_group: Pid,
+    command_in_foreground: bool,
 }
 
 impl Job {
     pub(crate) fn new() -> Self {
-        Self { terminal: Terminal::open(), ours: getpgrp(), lent: false }
+        Self { terminal: Terminal::open(), own_group: getpgrp(), command_in_foreground: false }
     }
 
     /// Returns where the command begins: in the foreground if this process is there and is not one
     /// of several programs of a pipeline, which may want the terminal too.
-    pub(crate) fn ground(&mut self) -> Ground {
+    pub(crate) fn placement(&mut self) -> Placement {
         let streams = stdin().is_terminal() && stdout().is_terminal();
-        self.lent = streams && self.has_terminal();
-        if self.lent { Ground::Foreground } else { Ground::Background }
+        self.command_in_foreground = streams && self.has_terminal();
+        if self.command_in_foreground { Placement::Foreground } else { Placement::Background }
     }
 
-    /// Follows a command that was stopped by `signal`; returns whether to [resume](Self::resume) it.
+    /// Follows a command that was stopped by `signal`; returns whether to [resume](Self::resume)
+    /// it.
     pub(crate) async fn follow(&mut self, command: &Child, signal: Signal) -> Next {
         // SIGSTOP is meant for the command alone. Without a terminal there is no job control. In
         // both cases the lock is kept until the command is continued.
@@ -48,11 +49,11 @@ impl Job {
         };
         if signal != Signal::TSTP && self.has_terminal() {
             // It was stopped because it wants the terminal, and the terminal is available.
-            self.lent = true;
+            self.command_in_foreground = true;
             return Next::Resume;
         }
         if terminal.is_with(command.group()) {
-            terminal.give_to(self.ours);
+            terminal.give_to(self.own_group);
         }
         self.stop().await;
         Next::Resume
@@ -70,7 +71,8 @@ impl Job {
     /// Continues the command, in the foreground if it was there and the terminal is available to
     /// us.
     pub(crate) fn resume(&self, command: &Child) {
-        if let Some(terminal) = self.terminal.as_ref().filter(|_| self.lent && self.has_terminal())
+        if let Some(terminal) =
+            self.terminal.as_ref().filter(|_| self.command_in_foreground && self.has_terminal())
         {
             terminal.give_to(command.group());
         }
@@ -83,7 +85,7 @@ impl Job {
         else {
             return exit;
         };
-        terminal.give_to(self.ours);
+        terminal.give_to(self.own_group);
         match exit {
             // Keyboard signals reach only the foreground.
             Exit::Signal(signal) if KEYBOARD.iter().any(|key| key.as_raw() == signal) => {
@@ -94,7 +96,7 @@ impl Job {
     }
 
     fn has_terminal(&self) -> bool {
-        self.terminal.as_ref().is_some_and(|terminal| terminal.is_with(self.ours))
+        self.terminal.as_ref().is_some_and(|terminal| terminal.is_with(self.own_group))
     }
 }
 

@@ -5,7 +5,7 @@ use std::{ffi::OsStr, io, os::unix::process::CommandExt, process::Command};
 use rustix::process::{Pid, getpid, getppid};
 
 use crate::{
-    arguments::{Ground, Launch},
+    arguments::{Launch, Placement},
     exit::Exit,
     report::say,
     terminal::Terminal,
@@ -19,8 +19,8 @@ pub(crate) fn launch(arguments: &Launch) -> Exit {
     let [program, rest @ ..] = arguments.command.as_slice() else {
         return Exit::USAGE;
     };
-    if let Err(refused) = die_with_parent() {
-        say(format_args!("the command cannot be tied to the life of syncguard: {refused}"));
+    if let Err(error) = die_with_parent() {
+        say(format_args!("the command cannot be tied to the life of syncguard: {error}"));
         return Exit::SYSTEM;
     }
     // The signal covers only a later death. A parent that has already died has been replaced.
@@ -28,12 +28,12 @@ pub(crate) fn launch(arguments: &Launch) -> Exit {
         say("the command was not started, because syncguard is gone");
         return Exit::SYSTEM;
     }
-    if arguments.ground() == Ground::Foreground
+    if arguments.placement() == Placement::Foreground
         && let Some(terminal) = Terminal::open()
     {
         terminal.give_to(getpid());
     }
-    refused(program, &Command::new(program).args(rest).exec())
+    exec_failed(program, &Command::new(program).args(rest).exec())
 }
 
 #[cfg(target_os = "linux")]
@@ -50,7 +50,7 @@ fn die_with_parent() -> io::Result<()> {
 }
 
 /// Reports why a program did not start, and exits as a shell would.
-fn refused(program: &OsStr, error: &io::Error) -> Exit {
+fn exec_failed(program: &OsStr, error: &io::Error) -> Exit {
     let program = program.display();
     if error.kind() == io::ErrorKind::NotFound {
         say(format_args!("{program}: command not found"));

@@ -5,6 +5,7 @@ compile_error!("the syncguard program steers its command by Unix signals and pro
 
 mod arguments;
 mod child;
+mod display;
 mod exit;
 mod failure;
 mod job;
@@ -12,7 +13,6 @@ mod launch;
 mod report;
 mod run;
 mod schema;
-mod shown;
 mod signals;
 mod status;
 mod store;
@@ -31,19 +31,19 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     let exit = match Arguments::try_parse() {
-        Ok(arguments) => carry_out(arguments.verb),
-        Err(refusal) => report::refused(&refusal),
+        Ok(arguments) => dispatch(arguments.verb),
+        Err(error) => report::usage_error(&error),
     };
     report::flush();
     exit.end()
 }
 
-fn carry_out(verb: Verb) -> Exit {
+fn dispatch(verb: Verb) -> Exit {
     let result = match verb {
         Verb::Launch(arguments) => return launch::launch(&arguments),
-        Verb::Run(arguments) => on_this_thread(run::run(&arguments)),
-        Verb::Schema(arguments) => on_this_thread(schema::schema(&arguments)),
-        Verb::Status(arguments) => on_this_thread(status::status(&arguments)),
+        Verb::Run(arguments) => block_on(run::run(&arguments)),
+        Verb::Schema(arguments) => block_on(schema::schema(&arguments)),
+        Verb::Status(arguments) => block_on(status::status(&arguments)),
     };
     result.unwrap_or_else(|failure| {
         report::failure(&failure);
@@ -53,7 +53,7 @@ fn carry_out(verb: Verb) -> Exit {
 
 /// Runs `work` on the thread that lives as long as the process: the kernel ends a child together
 /// with the thread that started it.
-fn on_this_thread(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+fn block_on(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::Runtime)?;
     let result = runtime.block_on(work);

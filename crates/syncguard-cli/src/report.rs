@@ -15,7 +15,7 @@ use std::{
 use clap::error::ErrorKind;
 use nix::sys::signal::{SigSet, Signal::SIGTTOU};
 
-use crate::{exit::Exit, shown};
+use crate::{display, exit::Exit};
 
 /// How many lines may be queued for a reader of stderr. Further lines are dropped.
 const MAX_PENDING_LINES: usize = 16;
@@ -37,7 +37,7 @@ enum Message {
 /// Never blocks: stderr may be a pipe that is full, or a terminal that was halted, while a command
 /// has to be ended. A thread writes; [`flush`] waits for it.
 pub(crate) fn say(words: impl fmt::Display) {
-    let line = shown::line(&format!("syncguard: {words}"));
+    let line = display::line(&format!("syncguard: {words}"));
     if let Some(writer) = WRITER.get_or_init(start_writer) {
         let _ = writer.try_send(Message::Line(line + "\n"));
     }
@@ -90,18 +90,18 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 }
 
 /// Prints the help or the version if requested, or reports why the arguments are invalid.
-pub(crate) fn refused(refusal: &clap::Error) -> Exit {
-    if !refusal.use_stderr() {
+pub(crate) fn usage_error(error: &clap::Error) -> Exit {
+    if !error.use_stderr() {
         // A reader that closed the pipe early has seen what it wanted.
-        let _ = refusal.print();
+        let _ = error.print();
         return Exit::SUCCESS;
     }
-    if refusal.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = refusal.print();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
         return Exit::USAGE;
     }
     // The usage and the hints after an empty line are for users who ask for help.
-    let text = refusal.to_string();
+    let text = error.to_string();
     let reason = text.split("\n\n").next().unwrap_or_default();
     say(format_args!("{}; see --help", reason.trim_start_matches("error: ")));
     Exit::USAGE

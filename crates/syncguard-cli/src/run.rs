@@ -14,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::{
     arguments::Run,
+    display,
     exit::Exit,
     failure::Failure,
     report::{chain, say},
-    shown,
     signals::Signals,
     store,
     supervise::{OVERLAPPED, say_lost, supervise},
@@ -56,7 +56,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     let guard = guard.filter(|_| !matches!(result, Ok(Exit::LOST)));
     let cleaned = clean_up(&locks, guard, &mut signals).await;
     if let Some(reason) = cleaned.pending.or_else(|| failed.get().cloned()) {
-        let left = shown::duration(left);
+        let left = display::duration(left);
         say(format_args!("warning: the lock is left to its ttl, free in about {left}: {reason}"));
     }
     if cleaned.was_lost {
@@ -121,7 +121,7 @@ async fn clean_up(
         Some(guard) => within(deadline, guard.release(), signals, &mut signal).await,
         None => None,
     };
-    let (was_lost, refused) = match released {
+    let (was_lost, failure) = match released {
         Some(Ok(outcome)) => (matches!(outcome, ReleaseOutcome::NotHeld(_)), None),
         Some(Err(error)) => (false, Some(chain(&error))),
         None => (false, None),
@@ -130,7 +130,7 @@ async fn clean_up(
     let drained = within(deadline, locks.shutdown(CLEAN_UP_LIMIT), signals, &mut signal).await;
     let pending = match drained {
         Some(ShutdownOutcome::Drained) => None,
-        _ => Some(refused.unwrap_or_else(|| "the store does not answer".to_owned())),
+        _ => Some(failure.unwrap_or_else(|| "the store does not answer".to_owned())),
     };
     CleanedUp { was_lost, pending, signal }
 }
@@ -181,7 +181,7 @@ mod tests {
     use crate::arguments::{Arguments, Verb};
 
     #[tokio::test]
-    async fn what_is_left_to_the_ttl_is_what_the_store_keeps_grace_included() {
+    async fn the_time_left_is_how_long_the_store_keeps_the_lock_including_grace() {
         let arguments = ["syncguard", "run", "--key", "k", "--ttl", "1h", "--", "true"];
         let Verb::Run(arguments) = Arguments::try_parse_from(arguments).unwrap().verb else {
             unreachable!("it is what was parsed");
@@ -189,9 +189,9 @@ mod tests {
         let locks = LockManager::new(syncguard::connect("memory:").await.unwrap());
         let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
-        let asked = Instant::now();
+        let requested = Instant::now();
         let guard = describe(&locks, &arguments).acquire().await.unwrap();
         let left = time_left(&locks, &arguments, Some(&guard));
-        assert!(left <= whole && left + asked.elapsed() >= whole, "{left:?}");
+        assert!(left <= whole && left + requested.elapsed() >= whole, "{left:?}");
     }
 }

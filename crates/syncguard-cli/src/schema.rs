@@ -9,7 +9,7 @@ use syncguard::{
 };
 
 use crate::{
-    arguments::{Deed, Schema},
+    arguments::{Schema, SchemaAction},
     exit::Exit,
     failure::Failure,
     store,
@@ -25,9 +25,9 @@ enum Tables {
 pub(crate) async fn schema(arguments: &Schema) -> Result<Exit, Failure> {
     let url = store::named(&arguments.store)?.unwrap_or_default();
     let tables = Tables::of(&url)?;
-    match arguments.deed() {
-        Deed::Apply => tables.make().await?,
-        Deed::Print => match print(&tables.text()?) {
+    match arguments.action() {
+        SchemaAction::Apply => tables.create().await?,
+        SchemaAction::Print => match print(&tables.text()?) {
             // A reader that closed the pipe early wants no more.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => {
                 return Err(Failure::Output(error));
@@ -56,7 +56,7 @@ impl Tables {
         }
     }
 
-    async fn make(&self) -> Result<(), Error> {
+    async fn create(&self) -> Result<(), Error> {
         match self {
             Self::Mysql(config) => MysqlBackend::setup_schema(config).await,
             Self::Postgres(config) => PostgresBackend::setup_schema(config).await,

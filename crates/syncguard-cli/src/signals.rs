@@ -42,8 +42,8 @@ impl Signals {
     /// Catches `signals`, except those that are ignored.
     pub(crate) fn of(signals: &[Signal]) -> io::Result<Self> {
         let ignored = ignored();
-        let heard = signals.iter().filter(|signal| !ignored.contains(**signal));
-        let streams = heard.map(|signal| Ok((*signal, listen(*signal)?)));
+        let caught = signals.iter().filter(|signal| !ignored.contains(**signal));
+        let streams = caught.map(|signal| Ok((*signal, listen(*signal)?)));
         streams.collect::<io::Result<_>>().map(Self)
     }
 

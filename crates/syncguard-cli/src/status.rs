@@ -9,10 +9,11 @@ use serde::Serialize;
 use syncguard::{Fence, LockKey, LockManager, LockRecord, Owner, Timestamp};
 
 use crate::{
-    arguments::{Form, Status},
+    arguments::{OutputFormat, Status},
+    display,
     exit::Exit,
     failure::Failure,
-    shown, store,
+    store,
 };
 
 /// Prints who holds the lock.
@@ -28,22 +29,22 @@ pub(crate) async fn status(arguments: &Status) -> Result<Exit, Failure> {
 
 fn write(arguments: &Status, record: Option<&LockRecord>, grace: Duration) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match arguments.form() {
-        Form::Words => writeln!(out, "{}", words(record, grace))?,
-        Form::Json => {
+    match arguments.format() {
+        OutputFormat::Text => writeln!(out, "{}", text(record, grace))?,
+        OutputFormat::Json => {
             let answer = serde_json::to_string(&Answer::new(&arguments.key, record))?;
-            writeln!(out, "{}", shown::json(&answer))?;
+            writeln!(out, "{}", display::json(&answer))?;
         }
     }
     out.flush()
 }
 
-fn words(record: Option<&LockRecord>, grace: Duration) -> String {
+fn text(record: Option<&LockRecord>, grace: Duration) -> String {
     let Some(record) = record else {
         return "free".to_owned();
     };
     let holder = record.holder(grace);
-    let age = shown::duration(record.observed_at.since(record.acquired_at));
+    let age = display::duration(record.observed_at.since(record.acquired_at));
     format!("{holder}, acquired {age} ago")
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn named(store: &Store) -> Result<Option<String>, Failure> {
     // An empty variable counts as not set, as is the custom. An empty --store does not: `--store
     // "$TYPO"` must not lock in another store than intended.
     let variable = env::var_os(VARIABLE).filter(|url| !url.is_empty());
-    variable.map(|url| url.into_string().map_err(|_| Failure::StoreText)).transpose()
+    variable.map(|url| url.into_string().map_err(|_| Failure::StoreNotUtf8)).transpose()
 }
 
 /// Creates the directory of the user's own store, which other users may not read.

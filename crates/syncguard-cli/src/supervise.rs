@@ -61,7 +61,7 @@ impl<'a> Command<'a> {
         let watch = Watch::new(guard.lease(), arguments.ttl);
         let controls = Signals::of(&[Signal::TSTP, Signal::CONT]).map_err(Failure::Signals)?;
         let mut job = Job::new();
-        let child = Child::start(&arguments.command, &variables, job.ground());
+        let child = Child::start(&arguments.command, &variables, job.placement());
         Ok(Self { guard, watch, controls, job, child: child.map_err(Failure::Start)? })
     }
 

@@ -26,10 +26,10 @@ impl Watch {
     pub(crate) async fn lost(&mut self) -> Duration {
         // Renewals happen every third of the ttl and move the deadline. Checking twice as often
         // ensures that the last deadline is known when it passes.
-        let stretch = self.ttl.as_duration() / 6;
+        let poll_interval = self.ttl.as_duration() / 6;
         while !self.lease.remaining().is_zero() {
             self.deadline = BootClock.now() + self.lease.remaining();
-            let _ = tokio::time::timeout(stretch, self.lease.lost()).await;
+            let _ = tokio::time::timeout(poll_interval, self.lease.lost()).await;
         }
         let grace = self.ttl.margin() / 2;
         (self.deadline + grace).since(BootClock.now()).min(grace)

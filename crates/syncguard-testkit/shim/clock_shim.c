@@ -2,14 +2,13 @@
  * Shifts the wall clock of a program that is started with this library preloaded.
  *
  * CLOCK_SHIM names a file whose first eight bytes are the shift in milliseconds, a signed number in
- * the byte order of the machine. The file is mapped, so a shift that is written there holds from the
- * next reading of the clock on. Without the variable, without the file, or with a shorter file,
- * nothing is shifted.
+ * the byte order of the machine. The file is mapped, so a new shift takes effect at the next reading
+ * of the clock. Without the variable, without the file, or with a shorter file, nothing is shifted.
  *
- * Only the wall clock moves: the monotonic and the boot clock tell the truth, as they do when an
+ * Only the wall clock is shifted. The monotonic and the boot clock are not, just as when an
  * administrator or a time server steps the clock of a machine.
  *
- * The clock itself is read by system calls, because looking the replaced functions up may allocate,
+ * The clock itself is read by system calls, because looking up the replaced functions may allocate,
  * and an allocator may read the clock.
  */
 #define _GNU_SOURCE
@@ -30,7 +29,7 @@
 
 static const _Atomic int64_t *shift_ms;
 
-/* Before this has run, while the program is still being loaded, nothing is shifted. */
+/* Until this has run, while the program is still being loaded, nothing is shifted. */
 __attribute__((constructor)) static void map_shift(void)
 {
     const char *path = getenv("CLOCK_SHIM");

@@ -1,4 +1,4 @@
-//! A clock that jumps under a server.
+//! A wall clock for servers that jumps on command.
 
 use std::{
     env,
@@ -17,15 +17,15 @@ use tempfile::{NamedTempFile, TempDir};
 use thiserror::Error;
 
 use crate::{
-    cache::Kept,
+    cache::WeakCell,
     find::{Executable, Missing},
     server::{ServerError, call},
 };
 
 const SOURCE: &str = include_str!("../shim/clock_shim.c");
 
-/// The wall clock of every server that was started with [`env`](Self::env). It can be made to jump;
-/// monotonic clocks are left alone. Needs Linux and a C compiler.
+/// The wall clock of every server that was started with [`env`](Self::env). It jumps on command;
+/// monotonic clocks are not affected. Requires Linux and a C compiler.
 ///
 /// # Examples
 ///
@@ -47,7 +47,7 @@ pub struct ClockShim {
     milliseconds: Mutex<i64>,
 }
 
-/// Where a clock jumps to.
+/// The direction of a jump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Jump {
     /// Into the future.
@@ -56,11 +56,11 @@ pub enum Jump {
     Back,
 }
 
-/// Says why there is no shim.
+/// The reason why the shim is not available.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ClockError {
-    /// Libraries are preloaded like this on Linux alone.
+    /// Only Linux preloads libraries in this way.
     #[error("a server's clock can be shifted on Linux alone")]
     NotLinux,
 
@@ -79,7 +79,7 @@ pub enum ClockError {
     File(#[from] io::Error),
 }
 
-// Tests unwrap it.
+// A test that unwraps an error shows its `Debug` form.
 impl Debug for ClockError {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, formatter)
@@ -87,34 +87,34 @@ impl Debug for ClockError {
 }
 
 impl ClockShim {
-    /// Compiles the shim, unless another of this process is in use, and gives a clock of its own.
+    /// Creates a clock. Compiles the shim, unless another clock of this process uses it already.
     ///
     /// # Errors
     ///
     /// [`ClockError`].
     pub async fn build() -> Result<Self, ClockError> {
-        static LIBRARY: Kept<Library> = Kept::new();
+        static LIBRARY: WeakCell<Library> = WeakCell::new();
         if !cfg!(target_os = "linux") {
             return Err(ClockError::NotLinux);
         }
-        let library = LIBRARY.or_make(Library::compile()).await?;
+        let library = LIBRARY.get_or_try_init(Library::compile()).await?;
         let shift = NamedTempFile::with_prefix_in("shift-", library.directory.path())?;
-        open_to_all(shift.path(), 0o644)?;
+        set_mode(shift.path(), 0o644)?;
         shift.as_file().write_all_at(&0_i64.to_ne_bytes(), 0)?;
         Ok(Self { library, shift, milliseconds: Mutex::new(0) })
     }
 
-    /// The variables that put a server on this clock.
+    /// Returns the environment variables that make a server use this clock.
     #[must_use]
     pub fn env(&self) -> [(&'static str, OsString); 2] {
         [("LD_PRELOAD", self.library.path().into()), ("CLOCK_SHIM", self.shift.path().into())]
     }
 
-    /// Makes the clock jump, from where it stands. Whole milliseconds count.
+    /// Makes the clock jump relative to its current time, in whole milliseconds.
     ///
     /// # Errors
     ///
-    /// Where the shift cannot be written, or is longer than a clock can show.
+    /// If the shift cannot be written or does not fit the clock.
     pub fn step(&self, by: Duration, jump: Jump) -> io::Result<()> {
         let too_far = |_| io::Error::other("the jump is too long");
         let by = i64::try_from(by.as_millis()).map_err(too_far)?;
@@ -128,7 +128,8 @@ impl ClockShim {
         Ok(())
     }
 
-    // One write of eight bytes: the server, which has mapped the file, sees it at once and whole.
+    // A single write of eight bytes: the server has mapped the file and sees the whole value at
+    // once.
     fn write(&self, milliseconds: i64) -> io::Result<()> {
         let file: &File = self.shift.as_file();
         file.write_all_at(&milliseconds.to_ne_bytes(), 0)
@@ -144,7 +145,7 @@ struct Library {
 impl Library {
     async fn compile() -> Result<Self, ClockError> {
         let directory = TempDir::with_prefix("syncguard-clock-")?;
-        open_to_all(directory.path(), 0o755)?;
+        set_mode(directory.path(), 0o755)?;
         let library = Self { directory };
         let source = library.file("clock_shim.c");
         fs::write(&source, SOURCE)?;
@@ -154,7 +155,7 @@ impl Library {
             .arg(library.path())
             .arg(&source);
         call(compile).await.map_err(ClockError::NotCompiled)?;
-        open_to_all(&library.path(), 0o644)?;
+        set_mode(&library.path(), 0o644)?;
         Ok(library)
     }
 
@@ -172,7 +173,7 @@ fn compiler() -> Result<PathBuf, Missing> {
     named.map_or_else(|| Executable::CC.find(), |name| Ok(Path::new(&name).to_owned()))
 }
 
-// A server may run as another user, who has to be able to read it, whatever the umask says.
-fn open_to_all(path: &Path, mode: u32) -> io::Result<()> {
+// A server may run as another user, who must be able to read the file whatever the umask is.
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(mode))
 }

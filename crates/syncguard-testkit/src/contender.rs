@@ -1,105 +1,108 @@
-//! What the program `contender`, a process that wants locks, is told and tells: one value a line.
+//! The protocol of the program `contender`, a process that acquires locks on command: one value per
+//! line.
 
-use std::{io, path::PathBuf, process::Command};
+use std::{io, path::PathBuf, process};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use syncguard_core::{Fence, LockKey, Ttl};
 
 use crate::{history::Incarnation, process::Process};
 
-/// What a contender is told. It answers each order before it reads the next one, and ends with its
-/// standard input.
+/// A command to a contender, which replies to each command before it reads the next one, and exits
+/// at the end of its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Order {
-    /// Open the store. Answered by [`Word::Opened`].
+pub enum Command {
+    /// Open the store. The reply is [`Reply::Opened`].
     Open(PathBuf),
-    /// Wait for a lock. Answered by [`Word::Waiting`], and by [`Word::Granted`] once it is held.
+    /// Wait for a lock. The reply is [`Reply::Waiting`], followed by [`Reply::Granted`] once the
+    /// lock is held.
     Acquire {
-        /// Which lock.
+        /// The key to lock.
         key: LockKey,
-        /// For how long.
+        /// The ttl of the lock.
         ttl: Ttl,
-        /// Whether to extend it in the background.
-        upkeep: Upkeep,
+        /// Whether to renew the lock in the background.
+        renewal: Renewal,
     },
-    /// Say how the lock stands. Asking it that is the first thing that is done. Answered by
-    /// [`Word::Standing`].
+    /// Report the status of the lock. The contender reads the status before it does anything else.
+    /// The reply is [`Reply::Status`].
     Report,
-    /// Write to the resource, under the fence that the lock had when it was granted. Answered by
-    /// [`Word::Wrote`].
+    /// Write to the resource, under the fence that the lock had when it was granted. The reply is
+    /// [`Reply::Written`].
     Write(PathBuf),
-    /// Give the lock back. Answered by [`Word::Released`].
+    /// Release the lock. The reply is [`Reply::Released`].
     Release,
-    /// Take and leave locks until the end of the standard input. Answered by [`Word::Waiting`].
+    /// Acquire and release locks until the end of the standard input. The reply is
+    /// [`Reply::Waiting`].
     Storm(Storm),
 }
 
-/// Says whether a lock is extended in the background.
+/// Whether a lock is renewed in the background.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Upkeep {
-    /// It is.
-    Renewed,
-    /// It is not.
-    LeftAlone,
+pub enum Renewal {
+    /// The lock is renewed.
+    Automatic,
+    /// The lock is not renewed.
+    Disabled,
 }
 
-/// How to take part in a storm.
+/// How a process takes part in a storm.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Storm {
-    /// Who it is that takes part.
+    /// The process that takes part.
     pub process: Incarnation,
-    /// Which locks there are to take.
+    /// The keys to lock.
     pub keys: Vec<LockKey>,
-    /// For how long they are taken.
+    /// The ttl of each lock.
     pub ttl: Ttl,
-    /// Where to record it.
+    /// The journal in which the holds are recorded.
     pub journal: PathBuf,
     /// Whether to lock at all.
-    pub discipline: Discipline,
+    pub locking: Locking,
 }
 
-/// Says whether a process respects the locks.
+/// Whether a process respects the locks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Discipline {
-    /// It does.
-    Locks,
-    /// It enters without asking anybody, under fences that rise by themselves. For proving that
-    /// this is noticed.
-    Trespasses,
+pub enum Locking {
+    /// The process acquires each lock before it enters.
+    Enabled,
+    /// The process enters without acquiring a lock, under fences of its own that increase. This
+    /// proves that the checks detect the violation.
+    Disabled,
 }
 
-/// What a contender tells.
+/// A reply of a contender.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Word {
+pub enum Reply {
     /// The store is open.
     Opened,
-    /// The locks are about to be asked for.
+    /// The contender is about to request the lock.
     Waiting,
     /// The lock is held, under this fence.
     Granted(Fence),
-    /// How the lock stands.
-    Standing {
-        /// What `is_valid` says, asked first of all.
+    /// The status of the lock.
+    Status {
+        /// What `is_valid` returned, which was called before anything else.
         valid: bool,
-        /// What `fence` gives, if it does.
+        /// What `fence` returned, `None` for an error.
         fence: Option<Fence>,
     },
-    /// Whether the resource let itself be written.
-    Wrote(Admission),
-    /// The lock is given back.
+    /// Whether the resource accepted the write.
+    Written(WriteResult),
+    /// The lock is released.
     Released,
 }
 
-/// What a resource made of a write.
+/// How a resource answered a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Admission {
-    /// It happened.
+pub enum WriteResult {
+    /// The write was applied.
     Accepted,
-    /// It did not.
-    Refused,
+    /// The write was not applied.
+    Rejected,
 }
 
-/// A handle on a contender. Dropped, the process is killed.
+/// A handle on a contender. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Contender(Process);
 
@@ -108,37 +111,37 @@ impl Contender {
     ///
     /// # Errors
     ///
-    /// Why it could not be started.
+    /// The error of starting the process.
     pub fn start(program: &str) -> io::Result<Self> {
-        Process::start(&mut Command::new(program)).map(Self)
+        Process::start(&mut process::Command::new(program)).map(Self)
     }
 
-    /// Gives an order, and does not wait for an answer.
+    /// Sends a command without waiting for a reply.
     ///
     /// # Errors
     ///
-    /// As [`Process::tell`].
-    pub fn tell(&mut self, order: &Order) -> io::Result<()> {
-        self.0.tell(&to_line(order)?)
+    /// As [`Process::write_line`].
+    pub fn send(&mut self, command: &Command) -> io::Result<()> {
+        self.0.write_line(&to_line(command)?)
     }
 
-    /// Waits for the next word.
+    /// Waits for the next reply.
     ///
     /// # Errors
     ///
-    /// As [`Process::hear`].
-    pub fn hear(&mut self) -> io::Result<Word> {
-        from_line(&self.0.hear()?)
+    /// As [`Process::read_line`].
+    pub fn receive(&mut self) -> io::Result<Reply> {
+        from_line(&self.0.read_line()?)
     }
 
-    /// Gives an order, and waits for the next word.
+    /// Sends a command and waits for the next reply.
     ///
     /// # Errors
     ///
-    /// As [`tell`](Self::tell) and [`hear`](Self::hear).
-    pub fn ask(&mut self, order: &Order) -> io::Result<Word> {
-        self.tell(order)?;
-        self.hear()
+    /// As [`send`](Self::send) and [`receive`](Self::receive).
+    pub fn request(&mut self, command: &Command) -> io::Result<Reply> {
+        self.send(command)?;
+        self.receive()
     }
 
     /// Returns the process.
@@ -146,18 +149,18 @@ impl Contender {
         &mut self.0
     }
 
-    /// Lets it come to its end by itself.
+    /// Closes the standard input and waits until the process exits.
     ///
     /// # Errors
     ///
-    /// As [`Process::finish`], and where it ended with a failure.
+    /// As [`Process::finish`], and if the process exits with a failure.
     pub fn finish(self) -> io::Result<()> {
         let status = self.0.finish()?;
         if status.success() { Ok(()) } else { Err(io::Error::other(status.to_string())) }
     }
 }
 
-/// Writes an order or a word as a line.
+/// Serializes a command or a reply as a line.
 ///
 /// # Errors
 ///
@@ -166,11 +169,11 @@ pub fn to_line(value: &impl Serialize) -> io::Result<String> {
     Ok(serde_json::to_string(value)?)
 }
 
-/// Reads an order or a word from a line.
+/// Parses a command or a reply from a line.
 ///
 /// # Errors
 ///
-/// What it is not.
+/// If the line is not a `T`.
 pub fn from_line<T: DeserializeOwned>(line: &str) -> io::Result<T> {
     Ok(serde_json::from_str(line)?)
 }
@@ -180,23 +183,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_and_words_are_read_as_they_were_written_one_to_a_line() {
-        let order = Order::Acquire {
+    fn commands_and_replies_round_trip_one_per_line() {
+        let command = Command::Acquire {
             key: LockKey::new("line\nbreak").unwrap(),
             ttl: Ttl::default(),
-            upkeep: Upkeep::Renewed,
+            renewal: Renewal::Automatic,
         };
-        let line = to_line(&order).unwrap();
+        let line = to_line(&command).unwrap();
         assert!(!line.contains('\n'), "{line}");
-        let read: Order = from_line(&line).unwrap();
-        assert_eq!(format!("{read:?}"), format!("{order:?}"));
-        let word = Word::Standing { valid: true, fence: Fence::new(3).ok() };
-        assert_eq!(from_line::<Word>(&to_line(&word).unwrap()).unwrap(), word);
-        assert!(from_line::<Word>("Opened").is_err());
+        let read: Command = from_line(&line).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{command:?}"));
+        let reply = Reply::Status { valid: true, fence: Fence::new(3).ok() };
+        assert_eq!(from_line::<Reply>(&to_line(&reply).unwrap()).unwrap(), reply);
+        assert!(from_line::<Reply>("Opened").is_err());
     }
 
     #[test]
-    fn who_ends_with_a_failure_did_not_finish() {
+    fn finish_reports_a_process_that_exits_with_a_failure() {
         assert!(Contender::start("false").unwrap().finish().is_err());
         assert!(Contender::start("cat").unwrap().finish().is_ok());
     }

@@ -1,4 +1,4 @@
-//! Where a program is, and how to get one that is missing.
+//! Finds programs, and reports how to get one that is missing.
 
 use std::{
     env,
@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A kind of server that tests talk to.
+/// A kind of server that tests use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// Redis or Valkey.
@@ -19,15 +19,15 @@ pub enum Store {
     Postgres,
     /// MariaDB.
     Mariadb,
-    /// An emulator of Firestore: Google's in a container, or else the double of this workspace.
+    /// An emulator of Firestore: Google's in a container, or else that of this workspace.
     Firestore,
 }
 
 impl Store {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: [Self; 4] = [Self::Redis, Self::Postgres, Self::Mariadb, Self::Firestore];
 
-    /// Its name in messages, and of its file in `compose/`.
+    /// Returns its name in messages, which is also the name of its file in `compose/`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -38,7 +38,7 @@ impl Store {
         }
     }
 
-    /// The variable that holds the address of a server that is already there.
+    /// Returns the environment variable that holds the address of an existing server.
     #[must_use]
     pub const fn variable(self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Store {
         }
     }
 
-    /// Whether starting one takes so long that the processes of a test run had better share it.
+    /// Returns whether starting one is so slow that the processes of a test run should share it.
     #[must_use]
     pub const fn is_slow_to_start(self) -> bool {
         match self {
@@ -58,7 +58,7 @@ impl Store {
         }
     }
 
-    /// The port on which such a server usually listens.
+    /// Returns the default port of such a server.
     #[must_use]
     pub const fn port(self) -> u16 {
         match self {
@@ -69,8 +69,7 @@ impl Store {
         }
     }
 
-    /// The address of a server that was started by the kit, or through `compose/`, as clients write
-    /// it.
+    /// Returns the URL of a server that was started by the kit or through `compose/`.
     #[must_use]
     pub fn url(self, address: SocketAddr) -> String {
         match self {
@@ -81,7 +80,7 @@ impl Store {
         }
     }
 
-    /// Everything that is run to start such a server and to look into it, and has to be installed.
+    /// Returns the programs that start such a server and inspect it, and must be installed.
     #[must_use]
     pub const fn programs(self) -> &'static [Executable] {
         match self {
@@ -97,7 +96,7 @@ impl Store {
         }
     }
 
-    /// Reads its [`variable`](Self::variable). An empty one counts as none.
+    /// Reads its [`variable`](Self::variable). An empty value counts as not set.
     #[must_use]
     pub fn address(self) -> Option<String> {
         env::var(self.variable()).ok().filter(|url| !url.is_empty())
@@ -118,26 +117,26 @@ impl Executable {
         Self::of(Store::Redis, &["redis-server", "valkey-server"], "redis-server");
     /// The command line client of Redis, or that of Valkey.
     pub const REDIS_CLI: Self = Self::of(Store::Redis, &["redis-cli", "valkey-cli"], "redis-tools");
-    /// What lays out a data directory of PostgreSQL.
+    /// The program that creates a data directory of PostgreSQL.
     pub const INITDB: Self = Self::of(Store::Postgres, &["initdb"], "postgresql");
     /// The PostgreSQL server.
     pub const POSTGRES: Self = Self::of(Store::Postgres, &["postgres"], "postgresql");
     /// The command line client of PostgreSQL.
     pub const PSQL: Self = Self::of(Store::Postgres, &["psql"], "postgresql-client");
-    /// The pooler before PostgreSQL.
+    /// The connection pooler for PostgreSQL.
     pub const PGBOUNCER: Self = Self::of(Store::Postgres, &["pgbouncer"], "pgbouncer");
-    /// What lays out a data directory of MariaDB.
+    /// The program that creates a data directory of MariaDB.
     pub const MARIADB_INSTALL_DB: Self =
         Self::of(Store::Mariadb, &["mariadb-install-db"], "mariadb-server");
     /// The MariaDB server.
     pub const MARIADBD: Self = Self::of(Store::Mariadb, &["mariadbd"], "mariadb-server");
     /// The command line client of MariaDB.
     pub const MARIADB: Self = Self::of(Store::Mariadb, &["mariadb"], "mariadb-client");
-    /// What runs a program as another user, and lets it die with its parent.
+    /// The program that runs another one as a given user and ends it with its parent.
     pub const SETPRIV: Self = Self::tool(&["setpriv"], "util-linux");
-    /// What runs JavaScript outside a browser.
+    /// The JavaScript runtime.
     pub const NODE: Self = Self::tool(&["node", "nodejs"], "nodejs");
-    /// What installs packages for Node.
+    /// The package manager of Node.
     pub const NPM: Self = Self::tool(&["npm"], "npm");
     /// The C compiler.
     pub const CC: Self = Self::tool(&["cc", "gcc", "clang"], "build-essential");
@@ -151,49 +150,50 @@ impl Executable {
         Self { names, package, store: None }
     }
 
-    /// Its usual name.
+    /// Returns its most common name.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.names[0]
     }
 
-    /// The package of Debian and Ubuntu that holds it.
+    /// Returns the package of Debian and Ubuntu that contains it.
     #[must_use]
     pub const fn package(&self) -> &'static str {
         self.package
     }
 
-    /// Looks for it on `PATH`, and where Debian keeps servers.
+    /// Searches for it on `PATH` and in the directories where Debian installs servers.
     ///
     /// # Errors
     ///
     /// [`Missing`], which names the ways to get it.
     pub fn find(&self) -> Result<PathBuf, Missing> {
-        Places::of_this_machine().find(self)
+        SearchPath::system().find(self)
     }
 }
 
-/// The directories in which programs are looked for.
+/// The directories in which programs are searched.
 #[derive(Clone, Debug)]
-pub struct Places(Vec<PathBuf>);
+pub struct SearchPath(Vec<PathBuf>);
 
-impl Places {
-    /// `PATH`, and then where Debian keeps servers: the `PATH` of a user has neither.
+impl SearchPath {
+    /// Returns `PATH`, followed by the directories where Debian installs servers, which the `PATH`
+    /// of a user does not contain.
     #[must_use]
-    pub fn of_this_machine() -> Self {
+    pub fn system() -> Self {
         let path = env::var_os("PATH").unwrap_or_default();
-        let mut places: Vec<PathBuf> = env::split_paths(&path).collect();
-        places.extend(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
-        places.extend(versions(Path::new("/usr/lib/postgresql")));
-        Self(places)
+        let mut directories: Vec<PathBuf> = env::split_paths(&path).collect();
+        directories.extend(["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from));
+        directories.extend(versions(Path::new("/usr/lib/postgresql")));
+        Self(directories)
     }
 
-    /// These alone.
-    pub fn only<P: Into<PathBuf>>(directories: impl IntoIterator<Item = P>) -> Self {
+    /// Returns exactly these directories.
+    pub fn of<P: Into<PathBuf>>(directories: impl IntoIterator<Item = P>) -> Self {
         Self(directories.into_iter().map(Into::into).collect())
     }
 
-    /// Looks for a program in each place in turn.
+    /// Searches for a program in each directory in turn.
     ///
     /// # Errors
     ///
@@ -202,13 +202,13 @@ impl Places {
         let candidates = executable
             .names
             .iter()
-            .flat_map(|name| self.0.iter().map(move |place| place.join(name)));
+            .flat_map(|name| self.0.iter().map(move |directory| directory.join(name)));
         let found = candidates.into_iter().find(|path| is_executable(path));
         found.ok_or(Missing { executable: *executable })
     }
 }
 
-/// The `bin` of each version of PostgreSQL, the newest first.
+/// Returns the `bin` directory of each version of PostgreSQL, newest first.
 fn versions(root: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let number = |name: &OsStr| name.to_str().and_then(|name| name.parse::<u32>().ok());
@@ -222,14 +222,14 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// A program that is nowhere to be found.
+/// A program that was not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Missing {
     executable: Executable,
 }
 
 impl Missing {
-    /// What is missing.
+    /// Returns the missing program.
     #[must_use]
     pub const fn executable(&self) -> Executable {
         self.executable

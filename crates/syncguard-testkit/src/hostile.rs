@@ -1,12 +1,12 @@
-//! Keys that a store, a text format or a reader could take for something else.
+//! Keys that a store, a text format or a reader could mistake for something else.
 
-/// Keys for the tests that compare the names of a store with those of the TypeScript SyncGuard. Each is a
-/// valid key; some are equal in normal form.
+/// Keys for the tests that compare the names in a store with those of the TypeScript SyncGuard.
+/// Each is a valid key; some are equal in normal form.
 pub const HOSTILE: &[&str] = &[
-    // Plain ones, to compare with.
+    // Ordinary keys, for comparison.
     "a",
     "payment:42",
-    // Names that stores derive from keys, and parts of them.
+    // Names that stores derive from keys, and parts of such names.
     "id:42",
     "id:",
     "id:abcdefghijklmnopqrstuv",
@@ -260,7 +260,7 @@ pub const HOSTILE: &[&str] = &[
     "\u{202e}k",
     "\u{65e5}\u{672c}\u{8a9e}\u{30ad}\u{30fc}",
     "\u{1f469}\u{200d}\u{1f469}\u{200d}\u{1f467}",
-    // As long as a key may be.
+    // The longest valid key.
     "k",
     concat!(
         "kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk",

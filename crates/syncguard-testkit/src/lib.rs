@@ -1,23 +1,23 @@
-//! The test kit of SyncGuard: what the tests that cross its crates are made of.
+//! The test kit of SyncGuard, shared by the tests and benchmarks of its crates.
 //!
 //! | Module | Holds |
 //! | --- | --- |
-//! | [`server`], [`find`] | servers that are started for tests, killed, stopped and restarted; where their programs are |
+//! | [`server`], [`find`] | servers that tests start, kill, stop and restart; the search for their programs |
 //! | [`proxy`] | a network that fails on command |
-//! | [`clock`] | a wall clock that jumps on command, for a server |
-//! | [`operations`] | short words by which tests ask something of a backend |
-//! | [`mod@bench`] | what the benchmarks of backends have in common |
-//! | [`contender`] | what the program `contender`, a process that wants locks, is told and tells |
-//! | [`log_capture`] | what is told through `tracing` |
-//! | [`hostile`] | keys that a store could take for something else |
-//! | [`history`] | who was in which lock and when, and what is wrong with that |
-//! | [`mod@mutants`] | records that nothing of ours has written |
-//! | [`node`] | packages for Node, for tests that run other people's clients |
-//! | [`process`] | a handle on a process that is spoken to, stopped and killed |
+//! | [`clock`] | a wall clock for a server that jumps on command |
+//! | [`operations`] | short functions for the operations of a backend |
+//! | [`mod@bench`] | code shared by the benchmarks of the backends |
+//! | [`contender`] | the protocol of the program `contender`, a process that acquires locks on command |
+//! | [`log_capture`] | a counter of `tracing` events |
+//! | [`hostile`] | keys that a store could mistake for something else |
+//! | [`history`] | which process held which lock and when, and a check of that history |
+//! | [`mod@mutants`] | records that no client of ours has written |
+//! | [`node`] | packages for Node, for tests that run other clients |
+//! | [`process`] | a handle on a child process |
 //! | [`resource`] | a resource that checks fences |
 //! | [`traced`] | spans and events as a subscriber sees them |
 //!
-//! It needs a Unix: processes are stopped and killed by signals.
+//! Requires Unix: processes are stopped and killed by signals.
 
 pub mod bench;
 mod cache;

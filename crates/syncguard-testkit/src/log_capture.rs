@@ -1,4 +1,4 @@
-//! What is told through `tracing`.
+//! Counts events of `tracing`.
 
 use std::{
     fmt::Debug,
@@ -17,29 +17,29 @@ use tracing::{
 
 use crate::subscriber;
 
-/// Counts the events of this thread in which a text occurs, as the name of a field or in the message.
+/// Counts the events of this thread that contain a text, as the name of a field or in the message.
 #[derive(Clone, Debug)]
-pub struct Heard {
+pub struct EventCounter {
     text: &'static str,
     count: Arc<AtomicUsize>,
 }
 
-impl Heard {
-    /// Listens until the guard is dropped.
+impl EventCounter {
+    /// Counts until the guard is dropped.
     #[must_use]
-    pub fn listen(text: &'static str) -> (Self, DefaultGuard) {
-        let heard = Self { text, count: Arc::default() };
-        (heard.clone(), subscriber::listen(heard))
+    pub fn install(text: &'static str) -> (Self, DefaultGuard) {
+        let counter = Self { text, count: Arc::default() };
+        (counter.clone(), subscriber::install(counter))
     }
 
-    /// Gives how many there have been.
+    /// Returns the number of events so far.
     #[must_use]
     pub fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 }
 
-impl Subscriber for Heard {
+impl Subscriber for EventCounter {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
     }
@@ -61,7 +61,7 @@ impl Subscriber for Heard {
     fn exit(&self, _: &span::Id) {}
 }
 
-impl Visit for Heard {
+impl Visit for EventCounter {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let in_message = || field.name() == "message" && format!("{value:?}").contains(self.text);
         if field.name() == self.text || in_message() {

@@ -1,5 +1,4 @@
-//! Records that nothing of ours has written: the shapes that are right, with foreign values in them, and
-//! texts that were damaged.
+//! Records that no client of ours has written: valid shapes with foreign values, and damaged texts.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -7,11 +6,11 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::task::JoinSet;
 
-/// Gives every shape with each of the values in its column, and with each of them beside `partners` values
-/// of every later column. `values` are those of each column.
+/// Returns every shape with each value of `values` in its column, and with each such value combined
+/// with `partners` values of every later column. `values` has the values of each column.
 ///
-/// The same arguments give the same records in the same order. The values of a pair are chosen so that, over
-/// the pairs, all meet all.
+/// The same arguments return the same records in the same order. The values of the pairs are chosen
+/// so that, over all pairs, each value is combined with each other value.
 #[must_use]
 pub fn mutants<V: Copy, const N: usize>(
     shapes: &[[V; N]],
@@ -39,18 +38,20 @@ pub fn mutants<V: Copy, const N: usize>(
     mutants
 }
 
-/// Gives a text that ends at every place, with each of `more` behind it, and `spoilt` times with one to three
-/// characters changed at random. The same arguments give the same texts.
+/// Returns damaged variants of a text: truncated at every character, extended by each of
+/// `suffixes`, and `corruptions` times with one to three characters changed at random. The same
+/// arguments return the same texts.
 #[must_use]
-pub fn damaged(text: &str, more: &[&str], spoilt: usize) -> BTreeSet<String> {
-    let ends = text.char_indices().map(|(end, _)| text[..end].to_owned());
-    let more = more.iter().map(|more| format!("{text}{more}"));
+pub fn damaged(text: &str, suffixes: &[&str], corruptions: usize) -> BTreeSet<String> {
+    let truncated = text.char_indices().map(|(end, _)| text[..end].to_owned());
+    let extended = suffixes.iter().map(|suffix| format!("{text}{suffix}"));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let spoilt = (0..spoilt).map(|_| random.spoil(text));
-    ends.chain(more).chain(spoilt).collect()
+    let corrupted = (0..corruptions).map(|_| random.corrupt(text));
+    truncated.chain(extended).chain(corrupted).collect()
 }
 
-/// Does the same to all of `mutants`, some `at_a_time`, and returns the results in their order.
+/// Runs `work` on all of `mutants`, at most `at_a_time` concurrently, and returns the results in
+/// the order of `mutants`.
 pub async fn each<T, R, F>(
     mutants: &Arc<Vec<T>>,
     at_a_time: usize,
@@ -74,7 +75,7 @@ where
     results.into_iter().map(|(_, result)| result).collect()
 }
 
-/// Marsaglia's xorshift (Journal of Statistical Software 8, 2003): the same numbers each time.
+/// Marsaglia's xorshift (Journal of Statistical Software 8, 2003): deterministic numbers.
 struct Random(u64);
 
 impl Random {
@@ -85,23 +86,24 @@ impl Random {
         usize::try_from(self.0 >> 33).unwrap() % limit
     }
 
-    /// Replaces, removes, doubles or exchanges one to three characters of a text that has more.
-    fn spoil(&mut self, text: &str) -> String {
+    /// Replaces, removes, duplicates or swaps one to three characters of a text that has more than
+    /// three.
+    fn corrupt(&mut self, text: &str) -> String {
         const CHARACTERS: &[u8] = b"\"{}[]:,-.e09\\ \0\n";
-        let mut spoilt: Vec<char> = text.chars().collect();
+        let mut corrupted: Vec<char> = text.chars().collect();
         for _ in 0..=self.below(3) {
-            let place = self.below(spoilt.len());
+            let index = self.below(corrupted.len());
             match self.below(4) {
-                0 => spoilt[place] = CHARACTERS[self.below(CHARACTERS.len())].into(),
-                1 => drop(spoilt.remove(place)),
-                2 => spoilt.insert(place, spoilt[place]),
+                0 => corrupted[index] = CHARACTERS[self.below(CHARACTERS.len())].into(),
+                1 => drop(corrupted.remove(index)),
+                2 => corrupted.insert(index, corrupted[index]),
                 _ => {
-                    let other = self.below(spoilt.len());
-                    spoilt.swap(place, other);
+                    let other = self.below(corrupted.len());
+                    corrupted.swap(index, other);
                 }
             }
         }
-        spoilt.into_iter().collect()
+        corrupted.into_iter().collect()
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
     use super::{damaged, each, mutants};
 
     #[test]
-    fn each_value_stands_alone_and_beside_others() {
+    fn each_value_occurs_alone_and_combined_with_others() {
         let mutants = mutants(&[["a", "b"]], [&["x", "y"], &["x", "y", "z"]], 2);
         for expected in [["x", "b"], ["y", "b"], ["a", "z"], ["x", "x"], ["x", "y"], ["y", "z"]] {
             assert!(mutants.contains(&expected), "{expected:?}");
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_damaged_everywhere_and_always_alike() {
+    fn a_text_is_damaged_at_every_position_and_deterministically() {
         let texts = damaged("some text", &["!", " more"], 50);
         for expected in ["", "some", "some tex", "some text!", "some text more"] {
             assert!(texts.contains(expected), "{expected:?}");
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn results_have_the_order_of_what_they_are_of() {
+    async fn results_have_the_order_of_the_input() {
         let letters = Arc::new(vec!['a', 'b', 'c', 'd', 'e']);
         let results = each(&letters, 2, |letters, number| async move {
             for _ in number..5 {

@@ -1,4 +1,4 @@
-//! Short words by which tests ask something of a backend.
+//! Short functions for the operations of a backend, for tests.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
@@ -10,37 +10,37 @@ use syncguard_core::{
 };
 use tokio::time::{Instant, sleep};
 
-/// Long enough never to end within a test.
+/// Longer than any test runs.
 pub const LONG: Duration = Duration::from_secs(60);
 
-/// How long something may take that comes about by itself.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long [`eventually`] waits.
+const EVENTUALLY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Makes a key.
+/// Creates a key.
 #[must_use]
 pub fn key(text: &str) -> LockKey {
     LockKey::new(text).unwrap()
 }
 
-/// Makes a ttl.
+/// Creates a ttl.
 #[must_use]
 pub fn ttl(duration: Duration) -> Ttl {
     Ttl::new(duration).unwrap()
 }
 
-/// Asks for the key under a fresh id.
+/// Creates a request for the key under a new lock id.
 #[must_use]
 pub fn ask(text: &str, duration: Duration) -> AcquireRequest {
     AcquireRequest::new(key(text), LockId::mint().unwrap(), ttl(duration))
 }
 
-/// Points at the grant of a request.
+/// Returns a reference to the grant of a request.
 #[must_use]
 pub fn lock_of(request: &AcquireRequest) -> LockRef {
     LockRef::new(request.lock_id, request.key.clone())
 }
 
-/// Gives the grant of a request that must be granted.
+/// Acquires the lock and returns the grant. Panics if the lock is contended.
 pub async fn granted(backend: &impl LockBackend, request: &AcquireRequest) -> Grant {
     match backend.acquire(request).await.unwrap() {
         AcquireOutcome::Granted(grant) => grant,
@@ -48,29 +48,29 @@ pub async fn granted(backend: &impl LockBackend, request: &AcquireRequest) -> Gr
     }
 }
 
-/// Tells whether the key is refused to somebody else.
+/// Attempts to acquire the key under another lock id, and returns whether it is contended.
 pub async fn is_contended(backend: &impl LockBackend, text: &str) -> bool {
     let outcome = backend.acquire(&ask(text, LONG)).await.unwrap();
     matches!(outcome, AcquireOutcome::Contended { .. })
 }
 
-/// Extends a grant, and tells whether it was held.
+/// Extends a grant, and returns whether it was held.
 pub async fn extended(backend: &impl LockBackend, request: &AcquireRequest) -> bool {
     let outcome = backend.extend(&lock_of(request), ttl(LONG)).await.unwrap();
     matches!(outcome, ExtendOutcome::Extended { .. })
 }
 
-/// Releases a grant, and tells whether it was held.
+/// Releases a grant, and returns whether it was held.
 pub async fn released(backend: &impl LockBackend, request: &AcquireRequest) -> bool {
     backend.release(&lock_of(request)).await.unwrap() == ReleaseOutcome::Released
 }
 
-/// Tells whether anybody holds the key.
+/// Returns whether the key is locked.
 pub async fn is_locked(backend: &impl LockBackend, text: &str) -> bool {
     backend.is_locked(&key(text)).await.unwrap()
 }
 
-/// Gives the error of what must fail in this way.
+/// Returns the error of a result that must fail with this kind.
 #[track_caller]
 pub fn error_of<T: Debug>(result: Result<T, Error>, kind: ErrorKind) -> Error {
     let error = result.unwrap_err();
@@ -78,20 +78,20 @@ pub fn error_of<T: Debug>(result: Result<T, Error>, kind: ErrorKind) -> Error {
     error
 }
 
-/// How often others are served while something [comes soon](soon), and the pause after each time.
-const ROUNDS: usize = 20;
+/// How often others are served before [`soon`] fails, and the pause after each time.
+const MAX_TURNS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Waits for something that must have come about by the time at which others were served twenty times,
-/// one after the other. That takes a second at least, and longer on a loaded machine, where everything
-/// does.
+/// Waits for `work`, which must complete before `others` were served twenty times, one after the
+/// other. That takes at least a second, and longer on a loaded machine, where `work` takes longer
+/// too.
 pub async fn soon<T>(
     what: &str,
     work: impl Future<Output = T>,
     mut others: impl AsyncFnMut(),
 ) -> T {
-    let rounds = async {
-        for _ in 0..ROUNDS {
+    let turns = async {
+        for _ in 0..MAX_TURNS {
             others().await;
             sleep(PAUSE).await;
         }
@@ -99,15 +99,15 @@ pub async fn soon<T>(
     tokio::select! {
         biased;
         done = work => done,
-        () = rounds => panic!("others were served {ROUNDS} times before {what}"),
+        () = turns => panic!("others were served {MAX_TURNS} times before {what}"),
     }
 }
 
-/// Waits for something that comes about by itself.
+/// Polls until the condition holds. Panics after twenty seconds.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let patience = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + EVENTUALLY_TIMEOUT;
     while !holds().await {
-        assert!(Instant::now() < patience, "it never came about that {what}");
+        assert!(Instant::now() < deadline, "it never came about that {what}");
         sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A handle on a process that is spoken to, stopped and killed.
+//! A handle on a child process: line-based input and output, stopping and killing.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -7,11 +7,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
-/// A process that was started here: it is told things line by line on its standard input, and
-/// tells things on its standard output. Dropped, it is killed.
+/// A child process that reads lines from its standard input and writes lines to its standard
+/// output. Dropping the handle kills it.
 ///
-/// No signal reaches a stranger: a child keeps its number until it is waited for, and that happens
-/// here alone.
+/// No signal reaches another process: a child keeps its pid until it is waited for, and only this
+/// handle waits for it.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -20,11 +20,11 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
     ///
-    /// Why it could not be started.
+    /// The error of starting it.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let piped = |missing: &str| io::Error::other(format!("the process has no {missing}"));
@@ -33,23 +33,23 @@ impl Process {
         Ok(Self { child, input, output: BufReader::new(output) })
     }
 
-    /// Writes a line to its standard input. That it is stopped is no obstacle: it reads the line
-    /// when it goes on.
+    /// Writes a line to the standard input. Also works if the process is stopped: it reads the line
+    /// after it is resumed.
     ///
     /// # Errors
     ///
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) where nobody can read it any more.
-    pub fn tell(&mut self, line: &str) -> io::Result<()> {
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe) if the other end of the pipe is closed.
+    pub fn write_line(&mut self, line: &str) -> io::Result<()> {
         let input = self.input.as_mut().ok_or(io::ErrorKind::BrokenPipe)?;
         input.write_all(format!("{line}\n").as_bytes())
     }
 
-    /// Waits for the next line of its standard output.
+    /// Waits for the next line of the standard output.
     ///
     /// # Errors
     ///
-    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) where it ended without one.
-    pub fn hear(&mut self) -> io::Result<String> {
+    /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the process exits without one.
+    pub fn read_line(&mut self) -> io::Result<String> {
         let mut line = String::new();
         match self.output.read_line(&mut line)? {
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
@@ -57,56 +57,56 @@ impl Process {
         }
     }
 
-    /// Kills it as it stands (SIGKILL), and waits until it is dead.
+    /// Kills the process (SIGKILL) and waits until it has exited.
     ///
     /// # Errors
     ///
-    /// Why the signal could not be sent.
+    /// The error of sending the signal.
     pub fn kill(&mut self) -> io::Result<ExitStatus> {
         self.child.kill()?;
         self.child.wait()
     }
 
-    /// Stops it (SIGSTOP), and waits until it has stopped.
+    /// Stops the process (SIGSTOP) and waits until it has stopped.
     ///
     /// # Errors
     ///
-    /// Why it could not be stopped.
+    /// The error of sending the signal or of waiting for the stop.
     pub fn stop(&mut self) -> io::Result<()> {
         kill_process(self.pid()?, Signal::STOP)?;
-        self.stopped(WaitIdOptions::empty())?;
+        self.wait_for_stop(WaitIdOptions::empty())?;
         Ok(())
     }
 
-    /// Tells whether it is stopped.
+    /// Returns whether the process is stopped.
     ///
     /// # Errors
     ///
-    /// Why nothing is known of it.
+    /// The error of reading the state of the process.
     pub fn is_stopped(&mut self) -> io::Result<bool> {
-        self.stopped(WaitIdOptions::NOHANG)
+        self.wait_for_stop(WaitIdOptions::NOHANG)
     }
 
-    /// Lets it go on (SIGCONT).
+    /// Resumes the process (SIGCONT).
     ///
     /// # Errors
     ///
-    /// Why the signal could not be sent.
+    /// The error of sending the signal.
     pub fn resume(&mut self) -> io::Result<()> {
         Ok(kill_process(self.pid()?, Signal::CONT)?)
     }
 
-    /// Closes its standard input and waits until it ends by itself.
+    /// Closes the standard input and waits until the process exits.
     ///
     /// # Errors
     ///
-    /// Why nothing is known of its end.
+    /// The error of waiting for the exit.
     pub fn finish(mut self) -> io::Result<ExitStatus> {
         drop(self.input.take());
         self.child.wait()
     }
 
-    /// Gives its number, which is its own until its end was waited for.
+    /// Returns the pid, which the kernel does not reuse until the process was waited for.
     fn pid(&mut self) -> io::Result<Pid> {
         match self.child.try_wait()? {
             Some(status) => Err(io::Error::other(format!("it has ended: {status}"))),
@@ -114,16 +114,16 @@ impl Process {
         }
     }
 
-    /// Looks for the stop without using up the news of it.
-    fn stopped(&mut self, how: WaitIdOptions) -> io::Result<bool> {
-        let how = how | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
-        Ok(waitid(WaitId::Pid(self.pid()?), how)?.is_some_and(|status| status.stopped()))
+    /// Waits for the stop without consuming the notification of it.
+    fn wait_for_stop(&mut self, options: WaitIdOptions) -> io::Result<bool> {
+        let options = options | WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
+        Ok(waitid(WaitId::Pid(self.pid()?), options)?.is_some_and(|status| status.stopped()))
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may be dead already. If not, there is nobody left to be told that it cannot be killed.
+        // The process may have exited already. If not, there is no caller to return the error to.
         let _ = self.kill();
     }
 }
@@ -138,14 +138,14 @@ mod tests {
         Process::start(&mut Command::new("cat")).unwrap()
     }
 
-    /// Says a line and hears it back, which proves that it runs.
+    /// Writes a line and reads it back, which proves that the process runs.
     fn echo(process: &mut Process) {
-        process.tell("hello").unwrap();
-        assert_eq!(process.hear().unwrap(), "hello");
+        process.write_line("hello").unwrap();
+        assert_eq!(process.read_line().unwrap(), "hello");
     }
 
     #[test]
-    fn lines_go_both_ways_and_the_end_of_input_ends_it() {
+    fn lines_pass_both_ways_and_the_process_exits_at_the_end_of_its_input() {
         let mut process = cat();
         echo(&mut process);
         echo(&mut process);
@@ -153,9 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_to_a_process_that_ended_is_told() {
+    fn reading_from_a_process_that_exited_is_an_unexpected_eof() {
         let mut process = Process::start(&mut Command::new("true")).unwrap();
-        assert_eq!(process.hear().unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert_eq!(process.read_line().unwrap_err().kind(), ErrorKind::UnexpectedEof);
     }
 
     #[test]
@@ -165,27 +165,27 @@ mod tests {
         assert!(!process.is_stopped().unwrap());
         process.stop().unwrap();
         assert!(process.is_stopped().unwrap());
-        process.tell("late").unwrap();
+        process.write_line("late").unwrap();
         assert!(process.is_stopped().unwrap());
         process.resume().unwrap();
-        assert_eq!(process.hear().unwrap(), "late");
+        assert_eq!(process.read_line().unwrap(), "late");
         assert!(!process.is_stopped().unwrap());
     }
 
     #[test]
-    fn a_killed_process_is_dead_by_the_signal_even_if_it_was_stopped() {
+    fn kill_ends_a_process_by_the_signal_even_if_it_was_stopped() {
         for stopped in [false, true] {
             let mut process = cat();
             if stopped {
                 process.stop().unwrap();
             }
             assert_eq!(process.kill().unwrap().signal(), Some(9));
-            assert!(process.hear().is_err());
+            assert!(process.read_line().is_err());
         }
     }
 
     #[test]
-    fn no_signal_is_sent_to_the_number_of_a_process_that_has_ended() {
+    fn no_signal_is_sent_to_the_pid_of_a_process_that_has_exited() {
         let mut process = cat();
         process.kill().unwrap();
         assert!(process.stop().is_err() && process.resume().is_err());
@@ -193,12 +193,12 @@ mod tests {
 
     #[test]
     #[cfg_attr(not(target_os = "linux"), ignore = "looks at /proc")]
-    fn a_dropped_process_is_gone() {
+    fn a_dropped_process_no_longer_exists() {
         let mut process = cat();
         echo(&mut process);
-        let traces = format!("/proc/{}", process.child.id());
-        assert!(fs::exists(&traces).unwrap());
+        let entry = format!("/proc/{}", process.child.id());
+        assert!(fs::exists(&entry).unwrap());
         drop(process);
-        assert!(!Path::new(&traces).exists());
+        assert!(!Path::new(&entry).exists());
     }
 }

@@ -1,4 +1,4 @@
-//! Subscribers of one thread.
+//! Installs a subscriber for one thread.
 
 use std::sync::OnceLock;
 
@@ -9,22 +9,23 @@ use tracing::{
     subscriber::{DefaultGuard, Interest, set_default},
 };
 
-/// Makes a subscriber the one of this thread until the guard is dropped.
+/// Makes `subscriber` the default of this thread until the guard is dropped.
 ///
-/// `tracing` remembers for the whole process whether any subscriber wants a span or an event. With a
-/// single subscriber it asks the one of the thread that comes by first. If that thread has none, the
-/// answer is no, and the thread that does listen misses the span for good. So there are always two:
-/// then all of them are asked.
-pub(crate) fn listen(subscriber: impl Subscriber + Send + Sync) -> DefaultGuard {
+/// `tracing` caches for the whole process whether any subscriber is interested in a span or an
+/// event. If there is a single subscriber, it asks the default of the thread that reaches the
+/// callsite first. If that thread has no default, the callsite is disabled, and the thread that has
+/// a subscriber never sees the span. Therefore there are always two subscribers: `tracing` then
+/// asks all of them.
+pub(crate) fn install(subscriber: impl Subscriber + Send + Sync) -> DefaultGuard {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
-    let _ = SECOND.get_or_init(|| Dispatch::new(Deaf));
+    let _ = SECOND.get_or_init(|| Dispatch::new(NoopSubscriber));
     set_default(subscriber)
 }
 
-/// Wants nothing.
-struct Deaf;
+/// A subscriber that is interested in nothing.
+struct NoopSubscriber;
 
-impl Subscriber for Deaf {
+impl Subscriber for NoopSubscriber {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::never()
     }
@@ -56,27 +57,27 @@ impl Subscriber for Deaf {
 mod tests {
     use std::thread;
 
-    use crate::{log_capture::Heard, traced::Trace};
+    use crate::{log_capture::EventCounter, traced::Trace};
 
-    fn come_by() {
+    fn emit_span() {
         tracing::info_span!("place").in_scope(|| tracing::info!("someone came by"));
     }
 
     #[test]
-    fn what_another_thread_came_by_first_is_traced_all_the_same() {
-        let (trace, _tracing) = Trace::begin();
-        thread::spawn(come_by).join().unwrap();
+    fn a_callsite_that_another_thread_reached_first_is_traced() {
+        let (trace, _guard) = Trace::begin();
+        thread::spawn(emit_span).join().unwrap();
         assert_eq!(trace.spans().len(), 0, "that thread does not listen");
-        come_by();
+        emit_span();
         assert_eq!((trace.spans_of("place").len(), trace.events().len()), (1, 1));
     }
 
     #[test]
-    fn what_another_thread_came_by_first_is_heard_all_the_same() {
-        let (heard, _hearing) = Heard::listen("someone went by");
-        let go_by = || tracing::info!("someone went by");
-        thread::spawn(go_by).join().unwrap();
-        go_by();
-        assert_eq!(heard.count(), 1);
+    fn a_callsite_that_another_thread_reached_first_is_counted() {
+        let (counter, _guard) = EventCounter::install("someone went by");
+        let emit_event = || tracing::info!("someone went by");
+        thread::spawn(emit_event).join().unwrap();
+        emit_event();
+        assert_eq!(counter.count(), 1);
     }
 }

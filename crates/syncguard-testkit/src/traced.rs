@@ -14,14 +14,14 @@ use tracing::{
 };
 use tracing_core::span::Current;
 
-use crate::subscriber::listen;
+use crate::subscriber::install;
 
-/// Keeps what is traced on this thread.
+/// Records the spans and events of this thread.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(Arc<Mutex<Notes>>);
+pub struct Trace(Arc<Mutex<Recorded>>);
 
 #[derive(Debug, Default)]
-struct Notes {
+struct Recorded {
     spans: Vec<Traced>,
     events: Vec<Traced>,
     entered: Vec<usize>,
@@ -31,26 +31,26 @@ struct Notes {
 #[derive(Clone, Debug)]
 pub struct Traced {
     metadata: &'static Metadata<'static>,
-    /// The values of its fields that have one, as text.
+    /// The fields that have a value, as text.
     pub fields: BTreeMap<&'static str, String>,
-    /// The name of the span that it is within.
+    /// The name of the parent span.
     pub parent: Option<&'static str>,
     /// The names of the spans that it follows from.
     pub follows: Vec<&'static str>,
 }
 
 impl Trace {
-    /// Keeps what is traced until the guard is dropped.
+    /// Records until the guard is dropped.
     #[must_use]
     pub fn begin() -> (Self, DefaultGuard) {
         let trace = Self::default();
-        (trace.clone(), listen(trace))
+        (trace.clone(), install(trace))
     }
 
     /// Returns the spans so far, in the order in which they began.
     #[must_use]
     pub fn spans(&self) -> Vec<Traced> {
-        self.notes().spans.clone()
+        self.recorded().spans.clone()
     }
 
     /// Returns the spans of this name.
@@ -62,10 +62,10 @@ impl Trace {
     /// Returns the events so far.
     #[must_use]
     pub fn events(&self) -> Vec<Traced> {
-        self.notes().events.clone()
+        self.recorded().events.clone()
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
+    fn recorded(&self) -> MutexGuard<'_, Recorded> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,7 +94,7 @@ impl Traced {
         *self.metadata.level()
     }
 
-    /// Returns the names of all its fields, with a value or without.
+    /// Returns the names of all its fields, with or without a value.
     #[must_use]
     pub fn declared(&self) -> Vec<&'static str> {
         self.metadata.fields().iter().map(|field| field.name()).collect()
@@ -125,7 +125,7 @@ fn index(id: &span::Id) -> usize {
     usize::try_from(id.into_u64()).unwrap_or(usize::MAX) - 1
 }
 
-impl Notes {
+impl Recorded {
     fn parent(&self, named: Option<&span::Id>, contextual: bool) -> Option<&'static str> {
         let entered = self.entered.last().copied().filter(|_| contextual);
         named.map(index).or(entered).map(|parent| self.spans[parent].name())
@@ -140,45 +140,45 @@ impl Subscriber for Trace {
     fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
         let mut span = Traced::new(attributes.metadata());
         attributes.record(&mut span);
-        let mut notes = self.notes();
-        span.parent = notes.parent(attributes.parent(), attributes.is_contextual());
-        notes.spans.push(span);
-        id(notes.spans.len() - 1)
+        let mut recorded = self.recorded();
+        span.parent = recorded.parent(attributes.parent(), attributes.is_contextual());
+        recorded.spans.push(span);
+        id(recorded.spans.len() - 1)
     }
 
     fn record(&self, span: &span::Id, values: &span::Record<'_>) {
-        values.record(&mut self.notes().spans[index(span)]);
+        values.record(&mut self.recorded().spans[index(span)]);
     }
 
     fn record_follows_from(&self, span: &span::Id, follows: &span::Id) {
-        let mut notes = self.notes();
-        let follows = notes.spans[index(follows)].name();
-        notes.spans[index(span)].follows.push(follows);
+        let mut recorded = self.recorded();
+        let follows = recorded.spans[index(follows)].name();
+        recorded.spans[index(span)].follows.push(follows);
     }
 
     fn event(&self, event: &Event<'_>) {
         let mut traced = Traced::new(event.metadata());
         event.record(&mut traced);
-        let mut notes = self.notes();
-        traced.parent = notes.parent(event.parent(), event.is_contextual());
-        notes.events.push(traced);
+        let mut recorded = self.recorded();
+        traced.parent = recorded.parent(event.parent(), event.is_contextual());
+        recorded.events.push(traced);
     }
 
     fn enter(&self, span: &span::Id) {
-        self.notes().entered.push(index(span));
+        self.recorded().entered.push(index(span));
     }
 
     fn exit(&self, span: &span::Id) {
-        let mut notes = self.notes();
-        if let Some(last) = notes.entered.iter().rposition(|entered| *entered == index(span)) {
-            notes.entered.remove(last);
+        let mut recorded = self.recorded();
+        if let Some(last) = recorded.entered.iter().rposition(|entered| *entered == index(span)) {
+            recorded.entered.remove(last);
         }
     }
 
     fn current_span(&self) -> Current {
-        let notes = self.notes();
-        notes.entered.last().map_or_else(Current::none, |current| {
-            Current::new(id(*current), notes.spans[*current].metadata)
+        let recorded = self.recorded();
+        recorded.entered.last().map_or_else(Current::none, |current| {
+            Current::new(id(*current), recorded.spans[*current].metadata)
         })
     }
 }

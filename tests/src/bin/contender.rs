@@ -1,4 +1,5 @@
-//! A process that wants locks, does as its standard input says, and ends with it.
+//! A process that acquires locks: it executes the commands on its standard input and exits at the
+//! end of the input.
 
 use std::{
     error::Error,
@@ -12,9 +13,9 @@ use syncguard_core::{
 };
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::{
-    contender::{Admission, Discipline, Order, Storm, Upkeep, Word, from_line, to_line},
+    contender::{Command, Locking, Renewal, Reply, Storm, WriteResult, from_line, to_line},
     history::{Event, Journal, Record},
-    resource::{ResourceFile, Stamp, Verdict},
+    resource::{ResourceFile, Stamp, WriteOutcome},
 };
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -25,12 +26,12 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 const WAIT: Duration = Duration::from_secs(60);
 
 fn main() -> Outcome<()> {
-    // Renewals run on a thread of their own, because this one waits for orders.
+    // Renewals run on a worker thread, because this thread blocks on its input.
     let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let mut contender = Contender { runtime, locks: None, held: None };
     let mut line = String::new();
     while io::stdin().read_line(&mut line)? > 0 {
-        contender.obey(from_line(&line)?)?;
+        contender.execute(from_line(&line)?)?;
         line.clear();
     }
     Ok(())
@@ -42,44 +43,44 @@ struct Contender {
     held: Option<Held>,
 }
 
-/// A lock, and what was known of it when it was granted.
+/// A guard, and the grant that it was created for.
 struct Held {
     guard: LockGuard,
     stamp: Stamp,
 }
 
 impl Contender {
-    fn obey(&mut self, order: Order) -> Outcome<()> {
-        match order {
-            Order::Open(path) => {
+    fn execute(&mut self, command: Command) -> Outcome<()> {
+        match command {
+            Command::Open(path) => {
                 let backend =
                     self.runtime.block_on(SqliteBackend::connect(SqliteConfig::new(path)))?;
                 self.locks = Some(LockManager::new(backend));
-                say(&Word::Opened)
+                reply(&Reply::Opened)
             }
-            Order::Acquire { key, ttl, upkeep } => {
-                say(&Word::Waiting)?;
-                let lock = self.locks()?.lock(key).ttl(ttl).renew(renew(upkeep)).wait(WAIT);
+            Command::Acquire { key, ttl, renewal } => {
+                reply(&Reply::Waiting)?;
+                let lock = self.locks()?.lock(key).ttl(ttl).renew(renew(renewal)).wait(WAIT);
                 let guard = self.runtime.block_on(lock.acquire())?;
                 let stamp = Stamp { fence: guard.fence()?, lock_id: guard.lock_id() };
                 self.held = Some(Held { guard, stamp });
-                say(&Word::Granted(stamp.fence))
+                reply(&Reply::Granted(stamp.fence))
             }
-            Order::Report => {
+            Command::Report => {
                 let Held { guard, .. } = self.held.as_ref().ok_or("nothing is held")?;
                 let valid = guard.is_valid();
-                say(&Word::Standing { valid, fence: guard.fence().ok() })
+                reply(&Reply::Status { valid, fence: guard.fence().ok() })
             }
-            Order::Write(path) => {
+            Command::Write(path) => {
                 let Held { stamp, .. } = self.held.as_ref().ok_or("nothing is held")?;
-                say(&Word::Wrote(write(&path, *stamp)?))
+                reply(&Reply::Written(write(&path, *stamp)?))
             }
-            Order::Release => {
+            Command::Release => {
                 let Held { guard, .. } = self.held.take().ok_or("nothing is held")?;
                 self.runtime.block_on(guard.release())?;
-                say(&Word::Released)
+                reply(&Reply::Released)
             }
-            Order::Storm(storm) => self.storm(&storm),
+            Command::Storm(storm) => self.storm(&storm),
         }
     }
 
@@ -89,43 +90,44 @@ impl Contender {
 
     fn storm(&self, storm: &Storm) -> Outcome<()> {
         let journal = Journal::open(&storm.journal)?;
-        let over = end_of_input();
-        say(&Word::Waiting)?;
-        while !over.is_cancelled() {
-            let key = &storm.keys[below(storm.keys.len())?];
-            let stay = Stay { storm, key, journal: &journal };
-            match storm.discipline {
-                Discipline::Trespasses => stay.trespass()?,
-                Discipline::Locks => self.runtime.block_on(stay.hold(self.locks()?))?,
+        let input_ended = end_of_input();
+        reply(&Reply::Waiting)?;
+        while !input_ended.is_cancelled() {
+            let key = &storm.keys[random_below(storm.keys.len())?];
+            let hold = Hold { storm, key, journal: &journal };
+            match storm.locking {
+                Locking::Disabled => hold.run_without_lock()?,
+                Locking::Enabled => self.runtime.block_on(hold.run(self.locks()?))?,
             }
         }
         Ok(())
     }
 }
 
-/// One round of a storm.
-struct Stay<'a> {
+/// One hold of one lock in a storm.
+struct Hold<'a> {
     storm: &'a Storm,
     key: &'a LockKey,
     journal: &'a Journal,
 }
 
-impl Stay<'_> {
-    async fn hold(&self, locks: &LockManager) -> Outcome<()> {
-        // Often too short, so that giving up at any moment is part of the storm.
-        let wait = Duration::from_millis(u64::try_from(below(100)?)?);
+impl Hold<'_> {
+    async fn run(&self, locks: &LockManager) -> Outcome<()> {
+        // Often too short, so that the storm includes waits that time out at any moment.
+        let wait = Duration::from_millis(u64::try_from(random_below(100)?)?);
         let lock = locks.lock(self.key.clone()).ttl(self.storm.ttl).wait(wait);
         let guard = match lock.acquire().await {
             Err(error) if error.is_retryable() => return Ok(()),
             result => result?,
         };
-        // The time first, then the question: if the lock is held now, it was held at that time.
+        // The clock is read before the lock is checked: if the lock is held at the check, it was
+        // held at that time.
         let entered = BootClock.now();
         let Ok(fence) = guard.fence() else { return Ok(()) };
         let (key, until) = (self.key.clone(), entered + guard.remaining());
         self.record(entered, Event::Entered { key: key.clone(), fence, until })?;
         let mut left = entered;
-        for _ in 0..below(20)? {
+        for _ in 0..random_below(20)? {
             std::thread::sleep(Duration::from_millis(1));
             let now = BootClock.now();
             if !guard.is_valid() {
@@ -140,7 +142,7 @@ impl Stay<'_> {
         }
     }
 
-    fn trespass(&self) -> Outcome<()> {
+    fn run_without_lock(&self) -> Outcome<()> {
         let entered = BootClock.now();
         let fence = Fence::new(u64::try_from(entered.since_boot().as_micros())?)?;
         let (key, until) = (self.key.clone(), entered + self.storm.ttl.as_duration());
@@ -154,36 +156,36 @@ impl Stay<'_> {
     }
 }
 
-fn renew(upkeep: Upkeep) -> Renew {
-    match upkeep {
-        Upkeep::Renewed => Renew::Auto,
-        Upkeep::LeftAlone => Renew::Never,
+fn renew(renewal: Renewal) -> Renew {
+    match renewal {
+        Renewal::Automatic => Renew::Auto,
+        Renewal::Disabled => Renew::Never,
     }
 }
 
-fn write(path: &Path, stamp: Stamp) -> Outcome<Admission> {
+fn write(path: &Path, stamp: Stamp) -> Outcome<WriteResult> {
     Ok(match ResourceFile::open(path)?.write(stamp)? {
-        Verdict::Accepted => Admission::Accepted,
-        Verdict::Refused(_) => Admission::Refused,
+        WriteOutcome::Accepted => WriteResult::Accepted,
+        WriteOutcome::Rejected(_) => WriteResult::Rejected,
     })
 }
 
-/// Gives a token that is cancelled at the end of the standard input.
+/// Returns a token that is cancelled at the end of the standard input.
 fn end_of_input() -> CancellationToken {
-    let over = CancellationToken::new();
-    let token = over.clone();
+    let input_ended = CancellationToken::new();
+    let token = input_ended.clone();
     std::thread::spawn(move || {
         io::stdin().lines().for_each(drop);
         token.cancel();
     });
-    over
+    input_ended
 }
 
-/// Draws a number below `limit`.
-fn below(limit: usize) -> Outcome<usize> {
+/// Returns a random number below `limit`.
+fn random_below(limit: usize) -> Outcome<usize> {
     Ok(usize::try_from(getrandom::u64()? % u64::try_from(limit)?)?)
 }
 
-fn say(word: &Word) -> Outcome<()> {
-    Ok(writeln!(io::stdout(), "{}", to_line(word)?)?)
+fn reply(reply: &Reply) -> Outcome<()> {
+    Ok(writeln!(io::stdout(), "{}", to_line(reply)?)?)
 }

@@ -1,32 +1,33 @@
-//! Holders that die without a word.
+//! Holders that are killed.
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
 use syncguard_core::{LockBackend, LockQuery, LockRecord, Ttl};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
-use syncguard_testkit::contender::{Upkeep, Word};
+use syncguard_testkit::contender::{Renewal, Reply};
 
-use super::{Stage, acquire, granted, hold, key};
+use super::{SharedDir, acquire, granted, hold, key};
 
 async fn lookup(store: &SqliteBackend) -> LockRecord {
     let query = LockQuery::ByKey(key("k"));
     store.lookup(&query).await.unwrap().expect("the lock is held")
 }
 
-/// That the next holder comes then and no later is shown in virtual time, where a waiter asks when the
-/// holder's grace is over. Here the order counts, by the timestamps of the one clock of the store.
+/// That the next holder acquires the lock no later than that is tested in virtual time, where a
+/// waiter retries when the holder's grace is over. This test checks the order, by the timestamps of
+/// the one clock of the store.
 #[tokio::test]
-async fn after_a_kill_the_next_holder_comes_when_the_lease_and_its_grace_are_over() {
-    let stage = Stage::new();
-    // Long, so that a loaded machine does not starve the renewals, which come every third of it.
+async fn after_a_kill_the_next_holder_acquires_when_the_lease_and_its_grace_are_over() {
+    let dir = SharedDir::new();
+    // Long enough that a loaded machine does not starve the renewals, one every third of the ttl.
     let ttl = Ttl::new(Duration::from_secs(5)).unwrap();
-    let (mut holder, mut waiter) = (stage.contender(), stage.contender());
-    let fence = hold(&mut holder, ttl, Upkeep::Renewed);
-    let waiting = acquire(Ttl::default(), Upkeep::LeftAlone);
-    assert_eq!(waiter.ask(&waiting).unwrap(), Word::Waiting);
+    let (mut holder, mut waiter) = (dir.contender(), dir.contender());
+    let fence = hold(&mut holder, ttl, Renewal::Automatic);
+    let waiting = acquire(Ttl::default(), Renewal::Disabled);
+    assert_eq!(waiter.request(&waiting).unwrap(), Reply::Waiting);
 
-    // The worst moment to die is after a renewal.
-    let store = SqliteBackend::connect(SqliteConfig::new(stage.store())).await.unwrap();
+    // The worst moment to die is right after a renewal.
+    let store = SqliteBackend::connect(SqliteConfig::new(dir.store())).await.unwrap();
     let first = lookup(&store).await;
     while lookup(&store).await.expires_at == first.expires_at {
         tokio::time::sleep(Duration::from_millis(5)).await;

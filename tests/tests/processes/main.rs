@@ -10,13 +10,13 @@ mod storm;
 use std::path::PathBuf;
 
 use syncguard_core::{Fence, LockKey, Ttl};
-use syncguard_testkit::contender::{Contender, Order, Upkeep, Word};
+use syncguard_testkit::contender::{Command, Contender, Renewal, Reply};
 use tempfile::TempDir;
 
-/// A directory in which processes meet.
-struct Stage(TempDir);
+/// The directory that the processes of a test share.
+struct SharedDir(TempDir);
 
-impl Stage {
+impl SharedDir {
     fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
@@ -33,10 +33,10 @@ impl Stage {
         self.0.path().join("journal")
     }
 
-    /// Starts a process that has opened the store when this returns.
+    /// Starts a process and waits until it has opened the store.
     fn contender(&self) -> Contender {
         let mut contender = start();
-        assert_eq!(contender.ask(&Order::Open(self.store())).unwrap(), Word::Opened);
+        assert_eq!(contender.request(&Command::Open(self.store())).unwrap(), Reply::Opened);
         contender
     }
 }
@@ -49,20 +49,20 @@ fn key(text: &str) -> LockKey {
     LockKey::new(text).unwrap()
 }
 
-fn acquire(ttl: Ttl, upkeep: Upkeep) -> Order {
-    Order::Acquire { key: key("k"), ttl, upkeep }
+fn acquire(ttl: Ttl, renewal: Renewal) -> Command {
+    Command::Acquire { key: key("k"), ttl, renewal }
 }
 
-/// Waits until a contender has the lock that it was told to acquire.
+/// Waits until a contender holds the lock that it was sent to acquire.
 fn granted(contender: &mut Contender) -> Fence {
-    match contender.hear().unwrap() {
-        Word::Granted(fence) => fence,
-        word => panic!("{word:?}"),
+    match contender.receive().unwrap() {
+        Reply::Granted(fence) => fence,
+        reply => panic!("{reply:?}"),
     }
 }
 
-/// Lets a contender acquire a lock.
-fn hold(contender: &mut Contender, ttl: Ttl, upkeep: Upkeep) -> Fence {
-    assert_eq!(contender.ask(&acquire(ttl, upkeep)).unwrap(), Word::Waiting);
+/// Makes a contender acquire the lock, and returns the fence.
+fn hold(contender: &mut Contender, ttl: Ttl, renewal: Renewal) -> Fence {
+    assert_eq!(contender.request(&acquire(ttl, renewal)).unwrap(), Reply::Waiting);
     granted(contender)
 }

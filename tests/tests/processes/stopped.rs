@@ -1,48 +1,48 @@
-//! Holders that are stopped for longer than they may hold.
+//! Holders that are stopped for longer than their ttl.
 
 use std::time::Duration;
 
 use syncguard_core::Ttl;
-use syncguard_testkit::contender::{Admission, Order, Upkeep, Word};
+use syncguard_testkit::contender::{Command, Renewal, Reply, WriteResult};
 
-use super::{Stage, hold};
+use super::{SharedDir, hold};
 
-/// Stops a holder until somebody else has its lock, and wakes it.
-fn oversleep(upkeep: Upkeep) {
-    let stage = Stage::new();
-    let write = Order::Write(stage.resource());
+/// Stops a holder until another process holds its lock, and resumes it.
+fn stop_past_ttl(renewal: Renewal) {
+    let dir = SharedDir::new();
+    let write = Command::Write(dir.resource());
     let ttl = Ttl::new(Duration::from_millis(500)).unwrap();
-    let (mut sleeper, mut next) = (stage.contender(), stage.contender());
-    let stale = hold(&mut sleeper, ttl, upkeep);
-    assert_eq!(sleeper.ask(&write).unwrap(), Word::Wrote(Admission::Accepted));
+    let (mut stopped, mut next) = (dir.contender(), dir.contender());
+    let stale = hold(&mut stopped, ttl, renewal);
+    assert_eq!(stopped.request(&write).unwrap(), Reply::Written(WriteResult::Accepted));
 
-    sleeper.process().stop().unwrap();
-    let fence = hold(&mut next, Ttl::default(), Upkeep::LeftAlone);
+    stopped.process().stop().unwrap();
+    let fence = hold(&mut next, Ttl::default(), Renewal::Disabled);
     assert!(fence > stale, "{fence} after {stale}");
-    assert_eq!(next.ask(&write).unwrap(), Word::Wrote(Admission::Accepted));
-    // Its first act on waking will be to ask how its lock stands.
-    sleeper.tell(&Order::Report).unwrap();
-    assert!(sleeper.process().is_stopped().unwrap(), "it slept all the time");
+    assert_eq!(next.request(&write).unwrap(), Reply::Written(WriteResult::Accepted));
+    // The first thing it does when it is resumed is to read the status of its lock.
+    stopped.send(&Command::Report).unwrap();
+    assert!(stopped.process().is_stopped().unwrap(), "it slept all the time");
 
-    sleeper.process().resume().unwrap();
-    assert_eq!(sleeper.hear().unwrap(), Word::Standing { valid: false, fence: None });
-    assert_eq!(sleeper.ask(&write).unwrap(), Word::Wrote(Admission::Refused));
+    stopped.process().resume().unwrap();
+    assert_eq!(stopped.receive().unwrap(), Reply::Status { valid: false, fence: None });
+    assert_eq!(stopped.request(&write).unwrap(), Reply::Written(WriteResult::Rejected));
 
-    // It must not take the lock of its successor along, neither by renewing nor by releasing.
-    assert_eq!(sleeper.ask(&Order::Release).unwrap(), Word::Released);
-    sleeper.finish().unwrap();
-    let standing = Word::Standing { valid: true, fence: Some(fence) };
-    assert_eq!(next.ask(&Order::Report).unwrap(), standing);
-    assert_eq!(next.ask(&write).unwrap(), Word::Wrote(Admission::Accepted));
+    // It must not affect its successor's lock, neither by a renewal nor by a release.
+    assert_eq!(stopped.request(&Command::Release).unwrap(), Reply::Released);
+    stopped.finish().unwrap();
+    let status = Reply::Status { valid: true, fence: Some(fence) };
+    assert_eq!(next.request(&Command::Report).unwrap(), status);
+    assert_eq!(next.request(&write).unwrap(), Reply::Written(WriteResult::Accepted));
     next.finish().unwrap();
 }
 
 #[test]
-fn a_holder_that_was_stopped_past_its_ttl_knows_it_on_waking_and_is_refused_at_the_resource() {
-    oversleep(Upkeep::LeftAlone);
+fn a_holder_that_was_stopped_past_its_ttl_detects_the_loss_and_its_write_is_rejected() {
+    stop_past_ttl(Renewal::Disabled);
 }
 
 #[test]
-fn a_renewing_holder_that_was_stopped_past_its_ttl_knows_it_on_waking_too() {
-    oversleep(Upkeep::Renewed);
+fn a_renewing_holder_that_was_stopped_past_its_ttl_detects_the_loss_too() {
+    stop_past_ttl(Renewal::Automatic);
 }

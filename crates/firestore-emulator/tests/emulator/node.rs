@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use firestore_emulator::{Concurrency, Emulator};
-use syncguard_testkit::node::{Node, printed, unless_skipped};
+use syncguard_testkit::node::{Node, stdout_of, unless_skipped};
 
 use super::start_as;
 
@@ -19,7 +19,7 @@ async fn run(emulator: &Emulator, script: &str, arguments: &[&str]) -> String {
     let node = Node::install(files, Path::new(env!("CARGO_TARGET_TMPDIR"))).await.unwrap();
     let mut command = node.command(&files.join(script)).unwrap();
     command.args(arguments).env("FIRESTORE_EMULATOR_HOST", emulator.address().to_string());
-    printed(script, &command.output().await.unwrap()).unwrap()
+    stdout_of(script, &command.output().await.unwrap()).unwrap()
 }
 
 async fn count(concurrency: Concurrency) {

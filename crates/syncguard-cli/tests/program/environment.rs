@@ -1,4 +1,4 @@
-//! What the command finds in its environment, and what the program takes from its own.
+//! The environment of the command, and that of the program.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -11,7 +11,7 @@ async fn the_command_finds_its_key_fence_and_lock_id() {
     let sandbox = Sandbox::new();
     let script = "echo $SYNCGUARD_KEY $SYNCGUARD_FENCE $SYNCGUARD_LOCK_ID; read line; exit 0";
     let mut holder = Running::start(&mut sandbox.run(&[], script));
-    let line = holder.line();
+    let line = holder.read_line();
     let [key, fence, lock_id] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
     let record = lookup(&sandbox.locks().await).await.unwrap();
     assert_eq!((key, fence), (KEY, "000000000000001"));
@@ -20,7 +20,7 @@ async fn the_command_finds_its_key_fence_and_lock_id() {
 }
 
 #[test]
-fn without_a_store_the_users_own_is_made_where_nobody_else_may_look() {
+fn the_default_store_is_created_in_a_directory_that_only_the_user_may_read() {
     let sandbox = Sandbox::new();
     let (home, state) = (sandbox.path("home"), sandbox.path("state"));
     let run = |variables: [(&str, &std::path::Path); 2]| {
@@ -66,7 +66,7 @@ fn the_command_inherits_the_url_of_the_store_unless_that_is_hidden() {
 }
 
 #[test]
-fn memory_is_a_store_that_excludes_nobody() {
+fn the_memory_store_excludes_no_other_process() {
     let run = ["run", "--key", KEY, "--store", "memory:", "--no-wait", "--"];
     let inner = format!("{} {} true && echo ran", env!("CARGO_BIN_EXE_syncguard"), run.join(" "));
     let output = program().args(run).args(["sh", "-c", &inner]).output().unwrap();

@@ -1,4 +1,4 @@
-//! One command at a time.
+//! Mutual exclusion of commands.
 
 use std::{
     fs,
@@ -7,13 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::sandbox::{Running, Sandbox, assert_code, only_line, outlives, stdout, wait_until};
+use crate::sandbox::{
+    Running, Sandbox, assert_code, only_line, stdout, wait_past_expiry, wait_until,
+};
 
-/// Reads a number, dawdles, and writes the next one: another that does so meanwhile is undone.
+/// Reads a number, sleeps, and writes the next one: this overwrites a concurrent increment.
 const INCREMENT: &str = "n=$(cat counter); sleep 0.01; echo $((n + 1)) > counter";
 
 #[test]
-fn a_second_program_that_will_not_wait_is_told_who_has_the_lock() {
+fn a_second_program_that_does_not_wait_reports_the_holder() {
     let sandbox = Sandbox::new();
     let holder = sandbox.hold(&["--owner", "ci-7", "--ttl", "1m"]);
     let output = sandbox.run(&["--no-wait"], "touch ran").output().unwrap();
@@ -25,24 +27,24 @@ fn a_second_program_that_will_not_wait_is_told_who_has_the_lock() {
 }
 
 #[test]
-fn a_second_program_that_waits_gets_the_lock_when_the_first_is_done_with_it() {
+fn a_second_program_that_waits_acquires_the_lock_when_the_first_releases_it() {
     let sandbox = Sandbox::new();
     let script = "read line; echo first >> order";
     let first = Running::start(&mut sandbox.run(&[], &format!("echo held; {script}")));
     let mut first = first;
-    assert_eq!(first.line(), "held");
+    assert_eq!(first.read_line(), "held");
     let script = "echo second >> order; echo $SYNCGUARD_FENCE";
     let second = Running::start(&mut sandbox.run(&["--wait", "60s"], script));
-    second.opened(&sandbox.store());
+    second.wait_for_store(&sandbox.store());
     assert_code(&first.finish(), 0);
-    let output = second.ended();
+    let output = second.wait();
     assert_code(&output, 0);
     assert_eq!(stdout(&output), "000000000000002");
     assert_eq!(fs::read_to_string(sandbox.path("order")).unwrap(), "first\nsecond\n");
 }
 
 #[test]
-fn a_wait_lasts_as_long_as_was_said() {
+fn a_wait_lasts_as_long_as_requested() {
     let sandbox = Sandbox::new();
     let holder = sandbox.hold(&[]);
     let start = Instant::now();
@@ -55,26 +57,26 @@ fn a_wait_lasts_as_long_as_was_said() {
 }
 
 #[tokio::test]
-async fn a_command_that_runs_for_longer_than_the_ttl_keeps_the_lock() {
+async fn a_command_that_runs_longer_than_the_ttl_keeps_the_lock() {
     let sandbox = Sandbox::new();
     let holder = sandbox.hold(&["--ttl", "3s"]);
-    outlives(&sandbox.locks().await, Duration::from_secs(3)).await;
+    wait_past_expiry(&sandbox.locks().await, Duration::from_secs(3)).await;
     assert_code(&sandbox.run(&["--no-wait"], "true").output().unwrap(), 75);
     assert_code(&holder.finish(), 0);
 }
 
 #[test]
-fn increments_by_eight_programs_at_once_are_all_counted() {
+fn no_increment_by_eight_concurrent_programs_is_lost() {
     let sandbox = Sandbox::new();
-    let count = hammer(&sandbox, || sandbox.run(&["--wait", "60s"], INCREMENT));
+    let count = increment_concurrently(&sandbox, || sandbox.run(&["--wait", "60s"], INCREMENT));
     assert_eq!(count, 200);
 }
 
-/// The test above can tell: without the lock it would fail.
+/// Proves that the test above would fail without the lock.
 #[test]
-fn increments_without_the_lock_get_lost() {
+fn increments_without_the_lock_are_lost() {
     let sandbox = Sandbox::new();
-    let count = hammer(&sandbox, || {
+    let count = increment_concurrently(&sandbox, || {
         let mut command = Command::new("sh");
         command.current_dir(sandbox.path("")).args(["-c", INCREMENT]);
         command
@@ -82,8 +84,8 @@ fn increments_without_the_lock_get_lost() {
     assert!(count < 200, "{count}");
 }
 
-/// Counts up to 200 by 8 programs at a time.
-fn hammer(sandbox: &Sandbox, increment: impl Fn() -> Command + Sync) -> u32 {
+/// Counts to 200 with 8 concurrent programs.
+fn increment_concurrently(sandbox: &Sandbox, increment: impl Fn() -> Command + Sync) -> u32 {
     let counter = sandbox.path("counter");
     fs::write(&counter, "0\n").unwrap();
     thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The program from end to end: real processes, real signals, a store of its own for each test.
+//! End-to-end tests of the program: real processes, real signals, a separate store for each test.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

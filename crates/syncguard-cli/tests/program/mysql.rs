@@ -1,4 +1,4 @@
-//! Locks in a database of MySQL's kind.
+//! Locks in a MariaDB database.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ async fn two_programs_exclude_each_other_in_mariadb() {
     let url = server.url();
     let held = ["--key", KEY, "--owner", "first", "--", "sh", "-c", "echo held; read line; exit 0"];
     let mut holder = Running::start(&mut on(&url, "run", &held));
-    assert_eq!(holder.line(), "held");
+    assert_eq!(holder.read_line(), "held");
 
     let other = url.replace("mysql://", "mariadb://");
     let shown = on(&other, "status", &["--key", KEY]).output().unwrap();
@@ -34,7 +34,7 @@ async fn two_programs_exclude_each_other_in_mariadb() {
 }
 
 #[tokio::test]
-async fn a_schema_of_mariadb_that_is_printed_is_the_one_that_is_applied() {
+async fn the_printed_schema_of_mariadb_is_the_one_that_is_applied() {
     let (one, other) =
         (MariadbServer::start().await.unwrap(), MariadbServer::start().await.unwrap());
     let printed = on(&one.url(), "schema", &[]).output().unwrap();

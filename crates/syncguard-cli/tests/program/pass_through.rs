@@ -1,4 +1,5 @@
-//! What is the command's own stays as it is.
+//! The input, the output, the arguments and the exit code of the command are passed through
+//! unchanged.
 
 use std::{ffi::OsStr, fs, io::Write, os::unix::ffi::OsStrExt, process::Stdio};
 
@@ -7,14 +8,14 @@ use rustix::process::Signal;
 use crate::sandbox::{Sandbox, assert_code, assert_signal, only_line, stdout};
 
 #[test]
-fn the_output_of_the_command_is_passed_on_and_nothing_is_added() {
+fn the_output_of_the_command_is_passed_through_and_nothing_is_added() {
     let output = Sandbox::new().run(&[], "echo out; echo err >&2").output().unwrap();
     assert_code(&output, 0);
     assert_eq!((stdout(&output), only_line(&output)), ("out", "err"));
 }
 
 #[test]
-fn the_command_reads_the_input() {
+fn the_command_reads_the_standard_input() {
     let sandbox = Sandbox::new();
     let mut program = sandbox.run(&[], "cat");
     let mut child = program.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -52,7 +53,7 @@ fn a_signal_that_ended_the_command_ends_the_program() {
 }
 
 #[test]
-fn a_command_that_does_not_exist_gives_127_and_one_that_cannot_be_executed_126() {
+fn a_missing_command_exits_with_127_and_one_that_cannot_be_executed_with_126() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("plain"), "#!/bin/sh\n").unwrap();
     for (command, code) in
@@ -62,6 +63,6 @@ fn a_command_that_does_not_exist_gives_127_and_one_that_cannot_be_executed_126()
         assert_code(&output, code);
         assert!(only_line(&output).starts_with(&format!("syncguard: {command}: ")));
     }
-    // And the lock was given back each time.
+    // The lock was released each time.
     assert_code(&sandbox.run(&["--no-wait"], "").output().unwrap(), 0);
 }

@@ -1,4 +1,4 @@
-//! Locks in a database.
+//! Locks in a PostgreSQL database.
 
 use std::process::Command;
 
@@ -18,7 +18,7 @@ async fn two_programs_exclude_each_other_in_a_database() {
     let url = server.url();
     let held = ["--key", KEY, "--owner", "first", "--", "sh", "-c", "echo held; read line; exit 0"];
     let mut holder = Running::start(&mut on(&url, "run", &held));
-    assert_eq!(holder.line(), "held");
+    assert_eq!(holder.read_line(), "held");
 
     let shown = on(&url, "status", &["--key", KEY]).output().unwrap();
     assert!(
@@ -33,7 +33,7 @@ async fn two_programs_exclude_each_other_in_a_database() {
 }
 
 #[tokio::test]
-async fn a_schema_that_is_printed_is_the_one_that_is_applied() {
+async fn the_printed_schema_is_the_one_that_is_applied() {
     let (one, other) =
         (PostgresServer::start().await.unwrap(), PostgresServer::start().await.unwrap());
     let printed = on(&one.url(), "schema", &[]).output().unwrap();

@@ -19,7 +19,7 @@ async fn two_programs_exclude_each_other_on_a_redis_server() {
     let url = server.url();
     let held = ["--owner", "first", "--", "sh", "-c", "echo held; read line; exit 0"];
     let mut holder = Running::start(&mut on(&url, "run", &held));
-    assert_eq!(holder.line(), "held");
+    assert_eq!(holder.read_line(), "held");
 
     let shown = on(&url, "status", &[]).output().unwrap();
     assert!(
@@ -34,7 +34,7 @@ async fn two_programs_exclude_each_other_on_a_redis_server() {
 }
 
 #[tokio::test]
-async fn a_server_that_forgets_is_told_before_the_command_runs() {
+async fn a_server_that_does_not_persist_is_reported_before_the_command_runs() {
     let server = RedisServer::builder().setting("appendonly", "no").start().await.unwrap();
     let output = on(&server.url(), "run", &["--", "echo", "done"]).output().unwrap();
     assert_code(&output, 0);
@@ -45,7 +45,7 @@ async fn a_server_that_forgets_is_told_before_the_command_runs() {
     );
 }
 
-/// Two providers of cryptography in one program would panic at the first use of TLS.
+/// Two cryptography providers in one program would panic at the first use of TLS.
 #[tokio::test]
 async fn a_server_that_does_not_speak_tls_cannot_be_used_over_it() {
     let server = RedisServer::builder().start().await.unwrap();
@@ -56,7 +56,7 @@ async fn a_server_that_does_not_speak_tls_cannot_be_used_over_it() {
 }
 
 #[tokio::test]
-async fn a_lock_is_taken_over_tls_from_a_server_whose_certificate_is_trusted() {
+async fn a_lock_is_acquired_over_tls_from_a_server_whose_certificate_is_trusted() {
     let (sandbox, port) = (Sandbox::new(), free_port());
     certify(&sandbox);
     let file = |name| sandbox.path(name).display().to_string();
@@ -79,7 +79,7 @@ async fn a_lock_is_taken_over_tls_from_a_server_whose_certificate_is_trusted() {
 }
 
 #[test]
-fn certificates_to_trust_that_cannot_be_loaded_are_named_with_the_reason() {
+fn trusted_certificates_that_cannot_be_loaded_are_reported_with_the_reason() {
     let sandbox = Sandbox::new();
     fs::write(sandbox.path("torn.pem"), "-----BEGIN CERTIFICATE-----\nMIIB").unwrap();
     for (name, reason) in [("absent.pem", "No such file"), ("torn.pem", "PEM")] {
@@ -92,7 +92,7 @@ fn certificates_to_trust_that_cannot_be_loaded_are_named_with_the_reason() {
     }
 }
 
-/// Makes an authority, and a server whose name it vouches for.
+/// Creates a certificate authority, and a server certificate that it has signed.
 fn certify(sandbox: &Sandbox) {
     let mut authority = CertificateParams::default();
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -109,7 +109,7 @@ fn certify(sandbox: &Sandbox) {
     }
 }
 
-/// Finds a port on which nobody listened a moment ago.
+/// Returns a port on which no process listened a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -1,4 +1,4 @@
-//! A directory with a store of its own, and handles on the programs that are started in it.
+//! A directory with its own store, and handles on the programs that are started in it.
 
 use std::{
     fs,
@@ -20,15 +20,15 @@ use syncguard::{
 };
 use tempfile::TempDir;
 
-/// What every test locks.
+/// The key that every test locks.
 pub(crate) const KEY: &str = "nightly-report";
 
-/// The longest that anything may take that is not measured.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long [`wait_until`] waits.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_syncguard"));
-    // The tests must not find a store of the user's own.
+    // The tests must not use the default store of the user.
     program.env_remove("SYNCGUARD_STORE").env_remove("XDG_STATE_HOME").env_remove("HOME");
     program.stdin(Stdio::null());
     program
@@ -49,7 +49,7 @@ impl Sandbox {
         self.path("locks.db")
     }
 
-    /// `syncguard <verb> --key KEY --store …`, in this directory.
+    /// Returns `syncguard <verb> --key KEY --store …`, in this directory.
     pub(crate) fn program(&self, verb: &str) -> Command {
         let mut program = program();
         program.current_dir(self.0.path()).args([verb, "--key", KEY, "--store"]);
@@ -57,17 +57,17 @@ impl Sandbox {
         program
     }
 
-    /// `syncguard run … <options> -- sh -c <script>`.
+    /// Returns `syncguard run … <options> -- sh -c <script>`.
     pub(crate) fn run(&self, options: &[&str], script: &str) -> Command {
         let mut program = self.program("run");
         program.args(options).args(["--", "sh", "-c", script]);
         program
     }
 
-    /// Starts a holder that has the lock when this returns, and keeps it until it is told to end.
+    /// Starts a holder and waits until it holds the lock, which it keeps until its input ends.
     pub(crate) fn hold(&self, options: &[&str]) -> Running {
         let mut holder = Running::start(&mut self.run(options, "echo held; read line; exit 0"));
-        assert_eq!(holder.line(), "held");
+        assert_eq!(holder.read_line(), "held");
         holder
     }
 
@@ -82,8 +82,8 @@ pub(crate) async fn lookup(locks: &LockManager) -> Option<LockRecord> {
     locks.lookup_raw(&key.into()).await.unwrap()
 }
 
-/// Waits until a grant that was not renewed would have been over.
-pub(crate) async fn outlives(locks: &LockManager, ttl: Duration) {
+/// Waits until a grant without a renewal would have expired.
+pub(crate) async fn wait_past_expiry(locks: &LockManager, ttl: Duration) {
     loop {
         let record = lookup(locks).await.unwrap();
         if record.observed_at.since(record.acquired_at) > ttl + Capabilities::GRACE {
@@ -93,14 +93,14 @@ pub(crate) async fn outlives(locks: &LockManager, ttl: Duration) {
     }
 }
 
-/// A program that was started, and is killed if the test ends before it.
+/// A running program, which is killed if the test ends first.
 pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Running {
-    /// Starts a program whose standard input stays open until [`finish`](Self::finish).
+    /// Starts a program. Its standard input is open until [`finish`](Self::finish).
     pub(crate) fn start(program: &mut Command) -> Self {
         Self::start_with(program, Stdio::piped())
     }
@@ -118,14 +118,14 @@ impl Running {
     }
 
     /// Reads the next line of the program's output.
-    pub(crate) fn line(&mut self) -> String {
+    pub(crate) fn read_line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
     /// Writes to the program's standard input.
-    pub(crate) fn type_in(&mut self, text: &str) {
+    pub(crate) fn write_stdin(&mut self, text: &str) {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
@@ -137,14 +137,15 @@ impl Running {
         drop(self.child.stdin.take());
     }
 
-    /// Closes the program's standard input and waits for its end.
+    /// Closes the program's standard input and waits until it exits.
     pub(crate) fn finish(mut self) -> Output {
         self.close_input();
-        self.ended()
+        self.wait()
     }
 
-    /// Waits for the program's end; what it has printed since the last [`line`](Self::line).
-    pub(crate) fn ended(mut self) -> Output {
+    /// Waits until the program exits; returns its output since the last
+    /// [`read_line`](Self::read_line).
+    pub(crate) fn wait(mut self) -> Output {
         let mut status = None;
         wait_until("the program ends", || {
             status = self.child.try_wait().unwrap();
@@ -158,8 +159,8 @@ impl Running {
         output
     }
 
-    /// Waits until the program has opened the store, which it does after it listens for signals.
-    pub(crate) fn opened(&self, store: &Path) {
+    /// Waits until the program has opened the store. It registers its signal handlers before that.
+    pub(crate) fn wait_for_store(&self, store: &Path) {
         let files = format!("/proc/{}/fd", self.child.id());
         wait_until("the program opens its store", || {
             let mut files = fs::read_dir(&files).unwrap().flatten();
@@ -175,16 +176,16 @@ impl Drop for Running {
     }
 }
 
-/// Looks again and again until something has happened.
+/// Polls until something has happened.
 pub(crate) fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
     let start = Instant::now();
     while !happened() {
-        assert!(start.elapsed() < PATIENCE, "waited in vain until {what}");
+        assert!(start.elapsed() < WAIT_TIMEOUT, "waited in vain until {what}");
         sleep(Duration::from_millis(2));
     }
 }
 
-/// Tells whether a process runs; one that ended and was not yet collected does not.
+/// Returns whether a process is running. A zombie is not.
 pub(crate) fn is_alive(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
@@ -195,28 +196,28 @@ pub(crate) fn stdout(output: &Output) -> &str {
     str::from_utf8(&output.stdout).unwrap().trim_end()
 }
 
-/// Returns the one line that the program has said.
+/// Returns the only line that the program has printed to stderr.
 #[track_caller]
 pub(crate) fn only_line(output: &Output) -> &str {
-    let said = str::from_utf8(&output.stderr).unwrap();
-    assert_eq!(said.lines().count(), 1, "{said}");
-    said.trim_end()
+    let stderr = str::from_utf8(&output.stderr).unwrap();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    stderr.trim_end()
 }
 
 #[track_caller]
 pub(crate) fn assert_code(output: &Output, code: i32) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{:?}: {said}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{:?}: {stderr}", output.status);
 }
 
-/// Asserts that the program died of `signal`, and did not just end with a code that says so.
+/// Asserts that the program was ended by `signal`, not by an exit code that reports the signal.
 #[track_caller]
 pub(crate) fn assert_signal(output: &Output, signal: Signal) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.signal(), Some(signal.as_raw()), "{:?}: {said}", output.status);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(signal.as_raw()), "{:?}: {stderr}", output.status);
 }
 
-/// Makes a pipe into which nothing more can be written without blocking.
+/// Creates a full pipe, to which nothing can be written without blocking.
 pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     fcntl_setfl(&writer, OFlags::NONBLOCK).unwrap();

@@ -1,4 +1,4 @@
-//! Telling who holds a lock.
+//! The `status` subcommand.
 
 use std::{fs::File, process::Stdio};
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::sandbox::{KEY, Sandbox, assert_code, lookup, only_line, stdout};
 
-fn words(sandbox: &Sandbox) -> String {
+fn text(sandbox: &Sandbox) -> String {
     let output = sandbox.program("status").output().unwrap();
     assert_code(&output, 0);
     stdout(&output).to_owned()
@@ -22,7 +22,7 @@ fn object(sandbox: &Sandbox) -> Value {
 #[test]
 fn a_free_lock_is_shown_as_free() {
     let sandbox = Sandbox::new();
-    assert_eq!(words(&sandbox), "free");
+    assert_eq!(text(&sandbox), "free");
     assert_eq!(object(&sandbox), json!({ "locked": false, "key": KEY }));
 }
 
@@ -30,10 +30,10 @@ fn a_free_lock_is_shown_as_free() {
 async fn a_held_lock_is_shown_with_its_holder() {
     let sandbox = Sandbox::new();
     let holder = sandbox.hold(&["--owner", "ci-7", "--ttl", "1h"]);
-    let words = words(&sandbox);
+    let text = text(&sandbox);
     assert!(
-        words.starts_with("held by \"ci-7\" under fence 000000000000001 for another 59m"),
-        "{words}"
+        text.starts_with("held by \"ci-7\" under fence 000000000000001 for another 59m"),
+        "{text}"
     );
 
     let record = lookup(&sandbox.locks().await).await.unwrap();
@@ -54,12 +54,12 @@ async fn a_held_lock_is_shown_with_its_holder() {
 }
 
 #[test]
-fn a_label_cannot_imitate_the_rest_of_the_line_nor_steer_the_terminal() {
+fn a_label_can_neither_imitate_the_rest_of_the_line_nor_control_the_terminal() {
     let sandbox = Sandbox::new();
     let label = "ci\" under fence 000000000000009, \u{202e}\u{200b}x";
     let holder = sandbox.hold(&["--owner", label]);
     let shown = r#"held by "ci\" under fence 000000000000009, \u{202e}\u{200b}x" under fence 0000"#;
-    assert!(words(&sandbox).starts_with(shown), "{}", words(&sandbox));
+    assert!(text(&sandbox).starts_with(shown), "{}", text(&sandbox));
     let refused = sandbox.run(&["--no-wait"], "true").output().unwrap();
     assert_code(&refused, 75);
     assert!(only_line(&refused).contains(shown), "{}", only_line(&refused));
@@ -70,7 +70,7 @@ fn a_label_cannot_imitate_the_rest_of_the_line_nor_steer_the_terminal() {
 }
 
 #[test]
-fn an_answer_that_cannot_be_written_is_an_error_and_a_reader_that_left_is_none() {
+fn an_answer_that_cannot_be_written_is_an_error_but_a_closed_pipe_is_not() {
     let sandbox = Sandbox::new();
     let full = File::options().write(true).open("/dev/full").unwrap();
     let output = sandbox.program("status").stdout(full).output().unwrap();

@@ -1,13 +1,13 @@
-//! Commands that want the terminal, under a shell with job control on a terminal of their own. Needs
+//! Commands that use the terminal, under a shell with job control on a separate terminal. Requires
 //! `bash`, and `script` of util-linux.
 
 use std::process::Command;
 
 use crate::sandbox::{Running, Sandbox, assert_code, stdout};
 
-/// Runs a script of a shell with job control, on a terminal that `script` makes.
+/// Runs a script in a shell with job control, on a terminal that `script` creates.
 fn on_a_terminal(sandbox: &Sandbox, shell_script: &str) -> String {
-    let output = start_on_a_terminal(sandbox, shell_script).ended();
+    let output = start_on_a_terminal(sandbox, shell_script).wait();
     assert_code(&output, 0);
     stdout(&output).replace('\r', "")
 }
@@ -24,8 +24,8 @@ fn start_on_a_terminal(sandbox: &Sandbox, shell_script: &str) -> Running {
 }
 
 #[test]
-fn the_keyboard_ends_a_loop_of_the_shell_and_not_one_round_of_it() {
-    // With job control as at a prompt, and without as in a script, whose shell is of the same job.
+fn an_interrupt_from_the_keyboard_ends_a_loop_of_the_shell_and_not_only_one_iteration() {
+    // With job control as at a prompt, and without as in a script, whose shell is in the same job.
     for job_control in ["set -m", "set +m"] {
         let sandbox = Sandbox::new();
         let script = format!(
@@ -33,9 +33,9 @@ fn the_keyboard_ends_a_loop_of_the_shell_and_not_one_round_of_it() {
              $RUN -- sh -c 'echo ready; exec sleep 600'; done; echo after"
         );
         let mut running = start_on_a_terminal(&sandbox, &script);
-        assert_eq!([running.line(), running.line()], ["round 1", "ready"]);
-        running.type_in("\u{3}");
-        let output = running.ended();
+        assert_eq!([running.read_line(), running.read_line()], ["round 1", "ready"]);
+        running.write_stdin("\u{3}");
+        let output = running.wait();
         let rest = stdout(&output);
         assert!(!rest.contains("round") && !rest.contains("after"), "{job_control}: {rest}");
         assert_code(&sandbox.run(&["--no-wait"], "true").output().unwrap(), 0);
@@ -43,20 +43,20 @@ fn the_keyboard_ends_a_loop_of_the_shell_and_not_one_round_of_it() {
 }
 
 #[test]
-fn the_command_has_the_terminal_and_the_shell_has_it_back_afterwards() {
+fn the_command_is_in_the_foreground_and_the_shell_is_afterwards() {
     let sandbox = Sandbox::new();
     // The fifth field is the process group, the eighth that in the terminal's foreground.
     let look = "read _ _ _ _ group _ _ front _ < /proc/$$/stat; echo $1 $((group == front))";
     std::fs::write(sandbox.path("look.sh"), look).unwrap();
-    // Without job control, so that the shell does not take the terminal back by itself.
+    // Without job control, because otherwise the shell would take the terminal back by itself.
     let script = "set +m; $RUN -- sh look.sh during; sh look.sh after";
     assert_eq!(on_a_terminal(&sandbox, script), "during 1\nafter 1");
 }
 
 #[test]
-fn a_command_that_is_stopped_from_the_keyboard_gives_the_shell_back_and_goes_on_with_it() {
+fn a_command_that_is_stopped_from_the_keyboard_returns_to_the_shell_and_can_be_continued() {
     let sandbox = Sandbox::new();
-    // What the keyboard would send to the foreground.
+    // The signal that the keyboard would send to the foreground.
     let script = "$RUN -- sh -c 'kill -TSTP 0; echo resumed; exit 3'; echo \"stopped $?\"; fg; \
                   echo \"ended $?\"";
     let output = on_a_terminal(&sandbox, script);
@@ -76,9 +76,9 @@ fn a_command_that_was_stopped_past_its_ttl_is_ended_and_not_continued() {
 }
 
 #[test]
-fn a_command_in_the_background_of_a_pipeline_may_still_ask_the_terminal() {
+fn a_command_in_the_background_of_a_pipeline_may_still_use_the_terminal() {
     let sandbox = Sandbox::new();
-    // Setting the terminal is forbidden in the background, as reading is, and needs no typist.
+    // Changing the terminal is forbidden in the background, as reading is, and requires no input.
     let script = "$RUN -- sh -c 'stty -echo < /dev/tty; stty echo < /dev/tty; echo set' | cat; \
                   echo \"ended ${PIPESTATUS[0]}\"";
     let output = on_a_terminal(&sandbox, script);

@@ -13,7 +13,7 @@ use syncguard_core::{
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{
-    log_capture::Heard,
+    log_capture::EventCounter,
     operations::{LONG, ask, error_of, granted, is_locked, key, ttl},
 };
 use tokio::task::JoinSet;
@@ -323,7 +323,7 @@ async fn an_unreadable_lock_is_omitted_from_a_list_and_counted_in_the_log() {
         lock.extend(field.map(|field| (field.to_owned(), text("seven"))));
         raw.set(&path, lock).await.unwrap();
     }
-    let (heard, _hearing) = Heard::listen("unreadable");
+    let (heard, _hearing) = EventCounter::install("unreadable");
     assert_eq!(listed(&backend, 2).await, ["b"]);
     assert_eq!(heard.count(), 2, "on each of two pages");
 }

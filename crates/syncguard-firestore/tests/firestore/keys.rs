@@ -8,7 +8,7 @@ use syncguard_core::{LockBackend, LockKey, LockRef, ReleaseOutcome};
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{
     hostile::HOSTILE,
-    node::{Node, printed, unless_skipped},
+    node::{Node, stdout_of, unless_skipped},
     operations::{LONG, ask, extended, granted, is_contended, key, lock_of, released},
 };
 
@@ -240,7 +240,7 @@ async fn node(emulator: &Emulator) -> String {
     std::fs::write(&keys_file, serde_json::to_string(&keys()).unwrap()).unwrap();
     let mut command = node.command(Path::new(SCRIPT)).unwrap();
     command.arg(&keys_file).env("FIRESTORE_EMULATOR_HOST", emulator.address().to_string());
-    printed("keys.mjs", &command.output().await.unwrap()).unwrap()
+    stdout_of("keys.mjs", &command.output().await.unwrap()).unwrap()
 }
 
 #[tokio::test]

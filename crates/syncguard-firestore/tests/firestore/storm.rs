@@ -12,7 +12,7 @@ use firestore_emulator::{Concurrency, Emulator};
 use serde_json::Value;
 use syncguard_core::{LockGuard, LockManager, ReleaseOutcome, ShutdownOutcome};
 use syncguard_testkit::{
-    node::{Node, printed, unless_skipped},
+    node::{Node, stdout_of, unless_skipped},
     operations::LONG,
 };
 
@@ -78,7 +78,7 @@ async fn node(emulator: &Emulator, directory: &Path, duration: Duration) -> u64 
     let mut command = node.command(Path::new(SCRIPT)).unwrap();
     command.args(["8", &duration.as_millis().to_string()]).arg(directory).args(KEYS);
     command.env("FIRESTORE_EMULATOR_HOST", emulator.address().to_string());
-    let report = printed("storm.mjs", &command.output().await.unwrap()).unwrap();
+    let report = stdout_of("storm.mjs", &command.output().await.unwrap()).unwrap();
     let report: Value = serde_json::from_str(&report).unwrap();
     report["grants"].as_u64().unwrap()
 }

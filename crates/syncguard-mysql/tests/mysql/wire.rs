@@ -6,7 +6,7 @@ use syncguard_core::{
 };
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
-    log_capture::Heard,
+    log_capture::EventCounter,
     operations::{
         LONG, ask, error_of, eventually, granted, is_contended, is_locked, key, lock_of, released,
         ttl,
@@ -205,7 +205,7 @@ async fn a_record_that_cannot_be_read_is_omitted_from_a_list_and_counted() {
     }
     table.run("UPDATE {locks} SET lock_id = 'none' WHERE lock_key = 'a'").await;
     table.run("UPDATE {locks} SET lock_key = X'C3' WHERE lock_key = 'c'").await;
-    let (heard, _guard) = Heard::listen("unreadable");
+    let (heard, _guard) = EventCounter::install("unreadable");
     let (mut keys, mut request, mut pages) = (Vec::new(), ListRequest::new("").limit(1), 0);
     loop {
         let page = table.backend.list(&request).await.unwrap();

@@ -17,7 +17,7 @@ mod throughput;
 use syncguard_core::{LockManager, UnsafeSettings};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{
-    bench::{Table, apart, wait_as_told},
+    bench::{Table, pin_to_separate_cpus, run_waiter},
     server::PostgresServer,
 };
 
@@ -29,7 +29,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("waiter"), Some(url)) => runtime.block_on(async {
-            wait_as_told(LockManager::new(connect(&url, 4).await)).await;
+            run_waiter(LockManager::new(connect(&url, 4).await)).await;
         }),
         (Some(part @ ("waiters" | "convoys" | "beside")), _) => {
             runtime.block_on(measure_waiters(part));
@@ -42,7 +42,7 @@ fn main() {
 async fn measure(part: Option<&str>) {
     let server = PostgresServer::builder().setting("shared_buffers", "256MB");
     let server = server.start().await.unwrap();
-    apart(server.pid().unwrap());
+    pin_to_separate_cpus(server.pid().unwrap());
     let mut table = Table::default();
     let is_wanted = |name| part.is_none_or(|part| part == name);
     if is_wanted("speed") {

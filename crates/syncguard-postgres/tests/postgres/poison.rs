@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{PgPool, Row, postgres::PgPoolOptions};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{
-    log_capture::Heard,
+    log_capture::EventCounter,
     operations::{LONG, ask, extended, granted, is_locked, released},
     server::PostgresServer,
 };
@@ -30,7 +30,7 @@ async fn on_a_pool(
 
 #[tokio::test]
 async fn after_500_cancelled_begins_every_grant_is_visible_on_another_connection() {
-    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
+    let (heard, _hearing) = EventCounter::install(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 4).await;
     let mut foreign = Foreign::open(&server.url()).await;
@@ -55,7 +55,7 @@ async fn after_500_cancelled_begins_every_grant_is_visible_on_another_connection
 
 #[tokio::test]
 async fn a_read_inside_a_foreign_transaction_is_discarded() {
-    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
+    let (heard, _hearing) = EventCounter::install(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 1).await;
     let elsewhere = names.connect(&server.url()).await;
@@ -69,7 +69,7 @@ async fn a_read_inside_a_foreign_transaction_is_discarded() {
 
 #[tokio::test]
 async fn a_connection_inside_a_failed_transaction_is_replaced() {
-    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
+    let (heard, _hearing) = EventCounter::install(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let (pool, backend) = on_a_pool(&server, &names, 1).await;
     sqlx::raw_sql("BEGIN").execute(&pool).await.unwrap();
@@ -98,7 +98,7 @@ async fn a_statement_inside_a_foreign_transaction_changes_nothing() {
 
 #[tokio::test]
 async fn no_connection_of_the_backend_itself_is_reported_as_inside_a_transaction() {
-    let (heard, _hearing) = Heard::listen(LEFT_INSIDE);
+    let (heard, _hearing) = EventCounter::install(LEFT_INSIDE);
     let (server, names) = (shared().await, Names::fresh());
     let config = names.config(&server.url());
     for backend in [

@@ -9,7 +9,7 @@ use syncguard_core::{
 };
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
-    log_capture::Heard,
+    log_capture::EventCounter,
     operations::{
         LONG, ask, error_of, granted, is_contended, is_locked, key, lock_of, released, ttl,
     },
@@ -277,7 +277,7 @@ async fn a_record_that_cannot_be_read_is_omitted_from_a_list_and_counted() {
     }
     tables.run("UPDATE {locks} SET fence = 'seven' WHERE key IN ('a', 'd')").await;
     tables.run("UPDATE {locks} SET lock_id = 'none' WHERE key = 'c'").await;
-    let (heard, _guard) = Heard::listen("unreadable");
+    let (heard, _guard) = EventCounter::install("unreadable");
     let (mut keys, mut request, mut pages) = (Vec::new(), ListRequest::new("").limit(2), 0);
     loop {
         let page = tables.backend.list(&request).await.unwrap();

@@ -20,7 +20,7 @@ mod speed;
 use syncguard_core::{LockManager, UnsafeSettings};
 use syncguard_redis::{RedisBackend, RedisConfig};
 use syncguard_testkit::{
-    bench::{Table, wait_as_told},
+    bench::{Table, run_waiter},
     server::RedisServer,
 };
 
@@ -33,7 +33,7 @@ fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     match arguments.as_slice() {
         [waiter, url] if waiter == "waiter" => runtime.block_on(async {
-            wait_as_told(LockManager::new(connect(url).await)).await;
+            run_waiter(LockManager::new(connect(url).await)).await;
         }),
         parts => {
             runtime.block_on(measure(|part| parts.is_empty() || parts.iter().any(|p| p == part)))

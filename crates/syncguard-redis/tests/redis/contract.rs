@@ -158,7 +158,7 @@ impl<const OWNED: bool> Harness for Cluster<OWNED> {
         for node in self.cluster.nodes() {
             node.restart().await.unwrap();
         }
-        self.cluster.settled().await.unwrap();
+        self.cluster.wait_until_settled().await.unwrap();
         Hook::Done
     }
 

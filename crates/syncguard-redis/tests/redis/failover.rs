@@ -115,7 +115,7 @@ async fn a_client_follows_the_sentinel_to_the_new_primary() {
     let request = ask("job", LONG);
     assert_eq!(granted(&backend, &request).await.fence.number(), 1);
     servers.primary().kill().unwrap();
-    servers.failed_over().await.unwrap();
+    servers.wait_for_failover().await.unwrap();
     // The new primary has no replica to wait for.
     let backend = connect(&url).await;
     eventually("the client finds the new primary", async || {
@@ -139,7 +139,7 @@ async fn a_client_connected_before_a_failover_works_after_it() {
     granted(&backend, &ask("job", LONG)).await;
     servers.primary().kill().unwrap();
     assert!(backend.acquire(&ask("other", LONG)).await.is_err(), "the primary is gone");
-    servers.failed_over().await.unwrap();
+    servers.wait_for_failover().await.unwrap();
     eventually("the client serves again", async || {
         backend.acquire(&ask("other", LONG)).await.is_ok()
     })

@@ -6,7 +6,7 @@ use syncguard_core::{ErrorKind, LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     clock::{ClockShim, Jump},
-    log_capture::Heard,
+    log_capture::EventCounter,
     operations::{
         LONG, ask, error_of, eventually, granted, is_contended, is_locked, key, lock_of, released,
         ttl,
@@ -94,7 +94,7 @@ async fn with_a_clock() -> (RedisServer, ClockShim, LockManager, RedisBackend) {
 /// A guard that does not renew would not detect the jump by itself.
 #[tokio::test]
 async fn a_guard_is_lost_when_any_reply_shows_that_the_clock_has_jumped_past_its_expiry() {
-    let (heard, _hearing) = Heard::listen("jump_ms");
+    let (heard, _hearing) = EventCounter::install("jump_ms");
     let (_server, clock, mine, theirs) = with_a_clock().await;
     let guard = mine.lock("job").ttl(ttl(LONG)).acquire().await.unwrap();
     assert!(is_contended(&theirs, "job").await);

@@ -10,7 +10,7 @@ use std::{
 use syncguard_core::{LockBackend, LockManager};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
-    log_capture::Heard,
+    log_capture::EventCounter,
     operations::{LONG, ask, eventually, granted, key, released},
     proxy::{Flow, Occurrences, Proxy},
     server::RedisServer,
@@ -165,7 +165,7 @@ async fn an_unpublished_release_is_found_by_the_retry_schedule() {
 /// still wake its waiter.
 #[tokio::test]
 async fn a_flood_of_messages_loses_no_waiter() {
-    let (heard, _hearing) = Heard::listen("missed");
+    let (heard, _hearing) = EventCounter::install("missed");
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;
     subscribed(&mine, "job").await;

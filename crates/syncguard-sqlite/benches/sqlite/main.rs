@@ -15,7 +15,7 @@ use std::path::Path;
 
 use syncguard_core::LockManager;
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
-use syncguard_testkit::bench::{Table, handoffs, median, wait_as_told};
+use syncguard_testkit::bench::{Table, handoffs, median, run_waiter};
 use tokio::runtime::{Builder, Runtime};
 
 fn main() {
@@ -51,7 +51,7 @@ fn measure_all() {
 
 fn wait(path: &Path) {
     multi_thread().block_on(async {
-        wait_as_told(LockManager::new(
+        run_waiter(LockManager::new(
             SqliteBackend::connect(SqliteConfig::new(path)).await.unwrap(),
         ))
         .await;

@@ -3,13 +3,13 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
-/// Gives the server and the client processors of their own: the last one to this thread and all that
-/// it starts from now on, the others to the server and all that it starts from now on.
+/// Pins the client and the server to separate CPUs: this thread to the last CPU, and the server to
+/// the others. Threads and processes that either starts afterwards inherit the affinity.
 ///
-/// Two that talk to each other from one processor save the time to wake the other up, which is more
-/// than the work that is measured. The system moves them as it likes, so without this two connections
-/// to one server do not compare. With one processor there is nothing to part.
-pub fn apart(server: u32) {
+/// Two processes that share a CPU save the time of waking each other, which is longer than the work
+/// that is measured. The scheduler moves them freely, so without pinning two connections to one
+/// server are not comparable. On a machine with one CPU this does nothing.
+pub fn pin_to_separate_cpus(server: u32) {
     let mut servers = sched_getaffinity(None).unwrap();
     let mut clients = CpuSet::new();
     let Some(last) = (0..CpuSet::MAX_CPU).rev().find(|cpu| servers.is_set(*cpu)) else { return };

@@ -15,40 +15,42 @@ use tokio::{
 
 use super::to_micros;
 
-const ROUNDS: usize = 200;
+const HANDOFFS: usize = 200;
 const KEY: &str = "bench:handoff:000000";
 const TTL: Duration = Duration::from_secs(30);
 
-/// How long a waiter in another process has to ask, to be refused and to wait, before the release.
+/// How long before the release a waiter in another process has to request the lock, be refused and
+/// start to wait.
 pub const SETTLE: Duration = Duration::from_millis(15);
 
-/// Gives the times, in microseconds, from calls of a release to entries of a waiter in another process.
+/// Returns the times, in microseconds, from the call of a release until a waiter in another process
+/// holds the lock.
 ///
-/// That process is this program again, with the arguments `waiter` and `url`; it must then call
-/// [`wait_as_told`].
+/// That process is another instance of this program, with the arguments `waiter` and `url`; it must
+/// call [`run_waiter`].
 pub async fn handoffs(locks: &LockManager, url: &str) -> Vec<f64> {
     let mut waiter = Waiter::start(url);
     let mut handoffs = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..HANDOFFS {
         let guard = locks.lock(KEY).ttl(TTL).wait(TTL).acquire().await.unwrap();
         waiter.begin().await;
         sleep(SETTLE).await;
         let called = BootClock.now().since_boot();
         guard.release().await.unwrap();
-        handoffs.push(to_micros(waiter.entered().await.saturating_sub(called)));
+        handoffs.push(to_micros(waiter.acquired().await.saturating_sub(called)));
     }
     handoffs
 }
 
-/// Gives the time, in milliseconds, in which sixteen tasks have held one lock for 10 ms each. They are
-/// shared out among the clients.
+/// Returns how long it takes sixteen tasks to hold one lock for 10 ms each, in milliseconds. The
+/// tasks are distributed over the clients.
 pub async fn queue(clients: &[LockManager]) -> f64 {
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     for task in 0..16 {
         let locks = clients[task % clients.len()].clone();
         tasks.spawn(async move {
-            let hold = async |_| spawn_blocking(hold_still).await.unwrap();
+            let hold = async |_| spawn_blocking(sleep_blocking).await.unwrap();
             locks.lock("bench:queue:00000000").wait(TTL).run(hold).await.unwrap();
         });
     }
@@ -56,16 +58,16 @@ pub async fn queue(clients: &[LockManager]) -> f64 {
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Holds for 10 ms. The runtime's timer would make it eleven and more.
-fn hold_still() {
+/// Sleeps for 10 ms. A timer of the runtime would take at least 11 ms.
+fn sleep_blocking() {
     thread::sleep(Duration::from_millis(10));
 }
 
-/// Another process that waits for the lock when told to.
+/// Another process that waits for the lock on command.
 struct Waiter {
     _process: Child,
-    orders: ChildStdin,
-    news: Lines<BufReader<ChildStdout>>,
+    commands: ChildStdin,
+    replies: Lines<BufReader<ChildStdout>>,
 }
 
 impl Waiter {
@@ -73,30 +75,31 @@ impl Waiter {
         let mut process = Command::new(current_exe().unwrap());
         process.args(["waiter", url]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = process.kill_on_drop(true).spawn().unwrap();
-        let orders = process.stdin.take().unwrap();
-        let news = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { _process: process, orders, news }
+        let commands = process.stdin.take().unwrap();
+        let replies = BufReader::new(process.stdout.take().unwrap()).lines();
+        Self { _process: process, commands, replies }
     }
 
     async fn begin(&mut self) {
-        self.orders.write_all(b"\n").await.unwrap();
+        self.commands.write_all(b"\n").await.unwrap();
     }
 
-    /// Gives the time since boot at which it entered. All processes of a machine have one clock.
-    async fn entered(&mut self) -> Duration {
-        let nanos = self.news.next_line().await.unwrap().unwrap();
+    /// Returns the time since boot at which the waiter acquired the lock. All processes of a host
+    /// share this clock.
+    async fn acquired(&mut self) -> Duration {
+        let nanos = self.replies.next_line().await.unwrap().unwrap();
         Duration::from_nanos(nanos.parse().unwrap())
     }
 }
 
-/// The other side of [`handoffs`].
-pub async fn wait_as_told(locks: LockManager) {
-    let mut orders = BufReader::new(stdin()).lines();
-    while orders.next_line().await.unwrap().is_some() {
+/// The waiter of [`handoffs`].
+pub async fn run_waiter(locks: LockManager) {
+    let mut commands = BufReader::new(stdin()).lines();
+    while commands.next_line().await.unwrap().is_some() {
         let guard = locks.lock(KEY).ttl(TTL).wait(TTL).acquire().await.unwrap();
-        let entered = BootClock.now().since_boot().as_nanos();
+        let acquired = BootClock.now().since_boot().as_nanos();
         guard.release().await.unwrap();
-        stdout().write_all(format!("{entered}\n").as_bytes()).await.unwrap();
+        stdout().write_all(format!("{acquired}\n").as_bytes()).await.unwrap();
         stdout().flush().await.unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! What the benchmarks of backends have in common.
+//! Code shared by the benchmarks of the backends.
 
 #![expect(clippy::print_stdout, reason = "it prints a table")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
@@ -8,7 +8,7 @@ mod handoff;
 mod table;
 
 pub use self::{
-    cpu_affinity::apart,
-    handoff::{SETTLE, handoffs, queue, wait_as_told},
+    cpu_affinity::pin_to_separate_cpus,
+    handoff::{SETTLE, handoffs, queue, run_waiter},
     table::{Bar, Table, median, to_micros},
 };

@@ -1,39 +1,39 @@
 use std::{fmt::Write, time::Duration};
 
-/// Lines of results, some of them with a bar.
+/// A table of results, some of them with a limit.
 #[derive(Debug, Default)]
 pub struct Table(Vec<[String; 4]>);
 
-/// What a result has to be.
+/// The limit that a result must meet.
 #[derive(Clone, Copy, Debug)]
 pub enum Bar {
-    /// No more than this.
+    /// The result is at most this.
     AtMost(f64),
-    /// No less than this.
+    /// The result is at least this.
     AtLeast(f64),
 }
 
 impl Table {
-    /// Adds a result that is there to be compared with.
+    /// Adds a result for comparison.
     pub fn note(&mut self, what: &str, result: f64, unit: &str) {
         self.0.push([what.to_owned(), show(result, unit), String::new(), String::new()]);
     }
 
-    /// Adds a result that has to meet a bar.
+    /// Adds a result that must meet a limit.
     pub fn judge(&mut self, what: &str, result: f64, unit: &str, bar: Bar) {
         let (text, met) = match bar {
             Bar::AtMost(limit) => (format!("≤ {}", show(limit, unit)), result <= limit),
             Bar::AtLeast(limit) => (format!("≥ {}", show(limit, unit)), result >= limit),
         };
-        let verdict = if met { "pass" } else { "FAIL" };
-        self.0.push([what.to_owned(), show(result, unit), text, verdict.to_owned()]);
+        let status = if met { "pass" } else { "FAIL" };
+        self.0.push([what.to_owned(), show(result, unit), text, status.to_owned()]);
     }
 
     /// Prints all lines.
     pub fn print(&self) {
         let mut text = String::new();
-        for [what, result, bar, verdict] in &self.0 {
-            let line = format!("{what:<66} {result:>16}   {bar:<18} {verdict}");
+        for [what, result, bar, status] in &self.0 {
+            let line = format!("{what:<66} {result:>16}   {bar:<18} {status}");
             writeln!(text, "{}", line.trim_end()).unwrap();
         }
         println!("{text}");
@@ -45,14 +45,14 @@ fn show(number: f64, unit: &str) -> String {
     format!("{number:.digits$} {unit}")
 }
 
-/// Gives the median of some numbers, of which there is at least one.
+/// Returns the median of at least one number.
 #[must_use]
 pub fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     numbers[numbers.len() / 2]
 }
 
-/// Gives a time in microseconds.
+/// Converts a duration to microseconds.
 #[must_use]
 pub fn to_micros(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e6

@@ -4,17 +4,17 @@ use syncguard_core::LockKey;
 
 use super::Entry;
 
-/// Something that a lock must not let happen.
+/// A violation of what a lock guarantees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// The second entered while the first was still inside.
+    /// The second hold began while the first had not ended.
     Overlap(Entry, Entry),
-    /// The two had the same fence.
+    /// The two holds had the same fence.
     RepeatedFence(Entry, Entry),
-    /// The second entered after the first, with a lower fence.
+    /// The second hold began after the first, with a lower fence.
     LowerFence(Entry, Entry),
-    /// It neither left nor died.
+    /// The hold never ended: its process neither left nor died.
     NeverLeft(Entry),
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Entry {
     }
 }
 
-/// Finds what is wrong with stays that are in the order of entering.
+/// Finds the violations among holds that are sorted by their beginning.
 pub fn flaws(entries: &[Entry]) -> Vec<Flaw> {
     let mut keys: BTreeMap<&LockKey, Vec<&Entry>> = BTreeMap::new();
     for entry in entries {
@@ -58,20 +58,20 @@ pub fn flaws(entries: &[Entry]) -> Vec<Flaw> {
     found
 }
 
-/// Compares each stay with the one before it that lasted longest. One without an end lasts for
-/// ever.
+/// Compares each hold with the earlier one that ended last. A hold without an end counts as
+/// endless.
 fn overlaps(entries: &[&Entry]) -> Vec<Flaw> {
     let mut found = Vec::new();
-    let mut longest: Option<&Entry> = None;
+    let mut last_to_end: Option<&Entry> = None;
     for &entry in entries {
-        if let Some(before) = longest
+        if let Some(before) = last_to_end
             && before.left().is_none_or(|left| entry.entered < left)
         {
             found.push(Flaw::Overlap(before.clone(), entry.clone()));
         }
-        let lasts = |entry: &Entry| (entry.left().is_none(), entry.left());
-        if longest.is_none_or(|before| lasts(before) < lasts(entry)) {
-            longest = Some(entry);
+        let end = |entry: &Entry| (entry.left().is_none(), entry.left());
+        if last_to_end.is_none_or(|before| end(before) < end(entry)) {
+            last_to_end = Some(entry);
         }
     }
     found
@@ -117,57 +117,57 @@ mod tests {
         BootInstant::from_boot(Duration::from_millis(millis))
     }
 
-    fn stay(process: u32, key: &str, fence: u64, entered: u64, end: End) -> Entry {
+    fn hold(process: u32, key: &str, fence: u64, entered: u64, end: End) -> Entry {
         let (key, fence) = (LockKey::new(key).unwrap(), Fence::new(fence).unwrap());
         Entry { process: Incarnation(process), key, fence, entered: at(entered), end }
     }
 
     fn left(process: u32, fence: u64, entered: u64, left: u64) -> Entry {
-        stay(process, "k", fence, entered, End::Left(at(left)))
+        hold(process, "k", fence, entered, End::Left(at(left)))
     }
 
     #[test]
-    fn stays_one_after_the_other_have_no_flaw() {
-        let died = stay(3, "k", 5, 45, End::Died(at(50)));
+    fn consecutive_holds_have_no_flaw() {
+        let died = hold(3, "k", 5, 45, End::Died(at(50)));
         let good = [left(1, 1, 10, 20), left(2, 2, 20, 30), left(1, 4, 31, 40), died];
         assert_eq!(flaws(&good), []);
         assert_eq!(flaws(&[]), []);
     }
 
     #[test]
-    fn stays_on_different_keys_have_nothing_to_do_with_each_other() {
-        let other = stay(2, "other", 1, 15, End::Left(at(25)));
+    fn holds_of_different_keys_do_not_overlap() {
+        let other = hold(2, "other", 1, 15, End::Left(at(25)));
         assert_eq!(flaws(&[left(1, 1, 10, 20), other]), []);
     }
 
     #[test]
-    fn two_at_a_time_overlap() {
+    fn a_hold_that_begins_before_the_previous_one_ends_overlaps_with_it() {
         let (one, other) = (left(1, 1, 10, 20), left(2, 2, 19, 30));
         assert_eq!(flaws(&[one.clone(), other.clone()]), [Flaw::Overlap(one, other)]);
     }
 
     #[test]
-    fn a_stay_is_compared_with_all_before_it_not_only_with_the_last() {
+    fn a_hold_is_compared_with_all_earlier_ones_not_only_with_the_last() {
         let bad = [left(1, 1, 10, 100), left(2, 2, 20, 30), left(3, 3, 40, 50)];
         let [one, two, three] = bad.clone();
         assert_eq!(flaws(&bad), [Flaw::Overlap(one.clone(), two), Flaw::Overlap(one, three)]);
     }
 
     #[test]
-    fn who_comes_before_a_holders_death_overlaps_with_it() {
-        let (dead, next) = (stay(1, "k", 1, 10, End::Died(at(20))), left(2, 2, 15, 30));
+    fn a_hold_that_begins_before_the_previous_holder_died_overlaps_with_it() {
+        let (dead, next) = (hold(1, "k", 1, 10, End::Died(at(20))), left(2, 2, 15, 30));
         assert_eq!(flaws(&[dead.clone(), next.clone()]), [Flaw::Overlap(dead, next)]);
     }
 
     #[test]
-    fn who_never_leaves_overlaps_with_all_that_come_after() {
-        let (open, next) = (stay(1, "k", 1, 10, End::Open), left(2, 2, 90, 95));
+    fn a_hold_without_an_end_overlaps_with_all_later_ones() {
+        let (open, next) = (hold(1, "k", 1, 10, End::Open), left(2, 2, 90, 95));
         let expected = [Flaw::Overlap(open.clone(), next.clone()), Flaw::NeverLeft(open.clone())];
         assert_eq!(flaws(&[open, next]), expected);
     }
 
     #[test]
-    fn a_fence_that_comes_twice_is_found_however_far_apart() {
+    fn a_repeated_fence_is_found_however_many_holds_are_in_between() {
         let bad = [left(1, 1, 10, 20), left(2, 2, 30, 40), left(3, 1, 50, 60)];
         let [one, two, three] = bad.clone();
         let expected = [Flaw::RepeatedFence(one, three.clone()), Flaw::LowerFence(two, three)];
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_below_an_earlier_one_is_found() {
+    fn a_fence_lower_than_an_earlier_one_is_found() {
         let bad = [left(1, 5, 10, 20), left(2, 4, 30, 40), left(3, 6, 50, 60)];
         let [one, two, _] = bad.clone();
         assert_eq!(flaws(&bad), [Flaw::LowerFence(one, two)]);

@@ -8,36 +8,36 @@ use thiserror::Error;
 
 use super::{Event, History, Incarnation, Record};
 
-/// A file to which many processes append their records.
+/// A file to which several processes append their records.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     file: File,
 }
 
-/// Says why a journal cannot be read as a history.
+/// The reason why a journal cannot be read as a history.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum JournalError {
     /// The file cannot be read.
     #[error("the journal cannot be read")]
     Unreadable(#[from] io::Error),
-    /// More lines are no records than processes have died in the middle of one.
+    /// More lines cannot be read as a record than processes have died while writing one.
     #[error("{torn} lines of the journal are no records, but {deaths} processes died")]
     Torn {
-        /// How many lines are no records.
+        /// The number of lines that cannot be read as a record.
         torn: usize,
-        /// How many processes died.
+        /// The number of processes that died.
         deaths: usize,
     },
 }
 
 impl Journal {
-    /// Opens the journal, which is made where it is missing.
+    /// Opens the journal. Creates the file if it does not exist.
     ///
     /// # Errors
     ///
-    /// Why the file cannot be opened.
+    /// The error of opening the file.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
         let path = path.into();
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
@@ -49,24 +49,25 @@ impl Journal {
         &self.path
     }
 
-    /// Appends a record, whole and in one write, so that those of several processes do not mix.
+    /// Appends a whole record in a single write, so that records of several processes do not
+    /// interleave.
     ///
-    /// A process that is killed in the middle may leave half a line. Each line therefore begins
-    /// with its own line break, which keeps that half from the next record.
+    /// A process that is killed during the write may leave a partial line. Each record therefore
+    /// begins with a line break, which separates it from such a line.
     ///
     /// # Errors
     ///
-    /// Why it could not be written.
+    /// The error of writing the record.
     pub fn write(&self, record: &Record) -> io::Result<()> {
         let line = format!("\n{}", serde_json::to_string(record)?);
         (&self.file).write_all(line.as_bytes())
     }
 
-    /// Reads what was recorded so far.
+    /// Reads the records so far.
     ///
     /// # Errors
     ///
-    /// Why the file cannot be read, or that it holds lines that nobody's death explains.
+    /// If the file cannot be read, or has more unreadable lines than processes have died.
     pub fn read(&self) -> Result<History, JournalError> {
         let text = read_to_string(&self.path)?;
         let lines = text.lines().filter(|line| !line.is_empty());
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_through_several_handles_is_read_back() {
+    fn records_written_through_several_handles_are_read_back() {
         let (_directory, journal) = journal();
         journal.write(&entered(1)).unwrap();
         Journal::open(journal.path()).unwrap().write(&entered(2)).unwrap();
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_line_spoils_neither_its_neighbours_nor_the_reading_if_somebody_died() {
+    fn a_partial_line_affects_no_other_line_and_is_an_error_only_if_no_process_died() {
         let (_directory, journal) = journal();
         journal.write(&entered(1)).unwrap();
         (&journal.file).write_all(b"\n{\"process\":2,\"at\":{\"se").unwrap();

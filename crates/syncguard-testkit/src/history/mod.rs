@@ -1,9 +1,9 @@
-//! Who was in which lock and when, and what is wrong with that.
+//! Which process held which lock and when, and a check of that history.
 //!
 //! The processes of a test append [`Record`]s to one file, through a [`Journal`]. All of them read
 //! the same clock, [`BootClock`](syncguard_core::BootClock), which the kernel keeps for the whole
 //! host, so their times can be compared. Afterwards the file is read as a [`History`], and
-//! [`History::flaws`] says what a lock must not have let happen.
+//! [`History::flaws`] returns the violations of what a lock guarantees.
 
 mod flaw;
 mod journal;
@@ -16,35 +16,35 @@ pub use journal::{Journal, JournalError};
 pub use record::{Event, Incarnation, Record};
 use syncguard_core::{BootInstant, Fence, LockKey};
 
-/// One stay of one process in one lock.
+/// One hold of one lock by one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Who.
+    /// The process.
     pub process: Incarnation,
-    /// In which lock.
+    /// The key of the lock.
     pub key: LockKey,
-    /// Under which fence.
+    /// The fence of the grant.
     pub fence: Fence,
-    /// When it knew that it had the lock.
+    /// When the process knew that it held the lock.
     pub entered: BootInstant,
-    /// How, and when, the stay ended.
+    /// How, and when, the hold ended.
     pub end: End,
 }
 
-/// How a stay ended.
+/// How a hold ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// By leaving; at this time it knew for the last time that it had the lock.
+    /// The process left. This is the last time at which it knew that it held the lock.
     Left(BootInstant),
-    /// By the death of the process, which was certain at this time, or by the end of the lease, had
-    /// that come before.
+    /// The process died. This is the time at which its death was certain, or the end of its lease
+    /// if that is earlier.
     Died(BootInstant),
-    /// It did not, as far as the records tell.
+    /// The records contain no end.
     Open,
 }
 
 impl Entry {
-    /// Returns when the stay ended, `None` where it did not.
+    /// Returns when the hold ended, `None` if it did not end.
     pub fn left(&self) -> Option<BootInstant> {
         match self.end {
             End::Left(at) | End::Died(at) => Some(at),
@@ -53,14 +53,14 @@ impl Entry {
     }
 }
 
-/// All stays, in the order of entering.
+/// All holds, sorted by their beginning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     entries: Vec<Entry>,
 }
 
 impl History {
-    /// Makes the stays of what the processes have recorded, in whatever order they got to it.
+    /// Derives the holds from the records of the processes, which may be in any order.
     pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
         let mut ends = BTreeMap::new();
         let mut deaths = BTreeMap::new();
@@ -88,17 +88,17 @@ impl History {
         Self { entries }
     }
 
-    /// Returns the stays, in the order of entering.
+    /// Returns the holds, sorted by their beginning.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Returns how many stays were ended by the death of their process.
+    /// Returns how many holds were ended by the death of their process.
     pub fn deaths_inside(&self) -> usize {
         self.entries.iter().filter(|entry| matches!(entry.end, End::Died(_))).count()
     }
 
-    /// Returns everything that a lock must not have let happen.
+    /// Returns the violations of what a lock guarantees.
     pub fn flaws(&self) -> Vec<Flaw> {
         flaws(&self.entries)
     }
@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// How long a lease lasts, in milliseconds.
+    /// The duration of a lease, in milliseconds.
     const LEASE: u64 = 50;
 
     fn boot(millis: u64) -> BootInstant {
@@ -137,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stay_lasts_from_entering_to_leaving_whatever_the_order_of_the_records() {
+    fn a_hold_lasts_from_entering_to_leaving_whatever_the_order_of_the_records() {
         let records = [left(2, 40, 2), entered(2, 30, 2), entered(1, 10, 1), left(1, 20, 1)];
         assert_eq!(times(&History::new(records)), [(10, Some(20)), (30, Some(40))]);
     }
 
     #[test]
-    fn a_stay_that_its_process_did_not_outlive_ends_at_the_death() {
+    fn a_hold_ends_with_the_death_of_its_process() {
         let records =
             [entered(1, 10, 1), left(1, 12, 1), entered(1, 20, 2), record(1, 25, Event::Died)];
         let history = History::new(records);
@@ -152,13 +152,13 @@ mod tests {
     }
 
     #[test]
-    fn who_died_after_its_lease_was_not_inside_any_more() {
+    fn a_hold_ends_with_its_lease_if_the_process_died_later() {
         let history = History::new([entered(1, 10, 1), record(1, 200, Event::Died)]);
         assert_eq!(times(&history), [(10, Some(10 + u128::from(LEASE)))]);
     }
 
     #[test]
-    fn a_stay_without_an_end_is_open() {
+    fn a_hold_without_an_end_is_open() {
         assert_eq!(times(&History::new([entered(1, 10, 1)])), [(10, None)]);
     }
 }

@@ -3,7 +3,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use syncguard_core::{BootInstant, Fence, LockKey};
 
-/// Numbers the processes of one test, those that take the place of a dead one as well.
+/// The number of a process in a test. A process that replaces a dead one has its own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Incarnation(pub u32);
@@ -17,41 +17,41 @@ impl fmt::Display for Incarnation {
 /// One line of a [`Journal`](super::Journal).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// To whom it happened.
+    /// The process that the event is about.
     pub process: Incarnation,
-    /// When, by the clock of the host.
+    /// The time of the event, by the clock of the host.
     #[serde(with = "since_boot")]
     pub at: BootInstant,
-    /// What.
+    /// The event.
     pub event: Event,
 }
 
-/// What a process has to record, and what is recorded of it.
+/// An event that a process records, or that is recorded about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// It has the lock: it asked for the time, and then whether it still had the lock.
+    /// The process holds the lock: it read the clock, and then checked that it still held the lock.
     Entered {
-        /// Which lock.
+        /// The key of the lock.
         key: LockKey,
-        /// Under which fence.
+        /// The fence of the grant.
         fence: Fence,
-        /// How long it may count on that without looking again.
+        /// Until when the process may rely on the lock without checking it again.
         #[serde(with = "since_boot")]
         until: BootInstant,
     },
-    /// It is about to give the lock back. The time is the last one at which it knew that it still
-    /// had it.
+    /// The process is about to release the lock. The time is the last one at which it knew that it
+    /// still held it.
     Left {
-        /// Which lock.
+        /// The key of the lock.
         key: LockKey,
-        /// Under which fence.
+        /// The fence of the grant.
         fence: Fence,
     },
-    /// It is dead; recorded by whoever killed it, once that was certain.
+    /// The process is dead. Recorded by the process that killed it, once its death was certain.
     Died,
 }
 
-/// Writes points in time as the time since the host was started.
+/// Serializes an instant as the time since boot.
 mod since_boot {
     use std::time::Duration;
 

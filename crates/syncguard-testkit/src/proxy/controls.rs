@@ -9,29 +9,29 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     Counts, Flow, Scan, Tally,
-    faults::{Faults, Verdict},
+    faults::{Action, Faults},
 };
 
-/// What a proxy and its connections share.
+/// The state that a proxy and its connections share.
 pub(super) struct Controls {
     faults: Mutex<Faults>,
-    tallies: Mutex<Vec<Scanning>>,
+    tallies: Mutex<Vec<TallySource>>,
     counts: watch::Sender<Counts>,
     connections: Mutex<JoinSet<()>>,
 }
 
-/// A tally, and what makes scanners for it.
-struct Scanning {
+/// A tally, and the function that creates scanners for it.
+struct TallySource {
     flow: Flow,
     tally: Tally,
     scanner: Box<dyn Fn() -> Box<dyn Scan> + Send>,
 }
 
-/// When a connection was used last. None once it is forgotten.
-pub(super) struct Usage(Mutex<Option<Instant>>);
+/// When a connection was used last. `None` once the connection is forgotten.
+pub(super) struct LastUse(Mutex<Option<Instant>>);
 
-impl Usage {
-    pub(super) fn begins() -> Self {
+impl LastUse {
+    pub(super) fn now() -> Self {
         Self(Mutex::new(Some(Instant::now())))
     }
 
@@ -43,7 +43,7 @@ impl Usage {
 /// The scanners of one direction of one connection.
 #[derive(Default)]
 pub(super) struct Scanners {
-    /// How many tallies there were when this was last looked at. Their number only grows.
+    /// The number of tallies at the last scan. It only increases.
     known: usize,
     scanners: Vec<(Tally, Box<dyn Scan>)>,
 }
@@ -72,13 +72,13 @@ impl Controls {
 
     pub(super) async fn until(&self, reached: impl FnMut(&Counts) -> bool + Send) -> Counts {
         let mut counts = self.counts.subscribe();
-        // It is open as long as `self`, which holds the sender.
-        let seen = counts.wait_for(reached).await.map(|counts| *counts);
-        seen.unwrap_or_else(|_| self.counts())
+        // The channel is open as long as `self`, which holds the sender.
+        let last = counts.wait_for(reached).await.map(|counts| *counts);
+        last.unwrap_or_else(|_| self.counts())
     }
 
     /// Runs a connection until it ends or is cut.
-    pub(super) fn connected(&self, connection: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
         self.count(|counts| counts.connections += 1);
         let mut connections = lock(&self.connections);
         while connections.try_join_next().is_some() {}
@@ -94,15 +94,15 @@ impl Controls {
         open
     }
 
-    /// Cuts all connections without waiting for that.
-    pub(super) fn abandon(&self) {
+    /// Aborts all connections without waiting until they are closed.
+    pub(super) fn abort_all(&self) {
         lock(&self.connections).abort_all();
     }
 
-    /// Notes that a connection is used, and tells whether it has been forgotten by now.
-    pub(super) fn has_forgotten(&self, usage: &Usage) -> bool {
+    /// Records that a connection is used, and returns whether the connection is forgotten.
+    pub(super) fn has_forgotten(&self, last_use: &LastUse) -> bool {
         let limit = self.faults().idle_limit;
-        let mut last = lock(&usage.0);
+        let mut last = lock(&last_use.0);
         let Some(before) = *last else { return true };
         if limit.is_some_and(|limit| before.elapsed() > limit) {
             *last = None;
@@ -113,11 +113,11 @@ impl Controls {
         last.is_none()
     }
 
-    /// Decides about something that was read. Says also for how long it is held back.
-    pub(super) fn judge(&self, flow: Flow, bytes: &[u8]) -> (Verdict, Duration) {
-        let (verdict, delay) = {
+    /// Decides what to do with bytes that were read, and for how long to delay them.
+    pub(super) fn decide(&self, flow: Flow, bytes: &[u8]) -> (Action, Duration) {
+        let (action, delay) = {
             let mut faults = self.faults();
-            (faults.judge(flow, bytes), faults.delay)
+            (faults.decide(flow, bytes), faults.delay)
         };
         self.count(|counts| {
             let length = bytes.len() as u64;
@@ -127,16 +127,16 @@ impl Controls {
             };
             *reads += 1;
             *read_bytes += length;
-            match verdict {
-                Verdict::Pass if !delay.is_zero() => counts.delayed += 1,
-                Verdict::Swallow => counts.swallowed += 1,
-                Verdict::CutBefore => counts.cut_before += 1,
-                Verdict::Tear(_) => counts.limited += 1,
-                // A cut after a request has happened when that was answered.
-                Verdict::Pass | Verdict::CutAfter => {}
+            match action {
+                Action::Pass if !delay.is_zero() => counts.delayed += 1,
+                Action::Swallow => counts.swallowed += 1,
+                Action::CutBefore => counts.cut_before += 1,
+                Action::Tear(_) => counts.limited += 1,
+                // A cut after a request is counted when the request was answered.
+                Action::Pass | Action::CutAfter => {}
             }
         });
-        (verdict, delay)
+        (action, delay)
     }
 
     pub(super) fn add_tally<S: Scan>(
@@ -145,7 +145,7 @@ impl Controls {
         scanner: impl Fn() -> S + Send + 'static,
     ) -> Tally {
         let tally = Tally::default();
-        lock(&self.tallies).push(Scanning {
+        lock(&self.tallies).push(TallySource {
             flow,
             tally: tally.clone(),
             scanner: Box::new(move || Box::new(scanner())),
@@ -156,8 +156,8 @@ impl Controls {
     pub(super) fn scan(&self, flow: Flow, bytes: &[u8], scanners: &mut Scanners) {
         let tallies = lock(&self.tallies);
         let new = tallies[scanners.known..].iter();
-        let new = new.filter(|scanning| scanning.flow == flow);
-        let new = new.map(|scanning| (scanning.tally.clone(), (scanning.scanner)()));
+        let new = new.filter(|source| source.flow == flow);
+        let new = new.map(|source| (source.tally.clone(), (source.scanner)()));
         scanners.scanners.extend(new);
         scanners.known = tallies.len();
         drop(tallies);

@@ -1,22 +1,22 @@
-/// What a proxy has seen, and the faults that it made happen.
+/// The traffic that a proxy has seen, and the faults that have happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Clients that were connected.
+    /// Accepted connections.
     pub connections: u64,
-    /// Reads that gave something from a client.
+    /// Reads from clients that returned data.
     pub requests: u64,
-    /// Reads that gave something from the server.
+    /// Reads from the server that returned data.
     pub replies: u64,
     /// Bytes read from clients.
     pub request_bytes: u64,
     /// Bytes read from the server.
     pub reply_bytes: u64,
-    /// Requests and replies that were held back.
+    /// Requests and replies that were delayed.
     pub delayed: u64,
-    /// Requests and replies that vanished in a black hole.
+    /// Requests and replies that were dropped in a black hole.
     pub swallowed: u64,
-    /// Connections that were used again after they had been forgotten.
+    /// Forgotten connections that were used again.
     pub forgotten: u64,
     /// Connections that were cut before a request.
     pub cut_before: u64,
@@ -24,6 +24,6 @@ pub struct Counts {
     pub cut_after: u64,
     /// Connections that were cut at a limit.
     pub limited: u64,
-    /// Connections that were cut together with all others.
+    /// Connections that were cut by `cut_all`.
     pub cut_all: u64,
 }

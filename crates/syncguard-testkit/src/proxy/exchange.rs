@@ -10,14 +10,14 @@ use tokio::{
 
 use super::{
     Flow,
-    controls::{Controls, Usage},
+    controls::{Controls, LastUse},
     pump::{End, Pump},
 };
 
-/// Passes on what a client and the server say, until one of them ends or a fault does. Its end
-/// closes both connections.
+/// Forwards data between a client and the server until either side or a fault ends the exchange.
+/// Both connections are closed when this returns.
 pub(super) async fn exchange(client: TcpStream, upstream: SocketAddr, controls: Arc<Controls>) {
-    // An error ends the connection, and that is all the two sides would learn of it anyway.
+    // An error closes the connections, which is all that the two sides could learn of it.
     let _ = try_exchange(client, upstream, &controls).await;
 }
 
@@ -31,20 +31,20 @@ async fn try_exchange(
     server.set_nodelay(true)?;
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
-    let usage = Usage::begins();
+    let last_use = LastUse::now();
     let requests =
-        Pump::new(Flow::Requests, controls, &usage, &mut to_server).run(&mut from_client);
-    let replies = Pump::new(Flow::Replies, controls, &usage, &mut to_client);
+        Pump::new(Flow::Requests, controls, &last_use, &mut to_server).run(&mut from_client);
+    let replies = Pump::new(Flow::Replies, controls, &last_use, &mut to_client);
     let mut replies = Box::pin(replies.run(&mut from_server));
     let end = tokio::select! {
         end = requests => end?,
-        // A server that says no more takes no more.
+        // A server that has closed its side reads no more requests.
         end = &mut replies => return end.map(drop),
     };
     match end {
         End::Cut => Ok(()),
         // The server is not notified.
-        End::Closed if usage.is_forgotten() => std::future::pending().await,
+        End::Closed if last_use.is_forgotten() => std::future::pending().await,
         End::Closed => {
             to_server.shutdown().await?;
             replies.await.map(drop)
@@ -56,11 +56,11 @@ async fn try_exchange(
     }
 }
 
-/// Waits until the server has answered all that it was asked, and closes.
+/// Waits until the server has answered all requests and has closed the connection.
 ///
-/// The first bytes of an answer may belong to an earlier request, and closing at once could take
-/// from the server what it has not read. So it is told that there is nothing more to come: it does
-/// what it was asked and then closes the connection by itself.
+/// The first bytes of a reply may belong to an earlier request, and closing the connection at once
+/// could discard requests that the server has not read. Therefore only the sending side is shut
+/// down: the server executes the requests and then closes the connection by itself.
 async fn drain(
     mut to_server: WriteHalf<'_>,
     mut from_server: ReadHalf<'_>,

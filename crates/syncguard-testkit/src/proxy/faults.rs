@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-/// A direction.
+/// The direction of a data flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
     /// From clients to the server.
@@ -15,37 +15,37 @@ pub enum Flow {
 /// How often a fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Times {
-    /// This often, and then no more.
+    /// This many times.
     Next(u32),
     /// Until the proxy is healed.
     Always,
 }
 
-/// On which side of a request a connection is cut.
+/// Whether a connection is cut before or after a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Point {
     Before,
     After,
 }
 
-/// What is done with something that was read.
+/// What is done with bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Action {
     Pass,
     Swallow,
-    /// Cut the connection instead.
+    /// Drop them and cut the connection.
     CutBefore,
-    /// Pass it, and cut the connection when it was answered.
+    /// Pass them, and cut the connection when they were answered.
     CutAfter,
-    /// Pass this much of it, and cut the connection.
+    /// Pass this many bytes, and cut the connection.
     Tear(usize),
 }
 
-/// The faults that were asked for and have not happened, or go on.
+/// The faults that are configured and have not ended.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     pub(super) delay: Duration,
-    /// How long a connection may be idle until it is forgotten.
+    /// How long a connection may be idle before it is forgotten.
     pub(super) idle_limit: Option<Duration>,
     swallowed: Vec<Flow>,
     limits: Vec<Limit>,
@@ -87,44 +87,45 @@ impl Faults {
         *self = Self::default();
     }
 
-    /// Decides about something that was read, and remembers what happened thereby.
-    pub(super) fn judge(&mut self, flow: Flow, bytes: &[u8]) -> Verdict {
+    /// Decides what to do with bytes that were read, and consumes the fault that applies to them.
+    pub(super) fn decide(&mut self, flow: Flow, bytes: &[u8]) -> Action {
         let cut = match flow {
-            Flow::Requests => self.cuts.iter_mut().find(|cut| cut.fits(bytes)),
+            Flow::Requests => self.cuts.iter_mut().find(|cut| cut.applies_to(bytes)),
             Flow::Replies => None,
         };
-        match cut.map(Cut::happen) {
-            Some(Point::Before) => return Verdict::CutBefore,
-            Some(Point::After) => return Verdict::CutAfter,
+        match cut.map(Cut::consume) {
+            Some(Point::Before) => return Action::CutBefore,
+            Some(Point::After) => return Action::CutAfter,
             None => {}
         }
         if let Some(left) = self.tear(flow, bytes.len()) {
-            return Verdict::Tear(left);
+            return Action::Tear(left);
         }
         if self.swallowed.contains(&flow) {
-            return Verdict::Swallow;
+            return Action::Swallow;
         }
-        Verdict::Pass
+        Action::Pass
     }
 
-    /// Uses the limit up. One that does not suffice says how much still passes, and is gone.
+    /// Subtracts `length` from the limit. If the limit is exceeded, removes it and returns how many
+    /// bytes still pass.
     fn tear(&mut self, flow: Flow, length: usize) -> Option<usize> {
-        let place = self.limits.iter().position(|limit| limit.flow == flow)?;
-        let limit = &mut self.limits[place];
+        let index = self.limits.iter().position(|limit| limit.flow == flow)?;
+        let limit = &mut self.limits[index];
         match limit.bytes.checked_sub(length) {
             Some(left) => limit.bytes = left,
-            None => return Some(self.limits.remove(place).bytes),
+            None => return Some(self.limits.remove(index).bytes),
         }
         None
     }
 }
 
 impl Cut {
-    fn fits(&self, bytes: &[u8]) -> bool {
+    fn applies_to(&self, bytes: &[u8]) -> bool {
         self.times != Times::Next(0) && (self.matches)(bytes)
     }
 
-    fn happen(&mut self) -> Point {
+    fn consume(&mut self) -> Point {
         if let Times::Next(times) = &mut self.times {
             *times -= 1;
         }
@@ -144,37 +145,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_happens_as_often_as_it_was_asked_for() {
+    fn a_cut_happens_as_often_as_configured() {
         let mut faults = Faults::default();
         faults.cut(Point::Before, |bytes| bytes == b"a", Times::Next(2));
-        let verdicts: Vec<Verdict> =
-            [&b"a"[..], b"b", b"a", b"a"].map(|bytes| faults.judge(Flow::Requests, bytes)).into();
-        let expected = [Verdict::CutBefore, Verdict::Pass, Verdict::CutBefore, Verdict::Pass];
-        assert_eq!(verdicts, expected);
+        let actions: Vec<Action> =
+            [&b"a"[..], b"b", b"a", b"a"].map(|bytes| faults.decide(Flow::Requests, bytes)).into();
+        let expected = [Action::CutBefore, Action::Pass, Action::CutBefore, Action::Pass];
+        assert_eq!(actions, expected);
     }
 
     #[test]
     fn a_reply_that_looks_like_a_request_is_not_cut() {
         let mut faults = Faults::default();
         faults.cut(Point::Before, |_| true, Times::Always);
-        assert_eq!(faults.judge(Flow::Replies, b"a"), Verdict::Pass);
+        assert_eq!(faults.decide(Flow::Replies, b"a"), Action::Pass);
     }
 
     #[test]
-    fn a_limit_tears_once_what_exceeds_it() {
+    fn a_limit_tears_the_first_message_that_exceeds_it_and_no_other() {
         let mut faults = Faults::default();
         faults.limit(Flow::Replies, 5);
-        assert_eq!(faults.judge(Flow::Requests, b"abcdef"), Verdict::Pass);
-        assert_eq!(faults.judge(Flow::Replies, b"abc"), Verdict::Pass);
-        assert_eq!(faults.judge(Flow::Replies, b"abc"), Verdict::Tear(2));
-        assert_eq!(faults.judge(Flow::Replies, b"abcdef"), Verdict::Pass);
+        assert_eq!(faults.decide(Flow::Requests, b"abcdef"), Action::Pass);
+        assert_eq!(faults.decide(Flow::Replies, b"abc"), Action::Pass);
+        assert_eq!(faults.decide(Flow::Replies, b"abc"), Action::Tear(2));
+        assert_eq!(faults.decide(Flow::Replies, b"abcdef"), Action::Pass);
     }
 
     #[test]
-    fn a_limit_that_is_just_met_lets_all_pass() {
+    fn a_message_that_just_meets_the_limit_passes() {
         let mut faults = Faults::default();
         faults.limit(Flow::Requests, 3);
-        assert_eq!(faults.judge(Flow::Requests, b"abc"), Verdict::Pass);
-        assert_eq!(faults.judge(Flow::Requests, b"a"), Verdict::Tear(0));
+        assert_eq!(faults.decide(Flow::Requests, b"abc"), Action::Pass);
+        assert_eq!(faults.decide(Flow::Requests, b"a"), Action::Tear(0));
     }
 }

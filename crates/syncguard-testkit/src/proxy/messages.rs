@@ -6,9 +6,9 @@ use std::{
     },
 };
 
-/// Finds messages in a stream of bytes that comes in pieces.
+/// Finds messages in a stream of bytes that arrives in chunks.
 pub trait Scan: Send + 'static {
-    /// Reads the next piece, and says how many messages end in it.
+    /// Reads the next chunk, and returns how many messages end in it.
     fn scan(&mut self, bytes: &[u8]) -> u64;
 }
 
@@ -17,7 +17,7 @@ pub trait Scan: Send + 'static {
 pub struct Tally(Arc<AtomicU64>);
 
 impl Tally {
-    /// How many there were so far.
+    /// Returns the number of messages so far.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.load(Ordering::Acquire)
@@ -28,17 +28,17 @@ impl Tally {
     }
 }
 
-/// Describes what holds a text: a request to be cut.
+/// Returns a predicate for bytes that contain a text, such as a request to cut.
 pub fn containing(text: impl Into<Vec<u8>>) -> impl Fn(&[u8]) -> bool + Send + Sync + 'static {
     let text = text.into();
     move |bytes| occurrences(bytes, &text) > 0
 }
 
-/// Finds each occurrence of a text, also of one that comes in two pieces.
+/// Finds each occurrence of a text, including one that is split across chunks.
 #[derive(Clone, Debug)]
 pub struct Occurrences {
     text: Vec<u8>,
-    /// The end of what was read, too short to hold the text.
+    /// The last bytes of the stream, too short to contain the text.
     tail: Vec<u8>,
 }
 
@@ -68,17 +68,18 @@ fn occurrences(bytes: &[u8], text: &[u8]) -> u64 {
     found.count() as u64
 }
 
-/// Finds each outermost array of the Redis protocol (RESP 2 and 3): in requests, each command.
+/// Finds each outermost array of the Redis protocol (RESP 2 and 3). In requests, that is each
+/// command.
 ///
-/// It begins where messages begin: with a new connection, or with one that is idle.
+/// Must start at a message boundary: on a new connection, or on an idle one.
 #[derive(Clone, Debug, Default)]
 pub struct RespArrays {
-    /// Values that are still to come before the message is whole. None between messages.
+    /// The number of values that the message still lacks. `None` between messages.
     missing: Option<i64>,
     is_array: bool,
     /// The header line that is being read.
     line: Vec<u8>,
-    /// Bytes of a payload that are still to come.
+    /// The number of bytes that the payload still lacks.
     payload: usize,
 }
 
@@ -103,8 +104,8 @@ impl Scan for RespArrays {
 }
 
 impl RespArrays {
-    /// Takes a header line in, and says whether it ends an outermost array. The payload that the
-    /// last line announces counts as read: it holds no message.
+    /// Parses a header line, and returns whether it ends an outermost array. The payload that the
+    /// last line announces counts as read: it contains no message.
     fn end_line(&mut self) -> bool {
         let line = mem::take(&mut self.line);
         let kind = line[0];
@@ -118,7 +119,7 @@ impl RespArrays {
             }
         };
         let inside = match kind {
-            // No value by itself: attributes go before the one that they belong to.
+            // Not a value of its own: attributes precede the value that they belong to.
             b'|' => 2 * number.max(0) + 1,
             b'*' | b'~' | b'>' => number.max(0),
             b'%' => 2 * number.max(0),
@@ -139,7 +140,8 @@ impl RespArrays {
 mod tests {
     use super::*;
 
-    /// What is found in the bytes as a whole, which must be what is found in them one by one.
+    /// Returns how many messages are found in the bytes as a whole, which must be the number that
+    /// is found byte by byte.
     fn found(scanner: &(impl Scan + Clone), bytes: &[u8]) -> u64 {
         let whole = scanner.clone().scan(bytes);
         let mut single = scanner.clone();
@@ -149,26 +151,26 @@ mod tests {
     }
 
     #[test]
-    fn occurrences_are_found_across_pieces() {
+    fn occurrences_are_found_across_chunks() {
         assert_eq!(found(&Occurrences::of("ab"), b"abcababb"), 3);
         assert_eq!(found(&Occurrences::of("a"), b"aba"), 2);
         assert_eq!(found(&Occurrences::of(""), b"aba"), 0);
     }
 
     #[test]
-    fn commands_are_counted_whatever_their_arguments_hold() {
+    fn commands_are_counted_whatever_their_arguments_contain() {
         let commands = b"*2\r\n$3\r\nGET\r\n$8\r\n*1\r\n$1\r\n\r\n*1\r\n$4\r\nPING\r\n";
         assert_eq!(found(&RespArrays::default(), commands), 2);
     }
 
     #[test]
-    fn of_nested_arrays_only_the_outermost_counts() {
+    fn only_the_outermost_of_nested_arrays_is_counted() {
         let replies = b"+OK\r\n*2\r\n*2\r\n:1\r\n$-1\r\n*0\r\n$2\r\nok\r\n*0\r\n";
         assert_eq!(found(&RespArrays::default(), replies), 2);
     }
 
     #[test]
-    fn maps_and_attributes_of_resp_3_are_passed_over() {
+    fn maps_and_attributes_of_resp_3_are_skipped() {
         let replies = b"|1\r\n+a\r\n:1\r\n*1\r\n%1\r\n+k\r\n,1.5\r\n_\r\n";
         assert_eq!(found(&RespArrays::default(), replies), 0);
         let replies = b"*1\r\n%1\r\n+k\r\n,1.5\r\n_\r\n*1\r\n#t\r\n";

@@ -1,8 +1,8 @@
 //! A network that fails on command: a TCP proxy on the loopback interface.
 //!
-//! It knows no protocol. What one read from a client gives is a *request*, what one read from the
-//! server gives is a *reply*. With a client that waits for each reply, those are messages; with one
-//! that pipelines, a request may hold several.
+//! The proxy knows no protocol. The data of one read from a client is a *request*, the data of one
+//! read from the server is a *reply*. If the client waits for each reply, those are messages; if it
+//! pipelines, a request may contain several messages.
 //!
 //! # Examples
 //!
@@ -17,7 +17,7 @@
 //! let proxy = Proxy::start(redis.address()).await?;
 //! let url = redis.url_through(proxy.address());
 //! proxy.cut_after(containing("EVALSHA"), Times::Next(1));
-//! // … a client of `url` asks …
+//! // … a client of `url` sends a request …
 //! proxy.until(|counts| counts.cut_after == 1).await;
 //! # Ok(())
 //! # }
@@ -47,19 +47,19 @@ pub use self::{
 };
 use crate::server::free_ports;
 
-const PAUSE: Duration = Duration::from_millis(1);
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
-/// A proxy before one server. Dropped, it closes its port and its connections.
+/// A proxy in front of one server. Dropping it closes its port and its connections.
 ///
-/// Faults hold for the connections that are open as well as for new ones, until
-/// [`heal`](Self::heal). Where several fit, a cut goes before a limit, and that before a black hole.
+/// Faults apply to open and to new connections, until [`heal`](Self::heal). If several apply, a cut
+/// takes precedence over a limit, and a limit over a black hole.
 #[derive(Debug)]
 #[must_use = "a proxy ends with its handle"]
 pub struct Proxy {
     address: SocketAddr,
     upstream: SocketAddr,
     controls: Arc<Controls>,
-    /// None while connections are refused.
+    /// `None` while connections are refused.
     acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -68,7 +68,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Where no port can be listened on.
+    /// If it cannot listen on any port.
     pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
         let listener = listen().await?;
         let address = listener.local_addr()?;
@@ -77,39 +77,40 @@ impl Proxy {
         Ok(Self { address, upstream, controls, acceptor: Mutex::new(Some(acceptor)) })
     }
 
-    /// Where clients connect.
+    /// Returns the address for clients.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where clients connect, on the loopback interface.
+    /// Returns the port for clients, on the loopback interface.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Holds every request and every reply back for `delay`, so that a round trip takes twice that
-    /// much longer. Their order stays, and they travel side by side.
+    /// Delays every request and every reply by `delay`, so that a round trip takes twice that much
+    /// longer. Their order is preserved, and delays of consecutive messages overlap.
     pub fn delay(&self, delay: Duration) {
         self.controls.faults().delay = delay;
     }
 
-    /// Forgets a connection that was idle for longer than `limit`, as a NAT or a load balancer does:
-    /// what is sent over it afterwards vanishes, its end included, and neither side learns of it.
+    /// Forgets a connection that was idle for longer than `limit`, as a NAT or a load balancer
+    /// does: everything sent over it afterwards is dropped, including its close, and neither side
+    /// is notified.
     pub fn forget_idle(&self, limit: Duration) {
         self.controls.faults().idle_limit = Some(limit);
     }
 
-    /// Takes what flows that way and passes nothing on; the connections stay open.
+    /// Reads the data that flows in this direction and drops it; the connections stay open.
     ///
-    /// Without its requests a server does nothing. Without its replies it does everything, and
-    /// nobody hears of it.
+    /// Without requests, the server executes nothing. Without replies, it executes everything, and
+    /// the clients are not notified.
     pub fn black_hole(&self, flow: Flow) {
         self.controls.faults().swallow(flow);
     }
 
-    /// Drops a request that `matches`, and cuts its connection. The server never sees it.
+    /// Drops a request that `matches`, and cuts its connection. The server never receives it.
     pub fn cut_before<M>(&self, matches: M, times: Times)
     where
         M: Fn(&[u8]) -> bool + Send + 'static,
@@ -117,10 +118,10 @@ impl Proxy {
         self.controls.faults().cut(Point::Before, matches, times);
     }
 
-    /// Passes a request that `matches` on, takes no more from that client, and cuts its connection
-    /// when the server has answered: what was asked is done, and the client does not learn of it.
+    /// Passes a request that `matches`, reads no more from its client, and cuts the connection when
+    /// the server has answered: the request is executed, and the client does not receive the reply.
     ///
-    /// Replies to requests that were sent before it on the same connection may be lost with it.
+    /// Replies to earlier requests on the same connection may be lost too.
     pub fn cut_after<M>(&self, matches: M, times: Times)
     where
         M: Fn(&[u8]) -> bool + Send + 'static,
@@ -128,22 +129,22 @@ impl Proxy {
         self.controls.faults().cut(Point::After, matches, times);
     }
 
-    /// Lets `bytes` more flow that way, over all connections, and cuts the one that carries the next
-    /// byte, once. A message may be torn by it.
+    /// Passes `bytes` more bytes in this direction, over all connections, and then cuts the
+    /// connection that carries the next byte, once. This may tear a message.
     pub fn limit(&self, flow: Flow, bytes: usize) {
         self.controls.faults().limit(flow, bytes);
     }
 
-    /// Cuts all connections, and says how many there were. They are closed when this returns.
+    /// Cuts all connections, and returns how many there were. They are closed when this returns.
     pub async fn cut_all(&self) -> usize {
         self.controls.cut_all().await
     }
 
-    /// Closes the port, so that new connections are refused. Those that are open stay so.
+    /// Closes the port, so that new connections are refused. Open connections are not affected.
     pub async fn refuse(&self) {
         if let Some(acceptor) = self.acceptor.lock().await.take() {
             acceptor.abort();
-            // Its end closes the port.
+            // The port is closed when the task has ended.
             let _ = acceptor.await;
         }
     }
@@ -152,7 +153,7 @@ impl Proxy {
     ///
     /// # Errors
     ///
-    /// Where somebody else has taken it.
+    /// If another process listens on the port.
     pub async fn admit(&self) -> io::Result<()> {
         let mut acceptor = self.acceptor.lock().await;
         if acceptor.is_none() {
@@ -163,9 +164,9 @@ impl Proxy {
         Ok(())
     }
 
-    /// Ends every fault, and admits connections again.
+    /// Ends all faults, and admits connections again.
     ///
-    /// A connection that lost bytes in a black hole stays as it is: cut it, if that matters.
+    /// A connection that lost bytes in a black hole is not repaired: cut it if that matters.
     ///
     /// # Errors
     ///
@@ -175,19 +176,19 @@ impl Proxy {
         self.admit().await
     }
 
-    /// What has passed so far, and which faults happened.
+    /// Returns the traffic so far, and the faults that have happened.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.controls.counts()
     }
 
-    /// Waits until the counts are as described, and gives them.
+    /// Waits until the counts satisfy `reached`, and returns them.
     pub async fn until(&self, reached: impl FnMut(&Counts) -> bool + Send) -> Counts {
         self.controls.until(reached).await
     }
 
-    /// Counts the messages that flow that way from now on, passed on or not, each connection read
-    /// by a scanner of its own.
+    /// Counts the messages in this direction from now on, whether or not they are passed. Each
+    /// connection has its own scanner.
     ///
     /// # Examples
     ///
@@ -215,7 +216,7 @@ impl Drop for Proxy {
         if let Some(acceptor) = self.acceptor.get_mut().take() {
             acceptor.abort();
         }
-        self.controls.abandon();
+        self.controls.abort_all();
     }
 }
 
@@ -223,17 +224,18 @@ async fn accept(listener: TcpListener, upstream: SocketAddr, controls: Arc<Contr
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                controls.connected(exchange(client, upstream, Arc::clone(&controls)));
+                controls.spawn(exchange(client, upstream, Arc::clone(&controls)));
             }
-            // That of a client which has gone already, or of too many files, which takes its time.
-            Err(_) => sleep(PAUSE).await,
+            // The client has disconnected already, or there are too many open files, which may
+            // last.
+            Err(_) => sleep(ACCEPT_RETRY_INTERVAL).await,
         }
     }
 }
 
 async fn listen() -> io::Result<TcpListener> {
     for port in free_ports() {
-        // Taken since: the next one.
+        // A port may have been taken since it was found free.
         if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
             return Ok(listener);
         }

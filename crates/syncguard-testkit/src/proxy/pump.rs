@@ -7,20 +7,20 @@ use tokio::{
 
 use super::{
     Flow,
-    controls::{Controls, Scanners, Usage},
-    faults::Verdict,
+    controls::{Controls, LastUse, Scanners},
+    faults::Action,
 };
 
-const LARGEST_READ: usize = 64 * 1024;
-// Whoever sends more than this into a delay has to wait, as with any network.
-const MOST_WAITING: usize = 1024;
+const MAX_READ: usize = 64 * 1024;
+// A sender that has more reads than this delayed has to wait, as on any network.
+const MAX_QUEUED: usize = 1024;
 
 /// How one direction of a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// The sender has nothing more to say.
+    /// The sender has closed its side.
     Closed,
-    /// Cut at once.
+    /// Cut immediately.
     Cut,
     /// To be cut when the last request was answered.
     CutWhenAnswered,
@@ -30,24 +30,24 @@ pub(super) enum End {
 pub(super) struct Pump<'a, W> {
     flow: Flow,
     controls: &'a Controls,
-    usage: &'a Usage,
+    last_use: &'a LastUse,
     to: W,
-    waiting: VecDeque<(Instant, Vec<u8>)>,
+    queue: VecDeque<(Instant, Vec<u8>)>,
 }
 
 impl<'a, W: AsyncWrite + Unpin> Pump<'a, W> {
-    pub(super) fn new(flow: Flow, controls: &'a Controls, usage: &'a Usage, to: W) -> Self {
-        Self { flow, controls, usage, to, waiting: VecDeque::new() }
+    pub(super) fn new(flow: Flow, controls: &'a Controls, last_use: &'a LastUse, to: W) -> Self {
+        Self { flow, controls, last_use, to, queue: VecDeque::new() }
     }
 
-    /// Passes on what comes from `from`, as the faults have it.
+    /// Forwards the data from `from`, subject to the faults.
     pub(super) async fn run(mut self, mut from: impl AsyncRead + Unpin) -> io::Result<End> {
         let mut scanners = Scanners::default();
-        let mut buffer = vec![0; LARGEST_READ];
+        let mut buffer = vec![0; MAX_READ];
         loop {
-            let due = self.waiting.front().map(|(due, _)| *due);
+            let due = self.queue.front().map(|(due, _)| *due);
             tokio::select! {
-                read = from.read(&mut buffer), if self.waiting.len() < MOST_WAITING => {
+                read = from.read(&mut buffer), if self.queue.len() < MAX_QUEUED => {
                     let bytes = &buffer[..read?];
                     if bytes.is_empty() {
                         self.flush().await?;
@@ -66,20 +66,20 @@ impl<'a, W: AsyncWrite + Unpin> Pump<'a, W> {
     }
 
     async fn take(&mut self, bytes: &[u8]) -> io::Result<Option<End>> {
-        if self.controls.has_forgotten(self.usage) {
+        if self.controls.has_forgotten(self.last_use) {
             return Ok(None);
         }
-        let (verdict, delay) = self.controls.judge(self.flow, bytes);
-        match verdict {
-            Verdict::Pass => self.pass(bytes, delay).await?,
-            Verdict::Swallow => {}
-            Verdict::CutBefore => return Ok(Some(End::Cut)),
-            Verdict::CutAfter => {
+        let (action, delay) = self.controls.decide(self.flow, bytes);
+        match action {
+            Action::Pass => self.pass(bytes, delay).await?,
+            Action::Swallow => {}
+            Action::CutBefore => return Ok(Some(End::Cut)),
+            Action::CutAfter => {
                 self.pass(bytes, delay).await?;
                 self.flush().await?;
                 return Ok(Some(End::CutWhenAnswered));
             }
-            Verdict::Tear(left) => {
+            Action::Tear(left) => {
                 self.pass(&bytes[..left], delay).await?;
                 self.flush().await?;
                 return Ok(Some(End::Cut));
@@ -89,25 +89,25 @@ impl<'a, W: AsyncWrite + Unpin> Pump<'a, W> {
     }
 
     async fn pass(&mut self, bytes: &[u8], delay: Duration) -> io::Result<()> {
-        if delay.is_zero() && self.waiting.is_empty() {
+        if delay.is_zero() && self.queue.is_empty() {
             return self.to.write_all(bytes).await;
         }
-        // Never before what is waiting already, when the delay was made shorter.
+        // Not before the data that is queued already, even if the delay was reduced.
         let due = Instant::now() + delay;
-        let due = self.waiting.back().map_or(due, |(last, _)| due.max(*last));
-        self.waiting.push_back((due, bytes.to_owned()));
+        let due = self.queue.back().map_or(due, |(last, _)| due.max(*last));
+        self.queue.push_back((due, bytes.to_owned()));
         Ok(())
     }
 
     async fn pass_first(&mut self) -> io::Result<()> {
-        match self.waiting.pop_front() {
+        match self.queue.pop_front() {
             Some((_, bytes)) => self.to.write_all(&bytes).await,
             None => Ok(()),
         }
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        while let Some((due, _)) = self.waiting.front() {
+        while let Some((due, _)) = self.queue.front() {
             sleep_until(*due).await;
             self.pass_first().await?;
         }

@@ -17,18 +17,18 @@ pub(super) struct Account {
     gid: u32,
 }
 
-/// What ends a server, at the latest.
+/// How long a server runs at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lifetime {
-    /// The end of this process, in whatever way.
-    OfThisProcess,
-    /// Its own: it goes on when this process ends.
+    /// Until this process ends, in whatever way.
+    BoundToProcess,
+    /// Unlimited: the server continues when this process ends.
     Unbounded,
 }
 
 impl Account {
-    /// Chooses the user for a program: nobody else, unless this is root and the program minds. Then it is
-    /// the first of `users` that exists.
+    /// Chooses the user for a program: the current user, unless that is root and the program
+    /// refuses to run as root. In that case, the first of `users` that exists.
     pub(super) fn of(
         program: Executable,
         users: &'static [&'static str],
@@ -45,32 +45,32 @@ impl Account {
         Some(Self { uid: id(name, "-u")?, gid: id(name, "-g")? })
     }
 
-    /// Gives a file or a directory to this user.
-    pub(super) fn own(&self, path: &Path) -> Result<(), ServerError> {
+    /// Makes this user the owner of a file or a directory.
+    pub(super) fn chown(&self, path: &Path) -> Result<(), ServerError> {
         chown(path, Some(self.uid), Some(self.gid))
             .map_err(ServerError::cannot(format!("give {} away", path.display())))
     }
 }
 
-// Asked of a program, because users need not stand in /etc/passwd.
+// A program looks the user up, because not every user is in /etc/passwd.
 fn id(name: &str, which: &str) -> Option<u32> {
     let output = Command::new("id").args([which, name]).output().ok()?;
     String::from_utf8(output.stdout).ok()?.trim().parse().ok()
 }
 
-/// Prepares a call of `program` as the account's user.
+/// Creates a command that runs `program` as the user of the account.
 pub(super) fn command_as(program: &Path, account: Option<&Account>) -> Command {
     let mut command = Command::new(program);
     if let Some(Account { uid, gid }) = account {
-        // The supplementary groups of root go as well: the standard library clears them.
+        // The standard library also clears the supplementary groups of root.
         command.uid(*uid).gid(*gid);
     }
-    // Messages are looked into, so they must be in one language.
+    // Messages are parsed, so they must be in one language.
     command.env("LC_ALL", "C");
     command
 }
 
-/// Prepares a call of a server as the account's user, ended as `lifetime` says.
+/// Creates a command that runs a server as the user of the account, with this lifetime.
 pub(super) fn server_as(
     program: &Path,
     account: Option<&Account>,
@@ -79,18 +79,18 @@ pub(super) fn server_as(
     match (lifetime, Executable::SETPRIV.find()) {
         (Lifetime::Unbounded, _) => {
             let mut command = command_as(program, account);
-            // A Ctrl-C that is meant for its starter must not reach it.
+            // A Ctrl-C for the starting process must not reach the server.
             command.process_group(0);
             Ok(command)
         }
-        (Lifetime::OfThisProcess, Ok(setpriv)) => {
+        (Lifetime::BoundToProcess, Ok(setpriv)) => {
             let mut command = command_as(&setpriv, account);
             command.args(["--pdeathsig", "KILL", "--"].map(OsStr::new));
             command.arg(program);
             Ok(command)
         }
-        // Only Linux has the parent death signal. Elsewhere servers end with their handles.
-        (Lifetime::OfThisProcess, Err(missing)) if cfg!(target_os = "linux") => Err(missing),
-        (Lifetime::OfThisProcess, Err(_)) => Ok(command_as(program, account)),
+        // Only Linux has the parent death signal. On other systems servers end with their handles.
+        (Lifetime::BoundToProcess, Err(missing)) if cfg!(target_os = "linux") => Err(missing),
+        (Lifetime::BoundToProcess, Err(_)) => Ok(command_as(program, account)),
     }
 }

@@ -11,12 +11,13 @@ use super::{
     program::Program,
 };
 
-// Each is taken with a chance of one in thousands.
-const PORTS_TO_TRY: usize = 10;
+// The chance that a port is taken is one in several thousand.
+const MAX_PORT_ATTEMPTS: usize = 10;
 
-/// Says how a server is started.
+/// Configures how a server is started.
 ///
-/// Whatever is not set is as the server has it by itself, so that a test shows what it depends on.
+/// Settings that are not set have the defaults of the server, so that a test shows what it depends
+/// on.
 #[derive(Debug)]
 #[must_use = "a builder starts nothing by itself"]
 pub struct Builder<P> {
@@ -38,9 +39,9 @@ impl<P: Program> Builder<P> {
         }
     }
 
-    /// Sets what the server reads from its configuration, as it would be written there.
+    /// Sets an option of the server's configuration, with the value as written in its file.
     ///
-    /// A later setting of a name wins over an earlier one.
+    /// A later setting of a name overrides an earlier one.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.push((name.into(), value.into()));
         self
@@ -52,7 +53,7 @@ impl<P: Program> Builder<P> {
         self
     }
 
-    /// Sets variables in the server's environment.
+    /// Sets environment variables of the server.
     pub fn envs<N, V>(mut self, variables: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: Into<OsString>,
@@ -64,38 +65,38 @@ impl<P: Program> Builder<P> {
         self
     }
 
-    /// Tries these ports in turn, instead of some that are free.
+    /// Tries these ports in turn, instead of free ones.
     pub fn ports(mut self, ports: impl IntoIterator<Item = u16>) -> Self {
         self.ports.extend(ports);
         self
     }
 
-    /// Starts it in a temporary directory, and waits until it answers.
+    /// Starts the server in a temporary directory, and waits until it is ready.
     ///
     /// The server ends with the handle; on Linux also with this process, however that ends.
     ///
     /// # Errors
     ///
-    /// [`ServerError`], with the end of what the server printed.
+    /// [`ServerError`], with the end of the server's log.
     ///
     /// # Cancel safety
     ///
-    /// A start that is dropped leaves neither a process nor a directory.
+    /// Dropping the future leaves neither a process nor a directory.
     pub async fn start(self) -> Result<Server<P>, ServerError> {
         let account = Account::of(P::SERVER, P::USERS)?;
         let home = directory::temporary(P::STORE.name(), account.as_ref())?;
-        let started = self.launch(home.path(), account, Lifetime::OfThisProcess);
+        let started = self.launch(home.path(), account, Lifetime::BoundToProcess);
         let (process, launch, place) = started.await?;
         Ok(Server::new(process, launch, place, home))
     }
 
-    /// Starts it in `directory`, to go on when this process ends.
-    pub(super) async fn start_lasting(
+    /// Starts the server in `directory`. It continues when this process ends.
+    pub(super) async fn start_persistent(
         self,
         directory: &Path,
     ) -> Result<(Process, Place), ServerError> {
         let account = Account::of(P::SERVER, P::USERS)?;
-        directory::lasting(directory, account.as_ref())?;
+        directory::persistent(directory, account.as_ref())?;
         let started = self.launch(directory, account, Lifetime::Unbounded);
         let (process, _, place) = started.await?;
         Ok((process, place))
@@ -117,11 +118,11 @@ impl<P: Program> Builder<P> {
         let mut tried = Vec::new();
         for port in ports(self.ports) {
             let place = Place::new(directory.to_owned(), port);
-            lay_out::<P>(&place, launch.account.as_ref()).await?;
+            create_data_dir::<P>(&place, launch.account.as_ref()).await?;
             let written = P::arguments(&place, &self.settings);
             launch.arguments = written.map_err(ServerError::cannot("configure a server"))?;
             launch.arguments.extend(self.arguments.iter().cloned());
-            if let Launched::Answering(process) = launch.run::<P>(&place).await? {
+            if let Launched::Ready(process) = launch.run::<P>(&place).await? {
                 return Ok((process, launch, place));
             }
             tried.push(port);
@@ -132,12 +133,12 @@ impl<P: Program> Builder<P> {
 }
 
 impl<P: Program> Server<P> {
-    /// Says how a server is started.
+    /// Configures how a server is started.
     pub fn builder() -> Builder<P> {
         Builder::new()
     }
 
-    /// Starts one as it is by itself.
+    /// Starts a server with its default settings.
     ///
     /// # Errors
     ///
@@ -161,19 +162,22 @@ impl<P> Clone for Builder<P> {
 
 fn ports(wanted: Vec<u16>) -> Box<dyn Iterator<Item = u16> + Send> {
     if wanted.is_empty() {
-        Box::new(free_ports().take(PORTS_TO_TRY))
+        Box::new(free_ports().take(MAX_PORT_ATTEMPTS))
     } else {
         Box::new(wanted.into_iter())
     }
 }
 
-/// Makes the data directory where there is none yet.
-async fn lay_out<P: Program>(place: &Place, account: Option<&Account>) -> Result<(), ServerError> {
+/// Creates the data directory if it does not exist.
+async fn create_data_dir<P: Program>(
+    place: &Place,
+    account: Option<&Account>,
+) -> Result<(), ServerError> {
     if place.data_dir().exists() {
         return Ok(());
     }
     match P::layout().await? {
         Some(layout) => layout.copy_to(place).await,
-        None => directory::for_data(&place.data_dir(), account),
+        None => directory::data(&place.data_dir(), account),
     }
 }

@@ -7,27 +7,28 @@ use tokio::time::timeout;
 
 use super::ServerError;
 
-/// How long a program may take that lays out data or asks a server. A stopped server never answers.
-const LIMIT: Duration = Duration::from_secs(60);
+/// The time limit of a program that creates a data directory or queries a server. A stopped server
+/// never answers.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs a program to its end and gives what it printed, without the white space around it.
+/// Runs a program until it exits and returns its standard output, trimmed.
 pub(crate) async fn call(command: Command) -> Result<String, ServerError> {
     let line = line(&command);
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).kill_on_drop(true);
-    let Ok(output) = timeout(LIMIT, command.output()).await else {
-        return Err(ServerError::Hung { line, limit: LIMIT });
+    let Ok(output) = timeout(CALL_TIMEOUT, command.output()).await else {
+        return Err(ServerError::TimedOut { line, limit: CALL_TIMEOUT });
     };
     let output = output.map_err(ServerError::cannot(format!("run `{line}`")))?;
-    let printed = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     if output.status.success() {
-        return Ok(printed.trim().to_owned());
+        return Ok(stdout.trim().to_owned());
     }
-    let complaints = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     Err(ServerError::Failed {
         line,
         status: output.status,
-        output: format!("{}\n{}", printed.trim(), complaints.trim()),
+        output: format!("{}\n{}", stdout.trim(), stderr.trim()),
     })
 }
 

@@ -8,10 +8,10 @@ use tokio::time::sleep;
 use super::{Builder, Redis, RedisServer, ServerError};
 
 const MASTERS: usize = 3;
-const AGREEMENT_LIMIT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(20);
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Three Redis masters that share the slots evenly, without replicas.
+/// A Redis cluster of three masters that share the slots evenly, without replicas.
 #[derive(Debug)]
 #[must_use = "a cluster ends with its handle"]
 pub struct RedisCluster {
@@ -19,16 +19,16 @@ pub struct RedisCluster {
 }
 
 impl RedisCluster {
-    /// Starts one.
+    /// Starts a cluster.
     ///
     /// # Errors
     ///
-    /// [`ServerError`], of a node or of their coming together.
+    /// [`ServerError`], of a node or of the formation of the cluster.
     pub async fn start() -> Result<Self, ServerError> {
         Self::start_with(RedisServer::builder()).await
     }
 
-    /// Starts one of nodes with the settings of `node`.
+    /// Starts a cluster whose nodes have the settings of `node`.
     ///
     /// # Errors
     ///
@@ -45,46 +45,46 @@ impl RedisCluster {
         create.extend(addresses.iter().map(String::as_str));
         create.extend(["--cluster-replicas", "0", "--cluster-yes"]);
         cluster.nodes[0].command(&create).await?;
-        cluster.settled().await?;
+        cluster.wait_until_settled().await?;
         Ok(cluster)
     }
 
-    /// The nodes, each a server that can be broken by itself.
+    /// Returns the nodes. Each is a server that can be killed or stopped by itself.
     pub fn nodes(&self) -> &[RedisServer] {
         &self.nodes
     }
 
-    /// Host and port of each node.
+    /// Returns host and port of each node.
     #[must_use]
     pub fn addresses(&self) -> Vec<String> {
         let addresses = self.nodes.iter().map(RedisServer::address);
         addresses.map(|address| address.to_string()).collect()
     }
 
-    /// Waits until every node finds the cluster in order and knows the whole of it.
+    /// Waits until every node reports the cluster as healthy and knows all nodes.
     ///
     /// # Errors
     ///
-    /// [`ServerError::Unsettled`] after half a minute.
-    pub async fn settled(&self) -> Result<(), ServerError> {
-        agreement("a cluster in order", || self.first_dissent()).await
+    /// [`ServerError::NoAgreement`] after 30 seconds.
+    pub async fn wait_until_settled(&self) -> Result<(), ServerError> {
+        wait_for_agreement("a cluster in order", || self.first_disagreement()).await
     }
 
-    /// The slot of a key.
+    /// Returns the slot of a key.
     ///
     /// # Errors
     ///
-    /// Where a node cannot be asked.
+    /// If a node does not answer.
     pub async fn slot_of(&self, key: &str) -> Result<u16, ServerError> {
         let slot = self.nodes[0].command(&["CLUSTER", "KEYSLOT", key]).await?;
         slot.parse().map_err(|_| unreadable("a slot", slot))
     }
 
-    /// The place in [`nodes`](Self::nodes) of the one that serves a slot.
+    /// Returns the index in [`nodes`](Self::nodes) of the node that serves a slot.
     ///
     /// # Errors
     ///
-    /// Where the nodes cannot be asked, or none of them serves it.
+    /// If a node does not answer, or no node serves the slot.
     pub async fn owner_of(&self, slot: u16) -> Result<usize, ServerError> {
         let view = self.nodes[0].command(&["CLUSTER", "NODES"]).await?;
         let port = owner_port(&view, slot);
@@ -92,12 +92,12 @@ impl RedisCluster {
         owner.ok_or_else(|| unreadable("the owner of a slot", view))
     }
 
-    /// Begins to move a slot to another node. From now on its owner answers ASK for every key of it
-    /// that it does not have, and the other one takes such keys after ASKING alone.
+    /// Begins to migrate a slot to another node. From now on, the owner answers ASK for every key
+    /// of the slot that it does not have, and the target accepts such keys only after ASKING.
     ///
     /// # Errors
     ///
-    /// Where a node refuses, such as one that owns the slot already.
+    /// If a node refuses, for example because it owns the slot already.
     pub async fn migrate(&self, slot: u16, to: usize) -> Result<Migration<'_>, ServerError> {
         let from = self.owner_of(slot).await?;
         let (source, target) = (&self.nodes[from], &self.nodes[to]);
@@ -107,11 +107,11 @@ impl RedisCluster {
         Ok(Migration { cluster: self, slot, from, to, target_id })
     }
 
-    async fn first_dissent(&self) -> Result<Option<String>, ServerError> {
+    async fn first_disagreement(&self) -> Result<Option<String>, ServerError> {
         for node in &self.nodes {
             let info = node.command(&["CLUSTER", "INFO"]).await?;
-            let whole = format!("cluster_known_nodes:{MASTERS}\r");
-            if !info.contains("cluster_state:ok") || !info.contains(&whole) {
+            let all_known = format!("cluster_known_nodes:{MASTERS}\r");
+            if !info.contains("cluster_state:ok") || !info.contains(&all_known) {
                 return Ok(Some(info));
             }
         }
@@ -119,7 +119,7 @@ impl RedisCluster {
     }
 }
 
-/// A slot on its way from one node to another.
+/// The migration of a slot from one node to another.
 #[derive(Debug)]
 #[must_use = "a slot is on its way until the migration is finished"]
 pub struct Migration<'a> {
@@ -131,18 +131,18 @@ pub struct Migration<'a> {
 }
 
 impl Migration<'_> {
-    /// Moves the keys that are there. The slot stays with its owner, which answers ASK for them.
+    /// Moves the existing keys. The owner keeps the slot, and answers ASK for them.
     ///
     /// # Errors
     ///
-    /// Where a node refuses.
+    /// If a node refuses.
     pub async fn move_keys(&self) -> Result<(), ServerError> {
         let source = &self.cluster.nodes[self.from];
         let port = self.cluster.nodes[self.to].port().to_string();
         let slot = self.slot.to_string();
         loop {
-            let ask = ["CLUSTER", "GETKEYSINSLOT", &slot, "100"];
-            let keys = source.command(&ask).await?;
+            let query = ["CLUSTER", "GETKEYSINSLOT", &slot, "100"];
+            let keys = source.command(&query).await?;
             if keys.is_empty() {
                 return Ok(());
             }
@@ -152,46 +152,46 @@ impl Migration<'_> {
         }
     }
 
-    /// Moves the keys, gives the slot to the other node, and waits until all nodes know. The former
-    /// owner answers MOVED from now on.
+    /// Moves the keys, assigns the slot to the target, and waits until all nodes know. From now on,
+    /// the former owner answers MOVED.
     ///
     /// # Errors
     ///
-    /// Where a node refuses.
+    /// If a node refuses.
     pub async fn finish(self) -> Result<(), ServerError> {
         self.move_keys().await?;
-        // The new owner has to know first, or the slot would have none for a moment.
+        // The new owner must know first, otherwise the slot has no owner for a moment.
         let new_owner = &self.cluster.nodes[self.to];
         set_slot(new_owner, self.slot, "NODE", &self.target_id).await?;
         for node in &self.cluster.nodes {
             set_slot(node, self.slot, "NODE", &self.target_id).await?;
         }
-        self.cluster.settled().await
+        self.cluster.wait_until_settled().await
     }
 }
 
-/// Asks again and again until there is nothing left that dissents.
-pub(super) async fn agreement<F>(
+/// Polls `disagreement` until it returns `None`.
+pub(super) async fn wait_for_agreement<F>(
     what: &'static str,
-    mut dissent: impl FnMut() -> F,
+    mut disagreement: impl FnMut() -> F,
 ) -> Result<(), ServerError>
 where
     F: Future<Output = Result<Option<String>, ServerError>>,
 {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
-        let seen = match dissent().await {
+        let seen = match disagreement().await {
             Ok(None) => return Ok(()),
             Ok(Some(seen)) => seen,
-            // A server that changes its role cuts its clients off, this one among them.
+            // A server that changes its role disconnects its clients, including this one.
             Err(ServerError::Failed { output, .. }) => output,
             Err(error) => return Err(error),
         };
-        if begun.elapsed() > AGREEMENT_LIMIT {
-            let limit = AGREEMENT_LIMIT;
-            return Err(ServerError::Unsettled { what, limit, seen });
+        if started.elapsed() > AGREEMENT_TIMEOUT {
+            let limit = AGREEMENT_TIMEOUT;
+            return Err(ServerError::NoAgreement { what, limit, seen });
         }
-        sleep(POLL).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -220,7 +220,7 @@ fn owner_port(view: &str, slot: u16) -> Option<u16> {
 
 fn unreadable(what: &'static str, seen: String) -> ServerError {
     let limit = Duration::ZERO;
-    ServerError::Unsettled { what, limit, seen }
+    ServerError::NoAgreement { what, limit, seen }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Directories of servers, in the hands of the users that run them.
+//! Directories of servers, owned by the users that run them.
 
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
@@ -6,28 +6,28 @@ use tempfile::TempDir;
 
 use super::{account::Account, error::ServerError};
 
-/// Makes a temporary directory, removed on drop.
+/// Creates a temporary directory, which is removed on drop.
 pub(super) fn temporary(name: &str, account: Option<&Account>) -> Result<TempDir, ServerError> {
-    let made = tempfile::Builder::new().prefix(&format!("syncguard-{name}-")).tempdir();
-    let made = made.map_err(ServerError::cannot("make a temporary directory"))?;
-    hand_over(made.path(), account)?;
-    Ok(made)
+    let created = tempfile::Builder::new().prefix(&format!("syncguard-{name}-")).tempdir();
+    let created = created.map_err(ServerError::cannot("make a temporary directory"))?;
+    chown(created.path(), account)?;
+    Ok(created)
 }
 
-/// Makes a directory that stays. One that is there already is taken as it is.
-pub(super) fn lasting(path: &Path, account: Option<&Account>) -> Result<(), ServerError> {
-    let made = fs::create_dir_all(path);
-    made.map_err(ServerError::cannot(format!("make {}", path.display())))?;
-    hand_over(path, account)
+/// Creates a directory that is not removed. An existing one is used as it is.
+pub(super) fn persistent(path: &Path, account: Option<&Account>) -> Result<(), ServerError> {
+    let created = fs::create_dir_all(path);
+    created.map_err(ServerError::cannot(format!("make {}", path.display())))?;
+    chown(path, account)
 }
 
-/// Makes an empty directory for the data of a server.
-pub(super) fn for_data(path: &Path, account: Option<&Account>) -> Result<(), ServerError> {
-    let made = fs::DirBuilder::new().mode(0o700).create(path);
-    made.map_err(ServerError::cannot(format!("make {}", path.display())))?;
-    hand_over(path, account)
+/// Creates an empty directory for the data of a server.
+pub(super) fn data(path: &Path, account: Option<&Account>) -> Result<(), ServerError> {
+    let created = fs::DirBuilder::new().mode(0o700).create(path);
+    created.map_err(ServerError::cannot(format!("make {}", path.display())))?;
+    chown(path, account)
 }
 
-fn hand_over(path: &Path, account: Option<&Account>) -> Result<(), ServerError> {
-    account.map_or(Ok(()), |account| account.own(path))
+fn chown(path: &Path, account: Option<&Account>) -> Result<(), ServerError> {
+    account.map_or(Ok(()), |account| account.chown(path))
 }

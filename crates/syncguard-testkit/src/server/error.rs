@@ -9,97 +9,97 @@ use thiserror::Error;
 
 use crate::find::Missing;
 
-/// Says why a server could not be started, stopped or asked.
+/// The reason why a server could not be started, stopped or queried.
 ///
-/// Its `Debug` is its `Display`, because a test that unwraps it shows the former.
+/// `Debug` is the same as `Display`, because a test that unwraps an error shows the former.
 #[derive(Error)]
 #[non_exhaustive]
 pub enum ServerError {
-    /// A program is not there.
+    /// A program is not installed.
     #[error(transparent)]
     Missing(#[from] Missing),
 
-    /// The system refused something.
+    /// A system call failed.
     #[error("cannot {action}: {source}")]
     System {
-        /// What was tried.
+        /// The attempted action.
         action: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 
-    /// A program that should have done something ended with an error.
+    /// A program failed.
     #[error("`{line}` failed: {status}\n{output}")]
     Failed {
-        /// What was run.
+        /// The command line.
         line: String,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// What it printed.
+        /// The standard output and the standard error.
         output: String,
     },
 
-    /// A program that should have done something had not ended in time.
+    /// A program did not exit in time.
     #[error("`{line}` had not ended after {limit:?}")]
-    Hung {
-        /// What was run.
+    TimedOut {
+        /// The command line.
         line: String,
-        /// How long it was given.
+        /// The time limit.
         limit: Duration,
     },
 
-    /// The server ended instead of answering.
+    /// The server exited before it was ready.
     #[error("{program} ended before it answered: {status}\n{log}")]
-    Ended {
-        /// What was started.
+    Exited {
+        /// The program of the server.
         program: &'static str,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// The end of what it printed.
+        /// The end of its log.
         log: String,
     },
 
-    /// The server neither answered nor ended.
+    /// The server was not ready in time, and did not exit.
     #[error("{program} did not answer within {limit:?}\n{log}")]
-    Silent {
-        /// What was started.
+    NotReady {
+        /// The program of the server.
         program: &'static str,
-        /// How long it was given.
+        /// The time limit.
         limit: Duration,
-        /// The end of what it printed.
+        /// The end of its log.
         log: String,
     },
 
-    /// Others listen on every port that was tried.
+    /// Other processes listen on every port that was tried.
     #[error("{program} found no free port among {tried:?}")]
     PortsTaken {
-        /// What was started.
+        /// The program of the server.
         program: &'static str,
         /// The ports, in the order in which they were tried.
         tried: Vec<u16>,
     },
 
-    /// The server has been stopped.
+    /// The server is not running.
     #[error("the server is not running")]
     NotRunning,
 
-    /// The server refuses to run as root, and there is nobody else to run it.
+    /// The server refuses to run as root, and there is no other user to run it.
     #[error("{program} refuses to run as root, and there is no user named {}", .candidates.join(" or "))]
     NoUser {
-        /// What was to be started.
+        /// The program of the server.
         program: &'static str,
-        /// Who could have run it.
+        /// The users that could run it.
         candidates: &'static [&'static str],
     },
 
-    /// A group of servers did not come to agree in time.
+    /// A group of servers did not agree in time.
     #[error("{what} was not reached within {limit:?}\n{seen}")]
-    Unsettled {
-        /// What was waited for.
+    NoAgreement {
+        /// The awaited state.
         what: &'static str,
-        /// How long it was waited for.
+        /// The time limit.
         limit: Duration,
-        /// What was seen last.
+        /// The state that was seen last.
         seen: String,
     },
 }
@@ -111,7 +111,7 @@ impl Debug for ServerError {
 }
 
 impl ServerError {
-    /// Names what was tried, for an error of the system.
+    /// Adds the attempted action to an error of the system.
     pub(crate) fn cannot(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let action = action.into();
         move |source| Self::System { action, source }

@@ -19,17 +19,18 @@ use super::{
     program::Program,
 };
 
-/// How long a server may take to end in good order.
-const END_LIMIT: Duration = Duration::from_secs(30);
-/// How long somebody else may sit on the port of a server that is to be started again.
-const PORT_LIMIT: Duration = Duration::from_secs(10);
-const POLL: Duration = Duration::from_millis(3);
+/// How long a server may take to shut down gracefully.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a restart waits while another process uses the port of the server.
+const PORT_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
 
-/// A server of one's own, to be used and broken. Dropped, it is killed and its directory removed.
+/// A server for one test, which may kill and stop it. Dropping it kills the server and removes its
+/// directory.
 #[derive(Debug)]
 #[must_use = "a server ends with its handle"]
 pub struct Server<P: Program> {
-    // Dropped before the directory that it writes to.
+    // Must be dropped before the directory that it writes to.
     process: Mutex<Process>,
     launch: Launch,
     place: Place,
@@ -42,132 +43,133 @@ impl<P: Program> Server<P> {
         Self { process: Mutex::new(process), launch, place, _home: home, program: PhantomData }
     }
 
-    /// Kills it (SIGKILL), with the processes that it started. What it had not written is lost,
-    /// what it had handed to the kernel is not.
+    /// Kills the server (SIGKILL), with the processes that it started. Data that it had not written
+    /// is lost; data that it had handed to the kernel is not.
     ///
     /// # Errors
     ///
-    /// [`ServerError::NotRunning`] where it has ended already.
+    /// [`ServerError::NotRunning`] if it has exited already.
     pub fn kill(&self) -> Result<(), ServerError> {
         self.process().kill()
     }
 
-    /// Stops it (SIGSTOP): connections stay open, and nothing is answered. Returns when it has
-    /// stopped.
+    /// Stops the server (SIGSTOP): connections stay open, and it answers nothing. Returns when it
+    /// has stopped.
     ///
     /// # Errors
     ///
-    /// [`ServerError::NotRunning`] where it has ended already.
+    /// [`ServerError::NotRunning`] if it has exited already.
     pub fn pause(&self) -> Result<(), ServerError> {
         self.process().pause()
     }
 
-    /// Lets it go on after [`pause`](Self::pause) (SIGCONT).
+    /// Resumes the server after [`pause`](Self::pause) (SIGCONT).
     ///
     /// # Errors
     ///
-    /// [`ServerError::NotRunning`] where it has ended already.
+    /// [`ServerError::NotRunning`] if it has exited already.
     pub fn resume(&self) -> Result<(), ServerError> {
         self.process().resume()
     }
 
-    /// Ends it in good order, whoever is connected, and waits for that.
+    /// Shuts the server down gracefully, even if clients are connected, and waits until it has
+    /// exited.
     ///
     /// # Errors
     ///
-    /// [`ServerError::NotRunning`] where it has ended already, [`ServerError::Hung`] where it had to
-    /// be killed in the end.
+    /// [`ServerError::NotRunning`] if it has exited already, [`ServerError::TimedOut`] if it did
+    /// not exit in time and was killed.
     pub async fn terminate(&self) -> Result<(), ServerError> {
-        self.process().ask_to_end(P::END)?;
-        let asked = Instant::now();
+        self.process().terminate(P::STOP_SIGNAL)?;
+        let signalled = Instant::now();
         while self.pid().is_some() {
-            if asked.elapsed() > END_LIMIT {
+            if signalled.elapsed() > SHUTDOWN_TIMEOUT {
                 self.kill()?;
                 let line = P::SERVER.name().to_owned();
-                let limit = END_LIMIT;
-                return Err(ServerError::Hung { line, limit });
+                let limit = SHUTDOWN_TIMEOUT;
+                return Err(ServerError::TimedOut { line, limit });
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
 
-    /// Starts it again on the same data and the same port, and waits until it answers. Where it is
-    /// still running, it ends in good order first.
+    /// Starts the server again with the same data and on the same port, and waits until it is
+    /// ready. A server that is still running is shut down gracefully first.
     ///
     /// # Errors
     ///
-    /// As [`Builder::start`](super::Builder::start); [`ServerError::PortsTaken`] where somebody else took
-    /// the port and keeps it.
+    /// As [`Builder::start`](super::Builder::start); [`ServerError::PortsTaken`] if
+    /// another process took the port and keeps it.
     pub async fn restart(&self) -> Result<(), ServerError> {
         if self.pid().is_some() {
             self.terminate().await?;
         }
-        let begun = Instant::now();
-        while begun.elapsed() < PORT_LIMIT {
-            if let Launched::Answering(process) = self.launch.run::<P>(&self.place).await? {
+        let started = Instant::now();
+        while started.elapsed() < PORT_TIMEOUT {
+            if let Launched::Ready(process) = self.launch.run::<P>(&self.place).await? {
                 *self.process() = process;
                 return Ok(());
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
         Err(ServerError::PortsTaken { program: P::SERVER.name(), tried: vec![self.port()] })
     }
 
-    /// Runs the command line client with these arguments against it, and gives what that printed,
-    /// without the white space around it.
+    /// Runs the command line client of the server with these arguments, and returns its standard
+    /// output, trimmed.
     ///
     /// # Errors
     ///
-    /// Where the client fails, or gets no answer within a minute.
+    /// If the client fails, or does not exit within a minute.
     pub async fn command(&self, arguments: &[&str]) -> Result<String, ServerError> {
         let mut client = Command::new(P::CLIENT.find()?);
         client.args(P::client_arguments(self.address())).args(arguments);
         call(client).await
     }
 
-    /// The address as clients write it.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         P::STORE.url(self.address())
     }
 
-    /// The address as clients write it that go through something else, such as a
+    /// Returns the URL of the server with another address, such as that of a
     /// [`Proxy`](crate::proxy::Proxy).
     #[must_use]
     pub fn url_through(&self, address: SocketAddr) -> String {
         P::STORE.url(address)
     }
 
-    /// The address on the loopback interface.
+    /// Returns the address on the loopback interface.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.place.address()
     }
 
-    /// The port on the loopback interface.
+    /// Returns the port on the loopback interface.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.place.port()
     }
 
-    /// Where it keeps its data.
+    /// Returns the data directory.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.place.data_dir()
     }
 
-    /// The end of what it has printed.
+    /// Returns the end of the log.
     #[must_use]
     pub fn log(&self) -> String {
-        self.place.printed_after(0)
+        self.place.log_after(0)
     }
 
-    /// The number of its process, while that runs.
+    /// Returns the pid, if the process is running.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let mut process = self.process();
-        matches!(process.ended(), Ok(None)).then(|| process.id())
+        matches!(process.try_wait(), Ok(None)).then(|| process.id())
     }
 
     fn process(&self) -> MutexGuard<'_, Process> {

@@ -17,13 +17,14 @@ use super::{
     program::Program,
 };
 
-/// How long a server may take to answer. Laying out data and a busy machine are part of it.
-const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// How long one question may take.
-const QUESTION_LIMIT: Duration = Duration::from_secs(1);
-const POLL: Duration = Duration::from_millis(3);
+/// How long a server may take to be ready, including the creation of its data and on a busy
+/// machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long one readiness check may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
 
-/// All that a server is started by, each time anew.
+/// The parameters of each start of a server.
 #[derive(Debug)]
 pub(super) struct Launch {
     pub(super) program: PathBuf,
@@ -33,25 +34,25 @@ pub(super) struct Launch {
     pub(super) lifetime: Lifetime,
 }
 
-/// How a start went.
+/// The outcome of a start.
 #[derive(Debug)]
 pub(super) enum Launched {
-    Answering(Process),
-    /// Somebody else listens on the port.
+    Ready(Process),
+    /// Another process listens on the port.
     PortTaken,
 }
 
 impl Launch {
-    /// Starts the server and waits until it answers.
+    /// Starts the server and waits until it is ready.
     pub(super) async fn run<P: Program>(&self, place: &Place) -> Result<Launched, ServerError> {
         let log = open(&place.log()).map_err(ServerError::cannot("write the log of a server"))?;
-        let (log, printed_before) = log;
+        let (log, log_start) = log;
         let cannot = || ServerError::cannot(format!("start {}", self.program.display()));
         let mut command = server_as(&self.program, self.account.as_ref(), self.lifetime)?;
         command
             .args(&self.arguments)
             .current_dir(place.directory())
-            // MariaDB clears the directory of temporary files of what others have there.
+            // MariaDB deletes files of other programs from the directory for temporary files.
             .env("TMPDIR", place.directory())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
@@ -59,26 +60,26 @@ impl Launch {
             .stderr(log);
         let mut process = Process::spawn(command).map_err(cannot())?;
         let started = Instant::now();
-        while started.elapsed() < ANSWER_LIMIT {
-            if let Some(status) = process.ended().map_err(cannot())? {
-                let log = place.printed_after(printed_before);
-                return ended::<P>(status, log);
+        while started.elapsed() < READY_TIMEOUT {
+            if let Some(status) = process.try_wait().map_err(cannot())? {
+                let log = place.log_after(log_start);
+                return exited::<P>(status, log);
             }
-            if let Ok(Ok(true)) = timeout(QUESTION_LIMIT, P::answers(place, process.id())).await {
-                return Ok(Launched::Answering(process));
+            if let Ok(Ok(true)) = timeout(CHECK_TIMEOUT, P::is_ready(place, process.id())).await {
+                return Ok(Launched::Ready(process));
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
-        Err(ServerError::Silent {
+        Err(ServerError::NotReady {
             program: P::SERVER.name(),
-            limit: ANSWER_LIMIT,
-            log: place.printed_after(printed_before),
+            limit: READY_TIMEOUT,
+            log: place.log_after(log_start),
         })
     }
 }
 
-// A port that was taken between its choice and its use is nobody's failure.
-fn ended<P: Program>(
+// A port that was taken between its choice and its use is not an error.
+fn exited<P: Program>(
     status: std::process::ExitStatus,
     log: String,
 ) -> Result<Launched, ServerError> {
@@ -86,7 +87,7 @@ fn ended<P: Program>(
         return Ok(Launched::PortTaken);
     }
     let program = P::SERVER.name();
-    Err(ServerError::Ended { program, status, log })
+    Err(ServerError::Exited { program, status, log })
 }
 
 fn open(log: &std::path::Path) -> io::Result<(File, u64)> {

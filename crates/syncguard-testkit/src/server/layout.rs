@@ -11,9 +11,9 @@ use super::{
 };
 use crate::find::Executable;
 
-/// A fresh data directory, laid out once and copied for each server.
+/// A new data directory, created once and copied for each server.
 ///
-/// What lays it out takes seconds, a copy a fraction of one.
+/// Its creation takes seconds, a copy a fraction of a second.
 #[derive(Debug)]
 pub struct Layout {
     directory: TempDir,
@@ -21,8 +21,8 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Runs the program that lays out a data directory: `arguments` get its path.
-    pub(super) async fn make(
+    /// Runs the program that creates a data directory. `arguments` is called with its path.
+    pub(super) async fn create(
         program: Executable,
         account: Option<Account>,
         arguments: impl FnOnce(&str) -> Vec<String> + Send,
@@ -39,7 +39,7 @@ impl Layout {
 
     pub(super) async fn copy_to(&self, place: &Place) -> Result<(), ServerError> {
         let mut copy = Command::new("cp");
-        // With owners and modes: servers look at both.
+        // With owners and modes, because servers check both.
         copy.arg("-Rp").arg(self.data()).arg(place.data_dir());
         call(copy).await.map(drop)
     }

@@ -12,21 +12,21 @@ use super::{
     shared::Shareable,
 };
 use crate::{
-    cache::Kept,
+    cache::WeakCell,
     find::{Executable, Store},
 };
 
-// The same in both calls, or the server would write it anew.
+// Must be the same in both calls, otherwise the server recreates the log.
 const SMALL_LOG: &str = "--innodb-log-file-size=8M";
 
 /// MariaDB. Its settings are options of `mariadbd`, without the dashes.
 ///
-/// The user `root` comes in without a password, into the database `test`. The log of InnoDB is small
-/// (8 MiB), because it is written whole for each server.
+/// The user `root` connects without a password, to the database `test`. The log of InnoDB is small
+/// (8 MiB), because all of it is written for each server.
 #[derive(Debug)]
 pub enum Mariadb {}
 
-/// A MariaDB server of one's own.
+/// A MariaDB server for one test.
 pub type MariadbServer = Server<Mariadb>;
 
 impl Program for Mariadb {
@@ -34,20 +34,20 @@ impl Program for Mariadb {
     const SERVER: Executable = Executable::MARIADBD;
     const CLIENT: Executable = Executable::MARIADB;
     const USERS: &'static [&'static str] = &["mysql", "nobody"];
-    const SHARED: &'static [(&'static str, &'static str)] = &[("max-connections", "400")];
+    const SHARED_SETTINGS: &'static [(&'static str, &'static str)] = &[("max-connections", "400")];
 
     async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
-        static LAYOUT: Kept<Layout> = Kept::new();
+        static LAYOUT: WeakCell<Layout> = WeakCell::new();
         let account = Account::of(Self::SERVER, Self::USERS)?;
-        let layout = Layout::make(Executable::MARIADB_INSTALL_DB, account, |data| {
+        let layout = Layout::create(Executable::MARIADB_INSTALL_DB, account, |data| {
             let data = format!("--datadir={data}");
             let (method, names) =
                 ("--auth-root-authentication-method=normal", "--skip-name-resolve");
-            // The first of them has to stay the first.
+            // `--no-defaults` must be the first argument.
             let arguments = ["--no-defaults", &data, method, names, SMALL_LOG];
             arguments.map(str::to_owned).into()
         });
-        LAYOUT.or_make(layout).await.map(Some)
+        LAYOUT.get_or_try_init(layout).await.map(Some)
     }
 
     fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>> {
@@ -74,8 +74,9 @@ impl Program for Mariadb {
         Ok(arguments)
     }
 
-    // It speaks first: a length of three bytes, a number, and then 10, the version of the protocol.
-    async fn answers(place: &Place, _pid: u32) -> io::Result<bool> {
+    // The server sends a greeting: a length of three bytes, a number, and then 10, the version of
+    // the protocol.
+    async fn is_ready(place: &Place, _pid: u32) -> io::Result<bool> {
         let mut greeting = [0; 5];
         let mut connection = UnixStream::connect(place.socket()).await?;
         connection.read_exact(&mut greeting).await?;
@@ -99,8 +100,8 @@ impl Program for Mariadb {
 }
 
 impl Shareable for Mariadb {
-    fn kept() -> &'static Kept<Server<Self>> {
-        static KEPT: Kept<MariadbServer> = Kept::new();
-        &KEPT
+    fn cell() -> &'static WeakCell<Server<Self>> {
+        static CELL: WeakCell<MariadbServer> = WeakCell::new();
+        &CELL
     }
 }

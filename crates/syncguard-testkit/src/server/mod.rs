@@ -1,27 +1,27 @@
-//! Real servers that tests start, break and stop by handle.
+//! Real servers that tests start, stop and kill by handle.
 //!
 //! | A test that … | uses |
 //! | --- | --- |
 //! | needs a store and nothing else | [`Redis::shared`](Shareable::shared) and the like |
-//! | breaks a server, or needs settings of its own | [`RedisServer`], [`PostgresServer`], [`MariadbServer`] |
+//! | stops or kills a server, or needs settings of its own | [`RedisServer`], [`PostgresServer`], [`MariadbServer`] |
 //! | needs several nodes | [`RedisCluster`], [`RedisSentinel`] |
-//! | needs a pooler before a server | [`PgBouncer`] |
+//! | needs a pooler in front of a server | [`PgBouncer`] |
 //!
-//! A server listens on a free loopback port, keeps its files in a temporary directory, and ends with
-//! its handle, also when a test panics. On Linux it also dies with the process that started it.
-//! Where it refuses to run as root, another user runs it.
+//! A server listens on a free loopback port, keeps its files in a temporary directory, and ends
+//! with its handle, also when a test panics. On Linux it also ends with the process that started
+//! it. If it refuses to run as root, another user runs it.
 
 mod account;
+mod any;
 mod builder;
 mod call;
 mod cluster;
 mod directory;
-mod double;
+mod emulator;
 mod error;
 mod handle;
 mod launch;
 mod layout;
-mod leased;
 mod mariadb;
 mod persistent;
 mod pgbouncer;
@@ -37,13 +37,13 @@ mod shared;
 pub(crate) use self::call::call;
 pub(crate) use self::place::free_ports;
 pub use self::{
+    any::AnyServer,
     builder::Builder,
     cluster::{Migration, RedisCluster},
     error::ServerError,
     handle::Server,
-    leased::Lent,
     mariadb::{Mariadb, MariadbServer},
-    persistent::Lasting,
+    persistent::PersistentServer,
     pgbouncer::{PgBouncer, PgBouncerServer},
     place::Place,
     postgres::{Postgres, PostgresServer},

@@ -10,27 +10,27 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::{
-    Mariadb, Postgres, Program, Redis, ServerError, Shared, account::Lifetime, double,
+    Mariadb, Postgres, Program, Redis, ServerError, Shared, account::Lifetime, emulator,
     place::free_ports, process::Process, procfs::Stat,
 };
 use crate::find::Store;
 
-const END_LIMIT: Duration = Duration::from_secs(30);
-const POLL: Duration = Duration::from_millis(10);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A server that goes on when its starter has ended, and is found again through a record in its
-/// directory. Needs Linux.
+/// A server that continues when the process that started it ends, and is found again through a
+/// record in its directory. Requires Linux.
 #[derive(Debug)]
-pub struct Lasting {
+pub struct PersistentServer {
     directory: PathBuf,
     process: Stat,
-    end: Signal,
+    stop_signal: Signal,
     url: String,
 }
 
-impl Lasting {
-    /// Starts a server on the data in `directory`, which is made where it is not there, on this port
-    /// or, where that is taken, on a free one. One that is running already is given as it is.
+impl PersistentServer {
+    /// Starts a server on the data in `directory`, which is created if it does not exist, on this
+    /// port or, if that is taken, on a free one. Returns a server that is running already.
     ///
     /// # Errors
     ///
@@ -43,63 +43,63 @@ impl Lasting {
             Store::Redis => Self::start_program::<Redis>(directory, port).await,
             Store::Postgres => Self::start_program::<Postgres>(directory, port).await,
             Store::Mariadb => Self::start_program::<Mariadb>(directory, port).await,
-            Store::Firestore => Self::start_double(directory, port).await,
+            Store::Firestore => Self::start_emulator(directory, port).await,
         }
     }
 
-    /// Looks for the server that was started in `directory` and is still running.
+    /// Finds the server that was started in `directory` and is still running.
     ///
     /// # Errors
     ///
-    /// Where the record cannot be read.
+    /// If the record cannot be read.
     pub fn find(store: Store, directory: &Path) -> Result<Option<Self>, ServerError> {
         let text = match fs::read_to_string(record(directory)) {
             Ok(text) => text,
             Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ServerError::cannot("read the record of a server")(source)),
         };
-        // A process of the same number that was started at another time is another one.
+        // A process with the same pid but another start time is a different process.
         let running = parse(&text).and_then(|(pid, started, url)| {
             let process =
                 Stat::of(pid).filter(|stat| stat.started == started && stat.is_alive())?;
             Some(Self {
                 directory: directory.to_owned(),
                 process,
-                end: end(store),
+                stop_signal: stop_signal(store),
                 url: url.to_owned(),
             })
         });
         Ok(running)
     }
 
-    /// The address as clients write it.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The number of its process.
+    /// Returns the pid.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.process.pid
     }
 
-    /// Ends it in good order and waits for that. Its data stay.
+    /// Shuts the server down gracefully and waits until it has exited. Its data is kept.
     ///
     /// # Errors
     ///
-    /// Where it cannot be signalled, or has not ended in half a minute.
+    /// If it cannot be signalled, or has not exited after 30 seconds.
     pub async fn stop(self) -> Result<(), ServerError> {
-        let signalled = self.process.signal(self.end);
-        signalled.map_err(ServerError::cannot("signal a server"))?;
-        let asked = Instant::now();
+        let sent = self.process.signal(self.stop_signal);
+        sent.map_err(ServerError::cannot("signal a server"))?;
+        let signalled = Instant::now();
         while self.process.is_alive() {
-            if asked.elapsed() > END_LIMIT {
+            if signalled.elapsed() > SHUTDOWN_TIMEOUT {
                 let line = format!("process {}", self.process.pid);
-                let limit = END_LIMIT;
-                return Err(ServerError::Hung { line, limit });
+                let limit = SHUTDOWN_TIMEOUT;
+                return Err(ServerError::TimedOut { line, limit });
             }
-            sleep(POLL).await;
+            sleep(POLL_INTERVAL).await;
         }
         let removed = fs::remove_file(record(&self.directory));
         removed.map_err(ServerError::cannot("remove the record of a server"))
@@ -107,27 +107,27 @@ impl Lasting {
 
     async fn start_program<P: Program>(directory: &Path, port: u16) -> Result<Self, ServerError> {
         let builder = Shared::<P>::builder().ports(once(port).chain(free_ports().take(5)));
-        let (process, place) = builder.start_lasting(directory).await?;
-        Self::leave(process, directory, P::STORE, P::STORE.url(place.address()))
+        let (process, place) = builder.start_persistent(directory).await?;
+        Self::detach(process, directory, P::STORE, P::STORE.url(place.address()))
     }
 
-    /// The double keeps its documents in memory: they end with it.
-    async fn start_double(directory: &Path, port: u16) -> Result<Self, ServerError> {
+    /// Starts the emulator, which keeps its documents in memory: they are lost when it exits.
+    async fn start_emulator(directory: &Path, port: u16) -> Result<Self, ServerError> {
         fs::create_dir_all(directory).map_err(ServerError::cannot("make a directory"))?;
         let at = |port| {
-            double::start((Ipv4Addr::LOCALHOST, port).into(), Lifetime::Unbounded, directory)
+            emulator::start((Ipv4Addr::LOCALHOST, port).into(), Lifetime::Unbounded, directory)
         };
         let (process, address) = match at(port).await {
-            // Somebody else may have the port.
-            Err(ServerError::Ended { .. }) => at(0).await?,
+            // Another process may listen on the port.
+            Err(ServerError::Exited { .. }) => at(0).await?,
             started => started?,
         };
-        Self::leave(process, directory, Store::Firestore, Store::Firestore.url(address))
+        Self::detach(process, directory, Store::Firestore, Store::Firestore.url(address))
     }
 
-    /// Records a server and lets it go on. A failure still kills it, so that none runs that nobody finds
-    /// again.
-    fn leave(
+    /// Records a server and detaches it. A failure kills it, so that no server runs that cannot be
+    /// found again.
+    fn detach(
         process: Process,
         directory: &Path,
         store: Store,
@@ -138,8 +138,9 @@ impl Lasting {
         let stat = Stat::of(process.id()).ok_or_else(none).map_err(cannot())?;
         let text = format!("{} {} {url}\n", stat.pid, stat.started);
         fs::write(record(directory), text).map_err(cannot())?;
-        process.leave();
-        Ok(Self { directory: directory.to_owned(), process: stat, end: end(store), url })
+        process.detach();
+        let stop_signal = stop_signal(store);
+        Ok(Self { directory: directory.to_owned(), process: stat, stop_signal, url })
     }
 }
 
@@ -154,11 +155,11 @@ fn parse(text: &str) -> Option<(u32, u64, &str)> {
     Some((pid, started, words.next()?))
 }
 
-const fn end(store: Store) -> Signal {
+const fn stop_signal(store: Store) -> Signal {
     match store {
-        Store::Redis => Redis::END,
-        Store::Postgres => Postgres::END,
-        Store::Mariadb => Mariadb::END,
+        Store::Redis => Redis::STOP_SIGNAL,
+        Store::Postgres => Postgres::STOP_SIGNAL,
+        Store::Mariadb => Mariadb::STOP_SIGNAL,
         Store::Firestore => Signal::INT,
     }
 }

@@ -5,24 +5,23 @@ use tokio::net::UnixStream;
 use super::{Builder, Place, Postgres, Program, Server, program::Settings};
 use crate::find::{Executable, Store};
 
-/// The name under which [`PgBouncer::before`] hands over where the server is. It is none of
-/// pgbouncer's.
+/// The setting in which [`PgBouncer::before`] passes the address of the server. It is not a setting
+/// of pgbouncer.
 const UPSTREAM: &str = "upstream";
 
-/// pgbouncer, a pooler before a PostgreSQL server. Its settings are those of its section in
+/// pgbouncer, a pooler in front of a PostgreSQL server. Its settings are those of its section in
 /// `pgbouncer.ini`.
 ///
-/// It gives out connections for single transactions, unless told otherwise. Everybody comes in, as
-/// the superuser `postgres`.
+/// By default it pools transactions. Every client is admitted, as the superuser `postgres`.
 #[derive(Debug)]
 pub enum PgBouncer {}
 
-/// A pgbouncer of one's own.
+/// A pgbouncer for one test.
 pub type PgBouncerServer = Server<PgBouncer>;
 
 impl PgBouncer {
-    /// Describes a pooler before the server at this address, which must let `postgres` in without a
-    /// password.
+    /// Configures a pooler in front of the server at this address, which must admit `postgres`
+    /// without a password.
     pub fn before(server: SocketAddr) -> Builder<Self> {
         let (host, port) = (server.ip(), server.port());
         Builder::new().setting(UPSTREAM, format!("host={host} port={port}"))
@@ -55,7 +54,7 @@ impl Program for PgBouncer {
         Ok(vec![file.into()])
     }
 
-    async fn answers(place: &Place, _pid: u32) -> io::Result<bool> {
+    async fn is_ready(place: &Place, _pid: u32) -> io::Result<bool> {
         let socket = place.data_dir().join(format!(".s.PGSQL.{}", place.port()));
         UnixStream::connect(socket).await.map(|_| true)
     }

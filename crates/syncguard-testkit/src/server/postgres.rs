@@ -12,17 +12,17 @@ use super::{
     shared::Shareable,
 };
 use crate::{
-    cache::Kept,
+    cache::WeakCell,
     find::{Executable, Store},
 };
 
 /// PostgreSQL. Its settings are those of `postgresql.conf`.
 ///
-/// The superuser `postgres` comes in without a password; UTF-8, locale C.
+/// The superuser `postgres` connects without a password; UTF-8, locale C.
 #[derive(Debug)]
 pub enum Postgres {}
 
-/// A PostgreSQL server of one's own.
+/// A PostgreSQL server for one test.
 pub type PostgresServer = Server<Postgres>;
 
 impl Program for Postgres {
@@ -31,19 +31,19 @@ impl Program for Postgres {
     const CLIENT: Executable = Executable::PSQL;
     const USERS: &'static [&'static str] = &["postgres", "nobody"];
     // Each test of a run may open its own connections.
-    const SHARED: &'static [(&'static str, &'static str)] = &[("max_connections", "400")];
-    // At SIGTERM it waits until all clients have gone.
-    const END: Signal = Signal::INT;
+    const SHARED_SETTINGS: &'static [(&'static str, &'static str)] = &[("max_connections", "400")];
+    // On SIGTERM it waits until all clients have disconnected.
+    const STOP_SIGNAL: Signal = Signal::INT;
 
     async fn layout() -> Result<Option<Arc<Layout>>, ServerError> {
-        static LAYOUT: Kept<Layout> = Kept::new();
+        static LAYOUT: WeakCell<Layout> = WeakCell::new();
         let account = Account::of(Self::SERVER, Self::USERS)?;
-        let layout = Layout::make(Executable::INITDB, account, |data| {
+        let layout = Layout::create(Executable::INITDB, account, |data| {
             let data = format!("--pgdata={data}");
             let rest = "--username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync";
             std::iter::once(data).chain(rest.split(' ').map(str::to_owned)).collect()
         });
-        LAYOUT.or_make(layout).await.map(Some)
+        LAYOUT.get_or_try_init(layout).await.map(Some)
     }
 
     fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>> {
@@ -61,8 +61,8 @@ impl Program for Postgres {
         Ok(arguments)
     }
 
-    // What pg_ctl does: the first line of the file is the process, the eighth its state.
-    async fn answers(place: &Place, pid: u32) -> io::Result<bool> {
+    // As pg_ctl does: the first line of the file is the pid, the eighth the state.
+    async fn is_ready(place: &Place, pid: u32) -> io::Result<bool> {
         let state = std::fs::read_to_string(place.data_dir().join("postmaster.pid"))?;
         let mut lines = state.lines().map(str::trim);
         Ok(lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready"))
@@ -77,8 +77,8 @@ impl Program for Postgres {
 }
 
 impl Shareable for Postgres {
-    fn kept() -> &'static Kept<Server<Self>> {
-        static KEPT: Kept<PostgresServer> = Kept::new();
-        &KEPT
+    fn cell() -> &'static WeakCell<Server<Self>> {
+        static CELL: WeakCell<PostgresServer> = WeakCell::new();
+        &CELL
     }
 }

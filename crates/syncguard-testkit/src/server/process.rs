@@ -13,14 +13,14 @@ use super::{
     procfs::{self, Stat},
 };
 
-const POLL: Duration = Duration::from_millis(2);
-// What becomes of a process after SIGKILL is up to the kernel, and takes no time to speak of.
-const DEATH_LIMIT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
+// After SIGKILL only the kernel is involved, which takes almost no time.
+const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A process that was started here. Dropped, it is killed, and with it those that it started.
+/// A child process. Dropping the handle kills it and its children.
 ///
-/// No signal reaches a stranger: a child keeps its number until it is waited for, and that happens
-/// here alone.
+/// No signal reaches another process: a child keeps its pid until it is waited for, and only this
+/// handle waits for it.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -35,16 +35,16 @@ impl Process {
         self.child.id()
     }
 
-    /// Says how it ended, if it did.
-    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    /// Returns the exit status, if the process has exited.
+    pub(super) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
-    /// Kills it and its children as they stand, as a power failure would.
+    /// Kills the process and its children without warning, as a power failure would.
     pub(super) fn kill(&mut self) -> Result<(), ServerError> {
         let children = self.signal(|child, pid| {
-            // It is stopped first, so that it cannot notice the death of a child or start another,
-            // and cannot wait for its children, so that their numbers stay theirs.
+            // The process is stopped first, so that it cannot react to the death of a child or
+            // start another, and cannot wait for its children, so that their pids are not reused.
             stop(pid)?;
             let children = signal_children(child.id(), Signal::KILL);
             kill_process(pid, Signal::KILL)?;
@@ -55,7 +55,7 @@ impl Process {
         Ok(())
     }
 
-    /// Stops it and its children; returns when it has stopped.
+    /// Stops the process and its children; returns when the process has stopped.
     pub(super) fn pause(&mut self) -> Result<(), ServerError> {
         self.signal(|child, pid| {
             stop(pid)?;
@@ -64,21 +64,22 @@ impl Process {
         })
     }
 
-    /// Lets it and its children go on.
+    /// Resumes the process and its children.
     pub(super) fn resume(&mut self) -> Result<(), ServerError> {
-        self.signal(go_on)
+        self.signal(resume)
     }
 
-    /// Asks it to end. A stopped one is resumed, or it could not.
-    pub(super) fn ask_to_end(&mut self, signal: Signal) -> Result<(), ServerError> {
+    /// Sends the process a signal to exit. A stopped process is resumed, because it could not exit
+    /// otherwise.
+    pub(super) fn terminate(&mut self, signal: Signal) -> Result<(), ServerError> {
         self.signal(|child, pid| {
             kill_process(pid, signal)?;
-            go_on(child, pid)
+            resume(child, pid)
         })
     }
 
-    /// Lets it outlive this handle.
-    pub(super) fn leave(self) {
+    /// Consumes the handle without killing the process.
+    pub(super) fn detach(self) {
         mem::forget(self);
     }
 
@@ -100,20 +101,20 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Either it has ended already, or there is nobody left to tell.
+        // The process may have exited already. If not, there is no caller to return the error to.
         let _ = self.kill();
     }
 }
 
 // The kernel sends the parent death signal when the *thread* that started the child ends, and the
-// thread of a test ends with the test. This one ends with the process.
+// thread of a test ends with the test. The launcher thread ends with the process.
 fn launch(command: Command) -> io::Result<Child> {
-    type Order = (Command, mpsc::SyncSender<io::Result<Child>>);
-    static LAUNCHER: LazyLock<io::Result<mpsc::Sender<Order>>> = LazyLock::new(|| {
-        let (sender, orders) = mpsc::channel::<Order>();
+    type Request = (Command, mpsc::SyncSender<io::Result<Child>>);
+    static LAUNCHER: LazyLock<io::Result<mpsc::Sender<Request>>> = LazyLock::new(|| {
+        let (sender, requests) = mpsc::channel::<Request>();
         let launcher = thread::Builder::new().name("launcher".to_owned());
         launcher.spawn(move || {
-            for (mut command, reply) in orders {
+            for (mut command, reply) in requests {
                 let _ = reply.send(command.spawn());
             }
         })?;
@@ -128,14 +129,14 @@ fn launch(command: Command) -> io::Result<Child> {
 
 fn stop(pid: Pid) -> io::Result<()> {
     kill_process(pid, Signal::STOP)?;
-    // The end of the process counts as well, or this could wait for ever. NOWAIT leaves the news of
-    // either to whoever waits for the process.
+    // The exit of the process counts as well, otherwise this could wait forever. NOWAIT leaves the
+    // status to the caller that waits for the process.
     let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     waitid(WaitId::Pid(pid), options)?;
     Ok(())
 }
 
-fn go_on(child: &mut Child, pid: Pid) -> io::Result<()> {
+fn resume(child: &mut Child, pid: Pid) -> io::Result<()> {
     signal_children(child.id(), Signal::CONT);
     Ok(kill_process(pid, Signal::CONT)?)
 }
@@ -143,16 +144,16 @@ fn go_on(child: &mut Child, pid: Pid) -> io::Result<()> {
 fn signal_children(parent: u32, signal: Signal) -> Vec<Stat> {
     let children = procfs::children(parent);
     for child in &children {
-        // It may end at any time by itself.
+        // The child may exit at any time by itself.
         let _ = child.signal(signal);
     }
     children
 }
 
-/// Waits until none of them can do anything any more.
+/// Waits until no process is alive.
 fn await_death(processes: &[Stat]) {
     let started = Instant::now();
-    while processes.iter().any(Stat::is_alive) && started.elapsed() < DEATH_LIMIT {
-        thread::sleep(POLL);
+    while processes.iter().any(Stat::is_alive) && started.elapsed() < DEATH_TIMEOUT {
+        thread::sleep(POLL_INTERVAL);
     }
 }

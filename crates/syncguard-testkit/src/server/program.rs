@@ -5,52 +5,52 @@ use rustix::process::Signal;
 use super::{error::ServerError, layout::Layout, place::Place};
 use crate::find::{Executable, Store};
 
-/// A name and a value for each setting, in the order in which they were made.
+/// The name and the value of each setting, in the order in which they were set.
 pub type Settings = [(String, String)];
 
-/// A kind of server: what has to be known to start it, to ask it, and to stop it.
+/// A kind of server: what is needed to start, query and stop it.
 ///
-/// The rest is the same for all and written once, in [`Server`](super::Server).
+/// The code that is the same for all kinds is in [`Server`](super::Server).
 pub trait Program: Sized + Debug + Send + Sync + 'static {
-    /// What kind of store it is.
+    /// The kind of store.
     const STORE: Store;
 
-    /// What is started.
+    /// The program of the server.
     const SERVER: Executable;
 
     /// The command line client.
     const CLIENT: Executable;
 
-    /// Who runs it where it refuses to run as root: the first of these that exists. None where it
-    /// does not mind.
+    /// The users that can run a server that refuses to run as root: the first of these that exists
+    /// does. Empty if the server runs as root.
     const USERS: &'static [&'static str] = &[];
 
-    /// What makes it end in good order, whoever is connected.
-    const END: Signal = Signal::TERM;
+    /// The signal that shuts the server down gracefully, even if clients are connected.
+    const STOP_SIGNAL: Signal = Signal::TERM;
 
-    /// The settings of a server that is shared by tests, because all of them can live with these.
-    const SHARED: &'static [(&'static str, &'static str)] = &[];
+    /// The settings of a server that tests share, which suit all of them.
+    const SHARED_SETTINGS: &'static [(&'static str, &'static str)] = &[];
 
-    /// The data directory of a new server, where it cannot make one by itself.
+    /// Returns the data directory of a new server, `None` if the server creates one by itself.
     fn layout() -> impl Future<Output = Result<Option<Arc<Layout>>, ServerError>> + Send {
         async { Ok(None) }
     }
 
-    /// Writes the settings down where it reads them, and gives its arguments. A later setting of a
-    /// name wins over an earlier one.
+    /// Writes the configuration file, if any, and returns the arguments of the server. A later
+    /// setting of a name overrides an earlier one.
     ///
     /// # Errors
     ///
-    /// Where a file cannot be written.
+    /// If a file cannot be written.
     fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>>;
 
-    /// Asks whether the server in this place, whose process has this number, takes requests by now.
+    /// Returns whether the server in this place, with this pid, accepts requests.
     ///
     /// # Errors
     ///
-    /// Those count as no.
-    fn answers(place: &Place, pid: u32) -> impl Future<Output = io::Result<bool>> + Send;
+    /// An error means that it is not ready.
+    fn is_ready(place: &Place, pid: u32) -> impl Future<Output = io::Result<bool>> + Send;
 
-    /// The arguments by which the command line client connects.
+    /// Returns the arguments with which the command line client connects.
     fn client_arguments(address: SocketAddr) -> Vec<String>;
 }

@@ -12,7 +12,7 @@ use super::{
     shared::Shareable,
 };
 use crate::{
-    cache::Kept,
+    cache::WeakCell,
     find::{Executable, Store},
 };
 
@@ -20,18 +20,19 @@ use crate::{
 #[derive(Debug)]
 pub enum Redis {}
 
-/// A Redis server of one's own.
+/// A Redis server for one test.
 pub type RedisServer = Server<Redis>;
 
 impl Program for Redis {
     const STORE: Store = Store::Redis;
     const SERVER: Executable = Executable::REDIS_SERVER;
     const CLIENT: Executable = Executable::REDIS_CLI;
-    // What a lock may be kept on.
-    const SHARED: &'static [(&'static str, &'static str)] =
+    // The settings that locks require.
+    const SHARED_SETTINGS: &'static [(&'static str, &'static str)] =
         &[("appendonly", "yes"), ("maxmemory-policy", "noeviction")];
 
-    // A file, because some settings hold several words, and because a sentinel wants to write there.
+    // A file, because some settings hold several words, and because a sentinel wants to write
+    // there.
     fn arguments(place: &Place, settings: &Settings) -> io::Result<Vec<OsString>> {
         let mut lines = vec![
             "bind 127.0.0.1".to_owned(),
@@ -49,25 +50,25 @@ impl Program for Redis {
         Ok(vec![file.into()])
     }
 
-    async fn answers(place: &Place, _pid: u32) -> io::Result<bool> {
+    async fn is_ready(place: &Place, _pid: u32) -> io::Result<bool> {
         let mut connection = UnixStream::connect(place.socket()).await?;
         connection.write_all(b"PING\r\n").await?;
         let mut reply = [0; 64];
         let length = connection.read(&mut reply).await?;
-        // An error is an answer as well, except that it still reads its data.
+        // An error is an answer as well, except for the one that it is still loading its data.
         Ok(length > 0 && !reply.starts_with(b"-LOADING"))
     }
 
     fn client_arguments(address: SocketAddr) -> Vec<String> {
         let (host, port) = (address.ip().to_string(), address.port().to_string());
-        // `-e`: an error reply is a failure.
+        // `-e`: an error reply makes the client fail.
         ["-h", &host, "-p", &port, "-e"].map(str::to_owned).into()
     }
 }
 
 impl Shareable for Redis {
-    fn kept() -> &'static Kept<Server<Self>> {
-        static KEPT: Kept<RedisServer> = Kept::new();
-        &KEPT
+    fn cell() -> &'static WeakCell<Server<Self>> {
+        static CELL: WeakCell<RedisServer> = WeakCell::new();
+        &CELL
     }
 }

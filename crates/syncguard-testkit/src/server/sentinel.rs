@@ -1,6 +1,6 @@
-use super::{RedisServer, ServerError, cluster::agreement};
+use super::{RedisServer, ServerError, cluster::wait_for_agreement};
 
-/// A Redis primary and its replica, watched by one sentinel that fails over within two seconds.
+/// A Redis primary and its replica, monitored by one sentinel that fails over within two seconds.
 #[derive(Debug)]
 #[must_use = "the servers end with their handle"]
 pub struct RedisSentinel {
@@ -10,16 +10,16 @@ pub struct RedisSentinel {
 }
 
 impl RedisSentinel {
-    /// The name under which the sentinel knows the primary.
+    /// The name of the primary at the sentinel.
     pub const SERVICE: &'static str = "syncguard";
 
-    /// Starts all three, and waits until the sentinel could fail over.
+    /// Starts all three, and waits until the sentinel is able to fail over.
     ///
     /// # Errors
     ///
-    /// [`ServerError`], of one of them or of their coming together.
+    /// [`ServerError`], of one of them or of their connection.
     pub async fn start() -> Result<Self, ServerError> {
-        // A replica gets its copy at once, rather than when others may have come as well.
+        // A replica gets its copy at once. By default the primary waits for other replicas first.
         let server = RedisServer::builder().setting("repl-diskless-sync-delay", "0");
         let primary = server.clone().start().await?;
         let port = primary.port();
@@ -35,34 +35,34 @@ impl RedisSentinel {
         let sentinel = sentinel.setting(monitor, watched).setting(down, after);
         let sentinel = sentinel.setting(failover, limit).start().await?;
         let servers = Self { primary, replica, sentinel };
-        agreement("a replica that can take over", || servers.dissent()).await?;
+        wait_for_agreement("a replica that can take over", || servers.disagreement()).await?;
         Ok(servers)
     }
 
-    /// The server that is the primary at first.
+    /// Returns the server that is the primary at first.
     pub fn primary(&self) -> &RedisServer {
         &self.primary
     }
 
-    /// The server that is the replica at first.
+    /// Returns the server that is the replica at first.
     pub fn replica(&self) -> &RedisServer {
         &self.replica
     }
 
-    /// The sentinel, which clients ask for the primary.
+    /// Returns the sentinel, which clients query for the primary.
     pub fn sentinel(&self) -> &RedisServer {
         &self.sentinel
     }
 
-    /// Waits until the sentinel names the replica as the primary.
+    /// Waits until the sentinel reports the replica as the primary.
     ///
     /// # Errors
     ///
-    /// [`ServerError::Unsettled`] after half a minute.
-    pub async fn failed_over(&self) -> Result<(), ServerError> {
-        agreement("a failover", || async {
-            let ask = ["SENTINEL", "get-master-addr-by-name", Self::SERVICE];
-            let named = self.sentinel.command(&ask).await?;
+    /// [`ServerError::NoAgreement`] after 30 seconds.
+    pub async fn wait_for_failover(&self) -> Result<(), ServerError> {
+        wait_for_agreement("a failover", || async {
+            let query = ["SENTINEL", "get-master-addr-by-name", Self::SERVICE];
+            let named = self.sentinel.command(&query).await?;
             let port = self.replica.port().to_string();
             let role = self.replica.command(&["ROLE"]).await?;
             let done = named.lines().nth(1) == Some(&port) && role.starts_with("master");
@@ -71,13 +71,13 @@ impl RedisSentinel {
         .await
     }
 
-    async fn dissent(&self) -> Result<Option<String>, ServerError> {
+    async fn disagreement(&self) -> Result<Option<String>, ServerError> {
         let role = self.replica.command(&["ROLE"]).await?;
         if !role.lines().any(|line| line == "connected") {
             return Ok(Some(role));
         }
-        let ask = ["SENTINEL", "replicas", Self::SERVICE];
-        let replicas = self.sentinel.command(&ask).await?;
+        let query = ["SENTINEL", "replicas", Self::SERVICE];
+        let replicas = self.sentinel.command(&query).await?;
         let mut lines = replicas.lines();
         let healthy = lines.any(|line| line == "master-link-status") && lines.next() == Some("ok");
         Ok((!healthy).then_some(replicas))

@@ -6,19 +6,19 @@ use std::{
 };
 
 use super::{builder::Builder, error::ServerError, handle::Server, program::Program};
-use crate::cache::Kept;
+use crate::cache::WeakCell;
 
-/// A kind of server of which the tests of a process can share one.
+/// A kind of server that the tests of a process can share.
 pub trait Shareable: Program {
-    /// Where the server stands that the tests of this process share.
+    /// Returns the cell of the server that the tests of this process share.
     #[doc(hidden)]
-    fn kept() -> &'static Kept<Server<Self>>;
+    fn cell() -> &'static WeakCell<Server<Self>>;
 
-    /// Gives the server that [`STORE`](Program::STORE)'s variable names, or else one that the tests of
-    /// this process share while any of them holds it.
+    /// Returns the server that the variable of [`STORE`](Program::STORE) names, or else one that
+    /// the tests of this process share while any of them holds it.
     ///
-    /// For tests that need only a store, and keep apart by names of their own. A test that breaks a
-    /// server starts its own.
+    /// For tests that need only a store, and use names of their own in it. A test that stops or
+    /// kills a server starts its own.
     ///
     /// # Errors
     ///
@@ -28,7 +28,8 @@ pub trait Shareable: Program {
     }
 }
 
-/// A server that tests share. It ends when the last of them drops it, unless it is somebody else's.
+/// A server that tests share. It ends when the last of them drops it, unless the environment named
+/// it.
 #[derive(Debug)]
 #[must_use = "a shared server may end when nobody holds it"]
 pub struct Shared<P: Program> {
@@ -41,25 +42,25 @@ impl<P: Shareable> Shared<P> {
         if let Some(url) = P::STORE.address() {
             return Ok(Self { url, own: None });
         }
-        let server = P::kept().or_make(Self::builder().start()).await?;
+        let server = P::cell().get_or_try_init(Self::builder().start()).await?;
         Ok(Self { url: server.url(), own: Some(server) })
     }
 }
 
 impl<P: Program> Shared<P> {
-    /// How such a server is started here.
+    /// Configures a shared server.
     pub(super) fn builder() -> Builder<P> {
-        let settings = P::SHARED.iter();
+        let settings = P::SHARED_SETTINGS.iter();
         settings.fold(Builder::new(), |builder, (name, value)| builder.setting(*name, *value))
     }
 
-    /// The address as clients write it.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The address as clients write it that go through something else, such as a
+    /// Returns the URL of the server with another address, such as that of a
     /// [`Proxy`](crate::proxy::Proxy).
     #[must_use]
     pub fn url_through(&self, address: SocketAddr) -> String {
@@ -68,11 +69,11 @@ impl<P: Program> Shared<P> {
         url
     }
 
-    /// The address on the network.
+    /// Returns the socket address of the server.
     ///
     /// # Errors
     ///
-    /// Where the host's name cannot be resolved.
+    /// If the host name cannot be resolved.
     pub fn address(&self) -> io::Result<SocketAddr> {
         let host_and_port = &self.url[host_and_port(&self.url)];
         let addresses = match host_and_port.rsplit_once(':') {
@@ -83,15 +84,15 @@ impl<P: Program> Shared<P> {
         addresses.next().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
-    /// The server, where it was started here. Others use it as well: it may be looked into, not
-    /// broken.
+    /// Returns the server if this process started it. Other tests use it as well: a test may
+    /// inspect it, but must not stop or kill it.
     #[must_use]
     pub fn own(&self) -> Option<&Server<P>> {
         self.own.as_deref()
     }
 }
 
-/// Finds the host and its port in an address: behind the user, before the path.
+/// Finds the host and its port in a URL: after the user, before the path.
 fn host_and_port(url: &str) -> Range<usize> {
     let start = url.find("://").map_or(0, |scheme| scheme + 3);
     let end = url[start..].find(['/', '?']).map_or(url.len(), |path| start + path);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_goes_through_something_else_keeps_all_but_host_and_port() {
+    fn the_url_through_another_address_changes_only_host_and_port() {
         let through = "127.0.0.1:9".parse().unwrap();
         for (url, expected) in [
             ("postgres://h", "postgres://127.0.0.1:9"),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_a_port_has_the_usual_one() {
+    fn a_url_without_a_port_has_the_default_port() {
         for (url, expected) in [
             ("postgres://127.0.0.1/d", "127.0.0.1:5432"),
             ("postgres://u@127.0.0.1:1/d", "127.0.0.1:1"),

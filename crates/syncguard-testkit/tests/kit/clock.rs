@@ -5,13 +5,13 @@ use syncguard_testkit::{
     server::{PostgresServer, RedisServer},
 };
 
-use crate::resp::ask;
+use crate::resp::request;
 
 const JUMP: Duration = Duration::from_secs(31);
 
-/// How far the clock of the server is from that of this machine, in seconds.
-async fn ahead(redis: &RedisServer) -> f64 {
-    let time = ask(redis.address(), "TIME").await;
+/// Returns how far the clock of the server is clock_offset of that of this host, in seconds.
+async fn clock_offset(redis: &RedisServer) -> f64 {
+    let time = request(redis.address(), "TIME").await;
     let mut parts = time.split(' ').map(|part| part.parse::<f64>().unwrap());
     let server = parts.next().unwrap() + parts.next().unwrap() / 1e6;
     server - now()
@@ -30,33 +30,33 @@ fn assert_about(difference: f64, expected: f64) {
 async fn the_clock_of_redis_jumps_forward_and_back() {
     let clock = ClockShim::build().await.unwrap();
     let redis = RedisServer::builder().envs(clock.env()).start().await.unwrap();
-    assert_about(ahead(&redis).await, 0.0);
+    assert_about(clock_offset(&redis).await, 0.0);
     clock.step(JUMP, Jump::Forward).unwrap();
-    assert_about(ahead(&redis).await, 31.0);
+    assert_about(clock_offset(&redis).await, 31.0);
     clock.step(JUMP, Jump::Back).unwrap();
-    assert_about(ahead(&redis).await, 0.0);
+    assert_about(clock_offset(&redis).await, 0.0);
     clock.step(Duration::from_millis(2500), Jump::Back).unwrap();
-    assert_about(ahead(&redis).await, -2.5);
+    assert_about(clock_offset(&redis).await, -2.5);
 }
 
 #[tokio::test]
-async fn a_key_expires_when_the_clock_jumps_over_its_end() {
+async fn a_key_expires_when_the_clock_jumps_past_its_expiry() {
     let clock = ClockShim::build().await.unwrap();
     let redis = RedisServer::builder().envs(clock.env()).start().await.unwrap();
-    assert_eq!(ask(redis.address(), "SET a 1 PX 30000").await, "+OK");
-    assert_eq!(ask(redis.address(), "GET a").await, "1");
+    assert_eq!(request(redis.address(), "SET a 1 PX 30000").await, "+OK");
+    assert_eq!(request(redis.address(), "GET a").await, "1");
     clock.step(JUMP, Jump::Forward).unwrap();
-    assert_eq!(ask(redis.address(), "GET a").await, "(nil)");
+    assert_eq!(request(redis.address(), "GET a").await, "(nil)");
 }
 
 #[tokio::test]
-async fn each_clock_moves_its_own_servers_alone() {
+async fn each_clock_affects_only_its_own_servers() {
     let clocks = [ClockShim::build().await.unwrap(), ClockShim::build().await.unwrap()];
     let one = RedisServer::builder().envs(clocks[0].env()).start().await.unwrap();
     let other = RedisServer::builder().envs(clocks[1].env()).start().await.unwrap();
     clocks[0].step(JUMP, Jump::Forward).unwrap();
-    assert_about(ahead(&one).await, 31.0);
-    assert_about(ahead(&other).await, 0.0);
+    assert_about(clock_offset(&one).await, 31.0);
+    assert_about(clock_offset(&other).await, 0.0);
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn the_clock_of_a_server_that_runs_as_another_user_jumps() {
     let clock = ClockShim::build().await.unwrap();
     let postgres = PostgresServer::builder().envs(clock.env()).start().await.unwrap();
     clock.step(JUMP, Jump::Forward).unwrap();
-    let ask = ["-c", "SELECT extract(epoch FROM clock_timestamp())"];
-    let time: f64 = postgres.command(&ask).await.unwrap().parse().unwrap();
+    let query = ["-c", "SELECT extract(epoch FROM clock_timestamp())"];
+    let time: f64 = postgres.command(&query).await.unwrap().parse().unwrap();
     assert_about(time - now(), 31.0);
 }

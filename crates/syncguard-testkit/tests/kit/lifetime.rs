@@ -10,19 +10,19 @@ use std::{
 
 use syncguard_testkit::server::{RedisServer, ServerError};
 
-use crate::resp::ask;
+use crate::resp::request;
 
 const HOLDER: &str = "SYNCGUARD_TESTS_HOLDER";
-const LIMIT: Duration = Duration::from_secs(10);
+const DEATH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is to be gone when a server is.
-struct Traces {
+/// The resources of a server, which must not outlive it.
+struct Resources {
     pid: u32,
     port: u16,
     home: PathBuf,
 }
 
-impl Traces {
+impl Resources {
     fn of(redis: &RedisServer) -> Self {
         let home = redis.data_dir().parent().unwrap().to_owned();
         let (pid, port) = (redis.pid().unwrap(), redis.port());
@@ -31,7 +31,7 @@ impl Traces {
         Self { pid, port, home }
     }
 
-    fn assert_gone(&self) {
+    fn assert_released(&self) {
         assert!(!is_running(self.pid));
         assert!(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err());
         assert!(TcpListener::bind((Ipv4Addr::LOCALHOST, self.port)).is_ok());
@@ -44,7 +44,7 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// Whether a process can still do something: one that nobody has waited for cannot.
+/// Returns whether a process is running. A zombie is not.
 fn is_running(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     status.is_ok_and(|status| !status.contains("State:\tZ"))
@@ -53,36 +53,36 @@ fn is_running(pid: u32) -> bool {
 #[tokio::test]
 async fn a_dropped_server_leaves_no_process_no_port_and_no_directory() {
     let redis = RedisServer::start().await.unwrap();
-    let traces = Traces::of(&redis);
+    let resources = Resources::of(&redis);
     drop(redis);
-    traces.assert_gone();
+    resources.assert_released();
 }
 
 #[tokio::test]
-async fn a_dropped_server_that_is_paused_leaves_nothing_either() {
+async fn a_dropped_server_that_is_paused_leaves_nothing_behind() {
     let redis = RedisServer::start().await.unwrap();
-    let traces = Traces::of(&redis);
+    let resources = Resources::of(&redis);
     redis.pause().unwrap();
     drop(redis);
-    traces.assert_gone();
+    resources.assert_released();
 }
 
 #[tokio::test]
-async fn a_test_that_panics_leaves_nothing() {
-    let (tell, told) = std::sync::mpsc::channel();
+async fn a_test_that_panics_leaves_nothing_behind() {
+    let (sender, receiver) = std::sync::mpsc::channel();
     let panicking = tokio::spawn(async move {
         let redis = RedisServer::start().await.unwrap();
-        tell.send(Traces::of(&redis)).unwrap();
+        sender.send(Resources::of(&redis)).unwrap();
         panic!("a test that fails while its server runs");
     });
     assert!(panicking.await.unwrap_err().is_panic());
-    told.recv().unwrap().assert_gone();
+    receiver.recv().unwrap().assert_released();
 }
 
 #[tokio::test]
-async fn a_start_that_is_given_up_leaves_nothing() {
+async fn a_cancelled_start_leaves_nothing_behind() {
     let port = free_port();
-    // It never answers where it is asked.
+    // It never answers on the socket that the kit connects to.
     let builder = RedisServer::builder().ports([port]);
     let start = builder.setting("unixsocket", "elsewhere").start();
     let listens = async {
@@ -98,17 +98,17 @@ async fn a_start_that_is_given_up_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_port_that_was_taken_meanwhile_is_passed_over() {
+async fn a_port_that_was_taken_in_the_meantime_is_skipped() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let (taken, free) = (listener.local_addr().unwrap().port(), free_port());
     let redis = RedisServer::builder().ports([taken, free]).start();
     let redis = redis.await.unwrap();
     assert_eq!(redis.port(), free);
-    assert_eq!(ask(redis.address(), "PING").await, "+PONG");
+    assert_eq!(request(redis.address(), "PING").await, "+PONG");
 }
 
 #[tokio::test]
-async fn another_server_on_the_port_is_not_taken_for_the_own() {
+async fn another_server_on_the_port_is_not_mistaken_for_the_started_one() {
     let other = RedisServer::start().await.unwrap();
     let refused = RedisServer::builder().ports([other.port()]).start().await;
     let Err(ServerError::PortsTaken { tried, .. }) = refused else {
@@ -125,37 +125,37 @@ async fn a_server_outlives_the_thread_that_started_it() {
         runtime.block_on(RedisServer::start()).unwrap()
     });
     let redis = starter.join().unwrap();
-    // The parent death signal would come with the end of that thread.
+    // The parent death signal would be sent at the end of that thread.
     thread::sleep(Duration::from_millis(100));
-    assert_eq!(ask(redis.address(), "PING").await, "+PONG");
+    assert_eq!(request(redis.address(), "PING").await, "+PONG");
 }
 
-/// Runs twice: as the test, and in a process of its own as the one that is killed.
+/// Runs twice: as the test, and in another process as the one that is killed.
 #[tokio::test]
-async fn a_server_dies_with_the_process_that_started_it() {
+async fn a_server_ends_with_the_process_that_started_it() {
     if env::var_os(HOLDER).is_some() {
         return hold().await;
     }
-    let mut holder = start_holder("lifetime::a_server_dies_with_the_process_that_started_it");
+    let mut holder = start_holder("lifetime::a_server_ends_with_the_process_that_started_it");
     let (pid, home) = server_of(&mut holder);
     assert!(is_running(pid));
     holder.kill().unwrap();
     holder.wait().unwrap();
     let killed = Instant::now();
     while is_running(pid) {
-        assert!(killed.elapsed() < LIMIT, "the server outlived its starter");
+        assert!(killed.elapsed() < DEATH_TIMEOUT, "the server outlived its starter");
         thread::sleep(Duration::from_millis(5));
     }
-    // A process that is killed has no time to tidy up.
+    // A killed process cannot remove its directory.
     std::fs::remove_dir_all(home).unwrap();
 }
 
 #[expect(clippy::print_stdout, reason = "this is how the test hears of the server")]
 async fn hold() {
     let redis = RedisServer::start().await.unwrap();
-    let Traces { pid, home, .. } = Traces::of(&redis);
+    let Resources { pid, home, .. } = Resources::of(&redis);
     println!("\nholding {pid} {}", home.display());
-    // Until the test is gone, at the latest.
+    // Returns at the latest when the test ends.
     let _ = std::io::stdin().read(&mut [0]);
 }
 

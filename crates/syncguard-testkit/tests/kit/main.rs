@@ -1,4 +1,4 @@
-//! The test kit does what it says: shown on real servers, through raw sockets.
+//! Tests of the test kit with real servers, through raw sockets.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -3,29 +3,29 @@ use std::time::Duration;
 use syncguard_testkit::server::MariadbServer;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 
-async fn ask(mariadb: &MariadbServer, sql: &str) -> String {
+async fn query(mariadb: &MariadbServer, sql: &str) -> String {
     mariadb.command(&["--execute", sql]).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_started_server_answers_under_its_settings() {
+async fn a_started_server_has_its_settings() {
     let mariadb = MariadbServer::builder().setting("innodb-flush-log-at-trx-commit", "2");
     let mariadb = mariadb.start().await.unwrap();
-    let setting = ask(&mariadb, "SELECT @@innodb_flush_log_at_trx_commit").await;
+    let setting = query(&mariadb, "SELECT @@innodb_flush_log_at_trx_commit").await;
     assert_eq!(setting, "2");
     let url = format!("mysql://root@127.0.0.1:{}/test", mariadb.port());
     assert_eq!(mariadb.url(), url);
 }
 
 #[tokio::test]
-async fn what_was_committed_outlives_a_kill() {
+async fn committed_data_survives_a_kill() {
     let mariadb = MariadbServer::start().await.unwrap();
-    ask(&mariadb, "CREATE TABLE a (n INT) ENGINE=InnoDB; INSERT INTO a VALUES (1)").await;
+    query(&mariadb, "CREATE TABLE a (n INT) ENGINE=InnoDB; INSERT INTO a VALUES (1)").await;
     mariadb.kill().unwrap();
     mariadb.restart().await.unwrap();
-    assert_eq!(ask(&mariadb, "SELECT n FROM a").await, "1");
+    assert_eq!(query(&mariadb, "SELECT n FROM a").await, "1");
     mariadb.restart().await.unwrap();
-    assert_eq!(ask(&mariadb, "SELECT n FROM a").await, "1");
+    assert_eq!(query(&mariadb, "SELECT n FROM a").await, "1");
 }
 
 #[tokio::test]

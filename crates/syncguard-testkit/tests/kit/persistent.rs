@@ -5,12 +5,12 @@ use std::{
     process::Command,
 };
 
-use syncguard_testkit::{find::Store, server::Lasting};
+use syncguard_testkit::{find::Store, server::PersistentServer};
 use tempfile::TempDir;
 
-use crate::resp::ask;
+use crate::resp::request;
 
-/// A directory whose server ends with the test, also when that fails.
+/// A directory whose server ends with the test, also when the test fails.
 struct Home(TempDir);
 
 impl Home {
@@ -22,12 +22,12 @@ impl Home {
         self.0.path()
     }
 
-    async fn start(&self) -> Lasting {
-        Lasting::start(Store::Redis, self.path(), free_port()).await.unwrap()
+    async fn start(&self) -> PersistentServer {
+        PersistentServer::start(Store::Redis, self.path(), free_port()).await.unwrap()
     }
 
-    fn find(&self) -> Option<Lasting> {
-        Lasting::find(Store::Redis, self.path()).unwrap()
+    fn find(&self) -> Option<PersistentServer> {
+        PersistentServer::find(Store::Redis, self.path()).unwrap()
     }
 }
 
@@ -45,45 +45,45 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn address(server: &Lasting) -> SocketAddr {
+fn address(server: &PersistentServer) -> SocketAddr {
     server.url().strip_prefix("redis://").unwrap().parse().unwrap()
 }
 
 #[tokio::test]
-async fn a_lasting_server_is_found_again_and_started_once() {
+async fn a_persistent_server_is_found_again_and_started_once() {
     let home = Home::new();
     assert!(home.find().is_none());
     let started = home.start().await;
     let found = home.find().unwrap();
     assert_eq!((found.pid(), found.url()), (started.pid(), started.url()));
     assert_eq!(home.start().await.pid(), started.pid());
-    assert_eq!(ask(address(&found), "PING").await, "+PONG");
+    assert_eq!(request(address(&found), "PING").await, "+PONG");
 }
 
 #[tokio::test]
-async fn a_lasting_server_keeps_its_data_when_it_is_stopped() {
+async fn a_persistent_server_keeps_its_data_when_it_is_stopped() {
     let home = Home::new();
     let server = home.start().await;
-    assert_eq!(ask(address(&server), "SET a 1").await, "+OK");
+    assert_eq!(request(address(&server), "SET a 1").await, "+OK");
     server.stop().await.unwrap();
     assert!(home.find().is_none());
     let server = home.start().await;
-    assert_eq!(ask(address(&server), "GET a").await, "1");
+    assert_eq!(request(address(&server), "GET a").await, "1");
     server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_lasting_server_makes_do_with_another_port() {
+async fn a_persistent_server_uses_another_port_if_the_given_one_is_taken() {
     let home = Home::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let taken = listener.local_addr().unwrap();
-    let server = Lasting::start(Store::Redis, home.path(), taken.port()).await.unwrap();
+    let server = PersistentServer::start(Store::Redis, home.path(), taken.port()).await.unwrap();
     assert_ne!(address(&server), taken);
-    assert_eq!(ask(address(&server), "PING").await, "+PONG");
+    assert_eq!(request(address(&server), "PING").await, "+PONG");
 }
 
 #[tokio::test]
-async fn a_later_process_of_the_same_number_is_not_taken_for_the_server() {
+async fn a_later_process_with_the_same_pid_is_not_mistaken_for_the_server() {
     let home = Home::new();
     let mut other = Command::new("sleep").arg("60").spawn().unwrap();
     let record = format!("{} 1 redis://127.0.0.1:6379\n", other.id());

@@ -7,50 +7,50 @@ use tokio::{
     time::timeout,
 };
 
-/// Tables that a crash empties, and one that it does not.
+/// A table that a crash empties, and one that it does not.
 const TABLES: &str = "CREATE TABLE kept (n int); CREATE UNLOGGED TABLE lost (n int);
     INSERT INTO kept VALUES (1); INSERT INTO lost VALUES (1)";
 const COUNTS: &str = "SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM lost)";
 
-async fn ask(postgres: &PostgresServer, sql: &str) -> String {
+async fn query(postgres: &PostgresServer, sql: &str) -> String {
     postgres.command(&["-c", sql]).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_started_server_answers_under_its_settings() {
+async fn a_started_server_has_its_settings() {
     let postgres =
         PostgresServer::builder().setting("default_transaction_isolation", "repeatable read");
     let postgres = postgres.start().await.unwrap();
-    let isolation = ask(&postgres, "SHOW default_transaction_isolation").await;
+    let isolation = query(&postgres, "SHOW default_transaction_isolation").await;
     assert_eq!(isolation, "repeatable read");
     let url = format!("postgres://postgres@127.0.0.1:{}/postgres", postgres.port());
     assert_eq!(postgres.url(), url);
 }
 
 #[tokio::test]
-async fn a_second_server_copies_what_was_laid_out_for_the_first() {
+async fn a_second_server_gets_a_copy_of_the_data_directory_of_the_first() {
     let (first, second) = tokio::join!(PostgresServer::start(), PostgresServer::start());
     let (first, second) = (first.unwrap(), second.unwrap());
-    let ask_identity = "SELECT system_identifier FROM pg_control_system()";
-    let identity = ask(&first, ask_identity).await;
-    assert_eq!(identity, ask(&second, ask_identity).await);
-    ask(&first, "CREATE TABLE a (n int)").await;
+    let select_identity = "SELECT system_identifier FROM pg_control_system()";
+    let identity = query(&first, select_identity).await;
+    assert_eq!(identity, query(&second, select_identity).await);
+    query(&first, "CREATE TABLE a (n int)").await;
     assert!(second.command(&["-c", "TABLE a"]).await.is_err());
 }
 
 #[tokio::test]
-async fn a_kill_is_a_crash_and_a_restart_is_not() {
+async fn a_kill_is_a_crash_and_a_restart_is_a_clean_shutdown() {
     let postgres = PostgresServer::start().await.unwrap();
-    ask(&postgres, TABLES).await;
+    query(&postgres, TABLES).await;
     postgres.restart().await.unwrap();
-    assert_eq!(ask(&postgres, COUNTS).await, "1|1");
+    assert_eq!(query(&postgres, COUNTS).await, "1|1");
     postgres.kill().unwrap();
     postgres.restart().await.unwrap();
-    assert_eq!(ask(&postgres, COUNTS).await, "1|0");
+    assert_eq!(query(&postgres, COUNTS).await, "1|0");
 }
 
 #[tokio::test]
-async fn a_paused_server_is_mute_on_open_connections_until_it_is_resumed() {
+async fn a_paused_server_does_not_answer_on_open_connections_until_it_is_resumed() {
     let postgres = PostgresServer::start().await.unwrap();
     let mut session = Session::open(&postgres).await;
     postgres.pause().unwrap();
@@ -64,8 +64,8 @@ async fn a_paused_server_is_mute_on_open_connections_until_it_is_resumed() {
 #[tokio::test]
 async fn a_dropped_server_leaves_none_of_its_processes() {
     let postgres = PostgresServer::start().await.unwrap();
-    let ask_pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
-    let child = ask(&postgres, ask_pid).await;
+    let select_pid = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    let child = query(&postgres, select_pid).await;
     let home = postgres.data_dir().parent().unwrap().to_owned();
     let stat = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok();
     assert!(stat(&child).is_some());
@@ -75,14 +75,14 @@ async fn a_dropped_server_leaves_none_of_its_processes() {
     assert!(!home.exists());
 }
 
-/// A connection that stays open, which those of `psql` do not.
+/// A connection that stays open, unlike those of `psql`.
 struct Session(TcpStream);
 
 impl Session {
     async fn open(postgres: &PostgresServer) -> Self {
         let stream = TcpStream::connect(postgres.address()).await.unwrap();
         let mut session = Self(stream);
-        // Version 3.0 of the protocol, the user, and no more: a message without a kind.
+        // Version 3.0 of the protocol, the user, and nothing else: a message without a kind.
         let startup = b"\0\0\0\x17\0\x03\0\0user\0postgres\0\0";
         session.0.write_all(startup).await.unwrap();
         session.until_ready().await;
@@ -95,7 +95,7 @@ impl Session {
         self.0.write_all(&message).await.unwrap();
     }
 
-    /// Reads messages, each a kind and a length before it, up to ReadyForQuery.
+    /// Reads messages up to ReadyForQuery. Each begins with a kind and a length.
     async fn until_ready(&mut self) {
         loop {
             let kind = self.0.read_u8().await.unwrap();

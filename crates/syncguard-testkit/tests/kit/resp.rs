@@ -7,11 +7,11 @@ use tokio::{
 };
 
 /// Longer than any reply takes on a busy machine.
-const REPLY_LIMIT: Duration = Duration::from_secs(10);
-/// Long enough for a reply that is on its way to arrive.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Long enough for a reply in flight to arrive.
 const SILENCE: Duration = Duration::from_millis(300);
 
-/// A connection to Redis as bare as can be: no retries, no second connection.
+/// A minimal connection to Redis: no retries, no second connection.
 pub(crate) struct Connection(BufReader<TcpStream>);
 
 impl Connection {
@@ -19,8 +19,8 @@ impl Connection {
         Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
     }
 
-    /// Sends a command and gives the reply as one line, a bulk string without its header.
-    pub(crate) async fn ask(&mut self, words: &str) -> io::Result<String> {
+    /// Sends a command and returns the reply as one line, a bulk string without its header.
+    pub(crate) async fn request(&mut self, words: &str) -> io::Result<String> {
         self.send(words).await?;
         self.reply().await
     }
@@ -30,16 +30,16 @@ impl Connection {
     }
 
     pub(crate) async fn reply(&mut self) -> io::Result<String> {
-        let reply = timeout(REPLY_LIMIT, self.read_value());
+        let reply = timeout(REPLY_TIMEOUT, self.read_value());
         reply.await.expect("an answer or an end in time")
     }
 
-    /// Whether nothing comes, for as long as a reply could take.
+    /// Returns whether nothing arrives for as long as a reply could take.
     pub(crate) async fn is_silent(&mut self) -> bool {
         timeout(SILENCE, self.0.fill_buf()).await.is_err()
     }
 
-    /// Whether the other side has closed it.
+    /// Returns whether the other side has closed the connection.
     pub(crate) async fn is_cut(&mut self) -> bool {
         self.reply().await.is_err()
     }
@@ -73,9 +73,9 @@ impl Connection {
     }
 }
 
-/// Connects for one command.
-pub(crate) async fn ask(address: SocketAddr, words: &str) -> String {
-    Connection::to(address).await.ask(words).await.unwrap()
+/// Sends one command on a new connection and returns the reply.
+pub(crate) async fn request(address: SocketAddr, words: &str) -> String {
+    Connection::to(address).await.request(words).await.unwrap()
 }
 
 pub(crate) fn encode(words: &str) -> Vec<u8> {

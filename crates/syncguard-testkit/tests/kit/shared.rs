@@ -4,7 +4,7 @@ use syncguard_testkit::{
 };
 
 #[tokio::test]
-async fn a_shared_server_is_that_of_the_environment_or_one_for_all() {
+async fn a_shared_server_is_that_of_the_environment_or_one_for_all_tests() {
     let (one, other) = (Redis::shared().await.unwrap(), Redis::shared().await.unwrap());
     assert_eq!(one.url(), other.url());
     match Store::Redis.address() {
@@ -15,8 +15,8 @@ async fn a_shared_server_is_that_of_the_environment_or_one_for_all() {
         None => {
             let (one, other) = (one.own().unwrap(), other.own().unwrap());
             assert_eq!(one.pid(), other.pid());
-            let asked = one.command(&["CONFIG", "GET", "appendonly"]).await.unwrap();
-            assert_eq!(asked, "appendonly\nyes");
+            let setting = one.command(&["CONFIG", "GET", "appendonly"]).await.unwrap();
+            assert_eq!(setting, "appendonly\nyes");
         }
     }
 }

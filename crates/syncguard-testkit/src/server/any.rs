@@ -1,19 +1,20 @@
 use std::{fmt::Debug, net::Ipv4Addr};
 
-use super::{Mariadb, Postgres, Program, Redis, ServerError, Shared, account::Lifetime, double};
+use super::{Mariadb, Postgres, Program, Redis, ServerError, Shared, account::Lifetime, emulator};
 use crate::find::Store;
 
-/// A server of any kind that is lent to other processes by its address. It ends with its handle, and
-/// on Linux also with the thread that started it.
+/// A server of any kind, which other processes use through its URL. It ends with its handle, and on
+/// Linux also with the thread that started it.
 #[derive(Debug)]
 #[must_use = "a server ends with its handle"]
-pub struct Lent {
+pub struct AnyServer {
     url: String,
     _server: Box<dyn Debug + Send + Sync>,
 }
 
-impl Lent {
-    /// Starts one in a temporary directory on a free port, as for tests that share it.
+impl AnyServer {
+    /// Starts a server in a temporary directory and on a free port, with the settings of a shared
+    /// one.
     ///
     /// # Errors
     ///
@@ -23,11 +24,11 @@ impl Lent {
             Store::Redis => Self::start_program::<Redis>().await,
             Store::Postgres => Self::start_program::<Postgres>().await,
             Store::Mariadb => Self::start_program::<Mariadb>().await,
-            Store::Firestore => Self::start_double().await,
+            Store::Firestore => Self::start_emulator().await,
         }
     }
 
-    /// The address as clients write it.
+    /// Returns the URL of the server.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -38,12 +39,12 @@ impl Lent {
         Ok(Self { url: server.url(), _server: Box::new(server) })
     }
 
-    async fn start_double() -> Result<Self, ServerError> {
-        let made = tempfile::tempdir();
-        let directory = made.map_err(ServerError::cannot("make a temporary directory"))?;
-        let (anywhere, lifetime) = ((Ipv4Addr::LOCALHOST, 0).into(), Lifetime::OfThisProcess);
-        let (process, address) = double::start(anywhere, lifetime, directory.path()).await?;
-        // The process ends before its directory.
+    async fn start_emulator() -> Result<Self, ServerError> {
+        let created = tempfile::tempdir();
+        let directory = created.map_err(ServerError::cannot("make a temporary directory"))?;
+        let (any_port, lifetime) = ((Ipv4Addr::LOCALHOST, 0).into(), Lifetime::BoundToProcess);
+        let (process, address) = emulator::start(any_port, lifetime, directory.path()).await?;
+        // The process must be dropped before its directory.
         Ok(Self { url: Store::Firestore.url(address), _server: Box::new((process, directory)) })
     }
 }

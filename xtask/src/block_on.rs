@@ -1,9 +1,9 @@
-//! Waits for what is asynchronous.
+//! Runs a future.
 
 use crate::failure::Failure;
 
-/// Runs on this thread, with which the kernel ends what is started in it.
-pub(crate) fn wait<T, E>(future: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+/// Runs a future on this thread. The kernel ends the processes that it starts with the thread.
+pub(crate) fn block_on<T, E>(future: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
 where
     Failure: From<E>,
 {

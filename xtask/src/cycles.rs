@@ -1,4 +1,5 @@
-//! Finds circles between the modules of a crate: modules that need each other, directly or through others.
+//! Finds dependency cycles between the modules of a crate: modules that use each other, directly or
+//! through other modules.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,70 +16,73 @@ use thiserror::Error;
 /// The path of a module from the root of its crate, whose own path is empty.
 type Module = Vec<String>;
 
+/// The longest chain of re-exports that is followed.
+const MAX_REEXPORT_DEPTH: usize = 8;
+
 #[derive(Debug, Error)]
-pub(crate) enum CirclesError {
+pub(crate) enum CyclesError {
     #[error("{} could not be read: {source}", path.display())]
     NotRead { path: PathBuf, source: io::Error },
 
     #[error("{} could not be parsed: {source}", path.display())]
     NotParsed { path: PathBuf, source: syn::Error },
 
-    #[error("modules need each other:\n{}", .0.iter().map(Circle::to_string).collect::<String>())]
-    Found(Vec<Circle>),
+    #[error("modules need each other:\n{}", .0.iter().map(Cycle::to_string).collect::<String>())]
+    Found(Vec<Cycle>),
 }
 
-/// Modules of one crate, each of which needs each other one, and the arrows among them.
+/// Modules of one crate that all depend on each other, and the dependencies between them.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Circle {
+pub(crate) struct Cycle {
     root: PathBuf,
-    arrows: Vec<(Module, Module)>,
+    edges: Vec<(Module, Module)>,
 }
 
-impl fmt::Display for Circle {
+impl fmt::Display for Cycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |module: &Module| match module.is_empty() {
             true => "crate".to_owned(),
             false => module.join("::"),
         };
         writeln!(f, "  {}", self.root.display())?;
-        self.arrows
+        self.edges
             .iter()
             .try_for_each(|(from, to)| writeln!(f, "    {} -> {}", name(from), name(to)))
     }
 }
 
 /// Checks the crates with these root files.
-pub(crate) fn check(roots: &[PathBuf]) -> Result<(), CirclesError> {
+pub(crate) fn check(roots: &[PathBuf]) -> Result<(), CyclesError> {
     let mut found = Vec::new();
     for root in roots {
         let mut tree = Tree::default();
         tree.read(root, Vec::new())?;
-        let circles = circles(&tree.arrows());
-        found.extend(circles.into_iter().map(|arrows| Circle { root: root.clone(), arrows }));
+        let cycles = cycles(&tree.edges());
+        found.extend(cycles.into_iter().map(|edges| Cycle { root: root.clone(), edges }));
     }
-    if found.is_empty() { Ok(()) } else { Err(CirclesError::Found(found)) }
+    if found.is_empty() { Ok(()) } else { Err(CyclesError::Found(found)) }
 }
 
 /// The modules of a crate that have files.
 #[derive(Default)]
 struct Tree(BTreeMap<Module, Names>);
 
-/// The names that a module uses, and those that it only passes on.
+/// The names that a module uses, and those that it only re-exports.
 #[derive(Default)]
 struct Names {
-    /// As they are written, from `crate`, `self`, `super` or a name.
+    /// The paths as written, starting with `crate`, `self`, `super` or a name.
     used: Vec<Vec<String>>,
-    /// What stands for a name that is re-exported.
+    /// The path of each re-exported name.
     reexported: BTreeMap<String, Vec<String>>,
 }
 
 impl Tree {
-    /// Reads a file and those of the modules that it declares.
-    fn read(&mut self, path: &Path, module: Module) -> Result<(), CirclesError> {
+    /// Reads a file and the files of the modules that it declares.
+    fn read(&mut self, path: &Path, module: Module) -> Result<(), CyclesError> {
         let text = fs::read_to_string(path)
-            .map_err(|source| CirclesError::NotRead { path: path.to_owned(), source })?;
+            .map_err(|source| CyclesError::NotRead { path: path.to_owned(), source })?;
         let file = syn::parse_file(&text)
-            .map_err(|source| CirclesError::NotParsed { path: path.to_owned(), source })?;
+            .map_err(|source| CyclesError::NotParsed { path: path.to_owned(), source })?;
         let mut names = Names::default();
         names.visit_file(&file);
         self.0.insert(module.clone(), names);
@@ -93,20 +97,20 @@ impl Tree {
         Ok(())
     }
 
-    /// Returns which modules need which others.
-    fn arrows(&self) -> BTreeSet<(Module, Module)> {
-        let mut arrows = BTreeSet::new();
+    /// Returns the dependencies between modules.
+    fn edges(&self) -> BTreeSet<(Module, Module)> {
+        let mut edges = BTreeSet::new();
         for (module, names) in &self.0 {
             let needed = names.used.iter().filter_map(|name| self.owner(module, name, 0));
-            arrows.extend(needed.filter(|to| to != module).map(|to| (module.clone(), to)));
+            edges.extend(needed.filter(|to| to != module).map(|to| (module.clone(), to)));
         }
-        arrows
+        edges
     }
 
-    /// Returns the module in which a name is defined that `module` uses, if it is one of this crate.
+    /// Returns the module that defines a name used by `module`, if it is a module of this crate.
     fn owner(&self, module: &Module, name: &[String], depth: usize) -> Option<Module> {
-        // A re-export may lead to another one, but not forever.
-        if depth > 8 {
+        // A re-export may refer to another one, but the depth is bounded.
+        if depth > MAX_REEXPORT_DEPTH {
             return None;
         }
         let (mut at, mut rest) = match name.first()?.as_str() {
@@ -202,7 +206,7 @@ impl<'a> Visit<'a> for Names {
     }
 }
 
-/// Returns the names of a `use`, each with what it is called from there on.
+/// Returns the names of a `use`, each with its local alias.
 fn spread(tree: &UseTree, before: &mut Vec<String>, names: &mut Vec<(Vec<String>, String)>) {
     match tree {
         UseTree::Path(path) => {
@@ -226,30 +230,30 @@ fn spread(tree: &UseTree, before: &mut Vec<String>, names: &mut Vec<(Vec<String>
     }
 }
 
-/// Returns the arrows of each circle: those between modules that reach each other.
-fn circles(arrows: &BTreeSet<(Module, Module)>) -> Vec<Vec<(Module, Module)>> {
+/// Returns the edges of each cycle: those between modules that reach each other.
+fn cycles(edges: &BTreeSet<(Module, Module)>) -> Vec<Vec<(Module, Module)>> {
     let reached = |from: &Module| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
         while let Some(module) = open.pop() {
-            let next = arrows.iter().filter(|(from, _)| *from == module).map(|(_, to)| to.clone());
+            let next = edges.iter().filter(|(from, _)| *from == module).map(|(_, to)| to.clone());
             open.extend(next.filter(|to| seen.insert(to.clone())));
         }
         seen
     };
     let reach: BTreeMap<&Module, BTreeSet<Module>> =
-        arrows.iter().map(|(from, _)| (from, reached(from))).collect();
+        edges.iter().map(|(from, _)| (from, reached(from))).collect();
     let both = |one: &Module, other: &Module| {
         reach.get(one).is_some_and(|seen| seen.contains(other))
             && reach.get(other).is_some_and(|seen| seen.contains(one))
     };
-    let mut circles: Vec<Vec<(Module, Module)>> = Vec::new();
-    for arrow in arrows.iter().filter(|(from, to)| both(from, to)) {
-        match circles.iter_mut().find(|circle| both(&circle[0].0, &arrow.0)) {
-            Some(circle) => circle.push(arrow.clone()),
-            None => circles.push(vec![arrow.clone()]),
+    let mut cycles: Vec<Vec<(Module, Module)>> = Vec::new();
+    for edge in edges.iter().filter(|(from, to)| both(from, to)) {
+        match cycles.iter_mut().find(|cycle| both(&cycle[0].0, &edge.0)) {
+            Some(cycle) => cycle.push(edge.clone()),
+            None => cycles.push(vec![edge.clone()]),
         }
     }
-    circles
+    cycles
 }
 
 #[cfg(test)]
@@ -258,10 +262,10 @@ mod tests {
 
     use tempfile::TempDir;
 
-    use super::{CirclesError, check};
+    use super::{CyclesError, check};
 
     /// Writes a crate of these files, and checks it.
-    fn checked(files: &[(&str, &str)]) -> Result<(), CirclesError> {
+    fn checked(files: &[(&str, &str)]) -> Result<(), CyclesError> {
         let directory = TempDir::new().unwrap();
         for (name, text) in files {
             let path = directory.path().join(name);
@@ -272,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn modules_that_need_each_other_are_named() {
+    fn modules_that_depend_on_each_other_are_named() {
         let planted = checked(&[
             ("lib.rs", "mod store; mod acquire; mod apart;"),
             ("store.rs", "use crate::acquire::acquire; pub struct Store;"),
@@ -288,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_through_a_third_module_and_a_path_without_a_use_is_found() {
+    fn a_cycle_through_a_third_module_and_a_path_without_a_use_is_found() {
         let planted = checked(&[
             ("lib.rs", "mod a; mod b;"),
             ("a/mod.rs", "mod c; pub use c::Deep; pub struct A(crate::b::B);"),
@@ -300,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn re_exports_and_tests_are_no_arrows() {
+    fn re_exports_and_tests_are_not_dependencies() {
         checked(&[
             ("lib.rs", "mod a; mod b; pub use a::A; pub use b::B;"),
             ("a.rs", "pub struct A; #[cfg(test)] mod tests { use crate::B; }"),
@@ -310,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_missing_is_named() {
+    fn the_error_names_a_missing_file() {
         let missing = check(&[PathBuf::from("missing/lib.rs")]).unwrap_err();
         assert!(missing.to_string().contains("missing/lib.rs"), "{missing}");
     }
