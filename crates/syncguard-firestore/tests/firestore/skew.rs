@@ -89,7 +89,7 @@ fn contend_on_a_clock_of_its_own() {
         let process = Incarnation(variable(PROCESS).parse().unwrap());
         let backend = FirestoreBackend::connect(FirestoreConfig::new(PROJECT)).unwrap();
         let locks = LockManager::new(backend.clone());
-        for hold in 0..STAYS {
+        for hold in 0..HOLDS {
             let lock = locks.lock("job").ttl(TTL).renew(Renew::Auto).wait(LONG);
             let guard = lock.acquire().await.unwrap();
             let (at, fence) = (BootClock.now(), guard.fence().unwrap());
