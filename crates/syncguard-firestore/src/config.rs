@@ -14,8 +14,11 @@ use crate::{
 /// The variable that points all of Google's clients to an emulator.
 const EMULATOR: &str = "FIRESTORE_EMULATOR_HOST";
 
+/// The shortest timeout: below it, a service that is not idle is taken for one that is down.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
 /// The longest timeout. The tombstone of an abandoned id has to outlive every request.
-const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
+const MAX_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Configures which database keeps the locks and how it is used.
 ///
@@ -86,7 +89,8 @@ impl FirestoreConfig {
     /// Returns [`InvalidArgument`](syncguard_core::ErrorKind::InvalidArgument) if the address does
     /// not have this form.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let rule = "the address is not firestore://project[/database][?locks=…&fences=…]";
+        let rule =
+            "the address is not of the form firestore://project[/database][?locks=…&fences=…]";
         let refused = || Failure::Config(rule.to_owned()).into_error(Operation::Connect);
         let rest = url.strip_prefix("firestore://").ok_or_else(refused)?;
         let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
@@ -194,22 +198,33 @@ impl FirestoreConfig {
     }
 
     fn validated(&self) -> Result<(), Failure> {
-        let shortest = self.request_timeout.min(self.connect_timeout);
-        let longest = self.request_timeout.max(self.connect_timeout);
-        for (rule, holds) in [
-            ("the project is empty or has a slash", is_name(&self.project)),
-            ("the database is empty or has a slash", is_name(&self.database)),
-            ("a collection is no id of one", is_id(&self.locks) && is_id(&self.fences)),
-            ("locks and fence counters are in one collection", self.locks != self.fences),
-            ("a timeout is shorter than 10 ms", shortest >= Duration::from_millis(10)),
-            ("a timeout is longer than 10 minutes", longest <= LONGEST_TIMEOUT),
-        ] {
-            if !holds {
-                return Err(Failure::Config(rule.to_owned()));
-            }
+        for (what, name) in [("project", &self.project), ("database", &self.database)] {
+            require(is_name(name), || {
+                format!(
+                    "the id of the {what} is {name:?}; it must be visible ASCII without a slash"
+                )
+            })?;
+        }
+        for id in [&self.locks, &self.fences] {
+            require(is_id(id), || format!("{id:?} cannot be the id of a collection"))?;
+        }
+        require(self.locks != self.fences, || {
+            format!("locks and fence counters are both in the collection {:?}", self.locks)
+        })?;
+        for (name, timeout) in
+            [("request_timeout", self.request_timeout), ("connect_timeout", self.connect_timeout)]
+        {
+            require((MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout), || {
+                format!("{name} is {timeout:?}; it must be 10 ms to 10 minutes")
+            })?;
         }
         Ok(())
     }
+}
+
+/// Refuses a configuration that breaks a rule.
+fn require(holds: bool, rule: impl FnOnce() -> String) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::Config(rule())) }
 }
 
 /// Names become part of a header.

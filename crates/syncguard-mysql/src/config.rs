@@ -11,6 +11,12 @@ use syncguard_core::{
 
 use crate::{error::Failure, names::Table, sql};
 
+/// The shortest timeout: below it, a server that is not idle is taken for one that is down.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// The longest timeout.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// Configures which database keeps the locks and how the backend uses it.
 ///
 /// # Examples
@@ -186,28 +192,35 @@ impl MysqlConfig {
 
     /// Fails if a value is invalid.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
-        let longest = self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout);
-        for (rule, holds) in [
-            ("the address names no database", self.options.get_database().is_some()),
-            (
-                "max_connections must be at least 2: one connection is kept for extends and releases",
-                self.max_connections as usize >= MIN_SIZE,
-            ),
-            (
-                "a timeout is shorter than 10 ms",
-                self.connect_timeout.min(self.statement_timeout) >= Duration::from_millis(10),
-            ),
-            ("the lock timeout is no whole seconds", {
-                self.lock_timeout.as_secs() > 0 && self.lock_timeout.subsec_nanos() == 0
-            }),
-            ("a timeout is longer than 1 h", longest <= Duration::from_secs(60 * 60)),
+        require(self.options.get_database().is_some(), || {
+            "the address names no database".to_owned()
+        })?;
+        let count = self.max_connections;
+        require(usize::try_from(count).is_ok_and(|count| count >= MIN_SIZE), || {
+            format!(
+                "max_connections is {count}; it must be at least {MIN_SIZE}, because one connection \
+                 is kept for extends and releases"
+            )
+        })?;
+        for (name, timeout) in [
+            ("connect_timeout", self.connect_timeout),
+            ("statement_timeout", self.statement_timeout),
         ] {
-            if !holds {
-                return Err(Failure::Config(rule.to_owned()));
-            }
+            require((MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout), || {
+                format!("{name} is {timeout:?}; it must be 10 ms to 1 h")
+            })?;
         }
-        Ok(())
+        let limit = self.lock_timeout;
+        let is_whole = limit.as_secs() > 0 && limit.subsec_nanos() == 0;
+        require(is_whole && limit <= MAX_TIMEOUT, || {
+            format!("lock_timeout is {limit:?}; it must be whole seconds, at most 1 h")
+        })
     }
+}
+
+/// Refuses a configuration that breaks a rule.
+fn require(holds: bool, rule: impl FnOnce() -> String) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::Config(rule())) }
 }
 
 /// The parameters that the driver knows.
@@ -231,7 +244,7 @@ const PARAMETERS: [&str; 14] = [
 /// The driver accepts any scheme, drops unknown parameters, and leaves the brackets on an IPv6
 /// literal.
 fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
-    let rule = "the address is no mysql:// or mariadb:// address";
+    let rule = "the address is not of the form mysql://[user[:password]@]host[:port]/database";
     let refused = || Failure::Config(rule.to_owned());
     if !(url.starts_with("mysql://") || url.starts_with("mariadb://")) {
         return Err(refused());

@@ -26,8 +26,8 @@ impl Table {
             return Ok(Self(name.to_owned()));
         }
         let rule = format!(
-            "a table name takes 1 to {MAX_TABLE_BYTES} letters, digits and underscores of ASCII, \
-             and does not begin with a digit"
+            "the table name {name:?} is invalid: it must be 1 to {MAX_TABLE_BYTES} letters, digits \
+             and underscores of ASCII, and must not begin with a digit"
         );
         Err(Failure::Config(rule))
     }

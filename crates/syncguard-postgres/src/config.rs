@@ -11,6 +11,12 @@ use syncguard_core::{
 
 use crate::{error::Failure, names::Tables, sql::SchemaTexts};
 
+/// The shortest timeout: below it, a server that is not idle is taken for one that is down.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// The longest timeout.
+const MAX_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
 /// Configures which database keeps the locks and how the backend uses it.
 ///
 /// # Examples
@@ -274,28 +280,29 @@ impl PostgresConfig {
 
     /// Fails if a value is invalid.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
-        let least = Duration::from_millis(10);
-        for (rule, holds) in [
-            (
-                "max_connections must be at least 2: one connection is kept for extends and releases",
-                self.max_connections as usize >= MIN_SIZE,
-            ),
-            (
-                "a timeout is shorter than 10 ms",
-                self.connect_timeout.min(self.statement_timeout).min(self.lock_timeout) >= least,
-            ),
-            (
-                "a timeout is longer than 1 h",
-                self.connect_timeout.max(self.statement_timeout).max(self.lock_timeout)
-                    <= Duration::from_secs(60 * 60),
-            ),
+        let count = self.max_connections;
+        require(usize::try_from(count).is_ok_and(|count| count >= MIN_SIZE), || {
+            format!(
+                "max_connections is {count}; it must be at least {MIN_SIZE}, because one connection \
+                 is kept for extends and releases"
+            )
+        })?;
+        for (name, timeout) in [
+            ("connect_timeout", self.connect_timeout),
+            ("statement_timeout", self.statement_timeout),
+            ("lock_timeout", self.lock_timeout),
         ] {
-            if !holds {
-                return Err(Failure::Config(rule.to_owned()));
-            }
+            require((MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout), || {
+                format!("{name} is {timeout:?}; it must be 10 ms to 1 h")
+            })?;
         }
         Ok(())
     }
+}
+
+/// Refuses a configuration that breaks a rule.
+fn require(holds: bool, rule: impl FnOnce() -> String) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::Config(rule())) }
 }
 
 /// The parameters that the driver knows.
@@ -324,7 +331,7 @@ const PARAMETERS: [&str; 19] = [
 /// The driver accepts any scheme, logs unknown parameters with their values, and leaves the
 /// brackets on an IPv6 literal.
 fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
-    let rule = "the address is no postgres:// or postgresql:// address";
+    let rule = "the address is not of the form postgres://[user[:password]@]host[:port][/database]";
     let refused = || Failure::Config(rule.to_owned());
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
         return Err(refused());

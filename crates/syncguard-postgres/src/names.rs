@@ -37,18 +37,18 @@ impl Tables {
         for name in [locks, counters] {
             if !is_plain(name) {
                 let rule = format!(
-                    "a table name takes 1 to {MAX_TABLE_BYTES} letters, digits and underscores of \
-                     ASCII, and does not begin with a digit"
+                    "the table name {name:?} is invalid: it must be 1 to {MAX_TABLE_BYTES} letters, \
+                     digits and underscores of ASCII, and must not begin with a digit"
                 );
                 return Err(Failure::Config(rule));
             }
         }
         if locks == counters {
-            return Err(Failure::Config("the two tables need different names".to_owned()));
+            return Err(Failure::Config(format!("both tables have the name {locks:?}")));
         }
         if counters.strip_prefix(locks) == Some("_schema") {
-            let rule = "the table of counters has the name of the one that says the revision";
-            return Err(Failure::Config(rule.to_owned()));
+            let rule = format!("{counters:?} is the name of the table that records the revision");
+            return Err(Failure::Config(rule));
         }
         Ok(Self { locks: locks.to_owned(), counters: counters.to_owned() })
     }

@@ -11,8 +11,8 @@ use syncguard_core::address::{check_parameters, unbracketed};
 
 use crate::error::{DriverError, Failure};
 
-const ADDRESS_RULE: &str = "the address is none of redis://, rediss://, redis-sentinel://, \
-                            redis-cluster:// or redis+unix://";
+const ADDRESS_RULE: &str = "the address is not of the form redis://[user:password@]host[:port], nor \
+                            one with rediss, redis-sentinel, redis-cluster or redis+unix";
 
 /// Parses an address. The error does not repeat the address, because it may hold a password.
 pub(crate) fn parse(url: &str) -> Result<Config, Failure> {

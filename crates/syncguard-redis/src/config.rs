@@ -13,6 +13,9 @@ use crate::{
     options::{Counters, Options, Replicas},
 };
 
+/// The shortest timeout: below it, a server that is not idle is taken for one that is down.
+const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
 /// Configures which server keeps the locks and how it is used.
 ///
 /// # Examples
@@ -191,41 +194,51 @@ impl RedisConfig {
             connect_timeout: self.connect_timeout,
         };
         let shape = if settings.is_cluster() { Shape::Tagged } else { Shape::Plain };
-        for (rule, holds) in [
-            ("the prefix is longer than 400 bytes", self.prefix.len() <= Self::MAX_PREFIX),
-            (
-                "on a cluster the prefix needs characters other than colons and no braces",
-                shape == Shape::Plain
-                    || !(self.prefix.trim_end_matches(':').is_empty()
-                        || self.prefix.contains(['{', '}'])),
-            ),
-            (
-                "locks under the prefix would have the names of another prefix's fence counters",
-                shape == Shape::Tagged || !Layout::is_among_counters(&self.prefix),
-            ),
-            (
-                "the grace is longer than 1000 ms, or no whole number of them",
-                self.options.grace <= Self::MAX_GRACE
-                    && self.options.grace.subsec_nanos().is_multiple_of(1_000_000),
-            ),
-            (
-                "a timeout is shorter than 10 ms",
-                self.command_timeout.min(self.connect_timeout) >= Duration::from_millis(10),
-            ),
-            (
-                "the timeout for replicas is zero, or not shorter than the command timeout",
-                self.options.replicas.is_none_or(|replicas| {
-                    replicas.timeout >= Duration::from_millis(1)
-                        && replicas.timeout < self.command_timeout
-                }),
-            ),
-        ] {
-            if !holds {
-                return Err(Failure::Config(rule.to_owned()));
-            }
+        let (prefix, bytes) = (&self.prefix, self.prefix.len());
+        require(bytes <= Self::MAX_PREFIX, || {
+            format!("the prefix has {bytes} bytes; it must have at most {}", Self::MAX_PREFIX)
+        })?;
+        let is_tag = !prefix.trim_end_matches(':').is_empty() && !prefix.contains(['{', '}']);
+        require(shape == Shape::Plain || is_tag, || {
+            format!(
+                "the prefix is {prefix:?}; on a cluster it must have characters other than colons, \
+                 and no braces"
+            )
+        })?;
+        require(shape == Shape::Tagged || !Layout::is_among_counters(prefix), || {
+            format!(
+                "with the prefix {prefix:?}, locks would have the names of another prefix's fence \
+                 counters"
+            )
+        })?;
+        let grace = self.options.grace;
+        let is_whole = grace.subsec_nanos().is_multiple_of(1_000_000);
+        require(is_whole && grace <= Self::MAX_GRACE, || {
+            format!("the grace is {grace:?}; it must be whole milliseconds, at most 1000")
+        })?;
+        for (name, timeout) in
+            [("command_timeout", self.command_timeout), ("connect_timeout", self.connect_timeout)]
+        {
+            require(timeout >= MIN_TIMEOUT, || {
+                format!("{name} is {timeout:?}; it must be at least 10 ms")
+            })?;
+        }
+        if let Some(Replicas { timeout, .. }) = self.options.replicas {
+            let limit = self.command_timeout;
+            require(timeout >= Duration::from_millis(1) && timeout < limit, || {
+                format!(
+                    "the timeout for replicas is {timeout:?}; it must be at least 1 ms, and shorter \
+                     than command_timeout, which is {limit:?}"
+                )
+            })?;
         }
         Ok((settings, Layout::new(&self.prefix, shape)))
     }
+}
+
+/// Refuses a configuration that breaks a rule.
+fn require(holds: bool, rule: impl FnOnce() -> String) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::Config(rule())) }
 }
 
 impl fmt::Debug for RedisConfig {

@@ -114,7 +114,10 @@ impl TryFrom<SqliteConfig> for Target {
 
     fn try_from(config: SqliteConfig) -> Result<Self, Failure> {
         if config.busy_timeout > SqliteConfig::MAX_BUSY_TIMEOUT {
-            return Err(Failure::Config("the busy timeout is longer than one hour"));
+            let timeout = config.busy_timeout;
+            return Err(Failure::Config(format!(
+                "busy_timeout is {timeout:?}; it must be at most 1 h"
+            )));
         }
         let path = file(&config.path)?;
         let options = SqliteConnectOptions::new()
@@ -130,18 +133,19 @@ impl TryFrom<SqliteConfig> for Target {
 
 /// Makes a path absolute, and refuses a path that SQLite would not treat as a file.
 fn file(path: &Path) -> Result<PathBuf, Failure> {
-    let text = path.to_str().ok_or(Failure::Config("the path is not UTF-8"))?;
+    let refuse = |rule: &str| Failure::Config(format!("the path {path:?} {rule}"));
+    let text = path.to_str().ok_or_else(|| refuse("is not UTF-8"))?;
     if text.contains('\0') {
-        return Err(Failure::Config("the path has a NUL character"));
+        return Err(refuse("has a NUL character"));
     }
     if text.is_empty() || text == ":memory:" {
-        let rule = "the path names no file: an in-memory database belongs to one connection alone";
-        return Err(Failure::Config(rule));
+        let rule = "is not a file: a database in memory belongs to one connection alone";
+        return Err(refuse(rule));
     }
     if text.starts_with("file:") {
-        return Err(Failure::Config("the path is a URI; give a plain path"));
+        return Err(refuse("is a URI; it must be a plain path"));
     }
-    std::path::absolute(path).map_err(|_| Failure::Config("there is no working directory"))
+    std::path::absolute(path).map_err(|_| refuse("is relative, and there is no working directory"))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Core(#[from] Error),
     #[error("{0}")]
-    Config(&'static str),
+    Config(String),
     #[error(
         "the lock tables are for clients that know version {least}; this program knows version {known}, \
          upgrade it"

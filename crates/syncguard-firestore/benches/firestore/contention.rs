@@ -13,7 +13,7 @@ pub(crate) async fn measure(server: SocketAddr, table: &mut Table) {
     for (what, clients) in [("one client", 1), ("two clients", 2), ("sixteen clients", 16)] {
         let clients: Vec<_> = (0..clients).map(|_| LockManager::new(connect(server))).collect();
         let mut took = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..RUNS {
             took.push(queue(&clients).await);
         }
         let slowest = took.iter().copied().fold(0.0, f64::max);

@@ -30,7 +30,7 @@ async fn sequential(server: SocketAddr, table: &mut Table) {
     let (backend, driver, bare) = (connect(server), Raw::driver(server), Raw::bare(server));
     let mut times = [(); 3].map(|()| Vec::new());
     let key = LockKey::new(KEY).unwrap();
-    for _ in 0..PAIRS_ALONE {
+    for _ in 0..SEQUENTIAL_PAIRS {
         times[0].push(micros(bare.acquire_and_release(KEY)).await);
         times[1].push(micros(driver.acquire_and_release(KEY)).await);
         times[2].push(micros(acquire_and_release(&backend, &key)).await);

@@ -46,7 +46,9 @@ impl Settings {
     pub(crate) fn validated(&self) -> Result<(), Failure> {
         match &self.endpoint {
             Endpoint::Emulator(address) if address.parse::<Authority>().is_err() => {
-                Err(Failure::Config("the address of the emulator is not host:port".to_owned()))
+                Err(Failure::Config(format!(
+                    "the address of the emulator is {address:?}; it must be host:port"
+                )))
             }
             _ => Ok(()),
         }
@@ -76,7 +78,8 @@ impl Settings {
     }
 
     fn channel(&self) -> Result<Channel, Failure> {
-        let invalid_address = || Failure::Config("the address of the server is none".to_owned());
+        let invalid_address =
+            || Failure::Config("the address of the server is not valid".to_owned());
         let url = match &self.endpoint {
             Endpoint::Service(_) => SERVICE.to_owned(),
             Endpoint::Emulator(address) => format!("http://{address}"),
