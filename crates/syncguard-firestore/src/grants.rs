@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn the_oldest_grants_are_forgotten_beyond_the_limit() {
         let grants = Grants::default();
-        let ids: Vec<_> = (0..LIMIT + 10).map(|_| LockId::mint().unwrap()).collect();
+        let ids: Vec<_> = (0..MAX_GRANTS + 10).map(|_| LockId::mint().unwrap()).collect();
         for id in &ids {
             grants.remember(*id, known(1));
         }

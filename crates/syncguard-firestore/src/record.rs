@@ -268,7 +268,7 @@ mod tests {
     #[test]
     fn the_most_recent_tombstones_are_kept_up_to_the_limit() {
         let mut tombstones = Tombstones::default();
-        let ids: Vec<_> = (0..MARKS + 2).map(|_| id()).collect();
+        let ids: Vec<_> = (0..MAX_TOMBSTONES + 2).map(|_| id()).collect();
         for (now, id) in (0..).zip(&ids) {
             tombstones.add(*id, at(now));
         }

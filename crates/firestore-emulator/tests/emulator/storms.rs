@@ -57,7 +57,7 @@ async fn transfer(client: &Client, ids: [&str; 2], method: Method) -> Result<(),
 }
 
 async fn work(client: Client, worker: usize, method: Method) {
-    for round in 0..ROUNDS {
+    for round in 0..TRANSFERS {
         let from = (worker + round) % ACCOUNTS.len();
         let to = (from + 1 + round % (ACCOUNTS.len() - 1)) % ACCOUNTS.len();
         while let Err(status) = transfer(&client, [ACCOUNTS[from], ACCOUNTS[to]], method).await {
