@@ -15,7 +15,7 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("shared mode")]
+    #[error("this backend does not grant shared mode")]
     SharedMode,
     #[error("the id was abandoned")]
     Abandoned,
@@ -26,19 +26,19 @@ pub(crate) enum Failure {
     #[error("the lock of this id was written without its fence counter")]
     HalfGranted,
     /// Nothing was granted over the document, and it is unchanged.
-    #[error("the {0} on record cannot be read")]
+    #[error("the stored {0} cannot be read")]
     Unreadable(&'static str),
     #[error("the {0} in the server's answer cannot be read")]
     UnreadableAnswer(&'static str),
     #[error("the settings are unsafe: {0}")]
     Unsafe(String),
-    #[error("others changed the lock again and again")]
+    #[error("other clients changed the lock during every attempt")]
     Contention,
-    #[error("there are no credentials that work: {0}")]
+    #[error("no valid credentials: {0}")]
     NoCredentials(String),
-    #[error("the credentials cannot be had for now: {0}")]
+    #[error("the credentials are not available at present: {0}")]
     NoCredentialsYet(String),
-    #[error("there is no tokio runtime to run on")]
+    #[error("an operation needs a tokio runtime")]
     NoRuntime,
     #[error("{0}")]
     Refused(Refusal, Effect),
@@ -227,7 +227,7 @@ impl Failure {
 
 /// Returns the status of a request that was not answered by its deadline.
 pub(crate) fn late() -> Status {
-    Status::deadline_exceeded("there was no answer in time")
+    Status::deadline_exceeded("the service did not answer in time")
 }
 
 /// Classifies the codes of gRPC. Those that Google's own clients retry are retryable here.

@@ -13,16 +13,16 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("shared mode")]
+    #[error("this backend does not grant shared mode")]
     SharedMode,
     #[error("the id was abandoned, or holds another key")]
     Abandoned,
-    #[error("grants under the id are made all the time")]
+    #[error("the id was granted in every attempt to abandon it")]
     NoTombstone,
-    #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
+    #[error("the fence counter is at its limit of {}", Fence::LIMIT)]
     FenceLimit,
     /// Nothing was granted over the record, and it is unchanged.
-    #[error("the {0} on record cannot be read")]
+    #[error("the stored {0} cannot be read")]
     Unreadable(&'static str),
     /// A statement was carried out, but the server's answer makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
@@ -30,26 +30,26 @@ pub(crate) enum Failure {
     #[error("the lock table is missing or incomplete: {ADVICE_SCHEMA}")]
     NoTable,
     #[error(
-        "the lock table is for clients that know version {least}; this program knows version {known}, \
-         upgrade it"
+        "the lock table needs a client of version {least} or later; this one has version {known} and \
+         must be upgraded"
     )]
     NewerSchema { least: i64, known: i64 },
     #[error("a connection does not keep its {0}: is there a proxy in between?")]
     Unpinned(String),
     #[error(transparent)]
     Unleased(#[from] LeaseError<Self>),
-    #[error("there is no tokio runtime to open connections on")]
+    #[error("a backend can only be opened on a tokio runtime")]
     NoRuntime,
     #[error("the runtime on which the backend was opened has been shut down")]
     RuntimeEnded,
-    #[error("the server could not be connected to: {}", explain(.0))]
+    #[error("could not connect: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
-    #[error("the driver could not take what the server sent, and panicked")]
+    #[error("the driver panicked on what the server sent")]
     Panicked,
-    #[error("no answer in time")]
+    #[error("the server did not answer in time")]
     TimedOut(Effect),
     /// A task of ours ended before its statement, or its caller went away.
-    #[error("the statement was cut off")]
+    #[error("the statement was interrupted")]
     CutOff(Effect),
     #[error("{}", explain(.0))]
     Driver(#[source] sqlx::Error, Effect),
@@ -65,9 +65,9 @@ pub(crate) enum Effect {
     Unknown,
 }
 
-const ADVICE_SCHEMA: &str = "call setup_schema, or run what schema_sql gives";
+const ADVICE_SCHEMA: &str = "call setup_schema, or run the statements that schema_sql returns";
 const ADVICE_RIGHTS: &str =
-    "if it is the table that is missing, let another user run what schema_sql gives";
+    "if the table is missing, let another user run the statements that schema_sql returns";
 const ADVICE_PRIMARY: &str = "the server takes no writes: use the primary";
 const ADVICE_BINLOG: &str = "set binlog_format = ROW or MIXED";
 

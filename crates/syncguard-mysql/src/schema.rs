@@ -83,13 +83,14 @@ pub(crate) async fn verify(store: &Store) -> Result<(), Failure> {
 pub(crate) async fn finding(store: &Store) -> Result<Option<Finding>, Failure> {
     Ok(match state(store).await? {
         State::Missing | State::Incomplete => {
-            let consequence =
-                "no lock can be kept; call setup_schema, or run what schema_sql gives";
+            let consequence = "no lock can be kept; call setup_schema, or run the statements that \
+                               schema_sql returns";
             Some(Finding::unsafe_setting("lock table missing or incomplete", consequence))
         }
         State::Complete(Revision::Hidden) => {
-            let consequence = "a table for later clients is not found out; run what schema_sql gives, and \
-                               grant SELECT on the table that it creates beside the lock table";
+            let consequence = "a table for later clients is not noticed; run the statements that \
+                               schema_sql returns, and grant SELECT on the table that they create \
+                               beside the lock table";
             Some(Finding::warning("revision of the lock table unreadable", consequence))
         }
         State::Complete(_) => None,

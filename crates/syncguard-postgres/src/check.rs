@@ -31,7 +31,8 @@ pub(crate) async fn check(store: &Store) -> Result<Vec<Finding>, Failure> {
     // A server that is too old may not even accept the statement.
     let state = schema::State::read(store).await?;
     if !state.usable {
-        let consequence = "no lock can be kept; call setup_schema, or run what schema_sql gives";
+        let consequence =
+            "no lock can be kept; call setup_schema, or run the statements that schema_sql returns";
         findings.push(Finding::unsafe_setting("lock tables missing or incomplete", consequence));
     } else if store.sql.columns == Columns::TypeScript {
         findings.push(Finding::warning("lock table without owner columns", WITHOUT_OWNER));

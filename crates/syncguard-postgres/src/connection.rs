@@ -176,7 +176,7 @@ impl Connections {
             }
             Ok(_) | Err(Failure::InTransaction) => {
                 tracing::warn!(
-                    "a connection of the pool was inside a transaction that nobody ended, as a \
+                    "a connection of the pool was inside a transaction that was not ended, as a \
                      cancelled `begin` leaves it; it is closed"
                 );
                 leased.close().await;

@@ -15,18 +15,17 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("shared mode")]
+    #[error("this backend does not grant shared mode")]
     SharedMode,
     #[error("the id was abandoned, or holds another key")]
     Abandoned,
     #[error(
-        "the fence counter stands at its limit of {}, is not a counter, or does not fit the fence on \
-         record",
+        "the fence counter is at its limit of {}, is not a counter, or is behind the stored fence",
         Fence::LIMIT
     )]
     FenceLimit,
     /// Nothing was granted over the record, and it is unchanged.
-    #[error("the {0} on record cannot be read")]
+    #[error("the stored {0} cannot be read")]
     Unreadable(&'static str),
     /// A statement was carried out, but the server's answer makes no sense.
     #[error("the {0} in the server's answer cannot be read")]
@@ -34,28 +33,28 @@ pub(crate) enum Failure {
     #[error("the lock tables are missing or incomplete: {ADVICE_SCHEMA}")]
     NoTables,
     #[error(
-        "the lock tables are for clients that know version {least}; this program knows version {known}, \
-         upgrade it"
+        "the lock tables need a client of version {least} or later; this one has version {known} and \
+         must be upgraded"
     )]
     NewerSchema { least: i64, known: i64 },
     #[error("no connection within {0:?}")]
     Unconnected(Duration),
     #[error(transparent)]
     Unleased(#[from] LeaseError<Self>),
-    #[error("there is no tokio runtime to open connections on")]
+    #[error("a backend can only be opened on a tokio runtime")]
     NoRuntime,
     #[error("the runtime on which the backend was opened has been shut down")]
     RuntimeEnded,
-    #[error("the server could not be connected to: {}", explain(.0))]
+    #[error("could not connect: {}", explain(.0))]
     Connecting(#[source] sqlx::Error),
-    #[error("every connection was inside a transaction that nobody ended")]
+    #[error("every connection was inside a transaction that was not ended")]
     InTransaction,
-    #[error("the driver could not take what the server sent, and panicked")]
+    #[error("the driver panicked on what the server sent")]
     Panicked,
-    #[error("no answer in time")]
+    #[error("the server did not answer in time")]
     TimedOut(Effect),
     /// A task of ours ended before its statement, or its caller went away.
-    #[error("the statement was cut off")]
+    #[error("the statement was interrupted")]
     CutOff(Effect),
     /// The error of several requests that were sent as one.
     #[error(transparent)]
@@ -71,10 +70,10 @@ pub(crate) enum Effect {
     Unknown,
 }
 
-const ADVICE_SCHEMA: &str = "call setup_schema, or run what schema_sql gives";
+const ADVICE_SCHEMA: &str = "call setup_schema, or run the statements that schema_sql returns";
 const ADVICE_RIGHTS: &str =
-    "if it is the tables that are missing, let another role run what schema_sql gives";
-const ADVICE_POOLER: &str = "behind a pooler of transactions, use the pgbouncer mode";
+    "if the tables are missing, let another role run the statements that schema_sql returns";
+const ADVICE_POOLER: &str = "behind a transaction pooler, use the option pgbouncer";
 
 /// The codes of PostgreSQL that are distinguished, from
 /// <https://www.postgresql.org/docs/current/errcodes-appendix.html>. Each has a kind, and advice if

@@ -14,11 +14,11 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("shared mode")]
+    #[error("this backend does not grant shared mode")]
     SharedMode,
     #[error("the id was abandoned")]
     Abandoned,
-    #[error("the fence counter is at its limit, or is no counter")]
+    #[error("the fence counter is at its limit, or is not a counter")]
     FenceLimit,
     #[error("{0} cannot be read")]
     Unreadable(&'static str),
@@ -32,17 +32,17 @@ pub(crate) enum Failure {
     NoRuntime,
     #[error("the runtime on which the backend was opened has ended")]
     Ended(Effect),
-    #[error("the runtime on which the backend was opened did nothing within {0:?}")]
+    #[error("the runtime on which the backend was opened was not driven for {0:?}")]
     Unattended(Duration),
     #[error("no connection within {0:?}")]
     Unconnected(Duration),
     #[error("not sent within {0:?}: too many calls wait for an answer of the server")]
     Unsent(Duration),
-    #[error("the server could not be connected to")]
+    #[error("could not connect")]
     Connecting(#[source] DriverError),
     #[error("the command was not sent")]
     NotSent(#[source] DriverError),
-    #[error("no answer in time")]
+    #[error("the server did not answer in time")]
     TimedOut(#[source] DriverError),
     #[error("the connection was lost")]
     Broken(#[source] DriverError),

@@ -12,8 +12,8 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Config(String),
     #[error(
-        "the lock tables are for clients that know version {least}; this program knows version {known}, \
-         upgrade it"
+        "the lock tables need a client of version {least} or later; this one has version {known} and \
+         must be upgraded"
     )]
     NewerSchema { least: i64, known: i64 },
     /// The file at the path is not the one that was open.
@@ -36,20 +36,20 @@ pub(crate) enum Failure {
     #[error("the backend's thread did not finish the request")]
     CutOff,
     /// No caller ever sees this error.
-    #[error("the caller went away before the request was begun")]
+    #[error("the caller stopped waiting before the request began")]
     CallerLeft,
-    #[error("the {0} on record cannot be read")]
+    #[error("the stored {0} cannot be read")]
     Unreadable(&'static str),
     /// A statement that wrote returned an unexpected value.
     #[error("the {0} that was stored cannot be read")]
     UnreadableAnswer(&'static str),
     #[error("the id was abandoned")]
     Abandoned,
-    #[error("the fence counter stands at its limit of {}", Fence::LIMIT)]
+    #[error("the fence counter is at its limit of {}", Fence::LIMIT)]
     FenceLimit,
-    #[error("shared mode")]
+    #[error("this backend does not grant shared mode")]
     SharedMode,
-    #[error("the lock changed hands again and again")]
+    #[error("the lock changed hands during every attempt")]
     Restless,
 }
 
@@ -182,7 +182,7 @@ impl Failure {
             code::CANTOPEN => {
                 "the file cannot be opened; it and its directory must exist and be writable"
             }
-            code::NOTADB => "the file is no SQLite database",
+            code::NOTADB => "the file is not a SQLite database",
             code::CORRUPT => "the database is damaged",
             code::FULL => "the disk is full",
             code::IOERR => "reading or writing the file failed",

@@ -122,7 +122,7 @@ fn a_file_that_is_not_a_database_is_refused_and_not_changed() {
     let text = "these are not the locks you are looking for\n".repeat(100);
     fs::write(sandbox.store(), &text).unwrap();
     for output in [sandbox.run(&[], "true").output(), sandbox.program("status").output()] {
-        assert_refused(&output.unwrap(), 69, "no SQLite database");
+        assert_refused(&output.unwrap(), 69, "not a SQLite database");
     }
     assert_eq!(fs::read_to_string(sandbox.store()).unwrap(), text);
 }

@@ -69,7 +69,7 @@ impl Damaged {
             }
             (Expected::Contended, Ok(AcquireOutcome::Contended { .. })) => {}
             (Expected::UnreadableLock, Err(error)) => {
-                assert!(error.to_string().contains("on record cannot be read"), "{error}");
+                assert!(error.to_string().contains("cannot be read"), "{error}");
                 self.assert_internal_error(&error);
             }
             (Expected::UnusableCounter, Err(error)) => self.assert_internal_error(&error),
