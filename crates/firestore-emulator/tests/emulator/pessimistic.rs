@@ -284,7 +284,7 @@ async fn sixteen_clients_count_exactly() {
 
 /// Increments a counter in transactions, each of which is retried until it succeeds.
 pub(super) async fn count(client: Client, increments: i64) {
-    for _ in 0..rounds {
+    for _ in 0..increments {
         let mut last = Vec::new();
         while let Err(status) = attempt(&client, &mut last).await {
             assert_eq!(status.code(), Code::Aborted, "{status}");
