@@ -24,7 +24,7 @@ use crate::{
 /// several at once. Each runtime has a connection and a listener of its own, whose tasks run there.
 /// So a runtime that has ended, or that is no longer driven, affects only its own callers, and a
 /// guard can be released from any runtime. Outside a runtime every operation is refused with
-/// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable) and is not applied.
+/// [`Internal`](syncguard_core::ErrorKind::Internal) and is not applied.
 #[derive(Clone)]
 pub struct FirestoreBackend(Arc<Store>);
 

@@ -216,7 +216,8 @@ impl Failure {
             | Self::Unreadable(_)
             | Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unsent),
             Self::HalfGranted => (ErrorKind::Internal, Effect::Unknown),
-            Self::Contention | Self::NoRuntime => (ErrorKind::ServiceUnavailable, Effect::Unsent),
+            Self::Contention => (ErrorKind::ServiceUnavailable, Effect::Unsent),
+            Self::NoRuntime => (ErrorKind::Internal, Effect::Unsent),
             Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::Unsent),
             Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::Unsent),
             Self::Refused(refusal, effect) => (classify_code(refusal.code), *effect),

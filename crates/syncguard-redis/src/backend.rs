@@ -26,7 +26,7 @@ use crate::{
 /// waiters. The operations may be called from any runtime, or from outside of one.
 ///
 /// Once that runtime has ended, every operation returns an
-/// [`Aborted`](syncguard_core::ErrorKind::Aborted) error immediately, and nothing is sent. A
+/// [`Internal`](syncguard_core::ErrorKind::Internal) error immediately, and nothing is sent. A
 /// request that was in flight at that moment may have been applied, and its error reports that. If
 /// the runtime exists but is not driven, as can happen with a single-threaded one, an operation
 /// that is called from another runtime returns a

@@ -157,7 +157,7 @@ impl Failure {
                 (ErrorKind::ServiceUnavailable, *effect)
             }
             Self::NoRuntime => (ErrorKind::Internal, Effect::None),
-            Self::Ended(effect) => (ErrorKind::Aborted, *effect),
+            Self::Ended(effect) => (ErrorKind::Internal, *effect),
             Self::Unattended(_) => (ErrorKind::NetworkTimeout, Effect::Unknown),
             Self::Unconnected(_) | Self::Unsent(_) | Self::Connecting(_) | Self::NotSent(_) => {
                 (ErrorKind::ServiceUnavailable, Effect::None)
