@@ -35,7 +35,9 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
 /// Describes a server for error messages.
 pub(crate) fn describe(server: &ServerConfig) -> String {
     let list = |hosts: &[Server]| {
-        let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        // The driver keeps those of the parameters before that of the address.
+        let mut hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
+        hosts.sort_unstable();
         hosts.join(", ")
     };
     match server {

@@ -240,7 +240,8 @@ impl NoFields {
     fn from_url(url: &str) -> Result<Self, Error> {
         match url.split_once(':') {
             Some((_, "" | "//")) => Ok(Self {}),
-            _ => Err(invalid("a store in the process has no name: write the scheme alone".into())),
+            Some((scheme, _)) => Err(invalid(format!("the store {scheme}: takes no name"))),
+            None => Err(invalid("the store URL begins with no scheme".into())),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::backends::ALL;
 ///
 /// | URL | Store | Feature |
 /// | --- | --- | --- |
-/// | `null:` | none: [every lock is granted](NullBackend) | |
+/// | `null:` | none: [every lock is granted](crate::NullBackend) | |
 /// | `memory:` | this process, empty at every call | `memory` |
 /// | `sqlite:locks.db`, `sqlite:/var/lib/app/locks.db` | a SQLite file | `sqlite` |
 /// | `sqlite://locks.db`, `sqlite:///var/lib/app/locks.db` | the same files, written as URLs | `sqlite` |
@@ -28,7 +28,7 @@ use crate::backends::ALL;
 ///
 /// # Errors
 ///
-/// Returns [`InvalidArgument`](ErrorKind::InvalidArgument) for an unknown scheme, a scheme whose
+/// Returns [`InvalidArgument`](crate::ErrorKind::InvalidArgument) for an unknown scheme, a scheme whose
 /// feature is not compiled in, or a store name that breaks its rule; otherwise the reason why the
 /// store could not be opened. The error repeats no part of the URL but its scheme, because URLs
 /// tend to carry passwords.

@@ -91,7 +91,7 @@ fn an_invalid_store_is_refused() {
     assert_arguments_refused(&store("carrier-pigeon://coop"), 64, "carrier-pigeon");
     assert_arguments_refused(&store("locks.db"), 64, "no scheme");
     assert_arguments_refused(&store(""), 64, "no scheme");
-    assert_arguments_refused(&store("sqlite:"), 64, "names no file");
+    assert_arguments_refused(&store("sqlite:"), 64, "is not a file");
     assert_arguments_refused(&store("memory:x"), 64, "takes no name");
 }
 
