@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    api::{self, Changes},
+    api,
+    api_list::Changes,
     command::{Attempt, ROOT, cargo},
     cycles,
     failure::Failure,

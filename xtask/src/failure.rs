@@ -5,7 +5,9 @@ use std::{io, process::ExitStatus};
 use syncguard_testkit::{find::Missing, server::ServerError};
 use thiserror::Error;
 
-use crate::{api::ApiError, contract::MalformedLine, cycles::CyclesError, tree::DriversInCore};
+use crate::{
+    api_list::ApiError, contract::MalformedLine, cycles::CyclesError, tree::DriversInCore,
+};
 
 #[derive(Debug, Error)]
 pub(crate) enum Failure {

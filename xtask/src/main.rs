@@ -1,6 +1,7 @@
 //! Runs the development tasks of the workspace: `cargo xtask <task>`.
 
 mod api;
+mod api_list;
 mod apt;
 mod block_on;
 mod ci;
@@ -20,7 +21,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{api::Changes, ci::Tests, failure::Failure, mutants::Progress, provision::Install};
+use crate::{
+    api_list::Changes, ci::Tests, failure::Failure, mutants::Progress, provision::Install,
+};
 
 /// Runs the development tasks of the workspace.
 #[derive(Debug, Parser)]

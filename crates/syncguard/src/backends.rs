@@ -120,9 +120,9 @@ struct Backend {
 
 /// Reads what describes a store.
 trait Driver: Sync {
-    fn from_url(&self, url: &str) -> Result<Arc<dyn Open>, Error>;
+    fn read_url(&self, url: &str) -> Result<Arc<dyn Open>, Error>;
 
-    fn from_fields(&self, fields: Value) -> serde_json::Result<Arc<dyn Open>>;
+    fn read_fields(&self, fields: Value) -> serde_json::Result<Arc<dyn Open>>;
 }
 
 /// Describes a store, and opens it any number of times.
@@ -162,7 +162,7 @@ impl Backends {
             return Err(invalid(rule));
         };
         let backend = self.0.iter().find(|backend| backend.schemes.contains(&scheme));
-        self.driver("store scheme", scheme, backend)?.from_url(url)
+        self.driver("store scheme", scheme, backend)?.read_url(url)
     }
 
     /// Reads the fields of a configuration, all but the name of the driver.
@@ -172,7 +172,7 @@ impl Backends {
         fields: Map<String, Value>,
     ) -> Result<Arc<dyn Open>, Error> {
         let backend = self.0.iter().find(|backend| backend.name == driver);
-        let read = self.driver("driver", driver, backend)?.from_fields(Value::Object(fields));
+        let read = self.driver("driver", driver, backend)?.read_fields(Value::Object(fields));
         read.map_err(|error| invalid(format!("the driver {driver:?}: {error}")))
     }
 
@@ -208,11 +208,11 @@ where
     F: Future<Output = Result<B, Error>> + Send + 'static,
     B: LockBackend,
 {
-    fn from_url(&self, url: &str) -> Result<Arc<dyn Open>, Error> {
+    fn read_url(&self, url: &str) -> Result<Arc<dyn Open>, Error> {
         Ok(Arc::new(Configured { config: (self.from_url)(url)?, connect: self.connect }))
     }
 
-    fn from_fields(&self, fields: Value) -> serde_json::Result<Arc<dyn Open>> {
+    fn read_fields(&self, fields: Value) -> serde_json::Result<Arc<dyn Open>> {
         let config = serde_json::from_value(fields)?;
         Ok(Arc::new(Configured::<C, F> { config, connect: self.connect }))
     }
