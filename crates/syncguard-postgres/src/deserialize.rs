@@ -7,7 +7,7 @@ use syncguard_core::{Error, UnsafeSettings};
 
 use crate::PostgresConfig;
 
-/// The fields of a configuration. Each has the name of the method that it stands for.
+/// The fields of a configuration. Each corresponds to the method of the same name.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod acquire;
+mod address;
 mod backend;
 mod check;
 mod config;

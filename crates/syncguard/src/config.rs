@@ -25,8 +25,8 @@ use crate::backends::{ALL, Open};
 /// | `mysql` | `url`; `table`, `existing_table_only`, `max_connections`, `connect_timeout`, `statement_timeout`, `lock_timeout` | `mysql` |
 /// | `firestore` | `project`; `database`, `collections` with `locks` and `fences`, `emulator`, `request_timeout`, `connect_timeout` | `firestore` |
 ///
-/// The fields before the semicolon are required. Each field stands for the method of that name of
-/// the backend's configuration, where it is documented.
+/// The fields before the semicolon are required. Each field corresponds to the method of the same
+/// name of the backend's configuration, which documents it.
 ///
 /// # Examples
 ///

@@ -35,11 +35,12 @@ async fn unused_address() -> String {
 async fn a_request_to_a_server_that_cannot_be_reached_was_not_applied() {
     let address = unused_address().await;
     let backend =
-        FirestoreBackend::connect(FirestoreConfig::new(PROJECT).emulator(address)).unwrap();
+        FirestoreBackend::connect(FirestoreConfig::new(PROJECT).emulator(&address)).unwrap();
     for _ in 0..3 {
         let error = backend.acquire(&ask("job", LONG)).await;
         let error = error_of(error, ErrorKind::ServiceUnavailable);
         assert!(!error.may_have_applied() && error.is_retryable(), "{error:?}");
+        assert!(error.to_string().contains(&address), "{error}");
     }
     let error = backend.release(&lock_of(&ask("job", LONG))).await;
     assert!(!error_of(error, ErrorKind::ServiceUnavailable).may_have_applied());
