@@ -15,7 +15,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   that of the command; if a signal ended it, the same signal ends syncguard
   128 + n, as a shell shows it: the signal n ended the command, or came before it started
-  64   the arguments make no sense; nothing was done
+  64   the arguments are invalid; nothing was done
   69   the store cannot be used
   75   another holder has the lock; the command was not run
   76   the lock was lost while the command ran; the command was ended
@@ -69,7 +69,7 @@ pub(crate) struct Run {
     #[arg(value_parser = humantime::parse_duration)]
     wait: Duration,
 
-    /// Give up at once if another holder has the lock
+    /// Fail immediately if another holder has the lock
     #[arg(long)]
     no_wait: bool,
 
@@ -107,8 +107,8 @@ impl Run {
 /// Show who holds a lock
 ///
 /// The answer is old when it arrives: to do something only if the lock is free, use
-/// `run --no-wait`. A lock counts as held for one second after its remaining time is over. The exit
-/// code is 0 whether or not the lock is held.
+/// `run --no-wait`. A lock counts as held for one second after its remaining time has elapsed. The
+/// exit code is 0 whether or not the lock is held.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
     /// What may be locked

@@ -28,7 +28,7 @@ impl Exit {
     pub(crate) const USAGE: Self = Self::Code(64);
     /// `EX_UNAVAILABLE`: the store cannot be used.
     pub(crate) const UNAVAILABLE: Self = Self::Code(69);
-    /// `EX_OSERR`: the operating system unexpectedly refused something.
+    /// `EX_OSERR`: the operating system unexpectedly rejected an operation.
     pub(crate) const SYSTEM: Self = Self::Code(71);
     /// `EX_IOERR`: the answer could not be written.
     pub(crate) const OUTPUT: Self = Self::Code(74);

@@ -7,8 +7,9 @@ use std::{
 
 use rustix::process::Signal;
 use syncguard::{
-    DynBackend, Error, ErrorKind, LockBackend, LockBuilder, LockGuard, LockManager, Loss,
-    ReleaseOutcome, Renew, Severity, ShutdownOutcome,
+    DynBackend, Error, ErrorKind, LockBuilder, LockGuard, LockManager, Loss, ReleaseOutcome, Renew,
+    ShutdownOutcome,
+    backend::{LockBackend, Severity},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -175,7 +176,7 @@ mod tests {
     use std::time::Instant;
 
     use clap::Parser;
-    use syncguard::{Capabilities, LockManager};
+    use syncguard::{LockManager, backend::Capabilities};
 
     use super::{describe, time_left};
     use crate::arguments::{Arguments, Verb};

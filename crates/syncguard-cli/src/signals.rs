@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, task::Poll};
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-/// The signals that ask a program to end.
+/// The signals that request termination.
 const ENDING: [Signal; 4] = [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM];
 
 /// The signals that a program may define a meaning for. All but `WINCH` end a program that does
@@ -52,7 +52,7 @@ impl Signals {
         self.next_of(|signal| signal != Signal::WINCH).await
     }
 
-    /// Waits for the next signal that asks a program to end.
+    /// Waits for the next signal that requests termination.
     pub(crate) async fn ending(&mut self) -> Signal {
         self.next_of(|signal| ENDING.contains(&signal)).await
     }

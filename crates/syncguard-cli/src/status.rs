@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use syncguard::{Fence, LockKey, LockManager, LockRecord, Owner, Timestamp};
+use syncguard::{Fence, LockKey, LockManager, Owner, Timestamp, backend::LockRecord};
 
 use crate::{
     arguments::{OutputFormat, Status},

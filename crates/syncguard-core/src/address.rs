@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::{Error, ErrorKind, Operation, text::Quoted};
 
-/// Refuses an address with a query parameter that the backend does not know, or whose value its
+/// Rejects an address with a query parameter that the backend does not know, or whose value its
 /// driver cannot read. An unread parameter may be a misspelt one that is essential for safety, such
 /// as the verification of certificates.
 ///
@@ -34,31 +34,41 @@ pub fn check_parameters(
     is_readable: impl Fn(&str) -> bool,
 ) -> Result<(), Error> {
     if address.contains('#') {
-        return Err(refused("an address has no fragment; write # as %23".to_owned()));
+        return Err(invalid("an address must not have a fragment; write # as %23".to_owned()));
     }
     let Some((_, query)) = address.split_once('?') else {
         return Ok(());
     };
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let name = decoded(parameter.split_once('=').map_or(parameter, |(name, _)| name));
+        let name = percent_decode(parameter.split_once('=').map_or(parameter, |(name, _)| name));
         if !known.contains(&without_index(&name).as_ref()) {
-            return Err(refused(unknown(&name, known, query.contains('@'))));
+            return Err(invalid(describe_unknown(&name, known, query.contains('@'))));
         }
         if !is_readable(parameter) {
             let rule = "the value of the parameter {} cannot be read";
-            return Err(refused(rule.replace("{}", &Quoted(&name).to_string())));
+            return Err(invalid(rule.replace("{}", &Quoted(&name).to_string())));
         }
     }
     Ok(())
 }
 
-/// Returns the host that a name in an address stands for. An IPv6 literal is in brackets in an
-/// address, but not in a call that connects.
+/// Returns a host of an address as it is passed to a call that connects: an IPv6 literal without
+/// its brackets, any other host unchanged.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::address::unbracketed;
+///
+/// assert_eq!(unbracketed("[::1]"), "::1");
+/// assert_eq!(unbracketed("db.internal"), "db.internal");
+/// ```
 pub fn unbracketed(host: &str) -> &str {
     host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
-fn unknown(name: &str, known: &[&str], is_secret: bool) -> String {
+/// Returns the error text for an unknown parameter.
+fn describe_unknown(name: &str, known: &[&str], is_secret: bool) -> String {
     if is_secret {
         return "unknown parameter, or a question mark in a password, which is written as %3F"
             .to_owned();
@@ -70,7 +80,7 @@ fn unknown(name: &str, known: &[&str], is_secret: bool) -> String {
             format!("unknown parameter {}; did you mean {}?", Quoted(&name), Quoted(known))
         }
         None if known.is_empty() => {
-            format!("unknown parameter {}; the address takes none", Quoted(&name))
+            format!("unknown parameter {}; the address has no parameters", Quoted(&name))
         }
         None => {
             format!("unknown parameter {}; known ones are {}", Quoted(&name), known.join(", "))
@@ -86,20 +96,20 @@ fn without_index(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// Decodes a name as browsers and drivers do.
-fn decoded(name: &str) -> String {
+/// Decodes percent-encoding, and plus signs as spaces, as browsers and drivers do.
+fn percent_decode(name: &str) -> String {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name.as_bytes();
-    while let [first, behind @ ..] = rest {
-        let digit = |at: usize| behind.get(at).and_then(|digit| char::from(*digit).to_digit(16));
+    while let [first, tail @ ..] = rest {
+        let digit = |at: usize| tail.get(at).and_then(|digit| char::from(*digit).to_digit(16));
         match (first, digit(0), digit(1)) {
             (b'%', Some(high), Some(low)) => {
                 bytes.extend(u8::try_from(high * 16 + low));
-                rest = &behind[2..];
+                rest = &tail[2..];
             }
             (byte, ..) => {
                 bytes.push(if *byte == b'+' { b' ' } else { *byte });
-                rest = behind;
+                rest = tail;
             }
         }
     }
@@ -121,8 +131,8 @@ fn distance(one: &str, other: &str) -> usize {
     row[other.chars().count()]
 }
 
-fn refused(rule: String) -> Error {
-    Error::new(ErrorKind::InvalidArgument, Operation::Connect).with_detail(rule)
+fn invalid(rule: String) -> Error {
+    Error::new(ErrorKind::InvalidArgument).with_operation(Operation::Connect).with_detail(rule)
 }
 
 #[cfg(test)]
@@ -132,7 +142,7 @@ mod tests {
 
     const KNOWN: [&str; 3] = ["sslmode", "host", "options[]"];
 
-    fn refusal(address: &str) -> String {
+    fn error_text(address: &str) -> String {
         let readable = |parameter: &str| parameter != "sslmode=hunter2";
         let error = check_parameters(address, &KNOWN, readable).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
@@ -142,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn known_parameters_pass_however_they_are_written() {
+    fn known_parameters_are_accepted_in_every_encoding() {
         for query in
             ["", "?", "?sslmode=x", "?ssl%6dode=x&&host", "?options[a]=b", "?options%5Ba%5D=b"]
         {
@@ -152,26 +162,26 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_parameter_is_named_without_its_value() {
+    fn the_error_names_an_unknown_parameter_without_its_value() {
         for name in ["sslmod", "ssl_mode", "SSLMODE", "sslmode ", "ssl\tmode"] {
-            let text = refusal(&format!("s://h/d?host=h&{name}=hunter2"));
+            let text = error_text(&format!("s://h/d?host=h&{name}=hunter2"));
             assert!(text.contains(r#"did you mean "sslmode"?"#), "{name}: {text}");
         }
-        let text = refusal("s://h?options[a=hunter2");
+        let text = error_text("s://h?options[a=hunter2");
         assert!(text.contains("options[a"), "{text}");
-        let text = refusal("s://h?verification=hunter2");
+        let text = error_text("s://h?verification=hunter2");
         assert!(text.contains("known ones are sslmode, host, options[]"), "{text}");
     }
 
     #[test]
-    fn a_value_that_cannot_be_read_is_not_repeated() {
-        assert!(refusal("s://h?host=h&sslmode=hunter2").contains(r#"parameter "sslmode""#));
+    fn the_error_for_an_unreadable_value_does_not_contain_it() {
+        assert!(error_text("s://h?host=h&sslmode=hunter2").contains(r#"parameter "sslmode""#));
     }
 
     #[test]
-    fn a_password_that_is_not_escaped_is_not_repeated() {
+    fn no_error_contains_a_password_that_is_not_escaped() {
         for address in ["s://u:1?hunter2@h", "s://u:1?hunter2=@h?sslmode=x", "s://u:1#hunter2@h"] {
-            refusal(address);
+            error_text(address);
         }
     }
 
@@ -186,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn only_literals_lose_their_brackets() {
+    fn only_ipv6_literals_lose_their_brackets() {
         for (host, plain) in [("[::1]", "::1"), ("::1", "::1"), ("db", "db"), ("[", "[")] {
             assert_eq!(unbracketed(host), plain);
         }

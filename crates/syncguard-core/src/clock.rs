@@ -1,4 +1,4 @@
-//! The local clock by which leases are judged.
+//! The local clock, which decides whether leases are valid.
 
 use std::{
     fmt,
@@ -26,6 +26,18 @@ impl BootInstant {
     }
 
     /// Returns the time from `earlier` to this instant, or zero if `earlier` is not earlier.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use syncguard_core::{BootInstant, DurationExt};
+    ///
+    /// let earlier = BootInstant::from_boot(10.secs());
+    /// let later = earlier + 3.secs();
+    /// assert_eq!(later.since(earlier), 3.secs());
+    /// assert_eq!(earlier.since(later), Duration::ZERO);
+    /// ```
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
     }
@@ -39,7 +51,7 @@ impl Add<Duration> for BootInstant {
     }
 }
 
-/// Provides the time by which leases are judged. The default is [`BootClock`].
+/// Provides the time that decides whether leases are valid. The default is [`BootClock`].
 ///
 /// Time must never go back. Use a clock other than the default in tests only.
 pub trait Clock: fmt::Debug + Send + Sync + 'static {
@@ -76,6 +88,17 @@ impl Clock for BootClock {
 }
 
 /// A clock that moves only when it is advanced, for tests.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::{Clock, DurationExt, ManualClock};
+///
+/// let clock = ManualClock::default();
+/// let start = clock.now();
+/// clock.advance(90.secs());
+/// assert_eq!(clock.now().since(start), 90.secs());
+/// ```
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicU64);
 
@@ -103,6 +126,6 @@ mod tests {
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
         let kernel: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
         let ours = BootClock.now().since_boot().as_secs_f64();
-        assert!((0.0..5.0).contains(&(ours - kernel)), "{ours} here, {kernel} there");
+        assert!((0.0..5.0).contains(&(ours - kernel)), "{ours} instead of {kernel}");
     }
 }

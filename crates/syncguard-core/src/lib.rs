@@ -1,12 +1,12 @@
 #![doc = include_str!("../README.md")]
 
-mod backend;
 mod clock;
 mod error;
 mod lock;
 mod value;
 
 pub mod address;
+pub mod backend;
 pub mod pool;
 pub mod telemetry;
 pub mod text;
@@ -17,12 +17,7 @@ pub mod contract;
 #[doc = include_str!("../ARCHITECTURE.md")]
 pub mod architecture {}
 
-pub use backend::{
-    AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, DynBackend, ExtendOutcome,
-    Fencing, Finding, Grant, Holder, ListRequest, LockBackend, LockInfo, LockPage, LockQuery,
-    LockRecord, LockRef, Mode, NotHeld, NullBackend, PageToken, ReleaseOutcome, Severity,
-    UnsafeSettings, WakeUp,
-};
+pub use backend::{DynBackend, Holder, LockInfo, NullBackend, ReleaseOutcome, UnsafeSettings};
 pub use clock::{BootClock, BootInstant, Clock, ManualClock};
 pub use error::{Error, ErrorKind, Operation};
 pub use lock::{
@@ -30,6 +25,5 @@ pub use lock::{
     OnceOutcome, Renew, Retry, RunOutcome, ShutdownOutcome, ThrottleOutcome, TryAcquireOutcome,
 };
 pub use value::{
-    DisplayHash, DurationExt, Fence, InvalidValue, KeyLayout, LockId, LockKey, Owner, Timestamp,
-    Ttl,
+    DisplayHash, DurationExt, Fence, InvalidValue, LockId, LockKey, Owner, Timestamp, Ttl,
 };

@@ -39,7 +39,7 @@ impl Display for Quoted<'_> {
     }
 }
 
-/// Writes on one line what a server, a file name or an argument put into a message.
+/// Writes text from a server, a file name or an argument on one line.
 ///
 /// **Guarantees:** each run of spaces and control characters becomes one space, and there are no
 /// spaces at either end. Other [hidden](is_hidden) characters are written as `\u{202e}`.
@@ -71,10 +71,19 @@ fn write_visible(c: char, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if is_hidden(c) { c.escape_unicode().fmt(f) } else { f.write_char(c) }
 }
 
-/// Returns whether a character is not shown, or changes how others are shown.
+/// Returns whether a character is invisible, or changes how other characters are displayed.
 ///
 /// Those are control characters, line separators, and `Default_Ignorable_Code_Point` of Unicode 17,
 /// which includes the zero-width and the bidirectional characters.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::text::is_hidden;
+///
+/// assert!(is_hidden('\u{202e}')); // reverses the direction of the text after it
+/// assert!(!is_hidden('\u{e9}'));
+/// ```
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -103,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_steers_a_terminal_or_is_not_shown_is_escaped() {
+    fn control_characters_and_invisible_characters_are_escaped() {
         assert_eq!(quoted("a\u{2066}b\u{a0}c\u{ad}"), r#""a\u{2066}b\u{a0}c\u{ad}""#);
         assert_eq!(quoted("\u{1b}[2J\r\n"), r#""\u{1b}[2J\u{d}\u{a}""#);
         for hidden in ['\0', '\u{7f}', '\u{9b}', '\u{200b}', '\u{202e}', '\u{2028}', '\u{e0001}'] {
@@ -121,9 +130,9 @@ mod tests {
         let selectors = "\u{180b}\u{180f}\u{fe00}\u{fe0f}\u{e0100}\u{e01ef}\u{e0fff}";
         let tags = "\u{e0000}\u{e0001}\u{e007f}";
         let formats = "\u{206a}\u{206f}\u{fff0}\u{fffb}\u{1bca0}\u{1bca3}\u{1d173}\u{1d17a}";
-        let steering = [bidirectional, isolates, line_breaks, formats];
-        let unseen = [without_width, fillers, selectors, tags];
-        let classes = [steering, unseen].concat();
+        let control = [bidirectional, isolates, line_breaks, formats];
+        let invisible = [without_width, fillers, selectors, tags];
+        let classes = [control, invisible].concat();
         for hidden in classes.into_iter().flat_map(str::chars) {
             let (label, shown) = (format!("a{hidden}b"), hidden.escape_unicode());
             assert_eq!(quoted(&label), format!("\"a{shown}b\""));
@@ -136,14 +145,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_breaks_a_line_or_steers_the_terminal() {
+    fn a_line_contains_neither_line_breaks_nor_hidden_characters() {
         assert_eq!(Line("a\n  b\u{1b}[2J\tc\n").to_string(), "a b [2J c");
         assert_eq!(Line("gnp.\u{202e}exe\u{200b}").to_string(), r"gnp.\u{202e}exe\u{200b}");
     }
 
     proptest! {
         #[test]
-        fn whatever_the_label_the_line_goes_on_after_its_quotes(label in any::<String>()) {
+        fn no_label_ends_its_quotes_early(label in any::<String>()) {
             let shown = quoted(&label);
             assert!(!shown.chars().any(is_hidden), "{shown:?}");
             let mut inner = shown.strip_prefix('"').unwrap().strip_suffix('"').unwrap().chars();

@@ -12,7 +12,8 @@ use crate::{
     store::Store,
 };
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Fence, Grant, Holder, Mode, Timestamp, Ttl, UnsafeSettings,
+    Fence, Holder, Timestamp, Ttl, UnsafeSettings,
+    backend::{AcquireOutcome, AcquireRequest, Grant, Mode},
 };
 
 /// The state of a key when it was read.

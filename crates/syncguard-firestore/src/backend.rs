@@ -3,14 +3,18 @@
 use std::{fmt, sync::Arc};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
-    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl, WakeUp,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, Detached, ExtendOutcome, Finding,
+        ListRequest, LockBackend, LockPage, LockQuery, LockRecord, LockRef, WakeUp,
+    },
 };
 
+use tokio::runtime::Handle;
+
 use crate::{
-    acquire, check, config::FirestoreConfig, connect, detached::Detached, error::Failure, extend,
-    lookup, operate, release, store::Store, wait,
+    acquire, check, config::FirestoreConfig, connect, error::Failure, extend, lookup, operate,
+    release, store::Store, wait,
 };
 
 /// Keeps locks in Firestore.
@@ -37,11 +41,13 @@ impl FirestoreBackend {
     /// its rule.
     pub fn connect(config: FirestoreConfig) -> Result<Self, Error> {
         let store = connect::connect(config);
-        Ok(Self(Arc::new(store.map_err(|failure| failure.into_error(Operation::Connect))?)))
+        Ok(Self(Arc::new(
+            store.map_err(|failure| failure.into_error().with_operation(Operation::Connect))?,
+        )))
     }
 
-    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
-        move |failure| failure.into_error_at(&self.0.server, operation)
+    fn error(&self, failure: Failure) -> Error {
+        failure.into_error_at(&self.0.server)
     }
 }
 
@@ -61,46 +67,38 @@ impl LockBackend for FirestoreBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome =
-            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
-        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+        let outcome = acquire::acquire(&self.0, request).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let (store, asked) = (self.0.clone(), lock.clone());
-        let extend = Detached::new(async move { extend::extend(&store, &asked, ttl).await });
-        let outcome = extend.await.map_err(self.failed(Operation::Extend));
-        outcome.map_err(|error| about(error, lock))
+        let runtime = Handle::try_current().map_err(|_| self.error(Failure::NoRuntime))?;
+        let extend = async move { extend::extend(&store, &asked, ttl).await };
+        let outcome = Detached::new(extend, runtime).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        let outcome =
-            release::release(&self.0, lock).await.map_err(self.failed(Operation::Release));
-        outcome.map_err(|error| about(error, lock))
+        let outcome = release::release(&self.0, lock).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
-        record.map_err(|error| match query {
-            LockQuery::ByKey(key) => error.with_key(key),
-            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
-        })
+        lookup::lookup(&self.0, query).await.map_err(|failure| self.error(failure))
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        let done = release::abandon(&self.0, lock_id, key).await;
-        let done = done.map_err(self.failed(Operation::Abandon));
-        done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+        let outcome = release::abandon(&self.0, lock_id, key).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
+        operate::list(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(self.failed(Operation::ForceRelease));
-        ended.map_err(|error| error.with_key(key))
+        operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
     }
 
     async fn released(&self, key: &LockKey) {
@@ -108,20 +106,12 @@ impl LockBackend for FirestoreBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(self.failed(Operation::Check))
+        check::check(&self.0).await.map_err(|failure| self.error(failure))
     }
 }
 
 impl fmt::Debug for FirestoreBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FirestoreBackend").field("layout", &self.0.layout).finish_non_exhaustive()
-    }
-}
-
-fn about(error: Error, lock: &LockRef) -> Error {
-    let error = error.with_lock_id(lock.lock_id);
-    match &lock.key {
-        Some(key) => error.with_key(key),
-        None => error,
     }
 }

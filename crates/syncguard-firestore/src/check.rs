@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use syncguard_core::{Finding, Severity};
+use syncguard_core::backend::{Finding, Severity};
 
 use crate::{
     client::{Document, Lane, Read, Search},

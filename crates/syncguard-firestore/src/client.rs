@@ -46,6 +46,9 @@ use crate::{
 /// The maximum number of retries of a read whose connection broke.
 const MAX_READ_RETRIES: usize = 2;
 
+/// The unit of the timeouts that are passed to the server.
+const TIMEOUT_STEP: Duration = Duration::from_millis(100);
+
 /// The connections to the server, one set per runtime of the callers, and what is known about its
 /// clock.
 pub(crate) struct Client {
@@ -249,8 +252,17 @@ impl Client {
 /// Passes to the server how long the client waits for its answer.
 fn request<M>(call: Call, message: M) -> Request<M> {
     let mut request = Request::new(message);
-    request.set_timeout(call.deadline.remaining());
+    request.set_timeout(server_timeout(call.deadline.remaining()));
     request
+}
+
+/// Rounds a timeout up. The client keeps the exact one itself.
+///
+/// HTTP/2 sends a header that an earlier request had by its index. An exact timeout is new in each
+/// request: both sides would have to transfer it, to index it, and to evict another header.
+fn server_timeout(remaining: Duration) -> Duration {
+    let steps = remaining.as_nanos().div_ceil(TIMEOUT_STEP.as_nanos());
+    TIMEOUT_STEP.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
 /// Ends a request at the deadline, including its token, its connect and all of its answers. By
@@ -313,4 +325,22 @@ async fn collect<T>(response: Response<Streaming<T>>) -> Result<Vec<T>, Status> 
         responses.push(response);
     }
     Ok(responses)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::server_timeout;
+
+    #[test]
+    fn the_timeout_of_the_server_is_not_shorter_and_is_shared_by_requests_close_together() {
+        let micros = Duration::from_micros;
+        assert_eq!(server_timeout(micros(5_000_000)), micros(5_000_000));
+        assert_eq!(server_timeout(micros(4_999_999)), micros(5_000_000));
+        assert_eq!(server_timeout(micros(4_900_001)), micros(5_000_000));
+        assert_eq!(server_timeout(micros(1)), micros(100_000));
+        assert_eq!(server_timeout(Duration::ZERO), Duration::ZERO);
+        assert!(server_timeout(Duration::MAX) > Duration::from_secs(3_600));
+    }
 }

@@ -91,7 +91,8 @@ impl FirestoreConfig {
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let rule =
             "the address is not of the form firestore://project[/database][?locks=…&fences=…]";
-        let refused = || Failure::Config(rule.to_owned()).into_error(Operation::Connect);
+        let refused =
+            || Failure::Config(rule.to_owned()).into_error().with_operation(Operation::Connect);
         let rest = url.strip_prefix("firestore://").ok_or_else(refused)?;
         let (place, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let (project, database) = place.split_once('/').unwrap_or((place, ""));
@@ -106,7 +107,9 @@ impl FirestoreConfig {
                 _ => return Err(refused()),
             }
         }
-        config.validated().map_err(|failure| failure.into_error(Operation::Connect))?;
+        config
+            .validated()
+            .map_err(|failure| failure.into_error().with_operation(Operation::Connect))?;
         Ok(config)
     }
 

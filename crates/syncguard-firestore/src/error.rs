@@ -6,7 +6,7 @@ use gcloud_sdk::{
     error::{Error as DriverError, ErrorKind as DriverKind},
     tonic::{Code, ConnectError, Status},
 };
-use syncguard_core::{Error, ErrorKind, InvalidValue, Operation};
+use syncguard_core::{Error, ErrorKind, InvalidValue, backend::Effect};
 
 /// Every failure that can end an operation without an outcome.
 #[derive(Debug, thiserror::Error)]
@@ -41,20 +41,29 @@ pub(crate) enum Failure {
     #[error("an operation needs a tokio runtime")]
     NoRuntime,
     #[error("{0}")]
-    Refused(Refusal, Effect),
+    Refused(Refusal, Fate),
     /// Something was written, and the next step failed.
     #[error("{0}")]
     HalfDone(Box<Self>),
 }
 
-/// Whether a request that failed may have changed something.
+/// What became of a request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
+pub(crate) enum Fate {
     /// It only read, or was never sent.
     Unsent,
     /// The service answered with a refusal.
     Refused,
     Unknown,
+}
+
+impl Fate {
+    fn effect(self) -> Effect {
+        match self {
+            Self::Unsent | Self::Refused => Effect::NotApplied,
+            Self::Unknown => Effect::MayHaveApplied,
+        }
+    }
 }
 
 /// The parts that are kept of the status that ended a call.
@@ -105,7 +114,7 @@ impl Failure {
     /// Classifies the status that ended a call which only reads.
     pub(crate) fn reading(status: &Status) -> Self {
         Self::credentials(status)
-            .unwrap_or_else(|| Self::Refused(Refusal::of(status), Effect::Unsent))
+            .unwrap_or_else(|| Self::Refused(Refusal::of(status), Fate::Unsent))
     }
 
     /// Classifies the status that ended a commit.
@@ -118,8 +127,8 @@ impl Failure {
     /// status leaves open whether the commit was or will be applied.
     pub(crate) fn committing(status: &Status) -> Self {
         let answered = std::error::Error::source(status).is_none();
-        let effect = match status.code() {
-            _ if causes(status).any(|cause| cause.is::<ConnectError>()) => Effect::Unsent,
+        let fate = match status.code() {
+            _ if causes(status).any(|cause| cause.is::<ConnectError>()) => Fate::Unsent,
             Code::PermissionDenied
             | Code::Unauthenticated
             | Code::ResourceExhausted
@@ -130,18 +139,18 @@ impl Failure {
             | Code::NotFound
                 if answered =>
             {
-                Effect::Refused
+                Fate::Refused
             }
-            _ => Effect::Unknown,
+            _ => Fate::Unknown,
         };
-        Self::credentials(status).unwrap_or_else(|| Self::Refused(Refusal::of(status), effect))
+        Self::credentials(status).unwrap_or_else(|| Self::Refused(Refusal::of(status), fate))
     }
 
     /// Returns whether a commit that failed so was sent and may have been applied, as far as the
     /// client knows.
     pub(crate) fn was_sent(&self) -> bool {
         match self {
-            Self::Refused(_, effect) => *effect != Effect::Unsent,
+            Self::Refused(_, fate) => *fate != Fate::Unsent,
             Self::HalfDone(_) => true,
             _ => false,
         }
@@ -149,7 +158,7 @@ impl Failure {
 
     /// Returns whether the service answered that it refuses the commit.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_, Effect::Refused))
+        matches!(self, Self::Refused(_, Fate::Refused))
     }
 
     /// Returns whether a call was not sent because it had no credentials.
@@ -171,57 +180,55 @@ impl Failure {
     }
 
     /// Converts into the core error.
-    pub(crate) fn into_error(self, operation: Operation) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         let detail = self.to_string();
-        self.described(detail, operation)
+        self.described(detail)
     }
 
     /// Converts a failure to use `server` into the core's error, which names it where that helps.
-    pub(crate) fn into_error_at(self, server: &str, operation: Operation) -> Error {
+    pub(crate) fn into_error_at(self, server: &str) -> Error {
         let detail = match self.classify().0 {
             ErrorKind::ServiceUnavailable | ErrorKind::NetworkTimeout | ErrorKind::AuthFailed => {
                 format!("{server}: {self}")
             }
             _ => self.to_string(),
         };
-        self.described(detail, operation)
+        self.described(detail)
     }
 
-    fn described(self, detail: String, operation: Operation) -> Error {
-        let (kind, effect) = self.classify();
+    fn described(self, detail: String) -> Error {
+        let (kind, fate) = self.classify();
         if let Self::Core(error) = self {
             return error;
         }
-        let reads = matches!(operation, Operation::Lookup | Operation::List | Operation::Check);
-        let error = Error::new(kind, operation);
-        let error = match effect {
+        let error = Error::new(kind);
+        let error = match fate.effect() {
             // A kind that means that the store did nothing would claim more than is known.
-            Effect::Unknown if !reads && !error.may_have_applied() => {
-                Error::new(ErrorKind::ServiceUnavailable, operation)
+            Effect::MayHaveApplied if !error.may_have_applied() => {
+                Error::new(ErrorKind::ServiceUnavailable)
             }
-            Effect::Unknown if !reads => error,
-            _ => error.not_applied(),
+            effect => error.with_effect(effect),
         };
         error.with_detail(detail)
     }
 
-    fn classify(&self) -> (ErrorKind, Effect) {
+    fn classify(&self) -> (ErrorKind, Fate) {
         match self {
-            Self::Core(error) => (error.kind(), Effect::Unsent),
-            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::Unsent),
-            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Effect::Unsent),
-            Self::Abandoned => (ErrorKind::Aborted, Effect::Unsent),
+            Self::Core(error) => (error.kind(), Fate::Unsent),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Fate::Unsent),
+            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Fate::Unsent),
+            Self::Abandoned => (ErrorKind::Aborted, Fate::Unsent),
             Self::FenceLimit
             | Self::FenceLost(_)
             | Self::Unreadable(_)
-            | Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unsent),
-            Self::HalfGranted => (ErrorKind::Internal, Effect::Unknown),
-            Self::Contention => (ErrorKind::ServiceUnavailable, Effect::Unsent),
-            Self::NoRuntime => (ErrorKind::Internal, Effect::Unsent),
-            Self::NoCredentials(_) => (ErrorKind::AuthFailed, Effect::Unsent),
-            Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Effect::Unsent),
-            Self::Refused(refusal, effect) => (classify_code(refusal.code), *effect),
-            Self::HalfDone(failure) => (failure.classify().0, Effect::Unknown),
+            | Self::UnreadableAnswer(_) => (ErrorKind::Internal, Fate::Unsent),
+            Self::HalfGranted => (ErrorKind::Internal, Fate::Unknown),
+            Self::Contention => (ErrorKind::ServiceUnavailable, Fate::Unsent),
+            Self::NoRuntime => (ErrorKind::Internal, Fate::Unsent),
+            Self::NoCredentials(_) => (ErrorKind::AuthFailed, Fate::Unsent),
+            Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Fate::Unsent),
+            Self::Refused(refusal, fate) => (classify_code(refusal.code), *fate),
+            Self::HalfDone(failure) => (failure.classify().0, Fate::Unknown),
         }
     }
 }
@@ -257,12 +264,12 @@ fn causes<'a>(
 #[cfg(test)]
 mod tests {
     use gcloud_sdk::tonic::{Code, Status};
-    use syncguard_core::{ErrorKind, Operation};
+    use syncguard_core::ErrorKind;
 
     use super::Failure;
 
     fn classified(failure: Failure) -> (ErrorKind, bool) {
-        let error = failure.into_error(Operation::Acquire);
+        let error = failure.into_error();
         (error.kind(), error.may_have_applied())
     }
 
@@ -311,7 +318,7 @@ mod tests {
     fn the_name_of_a_document_is_in_no_error() {
         let words = "No document to update: projects/p/databases/d/documents/locks/jane-doe";
         for status in [Status::not_found(words), Status::internal(words)] {
-            let error = Failure::committing(&status).into_error(Operation::Release);
+            let error = Failure::committing(&status).into_error();
             assert!(!format!("{error} {error:?}").contains("jane"), "{error}");
         }
         let error = Failure::reading(&Status::permission_denied("no rights"));

@@ -1,6 +1,9 @@
 //! The extend operation.
 
-use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
+use syncguard_core::{
+    LockId, Timestamp, Ttl,
+    backend::{ExtendOutcome, LockRef, NotHeld},
+};
 use tokio::time::sleep;
 
 use crate::{

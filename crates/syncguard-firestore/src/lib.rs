@@ -9,7 +9,6 @@ mod config;
 mod connect;
 #[cfg(feature = "serde")]
 mod deserialize;
-mod detached;
 mod error;
 mod extend;
 mod find;

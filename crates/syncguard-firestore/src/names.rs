@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use syncguard_core::{KeyLayout, LockKey};
+use syncguard_core::{LockKey, backend::KeyLayout};
 
 use crate::error::Failure;
 
@@ -145,7 +145,7 @@ pub(crate) fn is_id(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::{KeyLayout, LockKey};
+    use syncguard_core::{LockKey, backend::KeyLayout};
 
     use super::{Layout, is_id};
 

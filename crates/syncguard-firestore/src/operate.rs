@@ -1,6 +1,9 @@
 //! The operations for operators.
 
-use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToken};
+use syncguard_core::{
+    Error, LockKey,
+    backend::{ListRequest, LockPage, LockRecord, PageToken},
+};
 
 use crate::{
     client::{Expect, Lane, Read, Search, Write, field_above},

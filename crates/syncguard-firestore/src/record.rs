@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 use syncguard_core::{
-    AcquireRequest, Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner,
-    Timestamp, Ttl,
+    Fence, Holder, LockId, LockKey, Owner, Timestamp, Ttl,
+    backend::{AcquireRequest, Capabilities, Grant, LockRecord},
 };
 
 use crate::{

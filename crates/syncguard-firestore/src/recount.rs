@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use syncguard_core::{AcquireRequest, Grant, Timestamp};
+use syncguard_core::{
+    Timestamp,
+    backend::{AcquireRequest, Grant},
+};
 
 use crate::{
     client::{Call, Expect, Write},
@@ -14,7 +17,7 @@ use crate::{
 };
 
 /// How much earlier than its request a grant may be counted from: half of the
-/// [grace](syncguard_core::Capabilities::GRACE) for which its record is kept beyond the expiry.
+/// [grace](syncguard_core::backend::Capabilities::GRACE) for which its record is kept beyond the expiry.
 const TOLERANCE: Duration = Duration::from_millis(500);
 
 /// The time from which an expiry was counted, and what is known about when it was requested.

@@ -1,6 +1,9 @@
 //! The release and abandon operations.
 
-use syncguard_core::{Fence, LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
+use syncguard_core::{
+    Fence, LockId, LockKey, ReleaseOutcome,
+    backend::{LockRef, NotHeld},
+};
 
 use crate::{
     client::{Call, Document, Expect, Lane, Read, Write},

@@ -1,18 +1,11 @@
 //! The documents that have waiters.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::{sync::Notify, time::Instant};
+use syncguard_core::backend::{LINGER, Subscription, Subscriptions};
+use tokio::sync::Notify;
 
 use crate::names::DocumentName;
-
-/// How long a document stays watched after its last waiter has left. A waiter for a contended lock
-/// usually returns soon.
-const LINGER: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Targets {
@@ -23,17 +16,10 @@ pub(crate) struct Targets {
 
 #[derive(Default)]
 struct Inner {
-    targets: HashMap<DocumentName, Target>,
+    targets: Subscriptions<DocumentName, State>,
     /// The id that was assigned last. No id is assigned twice, so an event of one stream is never
     /// taken for an event of another.
     last_id: i32,
-}
-
-struct Target {
-    waiters: usize,
-    state: State,
-    left_at: Instant,
-    notify: Arc<Notify>,
 }
 
 /// The progress of listening to a document.
@@ -42,43 +28,6 @@ enum State {
     Wanted,
     Requested { id: i32 },
     Confirmed { id: i32 },
-}
-
-/// A registration as a waiter on a document. Dropping it removes the registration.
-pub(crate) struct Waiter<'a> {
-    targets: &'a Targets,
-    name: DocumentName,
-    pub(crate) notify: Arc<Notify>,
-}
-
-impl<'a> Waiter<'a> {
-    pub(crate) fn register(targets: &'a Targets, name: DocumentName) -> Self {
-        let mut inner = targets.lock();
-        let entry = inner.targets.entry(name.clone()).or_insert_with(|| Target {
-            waiters: 0,
-            state: State::Wanted,
-            left_at: Instant::now(),
-            notify: Arc::default(),
-        });
-        entry.waiters += 1;
-        let notify = entry.notify.clone();
-        Self { targets, name, notify }
-    }
-
-    /// Returns whether the document has not been requested yet.
-    pub(crate) fn needs_request(&self) -> bool {
-        let inner = self.targets.lock();
-        inner.targets.get(&self.name).is_some_and(|target| target.state == State::Wanted)
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if let Some(target) = self.targets.lock().targets.get_mut(&self.name) {
-            target.waiters -= 1;
-            target.left_at = Instant::now();
-        }
-    }
 }
 
 impl State {
@@ -94,6 +43,16 @@ impl Targets {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // No code panics while the mutex is held.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Subscribes a waiter to the changes of a document.
+    pub(crate) fn subscribe(&self, name: DocumentName) -> Subscription {
+        self.lock().targets.subscribe(name, || State::Wanted)
+    }
+
+    /// Returns whether the document has not been requested yet.
+    pub(crate) fn is_wanted(&self, name: &DocumentName) -> bool {
+        self.lock().targets.get(name).is_some_and(|target| target.state == State::Wanted)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -118,19 +77,19 @@ impl Targets {
     /// Records that the initial state was reported: from here on, changes are reported too. That
     /// counts as a notification, because a release may have been missed until now.
     pub(crate) fn confirm(&self, ids: &[i32]) {
-        for target in self.lock().targets.values_mut() {
+        for (_, target) in self.lock().targets.iter_mut() {
             if let State::Requested { id } = target.state
                 && includes_target(id, ids)
             {
                 target.state = State::Confirmed { id };
-                target.notify.notify_waiters();
+                target.subscription().notify_waiters();
             }
         }
     }
 
     /// Treats all targets as lost.
     pub(crate) fn want_all(&self) {
-        for target in self.lock().targets.values_mut() {
+        for (_, target) in self.lock().targets.iter_mut() {
             target.state = State::Wanted;
         }
     }
@@ -140,25 +99,23 @@ impl Targets {
         if let Some(target) = self.lock().targets.get(name)
             && let State::Confirmed { .. } = target.state
         {
-            target.notify.notify_waiters();
+            target.subscription().notify_waiters();
         }
     }
 
     /// Notifies the waiters of these targets that a release may have been missed.
     pub(crate) fn notify_missed(&self, ids: &[i32]) {
-        for target in self.lock().targets.values() {
+        for (_, target) in self.lock().targets.iter() {
             if target.state.id().is_some_and(|id| includes_target(id, ids)) {
-                target.notify.notify_waiters();
+                target.subscription().notify_waiters();
             }
         }
     }
 
     /// Removes the documents that have had no waiter for a while, and returns their ids.
     pub(crate) fn sweep(&self) -> Vec<i32> {
-        let mut inner = self.lock();
-        let idle = |target: &Target| target.waiters == 0 && target.left_at.elapsed() > LINGER;
-        let idle = inner.targets.extract_if(|_, target| idle(target));
-        idle.filter_map(|(_, target)| target.state.id()).collect()
+        let swept = self.lock().targets.sweep(LINGER);
+        swept.into_iter().filter_map(|(_, state)| state.id()).collect()
     }
 }
 
@@ -175,7 +132,7 @@ mod tests {
         task::Poll,
     };
 
-    use super::{Targets, Waiter};
+    use super::Targets;
     use crate::names::DocumentName;
 
     fn name(text: &str) -> DocumentName {
@@ -185,11 +142,10 @@ mod tests {
     /// Returns which of these steps notify a waiter for `a`.
     async fn notified_by(steps: &[&(dyn Fn(&Targets) + Sync)]) -> Vec<bool> {
         let targets = Targets::default();
-        let waiter = Waiter::register(&targets, name("a"));
+        let subscription = targets.subscribe(name("a"));
         let mut outcomes = Vec::new();
         for step in steps {
-            let mut notified = pin!(waiter.notify.notified());
-            notified.as_mut().enable();
+            let mut notified = pin!(subscription.notified());
             step(&targets);
             outcomes.push(poll_fn(|cx| Poll::Ready(notified.as_mut().poll(cx).is_ready())).await);
         }

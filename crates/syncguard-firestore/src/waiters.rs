@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     client::{Client, Notification, Subscription},
     names::DocumentName,
-    targets::{Targets, Waiter},
+    targets::Targets,
 };
 
 /// How often targets without waiters are removed.
@@ -33,12 +33,10 @@ pub(crate) struct Waiters {
 impl Waiters {
     /// Waits until the document of this name may have been deleted.
     pub(crate) async fn notified(&self, client: &Arc<Client>, name: DocumentName) {
-        let waiter = Waiter::register(&self.targets, name);
-        let mut notified = std::pin::pin!(waiter.notify.notified());
         // Registered before the listener is notified, so no notification is missed.
-        notified.as_mut().enable();
+        let notified = self.targets.subscribe(name.clone()).notified();
         self.listen(client);
-        if waiter.needs_request() {
+        if self.targets.is_wanted(&name) {
             self.targets.wanted.notify_one();
         }
         notified.await;
@@ -114,7 +112,7 @@ async fn serve(mut stream: Subscription, targets: &Targets) -> bool {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use super::{Waiter, Waiters};
+    use super::Waiters;
     use crate::{
         client::{Client, Endpoint, Settings},
         clock::{Report, ServerClock},
@@ -136,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn targets_without_waiters_are_removed_even_if_no_stream_can_be_opened() {
         let (waiters, client) = (Waiters::default(), unreachable());
-        let waiter = Waiter::register(&waiters.targets, DocumentName::new("a".to_owned()));
+        let waiter = waiters.targets.subscribe(DocumentName::new("a".to_owned()));
         waiters.listen(&client);
         tokio::time::sleep(Duration::from_secs(30)).await;
         assert!(!waiters.targets.is_empty(), "somebody waits");

@@ -1,18 +1,21 @@
 //! Acquiring locks.
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, Error, ErrorKind, Mode, Operation};
+use syncguard_core::{
+    Error, ErrorKind,
+    backend::{AcquireOutcome, AcquireRequest, Mode},
+};
 
 use crate::store::Store;
 
 /// Grants the key, or returns its holder.
 pub(crate) fn acquire(store: &Store, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
     if request.mode != Mode::Exclusive {
-        return Err(refused(ErrorKind::Unsupported, request).with_detail("shared mode"));
+        return Err(rejection(ErrorKind::Unsupported, "this backend does not grant shared mode"));
     }
     let mut slots = store.lock();
     let now = store.now();
     if slots.abandoned.contains_key(&request.lock_id) {
-        return Err(refused(ErrorKind::Aborted, request).with_detail("the id was abandoned"));
+        return Err(rejection(ErrorKind::Aborted, "the id was abandoned"));
     }
     if let Some(slot) = slots.by_key.get(&request.key)
         && let Some(held) = slot.live(now)
@@ -22,14 +25,11 @@ pub(crate) fn acquire(store: &Store, request: &AcquireRequest) -> Result<Acquire
             false => AcquireOutcome::Contended { holder: Some(slot.holder(held, now)) },
         });
     }
-    slots.grant(request, now).ok_or_else(|| {
-        refused(ErrorKind::Internal, request).with_detail("the fence counter is at its limit")
-    })
+    slots
+        .grant(request, now)
+        .ok_or_else(|| rejection(ErrorKind::Internal, "the fence counter is at its limit"))
 }
 
-fn refused(kind: ErrorKind, request: &AcquireRequest) -> Error {
-    Error::new(kind, Operation::Acquire)
-        .with_key(&request.key)
-        .with_lock_id(request.lock_id)
-        .not_applied()
+fn rejection(kind: ErrorKind, detail: &'static str) -> Error {
+    Error::new(kind).with_detail(detail).not_applied()
 }

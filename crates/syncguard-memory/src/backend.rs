@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, BootClock, Capabilities, Clock, Error, ExtendOutcome, Fence,
-    Fencing, ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef,
-    ReleaseOutcome, Ttl, WakeUp,
+    BootClock, Clock, Error, Fence, LockId, LockKey, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Fencing, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, WakeUp,
+    },
 };
 
 use crate::{acquire, extend, lookup, operate, release, store::Store, wait};
@@ -25,8 +27,8 @@ impl MemoryBackend {
         Self(Arc::new(Store::new(clock)))
     }
 
-    /// Continues the fences of `key` after `fence`, unless they are beyond it already. This is for
-    /// moving from another store whose fences the resource has seen.
+    /// Continues the fences of `key` after `fence`, unless they are already higher. Use it to move
+    /// from another store whose fences the resource has seen.
     pub fn seed_fence(&self, key: &LockKey, fence: Fence) {
         self.0.lock().seed(key, fence);
     }
@@ -88,8 +90,8 @@ mod tests {
     };
 
     use syncguard_core::{
-        AcquireOutcome, AcquireRequest, BootInstant, Clock, ListRequest, LockBackend, LockId,
-        LockKey, ManualClock, Ttl,
+        BootInstant, Clock, LockId, LockKey, ManualClock, Ttl,
+        backend::{AcquireOutcome, AcquireRequest, ListRequest, LockBackend},
     };
 
     use super::{MemoryBackend, Store};
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_key_is_granted_again_exactly_when_ttl_and_grace_are_over() {
+    async fn a_key_is_granted_again_exactly_after_ttl_and_grace() {
         let clock = Arc::new(ManualClock::default());
         let backend = MemoryBackend::with_clock(clock.clone());
         let grace = backend.capabilities().grace;
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn waiters_that_leave_are_forgotten() {
+    async fn dropped_waiters_are_removed() {
         let backend = MemoryBackend::new();
         let key = LockKey::new("k").unwrap();
         for _ in 0..10 {
@@ -125,12 +127,12 @@ mod tests {
 
     /// Records, for each read of the clock, whether the slots were locked.
     #[derive(Debug, Default)]
-    struct Witness {
+    struct RecordingClock {
         store: OnceLock<Weak<Store>>,
         locked: Mutex<Vec<bool>>,
     }
 
-    impl Clock for Witness {
+    impl Clock for RecordingClock {
         fn now(&self) -> BootInstant {
             if let Some(store) = self.store.get().and_then(Weak::upgrade) {
                 self.locked.lock().unwrap().push(store.is_locked());
@@ -139,34 +141,34 @@ mod tests {
         }
     }
 
-    /// A time that was read before the wait for the slots is in the past when they are locked.
+    /// A time that is read before the wait for the slots is outdated when they are locked.
     #[tokio::test]
-    async fn each_operation_reads_the_present_while_the_slots_are_locked() {
-        let witness = Arc::new(Witness::default());
-        let backend = MemoryBackend::with_clock(witness.clone());
-        witness.store.set(Arc::downgrade(&backend.0)).unwrap();
+    async fn each_operation_reads_the_clock_while_the_slots_are_locked() {
+        let recording = Arc::new(RecordingClock::default());
+        let backend = MemoryBackend::with_clock(recording.clone());
+        recording.store.set(Arc::downgrade(&backend.0)).unwrap();
         let (id, key) = (LockId::mint().unwrap(), LockKey::new("k").unwrap());
-        let read = |operation: &str| {
-            let locked = std::mem::take(&mut *witness.locked.lock().unwrap());
+        let assert_locked = |operation: &str| {
+            let locked = std::mem::take(&mut *recording.locked.lock().unwrap());
             assert!(!locked.is_empty() && locked.iter().all(|locked| *locked), "{operation}");
         };
         assert!(is_granted(&backend).await);
-        read("a grant");
+        assert_locked("a grant");
         assert!(!is_granted(&backend).await);
-        read("contention");
+        assert_locked("contention");
         let _ = backend.extend(&id.into(), Ttl::default()).await.unwrap();
-        read("extend");
+        assert_locked("extend");
         let _ = backend.release(&id.into()).await.unwrap();
-        read("release");
+        assert_locked("release");
         backend.abandon(id, &key).await.unwrap();
-        read("abandon");
+        assert_locked("abandon");
         backend.lookup(&key.clone().into()).await.unwrap().unwrap();
-        read("lookup by key");
+        assert_locked("lookup by key");
         assert!(backend.lookup(&id.into()).await.unwrap().is_none());
-        read("lookup by id");
+        assert_locked("lookup by id");
         assert_eq!(backend.list(&ListRequest::new("")).await.unwrap().locks.len(), 1);
-        read("list");
+        assert_locked("list");
         backend.force_release(&key).await.unwrap().unwrap();
-        read("force_release");
+        assert_locked("force_release");
     }
 }

@@ -1,6 +1,6 @@
 //! Extending locks.
 
-use syncguard_core::{ExtendOutcome, LockId, Ttl};
+use syncguard_core::{LockId, Ttl, backend::ExtendOutcome};
 
 use crate::store::Store;
 
@@ -16,6 +16,6 @@ pub(crate) fn extend(store: &Store, lock_id: LockId, ttl: Ttl) -> ExtendOutcome 
             }
             ExtendOutcome::Extended { expires_at }
         }
-        Err(why) => ExtendOutcome::NotHeld(why),
+        Err(reason) => ExtendOutcome::NotHeld(reason),
     }
 }

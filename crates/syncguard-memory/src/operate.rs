@@ -1,12 +1,15 @@
 //! Operations for operators.
 
-use syncguard_core::{ListRequest, LockKey, LockPage, LockRecord, PageToken};
+use syncguard_core::{
+    LockKey,
+    backend::{ListRequest, LockPage, LockRecord, PageToken},
+};
 
 use crate::store::Store;
 
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys.
 ///
-/// The page mark is the last key that the page returned.
+/// The page token is the last key of the page.
 pub(crate) fn list(store: &Store, request: &ListRequest) -> LockPage {
     let slots = store.lock();
     let now = store.now();
@@ -27,8 +30,8 @@ pub(crate) fn force_release(store: &Store, key: &LockKey) -> Option<LockRecord> 
     let now = store.now();
     let slot = slots.by_key.get(key)?;
     let record = slot.record(key, slot.live(now)?, now);
-    let woken = slots.vacate(key);
+    let wake_up = slots.end_grant(key);
     drop(slots);
-    woken.wake();
+    wake_up.wake();
     Some(record)
 }

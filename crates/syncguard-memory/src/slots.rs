@@ -6,20 +6,20 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, LockId, LockKey,
-    LockRecord, NotHeld, Owner, Timestamp,
+    Fence, Holder, LockId, LockKey, Owner, Timestamp,
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, LockRecord, NotHeld},
 };
 
-use crate::waiters::{Waiters, Woken};
+use crate::waiters::{PendingWakeUp, Waiters};
 
-/// How long the tombstone of an abandoned id is kept. An acquire that is still in flight waits in
-/// this process for its first poll; no task is left unpolled for that long.
-const MARK: Duration = Duration::from_secs(3_600);
+/// How long the tombstone of an abandoned id is kept. An acquire in flight is a future of this
+/// process that has not been polled yet, and no task is left unpolled for that long.
+const TOMBSTONE_TTL: Duration = Duration::from_secs(3_600);
 
 /// The whole state of the backend, behind one mutex.
 ///
-/// **Invariant:** `by_id` names the slot of every holder. It may also name slots whose holder has
-/// changed since, so a holder counts only if its own id is the one that was asked for.
+/// **Invariant:** `by_id` contains the key of every holder. It may also contain keys whose holder
+/// has changed since, so a lookup by id compares the id with that of the current holder.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     pub(crate) by_key: BTreeMap<LockKey, Slot>,
@@ -76,7 +76,7 @@ impl Held {
 }
 
 impl Slots {
-    /// Finds the live holder with this id, and its key.
+    /// Finds the slot and the key of the live holder with this id.
     pub(crate) fn held_by(
         &mut self,
         lock_id: LockId,
@@ -115,21 +115,21 @@ impl Slots {
         Some(granted)
     }
 
-    /// Clears a slot. Returns the waiters of its key.
-    pub(crate) fn vacate(&mut self, key: &LockKey) -> Woken {
+    /// Ends the grant of a key. Returns the wake-up of the waiters of the key.
+    pub(crate) fn end_grant(&mut self, key: &LockKey) -> PendingWakeUp {
         let held = self.by_key.get_mut(key).and_then(|slot| slot.held.take());
-        let Some(held) = held else { return Woken::default() };
+        let Some(held) = held else { return PendingWakeUp::default() };
         self.by_id.remove(&held.lock_id);
-        self.waiters.of(key)
+        self.waiters.wake_up(key)
     }
 
-    /// Leaves a tombstone for an id, so that nothing is granted under it any more.
+    /// Stores a tombstone for an id, so that no lock is granted to it in the future.
     pub(crate) fn abandon(&mut self, lock_id: LockId, now: Timestamp) {
-        self.abandoned.retain(|_, marked_at| now.since(*marked_at) < MARK);
+        self.abandoned.retain(|_, abandoned_at| now.since(*abandoned_at) < TOMBSTONE_TTL);
         self.abandoned.insert(lock_id, now);
     }
 
-    /// Continues the fences of a key after `fence`, unless they are beyond it already.
+    /// Continues the fences of a key after `fence`, unless they are already higher.
     pub(crate) fn seed(&mut self, key: &LockKey, fence: Fence) {
         let slot = self.by_key.entry(key.clone()).or_insert(Slot { fence, held: None });
         slot.fence = slot.fence.max(fence);
@@ -141,11 +141,11 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use syncguard_core::{
-        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockId, LockKey, ManualClock,
-        NotHeld, ReleaseOutcome, Ttl,
+        LockId, LockKey, ManualClock, ReleaseOutcome, Ttl,
+        backend::{AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, NotHeld},
     };
 
-    use super::MARK;
+    use super::TOMBSTONE_TTL;
     use crate::{
         acquire::acquire,
         extend::extend,
@@ -154,7 +154,7 @@ mod tests {
         store::Store,
     };
 
-    const ROUNDS: usize = 50;
+    const ITERATIONS: usize = 50;
 
     fn store() -> (Store, Arc<ManualClock>) {
         let clock = Arc::new(ManualClock::default());
@@ -171,9 +171,9 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_grant_is_forgotten_however_the_grant_ends() {
+    fn the_id_of_a_grant_is_removed_however_the_grant_ends() {
         let (store, clock) = store();
-        for _ in 0..ROUNDS {
+        for _ in 0..ITERATIONS {
             let _ = release(&store, grant(&store));
             assert_eq!(store.lock().by_id.len(), 0, "released");
             abandon(&store, grant(&store));
@@ -182,15 +182,15 @@ mod tests {
             assert!(force_release(&store, &LockKey::new("k").unwrap()).is_some());
             assert_eq!(store.lock().by_id.len(), 0, "released by force");
         }
-        for _ in 0..ROUNDS {
+        for _ in 0..ITERATIONS {
             grant(&store);
             clock.advance(Ttl::default().as_duration() + Capabilities::GRACE);
-            assert_eq!(store.lock().by_id.len(), 1, "expired: forgotten with the next grant");
+            assert_eq!(store.lock().by_id.len(), 1, "expired: removed by the next grant");
         }
     }
 
     #[test]
-    fn an_id_that_names_the_slot_of_another_holder_owns_nothing() {
+    fn an_outdated_id_in_the_index_does_not_own_the_lock_of_the_new_holder() {
         let (store, _clock) = store();
         let (holder, stale) = (grant(&store), LockId::mint().unwrap());
         store.lock().by_id.insert(stale, LockKey::new("k").unwrap());
@@ -202,15 +202,15 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_is_kept_for_its_time_and_forgotten_after_it() {
+    fn a_tombstone_is_kept_for_its_ttl_and_then_removed() {
         let (store, clock) = store();
-        for _ in 0..ROUNDS {
+        for _ in 0..ITERATIONS {
             abandon(&store, LockId::mint().unwrap());
         }
-        assert_eq!(store.lock().abandoned.len(), ROUNDS);
-        clock.advance(MARK - Duration::from_millis(1));
+        assert_eq!(store.lock().abandoned.len(), ITERATIONS);
+        clock.advance(TOMBSTONE_TTL - Duration::from_millis(1));
         abandon(&store, LockId::mint().unwrap());
-        assert_eq!(store.lock().abandoned.len(), ROUNDS + 1);
+        assert_eq!(store.lock().abandoned.len(), ITERATIONS + 1);
         clock.advance(Duration::from_millis(1));
         abandon(&store, LockId::mint().unwrap());
         assert_eq!(store.lock().abandoned.len(), 2);

@@ -1,4 +1,4 @@
-//! What the operations work with.
+//! The state that all operations share.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,13 +9,14 @@ use syncguard_core::{BootInstant, Clock, Timestamp};
 
 use crate::slots::Slots;
 
-/// What the operations work with.
+/// The slots and the clock, shared by all operations.
 #[derive(Debug)]
 pub(crate) struct Store {
     slots: Mutex<Slots>,
     clock: Arc<dyn Clock>,
-    /// When the store was created, by the clock. `epoch` is the same moment by the calendar.
+    /// When the store was created, on `clock`.
     start: BootInstant,
+    /// The same instant on the wall clock, since the Unix epoch.
     epoch: Duration,
 }
 
@@ -32,7 +33,7 @@ impl Store {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Slots> {
-        // Nothing panics while the slots are locked, so they are whole even if poisoned.
+        // Nothing panics while the slots are locked, so they are consistent even if poisoned.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

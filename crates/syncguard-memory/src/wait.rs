@@ -10,11 +10,11 @@ use crate::store::Store;
 /// Resolves when the key is released.
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     let subscription = Subscription::new(store, key);
-    // Enabled within the first poll: a release from here on is not missed.
+    // The first poll registers the waiter: a release from then on is not missed.
     subscription.notify.notified().await;
 }
 
-/// Keeps the key's entry among the waiters for as long as anyone waits.
+/// Keeps the entry of the key among the waiters until it is dropped.
 struct Subscription<'a> {
     store: &'a Store,
     key: &'a LockKey,
@@ -23,14 +23,14 @@ struct Subscription<'a> {
 
 impl<'a> Subscription<'a> {
     fn new(store: &'a Store, key: &'a LockKey) -> Self {
-        let notify = store.lock().waiters.join(key);
+        let notify = store.lock().waiters.subscribe(key);
         Self { store, key, notify }
     }
 }
 
 impl Drop for Subscription<'_> {
     fn drop(&mut self) {
-        self.store.lock().waiters.leave(self.key);
+        self.store.lock().waiters.unsubscribe(self.key);
     }
 }
 
@@ -45,7 +45,7 @@ mod tests {
         time::Duration,
     };
 
-    use syncguard_core::{AcquireRequest, BootClock, LockId, LockKey, Ttl};
+    use syncguard_core::{BootClock, LockId, LockKey, Ttl, backend::AcquireRequest};
 
     use super::{Subscription, released};
     use crate::{
@@ -54,29 +54,29 @@ mod tests {
         store::Store,
     };
 
-    const ROUNDS: u32 = 50_000;
+    const ITERATIONS: u32 = 50_000;
 
     fn store() -> Store {
         Store::new(Arc::new(BootClock))
     }
 
     #[test]
-    fn an_entry_ends_with_the_last_of_two_that_leave_at_the_same_instant() {
+    fn an_entry_is_removed_if_its_last_two_subscriptions_are_dropped_at_the_same_instant() {
         let (store, key) = (store(), LockKey::new("k").unwrap());
-        let together = Barrier::new(2);
-        let round = |left_behind: &mut usize| {
+        let barrier = Barrier::new(2);
+        let iteration = |left_behind: &mut usize| {
             let subscription = Subscription::new(&store, &key);
-            together.wait();
+            barrier.wait();
             drop(subscription);
-            together.wait();
+            barrier.wait();
             *left_behind += usize::from(!store.lock().waiters.is_empty());
-            together.wait();
+            barrier.wait();
         };
         let left_behind: usize = thread::scope(|scope| {
             let both = [(); 2].map(|()| {
                 scope.spawn(|| {
                     let mut left_behind = 0;
-                    (0..ROUNDS).for_each(|_| round(&mut left_behind));
+                    (0..ITERATIONS).for_each(|_| iteration(&mut left_behind));
                     left_behind
                 })
             });
@@ -85,8 +85,8 @@ mod tests {
         assert_eq!(left_behind, 0);
     }
 
-    /// Comes back to the store when it is called, as the waker of an executor may that runs a task
-    /// at once.
+    /// A waker that uses the store, as the waker of an executor may if it runs the task
+    /// immediately.
     struct Reentrant(Arc<Store>, mpsc::Sender<bool>);
 
     impl Wake for Reentrant {
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn wakers_are_called_while_nothing_is_locked() {
+    fn wakers_are_called_after_the_slots_are_unlocked() {
         let (sender, woken) = mpsc::channel();
         thread::spawn(move || {
             let (store, key) = (Arc::new(store()), LockKey::new("k").unwrap());
@@ -110,6 +110,9 @@ mod tests {
             let _ = release(&store, id);
             abandon(&store, id);
         });
-        assert!(!woken.recv_timeout(Duration::from_secs(60)).unwrap(), "someone waits");
+        assert!(
+            !woken.recv_timeout(Duration::from_secs(60)).unwrap(),
+            "the waiter is still subscribed"
+        );
     }
 }

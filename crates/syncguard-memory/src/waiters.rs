@@ -7,9 +7,10 @@ use tokio::sync::Notify;
 
 /// The waiters for the release of each key.
 ///
-/// **Invariant:** an entry lives exactly as long as its key has a waiter. Subscriptions are counted
-/// under the lock of the map, so of two that leave at the same instant one sees that the other has
-/// gone. (A reference count would not suffice: each could still see the other's reference.)
+/// **Invariant:** an entry exists exactly as long as its key has a waiter. Subscriptions are
+/// counted while the slots are locked. So if the last two are dropped at the same instant, the
+/// second one removes the entry. (A reference count would not suffice: each could still see the
+/// other's reference.)
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(HashMap<LockKey, Entry>);
 
@@ -19,12 +20,13 @@ struct Entry {
     notify: Arc<Notify>,
 }
 
-/// Waiters to be woken once the slots are unlocked: a waker runs code of the executor.
+/// The wake-up of the waiters of a key. It is sent after the slots are unlocked, because a waker
+/// runs code of the executor.
 #[derive(Default)]
-#[must_use = "who is not woken waits for ever"]
-pub(crate) struct Woken(Option<Arc<Notify>>);
+#[must_use = "waiters that are not woken wait forever"]
+pub(crate) struct PendingWakeUp(Option<Arc<Notify>>);
 
-impl Woken {
+impl PendingWakeUp {
     pub(crate) fn wake(self) {
         if let Some(notify) = self.0 {
             notify.notify_waiters();
@@ -33,9 +35,9 @@ impl Woken {
 }
 
 impl Waiters {
-    /// Returns the waiters of a key.
-    pub(crate) fn of(&self, key: &LockKey) -> Woken {
-        Woken(self.0.get(key).map(|entry| entry.notify.clone()))
+    /// Returns the wake-up of the waiters of a key.
+    pub(crate) fn wake_up(&self, key: &LockKey) -> PendingWakeUp {
+        PendingWakeUp(self.0.get(key).map(|entry| entry.notify.clone()))
     }
 
     #[cfg(test)]
@@ -43,15 +45,15 @@ impl Waiters {
         self.0.is_empty()
     }
 
-    /// Counts a subscription to a key.
-    pub(crate) fn join(&mut self, key: &LockKey) -> Arc<Notify> {
+    /// Adds a subscription to a key.
+    pub(crate) fn subscribe(&mut self, key: &LockKey) -> Arc<Notify> {
         let entry = self.0.entry(key.clone()).or_default();
         entry.subscriptions += 1;
         entry.notify.clone()
     }
 
-    /// Removes a key with its last subscription.
-    pub(crate) fn leave(&mut self, key: &LockKey) {
+    /// Removes a subscription to a key, and the entry of the key with its last one.
+    pub(crate) fn unsubscribe(&mut self, key: &LockKey) {
         let Some(entry) = self.0.get_mut(key) else { return };
         entry.subscriptions -= 1;
         if entry.subscriptions == 0 {

@@ -1,4 +1,4 @@
-//! The contract suite on the in-process backend, bare and observed.
+//! The contract suite on the in-process backend, with and without an observer.
 
 use syncguard_core::{
     Fence, LockKey,
@@ -32,10 +32,10 @@ impl Harness for Memory {
 
 syncguard_core::contract_tests!(Memory);
 
-/// An observer in between changes nothing.
-struct Watched(Observed<MemoryBackend>);
+/// The same backend with an observer, which must not change its behaviour.
+struct ObservedMemory(Observed<MemoryBackend>);
 
-impl Harness for Watched {
+impl Harness for ObservedMemory {
     type Backend = Observed<MemoryBackend>;
 
     fn profile() -> Profile {
@@ -57,7 +57,7 @@ impl Harness for Watched {
 }
 
 mod observed {
-    use super::Watched;
+    use super::ObservedMemory;
 
-    syncguard_core::contract_tests!(Watched);
+    syncguard_core::contract_tests!(ObservedMemory);
 }

@@ -2,7 +2,8 @@
 
 use sqlx::mysql::MySqlRow;
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
+    Fence, Holder, Owner,
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, Mode},
 };
 
 use crate::{

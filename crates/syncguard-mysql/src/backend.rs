@@ -3,9 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
-    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
 use crate::{
@@ -53,7 +55,8 @@ impl MysqlBackend {
     ///   [refused](syncguard_core::UnsafeSettings::Refuse).
     pub async fn connect(config: MysqlConfig) -> Result<Self, Error> {
         let server = config.server();
-        let failed = |failure: Failure| failure.into_error_at(&server, Operation::Connect);
+        let failed =
+            |failure: Failure| failure.into_error_at(&server).with_operation(Operation::Connect);
         Ok(Self(Arc::new(connect::connect(config).await.map_err(failed)?)))
     }
 
@@ -82,7 +85,9 @@ impl MysqlBackend {
     /// The lock table is created last, and atomically.
     pub async fn setup_schema(config: &MysqlConfig) -> Result<(), Error> {
         let setting_up = async { schema::upgrade(&connect::open(config).await?).await };
-        let failed = |failure: Failure| failure.into_error_at(&config.server(), Operation::Connect);
+        let failed = |failure: Failure| {
+            failure.into_error_at(&config.server()).with_operation(Operation::SetUpSchema)
+        };
         setting_up.await.map_err(failed)
     }
 
@@ -99,11 +104,13 @@ impl MysqlBackend {
     /// The same as for an operation that cannot reach the server. Rows cleared before the error
     /// stay cleared.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
-        prune::prune(&self.0, older_than).await.map_err(self.failed(Operation::ForceRelease))
+        prune::prune(&self.0, older_than)
+            .await
+            .map_err(|failure| self.error(failure).with_operation(Operation::Prune))
     }
 
-    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
-        move |failure| failure.into_error_at(&self.0.server, operation)
+    fn error(&self, failure: Failure) -> Error {
+        failure.into_error_at(&self.0.server)
     }
 }
 
@@ -113,47 +120,39 @@ impl LockBackend for MysqlBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome =
-            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
-        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+        let outcome = acquire::acquire(&self.0, request).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let outcome = extend::extend(&self.0, lock.lock_id, ttl).await;
-        outcome.map_err(self.failed(Operation::Extend)).map_err(|error| about(error, lock))
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let outcome = release::release(&self.0, lock.lock_id).await;
-        outcome.map_err(self.failed(Operation::Release)).map_err(|error| about(error, lock))
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
-        record.map_err(|error| match query {
-            LockQuery::ByKey(key) => error.with_key(key),
-            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
-        })
+        lookup::lookup(&self.0, query).await.map_err(|failure| self.error(failure))
     }
 
-    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        let done = release::abandon(&self.0, lock_id).await;
-        let done = done.map_err(self.failed(Operation::Abandon));
-        done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+    async fn abandon(&self, lock_id: LockId, _: &LockKey) -> Result<(), Error> {
+        let outcome = release::abandon(&self.0, lock_id).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
+        operate::list(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(self.failed(Operation::ForceRelease));
-        ended.map_err(|error| error.with_key(key))
+        operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(self.failed(Operation::Check))
+        check::check(&self.0).await.map_err(|failure| self.error(failure))
     }
 }
 
@@ -163,13 +162,5 @@ impl fmt::Debug for MysqlBackend {
             .field("table", &self.0.table)
             .field("statement_timeout", &self.0.connections.statement_timeout)
             .finish_non_exhaustive()
-    }
-}
-
-fn about(error: Error, lock: &LockRef) -> Error {
-    let error = error.with_lock_id(lock.lock_id);
-    match &lock.key {
-        Some(key) => error.with_key(key),
-        None => error,
     }
 }

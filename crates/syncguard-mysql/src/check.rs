@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use syncguard_core::Finding;
+use syncguard_core::backend::Finding;
 
 use crate::{error::Failure, row::text, schema, statement::Statement, store::Store};
 
@@ -109,7 +109,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::Severity;
+    use syncguard_core::backend::Severity;
 
     use super::Server;
 

@@ -259,7 +259,7 @@ fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
 
 /// Converts a failure to connect into the core's error.
 fn refused(failure: Failure) -> Error {
-    failure.into_error(Operation::Connect)
+    failure.into_error().with_operation(Operation::Connect)
 }
 
 impl fmt::Debug for MysqlConfig {

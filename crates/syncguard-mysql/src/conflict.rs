@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use syncguard_core::{Jitter, Retry};
+use syncguard_core::{Jitter, Retry, backend::Effect};
 use tokio::time::sleep;
 
-use crate::error::{Effect, Failure};
+use crate::error::Failure;
 
 /// How many times a statement that the server undid, to resolve a conflict, is run again.
 const MAX_RERUNS: u32 = 8;
@@ -33,7 +33,7 @@ impl Conflicts {
             return Err(failure);
         };
         // Of statements that are sent together, an earlier one may have been carried out.
-        self.may_have_applied |= failure.effect() == Effect::Unknown;
+        self.may_have_applied |= failure.effect() == Effect::MayHaveApplied;
         sleep(pause).await;
         Ok(())
     }

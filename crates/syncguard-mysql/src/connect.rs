@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, mysql::MySqlConnectOptions};
-use syncguard_core::{
-    Operation,
-    pool::{Limits, Pool, Pruning},
-};
+use syncguard_core::pool::{Limits, Pool, Pruning};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -33,7 +30,7 @@ pub(crate) async fn connect(config: MysqlConfig) -> Result<Store, Failure> {
         Missing::Create => schema::set_up(&store).await?,
         Missing::Refuse => schema::verify(&store).await?,
     }
-    let failed = |failure: Failure| failure.into_error_at(&store.server, Operation::Check);
+    let failed = |failure: Failure| failure.into_error_at(&store.server);
     let checking = async { check::check(&store).await.map_err(failed) };
     config.unsafe_settings.enforce(checking).await?;
     Ok(store)

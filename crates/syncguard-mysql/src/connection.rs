@@ -6,9 +6,11 @@ use sqlx::mysql::MySqlRow;
 use syncguard_core::pool::{Lease, MAX_ENDING, Pool, Priority, Reply, call};
 use tokio::{runtime::Handle, time::timeout};
 
+use syncguard_core::backend::Effect;
+
 use crate::{
     conflict::Conflicts,
-    error::{Effect, Failure},
+    error::Failure,
     pool::Server,
     statement::{Answer, Statement},
 };
@@ -93,7 +95,7 @@ impl Connections {
                 // A connection may have been lost long ago without anyone noticing.
                 Err(failure)
                     if failure.is_broken()
-                        && statement.effect() == Effect::None
+                        && statement.effect() == Effect::NotApplied
                         && repeats == 0 =>
                 {
                     repeats += 1;

@@ -2,7 +2,8 @@
 
 use sqlx::mysql::MySqlDatabaseError;
 use syncguard_core::{
-    Error, ErrorKind, Fence, Operation,
+    Error, ErrorKind, Fence,
+    backend::Effect,
     pool::{Interrupted, LeaseError},
 };
 
@@ -58,13 +59,6 @@ pub(crate) enum Failure {
     UnknownEffect(Box<Self>),
 }
 
-/// What a statement that failed may have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    None,
-    Unknown,
-}
-
 const ADVICE_SCHEMA: &str = "call setup_schema, or run the statements that schema_sql returns";
 const ADVICE_RIGHTS: &str =
     "if the table is missing, let another user run the statements that schema_sql returns";
@@ -77,37 +71,37 @@ const ADVICE_BINLOG: &str = "set binlog_format = ROW or MIXED";
 /// certain to have changed nothing, and advice if the server's own message does not suggest what to
 /// do. Any other error is `Internal`, and its statement may have changed something.
 ///
-/// The server reports those of `Effect::None` before it begins to commit: it refuses the statement,
+/// The server reports those of `Effect::NotApplied` before it begins to commit: it refuses the statement,
 /// or undoes it. A statement that is stopped from outside, or that a hook of the replication
 /// refuses, is undone as well if that happens before its commit; the number does not show whether
 /// it did.
 const NUMBERS: &[Entry] = &[
     // The user, the password, the host, the rights.
-    (&[1045, 1130, 1251, 1275, 1524, 1698], ErrorKind::AuthFailed, Effect::None, ""),
-    (&[1044, DENIED, 1143, 1227], ErrorKind::AuthFailed, Effect::None, ADVICE_RIGHTS),
-    (&[1046, 1049], ErrorKind::InvalidArgument, Effect::None, ""),
-    (&[1054, UNKNOWN_TABLE], ErrorKind::Internal, Effect::None, ADVICE_SCHEMA),
-    (&[1290, 1792, 1836], ErrorKind::ServiceUnavailable, Effect::None, ADVICE_PRIMARY),
-    (&[1665], ErrorKind::Internal, Effect::None, ADVICE_BINLOG),
-    (&[DUPLICATE], ErrorKind::Internal, Effect::None, ""),
+    (&[1045, 1130, 1251, 1275, 1524, 1698], ErrorKind::AuthFailed, Effect::NotApplied, ""),
+    (&[1044, DENIED, 1143, 1227], ErrorKind::AuthFailed, Effect::NotApplied, ADVICE_RIGHTS),
+    (&[1046, 1049], ErrorKind::InvalidArgument, Effect::NotApplied, ""),
+    (&[1054, UNKNOWN_TABLE], ErrorKind::Internal, Effect::NotApplied, ADVICE_SCHEMA),
+    (&[1290, 1792, 1836], ErrorKind::ServiceUnavailable, Effect::NotApplied, ADVICE_PRIMARY),
+    (&[1665], ErrorKind::Internal, Effect::NotApplied, ADVICE_BINLOG),
+    (&[DUPLICATE], ErrorKind::Internal, Effect::NotApplied, ""),
     // It ran for too long: MariaDB, MySQL.
-    (&[1969, 3024], ErrorKind::NetworkTimeout, Effect::Unknown, ""),
+    (&[1969, 3024], ErrorKind::NetworkTimeout, Effect::MayHaveApplied, ""),
     // Full: connections, memory, locks, tables.
     (
         &[1040, 1203, 1226, 1114, 1037, 1041, 1135, 1206],
         ErrorKind::ServiceUnavailable,
-        Effect::None,
+        Effect::NotApplied,
         "",
     ),
     // The disk.
-    (&[1021], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
+    (&[1021], ErrorKind::ServiceUnavailable, Effect::MayHaveApplied, ""),
     // A node of a cluster that is not ready, or a change of its primary.
-    (&[1047], ErrorKind::ServiceUnavailable, Effect::None, ""),
-    (&[3100, 3101], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
+    (&[1047], ErrorKind::ServiceUnavailable, Effect::NotApplied, ""),
+    (&[3100, 3101], ErrorKind::ServiceUnavailable, Effect::MayHaveApplied, ""),
     // It waited for too long, or was undone to resolve a conflict.
-    (&[WAITED_TOO_LONG, DEADLOCK, CHANGED], ErrorKind::ServiceUnavailable, Effect::None, ""),
+    (&[WAITED_TOO_LONG, DEADLOCK, CHANGED], ErrorKind::ServiceUnavailable, Effect::NotApplied, ""),
     // An operator stopped it.
-    (&[1317], ErrorKind::ServiceUnavailable, Effect::Unknown, ""),
+    (&[1317], ErrorKind::ServiceUnavailable, Effect::MayHaveApplied, ""),
 ];
 
 /// The server waited too long for a lock, and undid the statement.
@@ -141,16 +135,16 @@ impl Failure {
     ///
     /// An error shows only about its own statement whether that changed anything.
     pub(crate) fn driver(source: sqlx::Error, effect: Effect, changed: u64) -> Self {
-        let undone = entry(&source).is_some_and(|entry| entry.2 == Effect::None);
-        let effect = if undone && changed == 0 { Effect::None } else { effect };
+        let undone = entry(&source).is_some_and(|entry| entry.2 == Effect::NotApplied);
+        let effect = if undone && changed == 0 { Effect::NotApplied } else { effect };
         Self::Driver(source, effect)
     }
 
     /// Records that an attempt before this failure may have changed something.
     pub(crate) fn with_unknown_effect(self) -> Self {
         match self.effect() {
-            Effect::None => Self::UnknownEffect(Box::new(self)),
-            Effect::Unknown => self,
+            Effect::NotApplied => Self::UnknownEffect(Box::new(self)),
+            Effect::MayHaveApplied => self,
         }
     }
 
@@ -167,7 +161,7 @@ impl Failure {
     pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
         match interrupted {
             Interrupted::NotStarted => Self::RuntimeEnded,
-            Interrupted::NotSent => Self::CutOff(Effect::None),
+            Interrupted::NotSent => Self::CutOff(Effect::NotApplied),
             Interrupted::Sent => Self::CutOff(effect),
         }
     }
@@ -235,30 +229,30 @@ impl Failure {
     }
 
     /// Converts the failure into the core's error.
-    pub(crate) fn into_error(self, operation: Operation) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         let detail = self.to_string();
-        self.described(detail, operation)
+        self.described(detail)
     }
 
     /// Converts a failure to use `server` into the core's error, which names it where that helps.
-    pub(crate) fn into_error_at(self, server: &str, operation: Operation) -> Error {
+    pub(crate) fn into_error_at(self, server: &str) -> Error {
         let detail = match self.classify().0 {
             ErrorKind::ServiceUnavailable | ErrorKind::NetworkTimeout | ErrorKind::AuthFailed => {
                 format!("{server}: {self}")
             }
             _ => self.to_string(),
         };
-        self.described(detail, operation)
+        self.described(detail)
     }
 
-    fn described(self, detail: String, operation: Operation) -> Error {
+    fn described(self, detail: String) -> Error {
         let (kind, effect) = self.classify();
-        let error = Error::new(kind, operation);
+        let error = Error::new(kind);
         let error = match (error.may_have_applied(), effect) {
-            (_, Effect::None) => error.not_applied(),
-            (true, Effect::Unknown) => error,
+            (_, Effect::NotApplied) => error.not_applied(),
+            (true, Effect::MayHaveApplied) => error,
             // The kind would mean that nothing was applied.
-            (false, Effect::Unknown) => Error::new(ErrorKind::ServiceUnavailable, operation),
+            (false, Effect::MayHaveApplied) => Error::new(ErrorKind::ServiceUnavailable),
         };
         match self {
             Self::Core(error) => error,
@@ -280,28 +274,30 @@ impl Failure {
 
     fn classify(&self) -> (ErrorKind, Effect) {
         match self {
-            Self::Core(error) => (error.kind(), Effect::None),
-            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
-            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
+            Self::Core(error) => (error.kind(), Effect::NotApplied),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::NotApplied),
+            Self::NewerSchema { .. } | Self::SharedMode => {
+                (ErrorKind::Unsupported, Effect::NotApplied)
+            }
+            Self::Abandoned => (ErrorKind::Aborted, Effect::NotApplied),
             Self::FenceLimit
             | Self::NoTable
             | Self::Unpinned(_)
             | Self::NoRuntime
-            | Self::RuntimeEnded => (ErrorKind::Internal, Effect::None),
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
+            | Self::RuntimeEnded => (ErrorKind::Internal, Effect::NotApplied),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::NotApplied),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::MayHaveApplied),
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
-                (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
+                (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::NotApplied)
             }
-            Self::Panicked => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::NoTombstone => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::Panicked => (ErrorKind::ServiceUnavailable, Effect::NotApplied),
+            Self::NoTombstone => (ErrorKind::ServiceUnavailable, Effect::MayHaveApplied),
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
-            Self::Connecting(source) => (kind(source), Effect::None),
+            Self::Connecting(source) => (kind(source), Effect::NotApplied),
             Self::Driver(source, effect) => (kind(source), *effect),
-            Self::UnknownEffect(failure) => (failure.classify().0, Effect::Unknown),
+            Self::UnknownEffect(failure) => (failure.classify().0, Effect::MayHaveApplied),
         }
     }
 }

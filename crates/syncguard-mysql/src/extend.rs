@@ -1,6 +1,10 @@
 //! Extending locks.
 
-use syncguard_core::{ExtendOutcome, LockId, NotHeld, Timestamp, Ttl, pool::Priority};
+use syncguard_core::{
+    LockId, Timestamp, Ttl,
+    backend::{ExtendOutcome, NotHeld},
+    pool::Priority,
+};
 
 use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store};
 

@@ -3,7 +3,8 @@
 use std::str::from_utf8;
 
 use syncguard_core::{
-    Error, ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken, ReleaseOutcome,
+    Error, LockKey, ReleaseOutcome,
+    backend::{ListRequest, LockPage, LockQuery, LockRecord, PageToken},
     pool::Priority,
 };
 

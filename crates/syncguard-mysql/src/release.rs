@@ -1,6 +1,6 @@
 //! Releasing locks and abandoning ids.
 
-use syncguard_core::{LockId, NotHeld, ReleaseOutcome, pool::Priority};
+use syncguard_core::{LockId, ReleaseOutcome, backend::NotHeld, pool::Priority};
 
 use crate::{
     error::Failure,

@@ -3,7 +3,10 @@
 use std::str::from_utf8;
 
 use sqlx::{Decode, MySql, Row, Type, mysql::MySqlRow};
-use syncguard_core::{Capabilities, Fence, LockKey, LockRecord, Owner, Timestamp};
+use syncguard_core::{
+    Fence, LockKey, Owner, Timestamp,
+    backend::{Capabilities, LockRecord},
+};
 
 use crate::error::Failure;
 

@@ -1,13 +1,8 @@
 //! Creating the table, and the table that records its revision.
 
-use syncguard_core::Finding;
+use syncguard_core::backend::{Effect, Finding};
 
-use crate::{
-    error::{Effect, Failure},
-    row::value,
-    statement::Statement,
-    store::Store,
-};
+use crate::{error::Failure, row::value, statement::Statement, store::Store};
 
 /// The revision of the table that the schema step creates, and the latest that this program knows.
 /// A table without a recorded revision is of revision 1; revision 2 records it.
@@ -106,7 +101,7 @@ async fn state(store: &Store) -> Result<State, Failure> {
     // statement timeout, the server has been seen to answer with NULL instead of the error of the
     // timeout.
     let complete: Option<i64> = value(&row, "complete")?;
-    let complete = complete.ok_or(Failure::TimedOut(Effect::None))?;
+    let complete = complete.ok_or(Failure::TimedOut(Effect::NotApplied))?;
     Ok(match (value::<i64>(&row, "present")?, complete) {
         (0, _) => State::Missing,
         (_, 0) => State::Incomplete,

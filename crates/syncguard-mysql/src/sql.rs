@@ -65,10 +65,11 @@ pub(crate) fn sessions() -> Arc<str> {
     Arc::from(without_comments(include_str!("sql/sessions.sql")))
 }
 
-/// Inserts the expression that reads the clock, and omits what the server need not read.
+/// Inserts the expressions that read the clock, and omits what the server need not read.
 fn sent(text: &str) -> String {
     let now = without_comments(include_str!("sql/now.sql"));
-    without_comments(text).replace("{now}", &now)
+    let start = without_comments(include_str!("sql/start.sql"));
+    without_comments(text).replace("{now}", &now).replace("{start}", &start)
 }
 
 fn without_comments(text: &str) -> String {
@@ -87,8 +88,11 @@ mod tests {
         let Sql { prune_some, revision, schema_revision, .. } = &sql;
         let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;
         let Sql { lookup_by_id, list, force_clear, prune, schema, schema_state, check, .. } = &sql;
-        for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id] {
+        for text in [acquire, extend, release, abandon] {
             assert!(text.contains("SYSDATE(3)"), "{text}");
+        }
+        for text in [lookup_by_key, lookup_by_id, list] {
+            assert!(text.contains("NOW(3)") && !text.contains("SYSDATE"), "{text}");
         }
         let settings = settings();
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id]

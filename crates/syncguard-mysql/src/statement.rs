@@ -8,7 +8,9 @@ use sqlx::{
 };
 use tokio_stream::StreamExt;
 
-use crate::error::{Effect, Failure};
+use syncguard_core::backend::Effect;
+
+use crate::error::Failure;
 
 /// One statement or several with their values, which are sent as one text.
 ///
@@ -35,12 +37,12 @@ pub(crate) struct Answer {
 impl Statement {
     /// A statement that changes something.
     pub(crate) fn write(sql: &Arc<str>) -> Self {
-        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::Unknown }
+        Self { sql: sql.clone(), values: Vec::new(), effect: Effect::MayHaveApplied }
     }
 
     /// A statement that only reads.
     pub(crate) fn read(sql: &Arc<str>) -> Self {
-        Self { effect: Effect::None, ..Self::write(sql) }
+        Self { effect: Effect::NotApplied, ..Self::write(sql) }
     }
 
     /// Binds a text to the next parameter.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use syncguard_core::{Finding, pool::Pruning};
+use syncguard_core::{backend::Finding, pool::Pruning};
 
 use crate::{connection::Connections, names::Table, sql::Sql};
 

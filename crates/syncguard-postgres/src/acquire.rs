@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Jitter, Mode, Owner, Retry,
+    Fence, Holder, Jitter, Owner, Retry,
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, Mode},
 };
 
 use crate::{

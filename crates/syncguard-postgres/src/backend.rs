@@ -3,9 +3,11 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
-    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
 ///
 /// Extends are sent before releases and abandons, and those before acquires and lookups. One
 /// connection is never used for acquires and lookups. Extends that wait for a connection are sent
-/// together in one statement, those first whose [time](syncguard_core::LockRef::time_left) is the
+/// together in one statement, those first whose [time](syncguard_core::backend::LockRef::time_left) is the
 /// shortest. An acquire that would wait for a connection for longer than the [connect
 /// timeout](crate::PostgresConfig::connect_timeout) is refused at once with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
@@ -57,7 +59,8 @@ impl PostgresBackend {
     ///   [refused](syncguard_core::UnsafeSettings::Refuse).
     pub async fn connect(config: PostgresConfig) -> Result<Self, Error> {
         let server = config.server();
-        let failed = |failure: Failure| failure.into_error_at(&server, Operation::Connect);
+        let failed =
+            |failure: Failure| failure.into_error_at(&server).with_operation(Operation::Connect);
         Ok(Self(Arc::new(connect::connect(config).await.map_err(failed)?)))
     }
 
@@ -91,7 +94,9 @@ impl PostgresBackend {
     /// The change is atomic: either everything is changed or nothing.
     pub async fn setup_schema(config: &PostgresConfig) -> Result<(), Error> {
         let setting_up = async { schema::set_up(&connect::open(config).await?).await };
-        let failed = |failure: Failure| failure.into_error_at(&config.server(), Operation::Connect);
+        let failed = |failure: Failure| {
+            failure.into_error_at(&config.server()).with_operation(Operation::SetUpSchema)
+        };
         setting_up.await.map_err(failed)
     }
 
@@ -107,11 +112,13 @@ impl PostgresBackend {
     /// The same as for an operation that cannot reach the server. Rows deleted before the error
     /// stay deleted.
     pub async fn prune(&self, older_than: Duration) -> Result<u64, Error> {
-        prune::prune(&self.0, older_than).await.map_err(self.failed(Operation::ForceRelease))
+        prune::prune(&self.0, older_than)
+            .await
+            .map_err(|failure| self.error(failure).with_operation(Operation::Prune))
     }
 
-    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
-        move |failure| failure.into_error_at(&self.0.server, operation)
+    fn error(&self, failure: Failure) -> Error {
+        failure.into_error_at(&self.0.server)
     }
 }
 
@@ -121,43 +128,35 @@ impl LockBackend for PostgresBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome =
-            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
-        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+        let outcome = acquire::acquire(&self.0, request).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let outcome = extend::extend(&self.0, lock, ttl).await;
-        outcome.map_err(self.failed(Operation::Extend)).map_err(|error| about(error, lock))
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let outcome = release::release(&self.0, lock).await;
-        outcome.map_err(self.failed(Operation::Release)).map_err(|error| about(error, lock))
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
-        record.map_err(|error| match query {
-            LockQuery::ByKey(key) => error.with_key(key),
-            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
-        })
+        lookup::lookup(&self.0, query).await.map_err(|failure| self.error(failure))
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        let done = release::abandon(&self.0, lock_id, key).await;
-        let done = done.map_err(self.failed(Operation::Abandon));
-        done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+        let outcome = release::abandon(&self.0, lock_id, key).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
+        operate::list(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(self.failed(Operation::ForceRelease));
-        ended.map_err(|error| error.with_key(key))
+        operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
     }
 
     async fn released(&self, key: &LockKey) {
@@ -165,7 +164,7 @@ impl LockBackend for PostgresBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(self.failed(Operation::Check))
+        check::check(&self.0).await.map_err(|failure| self.error(failure))
     }
 }
 
@@ -175,13 +174,5 @@ impl fmt::Debug for PostgresBackend {
             .field("tables", &self.0.tables)
             .field("limits", &self.0.connections.limits)
             .finish_non_exhaustive()
-    }
-}
-
-fn about(error: Error, lock: &LockRef) -> Error {
-    let error = error.with_lock_id(lock.lock_id);
-    match &lock.key {
-        Some(key) => error.with_key(key),
-        None => error,
     }
 }

@@ -1,7 +1,7 @@
 //! Checks for settings that would break a guarantee.
 
 use sqlx::postgres::PgRow;
-use syncguard_core::Finding;
+use syncguard_core::backend::Finding;
 
 use crate::{
     error::Failure, row::value, schema, sql::Columns, statement::Statement, store::Store, transport,
@@ -144,7 +144,7 @@ impl Server {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::Severity;
+    use syncguard_core::backend::Severity;
 
     use super::Server;
 

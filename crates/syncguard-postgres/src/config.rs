@@ -303,7 +303,7 @@ fn require(holds: bool, rule: impl FnOnce() -> String) -> Result<(), Failure> {
 
 /// Converts a failure to connect into the core's error.
 fn refused(failure: Failure) -> Error {
-    failure.into_error(Operation::Connect)
+    failure.into_error().with_operation(Operation::Connect)
 }
 
 impl fmt::Debug for PostgresConfig {

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
-use syncguard_core::{
-    Operation,
-    pool::{self, Pool, Pruning},
-};
+use syncguard_core::pool::{self, Pool, Pruning};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -46,7 +43,7 @@ pub(crate) async fn connect(config: PostgresConfig) -> Result<Store, Failure> {
         Missing::Refuse => schema::verify(&store).await?,
     };
     store.adapt(columns);
-    let failed = |failure: Failure| failure.into_error_at(&store.server, Operation::Check);
+    let failed = |failure: Failure| failure.into_error_at(&store.server);
     let checking = async { check::check(&store).await.map_err(failed) };
     config.unsafe_settings.enforce(checking).await?;
     Ok(store)

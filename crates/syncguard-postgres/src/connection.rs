@@ -5,6 +5,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 use sqlx::{ConnectOptions, Connection, postgres::PgConnectOptions, postgres::PgRow};
 use syncguard_core::{
     Jitter, Retry,
+    backend::Effect,
     pool::{MAX_ENDING, Priority, Reply, call},
 };
 use tokio::{
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    error::{Effect, Failure},
+    error::Failure,
     pool::{Leased, Source},
     statement::{Sending, Statement, in_own_transaction},
 };
@@ -148,7 +149,7 @@ impl Connections {
                 // A connection may have been lost long ago without anyone noticing.
                 Err(failure)
                     if failure.is_broken()
-                        && statement.effect() == Effect::None
+                        && statement.effect() == Effect::NotApplied
                         && repeats == 0 =>
                 {
                     repeats += 1;
@@ -228,7 +229,9 @@ impl Connections {
             reply.send(work.await);
         };
         let reply = call(&self.runtime, running).await;
-        reply.unwrap_or_else(|interrupted| Err(Failure::interrupted(interrupted, Effect::None)))
+        reply.unwrap_or_else(|interrupted| {
+            Err(Failure::interrupted(interrupted, Effect::NotApplied))
+        })
     }
 
     /// Waits, by the timer of the backend's runtime: the caller's runtime may have none.
@@ -270,8 +273,8 @@ impl Connections {
             let mut connection = connections.open_plain().await?;
             let running = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut connection);
             match timeout(connections.limits.statement_timeout, running).await {
-                Ok(done) => done.map_err(|source| Failure::driver(source, Effect::None))?,
-                Err(_) => return Err(Failure::TimedOut(Effect::None)),
+                Ok(done) => done.map_err(|source| Failure::driver(source, Effect::NotApplied))?,
+                Err(_) => return Err(Failure::TimedOut(Effect::NotApplied)),
             };
             // Dropping the connection closes it if this times out.
             let _ = timeout(RESPONSE_GRACE, connection.close()).await;

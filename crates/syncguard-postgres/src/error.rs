@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use syncguard_core::{
-    Error, ErrorKind, Fence, InvalidValue, Operation,
+    Error, ErrorKind, Fence, InvalidValue,
+    backend::Effect,
     pool::{Interrupted, LeaseError},
 };
 
@@ -61,13 +62,6 @@ pub(crate) enum Failure {
     Shared(Arc<Self>),
     #[error("{}", explain(.0))]
     Driver(#[source] sqlx::Error, Effect),
-}
-
-/// What a statement that failed may have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    None,
-    Unknown,
 }
 
 const ADVICE_SCHEMA: &str = "call setup_schema, or run the statements that schema_sql returns";
@@ -130,7 +124,7 @@ impl Failure {
     pub(crate) fn driver(source: sqlx::Error, effect: Effect) -> Self {
         match database_error(&source) {
             Some(error) if INSIDE_TRANSACTION.contains(&error.code()) => Self::InTransaction,
-            Some(error) if !ends_connection(error) => Self::Driver(source, Effect::None),
+            Some(error) if !ends_connection(error) => Self::Driver(source, Effect::NotApplied),
             _ => Self::Driver(source, effect),
         }
     }
@@ -148,7 +142,7 @@ impl Failure {
     pub(crate) fn interrupted(interrupted: Interrupted, effect: Effect) -> Self {
         match interrupted {
             Interrupted::NotStarted => Self::RuntimeEnded,
-            Interrupted::NotSent => Self::CutOff(Effect::None),
+            Interrupted::NotSent => Self::CutOff(Effect::NotApplied),
             Interrupted::Sent => Self::CutOff(effect),
         }
     }
@@ -186,62 +180,60 @@ impl Failure {
     }
 
     /// Converts the failure into the core's error.
-    pub(crate) fn into_error(self, operation: Operation) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         let detail = self.to_string();
-        self.described(detail, operation)
+        self.described(detail)
     }
 
     /// Converts a failure to use `server` into the core's error, which names it where that helps.
-    pub(crate) fn into_error_at(self, server: &str, operation: Operation) -> Error {
+    pub(crate) fn into_error_at(self, server: &str) -> Error {
         let detail = match self.classify().0 {
             ErrorKind::ServiceUnavailable | ErrorKind::NetworkTimeout | ErrorKind::AuthFailed => {
                 format!("{server}: {self}")
             }
             _ => self.to_string(),
         };
-        self.described(detail, operation)
+        self.described(detail)
     }
 
-    fn described(self, detail: String, operation: Operation) -> Error {
+    fn described(self, detail: String) -> Error {
         let (kind, effect) = self.classify();
         let error = match self {
             Self::Core(error) => return error,
             Self::Connecting(source) | Self::Driver(source, _) => {
-                Error::new(kind, operation).with_source(source)
+                Error::new(kind).with_source(source)
             }
-            Self::Unleased(unleased) => Error::new(kind, operation).with_source(unleased),
-            Self::Shared(shared) => Error::new(kind, operation).with_source(shared),
-            _ => Error::new(kind, operation),
+            Self::Unleased(unleased) => Error::new(kind).with_source(unleased),
+            Self::Shared(shared) => Error::new(kind).with_source(shared),
+            _ => Error::new(kind),
         };
-        let error = error.with_detail(detail);
-        match effect {
-            Effect::None => error.not_applied(),
-            Effect::Unknown => error,
-        }
+        error.with_detail(detail).with_effect(effect)
     }
 
     fn classify(&self) -> (ErrorKind, Effect) {
         match self {
-            Self::Core(error) => (error.kind(), Effect::None),
-            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
-            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
-            Self::FenceLimit | Self::NoTables | Self::NoRuntime | Self::RuntimeEnded => {
-                (ErrorKind::Internal, Effect::None)
+            Self::Core(error) => (error.kind(), Effect::NotApplied),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::NotApplied),
+            Self::NewerSchema { .. } | Self::SharedMode => {
+                (ErrorKind::Unsupported, Effect::NotApplied)
             }
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::NotApplied),
+            Self::FenceLimit | Self::NoTables | Self::NoRuntime | Self::RuntimeEnded => {
+                (ErrorKind::Internal, Effect::NotApplied)
+            }
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::NotApplied),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::MayHaveApplied),
             Self::Unconnected(_) | Self::InTransaction | Self::Panicked => {
-                (ErrorKind::ServiceUnavailable, Effect::None)
+                (ErrorKind::ServiceUnavailable, Effect::NotApplied)
             }
             Self::Unleased(unleased) => {
                 let kind = unleased.cause().map(|cause| cause.classify().0);
-                (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::None)
+                (kind.unwrap_or(ErrorKind::ServiceUnavailable), Effect::NotApplied)
             }
             Self::TimedOut(effect) => (ErrorKind::NetworkTimeout, *effect),
             Self::Shared(shared) => shared.classify(),
             Self::CutOff(effect) => (ErrorKind::ServiceUnavailable, *effect),
-            Self::Connecting(source) => (kind(source), Effect::None),
+            Self::Connecting(source) => (kind(source), Effect::NotApplied),
             Self::Driver(source, effect) => (kind(source), *effect),
         }
     }

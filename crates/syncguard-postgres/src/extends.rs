@@ -4,13 +4,14 @@ use std::{collections::HashSet, sync::Arc};
 
 use sqlx::SqlStr;
 use syncguard_core::{
-    ExtendOutcome, LockId, NotHeld, Timestamp, Ttl,
+    LockId, Timestamp, Ttl,
+    backend::{Effect, ExtendOutcome, NotHeld},
     pool::{BatchLimits, Batcher, Priority, SendBatch},
 };
 
 use crate::{
     connection::Connections,
-    error::{Effect, Failure},
+    error::Failure,
     pool::Leased,
     row::{GRACE_MS, value},
     sql::Sql,
@@ -83,7 +84,7 @@ impl SendBatch for Sender {
             .integers(firsts().map(|(extend, _)| extend.ttl.as_millis()).collect())
             .integer(GRACE_MS);
         let rows = match self.connections.run_leased(leased, Priority::Extend, statement).await {
-            Err(Failure::Driver(_, Effect::None)) => return Ok(Vec::new()),
+            Err(Failure::Driver(_, Effect::NotApplied)) => return Ok(Vec::new()),
             rows => rows?,
         };
         let mut rows = rows.iter();

@@ -9,11 +9,9 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use crate::{
-    error::{Effect, Failure},
-    names::WAITER_CLASS,
-    row::value,
-};
+use syncguard_core::backend::Effect;
+
+use crate::{error::Failure, names::WAITER_CLASS, row::value};
 
 /// How to open the connection that listens.
 #[derive(Clone)]
@@ -119,12 +117,12 @@ impl Listener {
     ) -> Result<Vec<PgRow>, Failure> {
         match timeout(self.timeout, self.driver.fetch_all(query)).await {
             Ok(rows) => rows.map_err(broken),
-            Err(_) => Err(Failure::TimedOut(Effect::None)),
+            Err(_) => Err(Failure::TimedOut(Effect::NotApplied)),
         }
     }
 }
 
 /// A connection that listens changes no lock.
 fn broken(source: sqlx::Error) -> Failure {
-    Failure::Driver(source, Effect::None)
+    Failure::Driver(source, Effect::NotApplied)
 }

@@ -1,6 +1,6 @@
 //! Looking up locks.
 
-use syncguard_core::{LockQuery, LockRecord};
+use syncguard_core::backend::{LockQuery, LockRecord};
 
 use crate::{
     error::Failure,

@@ -1,7 +1,7 @@
 //! The names of the tables, and the only place that writes them into a statement. Also the names
 //! under which a key is stored.
 
-use syncguard_core::{KeyLayout, LockId, LockKey};
+use syncguard_core::{LockId, LockKey, backend::KeyLayout};
 
 use crate::error::Failure;
 

@@ -1,7 +1,9 @@
 //! Operations for operators.
 
 use syncguard_core::{
-    Error, ListRequest, LockKey, LockPage, LockRecord, PageToken, pool::Priority,
+    Error, LockKey,
+    backend::{ListRequest, LockPage, LockRecord, PageToken},
+    pool::Priority,
 };
 
 use crate::{

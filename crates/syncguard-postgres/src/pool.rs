@@ -13,7 +13,9 @@ use sqlx::{
 use syncguard_core::pool::{Lease, LeaseError, Manager, Pool, Priority, contained};
 use tokio::time::{sleep, timeout};
 
-use crate::error::{Effect, Failure};
+use syncguard_core::backend::Effect;
+
+use crate::error::Failure;
 
 /// The limit on an orderly close of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,7 +57,10 @@ impl Source {
                     }
                     LeaseError::Failed(never) => match *never {},
                 })?;
-                let connection = match timeout(*limit, pool.acquire()).await {
+                // The driver's future is large. Unboxed, it would be part of each statement, and be
+                // copied with it into a task, also where connections are our own.
+                let acquiring = Box::pin(pool.acquire());
+                let connection = match timeout(*limit, acquiring).await {
                     Ok(connection) => connection.map_err(Failure::Connecting)?,
                     Err(_) => return Err(Failure::Unconnected(*limit)),
                 };
@@ -189,7 +194,7 @@ impl Manager for Server {
             let started = Instant::now();
             loop {
                 let alive = Session::end(&sessions, &mut connection).await;
-                let alive = alive.map_err(|source| Failure::driver(source, Effect::None))?;
+                let alive = alive.map_err(|source| Failure::driver(source, Effect::NotApplied))?;
                 if alive.is_empty() || started.elapsed() > SESSION_END_TIMEOUT {
                     // The operating system closes it if this times out.
                     let _ = timeout(CLOSE_TIMEOUT, connection.close()).await;
@@ -244,5 +249,29 @@ impl Manager for Turns {
 
     fn is_transient(&self, never: &Infallible) -> bool {
         match *never {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+    use syncguard_core::pool::{Limits, MIN_SIZE, Pool, Priority};
+    use tokio::runtime::Handle;
+
+    use super::{Source, Turns};
+
+    /// Each statement copies this future when it moves into its task.
+    #[tokio::test]
+    async fn the_future_of_a_lease_does_not_contain_that_of_the_callers_pool() {
+        let pool = PgPoolOptions::new().connect_lazy_with(PgConnectOptions::new());
+        let of_pool = size_of_val(&pool.acquire());
+        let limit = Duration::from_secs(1);
+        let limits = Limits { size: MIN_SIZE, wait: limit, open: limit };
+        let turns = Pool::new(Turns, limits, Handle::current());
+        let source = Source::Callers { pool, turns, limit };
+        let of_lease = size_of_val(&source.lease(Priority::Acquire));
+        assert!(of_lease < of_pool, "{of_lease} bytes, and the driver's alone {of_pool}");
     }
 }

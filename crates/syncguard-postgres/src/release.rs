@@ -1,6 +1,10 @@
 //! Releasing locks and abandoning ids.
 
-use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome, pool::Priority};
+use syncguard_core::{
+    LockId, LockKey, ReleaseOutcome,
+    backend::{LockRef, NotHeld},
+    pool::Priority,
+};
 
 use crate::{
     error::{Failure, UNIQUE_VIOLATION},

@@ -3,7 +3,10 @@
 use std::str::FromStr;
 
 use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow};
-use syncguard_core::{Capabilities, Fence, LockRecord, Owner, Timestamp};
+use syncguard_core::{
+    Fence, Owner, Timestamp,
+    backend::{Capabilities, LockRecord},
+};
 
 use crate::{error::Failure, names::user_key};
 

@@ -1,13 +1,13 @@
 //! Statements and their values, and how both are sent.
 
+use syncguard_core::backend::Effect;
+
 use std::fmt::Write;
 
 use sqlx::{
     Arguments, AssertSqlSafe, Row, SqlStr,
     postgres::{PgArguments, PgConnection, PgRow},
 };
-
-use crate::error::Effect;
 
 /// A statement with its values.
 pub(crate) struct Statement {
@@ -46,14 +46,14 @@ impl Statement {
         Self {
             sql: sql.clone(),
             values: Vec::new(),
-            effect: Effect::Unknown,
+            effect: Effect::MayHaveApplied,
             is_multi_statement: false,
         }
     }
 
     /// A statement that only reads.
     pub(crate) fn read(sql: &SqlStr) -> Self {
-        Self { effect: Effect::None, ..Self::write(sql) }
+        Self { effect: Effect::NotApplied, ..Self::write(sql) }
     }
 
     /// Declares that the text holds several statements, which cannot be prepared. The text is sent

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use syncguard_core::Finding;
+use syncguard_core::backend::Finding;
 
 /// Reports connections to other hosts that may be unencrypted, or whose server is not verified.
 pub(crate) fn finding(options: &PgConnectOptions) -> Option<Finding> {
@@ -35,7 +35,7 @@ fn is_local(options: &PgConnectOptions) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::Severity;
+    use syncguard_core::backend::Severity;
 
     use super::finding;
 

@@ -1,6 +1,6 @@
 //! Waits for a release, by any process.
 
-use syncguard_core::{LockKey, WakeUp};
+use syncguard_core::{LockKey, backend::WakeUp};
 
 use crate::{names::StoredKey, store::Store};
 

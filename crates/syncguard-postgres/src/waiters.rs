@@ -6,7 +6,10 @@ use std::{
 };
 
 use sqlx::postgres::PgConnectOptions;
-use syncguard_core::{WakeUp, pool::contained};
+use syncguard_core::{
+    backend::{LINGER, WakeUp},
+    pool::contained,
+};
 use tokio::{
     runtime::Handle,
     time::{MissedTickBehavior, interval, sleep},
@@ -16,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::{
     error::Failure,
     listener::{Listener, ListenerOptions, Watch, Watched},
-    subscriptions::{LINGER, Subscription, Subscriptions},
+    subscriptions::Subscriptions,
 };
 
 /// How often the keys are swept, and how long to wait before a failed attempt is retried.
@@ -53,10 +56,8 @@ impl Waiters {
 
     /// Waits for a release of `key`.
     pub(crate) async fn notified(&self, key: &str) {
-        let subscription = Subscription::new(&self.subscriptions, key);
-        let mut notified = std::pin::pin!(subscription.notify.notified());
         // Subscribed from here on, before a listener is started.
-        notified.as_mut().enable();
+        let notified = self.subscriptions.subscribe(key).notified();
         self.listen();
         notified.await;
     }

@@ -1,10 +1,13 @@
 //! The acquire operation.
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, Fence, Grant, Mode, Timestamp};
+use syncguard_core::{
+    Fence, Timestamp,
+    backend::{AcquireOutcome, AcquireRequest, Effect, Grant, Mode},
+};
 
 use crate::{
     client::{Answer, Reply},
-    error::{Effect, Failure},
+    error::Failure,
     index::remember,
     names::LockName,
     options::Counters,
@@ -105,7 +108,7 @@ async fn undo_grant(
     if release::release_lock(store, lock, request.lock_id).await.is_ok()
         && let Failure::Replicas { effect, .. } | Failure::Uncounted { effect, .. } = &mut why
     {
-        *effect = Effect::None;
+        *effect = Effect::NotApplied;
     }
     why
 }

@@ -3,9 +3,11 @@
 use std::{fmt, sync::Arc};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, Error, ExtendOutcome, Finding,
-    ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, ExtendOutcome, Finding,
+        ListRequest, LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
 use crate::{
@@ -52,12 +54,13 @@ impl RedisBackend {
     ///   unsafe and the configuration [refuses](syncguard_core::UnsafeSettings::Refuse) that.
     pub async fn connect(config: RedisConfig) -> Result<Self, Error> {
         let server = config.server();
-        let failed = |failure: Failure| failure.into_error_at(&server, Operation::Connect);
+        let failed =
+            |failure: Failure| failure.into_error_at(&server).with_operation(Operation::Connect);
         Ok(Self(Arc::new(connect::connect(config).await.map_err(failed)?)))
     }
 
-    fn failed(&self, operation: Operation) -> impl FnOnce(Failure) -> Error {
-        move |failure| failure.into_error_at(&self.0.server, operation)
+    fn error(&self, failure: Failure) -> Error {
+        failure.into_error_at(&self.0.server)
     }
 }
 
@@ -75,45 +78,35 @@ impl LockBackend for RedisBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let outcome =
-            acquire::acquire(&self.0, request).await.map_err(self.failed(Operation::Acquire));
-        outcome.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+        let outcome = acquire::acquire(&self.0, request).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
-        let outcome =
-            extend::extend(&self.0, lock, ttl).await.map_err(self.failed(Operation::Extend));
-        outcome.map_err(|error| about(error, lock))
+        let outcome = extend::extend(&self.0, lock, ttl).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        let outcome =
-            release::release(&self.0, lock).await.map_err(self.failed(Operation::Release));
-        outcome.map_err(|error| about(error, lock))
+        let outcome = release::release(&self.0, lock).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        let record = lookup::lookup(&self.0, query).await.map_err(self.failed(Operation::Lookup));
-        record.map_err(|error| match query {
-            LockQuery::ByKey(key) => error.with_key(key),
-            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
-        })
+        lookup::lookup(&self.0, query).await.map_err(|failure| self.error(failure))
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        let done = release::abandon(&self.0, lock_id, key).await;
-        let done = done.map_err(self.failed(Operation::Abandon));
-        done.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+        let outcome = release::abandon(&self.0, lock_id, key).await;
+        outcome.map_err(|failure| self.error(failure))
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        operate::list(&self.0, request).await.map_err(self.failed(Operation::List))
+        operate::list(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        let ended = operate::force_release(&self.0, key).await;
-        let ended = ended.map_err(self.failed(Operation::ForceRelease));
-        ended.map_err(|error| error.with_key(key))
+        operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
     }
 
     async fn released(&self, key: &LockKey) {
@@ -121,7 +114,7 @@ impl LockBackend for RedisBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        check::check(&self.0).await.map_err(self.failed(Operation::Check))
+        check::check(&self.0).await.map_err(|failure| self.error(failure))
     }
 }
 
@@ -131,13 +124,5 @@ impl fmt::Debug for RedisBackend {
             .field("layout", &self.0.layout)
             .field("options", &self.0.options)
             .finish_non_exhaustive()
-    }
-}
-
-fn about(error: Error, lock: &LockRef) -> Error {
-    let error = error.with_lock_id(lock.lock_id);
-    match &lock.key {
-        Some(key) => error.with_key(key),
-        None => error,
     }
 }

@@ -1,29 +1,15 @@
 //! The channels that have waiters.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::{sync::Notify, time::Instant};
-
-/// How long a channel stays subscribed after its last waiter has left. A waiter for a contended
-/// lock usually returns soon.
-const LINGER: Duration = Duration::from_secs(10);
+use syncguard_core::backend::{LINGER, Subscription, Subscriptions};
+use tokio::sync::Notify;
 
 #[derive(Default)]
 pub(crate) struct Channels {
-    open: Mutex<HashMap<String, Channel>>,
+    open: Mutex<Subscriptions<String, State>>,
     /// Notifies the listener that a channel is wanted.
     pub(crate) wanted: Notify,
-}
-
-struct Channel {
-    waiting: usize,
-    state: State,
-    left_at: Instant,
-    released: Arc<Notify>,
 }
 
 /// The progress of the subscription to a channel.
@@ -36,41 +22,15 @@ enum State {
     Confirmed,
 }
 
-/// A registration as a waiter on a channel.
-pub(crate) struct Waiter<'a> {
-    channels: &'a Channels,
-    pub(crate) channel: String,
-    pub(crate) released: Arc<Notify>,
-}
-
-impl<'a> Waiter<'a> {
-    pub(crate) fn register(channels: &'a Channels, channel: String) -> Self {
-        let mut open = channels.lock();
-        let entry = open.entry(channel.clone()).or_insert_with(|| Channel {
-            waiting: 0,
-            state: State::Wanted,
-            left_at: Instant::now(),
-            released: Arc::default(),
-        });
-        entry.waiting += 1;
-        let released = entry.released.clone();
-        Self { channels, channel, released }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        if let Some(channel) = self.channels.lock().get_mut(&self.channel) {
-            channel.waiting -= 1;
-            channel.left_at = Instant::now();
-        }
-    }
-}
-
 impl Channels {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Channel>> {
+    fn lock(&self) -> MutexGuard<'_, Subscriptions<String, State>> {
         // No code panics while the mutex is held.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Subscribes a waiter to the releases on a channel.
+    pub(crate) fn subscribe(&self, channel: String) -> Subscription {
+        self.lock().subscribe(channel, || State::Wanted)
     }
 
     pub(crate) fn is_wanted(&self, channel: &str) -> bool {
@@ -97,35 +57,33 @@ impl Channels {
         {
             channel.state = if confirmed { State::Confirmed } else { State::Wanted };
             if confirmed {
-                channel.released.notify_waiters();
+                channel.subscription().notify_waiters();
             }
         }
     }
 
     /// Treats all subscriptions as lost.
     pub(crate) fn reset_all(&self) {
-        for channel in self.lock().values_mut() {
+        for (_, channel) in self.lock().iter_mut() {
             channel.state = State::Wanted;
         }
     }
 
     pub(crate) fn notify(&self, channel: &str) {
         if let Some(channel) = self.lock().get(channel) {
-            channel.released.notify_waiters();
+            channel.subscription().notify_waiters();
         }
     }
 
     pub(crate) fn notify_all(&self) {
-        for channel in self.lock().values() {
-            channel.released.notify_waiters();
+        for (_, channel) in self.lock().iter() {
+            channel.subscription().notify_waiters();
         }
     }
 
     /// Removes the channels that have had no waiter for a while.
     pub(crate) fn sweep(&self) -> Vec<String> {
-        let mut channels = self.lock();
-        let idle = |channel: &Channel| channel.waiting == 0 && channel.left_at.elapsed() > LINGER;
-        channels.extract_if(|_, channel| idle(channel)).map(|(name, _)| name).collect()
+        self.lock().sweep(LINGER).into_iter().map(|(name, _)| name).collect()
     }
 }
 
@@ -136,19 +94,13 @@ mod tests {
         task::Poll,
     };
 
-    use super::{Channels, State, Waiter};
+    use super::{Channels, State};
 
     #[tokio::test]
     async fn missed_messages_wake_all_waiters() {
         let channels = Channels::default();
-        let waiters = ["a", "b", "b"].map(|name| Waiter::register(&channels, name.to_owned()));
-        let mut notifications: Vec<_> = waiters
-            .iter()
-            .map(|waiter| Box::pin(waiter.released.clone().notified_owned()))
-            .collect();
-        for notification in &mut notifications {
-            notification.as_mut().enable();
-        }
+        let notifications =
+            ["a", "b", "b"].map(|name| channels.subscribe(name.to_owned()).notified());
         channels.notify_all();
         for notification in notifications {
             notification.await;
@@ -158,14 +110,13 @@ mod tests {
     #[tokio::test]
     async fn a_reply_on_the_previous_connection_confirms_nothing() {
         let channels = Channels::default();
-        let waiter = Waiter::register(&channels, "a".to_owned());
-        let mut notification = Box::pin(waiter.released.notified());
-        notification.as_mut().enable();
+        let mut notification = Box::pin(channels.subscribe("a".to_owned()).notified());
         assert_eq!(channels.take_wanted(0), ["a"]);
         channels.reset_all();
         assert_eq!(channels.take_wanted(1), ["a"]);
         channels.finish_attempt("a", 0, true);
-        assert_eq!(channels.lock()["a"].state, State::Requested { epoch: 1 });
+        let state = channels.lock().get("a").map(|channel| channel.state);
+        assert_eq!(state, Some(State::Requested { epoch: 1 }));
         assert!(
             poll_fn(|context| Poll::Ready(notification.as_mut().poll(context).is_pending())).await,
             "nothing is confirmed"

@@ -1,6 +1,6 @@
 //! Checks for settings that would break a guarantee.
 
-use syncguard_core::Finding;
+use syncguard_core::backend::Finding;
 
 use crate::{client::Reply, error::Failure, names::Shape, store::Store};
 
@@ -139,7 +139,7 @@ impl Server<'_> {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::Severity;
+    use syncguard_core::backend::Severity;
 
     use super::{Server, Shape};
 

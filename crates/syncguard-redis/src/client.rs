@@ -4,7 +4,6 @@
 
 mod call;
 mod connection;
-mod detached;
 mod gather;
 mod link;
 mod reply;
@@ -31,7 +30,6 @@ use tokio::{
 use self::{
     call::Call,
     connection::Connection,
-    detached::Detached,
     gather::Core,
     link::Link,
     words::{Words, values},
@@ -41,11 +39,9 @@ pub(crate) use self::{
     settings::Settings,
     subscription::{Event, Reach, Subscriber, Subscription},
 };
-use crate::{
-    error::{Effect, Failure},
-    options::Replicas,
-    script::Script,
-};
+use syncguard_core::backend::{Detached, Effect};
+
+use crate::{error::Failure, options::Replicas, script::Script};
 
 /// One multiplexed connection (one per node of a cluster), reopened if the driver gives up.
 ///
@@ -99,13 +95,17 @@ impl Client {
         };
         match self.idle() {
             Some(link) => {
+                // While disconnected, the driver keeps a command whose future is dropped, and sends
+                // it after the reconnect, however late. Only its own timeout cancels a command, and
+                // that runs only while the future is polled.
                 let send = self.0.clone().send(link, vec![call]);
                 Detached::new(send, self.0.runtime.clone()).await;
             }
             None => self.0.submit(call),
         }
         // A call that was dropped with the runtime may have been sent.
-        let answered = async { answered.await.unwrap_or(Err(Failure::Ended(Effect::Unknown))) };
+        let answered =
+            async { answered.await.unwrap_or(Err(Failure::Ended(Effect::MayHaveApplied))) };
         self.bounded(answered).await
     }
 
@@ -184,8 +184,8 @@ impl Client {
         let answered = async {
             task.await.unwrap_or_else(|_| {
                 Err(Failure::Ended(match begun.load(Ordering::Relaxed) {
-                    true => Effect::Unknown,
-                    false => Effect::None,
+                    true => Effect::MayHaveApplied,
+                    false => Effect::NotApplied,
                 }))
             })
         };

@@ -78,8 +78,8 @@ impl RedisConfig {
     /// none of these forms, or if it requires TLS and the trusted certificates cannot be loaded.
     /// The message names their file and does not repeat the address, which may hold a password.
     pub fn from_url(url: &str) -> Result<Self, Error> {
-        let config =
-            address::parse(url).map_err(|failure| failure.into_error(Operation::Connect))?;
+        let config = address::parse(url)
+            .map_err(|failure| failure.into_error().with_operation(Operation::Connect))?;
         Ok(Self::from_builder(Builder::from_config(config)))
     }
 

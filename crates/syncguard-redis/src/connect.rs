@@ -1,7 +1,5 @@
 //! Opening a backend.
 
-use syncguard_core::Operation;
-
 use crate::{
     RedisConfig, check, client::Client, error::Failure, replicas, store::Store, waiters::Waiters,
 };
@@ -14,10 +12,8 @@ pub(crate) async fn connect(config: RedisConfig) -> Result<Store, Failure> {
     replicas::check_wait_permission(&client, options.replicas).await?;
     let waiters = Waiters::new(settings, &client).await?;
     let store = Store { server, client, layout, options, waiters };
-    let checking = async {
-        let findings = check::check(&store).await;
-        findings.map_err(|failure| failure.into_error_at(&store.server, Operation::Check))
-    };
+    let failed = |failure: Failure| failure.into_error_at(&store.server);
+    let checking = async { check::check(&store).await.map_err(failed) };
     config.unsafe_settings.enforce(checking).await?;
     Ok(store)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{Error, ErrorKind, Operation};
+use syncguard_core::{Error, ErrorKind, backend::Effect};
 
 pub(crate) use fred::error::Error as DriverError;
 use fred::error::ErrorKind as DriverKind;
@@ -51,13 +51,6 @@ pub(crate) enum Failure {
     Refused(DriverError),
 }
 
-/// Whether a request that failed may have changed something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    None,
-    Unknown,
-}
-
 /// What the driver reports about a command that it did not send, or that the server redirected. The
 /// third is how it reports `MOVED` and `ASK` when it may not follow them.
 const NOT_SENT: [&str; 7] = [
@@ -102,23 +95,23 @@ impl Failure {
     }
 
     /// Converts into the core error.
-    pub(crate) fn into_error(self, operation: Operation) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         let detail = self.to_string();
-        self.described(detail, operation)
+        self.described(detail)
     }
 
     /// Converts a failure to use `server` into the core's error, which names it where that helps.
-    pub(crate) fn into_error_at(self, server: &str, operation: Operation) -> Error {
+    pub(crate) fn into_error_at(self, server: &str) -> Error {
         let detail = match self.classify().0 {
             ErrorKind::ServiceUnavailable | ErrorKind::NetworkTimeout | ErrorKind::AuthFailed => {
                 format!("{server}: {self}")
             }
             _ => self.to_string(),
         };
-        self.described(detail, operation)
+        self.described(detail)
     }
 
-    fn described(self, detail: String, operation: Operation) -> Error {
+    fn described(self, detail: String) -> Error {
         let (kind, effect) = self.classify();
         let source = match self {
             Self::Core(error) => return error,
@@ -129,15 +122,11 @@ impl Failure {
             | Self::Refused(source) => Some(source),
             _ => None,
         };
-        let mut error = Error::new(kind, operation).with_detail(detail);
+        let mut error = Error::new(kind).with_detail(detail);
         if let Some(source) = source {
             error = error.with_source(source);
         }
-        let reads = matches!(operation, Operation::Lookup | Operation::List | Operation::Check);
-        match effect {
-            Effect::Unknown if !reads => error,
-            _ => error.not_applied(),
-        }
+        error.with_effect(effect)
     }
 
     /// Returns whether the request may have changed something.
@@ -147,23 +136,23 @@ impl Failure {
 
     fn classify(&self) -> (ErrorKind, Effect) {
         match self {
-            Self::Core(error) => (error.kind(), Effect::None),
-            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
-            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
-            Self::FenceLimit | Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::Garbled(_) => (ErrorKind::Internal, Effect::Unknown),
+            Self::Core(error) => (error.kind(), Effect::NotApplied),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::NotApplied),
+            Self::SharedMode => (ErrorKind::Unsupported, Effect::NotApplied),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::NotApplied),
+            Self::FenceLimit | Self::Unreadable(_) => (ErrorKind::Internal, Effect::NotApplied),
+            Self::Garbled(_) => (ErrorKind::Internal, Effect::MayHaveApplied),
             Self::Replicas { effect, .. } | Self::Uncounted { effect, .. } => {
                 (ErrorKind::ServiceUnavailable, *effect)
             }
-            Self::NoRuntime => (ErrorKind::Internal, Effect::None),
+            Self::NoRuntime => (ErrorKind::Internal, Effect::NotApplied),
             Self::Ended(effect) => (ErrorKind::Internal, *effect),
-            Self::Unattended(_) => (ErrorKind::NetworkTimeout, Effect::Unknown),
+            Self::Unattended(_) => (ErrorKind::NetworkTimeout, Effect::MayHaveApplied),
             Self::Unconnected(_) | Self::Unsent(_) | Self::Connecting(_) | Self::NotSent(_) => {
-                (ErrorKind::ServiceUnavailable, Effect::None)
+                (ErrorKind::ServiceUnavailable, Effect::NotApplied)
             }
-            Self::TimedOut(_) => (ErrorKind::NetworkTimeout, Effect::Unknown),
-            Self::Broken(_) => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::TimedOut(_) => (ErrorKind::NetworkTimeout, Effect::MayHaveApplied),
+            Self::Broken(_) => (ErrorKind::ServiceUnavailable, Effect::MayHaveApplied),
             Self::Refused(error) => classify_reply(error.details()),
         }
     }
@@ -179,25 +168,25 @@ impl Failure {
 /// behind it may have been carried out, for example by a server that had just finished loading.
 fn classify_reply(details: &str) -> (ErrorKind, Effect) {
     match code(details).unwrap_or_default() {
-        "NOAUTH" | "WRONGPASS" | "NOPERM" => (ErrorKind::AuthFailed, Effect::None),
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => (ErrorKind::AuthFailed, Effect::NotApplied),
         "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" => {
-            (ErrorKind::ServiceUnavailable, Effect::Unknown)
+            (ErrorKind::ServiceUnavailable, Effect::MayHaveApplied)
         }
         "OOM" | "TRYAGAIN" | "BUSY" | "MISCONF" | "NOREPLICAS" | "MOVED" | "ASK" => {
-            (ErrorKind::ServiceUnavailable, Effect::None)
+            (ErrorKind::ServiceUnavailable, Effect::NotApplied)
         }
         "ERR" if details.contains("can't run this command") || details.contains("ACL failure") => {
-            (ErrorKind::AuthFailed, Effect::None)
+            (ErrorKind::AuthFailed, Effect::NotApplied)
         }
         "ERR" if details.contains("max number of clients") => {
-            (ErrorKind::ServiceUnavailable, Effect::None)
+            (ErrorKind::ServiceUnavailable, Effect::NotApplied)
         }
-        "WRONGTYPE" | "CROSSSLOT" | "NOSCRIPT" => (ErrorKind::Internal, Effect::None),
+        "WRONGTYPE" | "CROSSSLOT" | "NOSCRIPT" => (ErrorKind::Internal, Effect::NotApplied),
         "ERR" if SCRIPT_ERRORS.iter().any(|text| details.contains(text)) => {
-            (ErrorKind::Internal, Effect::None)
+            (ErrorKind::Internal, Effect::NotApplied)
         }
         // A proxy may have forwarded the request before it failed.
-        _ => (ErrorKind::Internal, Effect::Unknown),
+        _ => (ErrorKind::Internal, Effect::MayHaveApplied),
     }
 }
 
@@ -232,13 +221,13 @@ fn explain(details: &str) -> String {
 #[cfg(test)]
 mod tests {
     use fred::error::{Error as DriverError, ErrorKind as DriverKind};
-    use syncguard_core::{ErrorKind, Operation};
+    use syncguard_core::ErrorKind;
 
     use super::Failure;
 
     fn classified(kind: DriverKind, details: &'static str) -> (ErrorKind, bool) {
         let failure = Failure::driver(DriverError::new(kind, details));
-        let error = failure.into_error(Operation::Acquire);
+        let error = failure.into_error();
         (error.kind(), error.may_have_applied())
     }
 

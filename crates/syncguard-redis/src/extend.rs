@@ -1,6 +1,9 @@
 //! The extend operation.
 
-use syncguard_core::{ExtendOutcome, LockId, LockRef, NotHeld, Timestamp, Ttl};
+use syncguard_core::{
+    LockId, Timestamp, Ttl,
+    backend::{ExtendOutcome, LockRef, NotHeld},
+};
 
 use crate::{
     client::Answer,

@@ -1,6 +1,6 @@
 //! The lookup operations.
 
-use syncguard_core::{LockQuery, LockRecord};
+use syncguard_core::backend::{LockQuery, LockRecord};
 
 use crate::{
     client::Reply, error::Failure, index::find, names::LockName, record::live, script::LOOKUP,

@@ -1,6 +1,6 @@
 //! The names under which a lock is kept.
 
-use syncguard_core::{Error, KeyLayout, LockId, LockKey};
+use syncguard_core::{Error, LockId, LockKey, backend::KeyLayout};
 
 /// The longest name that the formats allow, and the length that the name of an id adds to a prefix:
 /// `:id:` and 22 characters.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockRecord, PageToken};
+use syncguard_core::{
+    Error, LockKey,
+    backend::{ListRequest, LockPage, LockRecord, PageToken},
+};
 
 use crate::{
     client::Reply,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use syncguard_core::{
-    Capabilities, Fence, Grant, Holder, LockId, LockKey, LockRecord, Owner, Timestamp,
+    Fence, Holder, LockId, LockKey, Owner, Timestamp,
+    backend::{Capabilities, Grant, LockRecord},
 };
 
 use crate::{client::Reply, error::Failure};

@@ -1,6 +1,9 @@
 //! The release and abandon operations.
 
-use syncguard_core::{LockId, LockKey, LockRef, NotHeld, ReleaseOutcome};
+use syncguard_core::{
+    LockId, LockKey, ReleaseOutcome,
+    backend::{LockRef, NotHeld},
+};
 
 use crate::{
     error::Failure,

@@ -1,8 +1,10 @@
 //! Whether enough replicas have a write for it to count.
 
+use syncguard_core::backend::Effect;
+
 use crate::{
     client::Client,
-    error::{Effect, Failure},
+    error::Failure,
     options::{Options, Replicas},
 };
 
@@ -18,7 +20,7 @@ pub(crate) fn too_few(
     counted: ReplicaCount,
 ) -> Option<Failure> {
     let wanted = options.replicas?.count;
-    let effect = Effect::Unknown;
+    let effect = Effect::MayHaveApplied;
     match counted {
         Some(Ok(acknowledged)) if acknowledged >= i64::from(wanted) => None,
         Some(Ok(acknowledged)) => Some(Failure::Replicas { what, acknowledged, wanted, effect }),

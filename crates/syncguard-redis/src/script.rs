@@ -68,7 +68,7 @@ pub(crate) mod reply {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::{Capabilities, Fence};
+    use syncguard_core::{Fence, backend::Capabilities};
 
     use super::SOURCES;
 

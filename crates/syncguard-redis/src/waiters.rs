@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::WakeUp;
+use syncguard_core::backend::WakeUp;
 use tokio::{
     runtime::Handle,
     task::JoinSet,
@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    channels::{Channels, Waiter},
+    channels::Channels,
     client::{Client, Event, Reach, Settings, Subscriber, Subscription},
     error::Failure,
 };
@@ -73,11 +73,9 @@ impl Waiters {
 
     /// Waits for a release on `channel`.
     pub(crate) async fn released(&self, channel: String) {
-        let waiter = Waiter::register(&self.channels, channel);
-        let mut notification = std::pin::pin!(waiter.released.notified());
         // Registered before the subscription is requested, so no notification is missed.
-        notification.as_mut().enable();
-        if self.channels.is_wanted(&waiter.channel) || !self.is_listening() {
+        let notification = self.channels.subscribe(channel.clone()).notified();
+        if self.channels.is_wanted(&channel) || !self.is_listening() {
             self.ensure_listener();
         }
         notification.await;

@@ -2,11 +2,12 @@
 
 use sqlx::Row;
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Fence, Grant, Holder, Mode, Owner,
+    Fence, Holder, Owner,
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Effect, Grant, Mode},
 };
 
 use crate::{
-    error::{Effect, Failure},
+    error::Failure,
     row::{GRACE_MS, fence, is_null, stored_record, timestamp},
     statement::Statement,
     store::Store,
@@ -102,5 +103,5 @@ async fn grant(
         return Ok(None);
     };
     let grant = || Ok(Grant { fence: fence(&row)?, expires_at: timestamp(&row, "expires_at_ms")? });
-    grant().map(Some).map_err(|failure: Failure| failure.after(Effect::Unknown))
+    grant().map(Some).map_err(|failure: Failure| failure.after(Effect::MayHaveApplied))
 }

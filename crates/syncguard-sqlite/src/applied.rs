@@ -8,13 +8,16 @@ use sqlx::{
     ConnectOptions, Row,
     sqlite::{SqliteConnectOptions, SqliteConnection},
 };
-use syncguard_core::{AcquireOutcome, AcquireRequest, Error, LockId, LockKey, Operation, Ttl};
+use syncguard_core::{
+    Error, LockId, LockKey, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, Effect},
+};
 use tempfile::TempDir;
 
 use crate::{
     SqliteConfig, acquire,
     config::Target,
-    error::{Effect, Failure},
+    error::Failure,
     statement::Statement,
     store::Store,
     turn::Rank,
@@ -54,7 +57,7 @@ impl Fixture {
     }
 
     fn error(&self, failure: Failure) -> Error {
-        failure.into_error(Operation::Acquire, &self.path())
+        failure.into_error(&self.path())
     }
 }
 
@@ -140,7 +143,7 @@ async fn a_commit_that_is_blocked_by_a_reader_stores_nothing() {
         .integer(1_000)
         .integer(1_000_000);
     let source = statement.run(&mut writer).await.expect_err("the reader was not in the way");
-    let failure = Failure::Driver(source, Effect::Unknown);
+    let failure = Failure::Driver(source, Effect::MayHaveApplied);
     assert!(failure.is_busy(), "{failure}");
     assert!(!fixture.error(failure).may_have_applied());
     fixture.run("COMMIT").await;

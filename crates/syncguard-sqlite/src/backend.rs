@@ -3,9 +3,11 @@
 use std::{fmt, future::pending, sync::Arc};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
-    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl, WakeUp,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, WakeUp,
+    },
 };
 
 use crate::{
@@ -63,7 +65,8 @@ impl SqliteBackend {
     pub async fn connect(config: SqliteConfig) -> Result<Self, Error> {
         let (path, unsafe_settings) = (config.path.clone(), config.unsafe_settings);
         let opened = connect::connect(config).await;
-        let opened = opened.map_err(|failure| failure.into_error(Operation::Connect, &path));
+        let opened =
+            opened.map_err(|failure| failure.into_error(&path).with_operation(Operation::Connect));
         let (store, worker) = opened?;
         let backend = Self(Arc::new(Inner { store: Arc::new(store), worker }));
         unsafe_settings.enforce(backend.check()).await?;
@@ -82,7 +85,7 @@ impl SqliteBackend {
     {
         let store = self.0.store.clone();
         let outcome = self.0.worker.call(rank(operation), |ticket| request(store, ticket)).await;
-        outcome.map_err(|failure| failure.into_error(operation, &self.0.store.path))
+        outcome.map_err(|failure| failure.into_error(&self.0.store.path))
     }
 }
 
@@ -105,7 +108,7 @@ impl LockBackend for SqliteBackend {
         let outcome = self.run(Operation::Acquire, |store, ticket| async move {
             acquire::acquire(&store, &ticket, &asked).await
         });
-        outcome.await.map_err(|error| error.with_key(&request.key).with_lock_id(request.lock_id))
+        outcome.await
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
@@ -113,7 +116,7 @@ impl LockBackend for SqliteBackend {
         let outcome = self.run(Operation::Extend, move |store, ticket| async move {
             extend::extend(&store, &ticket, lock_id, ttl).await
         });
-        outcome.await.map_err(|error| about(error, lock))
+        outcome.await
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
@@ -121,7 +124,7 @@ impl LockBackend for SqliteBackend {
         let outcome = self.run(Operation::Release, move |store, ticket| async move {
             release::release(&store, &ticket, lock_id).await
         });
-        outcome.await.map_err(|error| about(error, lock))
+        outcome.await
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
@@ -129,17 +132,14 @@ impl LockBackend for SqliteBackend {
         let record = self.run(Operation::Lookup, |store, ticket| async move {
             lookup::lookup(&store, &ticket, &asked).await
         });
-        record.await.map_err(|error| match query {
-            LockQuery::ByKey(key) => error.with_key(key),
-            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
-        })
+        record.await
     }
 
-    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+    async fn abandon(&self, lock_id: LockId, _: &LockKey) -> Result<(), Error> {
         let outcome = self.run(Operation::Abandon, move |store, ticket| async move {
             release::abandon(&store, &ticket, lock_id).await
         });
-        outcome.await.map_err(|error| error.with_key(key).with_lock_id(lock_id))
+        outcome.await
     }
 
     async fn is_locked(&self, key: &LockKey) -> Result<bool, Error> {
@@ -147,7 +147,7 @@ impl LockBackend for SqliteBackend {
         let locked = self.run(Operation::IsLocked, |store, ticket| async move {
             lookup::is_locked(&store, &ticket, &asked).await
         });
-        locked.await.map_err(|error| error.with_key(key))
+        locked.await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
@@ -163,7 +163,7 @@ impl LockBackend for SqliteBackend {
         let ended = self.run(Operation::ForceRelease, |store, ticket| async move {
             operate::force_release(&store, &ticket, &asked).await
         });
-        ended.await.map_err(|error| error.with_key(key))
+        ended.await
     }
 
     async fn released(&self, key: &LockKey) {
@@ -188,13 +188,5 @@ impl LockBackend for SqliteBackend {
 impl fmt::Debug for SqliteBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteBackend").field("path", &self.0.store.path).finish_non_exhaustive()
-    }
-}
-
-fn about(error: Error, lock: &LockRef) -> Error {
-    let error = error.with_lock_id(lock.lock_id);
-    match &lock.key {
-        Some(key) => error.with_key(key),
-        None => error,
     }
 }

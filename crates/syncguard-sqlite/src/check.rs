@@ -1,7 +1,7 @@
 //! Checks for settings that would break a guarantee.
 
 use sqlx::Row;
-use syncguard_core::Finding;
+use syncguard_core::backend::Finding;
 
 use crate::{
     connection::SharedConnection, error::Failure, permission, statement::Statement, store::Store,
@@ -99,7 +99,7 @@ fn classify_file_system(magic: u32) -> Option<Finding> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use syncguard_core::Severity;
+    use syncguard_core::backend::Severity;
 
     use super::classify_file_system;
 

@@ -70,7 +70,7 @@ impl SqliteConfig {
     /// not have this form.
     pub fn from_url(url: &str) -> Result<Self, Error> {
         let path = url.strip_prefix("sqlite:").ok_or_else(|| {
-            let error = Error::new(ErrorKind::InvalidArgument, Operation::Connect);
+            let error = Error::new(ErrorKind::InvalidArgument).with_operation(Operation::Connect);
             error.with_detail("the address is not of the form sqlite:path").not_applied()
         })?;
         Ok(Self::new(path.strip_prefix("//").unwrap_or(path)))

@@ -11,9 +11,11 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+use syncguard_core::backend::Effect;
+
 use crate::{
     config::{Missing, Target},
-    error::{Effect, Failure},
+    error::Failure,
     identity::{DatabaseEpochs, Identity, Journal},
     permission::create_private,
     schema,
@@ -66,7 +68,7 @@ impl Role {
 
     /// Returns what a statement may have done if its failure leaves that open.
     fn effect(self) -> Effect {
-        if self.writes() { Effect::Unknown } else { Effect::None }
+        if self.writes() { Effect::MayHaveApplied } else { Effect::NotApplied }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use syncguard_core::{Error, ErrorKind, Fence, Operation};
+use syncguard_core::{Error, ErrorKind, Fence, backend::Effect};
 
 /// Describes what went wrong, as this crate distinguishes it.
 #[derive(Debug, thiserror::Error)]
@@ -53,13 +53,6 @@ pub(crate) enum Failure {
     Restless,
 }
 
-/// What a statement that failed may have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Effect {
-    None,
-    Unknown,
-}
-
 /// The result codes of SQLite that are distinguished, from <https://sqlite.org/rescode.html>.
 mod code {
     pub(super) const ERROR: u32 = 1;
@@ -86,7 +79,7 @@ mod code {
 impl Failure {
     /// Converts an error of the driver from opening a connection, during which no lock is touched.
     pub(crate) fn in_opening(source: sqlx::Error) -> Self {
-        Self::Driver(source, Effect::None)
+        Self::Driver(source, Effect::NotApplied)
     }
 
     /// Returns whether another connection was in the way, which is transient.
@@ -105,7 +98,9 @@ impl Failure {
     pub(crate) fn after(self, effect: Effect) -> Self {
         match self {
             Self::Torn(_) => Self::Torn(effect),
-            Self::Unreadable(what) if effect == Effect::Unknown => Self::UnreadableAnswer(what),
+            Self::Unreadable(what) if effect == Effect::MayHaveApplied => {
+                Self::UnreadableAnswer(what)
+            }
             failure => failure,
         }
     }
@@ -123,18 +118,14 @@ impl Failure {
     }
 
     /// Converts the failure into the core's error. `path` is the database file.
-    pub(crate) fn into_error(self, operation: Operation, path: &Path) -> Error {
+    pub(crate) fn into_error(self, path: &Path) -> Error {
         let (kind, effect) = self.classify();
         let detail = match self.advice() {
             Some(advice) => format!("{}: {advice}", path.display()),
             None if self.is_about_the_file() => format!("{}: {self}", path.display()),
             None => self.to_string(),
         };
-        let error = Error::new(kind, operation).with_detail(detail);
-        let error = match effect {
-            Effect::None => error.not_applied(),
-            Effect::Unknown => error,
-        };
+        let error = Error::new(kind).with_detail(detail).with_effect(effect);
         match self {
             Self::Core(error) => error,
             Self::Driver(source, _) => error.with_source(source),
@@ -145,20 +136,22 @@ impl Failure {
 
     fn classify(&self) -> (ErrorKind, Effect) {
         match self {
-            Self::Core(error) => (error.kind(), Effect::None),
-            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::None),
-            Self::NewerSchema { .. } | Self::SharedMode => (ErrorKind::Unsupported, Effect::None),
-            Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::Replaced => (ErrorKind::ServiceUnavailable, Effect::Unknown),
+            Self::Core(error) => (error.kind(), Effect::NotApplied),
+            Self::Config(_) => (ErrorKind::InvalidArgument, Effect::NotApplied),
+            Self::NewerSchema { .. } | Self::SharedMode => {
+                (ErrorKind::Unsupported, Effect::NotApplied)
+            }
+            Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::NotApplied),
+            Self::Replaced => (ErrorKind::ServiceUnavailable, Effect::MayHaveApplied),
             Self::Torn(effect) => (ErrorKind::Internal, *effect),
-            Self::Aliased(_) => (ErrorKind::Unsupported, Effect::None),
-            Self::NoWorker(_) => (ErrorKind::ServiceUnavailable, Effect::None),
-            Self::CutOff => (ErrorKind::ServiceUnavailable, Effect::Unknown),
-            Self::CallerLeft => (ErrorKind::Aborted, Effect::None),
-            Self::Unreadable(_) => (ErrorKind::Internal, Effect::None),
-            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::Unknown),
-            Self::FenceLimit => (ErrorKind::Internal, Effect::None),
-            Self::Abandoned => (ErrorKind::Aborted, Effect::None),
+            Self::Aliased(_) => (ErrorKind::Unsupported, Effect::NotApplied),
+            Self::NoWorker(_) => (ErrorKind::ServiceUnavailable, Effect::NotApplied),
+            Self::CutOff => (ErrorKind::ServiceUnavailable, Effect::MayHaveApplied),
+            Self::CallerLeft => (ErrorKind::Aborted, Effect::NotApplied),
+            Self::Unreadable(_) => (ErrorKind::Internal, Effect::NotApplied),
+            Self::UnreadableAnswer(_) => (ErrorKind::Internal, Effect::MayHaveApplied),
+            Self::FenceLimit => (ErrorKind::Internal, Effect::NotApplied),
+            Self::Abandoned => (ErrorKind::Aborted, Effect::NotApplied),
             Self::Driver(source, effect) => classify_driver(source, *effect),
         }
     }
@@ -213,15 +206,15 @@ fn classify_driver(source: &sqlx::Error, effect: Effect) -> (ErrorKind, Effect) 
         };
     };
     match code & 0xff {
-        _ if code == code::READONLY_DBMOVED => (ErrorKind::ServiceUnavailable, Effect::None),
+        _ if code == code::READONLY_DBMOVED => (ErrorKind::ServiceUnavailable, Effect::NotApplied),
         code::BUSY | code::LOCKED | code::PROTOCOL | code::CANTOPEN => {
-            (ErrorKind::ServiceUnavailable, Effect::None)
+            (ErrorKind::ServiceUnavailable, Effect::NotApplied)
         }
-        code::PERM | code::READONLY | code::AUTH => (ErrorKind::AuthFailed, Effect::None),
+        code::PERM | code::READONLY | code::AUTH => (ErrorKind::AuthFailed, Effect::NotApplied),
         code::IOERR | code::FULL | code::NOMEM => (ErrorKind::ServiceUnavailable, effect),
-        _ if is_duplicate(code) => (ErrorKind::InvalidArgument, Effect::None),
+        _ if is_duplicate(code) => (ErrorKind::InvalidArgument, Effect::NotApplied),
         code::ERROR | code::CORRUPT | code::SCHEMA | code::NOTADB => {
-            (ErrorKind::Internal, Effect::None)
+            (ErrorKind::Internal, Effect::NotApplied)
         }
         _ => (ErrorKind::Internal, effect),
     }
@@ -241,7 +234,7 @@ mod tests {
     use std::path::Path;
 
     use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
-    use syncguard_core::{Error, ErrorKind, Operation};
+    use syncguard_core::{Error, ErrorKind};
 
     use super::{Effect, Failure};
 
@@ -249,8 +242,8 @@ mod tests {
     async fn failing(options: SqliteConnectOptions, sql: &'static str) -> Error {
         let mut connection = options.connect().await.unwrap();
         let source = sqlx::raw_sql(sql).execute(&mut connection).await.unwrap_err();
-        let failure = Failure::Driver(source, Effect::Unknown);
-        failure.into_error(Operation::Acquire, Path::new("locks.db"))
+        let failure = Failure::Driver(source, Effect::MayHaveApplied);
+        failure.into_error(Path::new("locks.db"))
     }
 
     #[tokio::test]
@@ -282,9 +275,11 @@ mod tests {
 
     #[test]
     fn a_read_that_failed_changed_nothing() {
-        for (effect, may_have_applied) in [(Effect::None, false), (Effect::Unknown, true)] {
+        for (effect, may_have_applied) in
+            [(Effect::NotApplied, false), (Effect::MayHaveApplied, true)]
+        {
             let failure = Failure::Driver(sqlx::Error::WorkerCrashed, effect);
-            let error = failure.into_error(Operation::Acquire, Path::new("locks.db"));
+            let error = failure.into_error(Path::new("locks.db"));
             assert_eq!(error.may_have_applied(), may_have_applied);
         }
     }

@@ -1,9 +1,12 @@
 //! Extending locks.
 
-use syncguard_core::{ExtendOutcome, LockId, NotHeld, Ttl};
+use syncguard_core::{
+    LockId, Ttl,
+    backend::{Effect, ExtendOutcome, NotHeld},
+};
 
 use crate::{
-    error::{Effect, Failure},
+    error::Failure,
     lookup::why_not_held,
     row::{GRACE_MS, timestamp},
     statement::Statement,
@@ -31,7 +34,7 @@ pub(crate) async fn extend(
     match store.writer.row(statement, ticket).await {
         Ok(Some(row)) if store.epochs.current() == epoch => {
             let expires_at = timestamp(&row, "expires_at_ms");
-            let expires_at = expires_at.map_err(|failure| failure.after(Effect::Unknown))?;
+            let expires_at = expires_at.map_err(|failure| failure.after(Effect::MayHaveApplied))?;
             Ok(ExtendOutcome::Extended { expires_at })
         }
         Ok(None) => why_not_held(store, ticket, lock_id).await.map(ExtendOutcome::NotHeld),

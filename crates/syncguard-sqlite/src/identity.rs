@@ -18,7 +18,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use crate::error::{Effect, Failure};
+use syncguard_core::backend::Effect;
+
+use crate::error::Failure;
 
 /// The device and the inode, which distinguish a file from another one that takes its name. The
 /// inode is not used again while a connection has the file open.
@@ -115,7 +117,7 @@ impl Identity {
                      every lock of this process in it is lost"
                 );
             }
-            return Err(Failure::Torn(Effect::None));
+            return Err(Failure::Torn(Effect::NotApplied));
         }
         Ok(())
     }

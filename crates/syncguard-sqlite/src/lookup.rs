@@ -1,6 +1,9 @@
 //! Looking up locks.
 
-use syncguard_core::{Capabilities, LockId, LockKey, LockQuery, LockRecord, NotHeld};
+use syncguard_core::{
+    LockId, LockKey,
+    backend::{Capabilities, LockQuery, LockRecord, NotHeld},
+};
 
 use crate::{
     error::Failure, row::stored_record, statement::Statement, store::Store, worker::Ticket,

@@ -1,6 +1,9 @@
 //! Operations for operators.
 
-use syncguard_core::{Error, ListRequest, LockKey, LockPage, LockQuery, LockRecord, PageToken};
+use syncguard_core::{
+    Error, LockKey,
+    backend::{ListRequest, LockPage, LockQuery, LockRecord, PageToken},
+};
 
 use crate::{
     error::Failure,

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use syncguard_core::Finding;
+use syncguard_core::backend::Finding;
 
 /// Creates the file at `path`, accessible only to its owner, if it is missing. SQLite creates its
 /// side files with the same mode.

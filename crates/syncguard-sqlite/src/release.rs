@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use syncguard_core::{LockId, NotHeld, ReleaseOutcome};
+use syncguard_core::{
+    LockId, ReleaseOutcome,
+    backend::{Effect, NotHeld},
+};
 
 use crate::{
-    error::{Effect, Failure},
-    lookup::why_not_held,
-    prune::prune_some,
-    row::GRACE_MS,
-    statement::Statement,
-    store::Store,
-    worker::Ticket,
+    error::Failure, lookup::why_not_held, prune::prune_some, row::GRACE_MS, statement::Statement,
+    store::Store, worker::Ticket,
 };
 
 /// How long the tombstone of an abandoned id is kept.
@@ -65,7 +63,7 @@ pub(crate) async fn abandon(
     let release = Statement::new(include_str!("sql/abandon_release.sql"));
     store.releaser.rows(release.text(lock_id.as_str()), ticket).await?;
     let nothing = why_not_held(store, ticket, lock_id).await;
-    nothing.map_err(|failure| failure.after(Effect::Unknown))?;
+    nothing.map_err(|failure| failure.after(Effect::MayHaveApplied))?;
     prune_some(store, ticket, lock_id).await;
     Ok(())
 }

@@ -1,7 +1,10 @@
 //! Reading the rows of an answer.
 
 use sqlx::{Row, ValueRef, sqlite::SqliteRow};
-use syncguard_core::{Capabilities, Fence, LockKey, LockRecord, Owner, Timestamp};
+use syncguard_core::{
+    Fence, LockKey, Owner, Timestamp,
+    backend::{Capabilities, LockRecord},
+};
 
 use crate::error::Failure;
 

@@ -39,7 +39,7 @@ pub(crate) async fn released(store: &Store, ticket: &Ticket, key: &LockKey) -> R
 mod tests {
     use std::{pin::pin, time::Duration};
 
-    use syncguard_core::{AcquireRequest, LockId, LockKey, Ttl};
+    use syncguard_core::{LockId, LockKey, Ttl, backend::AcquireRequest};
     use tokio::{runtime::Handle, time::timeout};
 
     use super::released;

@@ -136,7 +136,7 @@ impl Ticket {
 mod tests {
     use std::time::Duration;
 
-    use syncguard_core::{ErrorKind, Operation};
+    use syncguard_core::ErrorKind;
     use tokio::{sync::oneshot, task::yield_now, time::timeout};
 
     use super::Worker;
@@ -155,7 +155,7 @@ mod tests {
         let worker = Worker::start().unwrap();
         for polls in 1..4 {
             let failure = worker.call(Rank::Other, |_| planted(polls)).await.unwrap_err();
-            let error = failure.into_error(Operation::Acquire, "locks.db".as_ref());
+            let error = failure.into_error("locks.db".as_ref());
             assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
             assert!(error.may_have_applied(), "the request may have written before it panicked");
         }
@@ -179,7 +179,7 @@ mod tests {
             }
         };
         let failure = timeout(Duration::from_secs(10), refused).await.unwrap();
-        let error = failure.into_error(Operation::Acquire, "locks.db".as_ref());
+        let error = failure.into_error("locks.db".as_ref());
         assert_eq!(error.kind(), ErrorKind::ServiceUnavailable, "{error}");
     }
 }

@@ -4,7 +4,10 @@
 
 use std::{fs, time::Duration};
 
-use syncguard_core::{AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_core::{
+    LockId, LockKey, Ttl,
+    backend::{AcquireRequest, LockBackend, LockRef},
+};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tokio::{task::yield_now, time::timeout};
 

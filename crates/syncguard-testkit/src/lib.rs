@@ -15,6 +15,7 @@
 //! | [`node`] | packages for Node, for tests that run other clients |
 //! | [`process`] | a handle on a child process |
 //! | [`resource`] | a resource that checks fences |
+//! | [`sql`] | the cases that the backends on SQL servers share |
 //! | [`traced`] | spans and events as a subscriber sees them |
 //!
 //! Requires Unix: processes are stopped and killed by signals.
@@ -34,5 +35,6 @@ pub mod process;
 pub mod proxy;
 pub mod resource;
 pub mod server;
+pub mod sql;
 mod subscriber;
 pub mod traced;

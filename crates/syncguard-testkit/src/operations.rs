@@ -5,8 +5,8 @@
 use std::{fmt::Debug, time::Duration};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, Grant, LockBackend, LockId,
-    LockKey, LockRef, ReleaseOutcome, Ttl,
+    Error, ErrorKind, LockId, LockKey, ReleaseOutcome, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, Grant, LockBackend, LockRef},
 };
 use tokio::time::{Instant, sleep};
 
@@ -63,6 +63,13 @@ pub async fn extended(backend: &impl LockBackend, request: &AcquireRequest) -> b
 /// Releases a grant, and returns whether it was held.
 pub async fn released(backend: &impl LockBackend, request: &AcquireRequest) -> bool {
     backend.release(&lock_of(request)).await.unwrap() == ReleaseOutcome::Released
+}
+
+/// Abandons a request as soon as the server can be reached.
+pub async fn abandon_with_retries(backend: &impl LockBackend, request: &AcquireRequest) {
+    while backend.abandon(request.lock_id, &request.key).await.is_err() {
+        sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// Returns whether the key is locked.

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
-use syncguard_core::{DynBackend, Error, ErrorKind, LockBackend, NullBackend, Operation};
+use syncguard_core::{DynBackend, Error, ErrorKind, NullBackend, Operation, backend::LockBackend};
 
 /// All backends, whether or not they are compiled in.
 pub(crate) const ALL: Backends = Backends(&[
@@ -247,7 +247,7 @@ impl NoFields {
 }
 
 fn invalid(detail: String) -> Error {
-    Error::new(ErrorKind::InvalidArgument, Operation::Connect).with_detail(detail)
+    Error::new(ErrorKind::InvalidArgument).with_operation(Operation::Connect).with_detail(detail)
 }
 
 #[cfg(test)]

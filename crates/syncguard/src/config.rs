@@ -109,7 +109,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Config, StoreConfig};
-    use crate::LockBackend;
+    use crate::backend::LockBackend;
 
     fn read(value: Value) -> serde_json::Result<StoreConfig> {
         serde_json::from_value(value)

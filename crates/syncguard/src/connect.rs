@@ -53,7 +53,7 @@ pub async fn connect(url: &str) -> Result<DynBackend, Error> {
 #[cfg(test)]
 mod tests {
     use super::connect;
-    use crate::{ErrorKind, LockBackend};
+    use crate::{ErrorKind, backend::LockBackend};
 
     async fn refusal(url: &str) -> String {
         let error = connect(url).await.unwrap_err();

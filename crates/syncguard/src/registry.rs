@@ -132,16 +132,21 @@ fn found<'a, T>(stores: &'a BTreeMap<String, T>, name: &str) -> Result<&'a T, Er
     stores.get(name).ok_or_else(|| {
         let names: Vec<_> = stores.keys().map(String::as_str).collect();
         let detail = match names.as_slice() {
-            [] => format!("there is no store {name:?}, nor any other"),
-            names => format!("there is no store {name:?}; there are: {}", names.join(", ")),
+            [] => format!("unknown store {name:?}; no stores are configured"),
+            names => {
+                format!("unknown store {name:?}; the configured stores are {}", names.join(", "))
+            }
         };
-        Error::new(ErrorKind::InvalidArgument, Operation::Connect).with_detail(detail)
+        Error::new(ErrorKind::InvalidArgument)
+            .with_operation(Operation::Connect)
+            .with_detail(detail)
     })
 }
 
 /// Adds the name of the store to an error.
 fn of_store(name: &str, error: Error) -> Error {
-    Error::new(error.kind(), Operation::Connect)
+    Error::new(error.kind())
+        .with_operation(Operation::Connect)
         .with_detail(format!("the store {name:?}"))
         .with_source(error)
         .not_applied()
@@ -163,11 +168,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_is_refused_beside_those_that_there_are() {
+    fn an_unknown_name_is_rejected_and_the_configured_names_are_listed() {
         let registry = Registry::new("jobs", null()).with("audit", null());
         let refused = registry.on("payments").unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
-        assert!(refused.to_string().contains("\"payments\"; there are: audit, jobs"), "{refused}");
+        let expected = "unknown store \"payments\"; the configured stores are audit, jobs";
+        assert!(refused.to_string().contains(expected), "{refused}");
         assert_eq!(registry.names().collect::<Vec<_>>(), ["audit", "jobs"]);
     }
 
@@ -181,7 +187,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_configuration_without_its_default_is_refused() {
+    async fn a_configuration_without_its_default_is_rejected() {
         for stores in ["{}", r#"{ "other": { "driver": "null" } }"#] {
             let text = format!(r#"{{ "default": "jobs", "stores": {stores} }}"#);
             let refused = Registry::connect(&config(&text)).await.unwrap_err();

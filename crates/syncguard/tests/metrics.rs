@@ -55,7 +55,7 @@ fn value(text: &str, metric: &str, labels: &[(&str, &str)]) -> f64 {
     labelled.next().map_or(0.0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
-/// Calls off a grant of which nobody knows, and leaves another one to its ttl.
+/// Abandons a grant whose outcome is unknown, and leaves another one to its ttl.
 async fn fail(faults: &Faulty<MemoryBackend>) {
     let locks = LockManager::new(faults.clone());
     faults.plan(Operation::Acquire, Fault::ReplyLost);
@@ -87,10 +87,10 @@ fn each_metric_is_rendered_with_its_kind_its_description_and_its_labels() {
             if *kind == "histogram" { format!("{metric}_count") } else { (*metric).to_owned() };
         let sample =
             text.lines().find(|line| line.split(['{', ' ']).next() == Some(&count)).unwrap();
-        let given = sample.split('{').nth(1).unwrap_or_default().split('}').next().unwrap();
-        let given =
-            given.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
-        assert_eq!(given.collect::<BTreeSet<_>>(), *labels, "{sample}");
+        let block = sample.split('{').nth(1).unwrap_or_default().split('}').next().unwrap();
+        let names =
+            block.split(',').filter_map(|label| label.split_once('=')).map(|(name, _)| name);
+        assert_eq!(names.collect::<BTreeSet<_>>(), *labels, "{sample}");
     }
     let typed = text.lines().filter(|line| line.starts_with("# TYPE"));
     assert_eq!(typed.count(), documented.len(), "{text}");
@@ -129,7 +129,7 @@ fn times_are_in_seconds() {
 fn an_acquire_that_is_dropped_counts_as_cancelled() {
     let text = measured(async || {
         let (faults, gate) = (Faulty::new(MemoryBackend::new()), Gate::new());
-        faults.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
+        faults.plan(Operation::Acquire, Fault::RequestDelayed(gate.clone()));
         let locks = LockManager::new(faults);
         tokio::select! {
             _ = locks.lock("k").acquire() => panic!("the gate is closed"),
@@ -159,11 +159,11 @@ fn a_clean_up_that_its_runtime_takes_along_counts_as_cancelled() {
 
 #[test]
 fn no_key_and_no_id_is_in_a_metric() {
-    let (told, events) = std::sync::mpsc::channel();
+    let (sender, events) = std::sync::mpsc::channel();
     let text = measured(async || {
         let faults = Faulty::new(MemoryBackend::new());
         let observed = Observed::builder(faults.clone()).reveal();
-        let observed = observed.start(move |event| drop(told.send(event.clone())));
+        let observed = observed.start(move |event| drop(sender.send(event.clone())));
         example::use_locks(&LockManager::new(observed)).await.unwrap();
         fail(&faults).await;
     });

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, process::Command};
 
-/// Gives the names of all crates that the library needs with these features.
+/// Returns the names of all crates that the library needs with these features.
 fn dependencies(features: &[&str]) -> BTreeSet<String> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["tree", "--offline", "--package", "syncguard", "--edges", "normal"]);

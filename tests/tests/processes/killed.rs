@@ -2,7 +2,10 @@
 
 use std::{os::unix::process::ExitStatusExt, time::Duration};
 
-use syncguard_core::{LockBackend, LockQuery, LockRecord, Ttl};
+use syncguard_core::{
+    Ttl,
+    backend::{LockBackend, LockQuery, LockRecord},
+};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::contender::{Renewal, Reply};
 

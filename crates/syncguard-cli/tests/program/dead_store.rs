@@ -8,7 +8,8 @@ use std::{
 use humantime::parse_duration;
 use rustix::process::Signal;
 use syncguard::{
-    Capabilities, LockKey, LockManager, Ttl,
+    LockKey, LockManager, Ttl,
+    backend::Capabilities,
     redis::{RedisBackend, RedisConfig},
 };
 use syncguard_testkit::{

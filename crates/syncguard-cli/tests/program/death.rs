@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use syncguard::Capabilities;
+use syncguard::backend::Capabilities;
 
 use crate::sandbox::{KEY, Running, Sandbox, assert_code, is_alive, lookup, program, wait_until};
 

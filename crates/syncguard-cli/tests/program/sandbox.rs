@@ -15,7 +15,8 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use syncguard::{
-    Capabilities, LockManager, LockRecord,
+    LockManager,
+    backend::{Capabilities, LockRecord},
     sqlite::{SqliteBackend, SqliteConfig},
 };
 use tempfile::TempDir;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// Describes what a backend can do, so that callers can check before they try.
+/// Describes what a backend supports, so that callers can check before they use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -13,7 +13,7 @@ pub struct Capabilities {
     pub clock: ClockAuthority,
     /// How long past its expiry a grant still keeps its key.
     pub grace: Duration,
-    /// Whether [`Mode::Shared`](crate::Mode::Shared) is granted.
+    /// Whether [`Mode::Shared`](crate::backend::Mode::Shared) is granted.
     pub shared: bool,
     /// How a waiter is notified of a release by another process.
     pub wake_up: WakeUp,
@@ -27,6 +27,16 @@ impl Capabilities {
 
     /// Describes a backend with durable fences on the store's clock, the common grace, and no
     /// optional feature.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::backend::{Capabilities, Fencing, WakeUp};
+    ///
+    /// let capabilities = Capabilities::new().with_fencing(Fencing::Process).with_list();
+    /// assert!(capabilities.exclusive && capabilities.list && !capabilities.shared);
+    /// assert_eq!(capabilities.wake_up, WakeUp::None);
+    /// ```
     pub const fn new() -> Self {
         Self {
             exclusive: true,
@@ -81,7 +91,7 @@ impl Capabilities {
         self
     }
 
-    /// Declares that [`Mode::Shared`](crate::Mode::Shared) is granted.
+    /// Declares that [`Mode::Shared`](crate::backend::Mode::Shared) is granted.
     #[must_use]
     pub const fn with_shared(mut self) -> Self {
         self.shared = true;
@@ -119,7 +129,7 @@ pub enum ClockAuthority {
 /// Describes how a waiter is notified of a release by another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WakeUp {
-    /// No notification: the waiter asks again on its schedule and when the holder's grant is over.
+    /// No notification: the waiter retries on its schedule and when the holder's grant has expired.
     None,
     /// The backend watches the store closely on behalf of all waiters of the process.
     Watched,

@@ -1,13 +1,33 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use crate::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
-    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, ReleaseOutcome, Ttl,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
 /// A backend chosen at run time. Cheap to clone; the clones share one backend.
 ///
-/// It costs one allocation per operation.
+/// It adds the operation, the key and the lock id to each error, and marks the errors of reads as
+/// [not applied](Error::not_applied). It costs one allocation per operation.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::{DynBackend, LockManager, NullBackend};
+///
+/// fn open(name: &str) -> Option<DynBackend> {
+///     match name {
+///         "null" => Some(DynBackend::new(NullBackend::default())),
+///         _ => None,
+///     }
+/// }
+///
+/// let locks = LockManager::new(open("null").unwrap());
+/// assert!(!locks.capabilities().exclusive);
+/// ```
 #[derive(Clone)]
 pub struct DynBackend(Arc<dyn Erased>);
 
@@ -24,22 +44,54 @@ impl fmt::Debug for DynBackend {
     }
 }
 
-type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-type Fallible<'a, T> = Answer<'a, Result<T, Error>>;
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+type BoxResultFuture<'a, T> = BoxFuture<'a, Result<T, Error>>;
 
 /// The object-safe counterpart of [`LockBackend`], method by method.
 trait Erased: Send + Sync {
     fn capabilities(&self) -> Capabilities;
-    fn acquire<'a>(&'a self, request: &'a AcquireRequest) -> Fallible<'a, AcquireOutcome>;
-    fn extend<'a>(&'a self, lock: &'a LockRef, ttl: Ttl) -> Fallible<'a, ExtendOutcome>;
-    fn release<'a>(&'a self, lock: &'a LockRef) -> Fallible<'a, ReleaseOutcome>;
-    fn lookup<'a>(&'a self, query: &'a LockQuery) -> Fallible<'a, Option<LockRecord>>;
-    fn abandon<'a>(&'a self, lock_id: LockId, key: &'a LockKey) -> Fallible<'a, ()>;
-    fn is_locked<'a>(&'a self, key: &'a LockKey) -> Fallible<'a, bool>;
-    fn list<'a>(&'a self, request: &'a ListRequest) -> Fallible<'a, LockPage>;
-    fn force_release<'a>(&'a self, key: &'a LockKey) -> Fallible<'a, Option<LockRecord>>;
-    fn released<'a>(&'a self, key: &'a LockKey) -> Answer<'a, ()>;
-    fn check(&self) -> Fallible<'_, Vec<Finding>>;
+    fn acquire<'a>(&'a self, request: &'a AcquireRequest) -> BoxResultFuture<'a, AcquireOutcome>;
+    fn extend<'a>(&'a self, lock: &'a LockRef, ttl: Ttl) -> BoxResultFuture<'a, ExtendOutcome>;
+    fn release<'a>(&'a self, lock: &'a LockRef) -> BoxResultFuture<'a, ReleaseOutcome>;
+    fn lookup<'a>(&'a self, query: &'a LockQuery) -> BoxResultFuture<'a, Option<LockRecord>>;
+    fn abandon<'a>(&'a self, lock_id: LockId, key: &'a LockKey) -> BoxResultFuture<'a, ()>;
+    fn is_locked<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, bool>;
+    fn list<'a>(&'a self, request: &'a ListRequest) -> BoxResultFuture<'a, LockPage>;
+    fn force_release<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, Option<LockRecord>>;
+    fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
+    fn check(&self) -> BoxResultFuture<'_, Vec<Finding>>;
+}
+
+/// What is added to the error of an operation.
+struct Context<'a> {
+    operation: Operation,
+    key: Option<&'a LockKey>,
+    lock_id: Option<LockId>,
+}
+
+impl<'a> Context<'a> {
+    fn new(operation: Operation) -> Self {
+        Self { operation, key: None, lock_id: None }
+    }
+
+    fn with_key(self, key: impl Into<Option<&'a LockKey>>) -> Self {
+        Self { key: key.into(), ..self }
+    }
+
+    fn with_lock_id(self, lock_id: LockId) -> Self {
+        Self { lock_id: Some(lock_id), ..self }
+    }
+
+    /// Boxes the future of an operation, so that its error has this context.
+    fn attach<T>(
+        self,
+        future: impl Future<Output = Result<T, Error>> + Send + 'a,
+    ) -> BoxResultFuture<'a, T> {
+        let Self { operation, key, lock_id } = self;
+        Box::pin(async move {
+            future.await.map_err(|error| error.with_context(operation, key, lock_id))
+        })
+    }
 }
 
 impl<B: LockBackend> Erased for B {
@@ -47,44 +99,58 @@ impl<B: LockBackend> Erased for B {
         LockBackend::capabilities(self)
     }
 
-    fn acquire<'a>(&'a self, request: &'a AcquireRequest) -> Fallible<'a, AcquireOutcome> {
-        Box::pin(LockBackend::acquire(self, request))
+    fn acquire<'a>(&'a self, request: &'a AcquireRequest) -> BoxResultFuture<'a, AcquireOutcome> {
+        let context =
+            Context::new(Operation::Acquire).with_key(&request.key).with_lock_id(request.lock_id);
+        context.attach(LockBackend::acquire(self, request))
     }
 
-    fn extend<'a>(&'a self, lock: &'a LockRef, ttl: Ttl) -> Fallible<'a, ExtendOutcome> {
-        Box::pin(LockBackend::extend(self, lock, ttl))
+    fn extend<'a>(&'a self, lock: &'a LockRef, ttl: Ttl) -> BoxResultFuture<'a, ExtendOutcome> {
+        let context =
+            Context::new(Operation::Extend).with_key(lock.key.as_ref()).with_lock_id(lock.lock_id);
+        context.attach(LockBackend::extend(self, lock, ttl))
     }
 
-    fn release<'a>(&'a self, lock: &'a LockRef) -> Fallible<'a, ReleaseOutcome> {
-        Box::pin(LockBackend::release(self, lock))
+    fn release<'a>(&'a self, lock: &'a LockRef) -> BoxResultFuture<'a, ReleaseOutcome> {
+        let context =
+            Context::new(Operation::Release).with_key(lock.key.as_ref()).with_lock_id(lock.lock_id);
+        context.attach(LockBackend::release(self, lock))
     }
 
-    fn lookup<'a>(&'a self, query: &'a LockQuery) -> Fallible<'a, Option<LockRecord>> {
-        Box::pin(LockBackend::lookup(self, query))
+    fn lookup<'a>(&'a self, query: &'a LockQuery) -> BoxResultFuture<'a, Option<LockRecord>> {
+        let context = Context::new(Operation::Lookup);
+        let context = match query {
+            LockQuery::ByKey(key) => context.with_key(key),
+            LockQuery::ById(lock_id) => context.with_lock_id(*lock_id),
+        };
+        context.attach(LockBackend::lookup(self, query))
     }
 
-    fn abandon<'a>(&'a self, lock_id: LockId, key: &'a LockKey) -> Fallible<'a, ()> {
-        Box::pin(LockBackend::abandon(self, lock_id, key))
+    fn abandon<'a>(&'a self, lock_id: LockId, key: &'a LockKey) -> BoxResultFuture<'a, ()> {
+        let context = Context::new(Operation::Abandon).with_key(key).with_lock_id(lock_id);
+        context.attach(LockBackend::abandon(self, lock_id, key))
     }
 
-    fn is_locked<'a>(&'a self, key: &'a LockKey) -> Fallible<'a, bool> {
-        Box::pin(LockBackend::is_locked(self, key))
+    fn is_locked<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, bool> {
+        let context = Context::new(Operation::IsLocked).with_key(key);
+        context.attach(LockBackend::is_locked(self, key))
     }
 
-    fn list<'a>(&'a self, request: &'a ListRequest) -> Fallible<'a, LockPage> {
-        Box::pin(LockBackend::list(self, request))
+    fn list<'a>(&'a self, request: &'a ListRequest) -> BoxResultFuture<'a, LockPage> {
+        Context::new(Operation::List).attach(LockBackend::list(self, request))
     }
 
-    fn force_release<'a>(&'a self, key: &'a LockKey) -> Fallible<'a, Option<LockRecord>> {
-        Box::pin(LockBackend::force_release(self, key))
+    fn force_release<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, Option<LockRecord>> {
+        let context = Context::new(Operation::ForceRelease).with_key(key);
+        context.attach(LockBackend::force_release(self, key))
     }
 
-    fn released<'a>(&'a self, key: &'a LockKey) -> Answer<'a, ()> {
+    fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()> {
         Box::pin(LockBackend::released(self, key))
     }
 
-    fn check(&self) -> Fallible<'_, Vec<Finding>> {
-        Box::pin(LockBackend::check(self))
+    fn check(&self) -> BoxResultFuture<'_, Vec<Finding>> {
+        Context::new(Operation::Check).attach(LockBackend::check(self))
     }
 }
 
@@ -131,5 +197,100 @@ impl LockBackend for DynBackend {
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         self.0.check().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::DynBackend;
+    use crate::{
+        Error, ErrorKind, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+        backend::{
+            AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+            LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+        },
+    };
+
+    /// Fails each operation with an error without context.
+    struct Failing;
+
+    fn failed<T>() -> Result<T, Error> {
+        Err(Error::new(ErrorKind::ServiceUnavailable))
+    }
+
+    impl LockBackend for Failing {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::new()
+        }
+        async fn acquire(&self, _: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+            failed()
+        }
+        async fn extend(&self, _: &LockRef, _: Ttl) -> Result<ExtendOutcome, Error> {
+            failed()
+        }
+        async fn release(&self, _: &LockRef) -> Result<ReleaseOutcome, Error> {
+            failed()
+        }
+        async fn lookup(&self, _: &LockQuery) -> Result<Option<LockRecord>, Error> {
+            failed()
+        }
+        async fn abandon(&self, _: LockId, _: &LockKey) -> Result<(), Error> {
+            failed()
+        }
+        async fn list(&self, _: &ListRequest) -> Result<LockPage, Error> {
+            failed()
+        }
+        async fn force_release(&self, _: &LockKey) -> Result<Option<LockRecord>, Error> {
+            failed()
+        }
+        async fn check(&self) -> Result<Vec<Finding>, Error> {
+            failed()
+        }
+    }
+
+    #[tokio::test]
+    async fn each_error_has_its_operation_and_its_lock_and_those_of_reads_are_not_applied() {
+        let backend = DynBackend::new(Failing);
+        let (key, id) = (LockKey::new("k").unwrap(), LockId::mint().unwrap());
+        let lock = LockRef::new(id, key.clone());
+        let request = AcquireRequest::new(key.clone(), id, Ttl::default());
+        let (by_key, by_id) = (key.clone().into(), id.into());
+        for (error, operation, has_key, has_id, is_write) in [
+            (backend.acquire(&request).await.map(drop), Operation::Acquire, true, true, true),
+            (
+                backend.extend(&lock, Ttl::default()).await.map(drop),
+                Operation::Extend,
+                true,
+                true,
+                true,
+            ),
+            (backend.release(&lock).await.map(drop), Operation::Release, true, true, true),
+            (backend.release(&id.into()).await.map(drop), Operation::Release, false, true, true),
+            (backend.abandon(id, &key).await, Operation::Abandon, true, true, true),
+            (backend.lookup(&by_key).await.map(drop), Operation::Lookup, true, false, false),
+            (backend.lookup(&by_id).await.map(drop), Operation::Lookup, false, true, false),
+            (backend.is_locked(&key).await.map(drop), Operation::IsLocked, true, false, false),
+            (
+                backend.list(&ListRequest::new("")).await.map(drop),
+                Operation::List,
+                false,
+                false,
+                false,
+            ),
+            (
+                backend.force_release(&key).await.map(drop),
+                Operation::ForceRelease,
+                true,
+                false,
+                true,
+            ),
+            (backend.check().await.map(drop), Operation::Check, false, false, false),
+        ] {
+            let error = error.unwrap_err();
+            assert_eq!(error.operation(), Some(operation), "{error}");
+            assert_eq!(error.key(), has_key.then(|| key.display_hash()), "{error}");
+            assert_eq!(error.lock_id(), has_id.then_some(id), "{error}");
+            assert_eq!(error.may_have_applied(), is_write, "{error}");
+        }
     }
 }

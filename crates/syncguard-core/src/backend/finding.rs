@@ -3,6 +3,15 @@ use std::{borrow::Cow, fmt, future::Future};
 use crate::{Error, ErrorKind, Operation};
 
 /// A setting of the store that would break a guarantee.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::backend::Finding;
+///
+/// let finding = Finding::unsafe_setting("fsync = off", "a crash can set a fence back");
+/// assert_eq!(finding.to_string(), "unsafe: fsync = off: a crash can set a fence back");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The severity of the setting.
@@ -18,7 +27,7 @@ pub struct Finding {
 pub enum Severity {
     /// A guarantee is weakened under some fault.
     Warning,
-    /// Two holders, or a fence that goes back, are to be expected.
+    /// The store may grant a key to two holders, or let a fence decrease.
     Unsafe,
 }
 
@@ -35,8 +44,8 @@ impl Finding {
         }
     }
 
-    /// Creates a finding for a setting with which two holders, or a fence that goes back, are to be
-    /// expected.
+    /// Creates a finding for a setting with which the store may grant a key to two holders, or let
+    /// a fence decrease.
     pub fn unsafe_setting(
         setting: impl Into<Cow<'static, str>>,
         consequence: impl Into<Cow<'static, str>>,
@@ -64,8 +73,23 @@ impl UnsafeSettings {
     ///
     /// # Errors
     ///
-    /// If unsafe settings are to be refused: [`Unsupported`](ErrorKind::Unsupported) if there are
-    /// any, and the error of `check` if the check fails.
+    /// For [`Refuse`](Self::Refuse): [`Unsupported`](ErrorKind::Unsupported) if there are unsafe
+    /// settings, and the error of `check`, as an error of [`Operation::Check`] that is not applied,
+    /// if the check fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{ErrorKind, NullBackend, UnsafeSettings, backend::LockBackend};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let backend = NullBackend::default(); // its check returns an unsafe setting
+    /// let error = UnsafeSettings::Refuse.enforce(backend.check()).await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::Unsupported);
+    /// assert!(UnsafeSettings::Ignore.enforce(backend.check()).await.is_ok());
+    /// # }
+    /// ```
     pub async fn enforce(
         self,
         check: impl Future<Output = Result<Vec<Finding>, Error>> + Send,
@@ -73,27 +97,39 @@ impl UnsafeSettings {
         if self == Self::Ignore {
             return Ok(());
         }
-        let findings = match check.await {
+        let findings = check.await;
+        let findings =
+            findings.map_err(|error| error.with_operation(Operation::Check).not_applied());
+        let findings = match findings {
             Ok(findings) => findings,
             Err(error) if self == Self::Refuse => return Err(error),
             Err(error) => {
-                tracing::warn!(target: "syncguard", %error, "the settings of the store could not be read");
+                tracing::warn!(
+                    target: "syncguard",
+                    %error,
+                    "the settings of the store could not be read"
+                );
                 return Ok(());
             }
         };
-        let (broken, weakened): (Vec<_>, Vec<_>) =
+        let (unsafe_settings, warnings): (Vec<_>, Vec<_>) =
             findings.iter().partition(|finding| finding.severity == Severity::Unsafe);
-        for finding in weakened {
-            tracing::warn!(target: "syncguard", %finding, "a setting of the store weakens a promise");
+        for finding in warnings {
+            tracing::warn!(
+                target: "syncguard",
+                %finding,
+                "a setting of the store weakens a guarantee"
+            );
         }
-        if self == Self::Refuse && !broken.is_empty() {
-            let settings: Vec<_> = broken.iter().map(|finding| finding.setting.as_ref()).collect();
+        if self == Self::Refuse && !unsafe_settings.is_empty() {
+            let settings: Vec<_> =
+                unsafe_settings.iter().map(|finding| finding.setting.as_ref()).collect();
             let detail = format!("the settings of the store are unsafe: {}", settings.join(", "));
-            let error = Error::new(ErrorKind::Unsupported, Operation::Connect);
+            let error = Error::new(ErrorKind::Unsupported).with_operation(Operation::Connect);
             return Err(error.with_detail(detail).not_applied());
         }
-        for finding in broken {
-            tracing::warn!(target: "syncguard", %finding, "a setting of the store breaks a promise");
+        for finding in unsafe_settings {
+            tracing::warn!(target: "syncguard", %finding, "a setting of the store is unsafe");
         }
         Ok(())
     }
@@ -119,31 +155,35 @@ mod tests {
     }
 
     fn failed() -> impl Future<Output = Result<Vec<Finding>, Error>> + Send {
-        std::future::ready(Err(Error::new(ErrorKind::ServiceUnavailable, Operation::Check)))
+        std::future::ready(Err(Error::new(ErrorKind::ServiceUnavailable)))
     }
 
     #[tokio::test]
-    async fn unsafe_settings_are_refused_by_name_and_others_are_not() {
-        let (broken, weakened) =
+    async fn unsafe_settings_are_rejected_by_name_and_warnings_are_not() {
+        let (unsafe_setting, warning) =
             (Finding::unsafe_setting("fsync off", "…"), Finding::warning("slow", "…"));
-        let refused =
-            UnsafeSettings::Refuse.enforce(found(&[weakened.clone(), broken.clone()])).await;
-        let error = refused.unwrap_err();
+        let result =
+            UnsafeSettings::Refuse.enforce(found(&[warning.clone(), unsafe_setting.clone()])).await;
+        let error = result.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("fsync off") && !error.to_string().contains("slow"));
-        assert!(UnsafeSettings::Refuse.enforce(found(&[weakened])).await.is_ok());
-        assert!(UnsafeSettings::Warn.enforce(found(&[broken])).await.is_ok());
+        assert!(UnsafeSettings::Refuse.enforce(found(&[warning])).await.is_ok());
+        assert!(UnsafeSettings::Warn.enforce(found(&[unsafe_setting])).await.is_ok());
     }
 
     #[tokio::test]
-    async fn settings_that_cannot_be_read_are_refused_where_unsafe_ones_are() {
-        assert!(UnsafeSettings::Refuse.enforce(failed()).await.is_err());
+    async fn refuse_rejects_settings_that_cannot_be_read_and_warn_does_not() {
+        let error = UnsafeSettings::Refuse.enforce(failed()).await.unwrap_err();
+        // Whoever connects must not replace it.
+        let error = error.with_operation(Operation::Connect);
+        assert_eq!(error.operation(), Some(Operation::Check));
+        assert!(!error.may_have_applied(), "a check only reads");
         assert!(UnsafeSettings::Warn.enforce(failed()).await.is_ok());
     }
 
     #[tokio::test]
-    async fn who_ignores_settings_does_not_look() {
-        let never = async { panic!("it was looked at") };
+    async fn ignore_does_not_run_the_check() {
+        let never = async { panic!("the check ran") };
         assert!(UnsafeSettings::Ignore.enforce(never).await.is_ok());
     }
 }

@@ -1,16 +1,18 @@
 use std::future::{Future, pending};
 
 use crate::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, Finding,
-    ListRequest, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    Error, ErrorKind, LockId, LockKey, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
-/// Performs single lock operations against one store.
+/// Performs single lock operations on one store.
 ///
-/// A backend makes *single attempts*. Retries, waiting, renewal, cancellation and telemetry live
-/// above it and are written once, in [`LockManager`](crate::LockManager). Six methods are required; the
-/// others have defaults that are correct, but may be slower.
+/// A backend makes *single attempts*. Retries, waiting, renewal, cancellation and telemetry are
+/// implemented once, above all backends, in [`LockManager`](crate::LockManager). Six methods are
+/// required. The others have defaults that are correct, but may be slower.
 ///
 /// # What every backend guarantees
 ///
@@ -22,7 +24,7 @@ use crate::{
 ///   divide. `now` is read inside that step, after every wait for a lock of the store's own.
 /// - **Fences.** Each grant of a key has a higher [`Fence`](crate::Fence) than every grant before,
 ///   across release, expiry, deletion of the lock's record and restart. Contention does not consume
-///   a fence. A counter at [`Fence::LIMIT`](crate::Fence::LIMIT) refuses with
+///   a fence. If the counter is at [`Fence::LIMIT`](crate::Fence::LIMIT), an acquire fails with
 ///   [`Internal`](ErrorKind::Internal) before anything is stored.
 /// - **Ownership by id.** An id names at most one grant. `extend` and `release` act on the id
 ///   alone. A stale or foreign id affects no other holder's lock.
@@ -70,8 +72,9 @@ pub trait LockBackend: Send + Sync + 'static {
     /// grant, with the same fence and expiry, and writes nothing. A caller whose reply was lost
     /// learns the outcome this way, so this must hold across restarts of either side.
     ///
-    /// On contention nothing is written. An id that was [abandoned](Self::abandon) is refused with
-    /// [`Aborted`](ErrorKind::Aborted), or is reported as contended if another holder has the key.
+    /// On contention nothing is written. For an id that was [abandoned](Self::abandon), the method
+    /// fails with [`Aborted`](ErrorKind::Aborted), or reports contention if another holder has the
+    /// key.
     fn acquire(
         &self,
         request: &AcquireRequest,
@@ -123,7 +126,7 @@ pub trait LockBackend: Send + Sync + 'static {
     /// The default returns [`Unsupported`](ErrorKind::Unsupported).
     fn list(&self, request: &ListRequest) -> impl Future<Output = Result<LockPage, Error>> + Send {
         let _ = request;
-        async { Err(Error::new(ErrorKind::Unsupported, Operation::List)) }
+        async { Err(Error::new(ErrorKind::Unsupported)) }
     }
 
     /// Ends any live grant of the key, at an operator's request, and returns its record. The holder
@@ -141,8 +144,8 @@ pub trait LockBackend: Send + Sync + 'static {
         &self,
         key: &LockKey,
     ) -> impl Future<Output = Result<Option<LockRecord>, Error>> + Send {
-        let error = Error::new(ErrorKind::Unsupported, Operation::ForceRelease).with_key(key);
-        async { Err(error) }
+        let _ = key;
+        async { Err(Error::new(ErrorKind::Unsupported)) }
     }
 
     /// Completes when the key *may* have become free. It may complete spuriously.

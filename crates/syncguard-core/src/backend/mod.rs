@@ -1,6 +1,7 @@
 //! The interface of a store, with its requests and outcomes.
 
 mod capabilities;
+mod detached;
 mod erased;
 mod finding;
 mod lock_backend;
@@ -8,8 +9,10 @@ mod null;
 mod outcome;
 mod record;
 mod request;
+mod subscriptions;
 
 pub use capabilities::{Capabilities, ClockAuthority, Fencing, WakeUp};
+pub use detached::Detached;
 pub use erased::DynBackend;
 pub use finding::{Finding, Severity, UnsafeSettings};
 pub use lock_backend::LockBackend;
@@ -17,3 +20,6 @@ pub use null::NullBackend;
 pub use outcome::{AcquireOutcome, ExtendOutcome, Grant, Holder, NotHeld, ReleaseOutcome};
 pub use record::{LockInfo, LockPage, LockRecord, PageToken};
 pub use request::{AcquireRequest, ListRequest, LockQuery, LockRef, Mode};
+pub use subscriptions::{LINGER, SubscribedKey, Subscription, Subscriptions};
+
+pub use crate::{error::Effect, value::KeyLayout};

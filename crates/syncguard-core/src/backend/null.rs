@@ -10,7 +10,7 @@ use super::{
     AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, ExtendOutcome, Fencing, Finding,
     Grant, LockBackend, LockQuery, LockRecord, LockRef, ReleaseOutcome,
 };
-use crate::{Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl};
+use crate::{Error, ErrorKind, Fence, LockId, LockKey, Timestamp, Ttl};
 
 /// Grants every lock to every caller and coordinates nothing, as its
 /// [capabilities](Capabilities::exclusive) report. For tests of code that locks, and for disabling
@@ -57,9 +57,7 @@ impl LockBackend for NullBackend {
         // Only this counter orders the fences; nothing else depends on its memory ordering.
         let last = self.fences.fetch_add(1, Ordering::Relaxed);
         let fence = Fence::new(last).ok().and_then(Fence::next).ok_or_else(|| {
-            Error::new(ErrorKind::Internal, Operation::Acquire)
-                .with_key(&request.key)
-                .with_lock_id(request.lock_id)
+            Error::new(ErrorKind::Internal)
                 .with_detail("the fence counter is at its limit")
                 .not_applied()
         })?;
@@ -83,7 +81,7 @@ impl LockBackend for NullBackend {
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {
-        Ok(vec![Finding::unsafe_setting("null backend", "every lock is granted to everybody")])
+        Ok(vec![Finding::unsafe_setting("null backend", "every lock is granted to every caller")])
     }
 }
 
@@ -97,10 +95,10 @@ mod tests {
     use std::{sync::atomic::Ordering, time::Duration};
 
     use super::NullBackend;
-    use crate::{ErrorKind, Fence, LockManager, Mode};
+    use crate::{ErrorKind, Fence, LockManager, backend::Mode};
 
     #[tokio::test]
-    async fn everybody_gets_the_lock_each_under_a_fence_of_its_own() {
+    async fn every_caller_is_granted_the_lock_under_its_own_fence() {
         let locks = LockManager::new(NullBackend::default());
         let mut fences = Vec::new();
         let mut guards = Vec::new();
@@ -118,18 +116,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_says_that_it_coordinates_nothing() {
+    async fn its_capabilities_and_its_check_report_that_nothing_is_coordinated() {
         let locks = LockManager::new(NullBackend::default());
         assert!(!locks.capabilities().exclusive);
-        assert_eq!(locks.check().await.unwrap()[0].severity, crate::Severity::Unsafe);
-        assert!(crate::Capabilities::new().exclusive, "others do");
+        assert_eq!(locks.check().await.unwrap()[0].severity, crate::backend::Severity::Unsafe);
+        assert!(crate::backend::Capabilities::new().exclusive, "the default is exclusive");
     }
 
     #[tokio::test]
-    async fn fences_end_at_their_limit() {
+    async fn no_fence_is_granted_beyond_the_limit() {
         let backend = NullBackend::default();
         backend.fences.store(Fence::LIMIT.number(), Ordering::Relaxed);
-        let refused = LockManager::new(backend).lock("key").try_acquire().await.unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Internal);
+        let error = LockManager::new(backend).lock("key").try_acquire().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Internal);
     }
 }

@@ -2,9 +2,9 @@ use std::{fmt, time::Duration};
 
 use crate::{Fence, Owner, Timestamp};
 
-/// Reports the outcome of an [`AcquireRequest`](crate::AcquireRequest).
+/// Reports the outcome of an [`AcquireRequest`](crate::backend::AcquireRequest).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "a grant that nobody notices keeps its key until the ttl is over"]
+#[must_use = "a grant that is ignored keeps its key locked until the ttl has elapsed"]
 pub enum AcquireOutcome {
     /// The key is held under the id of the request.
     Granted(Grant),
@@ -36,7 +36,7 @@ pub struct Holder {
     /// it answered; zero once the grant is in its grace.
     pub remaining: Option<Duration>,
     /// How long until the key can be granted to another caller unless the holder extends: the time
-    /// to the expiry and what is left of the grace. A waiter asks again then.
+    /// to the expiry and what is left of the grace. A waiter retries then.
     pub free_in: Option<Duration>,
     /// Whether the holder's client releases without notifying waiters, although the backend's own
     /// releases do. A waiter then polls at a short, steady interval instead of relying on a
@@ -46,6 +46,22 @@ pub struct Holder {
 
 impl Holder {
     /// Creates the description of the holder of a live grant, as of `now`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Fence, Holder, Owner, Timestamp, backend::Grant};
+    ///
+    /// let now = Timestamp::from_unix_millis(1_000);
+    /// let grant = Grant { fence: Fence::new(42)?, expires_at: now.later_by(12.secs()) };
+    /// let holder = Holder::new(grant, Some(Owner::new("web-3")?), now, 1.secs());
+    /// assert_eq!(holder.free_in, Some(13.secs()));
+    /// assert_eq!(
+    ///     holder.to_string(),
+    ///     r#"held by "web-3" under fence 000000000000042 for another 12s"#
+    /// );
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn new(grant: Grant, owner: Option<Owner>, now: Timestamp, grace: Duration) -> Self {
         Self {
             fence: Some(grant.fence),
@@ -87,7 +103,7 @@ impl fmt::Display for Holder {
 
 /// Reports the outcome of a request to extend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "a lock that could not be extended protects nothing any more"]
+#[must_use = "a lock that was not extended no longer protects anything"]
 pub enum ExtendOutcome {
     /// The grant now ends `ttl` after the store's current time, later or sooner than before.
     Extended {

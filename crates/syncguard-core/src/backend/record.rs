@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{DisplayHash, Fence, Grant, Holder, LockId, LockKey, Owner, Timestamp};
+use crate::{DisplayHash, Fence, Holder, LockId, LockKey, Owner, Timestamp, backend::Grant};
 
 /// A lock as the store keeps it, secrets included: anyone who has the id can release the lock.
 ///
@@ -87,8 +87,8 @@ pub struct PageToken(String);
 
 impl PageToken {
     /// Wraps the backend's own cursor.
-    pub fn new(mark: impl Into<String>) -> Self {
-        Self(mark.into())
+    pub fn new(cursor: impl Into<String>) -> Self {
+        Self(cursor.into())
     }
 
     /// Returns the backend's own cursor.

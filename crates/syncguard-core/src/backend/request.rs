@@ -2,9 +2,21 @@ use std::time::Duration;
 
 use unicode_normalization::UnicodeNormalization;
 
-use crate::{LockId, LockKey, Owner, PageToken, Ttl};
+use crate::{LockId, LockKey, Owner, Ttl, backend::PageToken};
 
 /// Requests one grant.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::{LockId, LockKey, Owner, Ttl, backend::{AcquireRequest, Mode}};
+///
+/// let (key, lock_id) = (LockKey::new("payment:42")?, LockId::mint()?);
+/// let request = AcquireRequest::new(key, lock_id, Ttl::default())
+///     .with_owner(Some(Owner::new("ci-7")?));
+/// assert_eq!(request.mode, Mode::Exclusive);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AcquireRequest {
@@ -47,7 +59,7 @@ pub enum Mode {
     #[default]
     Exclusive,
     /// Others may hold the key in this mode too. A backend whose
-    /// [`Capabilities`](crate::Capabilities) do not include `shared` returns
+    /// [`Capabilities`](crate::backend::Capabilities) do not include `shared` returns
     /// [`Unsupported`](crate::ErrorKind::Unsupported).
     Shared,
 }
@@ -130,6 +142,16 @@ pub struct ListRequest {
 impl ListRequest {
     /// Requests the first hundred locks whose keys begin with `prefix`, which is brought into the
     /// normal form of keys.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::backend::ListRequest;
+    ///
+    /// let request = ListRequest::new("cafe\u{301}:");
+    /// assert_eq!(request.prefix, "caf\u{e9}:");
+    /// assert_eq!(request.limit, 100);
+    /// ```
     pub fn new(prefix: &str) -> Self {
         Self { prefix: prefix.nfc().collect(), after: None, limit: 100 }
     }

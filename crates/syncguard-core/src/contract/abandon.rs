@@ -1,57 +1,63 @@
 //! Abandoning a grant that may or may not exist.
 
 use super::{Harness, steps::*};
-use crate::{AcquireOutcome, ErrorKind, LockBackend};
+use crate::{
+    ErrorKind,
+    backend::{AcquireOutcome, LockBackend},
+};
 
-/// Abandoned after its grant, the key is free.
-pub async fn abandoned_after_the_grant_the_key_is_free<H: Harness>(h: H) {
+/// An abandon after the grant frees the key.
+pub async fn abandoning_after_the_grant_frees_the_key<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    let request = ask("k", LONG);
+    let request = request_for("k", LONG);
     granted(&a, &request).await;
     a.abandon(request.lock_id, &request.key).await.expect("answers");
     assert!(!is_locked(&b, "k").await);
     error_of(a.acquire(&request).await, ErrorKind::Aborted);
-    let next = ask("k", LONG);
+    let next = request_for("k", LONG);
     assert_eq!(granted(&b, &next).await.fence.number(), 2);
     let late = a.acquire(&request).await;
-    assert!(!matches!(late, Ok(AcquireOutcome::Granted(_))), "somebody else has the key: {late:?}");
+    assert!(
+        !matches!(late, Ok(AcquireOutcome::Granted(_))),
+        "another holder has the key: {late:?}"
+    );
     released(&b, next.lock_id.into()).await;
     error_of(a.acquire(&request).await, ErrorKind::Aborted);
 }
 
-/// If abandoned before its acquire arrives, the id is refused; its fence is not used up.
-pub async fn abandoned_before_the_grant_the_id_is_refused<H: Harness>(h: H) {
+/// After an abandon, an acquire with the id is rejected and uses up no fence.
+pub async fn abandoning_before_the_acquire_prevents_the_grant<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    let request = ask("k", LONG);
+    let request = request_for("k", LONG);
     b.abandon(request.lock_id, &request.key).await.expect("answers");
     let error = error_of(a.acquire(&request).await, ErrorKind::Aborted);
     assert!(!error.may_have_applied());
     assert!(!is_locked(&a, "k").await);
-    assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 1);
+    assert_eq!(granted(&a, &request_for("k", LONG)).await.fence.number(), 1);
 }
 
-/// An abandoned id stays refused: however often it asks, whatever else is abandoned, and for longer
-/// than any grace.
-pub async fn an_abandoned_id_stays_refused<H: Harness>(h: H) {
+/// An abandoned id is never granted: however often it is requested, whatever else is abandoned, and
+/// for longer than any grace.
+pub async fn an_abandoned_id_is_never_granted_again<H: Harness>(h: H) {
     let a = h.client().await;
-    let requests = ["k", "k", "other"].map(|text| ask(text, LONG));
+    let requests = ["k", "k", "other"].map(|text| request_for(text, LONG));
     for request in &requests {
         a.abandon(request.lock_id, &request.key).await.expect("answers");
     }
-    h.pass(a.capabilities().grace + SHORT).await;
+    h.advance(a.capabilities().grace + SHORT).await;
     for request in requests.iter().chain(&requests) {
         error_of(a.acquire(request).await, ErrorKind::Aborted);
     }
     assert!(!is_locked(&a, "k").await && !is_locked(&a, "other").await);
 }
 
-/// If abandoned while its acquire is in flight, the id holds nothing afterwards, whichever came
-/// first.
-pub async fn abandoned_during_the_grant_the_id_holds_nothing<H: Harness>(h: H) {
+/// If an id is abandoned while its acquire is in flight, it holds no lock afterwards, whichever
+/// reached the store first.
+pub async fn abandoning_during_the_acquire_leaves_no_lock<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     for round in 0..50 {
         let text = format!("k{round}");
-        let request = ask(&text, LONG);
+        let request = request_for(&text, LONG);
         let (outcome, abandoned) = tokio::join!(a.acquire(&request), async {
             for _ in 0..round % 5 {
                 tokio::task::yield_now().await;
@@ -69,8 +75,8 @@ pub async fn abandoned_during_the_grant_the_id_holds_nothing<H: Harness>(h: H) {
 
 /// Abandoning twice, or abandoning an id that was never used, is not an error and affects no other
 /// lock.
-pub async fn abandoning_is_repeatable_and_harms_nobody<H: Harness>(h: H) {
-    let (a, request) = (h.client().await, ask("k", LONG));
+pub async fn abandoning_is_idempotent_and_affects_no_other_lock<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, request_for("k", LONG));
     granted(&a, &request).await;
     for _ in 0..2 {
         a.abandon(id(), &request.key).await.expect("answers");
@@ -84,10 +90,10 @@ pub async fn abandoning_is_repeatable_and_harms_nobody<H: Harness>(h: H) {
 
 /// Abandoning an id that no longer holds the key does not affect the new holder.
 pub async fn abandoning_a_stale_id_leaves_the_new_lock_alone<H: Harness>(h: H) {
-    let (a, stale) = (h.client().await, ask("k", LONG));
+    let (a, stale) = (h.client().await, request_for("k", LONG));
     granted(&a, &stale).await;
     released(&a, lock_of(&stale)).await;
-    let fresh = ask("k", LONG);
+    let fresh = request_for("k", LONG);
     granted(&a, &fresh).await;
     a.abandon(stale.lock_id, &stale.key).await.expect("answers");
     released(&a, lock_of(&fresh)).await;

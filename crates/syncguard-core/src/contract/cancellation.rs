@@ -1,4 +1,4 @@
-//! Callers that go away.
+//! Callers that are dropped or cancelled.
 
 use std::{
     future::{Future, poll_fn},
@@ -10,7 +10,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Fault, Faulty, Gate, Harness, steps::*};
-use crate::{ErrorKind, LockBackend, LockManager, Operation};
+use crate::{ErrorKind, LockManager, Operation, backend::LockBackend};
 
 /// Polls a future this many times, and drops it. Returns whether it completed before that.
 async fn poll_and_drop<F: Future>(future: F, polls: usize) -> bool {
@@ -25,7 +25,7 @@ async fn poll_and_drop<F: Future>(future: F, polls: usize) -> bool {
 }
 
 /// An attempt that is dropped at any of its awaits leaves no lock behind.
-pub async fn an_attempt_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
+pub async fn an_attempt_dropped_at_any_await_leaves_no_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     for polls in 0..40 {
@@ -40,7 +40,7 @@ pub async fn an_attempt_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
 
 /// A wait that is dropped at any of its awaits leaves no lock behind, and the waiters behind it
 /// proceed.
-pub async fn a_wait_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
+pub async fn a_wait_dropped_at_any_await_leaves_no_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     for polls in 0..20 {
@@ -48,14 +48,14 @@ pub async fn a_wait_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
         let behind = tokio::spawn(locks.lock("k").wait(LONG).ttl(LONG).acquire());
         assert!(!poll_and_drop(locks.lock("k").wait(LONG).acquire(), polls).await);
         guard.release().await.expect("answers");
-        drop(behind.await.expect("no panic").expect("its turn comes"));
+        drop(behind.await.expect("no panic").expect("it is granted the lock"));
         drained(&locks).await;
         assert!(!is_locked(&a, "k").await, "dropped after {polls} polls");
     }
 }
 
 /// If dropped at any of its awaits, `run` leaves no lock behind.
-pub async fn a_run_dropped_at_any_await_leaves_nothing<H: Harness>(h: H) {
+pub async fn a_run_dropped_at_any_await_leaves_no_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     for polls in 0..40 {
@@ -83,12 +83,12 @@ pub async fn a_release_dropped_at_any_await_is_carried_out<H: Harness>(h: H) {
     }
 }
 
-/// A grant that the store makes after its caller has gone is released.
-pub async fn a_grant_made_after_its_caller_has_gone_is_released<H: Harness>(h: H) {
+/// A grant that the store makes after its caller was dropped is released.
+pub async fn a_grant_made_after_its_caller_was_dropped_is_released<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
     let locks = LockManager::new(faulty.clone());
-    for hold in [Fault::RequestHeld, Fault::ReplyHeld] {
+    for hold in [Fault::RequestDelayed, Fault::ReplyDelayed] {
         let gate = Gate::new();
         faulty.plan(Operation::Acquire, hold(gate.clone()));
         let attempt = locks.lock("k").ttl(LONG).try_acquire();
@@ -100,7 +100,7 @@ pub async fn a_grant_made_after_its_caller_has_gone_is_released<H: Harness>(h: H
         drained(&locks).await;
         assert!(!is_locked(&a, "k").await);
     }
-    assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 3);
+    assert_eq!(granted(&a, &request_for("k", LONG)).await.fence.number(), 3);
 }
 
 /// A cancelled token immediately ends a wait, an attempt in flight, and work under the lock.
@@ -126,8 +126,8 @@ pub async fn a_cancelled_token_ends_the_wait_and_the_work<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// If the token is cancelled beforehand, nothing is sent.
-pub async fn a_token_cancelled_beforehand_sends_nothing<H: Harness>(h: H) {
+/// If the token is already cancelled, nothing is sent.
+pub async fn a_call_with_a_cancelled_token_sends_nothing<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = LockManager::new(faulty.clone());
     let token = CancellationToken::new();
@@ -141,12 +141,13 @@ pub async fn a_token_cancelled_beforehand_sends_nothing<H: Harness>(h: H) {
     assert_eq!(faulty.planned(), 1, "no request met the fault");
 }
 
-/// A token immediately ends an attempt in flight; a grant that results from it is released.
-pub async fn a_token_ends_an_attempt_that_is_on_its_way<H: Harness>(h: H) {
+/// A cancelled token immediately ends an attempt in flight. A grant that results from it is
+/// released.
+pub async fn a_cancelled_token_ends_an_attempt_in_flight<H: Harness>(h: H) {
     let (a, gate, token) = (h.client().await, Gate::new(), CancellationToken::new());
     let faulty = Faulty::new(h.client().await);
     let locks = LockManager::new(faulty.clone());
-    faulty.plan(Operation::Acquire, Fault::ReplyHeld(gate.clone()));
+    faulty.plan(Operation::Acquire, Fault::ReplyDelayed(gate.clone()));
     let attempt = tokio::spawn(locks.lock("k").ttl(LONG).cancel_on(token.clone()).try_acquire());
     gate.reached().await;
     assert!(a.is_locked(&key("k")).await.expect("answers"), "it was granted");
@@ -188,7 +189,8 @@ pub async fn a_cancelled_scope_ends_its_locks_and_its_waits<H: Harness>(h: H) {
     }
 }
 
-/// Work under a lock may not have noticed that its scope is over.
+/// The key stays locked until the guard is dropped, because the work under the lock may not have
+/// noticed that its scope was cancelled.
 pub async fn a_guard_of_a_cancelled_scope_keeps_its_key_until_it_is_dropped<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
@@ -197,7 +199,7 @@ pub async fn a_guard_of_a_cancelled_scope_keeps_its_key_until_it_is_dropped<H: H
     token.cancel();
     guard.lost().await;
     drained(&locks).await;
-    contended(&a, &ask("k", LONG)).await;
+    contended(&a, &request_for("k", LONG)).await;
     drop(guard);
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);

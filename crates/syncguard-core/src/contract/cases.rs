@@ -9,31 +9,31 @@ macro_rules! __contract_cases {
             [$($argument)?]
             lifecycle {
                 a_free_key_is_granted_under_the_first_fence
-                a_grant_expires_a_ttl_after_the_store_made_it
-                a_released_key_is_free_at_once
+                a_grant_expires_one_ttl_after_it_was_made
+                a_released_key_is_free_immediately
                 clients_see_each_others_locks
                 a_guard_acquires_extends_and_releases
                 a_durable_store_keeps_locks_and_fences_over_a_restart
-                a_client_whose_connections_are_cut_serves_again
+                a_client_whose_connections_are_cut_recovers
                 the_store_under_test_passes_its_own_check
             }
             contention {
                 a_held_key_is_not_granted_again
-                contention_tells_about_the_holder
-                a_contender_leaves_the_lock_as_it_is
-                one_of_many_contenders_is_granted
+                contention_reports_the_holder
+                a_contender_does_not_change_the_lock
+                exactly_one_of_many_contenders_is_granted
                 different_keys_do_not_contend
                 a_ttl_begins_after_the_wait_for_the_store
-                a_contended_try_is_an_outcome
+                a_contended_try_is_an_outcome_not_an_error
             }
             expiry {
                 an_expired_key_is_granted_again
                 a_key_is_not_granted_within_the_grace
                 the_holder_can_extend_within_the_grace
                 the_holder_can_release_within_the_grace
-                the_release_of_an_expired_lock_finds_nothing
+                the_release_of_an_expired_lock_reports_not_held
                 each_grant_has_its_own_ttl
-                a_guard_notices_that_it_ran_out
+                a_guard_detects_its_own_expiry
                 a_guard_is_lost_before_the_key_is_granted_again
                 a_kept_lock_ends_with_its_ttl
             }
@@ -43,51 +43,51 @@ macro_rules! __contract_cases {
                 release_by_a_stale_owner_leaves_the_new_lock_alone
                 extend_by_a_stale_owner_leaves_the_new_lock_alone
                 a_lock_is_released_at_most_once
-                the_id_alone_is_enough
-                a_wrong_hint_does_no_harm
+                the_lock_id_alone_is_sufficient
+                a_wrong_hint_affects_no_other_lock
                 a_released_lock_cannot_be_extended
-                releasing_one_lock_leaves_the_others
+                releasing_one_lock_leaves_the_others_held
             }
             extend {
                 an_extended_lock_outlives_its_first_ttl
-                an_extend_replaces_and_never_adds
-                an_extend_can_shorten
-                an_extend_never_revives
+                an_extend_does_not_add_to_the_remaining_time
+                an_extend_can_shorten_the_remaining_time
+                an_extend_never_revives_an_expired_grant
                 an_extend_counts_from_after_the_wait_for_the_store
                 an_extend_keeps_fence_owner_and_start
                 extends_of_one_guard_do_not_overtake_each_other
             }
             fencing {
-                fences_increase_over_releases
-                fences_increase_over_expiries
+                fences_increase_across_releases
+                fences_increase_across_expiries
                 a_thousand_grants_have_a_thousand_increasing_fences
-                contention_burns_no_fence
-                extends_and_lookups_burn_no_fence
-                keys_count_their_fences_apart
+                contention_uses_up_no_fence
+                extends_and_lookups_use_up_no_fence
+                each_key_has_its_own_fence_counter
                 racing_contenders_get_increasing_fences
-                a_counter_at_its_limit_refuses_and_stores_nothing
+                an_acquire_at_the_fence_limit_fails_and_stores_nothing
             }
             idempotence {
-                asking_again_with_the_same_id_gives_the_stored_grant
-                asking_again_moves_no_expiry
-                one_id_gets_one_grant_however_many_ask
-                an_id_whose_grant_is_over_is_contended
+                a_repeated_request_returns_the_stored_grant
+                a_repeated_request_does_not_move_the_expiry
+                concurrent_requests_with_one_id_get_one_grant
+                an_id_whose_grant_has_expired_is_contended
             }
             abandon {
-                abandoned_after_the_grant_the_key_is_free
-                abandoned_before_the_grant_the_id_is_refused
-                an_abandoned_id_stays_refused
-                abandoned_during_the_grant_the_id_holds_nothing
-                abandoning_is_repeatable_and_harms_nobody
+                abandoning_after_the_grant_frees_the_key
+                abandoning_before_the_acquire_prevents_the_grant
+                an_abandoned_id_is_never_granted_again
+                abandoning_during_the_acquire_leaves_no_lock
+                abandoning_is_idempotent_and_affects_no_other_lock
                 abandoning_a_stale_id_leaves_the_new_lock_alone
             }
             lookup {
                 a_lock_is_found_by_key_and_by_id
-                a_record_says_when_it_was_read
-                what_is_not_held_is_not_found
-                what_has_expired_is_not_found
-                label_and_start_go_with_their_grant
-                lookups_show_hashes_unless_the_raw_form_is_asked_for
+                a_record_contains_the_time_of_its_read
+                a_lookup_of_a_lock_that_is_not_held_finds_nothing
+                a_lookup_of_an_expired_lock_finds_nothing
+                owner_and_start_are_those_of_the_current_grant
+                lookups_return_hashes_unless_the_raw_form_is_requested
             }
             keys {
                 the_shortest_and_the_longest_keys_work
@@ -99,10 +99,10 @@ macro_rules! __contract_cases {
                 fragments_of_sql_and_lua_are_text
             }
             invalid {
-                a_bad_key_is_refused
-                a_bad_ttl_is_refused
+                an_invalid_key_is_rejected
+                an_invalid_ttl_is_rejected
                 the_longest_and_the_shortest_ttl_work
-                a_bad_owner_is_refused
+                an_invalid_owner_is_rejected
                 shared_mode_is_granted_or_unsupported
             }
             operators {
@@ -111,78 +111,78 @@ macro_rules! __contract_cases {
                 a_lock_released_by_force_is_free
             }
             cancellation {
-                an_attempt_dropped_at_any_await_leaves_nothing
-                a_wait_dropped_at_any_await_leaves_nothing
-                a_run_dropped_at_any_await_leaves_nothing
+                an_attempt_dropped_at_any_await_leaves_no_lock
+                a_wait_dropped_at_any_await_leaves_no_lock
+                a_run_dropped_at_any_await_leaves_no_lock
                 a_release_dropped_at_any_await_is_carried_out
-                a_grant_made_after_its_caller_has_gone_is_released
+                a_grant_made_after_its_caller_was_dropped_is_released
                 a_cancelled_token_ends_the_wait_and_the_work
-                a_token_cancelled_beforehand_sends_nothing
-                a_token_ends_an_attempt_that_is_on_its_way
+                a_call_with_a_cancelled_token_sends_nothing
+                a_cancelled_token_ends_an_attempt_in_flight
                 a_cancelled_scope_ends_its_locks_and_its_waits
                 a_guard_of_a_cancelled_scope_keeps_its_key_until_it_is_dropped
             }
             failure {
-                a_lost_reply_is_asked_for_again_and_gives_the_same_grant
-                a_lost_request_is_asked_again
-                without_any_reply_the_outcome_is_ambiguous_and_called_off
-                contention_with_a_lost_reply_is_contention
-                a_request_that_arrives_after_it_was_given_up_is_refused
-                a_request_that_arrives_after_its_grant_was_given_back_is_refused
-                what_was_not_sent_is_tried_again_within_the_wait
-                what_no_repetition_cures_is_reported_at_once
-                a_wait_without_a_store_reports_the_store
-                a_failed_release_is_repeated_in_the_background
-                a_release_that_fails_for_good_reaches_the_callback
-                an_extend_without_an_answer_may_be_repeated
-                a_shortening_extend_without_an_answer_counts
+                a_repeat_after_a_lost_reply_returns_the_same_grant
+                a_lost_request_is_repeated
+                without_any_reply_the_outcome_is_ambiguous_and_the_grant_abandoned
+                contention_with_a_lost_reply_is_reported_as_contention
+                a_request_that_arrives_after_it_was_abandoned_is_rejected
+                a_request_that_arrives_after_its_grant_was_released_is_rejected
+                a_request_that_was_not_sent_is_retried_within_the_wait
+                a_permanent_error_is_reported_immediately
+                a_wait_for_an_unreachable_store_reports_it_as_unavailable
+                a_failed_release_is_retried_in_the_background
+                a_release_that_fails_permanently_is_reported_to_the_callback
+                an_extend_without_a_reply_can_be_repeated
+                a_shortening_extend_without_a_reply_counts_as_applied
             }
             guard {
                 a_dropped_guard_releases_its_lock
                 a_guard_dropped_outside_a_runtime_releases_its_lock
                 a_guard_dropped_by_a_panic_releases_its_lock
-                a_guard_dropped_after_its_runtime_is_counted_and_expires
+                a_guard_dropped_after_its_runtime_is_reported_and_expires
                 a_renewing_guard_keeps_its_lock
-                a_guard_does_not_renew_unless_asked
-                renewals_survive_a_passing_failure
-                a_renewing_guard_without_a_store_is_lost_at_its_deadline
-                a_renewing_guard_is_lost_when_the_store_says_so
+                a_guard_does_not_renew_by_default
+                renewals_survive_transient_failures
+                a_renewing_guard_is_lost_at_its_deadline_if_the_store_is_unreachable
+                a_renewing_guard_is_lost_when_the_store_reports_not_held
                 a_lock_is_held_no_longer_than_max_hold
             }
             running {
-                work_runs_under_the_lock_and_its_result_is_given
-                work_is_skipped_where_the_lock_is_held
+                work_runs_under_the_lock_and_its_result_is_returned
+                work_is_skipped_if_the_lock_is_held
                 work_that_outlasts_the_ttl_keeps_the_lock
-                work_is_cancelled_when_the_lock_is_taken_away
-                work_is_cancelled_before_the_lease_ends_without_a_store
+                work_is_cancelled_when_the_lock_is_lost
+                work_is_cancelled_before_the_lease_ends_if_the_store_is_unreachable
                 work_that_blocks_past_the_deadline_is_reported_as_lost
                 a_panic_in_the_work_releases_the_lock
-                a_hung_job_is_cut_off_by_max_hold
+                work_that_hangs_is_cancelled_by_max_hold
                 a_failed_release_keeps_the_result
             }
             patterns {
-                once_is_the_first_until_its_ttl_is_over
-                a_claim_that_is_given_back_can_be_made_again
-                a_throttle_lets_one_pass_in_its_time
-                a_job_that_ends_early_leaves_its_key_taken_for_min_hold
-                a_guard_dropped_early_leaves_its_key_taken_for_min_hold
-                a_lock_held_for_min_hold_is_released_at_once
-                a_doubtful_grant_is_called_off_after_min_hold
-                a_min_hold_beyond_the_ttl_is_refused
-                a_grant_that_nobody_received_is_not_kept_for_min_hold
+                once_succeeds_again_only_after_the_ttl
+                a_claim_that_is_released_can_be_made_again
+                a_throttle_lets_one_caller_pass_per_period
+                work_that_ends_early_leaves_its_key_locked_for_min_hold
+                a_guard_dropped_early_leaves_its_key_locked_for_min_hold
+                a_lock_held_for_min_hold_is_released_immediately
+                a_grant_with_a_lost_reply_is_abandoned_after_min_hold
+                a_min_hold_beyond_the_ttl_is_rejected
+                a_grant_that_no_caller_received_is_not_kept_for_min_hold
             }
             waiting {
                 a_waiter_gets_the_lock_when_it_is_released
                 a_waiter_gets_the_lock_when_another_process_releases_it
-                a_waiter_gets_the_lock_when_its_holder_is_gone
+                a_waiter_gets_the_lock_when_the_holders_grant_expires
                 a_wait_ends_in_time_and_names_the_holder
-                retries_are_bounded_and_a_wait_of_zero_asks_once
-                the_wait_bounds_a_request_on_its_way
+                retries_are_bounded_and_a_wait_of_zero_attempts_once
+                the_wait_bounds_a_request_in_flight
                 waiters_of_one_process_are_served_in_order
-                one_waiter_of_a_process_asks_the_store
+                one_waiter_per_process_sends_requests
                 a_subscription_misses_no_release
-                a_subscription_rests_between_releases
-                a_subscription_sees_every_way_to_end_a_grant
+                a_subscription_stays_pending_between_releases
+                a_subscription_is_notified_however_a_grant_ends
             }
             parallel {
                 many_keys_are_held_at_the_same_time

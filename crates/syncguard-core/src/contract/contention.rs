@@ -1,22 +1,25 @@
 //! What a contender sees, and what it leaves untouched.
 
 use super::{Harness, steps::*};
-use crate::{AcquireOutcome, LockBackend, LockManager, Owner, TryAcquireOutcome};
+use crate::{
+    LockManager, Owner, TryAcquireOutcome,
+    backend::{AcquireOutcome, LockBackend},
+};
 
-/// A key that is held is not granted again, neither to another client nor to the same.
+/// A key that is held is not granted again, neither to another client nor to the same one.
 pub async fn a_held_key_is_not_granted_again<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    granted(&a, &ask("k", LONG)).await;
-    contended(&a, &ask("k", LONG)).await;
-    contended(&b, &ask("k", LONG)).await;
+    granted(&a, &request_for("k", LONG)).await;
+    contended(&a, &request_for("k", LONG)).await;
+    contended(&b, &request_for("k", LONG)).await;
 }
 
 /// Contention reports the holder's fence, label and time left, as far as the backend reports them.
-pub async fn contention_tells_about_the_holder<H: Harness>(h: H) {
+pub async fn contention_reports_the_holder<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let owner = Owner::new("build 7").expect("it is valid");
-    let grant = granted(&a, &ask("k", LONG).with_owner(Some(owner.clone()))).await;
-    let holder = contended(&b, &ask("k", LONG)).await.expect("something is known");
+    let grant = granted(&a, &request_for("k", LONG).with_owner(Some(owner.clone()))).await;
+    let holder = contended(&b, &request_for("k", LONG)).await.expect("something is known");
     assert_eq!(holder.fence, Some(grant.fence));
     assert_eq!(holder.owner, Some(owner));
     let remaining = holder.remaining.expect("it is known");
@@ -26,12 +29,12 @@ pub async fn contention_tells_about_the_holder<H: Harness>(h: H) {
 }
 
 /// A contender changes neither the holder nor the expiry.
-pub async fn a_contender_leaves_the_lock_as_it_is<H: Harness>(h: H) {
+pub async fn a_contender_does_not_change_the_lock<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    let request = ask("k", LONG);
+    let request = request_for("k", LONG);
     let grant = granted(&a, &request).await;
     for _ in 0..5 {
-        contended(&b, &ask("k", SHORT)).await;
+        contended(&b, &request_for("k", SHORT)).await;
     }
     let record = a.lookup(&request.key.clone().into()).await.expect("answers").expect("is held");
     assert_eq!((record.lock_id, record.fence), (request.lock_id, grant.fence));
@@ -39,12 +42,12 @@ pub async fn a_contender_leaves_the_lock_as_it_is<H: Harness>(h: H) {
 }
 
 /// Of many contenders for a free key, exactly one is granted.
-pub async fn one_of_many_contenders_is_granted<H: Harness>(h: H) {
+pub async fn exactly_one_of_many_contenders_is_granted<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     let mut tasks = tokio::task::JoinSet::new();
     for n in 0..32 {
         let client = if n % 2 == 0 { a.clone() } else { b.clone() };
-        tasks.spawn(async move { client.acquire(&ask("k", LONG)).await.expect("answers") });
+        tasks.spawn(async move { client.acquire(&request_for("k", LONG)).await.expect("answers") });
     }
     let outcomes = tasks.join_all().await;
     let granted = outcomes.iter().filter(|o| matches!(o, AcquireOutcome::Granted(_)));
@@ -55,17 +58,17 @@ pub async fn one_of_many_contenders_is_granted<H: Harness>(h: H) {
 pub async fn different_keys_do_not_contend<H: Harness>(h: H) {
     let a = h.client().await;
     for n in 0..20 {
-        granted(&a, &ask(&format!("k{n}"), LONG)).await;
+        granted(&a, &request_for(&format!("k{n}"), LONG)).await;
     }
 }
 
-/// A grant counts from when it is made: a store reads the present time after it waited for its own
-/// lock. So no grant begins before a moment at which its key was still held by the previous holder.
+/// The ttl counts from the grant: a store reads its current time after the wait for its own lock.
+/// So no grant begins at a time at which its key was still held by the previous holder.
 pub async fn a_ttl_begins_after_the_wait_for_the_store<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     for round in 0..20 {
         let text = format!("k{round}");
-        let (first, next) = (ask(&text, LONG), ask(&text, LONG));
+        let (first, next) = (request_for(&text, LONG), request_for(&text, LONG));
         granted(&a, &first).await;
         let query = first.key.clone().into();
         let (seen, released, outcome) = tokio::join!(
@@ -82,7 +85,7 @@ pub async fn a_ttl_begins_after_the_wait_for_the_store<H: Harness>(h: H) {
 }
 
 /// A single attempt through the lock API reports contention as an outcome, not as an error.
-pub async fn a_contended_try_is_an_outcome<H: Harness>(h: H) {
+pub async fn a_contended_try_is_an_outcome_not_an_error<H: Harness>(h: H) {
     let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     let _guard = theirs.lock("k").owner("them").try_acquire().await.expect("answers");
     match mine.lock("k").try_acquire().await.expect("answers") {

@@ -7,14 +7,16 @@ use std::{
 use tokio::sync::Semaphore;
 
 use crate::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, Finding,
-    ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    Error, ErrorKind, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
 /// A backend whose network fails as planned. Everything else is the inner backend.
 ///
-/// A request that is in flight continues when its caller goes away, as it does on a real network.
+/// A request that is in flight continues after its caller was dropped, as on a real network.
 #[derive(Clone, Debug)]
 pub struct Faulty<B> {
     inner: B,
@@ -24,21 +26,21 @@ pub struct Faulty<B> {
 /// What happens to one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// It has certainly not been sent.
+    /// It is not sent, and the error reports so.
     NotSent,
-    /// It is lost in transit; the caller sees no answer.
+    /// It is lost in transit. The caller receives no reply.
     RequestLost,
-    /// It is carried out; the caller sees no answer.
+    /// It is carried out, and its reply is lost. The caller receives no reply.
     ReplyLost,
     /// It reaches the store when the gate opens.
-    RequestHeld(Gate),
-    /// It is carried out immediately; its answer arrives when the gate opens.
-    ReplyHeld(Gate),
-    /// The store answers with a permanent error.
+    RequestDelayed(Gate),
+    /// It is carried out immediately. Its reply arrives when the gate opens.
+    ReplyDelayed(Gate),
+    /// The store replies with a permanent error.
     Refused,
 }
 
-/// Holds a request until it is opened.
+/// Delays requests until it is opened.
 #[derive(Clone, Debug)]
 pub struct Gate {
     reached: Arc<Semaphore>,
@@ -51,12 +53,12 @@ impl Gate {
         Self { reached: Arc::new(Semaphore::new(0)), open: Arc::new(Semaphore::new(0)) }
     }
 
-    /// Waits until a request is at the gate. Once for each request.
+    /// Waits until a request has reached the gate. Each request completes one call.
     pub async fn reached(&self) {
-        self.reached.acquire().await.expect("the gate is never torn down").forget();
+        self.reached.acquire().await.expect("the semaphore is never closed").forget();
     }
 
-    /// Lets everything through from now on.
+    /// Opens the gate for good: waiting and later requests pass.
     pub fn open(&self) {
         self.open.add_permits(1);
     }
@@ -64,7 +66,7 @@ impl Gate {
     async fn pass(&self) {
         self.reached.add_permits(1);
         // The permit is returned, so the gate stays open.
-        drop(self.open.acquire().await.expect("the gate is never torn down"));
+        drop(self.open.acquire().await.expect("the semaphore is never closed"));
     }
 }
 
@@ -80,12 +82,12 @@ impl<B: LockBackend + Clone> Faulty<B> {
         Self { inner, plan: Arc::default() }
     }
 
-    /// Plans the fate of the next request of this kind that has no plan yet.
+    /// Plans a fault for the next request of this kind that has no fault planned yet.
     pub fn plan(&self, operation: Operation, fault: Fault) {
         self.lock().push_back((operation, fault));
     }
 
-    /// Discards all plans.
+    /// Discards all planned faults.
     pub fn heal(&self) {
         self.lock().clear();
     }
@@ -106,7 +108,7 @@ impl<B: LockBackend + Clone> Faulty<B> {
         plan.remove(index).map(|(_, fault)| fault)
     }
 
-    async fn carry<T, F>(
+    async fn send<T, F>(
         &self,
         operation: Operation,
         request: impl FnOnce(B) -> F,
@@ -115,28 +117,30 @@ impl<B: LockBackend + Clone> Faulty<B> {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let lost = || Error::new(ErrorKind::NetworkTimeout, operation);
+        let lost = || Error::new(ErrorKind::NetworkTimeout).with_operation(operation);
         let request = request(self.inner.clone());
         match self.next(operation) {
             None => request.await,
-            Some(Fault::NotSent) => {
-                Err(Error::new(ErrorKind::ServiceUnavailable, operation).not_applied())
+            Some(Fault::NotSent) => Err(Error::new(ErrorKind::ServiceUnavailable)
+                .with_operation(operation)
+                .not_applied()),
+            Some(Fault::Refused) => {
+                Err(Error::new(ErrorKind::AuthFailed).with_operation(operation))
             }
-            Some(Fault::Refused) => Err(Error::new(ErrorKind::AuthFailed, operation)),
             Some(Fault::RequestLost) => Err(lost()),
             Some(Fault::ReplyLost) => request.await.and(Err(lost())),
-            Some(Fault::RequestHeld(gate)) => {
-                on_its_way(async move {
+            Some(Fault::RequestDelayed(gate)) => {
+                spawned(async move {
                     gate.pass().await;
                     request.await
                 })
                 .await
             }
-            Some(Fault::ReplyHeld(gate)) => {
-                on_its_way(async move {
-                    let answer = request.await;
+            Some(Fault::ReplyDelayed(gate)) => {
+                spawned(async move {
+                    let reply = request.await;
                     gate.pass().await;
-                    answer
+                    reply
                 })
                 .await
             }
@@ -144,7 +148,8 @@ impl<B: LockBackend + Clone> Faulty<B> {
     }
 }
 
-async fn on_its_way<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> T {
+/// Continues a request even if its caller is dropped.
+async fn spawned<T: Send + 'static>(request: impl Future<Output = T> + Send + 'static) -> T {
     tokio::spawn(request).await.expect("a request does not panic")
 }
 
@@ -155,23 +160,23 @@ impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
         let request = request.clone();
-        self.carry(Operation::Acquire, |inner| async move { inner.acquire(&request).await }).await
+        self.send(Operation::Acquire, |inner| async move { inner.acquire(&request).await }).await
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let lock = lock.clone();
-        self.carry(Operation::Extend, |inner| async move { inner.extend(&lock, ttl).await }).await
+        self.send(Operation::Extend, |inner| async move { inner.extend(&lock, ttl).await }).await
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let lock = lock.clone();
-        self.carry(Operation::Release, |inner| async move { inner.release(&lock).await }).await
+        self.send(Operation::Release, |inner| async move { inner.release(&lock).await }).await
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
         let key = key.clone();
         let request = |inner: B| async move { inner.abandon(lock_id, &key).await };
-        self.carry(Operation::Abandon, request).await
+        self.send(Operation::Abandon, request).await
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
@@ -185,7 +190,7 @@ impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         let key = key.clone();
         let request = |inner: B| async move { inner.force_release(&key).await };
-        self.carry(Operation::ForceRelease, request).await
+        self.send(Operation::ForceRelease, request).await
     }
 
     async fn released(&self, key: &LockKey) {

@@ -12,7 +12,7 @@ use super::{
     Fault, Faulty, Harness,
     steps::{self, *},
 };
-use crate::{BootClock, Clock, ErrorKind, LockBackend, LockManager, Operation, Renew};
+use crate::{BootClock, Clock, ErrorKind, LockManager, Operation, Renew, backend::LockBackend};
 
 /// A dropped guard releases its lock in the background, without blocking.
 pub async fn a_dropped_guard_releases_its_lock<H: Harness>(h: H) {
@@ -40,7 +40,7 @@ pub async fn a_guard_dropped_by_a_panic_releases_its_lock<H: Harness>(h: H) {
     let guard = held(&locks, "k", LONG).await;
     let task = tokio::spawn(async move {
         let _guard = guard;
-        panic!("the work's own trouble");
+        panic!("the work panics");
     });
     assert!(task.await.expect_err("it panics").is_panic());
     drained(&locks).await;
@@ -49,7 +49,7 @@ pub async fn a_guard_dropped_by_a_panic_releases_its_lock<H: Harness>(h: H) {
 
 /// A guard that is dropped after its runtime was shut down, with no other runtime, neither blocks
 /// nor panics; the failure is reported, and the ttl ends the lock.
-pub async fn a_guard_dropped_after_its_runtime_is_counted_and_expires<H: Harness>(h: H) {
+pub async fn a_guard_dropped_after_its_runtime_is_reported_and_expires<H: Harness>(h: H) {
     let a = h.client().await;
     let reports = Arc::new(AtomicUsize::new(0));
     let count = reports.clone();
@@ -75,39 +75,41 @@ pub async fn a_renewing_guard_keeps_its_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     let guard = locks.lock("k").ttl(BRIEF).renew(Renew::Auto).acquire().await.expect("is free");
-    h.pass(BRIEF + a.capabilities().grace + SLACK).await;
+    h.advance(BRIEF + a.capabilities().grace + SLACK).await;
     assert!(guard.is_valid());
-    contended(&a, &ask("k", LONG)).await;
+    contended(&a, &request_for("k", LONG)).await;
     drop(guard);
     drained(&locks).await;
-    granted(&a, &ask("k", LONG)).await;
+    granted(&a, &request_for("k", LONG)).await;
 }
 
 /// A guard does not renew by default.
-pub async fn a_guard_does_not_renew_unless_asked<H: Harness>(h: H) {
+pub async fn a_guard_does_not_renew_by_default<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     let guard = held(&locks, "k", SHORT).await;
     expire(&h, &a, SHORT).await;
     assert!(!guard.is_valid());
-    granted(&a, &ask("k", LONG)).await;
+    granted(&a, &request_for("k", LONG)).await;
 }
 
-/// Renewals survive replies that are lost and requests that are not sent.
-pub async fn renewals_survive_a_passing_failure<H: Harness>(h: H) {
+/// Renewals continue after lost replies and requests that were not sent.
+pub async fn renewals_survive_transient_failures<H: Harness>(h: H) {
     let faulty = Faulty::new(h.client().await);
     let locks = LockManager::new(faulty.clone());
     let guard = locks.lock("k").ttl(BRIEF).renew(Renew::Auto).acquire().await.expect("is free");
     for fault in [Fault::NotSent, Fault::ReplyLost, Fault::RequestLost] {
         faulty.plan(Operation::Extend, fault);
     }
-    h.pass(BRIEF * 2).await;
+    h.advance(BRIEF * 2).await;
     assert!(guard.is_valid());
     assert_eq!(faulty.planned(), 0, "the faults happened");
 }
 
 /// A renewing guard whose store is unreachable is lost at its deadline, not sooner and not later.
-pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness>(h: H) {
+pub async fn a_renewing_guard_is_lost_at_its_deadline_if_the_store_is_unreachable<H: Harness>(
+    h: H,
+) {
     let faulty = Faulty::new(h.client().await);
     let locks = LockManager::new(faulty.clone());
     for _ in 0..1_000 {
@@ -115,16 +117,16 @@ pub async fn a_renewing_guard_without_a_store_is_lost_at_its_deadline<H: Harness
     }
     let (sent, ttl) = (BootClock.now(), Duration::from_millis(600));
     let guard = locks.lock("k").ttl(ttl).renew(Renew::Auto).acquire().await.expect("is free");
-    over_in_time(&guard, BootClock.now(), ttl).await;
+    lost_in_time(&guard, BootClock.now(), ttl).await;
     let least = ttl - steps::ttl(ttl).margin();
     assert!(BootClock.now().since(sent) >= least, "lost within {:?}", BootClock.now().since(sent));
     guard.lost().await;
     assert_eq!(guard.loss(), Some(crate::Loss::Expired));
-    assert!(faulty.planned() < 1_000, "renewals were tried");
+    assert!(faulty.planned() < 1_000, "renewals were attempted");
 }
 
-/// A guard is lost immediately if the store reports that it holds nothing.
-pub async fn a_renewing_guard_is_lost_when_the_store_says_so<H: Harness>(h: H) {
+/// A guard is lost immediately if the store reports that its id holds no lock.
+pub async fn a_renewing_guard_is_lost_when_the_store_reports_not_held<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     let guard = locks.lock("k").ttl(LONG).renew(Renew::Every(SHORT)).acquire().await;

@@ -1,20 +1,20 @@
 use std::{future::Future, time::Duration};
 
 use super::report::{self, CaseOutcome};
-use crate::{Fence, LockBackend, LockKey};
+use crate::{Fence, LockKey, backend::LockBackend};
 
 /// The time limit of one case. A case that hangs fails.
-const LIMIT: Duration = Duration::from_secs(120);
+const CASE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Starts a store and connects clients to it.
 ///
-/// Three methods are required. The hooks extend the suite to stores that can be made to fail; a
-/// hook that is [`Missing`](Hook::Missing) leaves its cases skipped.
+/// Three methods are required. The hooks are for stores that can be restarted, disconnected or
+/// prepared. If a hook returns [`Missing`](Hook::Missing), the cases that need it are skipped.
 pub trait Harness: Sized + Send + Sync + 'static {
     /// The backend under test.
     type Backend: LockBackend + Clone;
 
-    /// Names the backend, and the cases that it does not promise.
+    /// Returns the name of the backend, and the cases from which it is exempt.
     fn profile() -> Profile;
 
     /// Returns a store, or a namespace of one, that is not used elsewhere. Called once for each
@@ -24,9 +24,8 @@ pub trait Harness: Sized + Send + Sync + 'static {
     /// Opens a new connection, as another process would.
     fn client(&self) -> impl Future<Output = Self::Backend> + Send;
 
-    /// Lets at least `duration` pass on the store's clock and on the local one. By default, it
-    /// waits.
-    fn pass(&self, duration: Duration) -> impl Future<Output = ()> + Send {
+    /// Advances the store's clock and the local clock by at least `duration`. The default sleeps.
+    fn advance(&self, duration: Duration) -> impl Future<Output = ()> + Send {
         tokio::time::sleep(duration)
     }
 
@@ -42,16 +41,17 @@ pub trait Harness: Sized + Send + Sync + 'static {
         async { Hook::Missing }
     }
 
-    /// Cuts every connection to the store. Required for a store that is reached through a network.
-    fn sever(&self) -> impl Future<Output = Hook> + Send {
+    /// Closes every open connection to the store. Required for a store that is reached through a
+    /// network.
+    fn cut_connections(&self) -> impl Future<Output = Hook> + Send {
         async { Hook::Missing }
     }
 }
 
-/// Whether a hook had its effect.
+/// Whether the harness supports a hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// The hook had its effect.
+    /// The hook was carried out.
     Done,
     /// The harness does not support it.
     Missing,
@@ -76,7 +76,7 @@ pub enum Connection {
     Network,
 }
 
-/// Names a backend in reports, and lists what it does not promise.
+/// Names a backend in reports, and lists the cases from which it is exempt.
 #[derive(Clone, Debug)]
 pub struct Profile {
     pub(super) name: &'static str,
@@ -133,7 +133,7 @@ where
         Some(reason) => CaseOutcome::Skipped(reason),
         None => {
             let case = async { body(H::start().await).await.into() };
-            let bounded = async { tokio::time::timeout(LIMIT, case).await };
+            let bounded = async { tokio::time::timeout(CASE_TIMEOUT, case).await };
             let mut runtime = tokio::runtime::Builder::new_multi_thread();
             let runtime = runtime.worker_threads(2).enable_all().build();
             let ended = runtime.expect("a runtime starts").block_on(bounded);

@@ -1,12 +1,15 @@
-//! Bad input, refused before anything is stored.
+//! Invalid input, rejected before anything is stored.
 
 use std::time::Duration;
 
 use super::{Harness, steps::*};
-use crate::{ErrorKind, LockBackend, LockManager, Mode, Ttl};
+use crate::{
+    ErrorKind, LockManager, Ttl,
+    backend::{LockBackend, Mode},
+};
 
-/// An empty key and one of 513 bytes are refused, with a message that names the rule.
-pub async fn a_bad_key_is_refused<H: Harness>(h: H) {
+/// An empty key and a key of 513 bytes are rejected, with a message that names the rule.
+pub async fn an_invalid_key_is_rejected<H: Harness>(h: H) {
     let locks = LockManager::new(h.client().await);
     for text in [String::new(), "x".repeat(513), "é".repeat(257)] {
         let error = error_of(locks.lock(&text).try_acquire().await, ErrorKind::InvalidArgument);
@@ -15,8 +18,8 @@ pub async fn a_bad_key_is_refused<H: Harness>(h: H) {
     }
 }
 
-/// A ttl of zero, of a fraction of a millisecond, or longer than the limit is refused.
-pub async fn a_bad_ttl_is_refused<H: Harness>(h: H) {
+/// A ttl of zero, of a fraction of a millisecond, or longer than the limit is rejected.
+pub async fn an_invalid_ttl_is_rejected<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(a.clone());
     let too_long = Ttl::MAX.as_duration() + Duration::from_millis(1);
@@ -30,21 +33,21 @@ pub async fn a_bad_ttl_is_refused<H: Harness>(h: H) {
     assert!(guard.is_valid());
 }
 
-/// The longest ttl works.
+/// The longest and the shortest ttl work.
 pub async fn the_longest_and_the_shortest_ttl_work<H: Harness>(h: H) {
     let a = h.client().await;
-    let request = ask("long", Ttl::MAX.as_duration());
+    let request = request_for("long", Ttl::MAX.as_duration());
     granted(&a, &request).await;
     extended(&a, lock_of(&request), Ttl::MAX.as_duration()).await;
-    contended(&a, &ask("long", LONG)).await;
-    let request = ask("short", Duration::from_millis(1));
+    contended(&a, &request_for("long", LONG)).await;
+    let request = request_for("short", Duration::from_millis(1));
     granted(&a, &request).await;
     expire(&h, &a, Duration::from_millis(1)).await;
-    granted(&a, &ask("short", LONG)).await;
+    granted(&a, &request_for("short", LONG)).await;
 }
 
-/// An owner label that cannot be shown is refused.
-pub async fn a_bad_owner_is_refused<H: Harness>(h: H) {
+/// An owner label that is empty, too long or not printable is rejected.
+pub async fn an_invalid_owner_is_rejected<H: Harness>(h: H) {
     let locks = LockManager::new(h.client().await);
     for bad in ["", "two\nlines", &"x".repeat(256)] {
         let result = locks.lock("k").owner(bad).try_acquire().await;
@@ -56,8 +59,8 @@ pub async fn a_bad_owner_is_refused<H: Harness>(h: H) {
 /// holders share the key, each under its own fence, and never beside an exclusive holder.
 pub async fn shared_mode_is_granted_or_unsupported<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    let shared = || ask("k", LONG).with_mode(Mode::Shared);
-    let (one, other, writer) = (shared(), shared(), ask("k", LONG));
+    let shared = || request_for("k", LONG).with_mode(Mode::Shared);
+    let (one, other, writer) = (shared(), shared(), request_for("k", LONG));
     if !a.capabilities().shared {
         let error = error_of(a.acquire(&one).await, ErrorKind::Unsupported);
         assert!(!error.may_have_applied(), "{error}");
@@ -68,7 +71,7 @@ pub async fn shared_mode_is_granted_or_unsupported<H: Harness>(h: H) {
     let first = granted(&a, &one).await.fence;
     let second = granted(&b, &other).await.fence;
     assert!(first < second);
-    assert_eq!(granted(&a, &one).await.fence, first, "asked again");
+    assert_eq!(granted(&a, &one).await.fence, first, "a repeated request");
     for reader in [one, other] {
         contended(&b, &writer).await;
         released(&a, lock_of(&reader)).await;

@@ -1,24 +1,25 @@
 //! Keys that a store might mishandle.
 
 use super::{Harness, steps::*};
-use crate::{LockBackend, LockKey};
+use crate::{LockKey, backend::LockBackend};
 
-/// Takes each key through its whole life, and verifies that none is taken for another.
-async fn all_live_apart<H: Harness>(h: H, texts: &[&str]) {
+/// Acquires, extends and releases a lock on each key, and asserts that no key is mistaken for
+/// another.
+async fn all_are_independent<H: Harness>(h: H, texts: &[&str]) {
     let (a, b) = (h.client().await, h.client().await);
-    let requests: Vec<_> = texts.iter().map(|text| ask(text, LONG)).collect();
+    let requests: Vec<_> = texts.iter().map(|text| request_for(text, LONG)).collect();
     for request in &requests {
         assert_eq!(granted(&a, request).await.fence.number(), 1, "{:?}", request.key.as_str());
     }
     for request in &requests {
-        contended(&b, &ask(request.key.as_str(), LONG)).await;
+        contended(&b, &request_for(request.key.as_str(), LONG)).await;
         let record = b.lookup(&request.key.clone().into()).await.expect("answers").expect("held");
         assert_eq!((&record.key, record.lock_id), (&request.key, request.lock_id));
         extended(&b, lock_of(request), LONG).await;
         released(&b, lock_of(request)).await;
     }
     for request in &requests {
-        let fence = granted(&a, &ask(request.key.as_str(), LONG)).await.fence;
+        let fence = granted(&a, &request_for(request.key.as_str(), LONG)).await.fence;
         assert_eq!(fence.number(), 2, "{:?}", request.key.as_str());
     }
 }
@@ -28,7 +29,7 @@ pub async fn the_shortest_and_the_longest_keys_work<H: Harness>(h: H) {
     let longest = ["x".repeat(512), format!("{}y", "x".repeat(511)), "é".repeat(256)];
     let emoji = "🔒".repeat(128);
     let texts = longest.iter().map(String::as_str).chain(["a", " ", emoji.as_str()]);
-    all_live_apart(h, &texts.collect::<Vec<_>>()).await;
+    all_are_independent(h, &texts.collect::<Vec<_>>()).await;
 }
 
 /// Two spellings that are equal in NFC are one lock.
@@ -36,21 +37,21 @@ pub async fn spellings_equal_in_nfc_are_one_lock<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     for (one, other) in [("caf\u{e9}", "cafe\u{301}"), ("\u{d55c}", "\u{1112}\u{1161}\u{11ab}")] {
         assert_eq!(LockKey::new(one).ok(), LockKey::new(other).ok());
-        granted(&a, &ask(one, LONG)).await;
-        contended(&b, &ask(other, LONG)).await;
+        granted(&a, &request_for(one, LONG)).await;
+        contended(&b, &request_for(other, LONG)).await;
     }
 }
 
 /// Spellings that look alike but differ in NFC, in case or in whitespace are different locks.
 pub async fn keys_that_only_look_alike_are_different_locks<H: Harness>(h: H) {
     let texts = ["\u{fb01}x", "fix", "k", "K", "k ", " k", "\u{212b}k", "ß", "ss", "i", "ı", "İ"];
-    all_live_apart(h, &texts).await;
+    all_are_independent(h, &texts).await;
 }
 
 /// Emoji, joined and plain, right-to-left text, and characters beyond the basic plane.
 pub async fn emoji_and_all_scripts_work<H: Harness>(h: H) {
     let texts = ["🔒", "👩‍👩‍👧‍👦", "👩", "日本語キー", "عربي", "𝔎𝔢𝔶", "\u{200b}", "\u{feff}bom"];
-    all_live_apart(h, &texts).await;
+    all_are_independent(h, &texts).await;
 }
 
 /// Keys that begin with words that stores use for their own names.
@@ -76,7 +77,7 @@ pub async fn reserved_prefixes_are_ordinary_keys<H: Harness>(h: H) {
         "..",
         "%2F",
     ];
-    all_live_apart(h, &texts).await;
+    all_are_independent(h, &texts).await;
 }
 
 /// Slashes, NUL, control characters, quotes and backslashes.
@@ -106,7 +107,7 @@ pub async fn slashes_nul_and_quotes_work<H: Harness>(h: H) {
         "[a]",
         "\u{7f}",
     ];
-    all_live_apart(h, &texts).await;
+    all_are_independent(h, &texts).await;
 }
 
 /// Fragments of SQL and Lua are text.
@@ -121,5 +122,5 @@ pub async fn fragments_of_sql_and_lua_are_text<H: Harness>(h: H) {
         "\\x00",
         "\\u0000",
     ];
-    all_live_apart(h, &texts).await;
+    all_are_independent(h, &texts).await;
 }

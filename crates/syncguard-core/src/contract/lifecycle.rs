@@ -1,17 +1,17 @@
 //! A lock from its grant to its release.
 
 use super::{CaseOutcome, Connection, Harness, Hook, steps::*};
-use crate::{Fence, LockBackend, LockManager};
+use crate::{Fence, LockManager, backend::LockBackend};
 
 /// A key that no one holds is granted, with the first fence.
 pub async fn a_free_key_is_granted_under_the_first_fence<H: Harness>(h: H) {
-    let grant = granted(&h.client().await, &ask("k", LONG)).await;
+    let grant = granted(&h.client().await, &request_for("k", LONG)).await;
     assert_eq!(grant.fence, Fence::new(1).expect("it fits"));
 }
 
-/// The expiry is one ttl after the store's present time.
-pub async fn a_grant_expires_a_ttl_after_the_store_made_it<H: Harness>(h: H) {
-    let (a, request) = (h.client().await, ask("k", LONG));
+/// The expiry is one ttl after the store's current time.
+pub async fn a_grant_expires_one_ttl_after_it_was_made<H: Harness>(h: H) {
+    let (a, request) = (h.client().await, request_for("k", LONG));
     let grant = granted(&a, &request).await;
     let record = a.lookup(&request.lock_id.into()).await.expect("answers").expect("is held");
     assert_eq!(grant.expires_at.since(record.acquired_at), LONG);
@@ -19,20 +19,20 @@ pub async fn a_grant_expires_a_ttl_after_the_store_made_it<H: Harness>(h: H) {
 }
 
 /// After its release, a key is immediately free for others, without any grace.
-pub async fn a_released_key_is_free_at_once<H: Harness>(h: H) {
+pub async fn a_released_key_is_free_immediately<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    let request = ask("k", LONG);
+    let request = request_for("k", LONG);
     granted(&a, &request).await;
     released(&a, lock_of(&request)).await;
     assert!(!is_locked(&b, "k").await);
-    granted(&b, &ask("k", LONG)).await;
+    granted(&b, &request_for("k", LONG)).await;
 }
 
 /// What one client does is visible to another.
 pub async fn clients_see_each_others_locks<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
     assert!(!is_locked(&b, "k").await);
-    granted(&a, &ask("k", LONG)).await;
+    granted(&a, &request_for("k", LONG)).await;
     assert!(is_locked(&b, "k").await);
     assert!(!is_locked(&b, "other").await);
 }
@@ -57,43 +57,44 @@ pub async fn a_durable_store_keeps_locks_and_fences_over_a_restart<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {
     let a = h.client().await;
-    let (kept, gone) = (ask("kept", LONG), ask("gone", LONG));
+    let (kept, gone) = (request_for("kept", LONG), request_for("gone", LONG));
     granted(&a, &kept).await;
     granted(&a, &gone).await;
     released(&a, lock_of(&gone)).await;
-    if a.capabilities().fencing != crate::Fencing::Durable {
-        assert_eq!(h.restart().await, Hook::Missing, "what restarts must be durable");
+    if a.capabilities().fencing != crate::backend::Fencing::Durable {
+        assert_eq!(h.restart().await, Hook::Missing, "a store that restarts must be durable");
         return Err(CaseOutcome::Skipped("the store does not claim to be durable"));
     }
-    assert_eq!(h.restart().await, Hook::Done, "what is called durable must be restarted");
+    assert_eq!(h.restart().await, Hook::Done, "a durable store must be restarted");
     let b = h.client().await;
-    contended(&b, &ask("kept", LONG)).await;
+    contended(&b, &request_for("kept", LONG)).await;
     assert_eq!(granted(&b, &kept).await.fence.number(), 1);
-    assert_eq!(granted(&b, &ask("gone", LONG)).await.fence.number(), 2);
+    assert_eq!(granted(&b, &request_for("gone", LONG)).await.fence.number(), 2);
     Ok(())
 }
 
 /// A client whose connections are cut recovers.
-pub async fn a_client_whose_connections_are_cut_serves_again<H: Harness>(
+pub async fn a_client_whose_connections_are_cut_recovers<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {
     let a = h.client().await;
-    let request = ask("k", LONG);
+    let request = request_for("k", LONG);
     granted(&a, &request).await;
     if H::profile().connection == Connection::InProcess {
-        assert_eq!(h.sever().await, Hook::Missing, "there is nothing to cut");
+        assert_eq!(h.cut_connections().await, Hook::Missing, "there are no connections");
         return Err(CaseOutcome::Skipped("the store is not reached through a network"));
     }
-    assert_eq!(h.sever().await, Hook::Done, "a network can be cut");
+    assert_eq!(h.cut_connections().await, Hook::Done, "the connections of a network must be cut");
     let lock = lock_of(&request);
-    eventually("the client serves again", async || a.extend(&lock, ttl(LONG)).await.is_ok()).await;
+    eventually("the client has recovered", async || a.extend(&lock, ttl(LONG)).await.is_ok()).await;
     released(&a, lock).await;
     Ok(())
 }
 
-/// A healthy store has no finding that makes it unsafe.
+/// The store under test has no unsafe settings.
 pub async fn the_store_under_test_passes_its_own_check<H: Harness>(h: H) {
     let findings = h.client().await.check().await.expect("answers");
-    let grave: Vec<_> = findings.iter().filter(|f| f.severity == crate::Severity::Unsafe).collect();
-    assert!(grave.is_empty(), "{grave:?}");
+    let unsafe_findings: Vec<_> =
+        findings.iter().filter(|f| f.severity == crate::backend::Severity::Unsafe).collect();
+    assert!(unsafe_findings.is_empty(), "{unsafe_findings:?}");
 }

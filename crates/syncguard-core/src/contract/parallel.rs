@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Harness, steps::*};
-use crate::{LockBackend, LockManager};
+use crate::{LockManager, backend::LockBackend};
 
 /// Hundreds of locks held at the same time are independent, each with a first fence, and all become
 /// free.
@@ -49,13 +49,13 @@ pub async fn tasks_of_two_processes_never_overlap<H: Harness>(h: H) {
                 let n = (task + round) % KEYS;
                 let lock = locks.lock(format!("k{n}")).wait(LONG).ttl(LONG);
                 let work = async |lease: crate::Lease| {
-                    let _alone = inside[n].try_lock().expect("nobody else is in here");
+                    let _alone = inside[n].try_lock().expect("no other task is inside");
                     let fence = lease.fence().expect("is held");
                     let before = last.lock().expect("no panic").insert(n, fence);
                     assert!(before < Some(fence), "{fence} after {before:?}");
                     tokio::task::yield_now().await;
                 };
-                lock.run(work).await.expect("its turn comes");
+                lock.run(work).await.expect("it is granted the lock");
             }
         });
     }

@@ -3,9 +3,9 @@ use std::{env, fs::OpenOptions, io::Write};
 /// The outcome of a case that did not fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CaseOutcome {
-    /// The promise was kept.
+    /// The case passed.
     Passed,
-    /// The promise was not tested, for this reason.
+    /// The case was not run, for this reason.
     Skipped(&'static str),
 }
 

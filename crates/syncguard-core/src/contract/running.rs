@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::{Fault, Faulty, Harness, steps::*};
-use crate::{ErrorKind, LockBackend, LockManager, Operation, RunOutcome};
+use crate::{ErrorKind, LockManager, Operation, RunOutcome, backend::LockBackend};
 
 /// `run` holds the lock while the work runs, returns its result, and has released when it returns.
-pub async fn work_runs_under_the_lock_and_its_result_is_given<H: Harness>(h: H) {
+pub async fn work_runs_under_the_lock_and_its_result_is_returned<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     let result = locks.lock("k").run(async |lease| {
-        contended(&a, &ask("k", LONG)).await;
+        contended(&a, &request_for("k", LONG)).await;
         lease.fence().expect("is held").number()
     });
     assert_eq!(result.await.expect("is held throughout"), 1);
@@ -18,7 +18,7 @@ pub async fn work_runs_under_the_lock_and_its_result_is_given<H: Harness>(h: H) 
 }
 
 /// `try_run` skips the work if another holder has the lock, and returns that holder.
-pub async fn work_is_skipped_where_the_lock_is_held<H: Harness>(h: H) {
+pub async fn work_is_skipped_if_the_lock_is_held<H: Harness>(h: H) {
     let (mine, theirs) = (LockManager::new(h.client().await), LockManager::new(h.client().await));
     let ran = mine.lock("k").try_run(async |_| 7).await.expect("answers");
     assert_eq!(ran, RunOutcome::Completed(7));
@@ -35,15 +35,16 @@ pub async fn work_that_outlasts_the_ttl_keeps_the_lock<H: Harness>(h: H) {
     let locks = LockManager::new(h.client().await);
     let grace = a.capabilities().grace;
     let run = locks.lock("k").ttl(BRIEF).run(async |lease| {
-        h.pass(BRIEF + grace + SLACK).await;
-        contended(&a, &ask("k", LONG)).await;
+        h.advance(BRIEF + grace + SLACK).await;
+        contended(&a, &request_for("k", LONG)).await;
         assert!(lease.is_valid());
     });
     run.await.expect("the lock is kept");
 }
 
-/// Work is cancelled when the store reports that the lock is gone, and the caller is notified.
-pub async fn work_is_cancelled_when_the_lock_is_taken_away<H: Harness>(h: H) {
+/// Work is cancelled when the store reports that the lock is not held, and the caller gets an
+/// error.
+pub async fn work_is_cancelled_when_the_lock_is_lost<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     let cancelled = std::sync::atomic::AtomicBool::new(false);
@@ -64,7 +65,7 @@ pub async fn work_is_cancelled_when_the_lock_is_taken_away<H: Harness>(h: H) {
 }
 
 /// Work is cancelled before the store's expiry if the store is unreachable.
-pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>(h: H) {
+pub async fn work_is_cancelled_before_the_lease_ends_if_the_store_is_unreachable<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);
     let locks = LockManager::new(faulty.clone());
@@ -75,10 +76,10 @@ pub async fn work_is_cancelled_before_the_lease_ends_without_a_store<H: Harness>
         std::future::pending::<()>().await;
     });
     error_of(run.await, ErrorKind::Lost);
-    assert!(faulty.planned() < 1_000, "renewals were tried");
+    assert!(faulty.planned() < 1_000, "renewals were attempted");
     // The key cannot have been granted to another holder while the work ran: the grace is not over.
     drained(&locks).await;
-    assert_eq!(granted(&a, &ask("k", LONG)).await.fence.number(), 2);
+    assert_eq!(granted(&a, &request_for("k", LONG)).await.fence.number(), 2);
 }
 
 /// Work that blocks its thread past the deadline is not reported as done under the lock.
@@ -94,14 +95,14 @@ pub async fn work_that_blocks_past_the_deadline_is_reported_as_lost<H: Harness>(
 pub async fn a_panic_in_the_work_releases_the_lock<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
-    let run = locks.lock("k").run(async |_| -> () { panic!("the work's own trouble") });
+    let run = locks.lock("k").run(async |_| -> () { panic!("the work panics") });
     assert!(tokio::spawn(run).await.expect_err("it panics").is_panic());
     drained(&locks).await;
     assert!(!is_locked(&a, "k").await);
 }
 
-/// A hung job is cut off by `max_hold`.
-pub async fn a_hung_job_is_cut_off_by_max_hold<H: Harness>(h: H) {
+/// Work that hangs is cancelled by `max_hold`.
+pub async fn work_that_hangs_is_cancelled_by_max_hold<H: Harness>(h: H) {
     let a = h.client().await;
     let locks = LockManager::new(h.client().await);
     let run = locks.lock("k").max_hold(SHORT).run(async |_| std::future::pending::<()>().await);
@@ -110,7 +111,7 @@ pub async fn a_hung_job_is_cut_off_by_max_hold<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// A release that fails after the work does not take its result away.
+/// If the release after the work fails, the caller still gets the result of the work.
 pub async fn a_failed_release_keeps_the_result<H: Harness>(h: H) {
     let a = h.client().await;
     let faulty = Faulty::new(h.client().await);

@@ -3,10 +3,10 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    attempt::{self, Attempted},
+    attempt::{self, AttemptOutcome},
     guard::LockGuard,
     options::LockOptions,
-    queue::{Place, Queues},
+    queue::{Queues, Waiter},
     retry::{Jitter, Retry, Schedule},
     shared::Shared,
     timer::Timer,
@@ -15,24 +15,25 @@ use crate::{Error, ErrorKind, Holder, LockKey, Operation};
 
 /// The shortest delay between the holder's expiry and the next attempt: the store rounds to
 /// milliseconds.
-const ROUNDING: Duration = Duration::from_millis(2);
+const EXPIRY_ROUNDING: Duration = Duration::from_millis(2);
 
-/// The time over which contenders of different processes spread after an expiry.
-const SPREAD: Duration = Duration::from_millis(8);
+/// The longest random delay after an expiry, so that contenders of different processes do not all
+/// send their requests at the same time.
+const MAX_EXPIRY_JITTER: Duration = Duration::from_millis(8);
 
-/// The shortest time between two wake-ups. A subscription may complete spuriously, even immediately
-/// each time, and must not turn the wait into a busy loop.
-const REST: Duration = Duration::from_millis(2);
+/// The shortest time between two wake-ups by a subscription, which may complete spuriously and
+/// immediately each time. The wait must not become a busy loop.
+const MIN_WAKE_UP_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The longest time between attempts while the holder's client does not notify waiters of its
 /// release.
 ///
 /// Such clients also wait by polling, from 100 ms on with growing delays, and one that works in a
 /// loop acquires the key again a round trip after it released it. An attempt at a random moment
-/// hits that gap with a probability equal to the gap's share of a cycle: with holds of 20 ms and a
-/// gap of 0.3 ms, once in 70 attempts. At 40 attempts a second that takes two seconds on average,
-/// and more than ten seconds about once in 300 waits.
-const SILENT_POLL: Duration = Duration::from_millis(30);
+/// falls into that gap with a probability equal to the gap's share of a cycle: with holds of 20 ms
+/// and a gap of 0.3 ms, once in 70 attempts. At 40 attempts a second that takes two seconds on
+/// average, and more than ten seconds about once in 300 waits.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(30);
 
 /// The steps of one task from requesting a lock to holding it.
 pub(crate) struct Acquisition<'a> {
@@ -40,14 +41,15 @@ pub(crate) struct Acquisition<'a> {
     queues: &'a Queues,
     options: &'a LockOptions,
     home: Handle,
-    refusal: Option<Refusal>,
-    asking: bool,
+    last_failure: Option<AttemptFailure>,
+    /// Whether an attempt is in flight.
+    in_flight: bool,
 }
 
 /// Why the last attempt did not acquire the lock.
-enum Refusal {
+enum AttemptFailure {
     Contended(Option<Holder>),
-    Failed(Error),
+    Error(Error),
 }
 
 impl<'a> Acquisition<'a> {
@@ -57,125 +59,133 @@ impl<'a> Acquisition<'a> {
         options: &'a LockOptions,
         home: Handle,
     ) -> Self {
-        Self { shared, queues, options, home, refusal: None, asking: false }
+        Self { shared, queues, options, home, last_failure: None, in_flight: false }
     }
 
     /// Joins the queue, and contends once it is the head.
     pub(crate) async fn run(&mut self, retry: &Retry) -> Result<LockGuard, Error> {
-        let place = self.queues.join(&self.options.key);
+        let waiter = self.queues.join(&self.options.key);
         let home = self.home.clone();
-        place.drive(&home, self.contend(&place, retry.schedule())).await
+        waiter.drive(&home, self.contend(&waiter, retry.schedule())).await
     }
 
-    /// Asks until the lock is granted, as the head of the queue.
+    /// Makes attempts until the lock is granted, as the head of the queue.
     ///
     /// **Invariant:** no wake-up is lost. Each attempt is made *after* subscribing to releases. A
-    /// release therefore either precedes the attempt, which then succeeds or meets a new holder, or
+    /// release therefore either precedes the attempt, which then succeeds or finds a new holder, or
     /// it completes a subscription. Only the very first attempt is made without a subscription: a
-    /// free lock costs none, and a lock that is not free is requested again as soon as the
+    /// free lock needs none, and a lock that is not free is requested again as soon as the
     /// subscription is active.
-    async fn contend(&mut self, place: &Place, mut schedule: Schedule) -> Result<LockGuard, Error> {
-        let (mut due, mut rested) = (None, None);
+    async fn contend(
+        &mut self,
+        waiter: &Waiter,
+        mut schedule: Schedule,
+    ) -> Result<LockGuard, Error> {
+        let (mut due, mut next_wake_up) = (None, None);
         loop {
-            match self.attempt(place).await {
-                Some(Ok(Attempted::Granted(guard))) => return Ok(guard),
-                Some(Ok(Attempted::Contended(holder))) => {
-                    self.refusal = Some(Refusal::Contended(holder));
-                    if !place.is_subscribed() {
-                        place.subscribe(self.shared, &self.home).await;
+            match self.attempt(waiter).await {
+                Some(Ok(AttemptOutcome::Granted(guard))) => return Ok(guard),
+                Some(Ok(AttemptOutcome::Contended(holder))) => {
+                    self.last_failure = Some(AttemptFailure::Contended(holder));
+                    if !waiter.is_subscribed() {
+                        waiter.subscribe(self.shared, &self.home).await;
                         continue;
                     }
                 }
                 Some(Err(error)) if !error.is_retryable() => return Err(error),
-                Some(Err(error)) => self.refusal = Some(Refusal::Failed(error)),
-                // It was unpolled for so long that others took the turn. It has the turn again.
+                Some(Err(error)) => self.last_failure = Some(AttemptFailure::Error(error)),
+                // It was unpolled for so long that another waiter took the turn; now it is the head
+                // again.
                 None => continue,
             }
             let scheduled = match due {
                 Some(due) => due,
-                None => Instant::now() + schedule.next().ok_or_else(|| self.given_up())?,
+                None => Instant::now() + schedule.next().ok_or_else(|| self.timeout_error())?,
             };
-            // An attempt that follows from the holder's last answer is made in addition to the
-            // schedule and does not count as one of its retries.
-            let until = self.hinted().map_or(scheduled, |hinted| hinted.min(scheduled));
+            // An attempt that follows from the holder's expiry or from polling is made in addition
+            // to the schedule and does not count as one of its retries.
+            let until = self.holder_hint().map_or(scheduled, |hint| hint.min(scheduled));
             due = Some(scheduled).filter(|scheduled| *scheduled > until);
             tokio::select! {
-                () = place.freed() => due = Some(scheduled),
-                () = place.released(self.shared, &self.home) => {
+                () = waiter.attempt_due() => due = Some(scheduled),
+                () = waiter.released_elsewhere(self.shared, &self.home) => {
                     due = Some(scheduled);
-                    if let Some(rested) = rested.filter(|rested| Instant::now() < *rested) {
-                        Timer::at(rested).await;
+                    if let Some(earliest) = next_wake_up.filter(|at| Instant::now() < *at) {
+                        Timer::at(earliest).await;
                     }
-                    rested = Some(Instant::now() + REST);
-                    place.subscribe(self.shared, &self.home).await;
+                    next_wake_up = Some(Instant::now() + MIN_WAKE_UP_INTERVAL);
+                    waiter.subscribe(self.shared, &self.home).await;
                 }
                 () = Timer::at(until) => {}
             }
         }
     }
 
-    /// Asks once, after a pause if the waiters of other processes are to be let in.
-    async fn attempt(&mut self, place: &Place) -> Option<Result<Attempted, Error>> {
-        let Some(least) = self.shared.least_pause else { return self.ask(place).await };
-        if place.is_sharing() {
-            let pause = place.possession(|possession| possession.pause(Instant::now(), least));
+    /// Makes one attempt, after a pause for the waiters of other processes if it is their turn.
+    async fn attempt(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
+        let Some(min_pause) = self.shared.min_pause else { return self.send(waiter).await };
+        if waiter.is_sharing() {
+            let pause = waiter.fairness(|fairness| fairness.pause(Instant::now(), min_pause));
             if let Some(pause) = pause {
                 Timer::after(pause).await;
             }
         }
-        let asked = Instant::now();
-        let attempted = self.ask(place).await;
-        place.possession(|possession| match &attempted {
-            Some(Ok(Attempted::Granted(guard))) => {
+        let sent = Instant::now();
+        let outcome = self.send(waiter).await;
+        waiter.fairness(|fairness| match &outcome {
+            Some(Ok(AttemptOutcome::Granted(guard))) => {
                 let now = Instant::now();
-                possession.granted(guard.granted_fence(), now, now - asked);
+                fairness.granted(guard.granted_fence(), now, now - sent);
             }
-            Some(Ok(Attempted::Contended(holder))) => {
-                possession.refused(holder.as_ref().and_then(|holder| holder.fence));
+            Some(Ok(AttemptOutcome::Contended(holder))) => {
+                fairness.contended(holder.as_ref().and_then(|holder| holder.fence));
             }
             Some(Err(_)) | None => {}
         });
-        attempted
+        outcome
     }
 
-    async fn ask(&mut self, place: &Place) -> Option<Result<Attempted, Error>> {
-        place.forget_releases();
-        self.asking = true;
-        let attempted = place.attempt(attempt::start(self.shared, self.options, &self.home)).await;
-        self.asking = false;
-        attempted
+    async fn send(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
+        waiter.clear_attempt_due();
+        self.in_flight = true;
+        let outcome = waiter.attempt(attempt::start(self.shared, self.options, &self.home)).await;
+        self.in_flight = false;
+        outcome
     }
 
-    /// Returns when to ask again, according to what is known of the holder.
-    fn hinted(&self) -> Option<Instant> {
-        let Some(Refusal::Contended(Some(holder))) = &self.refusal else {
+    /// Returns when to make the next attempt, according to what is known of the holder.
+    fn holder_hint(&self) -> Option<Instant> {
+        let Some(AttemptFailure::Contended(Some(holder))) = &self.last_failure else {
             return None;
         };
-        let silent = holder.silent.then(|| Instant::now() + drawn(SILENT_POLL, Jitter::Equal));
-        self.holder_over().into_iter().chain(silent).min()
+        let silent =
+            holder.silent.then(|| Instant::now() + jittered(MAX_POLL_INTERVAL, Jitter::Equal));
+        self.holder_expiry().into_iter().chain(silent).min()
     }
 
-    /// Returns when the key can be granted to others, according to the holder's last answer.
-    fn holder_over(&self) -> Option<Instant> {
-        let Some(Refusal::Contended(Some(holder))) = &self.refusal else {
+    /// Returns when the key can be granted to another holder, according to the last reply.
+    fn holder_expiry(&self) -> Option<Instant> {
+        let Some(AttemptFailure::Contended(Some(holder))) = &self.last_failure else {
             return None;
         };
-        Some(Instant::now() + holder.free_in? + ROUNDING + drawn(SPREAD, Jitter::Full))
+        let delay = holder.free_in? + EXPIRY_ROUNDING;
+        Some(Instant::now() + delay + jittered(MAX_EXPIRY_JITTER, Jitter::Full))
     }
 
-    fn unanswered(&self) -> Error {
-        Error::new(ErrorKind::Ambiguous, Operation::Acquire)
+    fn ambiguous(&self) -> Error {
+        Error::new(ErrorKind::Ambiguous)
+            .with_operation(Operation::Acquire)
             .with_key(&self.options.key)
             .with_detail("the wait ended before the store had answered")
             .with_free_within(self.options.ttl.as_duration() + self.shared.grace)
     }
 
-    /// Returns the error that explains why the lock was not granted.
-    pub(crate) fn given_up(&mut self) -> Error {
-        let holder = match self.refusal.take() {
-            Some(Refusal::Failed(error)) => return error,
-            Some(Refusal::Contended(holder)) => holder,
-            None if self.asking => return self.unanswered(),
+    /// Returns the error for a wait that ended: why the lock was not granted.
+    pub(crate) fn timeout_error(&mut self) -> Error {
+        let holder = match self.last_failure.take() {
+            Some(AttemptFailure::Error(error)) => return error,
+            Some(AttemptFailure::Contended(holder)) => holder,
+            None if self.in_flight => return self.ambiguous(),
             None => {
                 return contended(&self.options.key, None)
                     .with_detail("other waiters of this process were ahead in the queue");
@@ -185,11 +195,15 @@ impl<'a> Acquisition<'a> {
     }
 }
 
-fn drawn(delay: Duration, jitter: Jitter) -> Duration {
+/// Returns a random delay of at most `delay`.
+fn jittered(delay: Duration, jitter: Jitter) -> Duration {
     Retry::fixed(delay).jitter(jitter).schedule().next().unwrap_or_default()
 }
 
 /// Returns the error for a lock that another holder holds.
 pub(crate) fn contended(key: &LockKey, holder: Option<Holder>) -> Error {
-    Error::new(ErrorKind::AcquisitionTimeout, Operation::Acquire).with_key(key).with_holder(holder)
+    Error::new(ErrorKind::AcquisitionTimeout)
+        .with_operation(Operation::Acquire)
+        .with_key(key)
+        .with_holder(holder)
 }

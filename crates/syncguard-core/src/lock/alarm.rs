@@ -9,39 +9,38 @@ use std::{
 };
 
 /// The alarms of this process, in the order in which they are due.
-static DUE: Mutex<BTreeMap<Mark, Waker>> = Mutex::new(BTreeMap::new());
+static ALARMS: Mutex<BTreeMap<Key, Waker>> = Mutex::new(BTreeMap::new());
 
 /// Notified when the first alarm may have changed.
 static CHANGED: Condvar = Condvar::new();
 
 /// When an alarm is due, and a number that distinguishes alarms of the same instant.
-type Mark = (Instant, u64);
+type Key = (Instant, u64);
 
 /// Wakes its task at an instant, from a thread that all alarms of the process share.
 #[derive(Debug)]
 pub(super) struct Alarm {
     due: Instant,
-    mark: Option<Mark>,
+    key: Option<Key>,
 }
 
 impl Alarm {
     pub(super) fn new(due: Instant) -> Self {
-        Self { due, mark: None }
+        Self { due, key: None }
     }
 
     pub(super) fn poll(&mut self, context: &Context<'_>) -> Poll<()> {
         if Instant::now() >= self.due {
             return Poll::Ready(());
         }
-        if !is_running() {
-            // Without a thread, the executor is asked to poll again: that costs time, but no
-            // wake-up is lost.
+        if !ensure_running() {
+            // Without a thread, the task wakes itself: that is a busy loop, but no wake-up is lost.
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let mut due = alarms();
-        let mark = *self.mark.get_or_insert_with(|| next_mark(&due, self.due));
-        due.insert(mark, context.waker().clone());
+        let key = *self.key.get_or_insert_with(|| next_key(&due, self.due));
+        due.insert(key, context.waker().clone());
         drop(due);
         CHANGED.notify_one();
         Poll::Pending
@@ -50,42 +49,42 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        if let Some(mark) = self.mark {
-            let removed = alarms().remove(&mark);
+        if let Some(key) = self.key {
+            let removed = alarms().remove(&key);
             // Outside the lock: dropping a waker runs code of the executor.
             drop(removed);
         }
     }
 }
 
-fn next_mark(alarms: &BTreeMap<Mark, Waker>, due: Instant) -> Mark {
+fn next_key(alarms: &BTreeMap<Key, Waker>, due: Instant) -> Key {
     let last = alarms.range((due, 0)..=(due, u64::MAX)).next_back();
     (due, last.map_or(0, |((_, number), _)| number + 1))
 }
 
-fn alarms() -> MutexGuard<'static, BTreeMap<Mark, Waker>> {
-    // Nothing panics while the map is locked, so it is whole even if poisoned.
-    DUE.lock().unwrap_or_else(PoisonError::into_inner)
+fn alarms() -> MutexGuard<'static, BTreeMap<Key, Waker>> {
+    // Nothing panics while the map is locked, so it is consistent even if poisoned.
+    ALARMS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts the thread at the first call. Returns whether it runs.
-fn is_running() -> bool {
+/// Starts the thread at the first call. Returns whether it was started.
+fn ensure_running() -> bool {
     static STARTED: OnceLock<bool> = OnceLock::new();
     *STARTED.get_or_init(|| {
-        thread::Builder::new().name("syncguard-alarm".to_owned()).spawn(ring).is_ok()
+        thread::Builder::new().name("syncguard-alarm".to_owned()).spawn(run).is_ok()
     })
 }
 
-fn ring() {
+fn run() {
     let mut due = alarms();
     loop {
         let now = Instant::now();
         let later = due.split_off(&(now, u64::MAX));
-        let ringing = std::mem::replace(&mut *due, later);
-        if !ringing.is_empty() {
-            // Wakers run code of the executor, which may set another alarm.
+        let expired = std::mem::replace(&mut *due, later);
+        if !expired.is_empty() {
+            // Wakers run code of the executor, which may create another alarm.
             drop(due);
-            ringing.into_values().for_each(Waker::wake);
+            expired.into_values().for_each(Waker::wake);
             due = alarms();
             continue;
         }
@@ -109,17 +108,17 @@ mod tests {
     use super::{Alarm, alarms};
 
     #[test]
-    fn alarms_of_one_instant_are_kept_apart_and_forgotten_when_they_are_dropped() {
+    fn alarms_of_one_instant_are_distinct_and_are_removed_when_they_are_dropped() {
         let due = Instant::now() + Duration::from_secs(3_600);
-        let set = || alarms().range((due, 0)..=(due, u64::MAX)).count();
+        let pending = || alarms().range((due, 0)..=(due, u64::MAX)).count();
         let mut three = [(); 3].map(|()| Alarm::new(due));
         for alarm in three.iter_mut().chain(&mut [Alarm::new(due)]) {
             for _ in 0..2 {
                 assert!(alarm.poll(&Context::from_waker(Waker::noop())).is_pending());
             }
         }
-        assert_eq!(set(), 3);
+        assert_eq!(pending(), 3);
         drop(three);
-        assert_eq!(set(), 0);
+        assert_eq!(pending(), 0);
     }
 }

@@ -4,38 +4,38 @@ use tokio::runtime::Handle;
 
 use super::{
     cleanup::{Action, Cleanup},
-    detached::Detached,
     guard::LockGuard,
     lease::Lease,
+    lease_state::LeaseState,
     options::LockOptions,
     shared::Shared,
     validity::Validity,
 };
 use crate::{
-    AcquireOutcome, AcquireRequest, BootInstant, Error, ErrorKind, Fence, Grant, Holder,
-    LockBackend, LockId, Operation,
+    BootInstant, Error, ErrorKind, Fence, Holder, LockId, Operation,
+    backend::{AcquireOutcome, AcquireRequest, Detached, Grant, LockBackend},
 };
 
-/// How one attempt ended.
-pub(crate) enum Attempted {
+/// The outcome of one attempt.
+pub(crate) enum AttemptOutcome {
     Granted(LockGuard),
     Contended(Option<Holder>),
 }
 
-/// Asks the store once, and once more if the first answer was lost.
+/// Sends a request to the store, and repeats it once if the first reply was lost.
 ///
 /// **Invariant:** whatever happens to the future, to its caller or to the runtime, a grant that was
-/// made, or may yet be made, ends up in a guard or in a [`Cleanup`]. If dropped while a request is
-/// in flight, the attempt continues in the background, and the guard that no one receives releases
-/// itself.
+/// made, or may still be made, ends up in a guard or in a [`Cleanup`]. If dropped while a request
+/// is in flight, the attempt continues in the background, and the guard that no one receives
+/// releases itself.
 ///
 /// An error with "not applied" set is trusted: the attempt ends with it, without a second request
-/// and without an abandon, and a waiter tries again with a new id.
+/// and without an abandon, and a waiter retries with a new id.
 pub(crate) fn start(
     shared: &Arc<Shared>,
     options: &LockOptions,
     home: &Handle,
-) -> Detached<Result<Attempted, Error>> {
+) -> Detached<Result<AttemptOutcome, Error>> {
     shared.detached(home, attempt(shared.clone(), options.clone(), home.clone()))
 }
 
@@ -43,63 +43,68 @@ async fn attempt(
     shared: Arc<Shared>,
     options: LockOptions,
     home: Handle,
-) -> Result<Attempted, Error> {
-    let lock_id = LockId::mint().map_err(no_lock_id)?;
+) -> Result<AttemptOutcome, Error> {
+    let lock_id = LockId::mint().map_err(lock_id_error)?;
     let request = AcquireRequest::new(options.key.clone(), lock_id, options.ttl)
         .with_owner(Some(options.owner.clone()))
         .with_mode(options.mode);
     let sent = shared.clock.now();
-    let mut undecided = AbandonOnDrop::new(&shared, &request, &home);
-    let mut answer = ask(&shared, &request, &home).await;
-    let lost = answer.as_ref().is_err_and(Error::may_have_applied);
-    if lost {
-        // The same id again: if the first request was granted, this returns that grant, with its
-        // fence. A new id would be refused because of the caller's own earlier grant.
-        answer = ask(&shared, &request, &home).await;
+    let mut pending = AbandonOnDrop::new(&shared, &request, &home);
+    let mut reply = send_acquire(&shared, &request, &home).await;
+    let reply_lost = reply.as_ref().is_err_and(Error::may_have_applied);
+    if reply_lost {
+        // With the same id: if the first request was granted, this returns that grant, with its
+        // fence. With a new id, the caller's own earlier grant would be contention.
+        reply = send_acquire(&shared, &request, &home).await;
     }
-    match answer {
+    match reply {
         Ok(AcquireOutcome::Granted(grant)) => {
-            undecided.settle();
-            if !lost {
+            pending.disarm();
+            if !reply_lost {
                 // A repeated request returns a grant that was made before.
-                shared.answered(grant.expires_at, options.ttl, sent);
+                shared.record_store_time(grant.expires_at, options.ttl, sent);
             }
-            let action = if lost { Action::Abandon } else { Action::Release };
+            let action = if reply_lost { Action::Abandon } else { Action::Release };
             let guard = guard(&shared, options, &request, &home, grant, sent, action);
-            accept(guard, shared.grace).map(Attempted::Granted)
+            accept(guard, shared.grace).map(AttemptOutcome::Granted)
         }
-        // Nothing is granted now, but a first request that was lost may still be in flight:
-        // its id is abandoned on drop.
+        // Nothing is granted now, but the first request may still be in flight if its reply was
+        // lost: its id is abandoned on drop.
         Ok(AcquireOutcome::Contended { holder }) => {
-            undecided.settle_unless(lost);
-            Ok(Attempted::Contended(holder))
+            if !reply_lost {
+                pending.disarm();
+            }
+            Ok(AttemptOutcome::Contended(holder))
         }
         // An error that is not retryable keeps its kind. The id is abandoned on drop.
         Err(error) if error.may_have_applied() && !error.is_retryable() => {
             Err(error.with_key(&options.key))
         }
-        Err(error) if lost || error.may_have_applied() => Err(ambiguous(&shared, &options, error)),
+        Err(error) if reply_lost || error.may_have_applied() => {
+            Err(ambiguous(&shared, &options, error))
+        }
         Err(error) => {
-            undecided.settle();
+            pending.disarm();
             Err(error.with_key(&options.key))
         }
     }
 }
 
-fn no_lock_id(refused: std::io::Error) -> Error {
-    Error::new(ErrorKind::Internal, Operation::Acquire)
+fn lock_id_error(source: std::io::Error) -> Error {
+    Error::new(ErrorKind::Internal)
+        .with_operation(Operation::Acquire)
         .with_detail("the operating system returned no random bytes")
-        .with_source(refused)
+        .with_source(source)
         .not_applied()
 }
 
-async fn ask(
+async fn send_acquire(
     shared: &Shared,
     request: &AcquireRequest,
     home: &Handle,
 ) -> Result<AcquireOutcome, Error> {
     let acquire = shared.backend.acquire(request);
-    shared.bounded(Operation::Acquire, shared.request_timeout, home, acquire).await
+    shared.send_with_timeout(Operation::Acquire, shared.request_timeout, home, acquire).await
 }
 
 fn guard(
@@ -118,18 +123,19 @@ fn guard(
             "the fence counter nears its limit"
         );
     }
-    // Count from the first send: if the first answer was lost, the stored grant may be that old.
+    // Counted from the first request: if its reply was lost, the stored grant may be that old.
     let validity = Validity::granted(sent, options.ttl, options.max_hold);
-    let lease = Lease::new(shared.clone(), home.clone(), request, grant, validity, action);
-    LockGuard::new(lease, options.renew.unwrap_or_default(), options.scope)
+    let lease = LeaseState::new(shared.clone(), home.clone(), request, grant, validity, action);
+    LockGuard::new(Lease::new(lease), options.renew.unwrap_or_default(), options.scope)
 }
 
-/// Refuses a grant that arrives after its own deadline; dropping the guard releases it.
+/// Rejects a grant that arrives after its own deadline; dropping the guard releases it.
 fn accept(guard: LockGuard, grace: std::time::Duration) -> Result<LockGuard, Error> {
     if guard.is_valid() {
         return Ok(guard);
     }
-    Err(Error::new(ErrorKind::Ambiguous, Operation::Acquire)
+    Err(Error::new(ErrorKind::Ambiguous)
+        .with_operation(Operation::Acquire)
         .with_key(guard.key())
         .with_lock_id(guard.lock_id())
         .with_detail("the grant arrived after its deadline")
@@ -137,38 +143,35 @@ fn accept(guard: LockGuard, grace: std::time::Duration) -> Result<LockGuard, Err
 }
 
 fn ambiguous(shared: &Shared, options: &LockOptions, cause: Error) -> Error {
-    Error::new(ErrorKind::Ambiguous, Operation::Acquire)
+    Error::new(ErrorKind::Ambiguous)
+        .with_operation(Operation::Acquire)
         .with_key(&options.key)
-        .with_detail("the store did not answer, nor when asked again")
+        .with_detail("the store answered neither the request nor its retry")
         .with_free_within(options.ttl.as_duration() + shared.grace)
         .with_source(cause)
 }
 
-/// A request whose outcome is not yet known. If dropped before it is settled, it abandons the id.
+/// A request whose outcome is not known yet. If dropped before it is disarmed, it abandons the id.
 struct AbandonOnDrop<'a> {
     shared: &'a Arc<Shared>,
     request: &'a AcquireRequest,
     home: &'a Handle,
-    open: bool,
+    armed: bool,
 }
 
 impl<'a> AbandonOnDrop<'a> {
     fn new(shared: &'a Arc<Shared>, request: &'a AcquireRequest, home: &'a Handle) -> Self {
-        Self { shared, request, home, open: true }
+        Self { shared, request, home, armed: true }
     }
 
-    fn settle(&mut self) {
-        self.open = false;
-    }
-
-    fn settle_unless(&mut self, lost: bool) {
-        self.open = lost;
+    fn disarm(&mut self) {
+        self.armed = false;
     }
 }
 
 impl Drop for AbandonOnDrop<'_> {
     fn drop(&mut self) {
-        if self.open {
+        if self.armed {
             let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
             let cleanup = Cleanup { key, lock_id, ttl, action: Action::Abandon, keep_until: None };
             cleanup.start(self.shared, self.home);

@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     acquisition::{Acquisition, contended},
-    attempt::{self, Attempted},
+    attempt::{self, AttemptOutcome},
     guard::{LockGuard, TryAcquireOutcome},
     lease::Lease,
     options::LockOptions,
@@ -17,8 +17,9 @@ use super::{
     timer::Timer,
 };
 use crate::{
-    Error, ErrorKind, LockKey, Mode, Operation, Owner, Ttl,
-    telemetry::{self, Done, Ongoing},
+    Error, ErrorKind, LockKey, Operation, Owner, Ttl,
+    backend::Mode,
+    telemetry::{self, OperationSpan, WorkOutput},
 };
 
 /// The default limit of a wait.
@@ -39,7 +40,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// | [`max_hold`](Self::max_hold) | none |
 /// | [`owner`](Self::owner) | that of the [`LockManager`](crate::LockManager), `host:pid` |
 /// | [`mode`](Self::mode) | [`Mode::Exclusive`] |
-#[must_use = "a description of a lock locks nothing"]
+#[must_use = "a builder acquires no lock until `acquire`, `try_acquire`, `run` or `try_run`"]
 pub struct LockBuilder {
     shared: Arc<Shared>,
     queues: Queues,
@@ -65,53 +66,171 @@ impl LockBuilder {
 
     /// Sets how long the grant lasts unless it is extended: a [`Ttl`], a [`Duration`] or text such
     /// as `"30s"`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::{DurationExt, ErrorKind};
+    ///
+    /// let guard = locks.lock("import").ttl("10m").acquire().await?;
+    /// assert!(guard.remaining() < 10.mins()); // it ends a margin before the ttl
+    ///
+    /// let error = locks.lock("import").ttl("soon").acquire().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    /// # Ok(()) }
+    /// ```
     pub fn ttl(self, ttl: impl TryInto<Ttl, Error: Into<Error>>) -> Self {
         self.set(ttl.try_into(), |options, ttl| options.ttl = ttl)
     }
 
     /// Sets how long to wait for the lock at most, even while a request is in flight. With zero,
-    /// the store is asked once.
+    /// one attempt is made.
     ///
     /// If [`retry`](Self::retry) is not set as well, the number of retries is unlimited and only
     /// the wait bounds them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::{DurationExt, ErrorKind};
+    ///
+    /// let _held = locks.lock("report").acquire().await?;
+    /// let error = locks.lock("report").wait(50.millis()).acquire().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::AcquisitionTimeout);
+    /// # Ok(()) }
+    /// ```
     pub fn wait(self, wait: Duration) -> Self {
         Self { wait: Some(wait), ..self }
     }
 
-    /// Sets when a refused or failed attempt is repeated. The wait still bounds all attempts
-    /// together.
+    /// Sets when an attempt that failed or found the lock held is repeated. The wait still bounds
+    /// all attempts together.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::{DurationExt, Retry};
+    ///
+    /// let retry = Retry::fixed(10.millis()).limit(3);
+    /// let guard = locks.lock("report").retry(retry).acquire().await?;
+    /// # Ok(()) }
+    /// ```
     pub fn retry(self, retry: Retry) -> Self {
         Self { retry: Some(retry), ..self }
     }
 
     /// Sets whether the lock is extended while it is held.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # async fn import() {}
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::Renew;
+    ///
+    /// let guard = locks.lock("import").ttl("1m").renew(Renew::Auto).acquire().await?;
+    /// import().await; // may take longer than the ttl: the lock is extended every 20 s
+    /// assert!(guard.is_valid());
+    /// # Ok(()) }
+    /// ```
     pub fn renew(self, renew: Renew) -> Self {
         self.set(Ok::<_, Error>(renew), |options, renew| options.renew = Some(renew))
     }
 
-    /// Sets how long the key stays taken at least, counted from the grant. A lock that is released
-    /// earlier stays with the store until then. This prevents a short job from being run again by a
-    /// machine whose schedule or clock is slightly behind.
+    /// Sets the minimum time for which the key stays held, counted from the grant. A lock that is
+    /// released earlier stays with the store until then. This prevents a short job from being run
+    /// again by a machine whose schedule or clock is slightly behind.
     ///
     /// It applies to a release and to a drop. It is bounded by the ttl, which must not be shorter,
-    /// so a process that dies early leaves the key taken for that long as well. The store's grace
+    /// so a process that dies early leaves the key held for that long as well. The store's grace
     /// is added to it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn job() {}
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::DurationExt;
+    ///
+    /// locks.lock("cron:hourly").ttl("10m").min_hold(1.mins()).run(async |_| job().await).await?;
+    /// assert!(locks.is_locked("cron:hourly").await?); // until the minute has passed
+    /// # Ok(()) }
+    /// ```
     pub fn min_hold(self, min_hold: Duration) -> Self {
-        self.set(Ok::<_, Error>(min_hold), |options, least| options.min_hold = Some(least))
+        self.set(Ok::<_, Error>(min_hold), |options, min_hold| options.min_hold = Some(min_hold))
     }
 
     /// Sets how long the lock is held at most, regardless of renewals. After that time the lock
     /// counts as [lost](crate::Loss::MaxHold), so that a hung job does not keep it indefinitely.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use syncguard_core::{DurationExt, LockManager, Loss, ManualClock, NullBackend};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard_core::Error> {
+    /// let clock = Arc::new(ManualClock::default());
+    /// let locks = LockManager::builder(NullBackend::default()).clock(clock.clone()).build();
+    /// let guard = locks.lock("import").ttl("10m").max_hold(1.mins()).acquire().await?;
+    /// clock.advance(1.mins());
+    /// assert_eq!(guard.loss(), Some(Loss::MaxHold));
+    /// # Ok(()) }
+    /// ```
     pub fn max_hold(self, max_hold: Duration) -> Self {
         self.set(Ok::<_, Error>(max_hold), |options, limit| options.max_hold = Some(limit))
     }
 
-    /// Sets the label that identifies the holder to others.
+    /// Sets the label that identifies the holder to other clients.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::TryAcquireOutcome;
+    ///
+    /// let _held = locks.lock("deploy:prod").owner("ci-7").acquire().await?;
+    /// let attempt = locks.lock("deploy:prod").try_acquire().await?;
+    /// if let TryAcquireOutcome::Contended(Some(holder)) = attempt {
+    ///     assert_eq!(holder.owner.unwrap().as_str(), "ci-7");
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub fn owner(self, owner: impl TryInto<Owner, Error: Into<Error>>) -> Self {
         self.set(owner.try_into(), |options, owner| options.owner = owner)
     }
 
-    /// Sets whether others may hold the key at the same time.
+    /// Sets whether other holders may hold the key at the same time.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::backend::Mode;
+    ///
+    /// assert!(locks.capabilities().shared);
+    /// let one = locks.lock("data:users").mode(Mode::Shared).acquire().await?;
+    /// let other = locks.lock("data:users").mode(Mode::Shared).acquire().await?;
+    /// assert!(one.is_valid() && other.is_valid());
+    /// # Ok(()) }
+    /// ```
     pub fn mode(self, mode: Mode) -> Self {
         self.set(Ok::<_, Error>(mode), |options, mode| options.mode = mode)
     }
@@ -119,6 +238,23 @@ impl LockBuilder {
     /// Cancels the wait, and in `run` the work, with [`Aborted`](ErrorKind::Aborted) as soon as
     /// `token` is cancelled. The token does not affect a guard; to cancel guards, use a
     /// [`child`](crate::LockManager::child).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::ErrorKind;
+    /// use tokio_util::sync::CancellationToken;
+    ///
+    /// let token = CancellationToken::new();
+    /// token.cancel();
+    /// let cancelled = locks.lock("report").cancel_on(token).acquire().await.unwrap_err();
+    /// assert_eq!(cancelled.kind(), ErrorKind::Aborted);
+    /// # Ok(()) }
+    /// ```
     pub fn cancel_on(self, token: CancellationToken) -> Self {
         Self { cancelled_by: self.cancelled_by.with(token), ..self }
     }
@@ -136,53 +272,91 @@ impl LockBuilder {
     ///
     /// If the future is dropped, no lock is left behind: a grant that was made, or is made later,
     /// is released in the background.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::TryAcquireOutcome;
+    ///
+    /// match locks.lock("deploy:prod").try_acquire().await? {
+    ///     TryAcquireOutcome::Acquired(guard) => {
+    ///         assert_eq!(guard.fence()?.number(), 1);
+    ///         guard.release().await?;
+    ///     }
+    ///     TryAcquireOutcome::Contended(Some(holder)) => println!("skipped: {holder}"),
+    ///     TryAcquireOutcome::Contended(None) => println!("skipped: another holder has the lock"),
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn try_acquire(self) -> Result<TryAcquireOutcome, Error> {
         let acquiring = self.acquiring();
-        let result = acquiring.within(pin!(self.ask_once())).await;
+        let result = acquiring.within(pin!(self.attempt_once())).await;
         acquiring.end(result)
     }
 
-    async fn ask_once(self) -> Result<TryAcquireOutcome, Error> {
+    async fn attempt_once(self) -> Result<TryAcquireOutcome, Error> {
         let Self { shared, options, cancelled_by, .. } = self;
         let options = options?.checked()?;
         let home = shared.runtimes.home(Operation::Acquire)?;
         let attempt = attempt::start(&shared, &options, &home);
-        let attempted = tokio::select! {
+        let outcome = tokio::select! {
             biased;
-            () = cancelled_by.ended() => return Err(aborted(&options.key)),
-            attempted = attempt => attempted?,
+            () = cancelled_by.cancelled() => return Err(aborted(&options.key)),
+            outcome = attempt => outcome?,
         };
-        Ok(match attempted {
-            Attempted::Granted(guard) => TryAcquireOutcome::Acquired(received(guard, &options)),
-            Attempted::Contended(holder) => TryAcquireOutcome::Contended(holder),
+        Ok(match outcome {
+            AttemptOutcome::Granted(guard) => {
+                TryAcquireOutcome::Acquired(start_min_hold(guard, &options))
+            }
+            AttemptOutcome::Contended(holder) => TryAcquireOutcome::Contended(holder),
         })
     }
 
     /// Waits for the lock.
     ///
     /// Tasks of one process that wait for the same key form a first-come, first-served queue, and
-    /// only the first of them sends requests to the store. It tries again when the lock is
-    /// released, when the holder's grant is over, or when the schedule is due, whichever comes
-    /// first.
+    /// only the first of them sends requests to the store. It retries when the lock is released,
+    /// when the holder's grant expires, or when the schedule is due, whichever comes first.
     ///
     /// # Errors
     ///
-    /// [`AcquisitionTimeout`](ErrorKind::AcquisitionTimeout) if the wait or the retries are used
-    /// up; [`Error::holder`] returns the holder. Otherwise as [`try_acquire`](Self::try_acquire);
-    /// transient errors are retried within the wait.
+    /// [`AcquisitionTimeout`](ErrorKind::AcquisitionTimeout) if the wait or the retries are
+    /// exhausted; [`Error::holder`] returns the holder. Otherwise as
+    /// [`try_acquire`](Self::try_acquire); transient errors are retried within the wait.
     ///
     /// # Cancel safety
     ///
     /// As [`try_acquire`](Self::try_acquire); the place in the queue is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::{DurationExt, ErrorKind};
+    ///
+    /// match locks.lock("deploy:prod").wait(10.secs()).acquire().await {
+    ///     Ok(guard) => assert_eq!(guard.fence()?.number(), 1),
+    ///     Err(error) if error.kind() == ErrorKind::AcquisitionTimeout => println!("{error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn acquire(self) -> Result<LockGuard, Error> {
         let acquiring = self.acquiring();
-        let result = acquiring.within(pin!(self.wait_for_it())).await;
+        let result = acquiring.within(pin!(self.wait_for_lock())).await;
         acquiring.end(result)
     }
 
-    async fn wait_for_it(self) -> Result<LockGuard, Error> {
+    async fn wait_for_lock(self) -> Result<LockGuard, Error> {
         if self.wait == Some(Duration::ZERO) {
-            return self.acquire_at_once().await;
+            return self.acquire_without_waiting().await;
         }
         let Self { shared, queues, options, wait, retry, cancelled_by } = self;
         let options = options?.checked()?;
@@ -194,18 +368,20 @@ impl LockBuilder {
         let mut acquisition = Acquisition::new(&shared, &queues, &options, home);
         tokio::select! {
             biased;
-            () = cancelled_by.ended() => return Err(aborted(&options.key)),
+            () = cancelled_by.cancelled() => return Err(aborted(&options.key)),
             // Before the attempts, which could use up the task's budget each time it is polled.
             () = Timer::after(wait.unwrap_or(DEFAULT_WAIT)) => {}
-            result = acquisition.run(&retry) => return result.map(|guard| received(guard, &options)),
+            result = acquisition.run(&retry) => {
+                return result.map(|guard| start_min_hold(guard, &options));
+            }
         }
-        Err(acquisition.given_up())
+        Err(acquisition.timeout_error())
     }
 
-    async fn acquire_at_once(self) -> Result<LockGuard, Error> {
+    async fn acquire_without_waiting(self) -> Result<LockGuard, Error> {
         let options = self.options?;
         let key = options.key.clone();
-        match (Self { options: Ok(options), ..self }).ask_once().await? {
+        match (Self { options: Ok(options), ..self }).attempt_once().await? {
             TryAcquireOutcome::Acquired(guard) => Ok(guard),
             TryAcquireOutcome::Contended(holder) => Err(contended(&key, holder)),
         }
@@ -246,14 +422,17 @@ impl LockBuilder {
     pub async fn run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<T, Error> {
         let running = telemetry::running(self.key());
         let done = running.within(self.wait_and_run(work)).await;
-        running.end(done).map(|Done(value)| value)
+        running.end(done).map(|WorkOutput(value)| value)
     }
 
-    async fn wait_and_run<T>(self, work: impl AsyncFnOnce(Lease) -> T) -> Result<Done<T>, Error> {
+    async fn wait_and_run<T>(
+        self,
+        work: impl AsyncFnOnce(Lease) -> T,
+    ) -> Result<WorkOutput<T>, Error> {
         let this = self.renewing();
         let cancelled_by = this.cancelled_by.clone();
         let guard = this.acquire().await?;
-        run::run(guard, work, cancelled_by).await.map(Done)
+        run::run(guard, work, cancelled_by).await.map(WorkOutput)
     }
 
     /// Runs `work` if the lock can be acquired immediately; otherwise returns `Skipped` with the
@@ -268,6 +447,23 @@ impl LockBuilder {
     /// # Cancel safety
     ///
     /// As [`run`](Self::run).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # async fn report() -> u32 { 3 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::RunOutcome;
+    ///
+    /// match locks.lock("cron:daily").try_run(async |_| report().await).await? {
+    ///     RunOutcome::Completed(lines) => assert_eq!(lines, 3),
+    ///     RunOutcome::Skipped(holder) => println!("skipped, held by {holder:?}"),
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn try_run<T>(
         self,
         work: impl AsyncFnOnce(Lease) -> T,
@@ -291,7 +487,7 @@ impl LockBuilder {
         }
     }
 
-    fn acquiring(&self) -> Ongoing {
+    fn acquiring(&self) -> OperationSpan {
         let mode = self.options.as_ref().map_or_else(|_| Mode::default(), |options| options.mode);
         telemetry::acquiring(&self.shared.clock, self.key(), mode)
     }
@@ -322,17 +518,18 @@ impl LockBuilder {
     }
 }
 
-/// Starts `min_hold`: the guard has reached its caller. A guard that reaches no caller is released
-/// immediately, because no work was done under it.
-fn received(guard: LockGuard, options: &LockOptions) -> LockGuard {
+/// Starts `min_hold` for a guard that is returned to its caller. A guard that is returned to no
+/// caller is released immediately, because no work was done under it.
+fn start_min_hold(guard: LockGuard, options: &LockOptions) -> LockGuard {
     if let Some(min_hold) = options.min_hold {
-        guard.keep_for(min_hold);
+        guard.state().start_min_hold(min_hold);
     }
     guard
 }
 
+/// Returns the error for a wait that was cancelled.
 fn aborted(key: &LockKey) -> Error {
-    Error::new(ErrorKind::Aborted, Operation::Acquire).with_key(key)
+    Error::new(ErrorKind::Aborted).with_operation(Operation::Acquire).with_key(key)
 }
 
 impl std::fmt::Debug for LockBuilder {

@@ -1,4 +1,4 @@
-//! Requests that must still reach the store after the caller has gone.
+//! Requests that must reach the store even after their caller was dropped.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,21 +6,23 @@ use tokio::runtime::Handle;
 
 use super::{Retry, shared::Shared, timer::MAX_TIMER_SLEEP};
 use crate::{
-    BootInstant, Error, ErrorKind, LockBackend, LockId, LockKey, LockRef, Operation, Ttl, telemetry,
+    BootInstant, Error, ErrorKind, LockId, LockKey, Operation, Ttl,
+    backend::{LockBackend, LockRef},
+    telemetry,
 };
 
-/// How long beyond the ttl a clean-up is retried. After that the grant, if there was one, has
-/// expired.
-const BEYOND_TTL: Duration = Duration::from_secs(1);
+/// How long a clean-up is retried after the ttl has elapsed. By then the grant, if there was one,
+/// has expired.
+const MAX_RETRY_PAST_TTL: Duration = Duration::from_secs(1);
 
-/// One grant that must not be left behind.
+/// A grant that must be ended, or an id that must be abandoned.
 #[derive(Clone, Debug)]
 pub(crate) struct Cleanup {
     pub(crate) key: LockKey,
     pub(crate) lock_id: LockId,
     pub(crate) ttl: Ttl,
     pub(crate) action: Action,
-    /// Until when the key stays taken nevertheless.
+    /// Until when the key stays held, by `min_hold`.
     pub(crate) keep_until: Option<BootInstant>,
 }
 
@@ -44,16 +46,16 @@ impl Action {
 }
 
 impl Cleanup {
-    /// Hands the grant over to a background task. Never blocks and does not require a runtime.
+    /// Starts a background task that ends the grant. Never blocks and does not require a runtime.
     ///
     /// The task runs on the [host](super::runtime::Runtimes::host) of the lock. If that ends first,
-    /// the task moves to `home`, where the lock was acquired. If neither is left, the failure is
-    /// reported and the ttl ends the grant.
+    /// the task moves to `home`, on which the lock was acquired. If that has ended too, the failure
+    /// is reported and the ttl ends the grant.
     pub(crate) fn start(self, shared: &Arc<Shared>, home: &Handle) {
-        let until = shared.clock.now() + self.ttl.as_duration() + BEYOND_TTL;
+        let retry_until = shared.clock.now() + self.ttl.as_duration() + MAX_RETRY_PAST_TTL;
         let (shared, host) = (shared.clone(), shared.runtimes.host(home));
-        let other = Some(home).filter(|home| home.id() != host.id()).cloned();
-        Task { shared, cleanup: self, until, host, other, finished: false }.start();
+        let fallback = Some(home).filter(|home| home.id() != host.id()).cloned();
+        Task { shared, cleanup: self, retry_until, host, fallback, finished: false }.start();
     }
 }
 
@@ -61,50 +63,49 @@ impl Cleanup {
 struct Task {
     shared: Arc<Shared>,
     cleanup: Cleanup,
-    until: BootInstant,
+    retry_until: BootInstant,
     /// The runtime on which it runs.
     host: Handle,
-    /// The runtime on which it may run instead.
-    other: Option<Handle>,
+    /// The runtime to which it moves if its host ends.
+    fallback: Option<Handle>,
     finished: bool,
 }
 
 impl Task {
     /// Starts the task on its host. A host that has ended drops the task immediately, which moves
-    /// it on.
+    /// it to the fallback.
     fn start(self) {
         let Cleanup { key, lock_id, action, .. } = &self.cleanup;
-        let ongoing = telemetry::cleaning_up(key, *lock_id, action.operation());
+        let cleaning_up = telemetry::cleaning_up(key, *lock_id, action.operation());
         let (tasks, host) = (self.shared.tasks.clone(), self.host.clone());
-        let task = ongoing.within(self.run());
-        tasks.spawn_on(async move { drop(ongoing.end(task.await)) }, &host);
+        let task = cleaning_up.within(self.run());
+        tasks.spawn_on(async move { drop(cleaning_up.end(task.await)) }, &host);
     }
 
     async fn run(mut self) -> Result<(), Error> {
-        self.keep().await;
-        let ended = self.attempts().await;
-        let _ = ended.as_ref().inspect_err(|error| self.shared.report(error));
+        self.wait_for_min_hold().await;
+        let result = self.attempts().await;
+        let _ = result.as_ref().inspect_err(|error| self.shared.report_release_error(error));
         self.finished = true;
-        (self.shared.on_freed)(&self.cleanup.key);
-        ended
+        (self.shared.notify_released)(&self.cleanup.key);
+        result
     }
 
     async fn attempts(&self) -> Result<(), Error> {
         let mut schedule = Retry::exponential(Duration::from_millis(50)).unlimited().schedule();
         loop {
-            let answer = self.attempt().await;
-            let may_pass =
-                |error: &Error| error.is_retryable() && self.shared.clock.now() < self.until;
-            match (answer, schedule.next()) {
-                (Err(error), Some(delay)) if may_pass(&error) => tokio::time::sleep(delay).await,
-                (answer, _) => return answer,
+            let reply = self.attempt().await;
+            let may_retry =
+                |error: &Error| error.is_retryable() && self.shared.clock.now() < self.retry_until;
+            match (reply, schedule.next()) {
+                (Err(error), Some(delay)) if may_retry(&error) => tokio::time::sleep(delay).await,
+                (reply, _) => return reply,
             }
         }
     }
 
-    /// Waits until a grant may be abandoned. Unlike a release, an abandon cannot be scheduled for
-    /// later.
-    async fn keep(&self) {
+    /// Waits until a grant may be abandoned. Unlike a release, an abandon takes effect immediately.
+    async fn wait_for_min_hold(&self) {
         let Cleanup { action: Action::Abandon, keep_until: Some(until), .. } = self.cleanup else {
             return;
         };
@@ -121,7 +122,7 @@ impl Task {
     async fn attempt(&self) -> Result<(), Error> {
         let Cleanup { key, lock_id, action, keep_until, .. } = &self.cleanup;
         let shared = &self.shared;
-        let answer = match action {
+        let reply = match action {
             Action::Release => {
                 let lock = LockRef::new(*lock_id, key.clone());
                 shared.end_grant(&lock, *keep_until, &self.host).await.map(drop)
@@ -129,20 +130,32 @@ impl Task {
             Action::Abandon => {
                 let request = shared.backend.abandon(*lock_id, key);
                 shared
-                    .bounded(Operation::Abandon, shared.request_timeout, &self.host, request)
+                    .send_with_timeout(
+                        Operation::Abandon,
+                        shared.request_timeout,
+                        &self.host,
+                        request,
+                    )
                     .await
             }
         };
-        answer.map_err(|error| error.with_key(key).with_lock_id(*lock_id))
+        reply.map_err(|error| error.with_key(key).with_lock_id(*lock_id))
     }
 }
 
 impl Task {
-    /// Creates the same task for the other runtime, unless a panic of the backend ended this one.
-    fn next(&mut self) -> Option<Self> {
-        let host = self.other.take().filter(|_| !std::thread::panicking())?;
+    /// Creates the same task for the fallback, unless a panic of the backend ended this one.
+    fn on_fallback(&mut self) -> Option<Self> {
+        let host = self.fallback.take().filter(|_| !std::thread::panicking())?;
         let (shared, cleanup) = (self.shared.clone(), self.cleanup.clone());
-        Some(Self { shared, cleanup, until: self.until, host, other: None, finished: false })
+        Some(Self {
+            shared,
+            cleanup,
+            retry_until: self.retry_until,
+            host,
+            fallback: None,
+            finished: false,
+        })
     }
 }
 
@@ -151,15 +164,16 @@ impl Drop for Task {
         if self.finished {
             return;
         }
-        if let Some(next) = self.next() {
-            return next.start();
+        if let Some(task) = self.on_fallback() {
+            return task.start();
         }
-        let error = Error::new(ErrorKind::Aborted, self.cleanup.action.operation())
+        let error = Error::new(ErrorKind::Aborted)
+            .with_operation(self.cleanup.action.operation())
             .with_key(&self.cleanup.key)
             .with_lock_id(self.cleanup.lock_id)
             .with_detail(
                 "its task ended first: the runtime was shut down, or the backend panicked",
             );
-        self.shared.report(&error);
+        self.shared.report_release_error(&error);
     }
 }

@@ -4,62 +4,64 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{Capabilities, Fence, Fencing, WakeUp};
+use crate::{
+    Fence,
+    backend::{Capabilities, Fencing, WakeUp},
+};
 
-/// How long the waiters of one process may hand a key over among themselves before they pause.
-const SHORTEST_TURN: Duration = Duration::from_millis(250);
+/// How long the waiters of one process may pass a key to each other before they pause.
+const MIN_TURN: Duration = Duration::from_millis(250);
 
 /// The longest such time, after pauses that no other process used. It bounds how long a waiter of
-/// another process is kept out.
-const LONGEST_TURN: Duration = Duration::from_millis(750);
+/// another process is shut out.
+const MAX_TURN: Duration = Duration::from_millis(750);
 
 /// The shortest pause: a waiter in another process has to be woken and to send a request.
-const NOTIFIED_PAUSE: Duration = Duration::from_millis(10);
+const MIN_NOTIFIED_PAUSE: Duration = Duration::from_millis(10);
 
-/// The same if the backends of other processes watch the store, which takes them a few milliseconds
-/// more.
-const WATCHED_PAUSE: Duration = Duration::from_millis(20);
+/// The shortest pause if the backends of other processes watch the store, which takes a few
+/// milliseconds longer.
+const MIN_WATCHED_PAUSE: Duration = Duration::from_millis(20);
 
 /// The longest pause, however slow the store is.
-const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// Returns the shortest pause, or `None` if no other process can use the store, so that there is no
-/// waiter to let in.
-pub(crate) fn least_pause(capabilities: &Capabilities) -> Option<Duration> {
+/// Returns the shortest pause, or `None` if no other process can use the store.
+pub(crate) fn min_pause(capabilities: &Capabilities) -> Option<Duration> {
     match (capabilities.fencing, capabilities.wake_up) {
         (Fencing::Process, _) => None,
-        (_, WakeUp::Watched) => Some(WATCHED_PAUSE),
-        (_, WakeUp::Notified | WakeUp::None) => Some(NOTIFIED_PAUSE),
+        (_, WakeUp::Watched) => Some(MIN_WATCHED_PAUSE),
+        (_, WakeUp::Notified | WakeUp::None) => Some(MIN_NOTIFIED_PAUSE),
     }
 }
 
 /// How the waiters of one process share a key with other processes.
 ///
 /// A process notices a release by its own tasks before any other process does, and its next waiter
-/// asks immediately. With enough waiters it never gives up the key. So after a turn of
-/// [`SHORTEST_TURN`] the next waiter leaves the free key alone for a moment, and a waiter
-/// elsewhere, woken by the same release, can acquire it. Fences show whether one did: they count
-/// every grant of a key, so a gap is a grant elsewhere. Without a gap, the pause was unused, and
-/// the next turn is twice as long. If another process was met, the same applies to a single task
-/// that acquires the key repeatedly, until a pause after the longest turn was unused.
+/// sends a request immediately. With enough waiters it never gives up the key. So after a turn of
+/// [`MIN_TURN`] the next waiter pauses before it requests the free key, and a waiter of another
+/// process, woken by the same release, can acquire it. Fences show whether one did: they count
+/// every grant of a key, so a gap is a grant to another process. Without a gap, the pause was
+/// unused, and the next turn is twice as long. If another process was seen, the same applies to a
+/// single task that acquires the key repeatedly, until a pause after the longest turn was unused.
 #[derive(Debug)]
-pub(crate) struct Possession {
+pub(crate) struct Fairness {
     /// The fence of the last grant to this process, and when its turn began.
     turn: Option<(Fence, Instant)>,
-    length: Duration,
+    turn_limit: Duration,
     paused: bool,
     /// Whether a task of this process holds the key. A pause would overlap with its own hold.
     held: bool,
     round_trip: Duration,
-    /// Whether another process was met.
+    /// Whether another process was seen.
     contested: bool,
 }
 
-impl Default for Possession {
+impl Default for Fairness {
     fn default() -> Self {
         Self {
             turn: None,
-            length: SHORTEST_TURN,
+            turn_limit: MIN_TURN,
             paused: false,
             held: false,
             round_trip: Duration::ZERO,
@@ -68,17 +70,17 @@ impl Default for Possession {
     }
 }
 
-impl Possession {
+impl Fairness {
     /// Records a grant to this process.
     pub(crate) fn granted(&mut self, fence: Fence, now: Instant, round_trip: Duration) {
         let began = match self.turn {
             Some((last, _)) if last.next() != Some(fence) => {
-                (self.length, self.contested) = (SHORTEST_TURN, true);
+                (self.turn_limit, self.contested) = (MIN_TURN, true);
                 now
             }
             Some(_) if self.paused => {
-                self.contested &= self.length < LONGEST_TURN;
-                self.length = (self.length * 2).min(LONGEST_TURN);
+                self.contested &= self.turn_limit < MAX_TURN;
+                self.turn_limit = (self.turn_limit * 2).min(MAX_TURN);
                 now
             }
             Some((_, began)) => began,
@@ -90,12 +92,12 @@ impl Possession {
     }
 
     /// Records that a task of this process released the key.
-    pub(crate) fn freed(&mut self) {
+    pub(crate) fn released(&mut self) {
         self.held = false;
     }
 
-    /// Records the holder that refused an attempt.
-    pub(crate) fn refused(&mut self, holder: Option<Fence>) {
+    /// Records the holder because of which an attempt was not granted.
+    pub(crate) fn contended(&mut self, holder: Option<Fence>) {
         let own = self.turn.map(|(fence, _)| fence);
         if holder.is_some() && holder != own {
             *self = Self { contested: true, ..Self::default() };
@@ -106,16 +108,16 @@ impl Possession {
         self.contested
     }
 
-    /// Returns how long to pause before asking, at most once in a turn.
-    pub(crate) fn pause(&mut self, now: Instant, least: Duration) -> Option<Duration> {
+    /// Returns how long to pause before the next request, at most once in a turn.
+    pub(crate) fn pause(&mut self, now: Instant, min: Duration) -> Option<Duration> {
         let (_, began) = self.turn.filter(|_| !self.held && !self.paused)?;
-        if now.saturating_duration_since(began) < self.length {
+        if now.saturating_duration_since(began) < self.turn_limit {
             return None;
         }
         self.paused = true;
-        // The other process is notified of the release half a round trip after the store, and its
-        // request takes as long. It may be further away than this process.
-        Some((self.round_trip * 2 + least).min(LONGEST_PAUSE.max(least)))
+        // The other process is notified half a round trip after the store handled the release, and
+        // its request takes as long. It may be further away than this process.
+        Some((self.round_trip * 2 + min).min(MAX_PAUSE.max(min)))
     }
 }
 
@@ -125,94 +127,97 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{LONGEST_PAUSE, LONGEST_TURN, NOTIFIED_PAUSE, Possession, SHORTEST_TURN};
+    use super::{Fairness, MAX_PAUSE, MAX_TURN, MIN_NOTIFIED_PAUSE, MIN_TURN};
     use crate::Fence;
 
     const ROUND_TRIP: Duration = Duration::from_millis(1);
 
-    struct Stage {
-        possession: Possession,
+    struct Scenario {
+        fairness: Fairness,
         now: Instant,
     }
 
-    impl Stage {
+    impl Scenario {
         fn new() -> Self {
-            Self { possession: Possession::default(), now: Instant::now() }
+            Self { fairness: Fairness::default(), now: Instant::now() }
         }
 
         /// Holds the key for a while, and returns whether the next waiter pauses.
         fn hold(&mut self, fence: u64, time: Duration) -> bool {
-            self.possession.granted(Fence::new(fence).unwrap(), self.now, ROUND_TRIP);
+            self.fairness.granted(Fence::new(fence).unwrap(), self.now, ROUND_TRIP);
             self.now += time;
             assert_eq!(self.pause(), None, "no pause while it is held");
-            self.possession.freed();
+            self.fairness.released();
             self.pause().is_some()
         }
 
         fn pause(&mut self) -> Option<Duration> {
-            self.possession.pause(self.now, NOTIFIED_PAUSE)
+            self.fairness.pause(self.now, MIN_NOTIFIED_PAUSE)
         }
     }
 
     #[test]
-    fn a_turn_ends_with_a_pause_and_turns_grow_while_pauses_are_in_vain() {
-        let mut stage = Stage::new();
+    fn a_turn_ends_with_a_pause_and_turns_grow_while_pauses_are_unused() {
+        let mut scenario = Scenario::new();
         let just = Duration::from_millis(1);
-        assert!(!stage.hold(1, SHORTEST_TURN - just));
-        assert!(stage.hold(2, just));
-        assert!(!stage.hold(3, SHORTEST_TURN * 2 - just));
-        assert!(stage.hold(4, just));
-        assert!(!stage.hold(5, LONGEST_TURN - just));
-        assert!(stage.hold(6, just));
-        assert!(!stage.hold(7, LONGEST_TURN - just));
+        assert!(!scenario.hold(1, MIN_TURN - just));
+        assert!(scenario.hold(2, just));
+        assert!(!scenario.hold(3, MIN_TURN * 2 - just));
+        assert!(scenario.hold(4, just));
+        assert!(!scenario.hold(5, MAX_TURN - just));
+        assert!(scenario.hold(6, just));
+        assert!(!scenario.hold(7, MAX_TURN - just));
     }
 
     #[test]
-    fn a_grant_elsewhere_makes_turns_short_again_and_begins_one() {
-        let mut stage = Stage::new();
-        assert!(stage.hold(1, SHORTEST_TURN));
-        assert!(!stage.hold(2, SHORTEST_TURN * 3 / 2), "it has doubled");
-        assert!(!stage.hold(4, SHORTEST_TURN / 2), "a turn began with the grant elsewhere");
-        assert!(stage.hold(5, SHORTEST_TURN / 2));
+    fn a_grant_to_another_process_resets_the_turn_limit_and_begins_a_turn() {
+        let mut scenario = Scenario::new();
+        assert!(scenario.hold(1, MIN_TURN));
+        assert!(!scenario.hold(2, MIN_TURN * 3 / 2), "it has doubled");
+        assert!(!scenario.hold(4, MIN_TURN / 2), "a turn began with the grant to another process");
+        assert!(scenario.hold(5, MIN_TURN / 2));
     }
 
     #[test]
-    fn another_process_counts_as_met_until_the_longest_turn_was_followed_by_a_pause_in_vain() {
-        let mut stage = Stage::new();
-        assert!(stage.hold(1, SHORTEST_TURN));
-        assert!(!stage.possession.is_contested(), "no other was met");
-        assert!(stage.hold(3, SHORTEST_TURN));
-        assert!(stage.hold(4, SHORTEST_TURN * 2));
-        assert!(stage.hold(5, LONGEST_TURN));
-        assert!(stage.possession.is_contested());
-        stage.hold(6, SHORTEST_TURN);
-        assert!(!stage.possession.is_contested());
-        stage.possession.refused(Some(Fence::new(6).unwrap()));
-        assert!(!stage.possession.is_contested(), "it met its own grant");
-        stage.possession.refused(Some(Fence::new(7).unwrap()));
-        assert!(stage.possession.is_contested());
+    fn a_key_is_contested_until_the_longest_turn_was_followed_by_an_unused_pause() {
+        let mut scenario = Scenario::new();
+        assert!(scenario.hold(1, MIN_TURN));
+        assert!(!scenario.fairness.is_contested(), "no other process was seen");
+        assert!(scenario.hold(3, MIN_TURN));
+        assert!(scenario.hold(4, MIN_TURN * 2));
+        assert!(scenario.hold(5, MAX_TURN));
+        assert!(scenario.fairness.is_contested());
+        scenario.hold(6, MIN_TURN);
+        assert!(!scenario.fairness.is_contested());
+        scenario.fairness.contended(Some(Fence::new(6).unwrap()));
+        assert!(!scenario.fairness.is_contested(), "the holder was this process");
+        scenario.fairness.contended(Some(Fence::new(7).unwrap()));
+        assert!(scenario.fairness.is_contested());
     }
 
     #[test]
-    fn a_pause_lasts_for_two_round_trips_and_the_least_up_to_a_bound() {
-        let pause_after = |round_trip, least| {
-            let mut possession = Possession::default();
+    fn a_pause_lasts_for_two_round_trips_and_the_minimum_up_to_a_bound() {
+        let pause_after = |round_trip, min| {
+            let mut fairness = Fairness::default();
             let granted = Instant::now();
-            possession.granted(Fence::new(1).unwrap(), granted, round_trip);
-            possession.freed();
-            possession.pause(granted + SHORTEST_TURN, least).unwrap()
+            fairness.granted(Fence::new(1).unwrap(), granted, round_trip);
+            fairness.released();
+            fairness.pause(granted + MIN_TURN, min).unwrap()
         };
-        assert_eq!(pause_after(ROUND_TRIP, NOTIFIED_PAUSE), ROUND_TRIP * 2 + NOTIFIED_PAUSE);
-        assert_eq!(pause_after(LONGEST_PAUSE, NOTIFIED_PAUSE), LONGEST_PAUSE);
-        assert_eq!(pause_after(ROUND_TRIP, LONGEST_PAUSE * 2), LONGEST_PAUSE * 2);
+        assert_eq!(
+            pause_after(ROUND_TRIP, MIN_NOTIFIED_PAUSE),
+            ROUND_TRIP * 2 + MIN_NOTIFIED_PAUSE
+        );
+        assert_eq!(pause_after(MAX_PAUSE, MIN_NOTIFIED_PAUSE), MAX_PAUSE);
+        assert_eq!(pause_after(ROUND_TRIP, MAX_PAUSE * 2), MAX_PAUSE * 2);
     }
 
     #[test]
-    fn whoever_meets_a_holder_elsewhere_does_not_pause_when_that_one_leaves() {
-        let mut stage = Stage::new();
-        assert!(!stage.hold(1, SHORTEST_TURN / 2));
-        stage.possession.refused(Some(Fence::new(2).unwrap()));
-        stage.now += SHORTEST_TURN * 4;
-        assert_eq!(stage.pause(), None);
+    fn a_process_that_waited_for_another_one_does_not_pause_after_its_release() {
+        let mut scenario = Scenario::new();
+        assert!(!scenario.hold(1, MIN_TURN / 2));
+        scenario.fairness.contended(Some(Fence::new(2).unwrap()));
+        scenario.now += MIN_TURN * 4;
+        assert_eq!(scenario.pause(), None);
     }
 }

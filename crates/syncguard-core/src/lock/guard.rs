@@ -1,14 +1,16 @@
-use std::{fmt, ops::Deref};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use super::{
     lease::Lease,
+    lease_state::LeaseState,
+    release,
     renewal::{self, Renew, Upkeep},
     scope::Scope,
     validity::{End, Loss},
 };
 use crate::{
     Error, Holder, ReleaseOutcome,
-    telemetry::{Judged, Verdict},
+    telemetry::{Classification, Classify},
 };
 
 /// Holds a lock; dropping it releases the lock in the background.
@@ -16,7 +18,7 @@ use crate::{
 /// It dereferences to its [`Lease`], which returns the fence, the remaining time and the loss.
 ///
 /// **Guarantees:** dropping never blocks, never panics and does not require a runtime. If the store
-/// cannot be reached, the release is retried until the ttl plus one second is over; by then the
+/// cannot be reached, the release is retried until the ttl plus one second has elapsed; by then the
 /// grant has expired. A failure is reported to
 /// [`on_release_error`](crate::LockManagerBuilder::on_release_error) and `tracing`.
 ///
@@ -24,13 +26,13 @@ use crate::{
 ///
 /// A guard may outlive the runtime on which its lock was acquired. Its methods work on any runtime
 /// and, unless the backend needs one, outside every runtime. A drop releases the lock on the
-/// [configured](crate::LockManagerBuilder::runtime) runtime, otherwise on the current runtime of the
-/// drop, otherwise on the runtime on which the lock was acquired. If that runtime is shut down
+/// [configured](crate::LockManagerBuilder::runtime) runtime, otherwise on the current runtime of
+/// the drop, otherwise on the runtime on which the lock was acquired. If that runtime is shut down
 /// before the release is done, the release moves to another of them.
 ///
 /// **One case is left to the ttl:** a guard is dropped outside every runtime, and its lock was
-/// acquired on a `current_thread` runtime that no thread drives any more. Its release is a task
-/// that is never polled. If that runtime is shut down later, the release is reported to
+/// acquired on a `current_thread` runtime that is no longer driven by a thread. Its release is a
+/// task that is never polled. If that runtime is shut down later, the release is reported to
 /// `on_release_error`; until then the failure cannot be detected. With a configured runtime that is
 /// always driven, such a guard is released immediately:
 ///
@@ -47,6 +49,22 @@ use crate::{
 /// let guard = here.block_on(locks.lock("key").acquire())?;
 /// drop(guard); // released on `background`, though nothing drives `here` now
 /// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Examples
+///
+/// ```
+/// # use syncguard_core::{Error, LockManager, NullBackend};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Error> {
+/// # let locks = LockManager::new(NullBackend::default());
+/// use syncguard_core::{DurationExt, ShutdownOutcome};
+///
+/// let guard = locks.lock("upload:9").acquire().await?;
+/// assert!(guard.is_valid()); // a method of its `Lease`
+/// drop(guard); // released in the background
+/// assert_eq!(locks.shutdown(10.secs()).await, ShutdownOutcome::Drained);
+/// # Ok(()) }
 /// ```
 #[must_use = "the lock is released as soon as its guard is dropped"]
 pub struct LockGuard {
@@ -66,6 +84,20 @@ pub enum TryAcquireOutcome {
 
 impl TryAcquireOutcome {
     /// Returns the guard, or `None` if another holder has the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// let Some(guard) = locks.lock("cron:daily").try_acquire().await?.acquired() else {
+    ///     return Ok(()); // another holder has the lock
+    /// };
+    /// assert_eq!(guard.key().as_str(), "cron:daily");
+    /// # Ok(()) }
+    /// ```
     pub fn acquired(self) -> Option<LockGuard> {
         match self {
             Self::Acquired(guard) => Some(guard),
@@ -76,21 +108,36 @@ impl TryAcquireOutcome {
 
 impl LockGuard {
     pub(crate) fn new(lease: Lease, renew: Renew, scope: Scope) -> Self {
-        renewal::start(&lease, Upkeep { renew, scope });
+        renewal::start(lease.state(), Upkeep { renew, scope });
         Self { lease, armed: true }
     }
 
     /// Returns a handle that may outlive the guard. The handle does not keep the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// let guard = locks.lock("import").acquire().await?;
+    /// let lease = guard.lease();
+    /// assert!(lease.is_valid());
+    /// drop(guard);
+    /// assert!(!lease.is_valid());
+    /// # Ok(()) }
+    /// ```
     pub fn lease(&self) -> Lease {
         self.lease.clone()
     }
 
-    /// Releases the lock and waits for the store's answer. Before
-    /// [`min_hold`](crate::LockBuilder::min_hold) is over, it sets the lock to expire at that time
-    /// instead.
+    /// Releases the lock and waits for the store's reply. Before
+    /// [`min_hold`](crate::LockBuilder::min_hold) has elapsed, it sets the lock to expire at that
+    /// time instead.
     ///
     /// Returns [`NotHeld`](ReleaseOutcome::NotHeld) if the lock had already expired or had been
-    /// taken away. No other holder's lock is affected.
+    /// released by force. No other holder's lock is affected.
     ///
     /// # Errors
     ///
@@ -100,20 +147,44 @@ impl LockGuard {
     /// # Cancel safety
     ///
     /// If the future is dropped, the release continues in the background.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::ReleaseOutcome;
+    ///
+    /// let guard = locks.lock("deploy:prod").acquire().await?;
+    /// assert_eq!(guard.release().await?, ReleaseOutcome::Released);
+    /// # Ok(()) }
+    /// ```
     pub async fn release(self) -> Result<ReleaseOutcome, Error> {
-        self.disarm().give_back().await
+        release::release(self.disarm()).await
     }
 
-    /// Keeps the lock until its ttl is over and stops renewing it. For rate limits and for work
+    /// Keeps the lock until its ttl has elapsed and stops renewing it. For rate limits and for work
     /// that is done once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// locks.lock("mail:user:7").ttl("1h").acquire().await?.keep();
+    /// assert!(locks.is_locked("mail:user:7").await?); // until the hour has passed
+    /// # Ok(()) }
+    /// ```
     pub fn keep(self) {
-        self.disarm().end_with(End::Given);
+        self.disarm().end_with(End::Released);
     }
 
-    /// Takes over from `drop` the duty to release.
-    pub(crate) fn disarm(mut self) -> Lease {
+    /// Disables the release on drop. The caller has to end the lease.
+    pub(crate) fn disarm(mut self) -> Arc<LeaseState> {
         self.armed = false;
-        self.lease.clone()
+        self.lease.state().clone()
     }
 }
 
@@ -128,10 +199,11 @@ impl Deref for LockGuard {
 impl Drop for LockGuard {
     fn drop(&mut self) {
         if self.armed {
-            self.lease.end_with(End::Given);
+            let lease = self.lease.state();
+            lease.end_with(End::Released);
             // If the store reported that the lock is gone, there is nothing to release.
-            if self.lease.loss() != Some(Loss::NotHeld) || self.lease.is_in_doubt() {
-                self.lease.release_later();
+            if lease.loss() != Some(Loss::NotHeld) || lease.is_in_doubt() {
+                lease.release_in_background();
             }
         }
     }
@@ -143,17 +215,17 @@ impl fmt::Debug for LockGuard {
     }
 }
 
-impl Judged for LockGuard {
-    fn verdict(&self) -> Verdict {
-        Verdict::found(self.granted_fence(), Some(self.lock_id()))
+impl Classify for LockGuard {
+    fn classify(&self) -> Classification {
+        Classification::ok_with(self.granted_fence(), Some(self.lock_id()))
     }
 }
 
-impl Judged for TryAcquireOutcome {
-    fn verdict(&self) -> Verdict {
+impl Classify for TryAcquireOutcome {
+    fn classify(&self) -> Classification {
         match self {
-            Self::Acquired(guard) => guard.verdict(),
-            Self::Contended(_) => Verdict::LOCKED,
+            Self::Acquired(guard) => guard.classify(),
+            Self::Contended(_) => Classification::LOCKED,
         }
     }
 }

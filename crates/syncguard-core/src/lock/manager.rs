@@ -1,19 +1,21 @@
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use tokio::runtime::Handle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
-    builder::LockBuilder, fairness, queue::Queues, runtime::Runtimes, scope::Scope, shared::Shared,
-    store_clock::StoreClock, timer::Timer,
+    builder::LockBuilder,
+    claim::{Claim, OnceOutcome, ThrottleOutcome},
+    guard::TryAcquireOutcome,
+    manager_builder::LockManagerBuilder,
+    queue::Queues,
+    scope::Scope,
+    shared::Shared,
+    timer::Timer,
 };
 use crate::{
-    BootClock, Capabilities, Clock, DynBackend, Error, Finding, ListRequest, LockBackend, LockId,
-    LockInfo, LockKey, LockPage, LockQuery, LockRecord, Operation, Owner,
+    DynBackend, Error, LockId, LockInfo, LockKey, Operation, Ttl,
+    backend::{Capabilities, Finding, ListRequest, LockBackend, LockPage, LockQuery, LockRecord},
 };
-
-/// The default limit on the time of one request to the store.
-const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Locks keys through one backend. Cheap to clone; all clones share one queue for each key and one
 /// set of background tasks.
@@ -21,7 +23,7 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Examples
 ///
 /// ```
-/// use syncguard_core::{DurationExt, Error, LockBackend, LockManager};
+/// use syncguard_core::{DurationExt, Error, LockManager, backend::LockBackend};
 ///
 /// async fn deploy(backend: impl LockBackend) -> Result<(), Error> {
 ///     let locks = LockManager::new(backend);
@@ -33,53 +35,175 @@ const DEFAULT_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// ```
 #[derive(Clone)]
 pub struct LockManager {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     queues: Queues,
     scope: Scope,
 }
 
 impl LockManager {
     /// Creates a `LockManager` over `backend` with the default settings.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{LockManager, NullBackend};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard_core::Error> {
+    /// let locks = LockManager::new(NullBackend::default());
+    /// let guard = locks.lock("report").acquire().await?;
+    /// assert!(guard.is_valid());
+    /// # Ok(()) }
+    /// ```
     pub fn new(backend: impl LockBackend) -> Self {
         Self::builder(backend).build()
     }
 
     /// Returns a builder for a `LockManager` over `backend`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, LockManager, NullBackend, Owner};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard_core::Error> {
+    /// let locks = LockManager::builder(NullBackend::default())
+    ///     .owner(Owner::new("ci-7")?)
+    ///     .request_timeout(2.secs())
+    ///     .build();
+    /// let guard = locks.lock("deploy:prod").acquire().await?;
+    /// assert!(guard.is_valid());
+    /// # Ok(()) }
+    /// ```
     pub fn builder(backend: impl LockBackend) -> LockManagerBuilder {
-        let capabilities = backend.capabilities();
-        let queues = Queues::default();
-        let freed = queues.clone();
-        let shared = Shared {
-            grace: capabilities.grace,
-            least_pause: fairness::least_pause(&capabilities),
-            backend: DynBackend::new(backend),
-            clock: Arc::new(BootClock),
-            store_clock: StoreClock::new(capabilities.clock),
-            on_freed: Box::new(move |key| freed.freed(key)),
-            tasks: TaskTracker::new(),
-            owner: Owner::of_process(),
-            request_timeout: DEFAULT_REQUEST_TIMEOUT,
-            runtimes: Runtimes::default(),
-            on_release_error: None,
-        };
-        LockManagerBuilder { shared, queues }
+        LockManagerBuilder::new(backend)
     }
 
     /// Returns a builder for one use of the lock on `key`, which is text or a [`LockKey`].
     ///
     /// An invalid key is reported when the lock is requested.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::{ErrorKind, LockKey};
+    ///
+    /// let key = LockKey::new("payment:42")?;
+    /// let guard = locks.lock(&key).acquire().await?;
+    /// assert_eq!(guard.key(), &key);
+    ///
+    /// let error = locks.lock("").acquire().await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    /// # Ok(()) }
+    /// ```
     pub fn lock(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LockBuilder {
         let key = key.try_into().map_err(Into::into);
         LockBuilder::new(self.shared.clone(), self.queues.clone(), &self.scope, key)
     }
 
-    /// Returns a `LockManager` for the same locks in a scope of their own. Cancelling `token` ends
-    /// every lock that was acquired through the scope and every wait in it.
+    /// Claims `key` for `ttl` and returns whether the claim is the first. For work that must be
+    /// done once, such as the handling of a webhook that is delivered more than once.
+    ///
+    /// **Guarantees:** within the ttl one caller is the first, whatever happens to it. The claim
+    /// stays when the work is done, when it fails, and when the process dies. It ends with the ttl
+    /// (to which the store's grace period may be added) or by [`Claim::release`].
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](crate::LockBuilder::try_acquire). If the outcome is
+    /// [`Ambiguous`](crate::ErrorKind::Ambiguous), the claim is abandoned, so that it can be made
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no claim is left behind.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn handle(event: &str) -> Result<(), String> { Ok(()) }
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::OnceOutcome;
+    ///
+    /// match locks.once("webhook:evt_1", "24h").await? {
+    ///     OnceOutcome::First(claim) => {
+    ///         if handle("evt_1").await.is_err() {
+    ///             claim.release().await?; // the next delivery is handled
+    ///         }
+    ///     }
+    ///     OnceOutcome::Already(_) => {}
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn once(
+        &self,
+        key: impl TryInto<LockKey, Error: Into<Error>>,
+        ttl: impl TryInto<Ttl, Error: Into<Error>>,
+    ) -> Result<OnceOutcome, Error> {
+        Ok(match self.lock(key).ttl(ttl).try_acquire().await? {
+            TryAcquireOutcome::Acquired(guard) => OnceOutcome::First(Claim::new(guard)),
+            TryAcquireOutcome::Contended(holder) => OnceOutcome::Already(holder),
+        })
+    }
+
+    /// Permits one call in each period of `per`, counted from its grant by the store: a rate limit
+    /// of one for each key.
+    ///
+    /// The next call passes when `per` has elapsed. On a store with a grace period (see
+    /// [`capabilities`](Self::capabilities)), that takes at least the grace period and half of
+    /// `per`. If `per` is less than several round trips to the store, the call returns errors,
+    /// because the replies arrive too late.
+    ///
+    /// # Errors
+    ///
+    /// As [`once`](Self::once).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the call is not counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::ThrottleOutcome;
+    ///
+    /// if let ThrottleOutcome::Limited { retry_after } = locks.throttle("rate:user:7", "1m").await? {
+    ///     println!("come back in {retry_after:?}");
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn throttle(
+        &self,
+        key: impl TryInto<LockKey, Error: Into<Error>>,
+        per: impl TryInto<Ttl, Error: Into<Error>>,
+    ) -> Result<ThrottleOutcome, Error> {
+        let per = per.try_into().map_err(Into::into)?.as_duration();
+        // The store keeps the key for the grace period after the ttl. A ttl that is shorter than a
+        // request would have elapsed before the reply.
+        let ttl = per.saturating_sub(self.shared.grace).max(per / 2);
+        Ok(match self.once(key, Ttl::covering(ttl)).await? {
+            OnceOutcome::First(_) => ThrottleOutcome::Passed,
+            OnceOutcome::Already(holder) => {
+                ThrottleOutcome::Limited { retry_after: holder.and_then(|holder| holder.free_in) }
+            }
+        })
+    }
+
+    /// Returns a `LockManager` for the same locks in a scope of its own. Cancelling `token` cancels
+    /// every lock that was acquired through the scope, and every wait in it.
     ///
     /// A wait, or `run` with its work, ends with [`Aborted`](crate::ErrorKind::Aborted). A guard
     /// counts as [lost](crate::Loss::Cancelled) and is no longer renewed. The key becomes free when
-    /// the guard is dropped or when its ttl is over. It does not become free earlier, because the
-    /// work under the lock may not have noticed the cancellation yet.
+    /// the guard is dropped or when its ttl has elapsed. It does not become free earlier, because
+    /// the work under the lock may not have noticed the cancellation yet.
     ///
     /// A nested scope is cancelled by either token. A lock that [`keep`](crate::LockGuard::keep)
     /// left at the store stays there.
@@ -98,7 +222,7 @@ impl LockManager {
     /// guard.lost().await;
     /// # Ok(()) }
     /// ```
-    #[must_use = "the locks of the parent are not bound to the token"]
+    #[must_use = "the token cancels only locks that are acquired through the returned manager"]
     pub fn child(&self, token: CancellationToken) -> Self {
         let (shared, queues) = (self.shared.clone(), self.queues.clone());
         Self { shared, queues, scope: self.scope.clone().with(token) }
@@ -112,6 +236,18 @@ impl LockManager {
     /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key is invalid,
     /// [`NetworkTimeout`](crate::ErrorKind::NetworkTimeout) if the store does not answer within the
     /// [request timeout](LockManagerBuilder::request_timeout), or the error of the backend.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let _guard = locks.lock("user:7").owner("ci-7").acquire().await?;
+    /// let found = locks.lookup("user:7").await?.unwrap();
+    /// assert_eq!(found.owner.unwrap().as_str(), "ci-7");
+    /// assert!(locks.lookup("user:8").await?.is_none());
+    /// # Ok(()) }
+    /// ```
     pub async fn lookup(
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
@@ -125,32 +261,71 @@ impl LockManager {
     /// # Errors
     ///
     /// As [`lookup`](Self::lookup).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let guard = locks.lock("user:7").acquire().await?;
+    /// let found = locks.lookup_by_id(guard.lock_id()).await?.unwrap();
+    /// assert_eq!(found.key, guard.key().display_hash());
+    /// assert_eq!(found.fence, guard.fence()?);
+    /// # Ok(()) }
+    /// ```
     pub async fn lookup_by_id(&self, lock_id: LockId) -> Result<Option<LockInfo>, Error> {
         Ok(self.lookup_raw(&lock_id.into()).await?.as_ref().map(LockInfo::from))
     }
 
     /// Returns a lock as the store keeps it, with its key and its id in clear. For debugging:
-    /// anyone who has the id can release the lock.
+    /// any client that has the id can release the lock.
     ///
     /// # Errors
     ///
     /// As [`lookup`](Self::lookup).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let guard = locks.lock("user:7").acquire().await?;
+    /// let record = locks.lookup_raw(&guard.lock_id().into()).await?.unwrap();
+    /// assert_eq!(record.key.as_str(), "user:7");
+    /// # Ok(()) }
+    /// ```
     pub async fn lookup_raw(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        self.shared.asked(Operation::Lookup, self.shared.backend.lookup(query)).await
+        let record = self.shared.send(Operation::Lookup, self.shared.backend.lookup(query)).await;
+        record.map_err(|error| match query {
+            LockQuery::ByKey(key) => error.with_key(key),
+            LockQuery::ById(lock_id) => error.with_lock_id(*lock_id),
+        })
     }
 
-    /// Returns whether any holder has `key`.
+    /// Returns whether a holder has `key`.
     ///
     /// # Errors
     ///
     /// As [`lookup`](Self::lookup).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let guard = locks.lock("user:7").acquire().await?;
+    /// assert!(locks.is_locked("user:7").await?);
+    /// guard.release().await?;
+    /// assert!(!locks.is_locked("user:7").await?);
+    /// # Ok(()) }
+    /// ```
     pub async fn is_locked(
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<bool, Error> {
         let key = key.try_into().map_err(Into::into)?;
-        let asked = self.shared.asked(Operation::IsLocked, self.shared.backend.is_locked(&key));
-        asked.await.map_err(|error| error.with_key(&key))
+        let locked = self.shared.send(Operation::IsLocked, self.shared.backend.is_locked(&key));
+        locked.await.map_err(|error| error.with_key(&key))
     }
 
     /// Returns whether `lock_id` holds a lock.
@@ -158,6 +333,19 @@ impl LockManager {
     /// # Errors
     ///
     /// As [`lookup`](Self::lookup).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let guard = locks.lock("user:7").acquire().await?;
+    /// let lock_id = guard.lock_id();
+    /// assert!(locks.owns(lock_id).await?);
+    /// guard.release().await?;
+    /// assert!(!locks.owns(lock_id).await?);
+    /// # Ok(()) }
+    /// ```
     pub async fn owns(&self, lock_id: LockId) -> Result<bool, Error> {
         Ok(self.lookup_raw(&lock_id.into()).await?.is_some())
     }
@@ -168,8 +356,27 @@ impl LockManager {
     ///
     /// [`Unsupported`](crate::ErrorKind::Unsupported) if the [`capabilities`](Self::capabilities)
     /// do not include `list`; otherwise as [`lookup`](Self::lookup).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::backend::ListRequest;
+    ///
+    /// let mut request = ListRequest::new("user:").limit(50);
+    /// loop {
+    ///     let page = locks.list(&request).await?;
+    ///     for lock in &page.locks {
+    ///         println!("{} has {:?} left", lock.key.as_str(), lock.remaining());
+    ///     }
+    ///     let Some(next) = page.next else { break };
+    ///     request = request.after(next);
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        self.shared.asked(Operation::List, self.shared.backend.list(request)).await
+        self.shared.send(Operation::List, self.shared.backend.list(request)).await
     }
 
     /// Releases the lock on `key`, regardless of its holder, and returns its record. For operators:
@@ -182,20 +389,49 @@ impl LockManager {
     /// As [`list`](Self::list). A record that cannot be read is cleared and reported as an
     /// [`Internal`](crate::ErrorKind::Internal) error that names the unreadable part. Its
     /// [`has_applied`](Error::has_applied) is true: the key is free.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::ErrorKind;
+    ///
+    /// let guard = locks.lock("deploy:prod").acquire().await?;
+    /// let released = locks.force_release("deploy:prod").await?.unwrap();
+    /// assert_eq!(released.fence, guard.fence()?); // the holder has not noticed yet
+    /// assert_eq!(guard.extend("1m").await.unwrap_err().kind(), ErrorKind::Lost);
+    /// # Ok(()) }
+    /// ```
     pub async fn force_release(
         &self,
         key: impl TryInto<LockKey, Error: Into<Error>>,
     ) -> Result<Option<LockInfo>, Error> {
         let key = key.try_into().map_err(Into::into)?;
         let request = self.shared.backend.force_release(&key);
-        let record = self.shared.asked(Operation::ForceRelease, request).await;
+        let record = self.shared.send(Operation::ForceRelease, request).await;
         // After an error as well: the lock may have been cleared.
-        self.queues.freed(&key);
+        self.queues.notify_released(&key);
         let record = record.map_err(|error| error.with_key(&key))?;
         Ok(record.as_ref().map(LockInfo::from))
     }
 
     /// Returns the capabilities of the backend.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::backend::Fencing;
+    ///
+    /// let capabilities = locks.capabilities();
+    /// assert!(!capabilities.exclusive); // the null backend coordinates nothing
+    /// assert_eq!(capabilities.fencing, Fencing::Process);
+    /// # Ok(()) }
+    /// ```
     pub fn capabilities(&self) -> Capabilities {
         self.shared.backend.capabilities()
     }
@@ -205,11 +441,42 @@ impl LockManager {
     /// # Errors
     ///
     /// As [`lookup`](Self::lookup).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::backend::Severity;
+    ///
+    /// for finding in locks.check().await? {
+    ///     println!("{finding}");
+    ///     assert_eq!(finding.severity, Severity::Unsafe); // the null backend coordinates nothing
+    /// }
+    /// # Ok(()) }
+    /// ```
     pub async fn check(&self) -> Result<Vec<Finding>, Error> {
-        self.shared.asked(Operation::Check, self.shared.backend.check()).await
+        self.shared.send(Operation::Check, self.shared.backend.check()).await
     }
 
     /// Returns the backend, for operations that only the backend offers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::{ReleaseOutcome, backend::LockBackend};
+    ///
+    /// let guard = locks.lock("deploy:prod").acquire().await?;
+    /// let outcome = locks.backend().release(&guard.lock_id().into()).await?;
+    /// assert_eq!(outcome, ReleaseOutcome::Released);
+    /// # Ok(()) }
+    /// ```
     pub fn backend(&self) -> &DynBackend {
         &self.shared.backend
     }
@@ -222,13 +489,27 @@ impl LockManager {
     /// # Cancel safety
     ///
     /// Cancel safe: the background releases continue even if the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// use syncguard_core::{DurationExt, ShutdownOutcome};
+    ///
+    /// drop(locks.lock("upload:9").acquire().await?); // released in the background
+    /// assert_eq!(locks.shutdown(10.secs()).await, ShutdownOutcome::Drained);
+    /// # Ok(()) }
+    /// ```
     pub fn shutdown(
         &self,
         timeout: Duration,
     ) -> impl Future<Output = ShutdownOutcome> + Send + use<> {
         let tasks = self.shared.tasks.clone();
         async move {
-            // A tracker counts as done when it is closed and empty; closed, it still takes tasks.
+            // A tracker is done when it is closed and empty. A closed tracker still accepts tasks.
             tasks.close();
             tokio::select! {
                 biased;
@@ -236,6 +517,29 @@ impl LockManager {
                 () = Timer::after(timeout) => ShutdownOutcome::TimedOut { pending: tasks.len() },
             }
         }
+    }
+}
+
+// In this file because `LockManager::builder` returns the builder: in its own file, `build` would
+// make the two modules depend on each other.
+impl LockManagerBuilder {
+    /// Builds the `LockManager`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{LockManager, NullBackend};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard_core::Error> {
+    /// let locks = LockManager::builder(NullBackend::default()).build();
+    /// let attempt = locks.lock("report").try_acquire().await?;
+    /// assert!(attempt.acquired().is_some());
+    /// # Ok(()) }
+    /// ```
+    pub fn build(self) -> LockManager {
+        let Self { shared, queues } = self;
+        LockManager { shared: Arc::new(shared), queues, scope: Scope::default() }
     }
 }
 
@@ -250,7 +554,7 @@ impl fmt::Debug for LockManager {
 
 /// How a [shutdown](LockManager::shutdown) ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use = "what is still pending is left to the ttl"]
+#[must_use = "releases that are still pending leave their locks to the ttl"]
 pub enum ShutdownOutcome {
     /// All background releases are done.
     Drained,
@@ -259,68 +563,4 @@ pub enum ShutdownOutcome {
         /// The number of pending releases.
         pending: usize,
     },
-}
-
-/// Builds a [`LockManager`].
-#[must_use = "a description locks nothing until it is built"]
-pub struct LockManagerBuilder {
-    shared: Shared,
-    queues: Queues,
-}
-
-impl LockManagerBuilder {
-    /// Sets the default owner label of all locks; by default `host:pid`.
-    pub fn owner(mut self, owner: Owner) -> Self {
-        self.shared.owner = owner;
-        self
-    }
-
-    /// Sets the time limit of one request to the store, 10 s by default. It applies to every
-    /// attempt to acquire, extend or release, and to every lookup, listing, forced release and
-    /// check. A request that exceeds it is cancelled, and its outcome counts as unknown.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.shared.request_timeout = timeout;
-        self
-    }
-
-    /// Sets a callback for a lock that could not be released in the background and is left to its
-    /// ttl.
-    ///
-    /// The callback must not block. A panic in it is caught and logged.
-    pub fn on_release_error(mut self, callback: impl Fn(&Error) + Send + Sync + 'static) -> Self {
-        self.shared.on_release_error = Some(Arc::new(callback));
-        self
-    }
-
-    /// Sets the runtime for renewals and background releases, by default the runtime of the task
-    /// that acquires the lock.
-    ///
-    /// Set a separate runtime, and connect the backend on it, if blocking code may starve the
-    /// runtime that does the work. Renewals then continue. Locks can then also be acquired and used
-    /// outside every runtime, and guards that are dropped there are released.
-    ///
-    /// The runtime must be driven for as long as locks are used. After it has been shut down, the
-    /// runtime of each caller takes its place.
-    pub fn runtime(mut self, runtime: Handle) -> Self {
-        self.shared.runtimes.configure(runtime);
-        self
-    }
-
-    /// Sets the clock for the validity of leases. For tests.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.shared.clock = clock;
-        self
-    }
-
-    /// Builds the `LockManager`.
-    pub fn build(self) -> LockManager {
-        let Self { shared, queues } = self;
-        LockManager { shared: Arc::new(shared), queues, scope: Scope::default() }
-    }
-}
-
-impl fmt::Debug for LockManagerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("LockManagerBuilder").field(&self.shared.backend).finish()
-    }
 }

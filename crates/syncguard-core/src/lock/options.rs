@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{renewal::Renew, scope::Scope};
-use crate::{InvalidValue, LockKey, Mode, Owner, Ttl, value::invalid::Invalid};
+use crate::{InvalidValue, LockKey, Owner, Ttl, backend::Mode, value::invalid::Invalid};
 
 /// The options of a request to the store and of the resulting guard.
 #[derive(Clone)]

@@ -1,11 +1,11 @@
-//! Renewing a lease while its guard lives.
+//! The renewal of a lease while its guard exists.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
 use super::{
-    lease::Lease,
+    lease_state::LeaseState,
     retry::{Jitter, Retry},
     scope::Scope,
     timer::MAX_TIMER_SLEEP,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{BootInstant, Error, ErrorKind, telemetry};
 
-/// Selects whether a lock is extended while its guard lives.
+/// Selects whether a lock is extended while its guard exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Renew {
     /// Never: the lock is held for its ttl, or as long as the caller extends it.
@@ -21,44 +21,44 @@ pub enum Renew {
     Never,
     /// Every third of the ttl.
     Auto,
-    /// At this interval, at most once per millisecond. If the interval is not well within the ttl,
+    /// At this interval, at most once per millisecond. If the interval is not well below the ttl,
     /// the lease ends before it is extended.
     Every(Duration),
 }
 
 /// The shortest interval between two extends of a lease, whatever is configured.
-const LEAST: Duration = Duration::from_millis(1);
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// The longest pause before a failed renewal is retried. Half of the pause is random, so that the
-/// guards of a process that all failed together do not all retry together.
-const MAX_PAUSE: Duration = Duration::from_millis(250);
+/// The longest delay before a failed renewal is retried. Half of the delay is random, so that
+/// guards of a process whose renewals failed together do not retry together.
+const MAX_RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// The maintenance of a lease while it is held.
 pub(crate) struct Upkeep {
     pub(crate) renew: Renew,
     /// Ends the lease when the scope is cancelled.
     ///
-    /// The lock itself stays with the store until its guard is dropped or its ttl is over, because
-    /// the work under it may not have noticed the end yet.
+    /// The lock itself stays at the store until its guard is dropped or its ttl has elapsed,
+    /// because the work under it may not have noticed the end yet.
     pub(crate) scope: Scope,
 }
 
 /// Starts the task that maintains a lease, if there is anything to do.
-pub(crate) fn start(lease: &Lease, upkeep: Upkeep) {
-    if upkeep.renew != Renew::Never || !upkeep.scope.is_endless() {
-        start_on(lease.home(), lease, upkeep);
+pub(crate) fn start(lease: &Arc<LeaseState>, upkeep: Upkeep) {
+    if upkeep.renew != Renew::Never || !upkeep.scope.has_no_token() {
+        start_on(&lease.home, lease, upkeep);
     }
 }
 
-fn start_on(runtime: &Handle, lease: &Lease, upkeep: Upkeep) {
+fn start_on(runtime: &Handle, lease: &Arc<LeaseState>, upkeep: Upkeep) {
     let task = Task { lease: lease.clone(), upkeep: Some(upkeep) };
     runtime.spawn(task.run());
 }
 
-/// Maintains a lease until it ends. If dropped before that, with its runtime, it leaves the rest to
+/// Maintains a lease until it ends. If dropped before that, with its runtime, it is restarted by
 /// the next use of the lease on a live runtime.
 struct Task {
-    lease: Lease,
+    lease: Arc<LeaseState>,
     /// `None` once the lease has ended.
     upkeep: Option<Upkeep>,
 }
@@ -68,7 +68,7 @@ impl Task {
         if let Some(Upkeep { renew, scope }) = &self.upkeep {
             tokio::select! {
                 () = self.lease.lost() => {}
-                () = scope.ended() => self.lease.end_with(End::Lost(Loss::Cancelled)),
+                () = scope.cancelled() => self.lease.end_with(End::Lost(Loss::Cancelled)),
                 () = renewals(&self.lease, *renew) => {}
             }
         }
@@ -78,31 +78,32 @@ impl Task {
 
 impl Drop for Task {
     fn drop(&mut self) {
-        // A backend that panics would do so again.
+        // A backend that panicked would panic again.
         if let Some(upkeep) = self.upkeep.take().filter(|_| !std::thread::panicking()) {
-            let restart = |runtime: &Handle, lease: &Lease| start_on(runtime, lease, upkeep);
+            let restart =
+                |runtime: &Handle, lease: &Arc<LeaseState>| start_on(runtime, lease, upkeep);
             self.lease.suspend(Box::new(restart));
         }
     }
 }
 
-async fn renewals(lease: &Lease, renew: Renew) {
+async fn renewals(lease: &Arc<LeaseState>, renew: Renew) {
     let mut last = lease.now();
     loop {
-        let moved = lease.moved();
-        let pace = lease.pace();
+        let changed = lease.changed();
+        let ttl = lease.shortest_ttl();
         let interval = match renew {
             Renew::Never => return std::future::pending().await,
-            Renew::Auto => pace / 3,
+            Renew::Auto => ttl / 3,
             Renew::Every(interval) => interval,
         };
         // Sleep by the boot clock, in short steps: a timer stands still while the machine sleeps.
-        let due = last + interval.max(LEAST);
+        let due = last + interval.max(MIN_INTERVAL);
         let left = due.since(lease.now());
         if !left.is_zero() {
             tokio::select! {
                 () = tokio::time::sleep(left.min(MAX_TIMER_SLEEP)) => {}
-                () = moved => {}
+                () = changed => {}
             }
             continue;
         }
@@ -116,25 +117,26 @@ async fn renewals(lease: &Lease, renew: Renew) {
 /// Returns when the last attempt began. The next renewal is scheduled from that time. Scheduled
 /// from the first attempt, it would follow immediately after a long outage, for all guards
 /// together, when the store has the largest backlog.
-async fn renew_once(lease: &Lease) -> BootInstant {
+async fn renew_once(lease: &Arc<LeaseState>) -> BootInstant {
     loop {
-        let begun = lease.now();
-        let Err(error) = extend(lease).await else { return begun };
+        let started = lease.now();
+        let Err(error) = extend(lease).await else { return started };
         if error.kind() == ErrorKind::Lost {
-            return begun;
+            return started;
         }
         tracing::debug!(
             target: "syncguard",
-            { syncguard.key.hash = %lease.key(), %error },
-            "a renewal failed and is tried again"
+            { syncguard.key.hash = %lease.key, %error },
+            "a renewal failed and will be retried"
         );
-        let pause = Retry::fixed((lease.pace() / 10).min(MAX_PAUSE)).jitter(Jitter::Equal);
-        tokio::time::sleep(pause.schedule().next().unwrap_or_default()).await;
+        let delay =
+            Retry::fixed((lease.shortest_ttl() / 10).min(MAX_RETRY_DELAY)).jitter(Jitter::Equal);
+        tokio::time::sleep(delay.schedule().next().unwrap_or_default()).await;
     }
 }
 
-async fn extend(lease: &Lease) -> Result<(), Error> {
-    let renewing = telemetry::renewing(lease.key(), lease.lock_id(), lease.granted_fence());
+async fn extend(lease: &Arc<LeaseState>) -> Result<(), Error> {
+    let renewing = telemetry::renewing(&lease.key, lease.lock_id, lease.fence);
     let result = renewing.within(lease.extend_once(lease.ttl())).await;
     renewing.end(result)
 }

@@ -6,13 +6,13 @@ use backoff::{ExponentialBackoff, backoff::Backoff};
 
 use crate::Ttl;
 
-/// Shorter delays are raised to this value, so that the store is not asked in a busy loop.
-const SHORTEST: Duration = Duration::from_millis(1);
+/// Shorter delays are raised to this value, so that retries are not a busy loop.
+const MIN_DELAY: Duration = Duration::from_millis(1);
 
-/// Longer delays are cut to this value: no wait outlasts it, and no clock overflows.
-const LONGEST: Duration = Ttl::MAX_DURATION;
+/// Longer delays are reduced to this value: no wait is longer, and no clock overflows.
+const MAX_DELAY: Duration = Ttl::MAX_DURATION;
 
-/// Schedules the retries of refused or failed attempts.
+/// Schedules the retries of attempts that failed or found the lock held.
 ///
 /// The default is ten retries, the first after 100 ms, with the delay doubling up to 2 s and
 /// [equal jitter](Jitter::Equal). A delay is at least one millisecond, before jitter. Only attempts
@@ -24,9 +24,9 @@ const LONGEST: Duration = Ttl::MAX_DURATION;
 /// ```
 /// use syncguard_core::{DurationExt, Jitter, Retry};
 ///
-/// let patient = Retry::exponential(50.millis()).limit(100).jitter(Jitter::Full);
+/// let many = Retry::exponential(50.millis()).limit(100).jitter(Jitter::Full);
 /// let steady = Retry::fixed(1.secs()).unlimited();
-/// # let _ = (patient, steady);
+/// # let _ = (many, steady);
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Retry {
@@ -68,8 +68,18 @@ impl Default for Retry {
 impl Retry {
     /// Creates a schedule whose delay doubles from attempt to attempt, by default up to 2 s (see
     /// [`max_delay`](Self::max_delay)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Jitter, Retry};
+    ///
+    /// let retry = Retry::exponential(100.millis()).jitter(Jitter::None).limit(3);
+    /// let delays: Vec<_> = retry.delays().map(|delay| delay.as_millis()).collect();
+    /// assert_eq!(delays, [100, 200, 400]);
+    /// ```
     pub fn exponential(first: Duration) -> Self {
-        let first = first.clamp(SHORTEST, LONGEST);
+        let first = first.clamp(MIN_DELAY, MAX_DELAY);
         Self {
             delay: first,
             max_delay: Duration::from_secs(2).max(first),
@@ -81,36 +91,104 @@ impl Retry {
 
     /// Creates a schedule with a constant delay, by default without jitter (see
     /// [`jitter`](Self::jitter)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Retry};
+    ///
+    /// let retry = Retry::fixed(30.millis()).limit(3);
+    /// let delays: Vec<_> = retry.delays().map(|delay| delay.as_millis()).collect();
+    /// assert_eq!(delays, [30, 30, 30]);
+    /// ```
     pub fn fixed(delay: Duration) -> Self {
         Self { growth: Growth::Fixed, jitter: Jitter::None, ..Self::exponential(delay) }
     }
 
     /// Sets how many scheduled attempts follow the first one at most.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Retry;
+    ///
+    /// assert_eq!(Retry::default().delays().count(), 10);
+    /// assert_eq!(Retry::default().limit(3).delays().count(), 3);
+    /// ```
     #[must_use]
     pub fn limit(self, retries: u32) -> Self {
         Self { limit: Some(retries), ..self }
     }
 
     /// Removes the limit on the number of retries, so that only the wait bounds them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Retry;
+    ///
+    /// let retry = Retry::default().unlimited();
+    /// assert_eq!(retry.delays().take(1_000).count(), 1_000);
+    /// ```
     #[must_use]
     pub fn unlimited(self) -> Self {
         Self { limit: None, ..self }
     }
 
     /// Caps the delay before jitter; it is at least the first delay.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Jitter, Retry};
+    ///
+    /// let retry = Retry::exponential(100.millis()).max_delay(300.millis());
+    /// let retry = retry.jitter(Jitter::None).limit(4);
+    /// let delays: Vec<_> = retry.delays().map(|delay| delay.as_millis()).collect();
+    /// assert_eq!(delays, [100, 200, 300, 300]);
+    /// ```
     #[must_use]
     pub fn max_delay(self, max_delay: Duration) -> Self {
-        Self { max_delay: max_delay.clamp(self.delay, LONGEST), ..self }
+        Self { max_delay: max_delay.clamp(self.delay, MAX_DELAY), ..self }
     }
 
     /// Sets how much of a delay is random.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Jitter, Retry};
+    ///
+    /// let retry = Retry::fixed(100.millis()).jitter(Jitter::Full); // between zero and 100 ms
+    /// assert!(retry.delays().all(|delay| delay <= 100.millis()));
+    /// ```
     #[must_use]
     pub fn jitter(self, jitter: Jitter) -> Self {
         Self { jitter, ..self }
     }
 
     /// Returns the successive delays of this schedule, with new random values for each call. For
-    /// backends that repeat what the store rolled back because of a conflict.
+    /// backends that repeat a transaction that the store rolled back because of a conflict.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Retry};
+    ///
+    /// # fn commit(attempt: usize) -> bool { attempt == 2 }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let mut attempts = 1;
+    /// for delay in Retry::exponential(1.millis()).delays() {
+    ///     if commit(attempts) {
+    ///         break;
+    ///     }
+    ///     attempts += 1;
+    ///     tokio::time::sleep(delay).await;
+    /// }
+    /// assert_eq!(attempts, 2);
+    /// # }
+    /// ```
     pub fn delays(&self) -> impl Iterator<Item = Duration> + Send + use<> {
         self.schedule()
     }
@@ -133,7 +211,7 @@ impl Retry {
             ..ExponentialBackoff::default()
         };
         delays.reset();
-        Schedule { delays, left: self.limit }
+        Schedule { delays, remaining: self.limit }
     }
 }
 
@@ -141,15 +219,15 @@ impl Retry {
 #[derive(Debug)]
 pub(crate) struct Schedule {
     delays: ExponentialBackoff,
-    left: Option<u32>,
+    remaining: Option<u32>,
 }
 
 impl Iterator for Schedule {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        if let Some(left) = &mut self.left {
-            *left = left.checked_sub(1)?;
+        if let Some(remaining) = &mut self.remaining {
+            *remaining = remaining.checked_sub(1)?;
         }
         self.delays.next_backoff()
     }
@@ -173,12 +251,12 @@ mod tests {
         assert_eq!(millis(retry.clone()), [100, 200, 400, 800, 1_600, 2_000, 2_000]);
         let cap = Duration::from_millis(300);
         assert_eq!(millis(retry.clone().max_delay(cap)), [100, 200, 300, 300, 300, 300, 300]);
-        let least = Duration::from_millis(10);
-        assert_eq!(millis(retry.max_delay(least)), [100; 7], "a cap is at least the first delay");
+        let short = Duration::from_millis(10);
+        assert_eq!(millis(retry.max_delay(short)), [100; 7], "a cap is at least the first delay");
     }
 
     #[test]
-    fn a_fixed_delay_stays() {
+    fn a_fixed_delay_is_constant() {
         let delay = Duration::from_millis(30);
         assert!(Retry::fixed(delay).schedule().all(|next| next == delay));
         assert!(Retry::fixed(delay).max_delay(delay * 4).delays().all(|next| next == delay));
@@ -193,9 +271,10 @@ mod tests {
             let jitter = if full { Jitter::Full } else { Jitter::Equal };
             let retry = Retry::exponential(first).max_delay(cap);
             let plain = retry.clone().jitter(Jitter::None).schedule();
-            for (drawn, delay) in retry.jitter(jitter).schedule().zip(plain) {
-                let least = if full { Duration::ZERO } else { delay / 2 };
-                prop_assert!(least <= drawn + SLACK && drawn <= delay + SLACK, "{drawn:?} of {delay:?}");
+            for (actual, delay) in retry.jitter(jitter).schedule().zip(plain) {
+                let min = if full { Duration::ZERO } else { delay / 2 };
+                let is_in_range = min <= actual + SLACK && actual <= delay + SLACK;
+                prop_assert!(is_in_range, "{actual:?} of {delay:?}");
             }
         }
     }

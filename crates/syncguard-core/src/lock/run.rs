@@ -3,12 +3,12 @@ use std::ops::AsyncFnOnce;
 use super::{guard::LockGuard, lease::Lease, scope::Scope, validity::Loss};
 use crate::{
     Error, ErrorKind, Holder, Operation,
-    telemetry::{Judged, Verdict},
+    telemetry::{Classification, Classify},
 };
 
 /// Reports the outcome of [`try_run`](crate::LockBuilder::try_run).
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use = "it tells whether the work ran"]
+#[must_use = "the work may not have run"]
 pub enum RunOutcome<T> {
     /// The work ran and returned this.
     Completed(T),
@@ -16,7 +16,7 @@ pub enum RunOutcome<T> {
     Skipped(Option<Holder>),
 }
 
-/// Runs `work` under a lock that is held, and releases the lock.
+/// Runs `work` under a held lock, and releases the lock.
 pub(super) async fn run<T>(
     guard: LockGuard,
     work: impl AsyncFnOnce(Lease) -> T,
@@ -25,7 +25,7 @@ pub(super) async fn run<T>(
     let value = tokio::select! {
         biased;
         // Before the loss, which a cancelled scope also causes.
-        () = cancelled_by.ended() => return Err(cancelled(&guard)),
+        () = cancelled_by.cancelled() => return Err(cancelled(&guard)),
         () = guard.lost() => return Err(guard.lost_error()),
         value = work(guard.lease()) => value,
     };
@@ -37,21 +37,21 @@ pub(super) async fn run<T>(
             _ => guard.lost_error(),
         });
     }
-    // The background task retries a failed release and reports it in the end.
+    // A background task retries a failed release, and reports it if all retries fail.
     let _ = guard.release().await;
     Ok(value)
 }
 
 fn cancelled(guard: &LockGuard) -> Error {
-    let error = Error::new(ErrorKind::Aborted, Operation::Hold);
+    let error = Error::new(ErrorKind::Aborted).with_operation(Operation::Hold);
     error.with_key(guard.key()).with_lock_id(guard.lock_id())
 }
 
-impl<T> Judged for RunOutcome<T> {
-    fn verdict(&self) -> Verdict {
+impl<T> Classify for RunOutcome<T> {
+    fn classify(&self) -> Classification {
         match self {
-            Self::Completed(_) => Verdict::OK,
-            Self::Skipped(_) => Verdict::LOCKED,
+            Self::Completed(_) => Classification::OK,
+            Self::Skipped(_) => Classification::LOCKED,
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{Error, ErrorKind, Operation};
 #[derive(Default)]
 pub(crate) struct Runtimes(Option<Configured>);
 
-/// The configured runtime, and whether it is still alive.
+/// The configured runtime, and whether it has been shut down.
 struct Configured {
     handle: Handle,
     ended: Arc<AtomicBool>,
@@ -70,10 +70,13 @@ impl Runtimes {
     pub(crate) fn home(&self, operation: Operation) -> Result<Handle, Error> {
         let home = self.configured().cloned().map_or_else(Handle::try_current, Ok);
         home.map_err(|none| {
-            let error = Error::new(ErrorKind::Internal, operation).with_source(none).not_applied();
+            let error = Error::new(ErrorKind::Internal)
+                .with_operation(operation)
+                .with_source(none)
+                .not_applied();
             match self.0 {
                 Some(_) => error.with_detail("the configured runtime was shut down"),
-                None => error.with_detail("there is no runtime, neither configured nor around it"),
+                None => error.with_detail("no runtime is configured, and there is no current one"),
             }
         })
     }

@@ -6,7 +6,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// Cancels the locks of a scope, and the waits for them: any of several tokens.
+/// The tokens of a scope. Any of them cancels its locks, and the waits for them.
 #[derive(Clone, Default)]
 pub(crate) struct Scope(Vec<CancellationToken>);
 
@@ -18,7 +18,7 @@ impl Scope {
     }
 
     /// Completes when any of the tokens is cancelled; never completes without a token.
-    pub(crate) async fn ended(&self) {
+    pub(crate) async fn cancelled(&self) {
         // Most scopes have none or one.
         let Some((first, others)) = self.0.split_first() else {
             return std::future::pending().await;
@@ -27,17 +27,17 @@ impl Scope {
         let mut others: Vec<_> = others.iter().map(|token| Box::pin(token.cancelled())).collect();
         poll_fn(|context| {
             // Poll all of them, so that each one registers the waker.
-            let mut ended = first.as_mut().poll(context).is_ready();
+            let mut cancelled = first.as_mut().poll(context).is_ready();
             for other in &mut others {
-                ended |= other.as_mut().poll(context).is_ready();
+                cancelled |= other.as_mut().poll(context).is_ready();
             }
-            if ended { Poll::Ready(()) } else { Poll::Pending }
+            if cancelled { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 
-    /// Returns whether nothing can cancel the scope.
-    pub(crate) fn is_endless(&self) -> bool {
+    /// Returns whether the scope has no token, so that nothing can cancel it.
+    pub(crate) fn has_no_token(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -55,17 +55,17 @@ mod tests {
     use super::Scope;
 
     #[test]
-    fn any_of_its_tokens_ends_a_scope() {
-        assert!(Scope::default().is_endless());
+    fn any_of_its_tokens_cancels_a_scope() {
+        assert!(Scope::default().has_no_token());
         for last in 0..3 {
             let tokens = [(); 3].map(|()| CancellationToken::new());
             let scope = tokens.iter().cloned().fold(Scope::default(), Scope::with);
-            let (mut ended, mut context) =
-                (pin!(scope.ended()), Context::from_waker(Waker::noop()));
-            assert!(ended.as_mut().poll(&mut context).is_pending());
+            let (mut cancelled, mut context) =
+                (pin!(scope.cancelled()), Context::from_waker(Waker::noop()));
+            assert!(cancelled.as_mut().poll(&mut context).is_pending());
             tokens[last].cancel();
-            assert!(ended.as_mut().poll(&mut context).is_ready());
-            assert!(!scope.is_endless());
+            assert!(cancelled.as_mut().poll(&mut context).is_ready());
+            assert!(!scope.has_no_token());
         }
     }
 }

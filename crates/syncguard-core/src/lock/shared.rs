@@ -10,11 +10,12 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::{detached::Detached, runtime::Runtimes, store_clock::StoreClock, timer::Timer};
+use super::{runtime::Runtimes, store_clock::StoreClock, timer::Timer};
 use crate::{
-    BootInstant, Clock, DynBackend, Error, ErrorKind, ExtendOutcome, LockBackend, LockKey, LockRef,
-    Operation, Owner, ReleaseOutcome, Timestamp, Ttl,
-    telemetry::{self, Judged},
+    BootInstant, Clock, DynBackend, Error, ErrorKind, LockKey, Operation, Owner, ReleaseOutcome,
+    Timestamp, Ttl,
+    backend::{Detached, ExtendOutcome, LockBackend, LockRef},
+    telemetry::{self, Classify},
 };
 
 pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
@@ -26,10 +27,10 @@ pub(crate) struct Shared {
     /// `None` if the store has no clock of its own.
     pub(crate) store_clock: Option<StoreClock>,
     /// Notifies the waiters of this process that a key may be free.
-    pub(crate) on_freed: Box<dyn Fn(&LockKey) + Send + Sync>,
+    pub(crate) notify_released: Box<dyn Fn(&LockKey) + Send + Sync>,
     /// The shortest pause for waiters of other processes, or `None` if such waiters cannot exist.
-    pub(crate) least_pause: Option<Duration>,
-    /// Tracks everything that must still reach the store after its caller has gone.
+    pub(crate) min_pause: Option<Duration>,
+    /// Tracks everything that must still reach the store after its caller was dropped.
     pub(crate) tasks: TaskTracker,
     pub(crate) owner: Owner,
     pub(crate) grace: Duration,
@@ -39,9 +40,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Bounds one request that changes something, and reports it to telemetry. A request that was
-    /// cut short may have applied.
-    pub(crate) async fn bounded<T: Judged>(
+    /// Sends a request that concerns a lock of this process, bounds it by `limit`, and reports it
+    /// to telemetry. A request that timed out may have applied.
+    pub(crate) async fn send_with_timeout<T: Classify>(
         &self,
         operation: Operation,
         limit: Duration,
@@ -49,33 +50,36 @@ impl Shared {
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let requesting = telemetry::requesting(operation);
-        let request = self.limited(limit, Some(home), request);
-        let answer = requesting.within(pin!(request)).await;
-        let late = || Err(Error::new(ErrorKind::NetworkTimeout, operation));
-        requesting.end(answer.unwrap_or_else(late))
+        let request = self.with_timeout(limit, Some(home), request);
+        let reply = requesting.within(pin!(request)).await;
+        let timed_out = || Err(Error::new(ErrorKind::NetworkTimeout).with_operation(operation));
+        requesting.end(reply.unwrap_or_else(timed_out))
     }
 
-    /// Records the reading of the store's clock from an answer.
-    pub(crate) fn answered(&self, expires_at: Timestamp, ttl: Ttl, sent: BootInstant) {
+    /// Records the time on the store's clock, which a reply contains.
+    pub(crate) fn record_store_time(&self, expires_at: Timestamp, ttl: Ttl, sent: BootInstant) {
         if let Some(store_clock) = &self.store_clock {
-            store_clock.answered(expires_at, ttl, sent, self.clock.now());
+            store_clock.record_reply(expires_at, ttl, sent, self.clock.now());
         }
     }
 
-    /// Bounds one request that does not concern a lock of this process.
-    pub(crate) async fn asked<T>(
+    /// Sends a request that does not concern a lock of this process, and bounds it by the request
+    /// timeout.
+    pub(crate) async fn send<T>(
         &self,
         operation: Operation,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
         let home = self.runtimes.home(operation).ok();
-        let answer = self.limited(self.request_timeout, home.as_ref(), request).await;
-        answer.unwrap_or_else(|| Err(Error::new(ErrorKind::NetworkTimeout, operation)))
+        let reply = self.with_timeout(self.request_timeout, home.as_ref(), request).await;
+        reply.unwrap_or_else(|| {
+            Err(Error::new(ErrorKind::NetworkTimeout).with_context(operation, None, None))
+        })
     }
 
     /// Returns `None` if the request takes longer than `limit`. The time counts from the first
     /// poll: a request that completes in that poll does not read the clock.
-    async fn limited<F: Future>(
+    async fn with_timeout<F: Future>(
         &self,
         limit: Duration,
         home: Option<&Handle>,
@@ -93,11 +97,11 @@ impl Shared {
         .await
     }
 
-    /// Ends a grant immediately, or lets it expire at `keep_until`.
+    /// Ends a grant immediately, or sets it to expire at `keep_until`.
     ///
-    /// If that fails, the grant ends with its ttl: later than it should, unless an extend has made
-    /// the ttl shorter than the time left to keep. If an extend without an answer is applied
-    /// afterwards, that extend determines the expiry.
+    /// If that fails, the grant ends with its ttl. That is later than intended, unless an extend
+    /// has made the ttl shorter than the rest of `min_hold`. If an extend without a reply is
+    /// applied afterwards, that extend determines the expiry.
     pub(crate) async fn end_grant(
         &self,
         lock: &LockRef,
@@ -108,17 +112,21 @@ impl Shared {
         let left = left.filter(|left| !left.is_zero()).map(Ttl::covering);
         let Some(left) = left else {
             let request = self.backend.release(lock);
-            return self.bounded(Operation::Release, self.request_timeout, home, request).await;
+            return self
+                .send_with_timeout(Operation::Release, self.request_timeout, home, request)
+                .await;
         };
         let request = self.backend.extend(lock, left);
-        let answer = self.bounded(Operation::Release, self.request_timeout, home, request).await;
-        answer.map(|outcome| match outcome {
+        let reply =
+            self.send_with_timeout(Operation::Release, self.request_timeout, home, request).await;
+        reply.map(|outcome| match outcome {
             ExtendOutcome::Extended { .. } => ReleaseOutcome::Released,
             ExtendOutcome::NotHeld(reason) => ReleaseOutcome::NotHeld(reason),
         })
     }
 
-    pub(crate) fn report(&self, error: &Error) {
+    /// Reports that a lock could not be released.
+    pub(crate) fn report_release_error(&self, error: &Error) {
         telemetry::release_failed(error);
         if let Some(callback) = &self.on_release_error {
             // A callback that panics must not prevent the clean-up of other locks.
@@ -128,12 +136,16 @@ impl Shared {
         }
     }
 
-    /// Makes a future that runs to its end, on `host`, even if its caller drops it.
+    /// Creates a future that runs to its end, on `host`, even if its caller drops it.
+    ///
+    /// It must not depend on the runtime that polls it: its timers are [`Timer`]s. If `host` has
+    /// ended, the future is dropped, and its remaining duties pass to a
+    /// [`Cleanup`](super::cleanup::Cleanup).
     pub(crate) fn detached<T: Send + 'static>(
         &self,
         host: &Handle,
         future: impl Future<Output = T> + Send + 'static,
     ) -> Detached<T> {
-        Detached::new(future, host.clone(), self.tasks.clone())
+        Detached::new(future, host.clone()).tracked_by(self.tasks.clone())
     }
 }

@@ -2,31 +2,32 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{BootInstant, ClockAuthority, Timestamp, Ttl};
+use crate::{BootInstant, Timestamp, Ttl, backend::ClockAuthority};
 
-/// How far the store's clock must have moved against the local one, between two answers, to be
-/// logged. A clock that is slewed moves half a millisecond per second; this is half of the grace.
-const NOTABLE_MS: i64 = 500;
+/// The smallest jump of the store's clock against the local one, between two replies, that is
+/// logged. A clock that is slewed moves half a millisecond per second; this is half of the grace
+/// period.
+const MIN_LOGGED_JUMP_MS: i64 = 500;
 
-/// Computes when a grant ends by the store's clock, from the store's answers.
+/// Computes when a grant expires by the store's clock, from the store's replies.
 ///
 /// The *store's* clock decides when a lock ends. If that clock jumps ahead by `j`, every grant ends
-/// `j` sooner than its holder computes from the time of its request. The answer to any acquire or
+/// `j` sooner than its holder computes from the time of its request. The reply to any acquire or
 /// extend contains the store's current time, which is the new expiry less the ttl, and therefore
 /// the offset between the two clocks.
 ///
-/// **Invariant:** without a jump, no lease ends because of this. An answer that was received at `r`
+/// **Invariant:** without a jump, no lease ends because of this. A reply that was received at `r`
 /// was made at some `t <= r`, when the store's clock stood at `t + o`, so the offset computed from
 /// it is `t + o - r <= o`: never more than the true offset `o`. With it, a grant that was requested
 /// at `s` and made at `m >= s` ends at `m + ttl` or later, less the margin, which is not before the
 /// deadline `s + ttl - margin` at which the lease ends in any case.
 ///
 /// After a jump ahead, the error is that much in the other direction: the lease may count as held
-/// for as long as the last answer was in flight, which the margin and the store's grace cover.
-/// After a jump back, grants last longer than their holders assume, which is harmless.
+/// for as long as the last reply was in flight, which the margin and the store's grace period
+/// cover. After a jump back, grants last longer than their holders assume, which is harmless.
 ///
-/// A jump is only detected by an answer: a holder that neither renews nor receives another answer
-/// of the store learns of a jump only through the fence, at the resource.
+/// A jump is detected only by a reply. A holder that neither renews nor receives another reply of
+/// the store does not detect it; then only the fence, at the resource, protects the work.
 #[derive(Debug, Default)]
 pub(crate) struct StoreClock {
     latest: Mutex<Option<Reading>>,
@@ -46,9 +47,9 @@ impl StoreClock {
         (authority == ClockAuthority::Store).then(Self::default)
     }
 
-    /// Records the answer to a request that set a grant to last for `ttl` from the store's current
+    /// Records the reply to a request that set a grant to last for `ttl` from the store's current
     /// time.
-    pub(crate) fn answered(
+    pub(crate) fn record_reply(
         &self,
         expires_at: Timestamp,
         ttl: Ttl,
@@ -57,17 +58,17 @@ impl StoreClock {
     ) {
         let ttl_ms = i64::try_from(ttl.as_duration().as_millis()).unwrap_or(i64::MAX);
         let store_ms = expires_at.unix_millis().saturating_sub(ttl_ms);
-        if let Some(jump_ms) = self.take(Reading { store_ms, sent, received }) {
+        if let Some(jump_ms) = self.record(Reading { store_ms, sent, received }) {
             tracing::warn!(
                 target: "syncguard",
                 jump_ms,
-                "the store's clock jumped; locks may end before their time"
+                "the store's clock jumped; locks may expire early"
             );
         }
     }
 
-    /// Returns when a grant with this expiry ends, on the local clock.
-    pub(crate) fn over(&self, expires_at: Timestamp) -> Option<BootInstant> {
+    /// Returns when a grant with this expiry at the store expires, on the local clock.
+    pub(crate) fn local_expiry(&self, expires_at: Timestamp) -> Option<BootInstant> {
         let latest = (*self.latest())?;
         let left = expires_at.unix_millis().saturating_sub(latest.store_ms);
         // A negative number of milliseconds means that the grant has ended.
@@ -75,10 +76,10 @@ impl StoreClock {
         Some(latest.received + left)
     }
 
-    /// Stores the reading unless the stored one is newer: answers may arrive out of the order of
-    /// their requests. Returns by how much the store's clock jumped at least, if the jump is
-    /// notable.
-    fn take(&self, reading: Reading) -> Option<i64> {
+    /// Stores the reading unless the stored one is newer: replies may arrive out of the order of
+    /// their requests. Returns by how much the store's clock jumped at least, if that is to be
+    /// logged.
+    fn record(&self, reading: Reading) -> Option<i64> {
         let mut latest = self.latest();
         let before = match *latest {
             Some(before) if before.sent > reading.sent => return None,
@@ -88,11 +89,11 @@ impl StoreClock {
         drop(latest);
         let before = before?;
         let moved = reading.store_ms - before.store_ms;
-        let at_most = millis(before.sent, reading.received);
-        let at_least = millis(before.received, reading.sent);
+        let max = millis_between(before.sent, reading.received);
+        let min = millis_between(before.received, reading.sent);
         match () {
-            () if moved - at_most > NOTABLE_MS => Some(moved - at_most),
-            () if at_least - moved > NOTABLE_MS => Some(moved - at_least),
+            () if moved - max > MIN_LOGGED_JUMP_MS => Some(moved - max),
+            () if min - moved > MIN_LOGGED_JUMP_MS => Some(moved - min),
             () => None,
         }
     }
@@ -104,7 +105,7 @@ impl StoreClock {
 }
 
 /// Returns the time between two instants in milliseconds.
-fn millis(from: BootInstant, to: BootInstant) -> i64 {
+fn millis_between(from: BootInstant, to: BootInstant) -> i64 {
     i64::try_from(to.since(from).as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -115,7 +116,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{Reading, StoreClock};
-    use crate::{BootInstant, ClockAuthority, Timestamp, Ttl};
+    use crate::{BootInstant, Timestamp, Ttl, backend::ClockAuthority};
 
     fn at(ms: u64) -> BootInstant {
         BootInstant::from_boot(Duration::from_millis(ms))
@@ -130,46 +131,46 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_keeps_time_raises_no_alarm_however_slow_its_answers() {
+    fn an_accurate_clock_is_not_reported_however_slow_the_replies_are() {
         let clock = clock();
-        assert_eq!(clock.take(reading(10_000, 0, 1)), None);
-        assert_eq!(clock.take(reading(12_000, 1_500, 9_000)), None);
-        assert_eq!(clock.take(reading(19_000, 9_000, 9_010)), None);
+        assert_eq!(clock.record(reading(10_000, 0, 1)), None);
+        assert_eq!(clock.record(reading(12_000, 1_500, 9_000)), None);
+        assert_eq!(clock.record(reading(19_000, 9_000, 9_010)), None);
     }
 
     #[test]
-    fn a_jump_is_reported_by_what_it_is_at_least() {
+    fn a_jump_is_reported_by_its_lower_bound() {
         let clock = clock();
-        assert_eq!(clock.take(reading(10_000, 0, 2)), None);
-        assert_eq!(clock.take(reading(42_000, 1_000, 1_001)), Some(30_999));
-        assert_eq!(clock.take(reading(12_000, 1_010, 1_011)), Some(-30_009));
+        assert_eq!(clock.record(reading(10_000, 0, 2)), None);
+        assert_eq!(clock.record(reading(42_000, 1_000, 1_001)), Some(30_999));
+        assert_eq!(clock.record(reading(12_000, 1_010, 1_011)), Some(-30_009));
     }
 
     #[test]
-    fn answers_in_another_order_than_their_requests_raise_no_alarm() {
+    fn replies_out_of_the_order_of_their_requests_are_not_reported() {
         let clock = clock();
-        assert_eq!(clock.take(reading(15_000, 5_000, 5_001)), None);
-        assert_eq!(clock.take(reading(10_000, 0, 5_002)), None);
-        assert_eq!(clock.take(reading(15_010, 5_010, 5_011)), None);
+        assert_eq!(clock.record(reading(15_000, 5_000, 5_001)), None);
+        assert_eq!(clock.record(reading(10_000, 0, 5_002)), None);
+        assert_eq!(clock.record(reading(15_010, 5_010, 5_011)), None);
     }
 
     #[test]
     fn a_jump_ahead_ends_a_grant_that_much_sooner() {
         let clock = clock();
-        clock.take(reading(10_000, 0, 2));
+        clock.record(reading(10_000, 0, 2));
         let expires_at = Timestamp::from_unix_millis(40_000);
-        assert_eq!(clock.over(expires_at), Some(at(30_002)));
-        clock.take(reading(42_000, 1_000, 1_001));
-        assert_eq!(clock.over(expires_at), Some(at(1_001)), "it is over");
+        assert_eq!(clock.local_expiry(expires_at), Some(at(30_002)));
+        clock.record(reading(42_000, 1_000, 1_001));
+        assert_eq!(clock.local_expiry(expires_at), Some(at(1_001)), "it has expired");
     }
 
     #[test]
-    fn an_answer_tells_the_stores_now_by_its_expiry_and_ttl() {
+    fn a_reply_contains_the_stores_current_time_as_its_expiry_less_the_ttl() {
         let (clock, ttl) = (clock(), Ttl::new(Duration::from_secs(30)).unwrap());
-        assert_eq!(clock.over(Timestamp::from_unix_millis(40_000)), None);
-        clock.answered(Timestamp::from_unix_millis(40_000), ttl, at(0), at(2));
-        assert_eq!(clock.over(Timestamp::from_unix_millis(40_000)), Some(at(30_002)));
-        assert_eq!(clock.over(Timestamp::from_unix_millis(10_500)), Some(at(502)));
+        assert_eq!(clock.local_expiry(Timestamp::from_unix_millis(40_000)), None);
+        clock.record_reply(Timestamp::from_unix_millis(40_000), ttl, at(0), at(2));
+        assert_eq!(clock.local_expiry(Timestamp::from_unix_millis(40_000)), Some(at(30_002)));
+        assert_eq!(clock.local_expiry(Timestamp::from_unix_millis(10_500)), Some(at(502)));
     }
 
     #[test]
@@ -180,22 +181,22 @@ mod tests {
     }
 
     proptest! {
-        /// Each answer is made while its request is in flight, on a clock with a constant offset.
+        /// Each reply is made while its request is in flight, on a clock with a constant offset.
         #[test]
-        fn without_a_jump_no_grant_is_over_before_its_ttl_has_passed_since_it_was_asked_for(
+        fn without_a_jump_no_grant_expires_before_its_ttl_has_passed_since_its_request(
             offset in -1_000_000i64..1_000_000,
-            answers in proptest::collection::vec((0u64..100_000, 0u64..5_000, 0u64..5_000), 1..20),
+            replies in proptest::collection::vec((0u64..100_000, 0u64..5_000, 0u64..5_000), 1..20),
             ttl in 1_000u64..60_000,
         ) {
             let clock = clock();
-            for (sent, there, back) in &answers {
+            for (sent, there, back) in &replies {
                 let store_ms = (sent + there) as i64 + 10_000_000 + offset;
-                clock.take(reading(store_ms, *sent, sent + there + back));
+                clock.record(reading(store_ms, *sent, sent + there + back));
             }
-            for (sent, there, _) in answers {
+            for (sent, there, _) in replies {
                 let made = (sent + there) as i64 + 10_000_000 + offset;
-                let over = clock.over(Timestamp::from_unix_millis(made + ttl as i64)).unwrap();
-                prop_assert!(over >= at(sent + ttl));
+                let expires_at = Timestamp::from_unix_millis(made + ttl as i64);
+                prop_assert!(clock.local_expiry(expires_at).unwrap() >= at(sent + ttl));
             }
         }
     }

@@ -96,9 +96,9 @@ mod tests {
     }
 
     /// Sends a message for each wake-up.
-    struct Told(mpsc::Sender<()>);
+    struct WakeSender(mpsc::Sender<()>);
 
-    impl Wake for Told {
+    impl Wake for WakeSender {
         fn wake(self: Arc<Self>) {
             let _ = self.0.send(());
         }
@@ -106,8 +106,8 @@ mod tests {
 
     /// Drives a future on this thread, outside every runtime.
     fn drive<F: Future>(future: F) -> F::Output {
-        let (told, woken) = mpsc::channel();
-        let waker = Waker::from(Arc::new(Told(told)));
+        let (sender, woken) = mpsc::channel();
+        let waker = Waker::from(Arc::new(WakeSender(sender)));
         let mut future = pin!(future);
         loop {
             match future.as_mut().poll(&mut Context::from_waker(&waker)) {

@@ -1,5 +1,5 @@
-//! Whether a lease is still held: decided by the local clock, and ended early by what answers reveal of
-//! the store's.
+//! Decides whether a lease is still held: by the local clock, and by what replies reveal of the
+//! store's clock, which can only end a lease.
 
 use std::{fmt, time::Duration};
 
@@ -8,8 +8,8 @@ use crate::{BootInstant, Ttl};
 /// How a lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Its owner released it or let it expire on purpose.
-    Given,
+    /// Its holder released it, or keeps it at the store until it expires.
+    Released,
     /// It was lost while in use.
     Lost(Loss),
 }
@@ -32,34 +32,34 @@ impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Expired => "its deadline passed before it was extended",
-            Self::NotHeld => "the store holds it under this id no more",
+            Self::NotHeld => "the store no longer holds it under this id",
             Self::MaxHold => "it was held for as long as max_hold allows",
             Self::Cancelled => "its scope was cancelled",
         })
     }
 }
 
-/// The state of a lease, which changes with requests, answers and time.
+/// The state of a lease, which changes with requests, replies and time.
 ///
 /// **Invariant:** `deadline` is never later than any expiry that the store may hold for the grant,
 /// less the [margin](Ttl::margin). It follows from three facts. The store counts a ttl from the
 /// moment when it handles a request, which is never before the request was sent. The deadline is
-/// lowered *before* an extend with a shorter ttl is sent, because that extend may apply even if its
-/// answer is never seen. And an extend whose answer was never seen may apply at any later time, so
-/// its ttl bounds every later deadline too (`in_doubt`).
+/// lowered *before* an extend with a shorter ttl is sent, because that extend may apply even if no
+/// reply is received. And an extend without a reply may apply at any later time, so its ttl bounds
+/// every later deadline too (`in_doubt`).
 ///
-/// **Invariant:** once ended, always ended; no answer that arrives late revives a lease.
+/// **Invariant:** a lease that has ended stays ended; no late reply revives it.
 #[derive(Debug)]
 pub(crate) struct Validity {
     deadline: BootInstant,
     ttl: Ttl,
     in_doubt: Option<Ttl>,
-    settled_doubt: Option<Ttl>,
+    prior_doubt: Option<Ttl>,
     end: Option<End>,
-    /// The longest ttl that was ever requested: a grant that is not released lasts no longer.
-    longest: Ttl,
-    hold_until: Option<BootInstant>,
-    /// When the grant is over by the store's clock, less the margin. Unless that clock jumps, this
+    /// The longest ttl that was ever requested: a grant that is not released lasts at most as long.
+    longest_ttl: Ttl,
+    max_hold_until: Option<BootInstant>,
+    /// When the grant expires by the store's clock, less the margin. Unless that clock jumps, this
     /// is never before the deadline.
     store_deadline: Option<BootInstant>,
 }
@@ -72,25 +72,25 @@ impl Validity {
             deadline,
             ttl,
             in_doubt: None,
-            settled_doubt: None,
+            prior_doubt: None,
             end: None,
-            longest: ttl,
-            hold_until: max_hold.map(|max_hold| sent + max_hold),
+            longest_ttl: ttl,
+            max_hold_until: max_hold.map(|max_hold| sent + max_hold),
             store_deadline: None,
         }
     }
 
-    /// Records when the last answered expiry is reached by the store's clock, if that is known.
-    pub(crate) fn over_at_the_store(&mut self, over: Option<BootInstant>) {
+    /// Sets when the grant expires by the store's clock, if that is known.
+    pub(crate) fn set_store_expiry(&mut self, expiry: Option<BootInstant>) {
         let margin = self.ttl.margin();
         self.store_deadline =
-            over.map(|over| BootInstant::from_boot(over.since_boot().saturating_sub(margin)));
+            expiry.map(|expiry| BootInstant::from_boot(expiry.since_boot().saturating_sub(margin)));
     }
 
-    /// Returns how the lease ended, after checking the clock.
-    pub(crate) fn end_by(&mut self, now: BootInstant) -> Option<End> {
-        let (over, loss) = self.over();
-        if now >= over {
+    /// Returns how the lease had ended by `now`, or `None` if it had not.
+    pub(crate) fn end_at(&mut self, now: BootInstant) -> Option<End> {
+        let (expiry, loss) = self.expiry();
+        if now >= expiry {
             self.end(End::Lost(loss));
         }
         self.end
@@ -98,13 +98,13 @@ impl Validity {
 
     /// Returns the time left until the deadline, or how the lease ended.
     pub(crate) fn remaining(&mut self, now: BootInstant) -> Result<Duration, End> {
-        self.end_by(now).map_or(Ok(self.over().0.since(now)), Err)
+        self.end_at(now).map_or(Ok(self.expiry().0.since(now)), Err)
     }
 
     /// Returns when the lease expires on its own, and why.
-    fn over(&self) -> (BootInstant, Loss) {
-        let deadline = self.store_deadline.map_or(self.deadline, |over| over.min(self.deadline));
-        match self.hold_until {
+    fn expiry(&self) -> (BootInstant, Loss) {
+        let deadline = self.store_deadline.map_or(self.deadline, |store| store.min(self.deadline));
+        match self.max_hold_until {
             Some(until) if until < deadline => (until, Loss::MaxHold),
             _ => (deadline, Loss::Expired),
         }
@@ -116,44 +116,44 @@ impl Validity {
     }
 
     /// Records that an extend is about to be sent. At most one is in flight.
-    pub(crate) fn extending(&mut self, sent: BootInstant, ttl: Ttl) {
+    pub(crate) fn extend_sent(&mut self, sent: BootInstant, ttl: Ttl) {
         self.deadline = self.deadline.min(deadline(sent, ttl));
-        self.longest = self.longest.max(ttl);
-        self.settled_doubt = self.in_doubt;
-        self.in_doubt = Some(self.bounded(ttl));
+        self.longest_ttl = self.longest_ttl.max(ttl);
+        self.prior_doubt = self.in_doubt;
+        self.in_doubt = Some(self.shortened(ttl));
     }
 
     /// Records that the extend sent at `sent` succeeded; a lease that ended meanwhile stays ended.
-    pub(crate) fn extended(&mut self, sent: BootInstant, ttl: Ttl, now: BootInstant) {
+    pub(crate) fn extend_succeeded(&mut self, sent: BootInstant, ttl: Ttl, now: BootInstant) {
         self.extend_settled();
-        if self.end_by(now).is_none() {
-            self.deadline = deadline(sent, self.bounded(ttl));
+        if self.end_at(now).is_none() {
+            self.deadline = deadline(sent, self.shortened(ttl));
             self.ttl = ttl;
         }
     }
 
-    /// Records that the extend in flight certainly changed nothing, or that its answer was
-    /// processed.
+    /// Records that the extend in flight was not applied, or that its reply was processed.
     pub(crate) fn extend_settled(&mut self) {
-        self.in_doubt = self.settled_doubt;
+        self.in_doubt = self.prior_doubt;
     }
 
-    /// Returns the ttl that the next renewal asks for.
+    /// Returns the ttl that the next renewal requests.
     pub(crate) fn ttl(&self) -> Ttl {
         self.ttl
     }
 
     /// Returns the longest ttl that may be in force at the store.
-    pub(crate) fn longest(&self) -> Ttl {
-        self.longest
+    pub(crate) fn longest_ttl(&self) -> Ttl {
+        self.longest_ttl
     }
 
-    /// Returns the ttl by which renewals are timed: the shortest that may be in force.
-    pub(crate) fn pace(&self) -> Duration {
-        self.bounded(self.ttl).as_duration()
+    /// Returns the shortest ttl that may be in force at the store.
+    pub(crate) fn shortest_ttl(&self) -> Duration {
+        self.shortened(self.ttl).as_duration()
     }
 
-    fn bounded(&self, ttl: Ttl) -> Ttl {
+    /// Returns `ttl`, or that of an extend in doubt if it is shorter.
+    fn shortened(&self, ttl: Ttl) -> Ttl {
         self.in_doubt.map_or(ttl, |doubt| doubt.min(ttl))
     }
 }
@@ -180,32 +180,32 @@ mod tests {
     }
 
     #[test]
-    fn a_store_whose_clock_is_ahead_ends_a_lease_and_one_that_keeps_time_does_not() {
+    fn a_clock_of_the_store_that_is_ahead_ends_a_lease_early_and_an_accurate_one_does_not() {
         let mut lease = Validity::granted(at(0), ttl(1_000), None);
-        lease.over_at_the_store(Some(at(1_000)));
+        lease.set_store_expiry(Some(at(1_000)));
         assert_eq!(lease.remaining(at(0)), Ok(Duration::from_millis(950)));
-        lease.over_at_the_store(Some(at(600)));
+        lease.set_store_expiry(Some(at(600)));
         assert_eq!(lease.remaining(at(0)), Ok(Duration::from_millis(550)));
-        assert_eq!(lease.end_by(at(550)), Some(End::Lost(Loss::Expired)));
-        lease.over_at_the_store(Some(at(1_000)));
-        assert_eq!(lease.end_by(at(550)), Some(End::Lost(Loss::Expired)), "it stays lost");
+        assert_eq!(lease.end_at(at(550)), Some(End::Lost(Loss::Expired)));
+        lease.set_store_expiry(Some(at(1_000)));
+        assert_eq!(lease.end_at(at(550)), Some(End::Lost(Loss::Expired)), "it stays lost");
     }
 
     #[test]
     fn a_lease_is_lost_at_its_deadline_and_a_late_extend_does_not_revive_it() {
         let mut lease = Validity::granted(at(0), ttl(1_000), None);
-        assert_eq!(lease.end_by(at(949)), None);
-        lease.extending(at(900), ttl(1_000));
-        lease.extended(at(900), ttl(1_000), at(951));
-        assert_eq!(lease.end_by(at(951)), Some(End::Lost(Loss::Expired)));
-        assert_eq!(lease.end_by(at(0)), Some(End::Lost(Loss::Expired)));
+        assert_eq!(lease.end_at(at(949)), None);
+        lease.extend_sent(at(900), ttl(1_000));
+        lease.extend_succeeded(at(900), ttl(1_000), at(951));
+        assert_eq!(lease.end_at(at(951)), Some(End::Lost(Loss::Expired)));
+        assert_eq!(lease.end_at(at(0)), Some(End::Lost(Loss::Expired)));
     }
 
     #[test]
     fn a_shorter_extend_counts_from_the_moment_it_is_sent() {
         let mut lease = Validity::granted(at(0), ttl(60_000), None);
-        lease.extending(at(1_000), ttl(1_000));
-        assert_eq!(lease.end_by(at(1_950)), Some(End::Lost(Loss::Expired)));
+        lease.extend_sent(at(1_000), ttl(1_000));
+        assert_eq!(lease.end_at(at(1_950)), Some(End::Lost(Loss::Expired)));
     }
 
     #[test]
@@ -214,61 +214,67 @@ mod tests {
             let max_hold = Some(Duration::from_millis(max_hold));
             let mut lease = Validity::granted(at(0), ttl(1_000), max_hold);
             assert_eq!(lease.remaining(at(0)), Ok(Duration::from_millis(end)));
-            assert_eq!(lease.end_by(at(end - 1)), None);
-            assert_eq!(lease.end_by(at(end)), Some(End::Lost(loss)));
+            assert_eq!(lease.end_at(at(end - 1)), None);
+            assert_eq!(lease.end_at(at(end)), Some(End::Lost(loss)));
         }
     }
 
     #[test]
-    fn a_short_extend_bounds_later_ones_until_it_is_answered() {
+    fn a_short_extend_bounds_later_ones_until_its_reply_arrives() {
         let short = Duration::from_millis(400);
         let full = Duration::from_millis(1_000);
         let mut lease = Validity::granted(at(0), ttl(1_000), None);
-        lease.extending(at(0), ttl(400));
-        lease.extended(at(0), ttl(400), at(1));
-        assert_eq!((lease.pace(), lease.remaining(at(1))), (short, Ok(Duration::from_millis(349))));
-        lease.extending(at(10), ttl(1_000));
-        lease.extended(at(10), ttl(1_000), at(11));
-        assert_eq!((lease.pace(), lease.remaining(at(11))), (full, Ok(Duration::from_millis(949))));
-        lease.extending(at(20), ttl(400));
-        lease.extending(at(30), ttl(1_000));
-        lease.extended(at(30), ttl(1_000), at(31));
+        lease.extend_sent(at(0), ttl(400));
+        lease.extend_succeeded(at(0), ttl(400), at(1));
         assert_eq!(
-            (lease.pace(), lease.remaining(at(31))),
+            (lease.shortest_ttl(), lease.remaining(at(1))),
+            (short, Ok(Duration::from_millis(349)))
+        );
+        lease.extend_sent(at(10), ttl(1_000));
+        lease.extend_succeeded(at(10), ttl(1_000), at(11));
+        assert_eq!(
+            (lease.shortest_ttl(), lease.remaining(at(11))),
+            (full, Ok(Duration::from_millis(949)))
+        );
+        lease.extend_sent(at(20), ttl(400));
+        lease.extend_sent(at(30), ttl(1_000));
+        lease.extend_succeeded(at(30), ttl(1_000), at(31));
+        assert_eq!(
+            (lease.shortest_ttl(), lease.remaining(at(31))),
             (short, Ok(Duration::from_millis(349)))
         );
     }
 
     #[test]
-    fn renewals_ask_for_the_last_ttl_that_was_answered_and_the_longest_asked_for_stays_known() {
+    fn renewals_request_the_ttl_of_the_last_reply_and_the_longest_requested_ttl_is_kept() {
         let mut lease = Validity::granted(at(0), ttl(1_000), None);
-        assert_eq!((lease.ttl(), lease.longest()), (ttl(1_000), ttl(1_000)));
-        lease.extending(at(10), ttl(5_000));
-        assert_eq!((lease.ttl(), lease.longest()), (ttl(1_000), ttl(5_000)));
-        lease.extended(at(10), ttl(5_000), at(11));
-        lease.extending(at(20), ttl(2_000));
-        lease.extended(at(20), ttl(2_000), at(21));
-        assert_eq!((lease.ttl(), lease.longest()), (ttl(2_000), ttl(5_000)));
+        assert_eq!((lease.ttl(), lease.longest_ttl()), (ttl(1_000), ttl(1_000)));
+        lease.extend_sent(at(10), ttl(5_000));
+        assert_eq!((lease.ttl(), lease.longest_ttl()), (ttl(1_000), ttl(5_000)));
+        lease.extend_succeeded(at(10), ttl(5_000), at(11));
+        lease.extend_sent(at(20), ttl(2_000));
+        lease.extend_succeeded(at(20), ttl(2_000), at(21));
+        assert_eq!((lease.ttl(), lease.longest_ttl()), (ttl(2_000), ttl(5_000)));
     }
 
-    /// What a store does with the extends it receives: any of them may apply, in any order, at any
-    /// time after it was sent, whether or not its answer arrives.
+    /// An extend that a store receives: any of them may apply, in any order, at any time after it
+    /// was sent, whether or not its reply arrives.
     #[derive(Clone, Debug)]
     struct Extend {
         after: u64,
         ttl: u64,
-        answered_after: Option<u64>,
+        reply_after: Option<u64>,
         applied_after: u64,
     }
 
     fn extends() -> impl Strategy<Value = Vec<Extend>> {
         let extend = (0u64..3_000, 20u64..5_000, proptest::option::of(0u64..2_000), 0u64..9_000);
-        let extend = extend.prop_map(|(after, ttl, answered_after, late)| Extend {
+        let extend = extend.prop_map(|(after, ttl, reply_after, late)| Extend {
             after,
             ttl,
-            answered_after,
-            // An answered extend was applied before its answer.
-            applied_after: answered_after.map_or(late, |answer| late % (answer + 1)),
+            reply_after,
+            // An extend with a reply was applied before its reply.
+            applied_after: reply_after.map_or(late, |reply| late % (reply + 1)),
         });
         proptest::collection::vec(extend, 0..8)
     }
@@ -282,37 +288,38 @@ mod tests {
             // The store's writes as (time of effect, ttl), and the spans in which the lease was
             // valid.
             let mut writes = vec![(0, first)];
-            let mut yes = Vec::new();
+            let mut valid_at = Vec::new();
             let mut now = 0;
             for extend in &plan {
                 now += extend.after;
-                if lease.end_by(at(now)).is_some() { break }
-                yes.push(now);
-                lease.extending(at(now), ttl(extend.ttl));
+                if lease.end_at(at(now)).is_some() { break }
+                valid_at.push(now);
+                lease.extend_sent(at(now), ttl(extend.ttl));
                 writes.push((now + extend.applied_after, extend.ttl));
                 let sent = now;
-                now += extend.answered_after.unwrap_or(500);
-                if extend.answered_after.is_some() {
-                    lease.extended(at(sent), ttl(extend.ttl), at(now));
+                now += extend.reply_after.unwrap_or(500);
+                if extend.reply_after.is_some() {
+                    lease.extend_succeeded(at(sent), ttl(extend.ttl), at(now));
                 }
-                if lease.end_by(at(now)).is_none() { yes.push(now) }
+                if lease.end_at(at(now)).is_none() { valid_at.push(now) }
             }
-            while lease.end_by(at(now)).is_none() { yes.push(now); now += 10 }
+            while lease.end_at(at(now)).is_none() { valid_at.push(now); now += 10 }
             writes.sort_unstable();
-            for moment in yes {
+            for moment in valid_at {
                 let (written, ttl) = *writes.iter().rfind(|(time, _)| *time <= moment).unwrap();
-                prop_assert!(moment < written + ttl, "valid at {moment}, expired at {}", written + ttl);
+                let expired = written + ttl;
+                prop_assert!(moment < expired, "valid at {moment}, expired at {expired}");
             }
         }
 
         #[test]
         fn an_ended_lease_stays_ended(times in proptest::collection::vec(0u64..10_000, 1..20)) {
             let mut lease = Validity::granted(at(0), ttl(1_000), None);
-            lease.end(End::Given);
+            lease.end(End::Released);
             for time in times {
-                lease.extending(at(time), ttl(9_000));
-                lease.extended(at(time), ttl(9_000), at(time));
-                prop_assert_eq!(lease.end_by(at(time)), Some(End::Given));
+                lease.extend_sent(at(time), ttl(9_000));
+                lease.extend_succeeded(at(time), ttl(9_000), at(time));
+                prop_assert_eq!(lease.end_at(at(time)), Some(End::Released));
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Batching: requests that wait for a connection together are sent together, the most urgent first.
+//! Batching: requests that wait for a connection at the same time are sent together, the most
+//! urgent first.
 
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,13 @@ pub trait SendBatch: Send + Sync + 'static {
     /// The server's answer to one request.
     type Answer: Send + 'static;
 
-    /// The error if a request gets no answer.
+    /// The error if a request receives no answer.
     type Error: Send + Sync + 'static;
 
     /// A leased connection.
     type Leased: Send + 'static;
 
-    /// Leases a connection. The future is dropped once no request waits any more.
+    /// Leases a connection. The future is dropped once no request is waiting.
     fn lease(&self) -> impl Future<Output = Result<Self::Leased, Self::Error>> + Send;
 
     /// Sends one request.
@@ -56,12 +57,12 @@ pub trait SendBatch: Send + Sync + 'static {
 /// **Guarantees:**
 ///
 /// - Requests are sent in the order of the times by which they are needed, whenever they arrived. A
-///   caller that gives up and asks again therefore returns to its old place, and a caller with time
-///   left does not go before one without.
-/// - A connection takes as many requests as wait, up to the size of a batch. No request waits for
-///   others to come, and one that waits alone is sent by [`SendBatch::send_one`]. A batch is
-///   therefore large exactly when connections are scarce: after an outage, requests that
-///   accumulated are served at many times the rate of single requests.
+///   caller that times out and sends its request again therefore returns to its old position, and
+///   a caller with time left does not precede one without.
+/// - A connection sends all waiting requests, up to the size of a batch. No request waits for later
+///   ones, and one that waits alone is sent by [`SendBatch::send_one`]. A batch is therefore large
+///   exactly when connections are scarce: after an outage, requests that accumulated are served at
+///   many times the rate of single requests.
 /// - A request that would delay or fail the others of its batch is sent alone, once.
 pub struct Batcher<S: SendBatch>(Arc<Inner<S>>);
 
@@ -83,12 +84,12 @@ pub struct BatchLimits {
 }
 
 /// When a request is needed, and the order of arrival among those that are needed at the same time.
-type Place = (Instant, u64);
+type Position = (Instant, u64);
 
-/// **Invariant:** while a request waits, a sender waits for a connection for it, or the task that
-/// queued the request is about to spawn one.
+/// **Invariant:** while a request is waiting, a sender waits for a connection for it, or the task
+/// that queued the request is about to spawn a sender.
 struct Queue<S: SendBatch> {
-    waiting: BTreeMap<Place, Waiting<S>>,
+    waiting: BTreeMap<Position, Waiting<S>>,
     next_ticket: u64,
     /// How many tasks wait for a connection.
     senders: usize,
@@ -96,7 +97,7 @@ struct Queue<S: SendBatch> {
 
 struct Waiting<S: SendBatch> {
     request: S::Request,
-    /// Not in a batch again: it would have delayed or failed the batch that it was in.
+    /// Whether it must be sent alone, because it would have delayed or failed its batch.
     alone: bool,
     reply: Reply<Answered<S>>,
 }
@@ -123,16 +124,17 @@ impl<S: SendBatch> Batcher<S> {
     ///
     /// Dropping the future removes the request from the queue. A request that was already sent is
     /// completed.
-    pub async fn ask(
+    pub async fn send(
         &self,
         needed_by: Instant,
         request: S::Request,
     ) -> Result<Answered<S>, Interrupted> {
         let (reply, answer) = Reply::pair();
-        let place = self.0.queue().enter(needed_by, Waiting { request, alone: false, reply });
-        let _place = Leaving { batcher: &self.0, place };
-        self.0.settle();
-        // Dropped before the place: what is put back afterwards finds that no one awaits the reply.
+        let position = self.0.queue().enter(needed_by, Waiting { request, alone: false, reply });
+        let _leave_on_drop = LeaveOnDrop { batcher: &self.0, position };
+        self.0.spawn_senders();
+        // Dropped before `_leave_on_drop`: a request that is requeued afterwards finds that no
+        // caller awaits its reply.
         answer.await
     }
 }
@@ -143,8 +145,8 @@ impl<S: SendBatch> Inner<S> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Spawns the missing senders: one for each batch that waits, within the limit.
-    fn settle(self: &Arc<Self>) {
+    /// Spawns the missing senders: one for each waiting batch, within the limit.
+    fn spawn_senders(self: &Arc<Self>) {
         let missing = {
             let mut queue = self.queue();
             let batches = queue.waiting.len().div_ceil(self.limits.requests);
@@ -153,22 +155,22 @@ impl<S: SendBatch> Inner<S> {
             missing
         };
         for _ in 0..missing {
-            let sender = Sender { batcher: self.clone(), waits: true, ran: false };
-            // A runtime that has ended drops the task at once.
+            let sender = Sender { batcher: self.clone(), is_waiting: true, ran: false };
+            // A runtime that has been shut down drops the task immediately.
             self.runtime.spawn(sender.run());
         }
     }
 
-    /// Sends the requests that were taken, and puts back those that are to be sent alone.
-    async fn send(&self, leased: S::Leased, taken: Vec<(Place, Waiting<S>)>) {
+    /// Sends the requests that were taken, and requeues those that must be sent alone.
+    async fn send(&self, leased: S::Leased, taken: Vec<(Position, Waiting<S>)>) {
         let (mut requests, mut replies) = (Vec::new(), Vec::new());
-        for (place, mut waiting) in taken {
+        for (position, mut waiting) in taken {
             waiting.reply.sending();
             requests.push(waiting.request);
-            replies.push((place, waiting.reply));
+            replies.push((position, waiting.reply));
         }
         let answers = match &requests[..] {
-            // The callers have gone. The connection is returned unused.
+            // The callers are gone. The connection is returned unused.
             [] => return,
             [request] => self.sends.send_one(leased, request).await.map(|one| vec![Some(one)]),
             several => self.sends.send_many(leased, several).await,
@@ -176,12 +178,12 @@ impl<S: SendBatch> Inner<S> {
         match answers {
             Ok(answers) => {
                 let answers = answers.into_iter().chain(iter::repeat_with(|| None));
-                for ((request, (place, mut reply)), answer) in
+                for ((request, (position, mut reply)), answer) in
                     requests.into_iter().zip(replies).zip(answers)
                 {
                     match answer {
                         Some(answer) => reply.send(Ok(answer)),
-                        None => self.put_back(place, request, reply),
+                        None => self.requeue(position, request, reply),
                     }
                 }
             }
@@ -191,33 +193,33 @@ impl<S: SendBatch> Inner<S> {
         }
     }
 
-    fn put_back(&self, place: Place, request: S::Request, mut reply: Reply<Answered<S>>) {
+    fn requeue(&self, position: Position, request: S::Request, mut reply: Reply<Answered<S>>) {
         // It was not carried out.
         reply.started();
         let mut queue = self.queue();
-        // Checked under the lock that a caller that goes away takes to leave the queue.
+        // Checked under the lock that a caller takes to leave the queue when it is dropped.
         if reply.is_awaited() {
-            queue.waiting.insert(place, Waiting { request, alone: true, reply });
+            queue.waiting.insert(position, Waiting { request, alone: true, reply });
         }
     }
 }
 
-/// Replies to all with one error. The last reply owns it alone.
+/// Sends one error as all replies. The last reply becomes its only owner.
 fn fail<T, E>(replies: Vec<Reply<Result<T, Arc<E>>>>, error: E) {
     let errors = iter::repeat_n(Arc::new(error), replies.len());
     replies.into_iter().zip(errors).for_each(|(mut reply, error)| reply.send(Err(error)));
 }
 
 impl<S: SendBatch> Queue<S> {
-    fn enter(&mut self, needed_by: Instant, waiting: Waiting<S>) -> Place {
+    fn enter(&mut self, needed_by: Instant, waiting: Waiting<S>) -> Position {
         self.next_ticket += 1;
-        let place = (needed_by, self.next_ticket);
-        self.waiting.insert(place, waiting);
-        place
+        let position = (needed_by, self.next_ticket);
+        self.waiting.insert(position, waiting);
+        position
     }
 
-    /// Takes the most urgent requests, or only the first if it is to be sent alone.
-    fn take(&mut self, limit: usize) -> Vec<(Place, Waiting<S>)> {
+    /// Takes the most urgent requests, or only the first if it must be sent alone.
+    fn take(&mut self, limit: usize) -> Vec<(Position, Waiting<S>)> {
         let mut taken = Vec::new();
         while let Some(first) = self.waiting.first_entry() {
             let alone = first.get().alone;
@@ -235,12 +237,12 @@ impl<S: SendBatch> Queue<S> {
 
 /// A task that waits for a connection and then sends the most urgent requests.
 ///
-/// What it sends is decided when it has the connection, not when it begins to wait. Therefore the
+/// It chooses the requests when it has the connection, not when it begins to wait. Therefore the
 /// order in which a pool serves the senders does not matter.
 struct Sender<S: SendBatch> {
     batcher: Arc<Inner<S>>,
     /// Whether it is counted among the senders that wait for a connection.
-    waits: bool,
+    is_waiting: bool,
     ran: bool,
 }
 
@@ -250,29 +252,29 @@ impl<S: SendBatch> Sender<S> {
         let batcher = self.batcher.clone();
         let leased = tokio::select! {
             biased;
-            () = self.no_one_asks() => return,
+            () = self.queue_emptied() => return,
             leased = batcher.sends.lease() => leased,
         };
         match leased {
             Ok(leased) => {
                 let taken = self.take(batcher.limits.requests);
-                // Other connections send the remaining requests meanwhile.
-                batcher.settle();
+                // Other connections send the remaining requests at the same time.
+                batcher.spawn_senders();
                 batcher.send(leased, taken).await;
-                // For the requests that were put back.
-                batcher.settle();
+                // For the requests that were requeued.
+                batcher.spawn_senders();
             }
             Err(error) => {
                 let taken = self.take(usize::MAX);
                 fail(taken.into_iter().map(|(_, waiting)| waiting.reply).collect(), error);
-                batcher.settle();
+                batcher.spawn_senders();
             }
         }
     }
 
     /// Resolves when the queue is empty. The sender is removed from the count under the same lock,
     /// so that the next request finds it missing.
-    async fn no_one_asks(&mut self) {
+    async fn queue_emptied(&mut self) {
         let batcher = self.batcher.clone();
         loop {
             let emptied = batcher.emptied.notified();
@@ -288,7 +290,7 @@ impl<S: SendBatch> Sender<S> {
     }
 
     /// Stops waiting and takes the most urgent requests.
-    fn take(&mut self, limit: usize) -> Vec<(Place, Waiting<S>)> {
+    fn take(&mut self, limit: usize) -> Vec<(Position, Waiting<S>)> {
         let batcher = self.batcher.clone();
         let mut queue = batcher.queue();
         self.leave(&mut queue);
@@ -300,17 +302,16 @@ impl<S: SendBatch> Sender<S> {
     }
 
     fn leave(&mut self, queue: &mut Queue<S>) {
-        queue.senders -= usize::from(mem::take(&mut self.waits));
+        queue.senders -= usize::from(mem::take(&mut self.is_waiting));
     }
 }
 
 impl<S: SendBatch> Drop for Sender<S> {
     fn drop(&mut self) {
-        if !self.waits {
+        if !self.is_waiting {
             return;
         }
-        // The runtime has been shut down. The last sender drops all requests that it would have
-        // sent.
+        // The runtime has been shut down. The last sender drops all waiting requests.
         let abandoned = {
             let batcher = self.batcher.clone();
             let mut queue = batcher.queue();
@@ -328,17 +329,17 @@ impl<S: SendBatch> Drop for Sender<S> {
     }
 }
 
-/// The place of a request, which is left on drop.
-struct Leaving<'a, S: SendBatch> {
+/// Removes a request from the queue on drop.
+struct LeaveOnDrop<'a, S: SendBatch> {
     batcher: &'a Inner<S>,
-    place: Place,
+    position: Position,
 }
 
-impl<S: SendBatch> Drop for Leaving<'_, S> {
+impl<S: SendBatch> Drop for LeaveOnDrop<'_, S> {
     fn drop(&mut self) {
         let left = {
             let mut queue = self.batcher.queue();
-            let left = queue.waiting.remove(&self.place);
+            let left = queue.waiting.remove(&self.position);
             if left.is_some() && queue.waiting.is_empty() {
                 self.batcher.emptied.notify_waiters();
             }

@@ -99,7 +99,7 @@ impl<T> Reply<T> {
         self.progress = Interrupted::Sent;
     }
 
-    /// Resolves when no one waits for the reply any more.
+    /// Resolves when no one awaits the reply any longer, because the caller was dropped.
     pub async fn caller_gone(&mut self) {
         if let Some(caller) = &mut self.caller {
             caller.closed().await;
@@ -109,7 +109,7 @@ impl<T> Reply<T> {
     /// Sends the result, once. The operation may continue.
     pub fn send(&mut self, result: T) {
         if let Some(caller) = self.caller.take() {
-            // A caller that has gone needs no reply.
+            // A caller that was dropped needs no reply.
             let _ = caller.send(Ok(result));
         }
     }

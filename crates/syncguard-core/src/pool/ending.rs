@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{lease::Inner, manager::Manager, state::pauses};
 
-/// Starts ending the sessions that are to be ended.
+/// Starts the task that ends sessions.
 pub(super) fn start<M: Manager>(pool: Arc<Inner<M>>) {
     let runtime = pool.runtime.clone();
     runtime.spawn(end_all(pool));
@@ -15,7 +15,7 @@ async fn end_all<M: Manager>(pool: Arc<Inner<M>>) {
     let mut pauses = pauses();
     let mut gone = Vec::new();
     loop {
-        let sessions = free_ended(&pool, &gone);
+        let sessions = free_slots(&pool, &gone);
         if sessions.is_empty() {
             return;
         }
@@ -29,20 +29,20 @@ async fn end_all<M: Manager>(pool: Arc<Inner<M>>) {
     }
 }
 
-/// Frees the places of sessions that are gone, or whose time is up. Returns those that are left.
+/// Frees the slots of sessions that are gone or have timed out. Returns the remaining sessions.
 ///
-/// Only the one task that ends sessions calls it, so the sessions after the first `gone.len()` came
-/// later.
-fn free_ended<M: Manager>(pool: &Arc<Inner<M>>, gone: &[bool]) -> Vec<M::Session> {
+/// Only the one task that ends sessions calls it, so the sessions after the first `gone.len()` were
+/// added later.
+fn free_slots<M: Manager>(pool: &Arc<Inner<M>>, gone: &[bool]) -> Vec<M::Session> {
     let now = Instant::now();
-    let mut given_up = 0;
+    let mut timed_out = 0;
     let left: Vec<M::Session> = {
         let mut state = pool.state();
         let ending = std::mem::take(&mut state.ending);
         for (index, session) in ending.into_iter().enumerate() {
             let is_gone = gone.get(index).copied().unwrap_or_default();
             if is_gone || session.until <= now {
-                given_up += usize::from(!is_gone);
+                timed_out += usize::from(!is_gone);
                 state.free(session.priority);
             } else {
                 state.ending.push(session);
@@ -51,11 +51,11 @@ fn free_ended<M: Manager>(pool: &Arc<Inner<M>>, gone: &[bool]) -> Vec<M::Session
         state.is_ending = !state.ending.is_empty();
         state.ending.iter().map(|ending| ending.session.clone()).collect()
     };
-    if given_up > 0 {
+    if timed_out > 0 {
         tracing::warn!(
-            sessions = given_up,
-            "sessions whose answer did not come could not be ended at the server; their places \
-             in the pool are used again"
+            sessions = timed_out,
+            "sessions without an answer could not be ended at the server; their slots in the pool \
+             are free again"
         );
     }
     pool.settle();

@@ -9,7 +9,7 @@ pub enum LeaseError<E> {
     TimedOut {
         /// How long the lease waited.
         limit: Duration,
-        /// Why the last attempt to open one failed, if it did.
+        /// Why the last attempt to open a connection failed, if it did.
         cause: Option<Arc<E>>,
     },
     /// A connection could not be opened, and retrying would not help.
@@ -17,7 +17,7 @@ pub enum LeaseError<E> {
 }
 
 impl<E> LeaseError<E> {
-    /// Returns why the last attempt to open a connection failed, if that is why the lease failed.
+    /// Returns why the last attempt to open a connection failed, if that caused this error.
     pub fn cause(&self) -> Option<&Arc<E>> {
         match self {
             Self::Busy(_) => None,
@@ -31,7 +31,10 @@ impl<E: fmt::Display> fmt::Display for LeaseError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy(limit) => {
-                write!(f, "all connections are in use, and one would be free after {limit:?} only")
+                write!(
+                    f,
+                    "all connections are in use, and one would be free after more than {limit:?}"
+                )
             }
             Self::TimedOut { limit, cause: None } => write!(f, "no connection within {limit:?}"),
             Self::TimedOut { limit, cause: Some(cause) } => {

@@ -51,8 +51,8 @@ impl<M: Manager> Inner<M> {
 
     /// Assigns connections to waiters, and starts opening those that are missing.
     ///
-    /// Wakers run after the state is unlocked. A waiter that has gone by then returns its connection,
-    /// which goes to the next one in another round.
+    /// Wakers run after the state is unlocked. A waiter that was dropped meanwhile returns its
+    /// connection, which goes to the next one in another round.
     pub(super) fn settle(self: &Arc<Self>) {
         loop {
             let plan = self.state().plan(Instant::now());
@@ -96,13 +96,13 @@ impl<M: Manager> Inner<M> {
 
 /// A connection in use.
 ///
-/// Dropping it closes the connection and frees its place, because the state of the connection is
+/// Dropping it closes the connection and frees its slot, because the state of the connection is
 /// unknown. A connection whose state is unchanged is [returned](Self::give_back).
 #[must_use = "a lease that is dropped closes its connection"]
 pub struct Lease<M: Manager> {
     /// Taken when the lease ends.
     handover: Option<Handover<M::Connection>>,
-    /// Whether it is unused: it was handed to a waiter that has gone.
+    /// Whether it is unused: it was handed to a waiter that was dropped.
     untouched: bool,
     pool: Arc<Inner<M>>,
 }
@@ -145,7 +145,7 @@ impl<M: Manager> Lease<M> {
     ///
     /// The server may still be working on the operation, or waiting, and nothing that the client
     /// does to the connection ends that. Therefore the [session](Manager::session) is ended from
-    /// another connection, and the place is free when the session is gone, or after
+    /// another connection, and the slot is free when the session is gone, or after
     /// [`MAX_ENDING`](super::MAX_ENDING). Without this, a client that gives up and connects again
     /// fills the server with sessions. The effect of the operation remains unknown.
     pub fn abandon(mut self) {
@@ -161,7 +161,7 @@ impl<M: Manager> Lease<M> {
         }
     }
 
-    /// Ends the lease of a waiter that has gone, without freeing its place.
+    /// Ends the lease of a waiter that was dropped, without freeing its slot.
     pub(super) fn into_handover(mut self) -> Option<Handover<M::Connection>> {
         self.handover.take()
     }
@@ -180,7 +180,7 @@ impl<M: Manager> Drop for Lease<M> {
     }
 }
 
-/// Waits for a connection. With a ticket, at the place where its owner stood before.
+/// Waits for a connection. With a ticket, at the position that the ticket had before.
 pub(super) async fn wait<M: Manager>(
     pool: &Arc<Inner<M>>,
     priority: Priority,
@@ -204,8 +204,9 @@ pub(super) async fn wait<M: Manager>(
         state.enter(priority, ticket, sender);
         ticket
     };
-    // Dropped before the receiver, which returns a connection that it was handed meanwhile.
-    let _place = Place { pool, priority, ticket };
+    // The receiver may be dropped first: a connection that it was handed is returned, and one that
+    // it cannot be handed any more goes to the next waiter.
+    let _leave_on_drop = LeaveOnDrop { pool, priority, ticket };
     pool.settle();
     let Some(deadline) = deadline else {
         return receiver.await.unwrap_or(Err(LeaseError::TimedOut { limit, cause: None }));
@@ -216,14 +217,14 @@ pub(super) async fn wait<M: Manager>(
     }
 }
 
-/// A place in a queue, which is left on drop.
-struct Place<'a, M: Manager> {
+/// Removes a waiter from its queue on drop.
+struct LeaveOnDrop<'a, M: Manager> {
     pool: &'a Inner<M>,
     priority: Priority,
     ticket: u64,
 }
 
-impl<M: Manager> Drop for Place<'_, M> {
+impl<M: Manager> Drop for LeaveOnDrop<'_, M> {
     fn drop(&mut self) {
         let waiter = self.pool.state().leave(self.priority, self.ticket);
         // No one is notified of its end, but it does not happen under the lock either.

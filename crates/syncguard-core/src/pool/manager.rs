@@ -1,4 +1,4 @@
-//! What a pool needs to know about a driver and its users.
+//! The interface between a pool and a driver, and the limits and priorities of a pool.
 
 use std::{future::Future, time::Duration};
 
@@ -22,8 +22,8 @@ pub trait Manager: Send + Sync + 'static {
         connection: &mut Self::Connection,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
 
-    /// Returns whether opening may succeed a moment later with nothing changed: the server is starting
-    /// or full, or the network failed. Waiters then keep waiting. Wrong credentials are not transient.
+    /// Returns whether a retry may succeed with nothing changed: the server is starting or full, or
+    /// the network failed. Waiters then keep waiting. Wrong credentials are not transient.
     fn is_transient(&self, error: &Self::Error) -> bool;
 
     /// Returns the identity of the server's side of the connection, or `None` if it cannot be
@@ -33,7 +33,8 @@ pub trait Manager: Send + Sync + 'static {
         None
     }
 
-    /// Ends sessions at the server, from one other connection, and returns for each whether it is gone.
+    /// Ends sessions at the server, from one other connection, and returns for each whether it is
+    /// gone.
     ///
     /// A session that is not found is gone. The default reports all of them as gone.
     fn end(
@@ -45,7 +46,7 @@ pub trait Manager: Send + Sync + 'static {
     }
 }
 
-/// What a connection is wanted for. Lower values are served first.
+/// The purpose of a lease. Lower values are served first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Priority {
     /// To extend a lock that is held. It waits for as long as its caller does.
@@ -68,5 +69,5 @@ pub struct Limits {
     pub open: Duration,
 }
 
-/// The smallest pool size that can keep one connection from acquires.
+/// The smallest pool size that can reserve one connection for extends and releases.
 pub const MIN_SIZE: usize = 2;

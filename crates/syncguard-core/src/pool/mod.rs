@@ -3,31 +3,32 @@
 //! It depends on no driver: a backend implements [`Manager`] for its own driver, and leases
 //! connections from a [`Pool`]. The pool guarantees, whatever the driver:
 //!
-//! - **Keeping beats taking.** Waiters are served by [`Priority`]: extends first, then releases,
-//!   then everything else. At least one connection is never leased to [`Priority::Acquire`], so
-//!   that no number of acquires keeps an extend waiting for longer than the operations that are in
-//!   flight. Waiters of one priority are served in the order of their arrival.
-//! - **The most urgent first.** A backend that can send several requests as one queues them in a
-//!   [`Batcher`] in front of the pool, by the times at which they are needed. The requests that a
-//!   connection carries are chosen when it is leased, so there the order of arrival does not
+//! - **Held locks take precedence.** Waiters are served by [`Priority`]: extends first, then
+//!   releases, then everything else. At least one connection is never leased to
+//!   [`Priority::Acquire`], so that no number of acquires delays an extend for longer than the
+//!   operations that are in flight. Waiters of one priority are served in the order of their
+//!   arrival.
+//! - **The most urgent request first.** A backend that can send several requests as one queues them
+//!   in a [`Batcher`] in front of the pool, by the times at which they are needed. The requests
+//!   that a connection carries are chosen when it is leased, so there the order of arrival does not
 //!   matter.
-//! - **Acquires fail early.** An acquire that would wait longer than [`Limits::wait`], judged by
-//!   the recent duration of leases, is refused at once with [`LeaseError::Busy`]. Nothing was sent.
+//! - **Acquires fail early.** An acquire that would wait longer than [`Limits::wait`], according to
+//!   the recent duration of leases, fails immediately with [`LeaseError::Busy`]. Nothing was sent.
 //! - **Opening outlives waiters.** A task of the pool opens connections, a few at a time, with its
 //!   own time limit, and with a pause after each failure that all waiters share. A connection that
 //!   it opens belongs to the pool, whether or not the waiter that requested it is still there.
 //! - **Idle connections are tested.** A connection that was idle for a few seconds, or at the time
 //!   when another one broke, is pinged before it is leased.
-//! - **A place is free when the server confirms it.** A connection whose answer never arrived is
-//!   ended at the server before its place goes to another one; see [`Lease::abandon`].
-//! - **Panics are contained.** What a driver does while it opens or ends connections can be run by
-//!   [`contained`], so that its panic is an error.
+//! - **A slot is free when the server confirms it.** A connection whose answer never arrived is
+//!   ended at the server before its slot is reused; see [`Lease::abandon`].
+//! - **Panics are contained.** A driver can open and end connections in [`contained`], so that a
+//!   panic becomes an error.
 //! - **One runtime.** Connections, and the tasks that use them, live on the runtime that the pool
 //!   was created with. [`call()`] runs an operation there, whichever runtime its caller is on.
 //!
 //! # Examples
 //!
-//! A driver of strings over nothing:
+//! A driver whose connections are strings:
 //!
 //! ```
 //! use std::{convert::Infallible, time::Duration};
@@ -96,7 +97,7 @@ pub use self::{
 /// How long a ping may take. One round trip between continents is well within it.
 const PING_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// A stack of connections. It is cheap to clone, and the clones share the connections.
+/// A pool of connections. It is cheap to clone, and the clones share the connections.
 pub struct Pool<M: Manager>(Arc<Inner<M>>);
 
 impl<M: Manager> Pool<M> {
@@ -108,8 +109,8 @@ impl<M: Manager> Pool<M> {
         Self(Arc::new(Inner::new(manager, limits, runtime, tasks)))
     }
 
-    /// Opens a connection and keeps it, so that the first operation need not. There is one attempt,
-    /// so that an address without a server is reported at once.
+    /// Opens a connection before the first operation needs one. There is one attempt, so that an
+    /// address without a server is reported immediately.
     ///
     /// # Errors
     ///
@@ -119,7 +120,7 @@ impl<M: Manager> Pool<M> {
         let limit = self.0.limits.wait;
         match timeout(limit, self.0.manager.open()).await {
             Ok(Ok(connection)) => {
-                self.0.state().keep(connection);
+                self.0.state().add_idle(connection);
                 Ok(())
             }
             Ok(Err(error)) => Err(LeaseError::Failed(Arc::new(error))),
@@ -162,13 +163,13 @@ impl<M: Manager> Pool<M> {
             tracing::debug!(
                 "an idle connection did not answer; it and those of its age are closed"
             );
-            // Before its place is free, so that the next waiter does not get one of them.
+            // Before its slot is free, so that the next waiter does not receive one of them.
             self.0.drop_stale();
         }
     }
 
-    /// Makes connections that are idle now be pinged before they are leased, after another one
-    /// broke.
+    /// Marks the currently idle connections, so that they are pinged before they are leased. To be
+    /// called after another connection broke.
     pub fn suspect_idle(&self) {
         self.0.state().suspect_idle();
     }

@@ -15,14 +15,14 @@ pub(super) fn start<M: Manager>(pool: Arc<Inner<M>>) {
     runtime.spawn(Opener { pool, counted: true }.run());
 }
 
-/// Opens one connection for the pool. It is counted as long as it lives.
+/// Opens one connection for the pool. It is counted until it is dropped.
 struct Opener<M: Manager> {
     pool: Arc<Inner<M>>,
     counted: bool,
 }
 
 impl<M: Manager> Opener<M> {
-    /// Tries until it succeeds, until no one waits, or until retrying is pointless.
+    /// Retries until it succeeds, until no caller waits, or until another opener continues.
     async fn run(mut self) {
         loop {
             match timeout(self.pool.limits.open, self.pool.manager.open()).await {
@@ -32,11 +32,11 @@ impl<M: Manager> Opener<M> {
             }
             let pause = self.pool.state().pause();
             // While opening fails, only one opener continues.
-            if self.ends_where(|state| !state.is_only_opener()) {
+            if self.stop_if(|state| !state.is_only_opener()) {
                 return;
             }
             sleep(pause).await;
-            if self.ends_where(|state| !state.anyone_waits()) {
+            if self.stop_if(|state| !state.anyone_waits()) {
                 return;
             }
         }
@@ -48,45 +48,46 @@ impl<M: Manager> Opener<M> {
             (state.pauses, state.cause) = (None, None);
             state.opener_ended();
             self.counted = false;
-            state.keep(connection);
+            state.add_idle(connection);
         }
         self.pool.settle();
     }
 
-    /// Reports an error that is not transient to all waiters, unless a connection is left that can
-    /// still serve them.
+    /// Reports an error that is not transient to all waiters, unless another connection can still
+    /// serve them.
     fn failed(&self, error: Option<Arc<M::Error>>) {
-        let passes = |error: &Arc<M::Error>| self.pool.manager.is_transient(error);
-        let lasting = error.clone().filter(|error| !passes(error));
+        let is_transient = |error: &Arc<M::Error>| self.pool.manager.is_transient(error);
+        let permanent = error.clone().filter(|error| !is_transient(error));
         let waiters = {
             let mut state = self.pool.state();
             state.cause = error;
-            match &lasting {
-                Some(_) if state.has_no_connection() => state.leave_all(),
+            match &permanent {
+                Some(_) if state.has_no_connection() => state.take_waiters(),
                 _ => Vec::new(),
             }
         };
-        if let Some(error) = lasting {
+        if let Some(error) = permanent {
             for waiter in waiters {
-                // It may have gone meanwhile.
+                // The waiter may have been dropped.
                 let _ = waiter.send(Err(LeaseError::Failed(error.clone())));
             }
         }
     }
 
-    /// Ends the opener if a condition holds.
+    /// Removes the opener from the count if a condition holds. Returns whether it does.
     ///
     /// The condition is tested, and the opener is removed from the count, under one lock. Otherwise
-    /// two that fail together would each leave it to the other one, and a waiter that arrives just
-    /// then would rely on one that is about to end; in both cases a waiter would wait forever.
-    fn ends_where(&mut self, condition: impl FnOnce(&State<M, Lease<M>>) -> bool) -> bool {
+    /// two openers that fail together would each rely on the other one, and a waiter that arrives
+    /// just then would rely on an opener that is about to end. In both cases a waiter would wait
+    /// forever.
+    fn stop_if(&mut self, condition: impl FnOnce(&State<M, Lease<M>>) -> bool) -> bool {
         let mut state = self.pool.state();
-        let ends = condition(&state);
-        if ends {
+        let stops = condition(&state);
+        if stops {
             state.opener_ended();
             self.counted = false;
         }
-        ends
+        stops
     }
 }
 

@@ -11,30 +11,30 @@ use crate::{Jitter, Retry, lock::Schedule};
 /// A connection that was idle for this long is pinged before it is leased.
 const PING_AFTER: Duration = Duration::from_secs(5);
 
-/// How long an unused connection is kept. Shorter than the idle limits of NATs and load balancers,
-/// which forget connections after a minute at the earliest.
+/// How long an unused connection is kept. Shorter than the idle timeouts of NATs and load
+/// balancers, which drop connections after a minute at the earliest.
 const MAX_IDLE: Duration = Duration::from_secs(45);
 
 /// How long any connection is kept, so that clients follow a server that has moved.
 const MAX_AGE: Duration = Duration::from_secs(30 * 60);
 
-/// How many connections are opened at a time.
+/// The maximum number of connections that are opened at the same time.
 pub(super) const MAX_OPENING: usize = 3;
 
-/// How long the place of a connection whose answer never arrived is kept while the server does not
-/// confirm that its side has ended.
+/// How long the slot of a connection whose answer never arrived is kept while the server does not
+/// confirm that its session has ended.
 ///
 /// Longer than PostgreSQL keeps a standby that does not answer (`wal_sender_timeout`, one minute),
-/// which is what a commit waits for.
+/// for which a commit may wait.
 pub const MAX_ENDING: Duration = Duration::from_secs(90);
 
-/// The first pause after a failed attempt, and the longest. They are short, because a lock waits,
-/// and because there is only one attempt at a time while attempts fail.
+/// The first pause after a failed attempt, and the longest. They are short, because locks wait, and
+/// because there is only one attempt at a time while attempts fail.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 
 pub(super) fn pauses() -> Schedule {
-    let pauses = Retry::exponential(FIRST_PAUSE).max_delay(LONGEST_PAUSE);
+    let pauses = Retry::exponential(FIRST_PAUSE).max_delay(MAX_PAUSE);
     pauses.jitter(Jitter::Equal).unlimited().schedule()
 }
 
@@ -43,12 +43,13 @@ pub(super) type Waiter<M, L> = oneshot::Sender<Result<L, LeaseError<<M as Manage
 
 /// The weight of the last lease in the average of how long leases take: one in eight, as in the
 /// estimate of a round trip in TCP (RFC 6298).
-const WEIGHT: u32 = 8;
+const LEASE_TIME_WEIGHT: u32 = 8;
 
 /// The state of the pool, under its one mutex.
 ///
-/// **Invariant:** `idle + leased + opening ≤ size`, and `acquiring ≤ size − 1`, which is what keeps a
-/// connection from acquires. A place that is being ended counts as leased, with its priority.
+/// **Invariant:** `idle + leased + opening ≤ size`, and `acquiring ≤ size − 1`, which reserves one
+/// connection for extends and releases. A slot whose session is being ended counts as leased, with
+/// its priority.
 pub(super) struct State<M: Manager, L> {
     size: usize,
     /// The most recently used one is on top, so that surplus connections grow old.
@@ -64,7 +65,7 @@ pub(super) struct State<M: Manager, L> {
     pub(super) pauses: Option<Schedule>,
     /// Why the last attempt to open failed.
     pub(super) cause: Option<Arc<M::Error>>,
-    /// How long leases take: a moving average, and the last one.
+    /// The duration of leases: a moving average, and the last one.
     held: Duration,
     last_held: Duration,
     pub(super) ending: Vec<Ending<M::Session>>,
@@ -78,29 +79,29 @@ struct Idle<C> {
     suspect: bool,
 }
 
-/// A session whose client has gone, and the place that it keeps.
+/// A session whose client is gone, and the slot that it occupies.
 pub(super) struct Ending<S> {
     pub(super) session: S,
     pub(super) priority: Priority,
     pub(super) until: Instant,
 }
 
-/// A connection, and the place that it takes.
+/// A connection, and the slot that it occupies.
 pub(super) struct Handover<C> {
     pub(super) connection: C,
     pub(super) opened: Instant,
     pub(super) priority: Priority,
     pub(super) since: Instant,
-    /// Whether it is to be pinged before it is used.
+    /// Whether it must be pinged before it is used.
     pub(super) stale: bool,
 }
 
-/// A waiter, and what it is handed.
-type Handed<M, L> = (Waiter<M, L>, Handover<<M as Manager>::Connection>);
+/// A waiter, and the connection that is assigned to it.
+type Assignment<M, L> = (Waiter<M, L>, Handover<<M as Manager>::Connection>);
 
 /// The actions to take once the state is unlocked.
 pub(super) struct Plan<M: Manager, L> {
-    pub(super) handovers: Vec<Handed<M, L>>,
+    pub(super) handovers: Vec<Assignment<M, L>>,
     pub(super) openers: usize,
     pub(super) expired: Vec<M::Connection>,
 }
@@ -124,7 +125,7 @@ impl<M: Manager, L> State<M, L> {
         }
     }
 
-    /// Leases an idle connection to a newcomer, unless there are others to serve first.
+    /// Leases an idle connection to a new caller, unless other waiters are served first.
     pub(super) fn lease_at_once(
         &mut self,
         priority: Priority,
@@ -138,18 +139,18 @@ impl<M: Manager, L> State<M, L> {
         if self.idle.last().is_none_or(|idle| idle.is_expired(now)) {
             return None;
         }
-        self.hand(priority, now)
+        self.lease_idle(priority, now)
     }
 
-    /// Estimates how long a newcomer would wait behind all current waiters.
+    /// Estimates how long a new caller would wait behind all current waiters.
     ///
-    /// It uses the shorter of the average and the last lease: after a stall, the first quick lease
-    /// ends the refusals, and one slow statement starts none. It is zero if no one waits, so that a
-    /// caller is always admitted to measure again, whatever was measured before.
+    /// It uses the shorter of the average and the last lease: after a stall, the first short lease
+    /// ends the errors, and one slow statement causes none. It is zero if no caller waits, so that
+    /// a caller is then always admitted and measures again.
     pub(super) fn expected_wait(&self) -> Duration {
         let ahead: usize = self.queues.iter().map(BTreeMap::len).sum();
-        let rounds = if ahead == 0 { 0 } else { (ahead + 1).div_ceil(self.size - 1) };
-        self.held.min(self.last_held).saturating_mul(u32::try_from(rounds).unwrap_or(u32::MAX))
+        let leases = if ahead == 0 { 0 } else { (ahead + 1).div_ceil(self.size - 1) };
+        self.held.min(self.last_held).saturating_mul(u32::try_from(leases).unwrap_or(u32::MAX))
     }
 
     pub(super) fn ticket(&mut self) -> u64 {
@@ -165,7 +166,7 @@ impl<M: Manager, L> State<M, L> {
         self.queues[priority as usize].remove(&ticket)
     }
 
-    pub(super) fn leave_all(&mut self) -> Vec<Waiter<M, L>> {
+    pub(super) fn take_waiters(&mut self) -> Vec<Waiter<M, L>> {
         self.queues.iter_mut().flat_map(mem::take).map(|(_, waiter)| waiter).collect()
     }
 
@@ -178,23 +179,23 @@ impl<M: Manager, L> State<M, L> {
         let mut plan = Plan { handovers: Vec::new(), openers: 0, expired: Vec::new() };
         let old = self.idle.iter().take_while(|idle| idle.is_expired(now)).count();
         plan.expired.extend(self.idle.drain(..old).map(|idle| idle.connection));
-        while let Some(priority) = self.next() {
+        while let Some(priority) = self.next_priority() {
             if self.idle.last().is_some_and(|idle| idle.is_expired(now)) {
                 plan.expired.extend(self.idle.pop().map(|idle| idle.connection));
                 continue;
             }
-            let Some(handover) = self.hand(priority, now) else { break };
+            let Some(handover) = self.lease_idle(priority, now) else { break };
             if let Some((_, waiter)) = self.queues[priority as usize].pop_first() {
                 plan.handovers.push((waiter, handover));
             }
         }
-        plan.openers = self.missing();
+        plan.openers = self.missing_openers();
         self.opening += plan.openers;
         plan
     }
 
-    /// Finds the priority of the waiter that is served next.
-    fn next(&self) -> Option<Priority> {
+    /// Returns the priority of the waiter that is served next.
+    fn next_priority(&self) -> Option<Priority> {
         let order = [Priority::Extend, Priority::Release, Priority::Acquire];
         let mut waiting =
             order.into_iter().filter(|&queue| !self.queues[queue as usize].is_empty());
@@ -205,7 +206,7 @@ impl<M: Manager, L> State<M, L> {
         priority != Priority::Acquire || self.acquiring < self.size - 1
     }
 
-    fn hand(&mut self, priority: Priority, now: Instant) -> Option<Handover<M::Connection>> {
+    fn lease_idle(&mut self, priority: Priority, now: Instant) -> Option<Handover<M::Connection>> {
         let Idle { connection, opened, since, suspect } = self.idle.pop()?;
         self.leased += 1;
         self.acquiring += usize::from(priority == Priority::Acquire);
@@ -213,39 +214,42 @@ impl<M: Manager, L> State<M, L> {
         Some(Handover { connection, opened, priority, since: now, stale })
     }
 
-    /// Counts the connections to begin opening: as many as can be leased, within the limits of the
-    /// pool, and one at a time while opening fails.
-    fn missing(&self) -> usize {
+    /// Returns the number of openers to start: one for each connection that could be leased, within
+    /// the limits of the pool, and only one while opening fails.
+    fn missing_openers(&self) -> usize {
         let [extends, releases, acquires] = &self.queues;
         let admitted = acquires.len().min(self.size - 1 - self.acquiring.min(self.size - 1));
-        let wanted = (extends.len() + releases.len() + admitted).saturating_sub(self.opening);
+        let needed = (extends.len() + releases.len() + admitted).saturating_sub(self.opening);
         let free = self.size.saturating_sub(self.leased + self.opening + self.idle.len());
-        let most = if self.pauses.is_some() { 1 } else { MAX_OPENING };
-        wanted.min(free).min(most.saturating_sub(self.opening))
+        let limit = if self.pauses.is_some() { 1 } else { MAX_OPENING };
+        needed.min(free).min(limit.saturating_sub(self.opening))
     }
 
-    /// Takes back a connection whose state is unchanged, used or not.
+    /// Returns a connection to the pool, used or not. Its state must be unchanged.
     pub(super) fn take_back(&mut self, handover: Handover<M::Connection>) {
         let Handover { connection, opened, priority, stale, .. } = handover;
         self.free(priority);
         self.idle.push(Idle { connection, opened, since: Instant::now(), suspect: stale });
     }
 
-    /// Frees the place of a connection that is gone.
+    /// Frees the slot of a connection that is gone.
     pub(super) fn free(&mut self, priority: Priority) {
         self.leased -= 1;
         self.acquiring -= usize::from(priority == Priority::Acquire);
     }
 
-    /// Records how long a lease took.
+    /// Records the duration of a lease.
     pub(super) fn measure(&mut self, held: Duration) {
         self.last_held = held;
-        self.held =
-            if self.held.is_zero() { held } else { self.held - self.held / WEIGHT + held / WEIGHT };
+        self.held = if self.held.is_zero() {
+            held
+        } else {
+            self.held - self.held / LEASE_TIME_WEIGHT + held / LEASE_TIME_WEIGHT
+        };
     }
 
-    /// Keeps a connection that was just opened.
-    pub(super) fn keep(&mut self, connection: M::Connection) {
+    /// Adds a connection that was just opened.
+    pub(super) fn add_idle(&mut self, connection: M::Connection) {
         let now = Instant::now();
         self.idle.push(Idle { connection, opened: now, since: now, suspect: false });
     }

@@ -36,11 +36,11 @@ pub struct Event {
 pub enum Outcome {
     /// The operation succeeded.
     Ok,
-    /// The store refused: another holder has the lock, or the id holds no lock.
+    /// The request was denied: another holder has the lock, or the id holds no lock.
     Fail,
     /// The caller dropped the operation. It may have been carried out nevertheless.
     Cancelled,
-    /// The operation returned an error or was not answered.
+    /// The operation returned an error, or the store did not reply.
     Error,
 }
 
@@ -72,7 +72,7 @@ pub enum Reason {
     Expired,
     /// Nothing is on record under the key or the id.
     NotFound,
-    /// The id holds no lock: one of the two above, or the lock was taken away.
+    /// The id holds no lock: one of the two above, or the lock was released by force.
     NotHeld,
     /// The lock was held for as long as `max_hold` allows.
     MaxHold,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use metrics::{Unit, counter, describe_counter, describe_histogram, histogram};
 
 use super::{Outcome, Reason};
-use crate::{BootInstant, Clock, Mode, Operation};
+use crate::{BootInstant, Clock, Operation, backend::Mode};
 
 const ACQUIRE_WAIT: &str = "syncguard_acquire_wait_seconds";
 const ACQUISITIONS: &str = "syncguard_acquisitions_total";
@@ -22,13 +22,13 @@ const CLEAN_UPS: &str = "syncguard_clean_ups_total";
 pub fn describe_metrics() {
     let seconds = |name, text| describe_histogram!(name, Unit::Seconds, text);
     let count = |name, text| describe_counter!(name, Unit::Count, text);
-    seconds(ACQUIRE_WAIT, "How long it took to be given a lock, or to be left without.");
-    seconds(HOLD, "How long a lock was held.");
-    count(ACQUISITIONS, "Calls that asked for a lock.");
-    count(CONTENTION, "Requests that found the lock held by somebody else.");
+    seconds(ACQUIRE_WAIT, "Time from a call that requests a lock until it returns.");
+    seconds(HOLD, "Time for which a lock was held.");
+    count(ACQUISITIONS, "Calls that requested a lock.");
+    count(CONTENTION, "Requests that found the lock held by another holder.");
     count(LOSSES, "Locks that were lost while they were held.");
-    count(RENEWALS, "Extends by which held locks were renewed.");
-    count(CLEAN_UPS, "Grants that were released or called off in the background.");
+    count(RENEWALS, "Renewals of held locks.");
+    count(CLEAN_UPS, "Grants that were released or abandoned in the background.");
 }
 
 /// Measures time by the clock of the locks.
@@ -47,9 +47,9 @@ impl Stopwatch {
     }
 }
 
-pub(super) fn acquired(waited: &Stopwatch, mode: Mode, outcome: Outcome) {
+pub(super) fn acquired(wait: &Stopwatch, mode: Mode, outcome: Outcome) {
     let (mode, outcome) = (mode.as_str(), outcome.as_str());
-    histogram!(ACQUIRE_WAIT, "mode" => mode, "outcome" => outcome).record(waited.seconds());
+    histogram!(ACQUIRE_WAIT, "mode" => mode, "outcome" => outcome).record(wait.seconds());
     counter!(ACQUISITIONS, "mode" => mode, "outcome" => outcome).increment(1);
 }
 
@@ -57,9 +57,9 @@ pub(super) fn contended() {
     counter!(CONTENTION).increment(1);
 }
 
-pub(super) fn held(held: &Stopwatch, loss: Option<Reason>) {
+pub(super) fn held(hold: &Stopwatch, loss: Option<Reason>) {
     let end = if loss.is_some() { "lost" } else { "released" };
-    histogram!(HOLD, "end" => end).record(held.seconds());
+    histogram!(HOLD, "end" => end).record(hold.seconds());
     if let Some(reason) = loss {
         counter!(LOSSES, "reason" => reason.as_str()).increment(1);
     }

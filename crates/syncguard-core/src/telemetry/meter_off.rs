@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Outcome, Reason};
-use crate::{Clock, Mode, Operation};
+use crate::{Clock, Operation, backend::Mode};
 
 pub(crate) struct Stopwatch;
 

@@ -2,13 +2,15 @@ use std::{fmt, future::Future, sync::Arc, time::Instant};
 
 use super::{
     Event,
-    delivery::{Detail, Feed, Note},
-    verdict::{Judged, Verdict},
+    classification::{Classification, Classify},
+    delivery::{EventSender, KeyFormat, RawEvent},
 };
 use crate::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Finding, ListRequest,
-    LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef, Operation,
-    ReleaseOutcome, Ttl,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
 /// The default number of events that may wait for the observer.
@@ -33,7 +35,7 @@ const DEFAULT_CAPACITY: usize = 1_024;
 ///
 /// ```
 /// use std::sync::mpsc;
-/// use syncguard_core::{LockBackend, LockManager, telemetry::Observed};
+/// use syncguard_core::{LockManager, backend::LockBackend, telemetry::Observed};
 ///
 /// fn observed(backend: impl LockBackend) -> (LockManager, mpsc::Receiver<String>) {
 ///     let (lines, log) = mpsc::channel();
@@ -47,18 +49,38 @@ const DEFAULT_CAPACITY: usize = 1_024;
 #[derive(Clone)]
 pub struct Observed<B> {
     backend: B,
-    feed: Arc<Feed>,
+    sender: Arc<EventSender>,
 }
 
 impl<B: LockBackend> Observed<B> {
     /// Reports the operations of `backend` to `observer`, with hashes only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use syncguard_core::telemetry::{Observed, Outcome};
+    /// use syncguard_core::{LockManager, NullBackend, Operation};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard_core::Error> {
+    /// let (events, log) = mpsc::channel();
+    /// let backend = Observed::new(NullBackend::default(), move |event| {
+    ///     let _ = events.send(event.clone());
+    /// });
+    /// let _guard = LockManager::new(backend).lock("payment:42").acquire().await?;
+    /// let event = log.recv().unwrap();
+    /// assert_eq!((event.operation, event.outcome), (Operation::Acquire, Outcome::Ok));
+    /// assert!(event.key.is_none() && event.key_hash.is_some());
+    /// # Ok(()) }
+    /// ```
     pub fn new(backend: B, observer: impl FnMut(&Event) + Send + 'static) -> Self {
         Self::builder(backend).start(observer)
     }
 
     /// Returns a builder for an observed `backend`.
     pub fn builder(backend: B) -> ObservedBuilder<B> {
-        ObservedBuilder { backend, capacity: DEFAULT_CAPACITY, detail: Detail::Hashes }
+        ObservedBuilder { backend, capacity: DEFAULT_CAPACITY, keys: KeyFormat::Hashed }
     }
 
     /// Returns the inner backend.
@@ -67,46 +89,76 @@ impl<B: LockBackend> Observed<B> {
     }
 
     /// Returns how many events were lost so far because the observer was too slow.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{LockManager, NullBackend, telemetry::Observed};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard_core::Error> {
+    /// let observed = Observed::new(NullBackend::default(), |event| println!("{event:?}"));
+    /// let _guard = LockManager::new(observed.clone()).lock("report").acquire().await?;
+    /// assert_eq!(observed.missed(), 0);
+    /// # Ok(()) }
+    /// ```
     pub fn missed(&self) -> u64 {
-        self.feed.missed()
+        self.sender.missed()
     }
 
     /// Reports one operation when it ends or is dropped.
-    async fn observe<T: Judged>(
+    async fn observe<T: Classify>(
         &self,
         operation: Operation,
         key: Option<&LockKey>,
         lock_id: Option<LockId>,
         request: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Error> {
-        let feed = &*self.feed;
+        let sender = &*self.sender;
         let mut observation =
-            Observation { feed, operation, key, lock_id, start: Instant::now(), open: true };
-        let answer = request.await;
-        observation.end(answer.verdict());
-        answer
+            Observation { sender, operation, key, lock_id, start: Instant::now(), open: true };
+        let result = request.await;
+        observation.end(result.classify());
+        result
     }
 }
 
 impl<B> fmt::Debug for Observed<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observed").field("missed", &self.feed.missed()).finish_non_exhaustive()
+        f.debug_struct("Observed").field("missed", &self.sender.missed()).finish_non_exhaustive()
     }
 }
 
 /// Builds an [`Observed`] backend.
-#[must_use = "nothing is observed until an observer is given"]
+#[must_use = "nothing is observed until `start` is called"]
 pub struct ObservedBuilder<B> {
     backend: B,
     capacity: usize,
-    detail: Detail,
+    keys: KeyFormat,
 }
 
 impl<B: LockBackend> ObservedBuilder<B> {
     /// Includes keys and lock ids in clear beside their hashes. Keys tend to name people, and
     /// anyone who knows a lock id can release the lock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    /// use syncguard_core::{LockManager, NullBackend, telemetry::Observed};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard_core::Error> {
+    /// let (events, log) = mpsc::channel();
+    /// let backend = Observed::builder(NullBackend::default()).reveal().start(move |event| {
+    ///     let _ = events.send(event.clone());
+    /// });
+    /// let _guard = LockManager::new(backend).lock("payment:42").acquire().await?;
+    /// assert_eq!(log.recv().unwrap().key.unwrap().as_str(), "payment:42");
+    /// # Ok(()) }
+    /// ```
     pub fn reveal(self) -> Self {
-        Self { detail: Detail::Clear, ..self }
+        Self { keys: KeyFormat::Clear, ..self }
     }
 
     /// Sets how many events may wait for the observer, 1024 by default; further events are lost.
@@ -119,8 +171,8 @@ impl<B: LockBackend> ObservedBuilder<B> {
     ///
     /// If the system cannot start a thread for it, an error is logged and all events are lost.
     pub fn start(self, observer: impl FnMut(&Event) + Send + 'static) -> Observed<B> {
-        let feed = Arc::new(Feed::start(self.capacity, self.detail, observer));
-        Observed { backend: self.backend, feed }
+        let sender = Arc::new(EventSender::start(self.capacity, self.keys, observer));
+        Observed { backend: self.backend, sender }
     }
 }
 
@@ -132,7 +184,7 @@ impl<B> fmt::Debug for ObservedBuilder<B> {
 
 /// An operation in progress. If dropped before its end, it was cancelled or panicked.
 struct Observation<'a> {
-    feed: &'a Feed,
+    sender: &'a EventSender,
     operation: Operation,
     key: Option<&'a LockKey>,
     lock_id: Option<LockId>,
@@ -141,13 +193,13 @@ struct Observation<'a> {
 }
 
 impl Observation<'_> {
-    fn end(&mut self, verdict: Verdict) {
+    fn end(&mut self, classification: Classification) {
         self.open = false;
-        self.feed.send(Note {
+        self.sender.send(RawEvent {
             operation: self.operation,
-            verdict,
+            classification,
             key: self.key.cloned(),
-            lock_id: self.lock_id.or(verdict.lock_id),
+            lock_id: self.lock_id.or(classification.lock_id),
             duration: self.start.elapsed(),
         });
     }
@@ -156,7 +208,7 @@ impl Observation<'_> {
 impl Drop for Observation<'_> {
     fn drop(&mut self) {
         if self.open {
-            self.end(Verdict::CANCELLED);
+            self.end(Classification::CANCELLED);
         }
     }
 }

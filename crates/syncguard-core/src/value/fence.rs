@@ -13,12 +13,30 @@ use super::{
 ///
 /// Its text is 15 zero-padded decimal digits, so that texts sort as the numbers do. The first grant
 /// of a key is `000000000000001`.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::Fence;
+///
+/// // Records the highest fence that the resource has seen, and refuses lower ones.
+/// fn accept(highest: &mut Fence, fence: Fence) -> bool {
+///     *highest = fence.max(*highest);
+///     fence == *highest
+/// }
+///
+/// let (paused, current) = (Fence::new(33)?, Fence::new(34)?);
+/// let mut highest = Fence::ZERO;
+/// assert!(accept(&mut highest, current));
+/// assert!(!accept(&mut highest, paused)); // its lease ended before the grant of 34
+/// # Ok::<(), syncguard_core::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence(u64);
 
 impl Fence {
-    /// The highest fence that is ever granted. A counter at this value refuses before it stores
-    /// anything. The value is 10 % below what the 15 digits can show.
+    /// The highest fence that is ever granted. If the counter is at this value, an acquire fails
+    /// before anything is stored. The value is 10 % below what the 15 digits can show.
     pub const LIMIT: Self = Self(900_000_000_000_000);
 
     /// The fence above which every grant is logged as a warning: a tenth of [`LIMIT`](Self::LIMIT).
@@ -35,6 +53,16 @@ impl Fence {
     /// # Errors
     ///
     /// [`InvalidValue`] if the number is above 999999999999999.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Fence;
+    ///
+    /// assert_eq!(Fence::new(42)?.to_string(), "000000000000042");
+    /// assert!(Fence::new(1_000_000_000_000_000).is_err());
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn new(number: u64) -> Result<Self, InvalidValue> {
         if number > Self::FORMAT_LIMIT {
             return Err(Invalid::LargeFence(number).into());
@@ -43,12 +71,32 @@ impl Fence {
     }
 
     /// Returns the number.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Fence;
+    ///
+    /// let fence: Fence = "000000000000042".parse()?;
+    /// assert_eq!(fence.number(), 42);
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn number(self) -> u64 {
         self.0
     }
 
     /// Returns the fence of the next grant, or `None` if this fence has reached
     /// [`LIMIT`](Self::LIMIT).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Fence;
+    ///
+    /// assert_eq!(Fence::ZERO.next(), Some(Fence::new(1)?));
+    /// assert_eq!(Fence::LIMIT.next(), None);
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn next(self) -> Option<Self> {
         (self < Self::LIMIT).then_some(Self(self.0 + 1))
     }
@@ -91,13 +139,13 @@ mod tests {
     const NUMBERS: std::ops::RangeInclusive<u64> = 0..=999_999_999_999_999;
 
     #[test]
-    fn no_fence_follows_the_limit() {
+    fn the_limit_has_no_next_fence() {
         assert_eq!(Fence::LIMIT.next(), None);
         assert_eq!(Fence(Fence::LIMIT.0 - 1).next(), Some(Fence::LIMIT));
     }
 
     #[test]
-    fn text_of_another_shape_is_refused() {
+    fn text_that_is_not_15_digits_is_rejected() {
         for text in ["", "1", "00000000000001", "0000000000000001", "+00000000000001", "٠٠٠٠٠٠٠"]
         {
             assert!(text.parse::<Fence>().is_err(), "{text:?}");
@@ -106,14 +154,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_orders_as_the_numbers_do(one in NUMBERS, other in NUMBERS) {
+        fn texts_sort_as_the_numbers_do(one in NUMBERS, other in NUMBERS) {
             let (a, b) = (Fence::new(one).unwrap(), Fence::new(other).unwrap());
             prop_assert_eq!(a.to_string().cmp(&b.to_string()), one.cmp(&other));
             prop_assert_eq!(a.cmp(&b), one.cmp(&other));
         }
 
         #[test]
-        fn text_and_serde_give_the_fence_back(number in NUMBERS) {
+        fn a_fence_round_trips_through_text_and_serde(number in NUMBERS) {
             let fence = Fence::new(number).unwrap();
             prop_assert_eq!(fence.to_string().parse::<Fence>().unwrap(), fence);
             let json = serde_json::to_string(&fence).unwrap();

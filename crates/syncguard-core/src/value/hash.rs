@@ -55,6 +55,16 @@ impl DisplayHash {
     }
 
     /// Computes the hash of `text` as it is; a key provides its own normal form.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DisplayHash, LockKey};
+    ///
+    /// let key = LockKey::new("payment:42")?;
+    /// assert_eq!(DisplayHash::of("payment:42"), key.display_hash());
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn of(text: &str) -> Self {
         KEY.get().map_or_else(|| Self::plain(text), |key| Self::keyed(key, text))
     }
@@ -110,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_differ_in_one_bit_give_unrelated_hashes() {
+    fn keys_that_differ_in_one_bit_produce_unrelated_hashes() {
         let (mut key, text) = ([7; 32], "payment:42");
         let hash = DisplayHash::keyed(&key, text);
         key[31] ^= 1;

@@ -37,6 +37,16 @@ impl LockKey {
     /// # Errors
     ///
     /// [`InvalidValue`] if the text is empty or longer than [`MAX_BYTES`](Self::MAX_BYTES).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::LockKey;
+    ///
+    /// assert!(LockKey::new("payment:42").is_ok());
+    /// assert!(LockKey::new("").is_err());
+    /// assert!(LockKey::new(&"x".repeat(LockKey::MAX_BYTES + 1)).is_err());
+    /// ```
     pub fn new(text: &str) -> Result<Self, InvalidValue> {
         if is_nfc(text) {
             return Self::from_normal(text.into());
@@ -53,11 +63,32 @@ impl LockKey {
     }
 
     /// Returns the normalised text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::LockKey;
+    ///
+    /// let key = LockKey::new("user:jane")?;
+    /// assert_eq!(key.as_str(), "user:jane");
+    /// assert!(!key.to_string().contains("jane")); // `Display` shows the hash
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns the hash that stands for the key in logs.
+    /// Returns the hash that is shown in place of the key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::LockKey;
+    ///
+    /// let key = LockKey::new("payment:123")?;
+    /// assert_eq!(key.display_hash().to_string(), "a422dabee27fcc7ad506f372");
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn display_hash(&self) -> DisplayHash {
         DisplayHash::of(&self.0)
     }
@@ -127,7 +158,7 @@ mod tests {
     use super::LockKey;
 
     #[test]
-    fn the_text_of_a_key_is_in_no_log() {
+    fn display_and_debug_do_not_contain_the_text_of_a_key() {
         let key = LockKey::new("patient:jane-doe").unwrap();
         assert!(!format!("{key} {key:?}").contains("jane"));
     }
@@ -140,7 +171,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_is_refused_exactly_where_its_normal_form_is_empty_or_over_512_bytes(
+        fn a_key_is_rejected_exactly_if_its_normal_form_is_empty_or_over_512_bytes(
             text in "\\PC{0,300}"
         ) {
             let length = text.nfc().collect::<String>().len();
@@ -148,7 +179,7 @@ mod tests {
         }
 
         #[test]
-        fn a_key_survives_serde(text in "\\PC{1,40}") {
+        fn a_key_round_trips_through_serde(text in "\\PC{1,40}") {
             let key = LockKey::new(&text).unwrap();
             let json = serde_json::to_string(&key).unwrap();
             prop_assert_eq!(serde_json::from_str::<LockKey>(&json).unwrap(), key);

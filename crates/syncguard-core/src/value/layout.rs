@@ -19,7 +19,7 @@ use super::{
 /// # Examples
 ///
 /// ```
-/// use syncguard_core::{KeyLayout, LockKey};
+/// use syncguard_core::{LockKey, backend::KeyLayout};
 ///
 /// let layout = KeyLayout::new("syncguard", 1_000, 26);
 /// let key = LockKey::new("payment:123")?;
@@ -36,6 +36,14 @@ pub struct KeyLayout {
 
 impl KeyLayout {
     /// Creates a layout. Colons at the end of the prefix are dropped; the prefix may be empty.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::backend::KeyLayout;
+    ///
+    /// assert_eq!(KeyLayout::new("app:", 1_000, 0), KeyLayout::new("app", 1_000, 0));
+    /// ```
     pub fn new(prefix: &str, limit: usize, reserve: usize) -> Self {
         Self { prefix: prefix.trim_end_matches(':').to_owned(), limit, reserve }
     }
@@ -45,6 +53,19 @@ impl KeyLayout {
     /// # Errors
     ///
     /// [`InvalidValue`] if the prefix leaves no room even for the hashed form.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{LockKey, backend::KeyLayout};
+    ///
+    /// let layout = KeyLayout::new("app", 64, 0);
+    /// assert_eq!(layout.lock_name(&LockKey::new("payment:123")?)?, "app:payment:123");
+    ///
+    /// let long = LockKey::new(&"x".repeat(80))?; // over the limit of 64, therefore hashed
+    /// assert_eq!(layout.lock_name(&long)?.len(), "app:".len() + 22);
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn lock_name(&self, key: &LockKey) -> Result<String, InvalidValue> {
         self.derive(key.as_str())
     }
@@ -64,6 +85,18 @@ impl KeyLayout {
     /// # Errors
     ///
     /// As [`lock_name`](Self::lock_name).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{LockKey, backend::KeyLayout};
+    ///
+    /// let layout = KeyLayout::new("app", 64, 0);
+    /// let name = layout.hashed_lock_name(&LockKey::new("payment:123")?)?;
+    /// assert!(name.starts_with("app:"));
+    /// assert_eq!(name.len(), "app:".len() + 22);
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn hashed_lock_name(&self, key: &LockKey) -> Result<String, InvalidValue> {
         self.hashed(&self.join(key.as_str()))
     }

@@ -9,7 +9,18 @@ use crate::text::Quoted;
 /// Identifies the holder of a lock to people: 1 to 255 bytes of printable text, such as
 /// `web-3:4711`.
 ///
-/// A label is shown, never trusted: only the [`LockId`](crate::LockId) proves ownership.
+/// A label is displayed and never trusted: only the [`LockId`](crate::LockId) proves ownership.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::Owner;
+///
+/// let owner = Owner::new("ci-7 (blue)")?;
+/// assert_eq!(owner.as_str(), "ci-7 (blue)");
+/// assert_eq!(owner.to_string(), r#""ci-7 (blue)""#); // for people, in quotes
+/// # Ok::<(), syncguard_core::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner(Arc<str>);
 
@@ -24,6 +35,16 @@ impl Owner {
     /// [`InvalidValue`] if the label is empty, longer than [`MAX_BYTES`](Self::MAX_BYTES), or
     /// contains control characters. Other characters that a terminal does not show are escaped when
     /// the label is displayed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Owner;
+    ///
+    /// assert!(Owner::new("web-3:4711").is_ok());
+    /// assert!(Owner::new("").is_err());
+    /// assert!(Owner::new("two\nlines").is_err());
+    /// ```
     pub fn new(label: &str) -> Result<Self, InvalidValue> {
         if let Some(control) = label.chars().find(|c| c.is_control()) {
             return Err(Invalid::OwnerCharacter(control).into());
@@ -36,6 +57,15 @@ impl Owner {
     }
 
     /// Returns the label of this process, `host:pid`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Owner;
+    ///
+    /// let pid = std::process::id();
+    /// assert!(Owner::of_process().as_str().ends_with(&format!(":{pid}")));
+    /// ```
     pub fn of_process() -> Self {
         Self(format!("{}:{}", host(), std::process::id()).into())
     }
@@ -105,7 +135,7 @@ mod tests {
     use super::Owner;
 
     #[test]
-    fn labels_that_cannot_be_shown_are_refused() {
+    fn labels_that_are_empty_too_long_or_not_printable_are_rejected() {
         for bad in ["", "a\nb", "\u{1b}[2J", &"x".repeat(256)] {
             assert!(Owner::new(bad).is_err(), "{bad:?}");
         }
@@ -113,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_label_is_shown_in_quotes_and_kept_as_it_is() {
+    fn a_label_is_displayed_in_quotes_and_stored_unchanged() {
         let label = "a\u{2066}b\"";
         let owner = Owner::new(label).unwrap();
         assert_eq!(owner.to_string(), r#""a\u{2066}b\"""#);

@@ -37,6 +37,17 @@ impl Ttl {
     /// # Errors
     ///
     /// [`InvalidValue`] otherwise.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use syncguard_core::{DurationExt, Ttl};
+    ///
+    /// assert_eq!(Ttl::new(30.secs())?, Ttl::default());
+    /// assert!(Ttl::new(Duration::ZERO).is_err());
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn new(duration: Duration) -> Result<Self, InvalidValue> {
         if duration.is_zero() || !duration.subsec_nanos().is_multiple_of(1_000_000) {
             return Err(Invalid::FractionalTtl(duration).into());
@@ -57,6 +68,16 @@ impl Ttl {
     }
 
     /// Returns the duration.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Ttl};
+    ///
+    /// let ttl: Ttl = "1m30s".parse()?;
+    /// assert_eq!(ttl.as_duration(), 90.secs());
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn as_duration(self) -> Duration {
         self.0
     }
@@ -64,12 +85,33 @@ impl Ttl {
     /// Returns how long before the store's expiry a lease counts as lost: 5 % of the ttl, at least
     /// 50 ms, at most half of the ttl. It covers the drift of two clocks and the time to stop the
     /// work.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{DurationExt, Ttl};
+    ///
+    /// assert_eq!(Ttl::new(30.secs())?.margin(), 1_500.millis());
+    /// assert_eq!(Ttl::new(400.millis())?.margin(), 50.millis()); // at least
+    /// assert_eq!(Ttl::new(60.millis())?.margin(), 30.millis()); // half of the ttl
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn margin(self) -> Duration {
-        const LEAST: Duration = Duration::from_millis(50);
-        (self.0 / 20).max(LEAST).min(self.0 / 2)
+        const MIN_MARGIN: Duration = Duration::from_millis(50);
+        (self.0 / 20).max(MIN_MARGIN).min(self.0 / 2)
     }
 
     /// Returns the milliseconds, the unit in which stores keep a ttl.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::Ttl;
+    ///
+    /// let ttl: Ttl = "1m".parse()?;
+    /// assert_eq!(ttl.as_millis(), 60_000);
+    /// # Ok::<(), syncguard_core::Error>(())
+    /// ```
     pub fn as_millis(self) -> i64 {
         // Bounded by `MAX`, so the fallback is never taken.
         i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
@@ -106,8 +148,8 @@ impl FromStr for Ttl {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let refused = |reason| Invalid::TtlText { text: text.chars().take(32).collect(), reason };
-        Self::new(humantime::parse_duration(text).map_err(refused)?)
+        let invalid = |reason| Invalid::TtlText { text: text.chars().take(32).collect(), reason };
+        Self::new(humantime::parse_duration(text).map_err(invalid)?)
     }
 }
 
@@ -126,6 +168,16 @@ impl fmt::Debug for Ttl {
 serde_as_text!(Ttl);
 
 /// Creates durations from numbers: `30.secs()`, `5.mins()`.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use syncguard_core::DurationExt;
+///
+/// assert_eq!(30.secs(), Duration::from_secs(30));
+/// assert_eq!(90.mins(), 1.hours() + 30.mins());
+/// ```
 pub trait DurationExt {
     /// Returns this number of milliseconds.
     fn millis(self) -> Duration;
@@ -164,7 +216,7 @@ mod tests {
     use super::{DurationExt, Ttl};
 
     #[test]
-    fn what_is_no_positive_whole_number_of_milliseconds_is_refused() {
+    fn a_ttl_must_be_a_positive_whole_number_of_milliseconds_up_to_its_limit() {
         let day = Duration::from_secs(86_400);
         for bad in [Duration::ZERO, Duration::from_nanos(1), Duration::from_micros(1_500)] {
             assert!(Ttl::new(bad).is_err(), "{bad:?}");
@@ -177,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_margin_is_a_twentieth_but_50_ms_at_least_and_half_of_the_ttl_at_most() {
+    fn the_margin_is_a_twentieth_of_the_ttl_at_least_50_ms_at_most_half_of_it() {
         for (millis, margin) in [(30_000, 1_500), (1_000, 50), (400, 50), (60, 30), (2, 1)] {
             let ttl = Ttl::new(Duration::from_millis(millis)).unwrap();
             assert_eq!(ttl.margin(), Duration::from_millis(margin), "{millis}");
@@ -185,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn human_durations_are_read() {
+    fn durations_are_parsed_from_text() {
         for (text, duration) in
             [("30s", 30.secs()), ("10m", 10.mins()), ("1h30m", 90.mins()), ("250ms", 250.millis())]
         {
@@ -195,7 +247,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn text_and_serde_give_the_ttl_back(millis in 1u64..=315_360_000_000) {
+        fn a_ttl_round_trips_through_text_and_serde(millis in 1u64..=315_360_000_000) {
             let ttl = Ttl::new(Duration::from_millis(millis)).unwrap();
             prop_assert_eq!(ttl.to_string().parse::<Ttl>().unwrap(), ttl);
             let json = serde_json::to_string(&ttl).unwrap();

@@ -1,4 +1,4 @@
-//! Every entry of the vectors that the TypeScript SyncGuard computed.
+//! Tests against all test vectors of the TypeScript SyncGuard.
 
 use std::time::Duration;
 
@@ -24,8 +24,8 @@ struct StorageKey {
     key: String,
     limit: usize,
     reserve: usize,
-    lock: Answer<String>,
-    fence: Answer<String>,
+    lock: Expected<String>,
+    fence: Expected<String>,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ struct Hash {
 struct Parsed<T> {
     input: String,
     #[serde(flatten)]
-    answer: Answer<T>,
+    expected: Expected<T>,
 }
 
 #[derive(Deserialize)]
@@ -52,20 +52,24 @@ struct Live {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Answer<T> {
+enum Expected<T> {
     Ok(T),
     Error(String),
 }
 
-impl<T: PartialEq + std::fmt::Debug> Answer<T> {
-    fn check(&self, ours: Result<T, InvalidValue>, of: &str) {
-        match (self, ours) {
-            (Self::Ok(theirs), Ok(ours)) => assert_eq!(*theirs, ours, "{of:?}"),
+impl<T: PartialEq + std::fmt::Debug> Expected<T> {
+    fn check(&self, actual: Result<T, InvalidValue>, input: &str) {
+        match (self, actual) {
+            (Self::Ok(expected), Ok(actual)) => assert_eq!(*expected, actual, "{input:?}"),
             (Self::Error(kind), Err(error)) => {
                 assert_eq!(*kind, Error::from(error).kind().as_str());
             }
-            (Self::Ok(theirs), Err(error)) => panic!("{of:?}: {theirs:?} there, {error} here"),
-            (Self::Error(kind), Ok(ours)) => panic!("{of:?}: {kind} there, {ours:?} here"),
+            (Self::Ok(expected), Err(error)) => {
+                panic!("{input:?}: expected {expected:?}, got the error {error}")
+            }
+            (Self::Error(kind), Ok(actual)) => {
+                panic!("{input:?}: expected the error {kind}, got {actual:?}")
+            }
         }
     }
 }
@@ -101,13 +105,13 @@ fn fences() {
     let entries = vectors().fences;
     assert_eq!(entries.len(), 7);
     for entry in entries {
-        // The vectors hold numbers. A number below zero cannot be represented here, and its text is
-        // refused.
+        // The vectors contain numbers. A negative number cannot be represented here, and its text
+        // is rejected.
         let fence = match entry.input.parse() {
             Ok(number) => Fence::new(number),
             Err(_) => entry.input.parse(),
         };
-        entry.answer.check(fence.map(|fence| fence.to_string()), &entry.input);
+        entry.expected.check(fence.map(|fence| fence.to_string()), &entry.input);
     }
 }
 
@@ -117,7 +121,7 @@ fn keys() {
     assert_eq!(entries.len(), 32);
     for entry in entries {
         let key = LockKey::new(&entry.input).map(|key| key.as_str().to_owned());
-        entry.answer.check(key, &entry.input);
+        entry.expected.check(key, &entry.input);
     }
 }
 
@@ -127,7 +131,7 @@ fn lock_ids() {
     assert_eq!(entries.len(), 7);
     for entry in entries {
         let id = entry.input.parse::<LockId>();
-        entry.answer.check(id.map(|id| id.as_str() == entry.input), &entry.input);
+        entry.expected.check(id.map(|id| id.as_str() == entry.input), &entry.input);
     }
 }
 

@@ -1,6 +1,9 @@
 use std::{net::SocketAddr, time::Instant};
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_core::{
+    LockId, LockKey, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockRef},
+};
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::bench::{Bar, Table, median, to_micros};
 

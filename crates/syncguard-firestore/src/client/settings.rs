@@ -109,7 +109,7 @@ mod tests {
         },
         tonic::codegen::http::{Extensions, HeaderMap},
     };
-    use syncguard_core::{ErrorKind, Operation};
+    use syncguard_core::ErrorKind;
 
     use super::{Endpoint, Settings};
     use crate::{
@@ -163,7 +163,7 @@ mod tests {
             let reading = client.search(call, search).await.map(drop).unwrap_err();
             let committing = client.commit(call, Vec::<Write>::new()).await.map(drop).unwrap_err();
             for failure in [reading, committing] {
-                let error = failure.into_error(Operation::Acquire);
+                let error = failure.into_error();
                 assert_eq!((error.kind(), error.may_have_applied()), (kind, false), "{error:?}");
                 assert!(error.to_string().contains("credentials"), "{error}");
             }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use firestore_emulator::{Concurrency, Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
-use syncguard_core::{AcquireOutcome, LockBackend, LockManager, ShutdownOutcome};
+use syncguard_core::{
+    LockManager, ShutdownOutcome,
+    backend::{AcquireOutcome, LockBackend},
+};
 use syncguard_testkit::operations::{LONG, ask, granted, is_locked};
 
 use crate::{connect, start, start_as};

@@ -102,7 +102,7 @@ impl<const KIND: u8> Harness for Site<KIND> {
         Hook::Done
     }
 
-    async fn sever(&self) -> Hook {
+    async fn cut_connections(&self) -> Hook {
         assert!(self.proxy.cut_all().await > 0);
         Hook::Done
     }

@@ -8,8 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use corpus::{Damaged, Expected, corpus, string, tombstones_are_readable};
 use firestore_emulator::Emulator;
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, ListRequest, LockBackend,
-    LockRef, ReleaseOutcome,
+    Error, ErrorKind, ReleaseOutcome,
+    backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, ListRequest, LockBackend, LockRef},
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{

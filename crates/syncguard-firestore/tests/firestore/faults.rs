@@ -5,8 +5,8 @@ use std::time::Duration;
 use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{
-    ErrorKind, LockBackend, LockGuard, LockManager, NotHeld, ReleaseOutcome, ShutdownOutcome,
-    TryAcquireOutcome,
+    ErrorKind, LockGuard, LockManager, ReleaseOutcome, ShutdownOutcome, TryAcquireOutcome,
+    backend::{LockBackend, NotHeld},
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{

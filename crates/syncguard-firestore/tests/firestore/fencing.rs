@@ -1,7 +1,10 @@
 //! Fence counters that are deleted, decreased or damaged.
 
 use firestore_emulator::Fault;
-use syncguard_core::{ErrorKind, ExtendOutcome, LockBackend, Severity};
+use syncguard_core::{
+    ErrorKind,
+    backend::{ExtendOutcome, LockBackend, Severity},
+};
 use syncguard_testkit::operations::{
     LONG, ask, error_of, eventually, granted, is_locked, key, lock_of, released, ttl,
 };

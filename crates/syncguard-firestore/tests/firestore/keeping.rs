@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use firestore_emulator::{Fault, Rpc};
-use syncguard_core::{LockBackend, ReleaseOutcome};
+use syncguard_core::{ReleaseOutcome, backend::LockBackend};
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{
     LONG, ask, extended, granted, is_locked, key, lock_of, released,

@@ -4,7 +4,10 @@ use std::{collections::HashMap, path::Path};
 
 use firestore_emulator::Emulator;
 use serde_json::Value;
-use syncguard_core::{LockBackend, LockKey, LockRef, ReleaseOutcome};
+use syncguard_core::{
+    LockKey, ReleaseOutcome,
+    backend::{LockBackend, LockRef},
+};
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{
     hostile::HOSTILE,
@@ -100,7 +103,7 @@ async fn a_grant_of_typescript_is_honoured_under_every_key_that_it_accepts() {
         set_typescript_lock(&raw, &lock, &fence, &key).await;
         assert!(is_contended(&backend, &key).await, "{key:?}");
         let id = ID.parse().unwrap();
-        let found = backend.lookup(&syncguard_core::LockQuery::ById(id)).await.unwrap();
+        let found = backend.lookup(&syncguard_core::backend::LockQuery::ById(id)).await.unwrap();
         assert_eq!(found.unwrap().key.as_str(), key);
         assert_eq!(listed(&backend, 100).await, std::slice::from_ref(&key));
         let outcome = backend.release(&LockRef::from(id)).await.unwrap();
@@ -133,7 +136,7 @@ async fn set_typescript_lock(raw: &Raw, lock: &str, fence: &str, key: &str) {
 /// Lists all locks page by page, by their keys.
 async fn listed(backend: &impl LockBackend, limit: usize) -> Vec<String> {
     let mut keys = Vec::new();
-    let mut request = syncguard_core::ListRequest::new("").limit(limit);
+    let mut request = syncguard_core::backend::ListRequest::new("").limit(limit);
     loop {
         let page = backend.list(&request).await.unwrap();
         assert!(page.locks.len() <= limit);
@@ -158,7 +161,7 @@ async fn pages_contain_nested_and_other_locks_in_the_order_of_keys() {
     for limit in [1, 2, 3, 7, 8, 9, 1_000] {
         assert_eq!(listed(&backend, limit).await, keys, "pages of {limit}");
     }
-    let below_b = backend.list(&syncguard_core::ListRequest::new("b/")).await.unwrap();
+    let below_b = backend.list(&syncguard_core::backend::ListRequest::new("b/")).await.unwrap();
     assert_eq!(below_b.locks.len(), 2);
 }
 
@@ -194,7 +197,7 @@ async fn two_keys_that_name_one_document_are_one_lock() {
         assert_eq!(listed(&theirs, 10).await, [one]);
         let hinted = LockRef::new(request.lock_id, key(other));
         let moved = theirs.extend(&hinted, syncguard_testkit::operations::ttl(LONG)).await.unwrap();
-        assert!(matches!(moved, syncguard_core::ExtendOutcome::Extended { .. }));
+        assert!(matches!(moved, syncguard_core::backend::ExtendOutcome::Extended { .. }));
         assert_eq!(theirs.release(&hinted).await.unwrap(), ReleaseOutcome::Released);
         let next = ask(other, LONG);
         assert_eq!(granted(&theirs, &next).await.fence.number(), 2, "one counter");

@@ -5,8 +5,8 @@ use std::time::Duration;
 use firestore_emulator::{Concurrency, Emulator, Fault, Injection, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, LockBackend, NotHeld,
-    ReleaseOutcome,
+    Error, ErrorKind, ReleaseOutcome,
+    backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, LockBackend, NotHeld},
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{

@@ -8,7 +8,7 @@ use std::{
 };
 
 use firestore_emulator::{Emulator, Fault, Rpc};
-use syncguard_core::{ErrorKind, LockBackend};
+use syncguard_core::{ErrorKind, backend::LockBackend};
 use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard_testkit::{
     operations::{

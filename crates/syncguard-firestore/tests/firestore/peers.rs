@@ -5,7 +5,8 @@ use std::time::Duration;
 use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{
-    AcquireOutcome, Error, ErrorKind, LockBackend, LockManager, TryAcquireOutcome,
+    Error, ErrorKind, LockManager, TryAcquireOutcome,
+    backend::{AcquireOutcome, LockBackend},
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{

@@ -8,7 +8,8 @@ use std::{
 };
 
 use syncguard_core::{
-    Error, ErrorKind, ListRequest, LockBackend, LockManager, LockQuery, TryAcquireOutcome,
+    Error, ErrorKind, LockManager, TryAcquireOutcome,
+    backend::{ListRequest, LockBackend, LockQuery},
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{

@@ -9,8 +9,8 @@ use std::{
 
 use firestore_emulator::{ClockOffset, Emulator, Rpc};
 use syncguard_core::{
-    AcquireOutcome, BootClock, Clock, ErrorKind, ExtendOutcome, LockBackend, LockManager, NotHeld,
-    ReleaseOutcome, Renew, Severity, UnsafeSettings,
+    BootClock, Clock, ErrorKind, LockManager, ReleaseOutcome, Renew, UnsafeSettings,
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, NotHeld, Severity},
 };
 use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard_testkit::{

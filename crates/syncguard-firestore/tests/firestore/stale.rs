@@ -5,7 +5,8 @@ use std::time::Duration;
 use firestore_emulator::{ClockOffset, Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{
-    AcquireOutcome, ExtendOutcome, LockBackend, LockQuery, LockRef, NotHeld, Timestamp,
+    Timestamp,
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockQuery, LockRef, NotHeld},
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::operations::{

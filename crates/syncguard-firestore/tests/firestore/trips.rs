@@ -1,7 +1,7 @@
 //! Round trips, as the server counts them.
 
 use firestore_emulator::{Calls, Emulator, Rpc};
-use syncguard_core::{AcquireOutcome, LockBackend, LockRef};
+use syncguard_core::backend::{AcquireOutcome, LockBackend, LockRef};
 use syncguard_testkit::operations::{LONG, ask, extended, granted, lock_of, released};
 
 use crate::{connect, start};

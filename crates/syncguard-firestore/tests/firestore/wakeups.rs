@@ -9,7 +9,7 @@ use std::{
 
 use firestore_emulator::{Emulator, Fault, Rpc};
 use gcloud_sdk::tonic::Code;
-use syncguard_core::{LockBackend, LockManager};
+use syncguard_core::{LockManager, backend::LockBackend};
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, extended, granted, key, released},
@@ -149,7 +149,8 @@ async fn a_stream_closes_after_its_last_waiter_and_reopens_for_the_next() {
     let (emulator, _proxy, mine) = started().await;
     let theirs = connect(&emulator);
     subscribed(&mine, "job").await;
-    tokio::time::sleep(Duration::from_secs(12)).await;
+    // The sweeps, a second apart, take up to 12 s to find that the document has lingered.
+    tokio::time::sleep(Duration::from_secs(15)).await;
     let request = ask("job", LONG);
     granted(&theirs, &request).await;
     subscribed(&mine, "job").await;

@@ -2,7 +2,8 @@
 
 use gcloud_sdk::tonic::Code;
 use syncguard_core::{
-    AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockRef, Owner, ReleaseOutcome,
+    ErrorKind, Owner, ReleaseOutcome,
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef},
 };
 use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_locked, key, lock_of, released, ttl,

@@ -1,11 +1,11 @@
-//! What the lock layer and its telemetry cost, on the backend that costs least itself.
+//! The cost of the lock layer and of its telemetry, on the backend that is cheapest itself.
 //!
-//! Run by `cargo bench -p syncguard-memory`. The numbers of a shared machine swing, so what is compared
-//! runs side by side, in turns, and the median of the comparisons counts. With the argument `pair` it
-//! prints one number alone: the nanoseconds for a lock and its release, to be compared with those of a
-//! program that was built from another commit.
+//! Run it with `cargo bench -p syncguard-memory`. Results on a shared machine vary, so measurements
+//! that are compared run alternately, and the median counts. With the argument `pair` it prints only
+//! one number: the nanoseconds for a lock and its release, for comparison with a program that was
+//! built from another commit.
 
-#![expect(clippy::print_stdout, reason = "it prints a number")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod pair;
@@ -21,7 +21,7 @@ fn main() {
     // Cargo itself passes `--bench`.
     if std::env::args().nth(1).is_some_and(|argument| argument == "pair") {
         let locks = LockManager::new(MemoryBackend::new());
-        println!("{:.1}", runtime.block_on(pair::least(&locks)));
+        println!("{:.1}", runtime.block_on(pair::minimum(&locks)));
         return;
     }
     let mut table = Table::default();

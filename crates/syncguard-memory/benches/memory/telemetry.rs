@@ -1,7 +1,9 @@
 use std::time::{Duration, Instant};
 
 use syncguard_core::{
-    AcquireRequest, LockBackend, LockId, LockKey, LockManager, LockRef, Ttl, telemetry::Observed,
+    LockId, LockKey, LockManager, Ttl,
+    backend::{AcquireRequest, LockBackend, LockRef},
+    telemetry::Observed,
 };
 use syncguard_memory::MemoryBackend;
 use syncguard_testkit::{
@@ -11,43 +13,43 @@ use syncguard_testkit::{
 
 use crate::pair;
 
-const ROUNDS: usize = 100;
+const SAMPLES: usize = 100;
 const PAIRS: u32 = 400;
 
-/// What one operation may cost more when it is observed.
-const OBSERVED: f64 = 500.0;
+/// How many nanoseconds an observer may add to one operation.
+const MAX_OBSERVER_COST: f64 = 500.0;
 
 pub(crate) async fn measure(table: &mut Table) {
     let (mut plain, mut traced) = (vec![], vec![]);
-    let (mut bare, mut told) = (f64::INFINITY, f64::INFINITY);
+    let (mut bare, mut with_observer) = (f64::INFINITY, f64::INFINITY);
     let locks = LockManager::new(MemoryBackend::new());
     let backend = MemoryBackend::new();
     let observed = Observed::new(MemoryBackend::new(), |_| ());
-    for _ in 0..ROUNDS {
-        plain.push(pair::round(&locks).await);
+    for _ in 0..SAMPLES {
+        plain.push(pair::sample(&locks).await);
         bare = bare.min(operation(&backend).await);
-        told = told.min(operation(&observed).await);
+        with_observer = with_observer.min(operation(&observed).await);
     }
     let (rare, rare_observed) = (rarely(&backend).await, rarely(&observed).await);
     for _ in 0..10 {
         let (_trace, _tracing) = Trace::begin();
-        traced.push(pair::round(&locks).await);
+        traced.push(pair::sample(&locks).await);
     }
-    table.note("lock and release, nobody listens", median(plain), "ns");
-    table.note("lock and release, all spans kept by a subscriber", median(traced), "ns");
-    table.note("one operation at the backend", bare, "ns");
-    let what = "what it costs more to observe it by an empty callback";
-    table.judge(what, told - bare, "ns", Bar::AtMost(OBSERVED));
-    table.note("what it costs more where operations come every 3 ms", rare_observed - rare, "ns");
-    let (events, missed) = (f64::from(PAIRS) * 2.0 * ROUNDS as f64, observed.missed());
-    table.note("events that the callback missed", missed as f64 * 100.0 / events, "%");
+    table.note("lock and release, without a subscriber", median(plain), "ns");
+    table.note("lock and release, with a subscriber that keeps all spans", median(traced), "ns");
+    table.note("one operation of the backend", bare, "ns");
+    let what = "additional cost of an observer with an empty callback";
+    table.judge(what, with_observer - bare, "ns", Bar::AtMost(MAX_OBSERVER_COST));
+    table.note("additional cost if operations come every 3 ms", rare_observed - rare, "ns");
+    let (events, missed) = (f64::from(PAIRS) * 2.0 * SAMPLES as f64, observed.missed());
+    table.note("events missed by the callback", missed as f64 * 100.0 / events, "%");
 }
 
-/// Gives the nanoseconds for one operation that comes alone.
+/// Returns the nanoseconds for one operation after a pause of 3 ms.
 async fn rarely(backend: &impl LockBackend) -> f64 {
     let key = LockKey::new("bench:rarely").unwrap();
     let mut times = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..SAMPLES {
         std::thread::sleep(Duration::from_millis(3));
         let start = Instant::now();
         backend.is_locked(&key).await.unwrap();
@@ -56,7 +58,7 @@ async fn rarely(backend: &impl LockBackend) -> f64 {
     median(times)
 }
 
-/// Gives the nanoseconds for one operation, on average over acquires and releases.
+/// Returns the nanoseconds for one operation, on average over acquires and releases.
 async fn operation(backend: &impl LockBackend) -> f64 {
     let key = LockKey::new("bench:operation").unwrap();
     let id = LockId::mint().unwrap();

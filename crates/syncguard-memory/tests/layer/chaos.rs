@@ -1,4 +1,4 @@
-//! Many processes, each in a task, on a network that delays and loses whatever it likes.
+//! Many processes, each in a task, on a network that delays and loses messages at random.
 
 use std::{
     sync::{
@@ -9,9 +9,12 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, BootInstant, Capabilities, Clock, Error, ErrorKind,
-    ExtendOutcome, Fence, Lease, LockBackend, LockId, LockKey, LockManager, LockQuery, LockRecord,
-    LockRef, Operation, ReleaseOutcome, Renew, Ttl,
+    BootInstant, Clock, Error, ErrorKind, Fence, Lease, LockId, LockKey, LockManager, Operation,
+    ReleaseOutcome, Renew, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockBackend, LockQuery,
+        LockRecord, LockRef,
+    },
 };
 use syncguard_memory::MemoryBackend;
 use syncguard_testkit::history::{Event, Flaw, History, Incarnation, Record};
@@ -28,19 +31,20 @@ use super::{
 
 const PROCESSES: u32 = 8;
 const KEYS: u64 = 2;
-const ROUNDS: usize = 40;
+const ROUNDS_PER_PROCESS: usize = 40;
 
-/// How long a request may take before it counts as lost.
-const PATIENCE: Duration = secs(2);
+/// How long a request may take before its caller considers it lost.
+const REQUEST_TIMEOUT: Duration = secs(2);
 
-/// The longest that anything is on its way, one way.
-const LONGEST: Duration = secs(6);
+/// The maximum one-way latency of a message.
+const MAX_LATENCY: Duration = secs(6);
 
-/// Draws numbers, the same ones for the same seed (SplitMix64, Steele, Lea and Flood 2014).
+/// Generates pseudorandom numbers, the same ones for the same seed (SplitMix64, Steele, Lea and
+/// Flood 2014).
 #[derive(Clone, Debug)]
-struct Dice(Arc<AtomicU64>);
+struct Random(Arc<AtomicU64>);
 
-impl Dice {
+impl Random {
     fn new(seed: u64) -> Self {
         Self(Arc::new(AtomicU64::new(seed)))
     }
@@ -53,28 +57,29 @@ impl Dice {
         (z ^ (z >> 31)) % limit
     }
 
-    fn one_in(&self, sides: u64) -> bool {
-        self.below(sides) == 0
+    /// Returns true with a probability of one in `count`.
+    fn is_one_in(&self, count: u64) -> bool {
+        self.below(count) == 0
     }
 
-    /// Draws a time on the way: short as a rule, now and then longer than anybody waits.
-    fn way(&self) -> Duration {
-        let most = if self.one_in(10) { LONGEST } else { millis(20) };
-        millis(self.below(u64::try_from(most.as_millis()).unwrap()))
+    /// Returns a random one-way latency: usually short, sometimes longer than the request timeout.
+    fn latency(&self) -> Duration {
+        let limit = if self.is_one_in(10) { MAX_LATENCY } else { millis(20) };
+        millis(self.below(u64::try_from(limit.as_millis()).unwrap()))
     }
 }
 
-/// A store behind a bad network. What is on its way goes on without its sender.
+/// A store behind an unreliable network. A message in flight arrives even if its sender is dropped.
 #[derive(Clone)]
-struct Far {
+struct UnreliableStore {
     store: MemoryBackend,
-    dice: Dice,
+    random: Random,
     lost: Arc<AtomicUsize>,
     late: Arc<AtomicUsize>,
 }
 
-impl Far {
-    async fn carry<T, F>(
+impl UnreliableStore {
+    async fn send<T, F>(
         &self,
         operation: Operation,
         request: impl FnOnce(MemoryBackend) -> F,
@@ -83,32 +88,32 @@ impl Far {
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let (there, back) = (self.dice.way(), self.dice.way());
-        let (request_lost, reply_lost) = (self.dice.one_in(12), self.dice.one_in(12));
-        if there + back > PATIENCE {
+        let (to_store, from_store) = (self.random.latency(), self.random.latency());
+        let (request_lost, reply_lost) = (self.random.is_one_in(12), self.random.is_one_in(12));
+        if to_store + from_store > REQUEST_TIMEOUT {
             self.late.fetch_add(1, Ordering::SeqCst);
         }
         let request = request(self.store.clone());
-        let travel = tokio::spawn(async move {
-            sleep(there).await;
+        let delivery = tokio::spawn(async move {
+            sleep(to_store).await;
             if request_lost {
                 return None;
             }
             let reply = request.await;
-            sleep(back).await;
+            sleep(from_store).await;
             Some(reply).filter(|_| !reply_lost)
         });
-        match travel.await.unwrap() {
+        match delivery.await.unwrap() {
             Some(reply) => reply,
             None => {
                 self.lost.fetch_add(1, Ordering::SeqCst);
-                Err(Error::new(ErrorKind::NetworkTimeout, operation))
+                Err(Error::new(ErrorKind::NetworkTimeout).with_operation(operation))
             }
         }
     }
 }
 
-impl LockBackend for Far {
+impl LockBackend for UnreliableStore {
     fn capabilities(&self) -> Capabilities {
         self.store.capabilities()
     }
@@ -116,19 +121,19 @@ impl LockBackend for Far {
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
         let request = request.clone();
         let acquire = |store: MemoryBackend| async move { store.acquire(&request).await };
-        self.carry(Operation::Acquire, acquire).await
+        self.send(Operation::Acquire, acquire).await
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let lock = lock.clone();
         let extend = |store: MemoryBackend| async move { store.extend(&lock, ttl).await };
-        self.carry(Operation::Extend, extend).await
+        self.send(Operation::Extend, extend).await
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
         let lock = lock.clone();
         let release = |store: MemoryBackend| async move { store.release(&lock).await };
-        self.carry(Operation::Release, release).await
+        self.send(Operation::Release, release).await
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
@@ -138,7 +143,7 @@ impl LockBackend for Far {
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
         let key = key.clone();
         let abandon = |store: MemoryBackend| async move { store.abandon(lock_id, &key).await };
-        self.carry(Operation::Abandon, abandon).await
+        self.send(Operation::Abandon, abandon).await
     }
 
     async fn released(&self, key: &LockKey) {
@@ -151,55 +156,55 @@ struct Process {
     number: Incarnation,
     locks: LockManager,
     clock: Arc<dyn Clock>,
-    dice: Dice,
+    random: Random,
     records: UnboundedSender<Record>,
 }
 
 impl Process {
-    async fn live(self) -> LockManager {
-        for _ in 0..ROUNDS {
+    async fn run(self) -> LockManager {
+        for _ in 0..ROUNDS_PER_PROCESS {
             self.round().await;
         }
         self.locks
     }
 
-    /// Takes a lock in one way or another, and gives it back or goes away.
+    /// Acquires a lock in one of several ways, and releases it or drops the attempt.
     async fn round(&self) {
-        let ttl = secs(4 + self.dice.below(30));
-        let name = key(&format!("k{}", self.dice.below(KEYS)));
-        let lock = self.locks.lock(name).ttl(ttl).wait(secs(1 + self.dice.below(20)));
-        match self.dice.below(5) {
-            0 => drop(lock.run(async |lease| self.stay(&lease).await).await),
-            1 => drop(timeout(millis(self.dice.below(3_000)), lock.acquire()).await),
+        let ttl = secs(4 + self.random.below(30));
+        let name = key(&format!("k{}", self.random.below(KEYS)));
+        let lock = self.locks.lock(name).ttl(ttl).wait(secs(1 + self.random.below(20)));
+        match self.random.below(5) {
+            0 => drop(lock.run(async |lease| self.hold(&lease).await).await),
+            1 => drop(timeout(millis(self.random.below(3_000)), lock.acquire()).await),
             2 => {
-                let run = lock.run(async |lease| self.stay(&lease).await);
-                drop(timeout(millis(self.dice.below(6_000)), run).await);
+                let run = lock.run(async |lease| self.hold(&lease).await);
+                drop(timeout(millis(self.random.below(6_000)), run).await);
             }
             choice => {
                 let renew = if choice == 3 { Renew::Auto } else { Renew::Never };
                 let Ok(guard) = lock.renew(renew).acquire().await else { return };
-                self.stay(&guard).await;
-                if self.dice.one_in(2) {
+                self.hold(&guard).await;
+                if self.random.is_one_in(2) {
                     drop(guard.release().await);
                 }
             }
         }
     }
 
-    /// Records a stay for as long as the lease says that it is held, up to some time.
-    async fn stay(&self, lease: &Lease) {
+    /// Records a hold that lasts while the lease is valid, for a random time at most.
+    async fn hold(&self, lease: &Lease) {
         let (entered, key) = (self.clock.now(), lease.key().clone());
         let Ok(fence) = lease.fence() else { return };
-        let mut stay = Stay { process: self, key: key.clone(), fence, last: entered };
-        // Nobody dies here, so it makes no difference how long the lease is.
+        let mut hold = Hold { process: self, key: key.clone(), fence, last: entered };
+        // No process crashes here, so the end of the lease does not matter.
         self.record(entered, Event::Entered { key, fence, until: entered });
-        for _ in 0..self.dice.below(20) {
-            sleep(millis(self.dice.below(1_000))).await;
+        for _ in 0..self.random.below(20) {
+            sleep(millis(self.random.below(1_000))).await;
             let now = self.clock.now();
             if !lease.is_valid() {
                 break;
             }
-            stay.last = now;
+            hold.last = now;
         }
     }
 
@@ -208,59 +213,64 @@ impl Process {
     }
 }
 
-/// Records its end even if it is cut off.
-struct Stay<'a> {
+/// Records the end of a hold, even if its task is cancelled.
+struct Hold<'a> {
     process: &'a Process,
     key: LockKey,
     fence: Fence,
     last: BootInstant,
 }
 
-impl Drop for Stay<'_> {
+impl Drop for Hold<'_> {
     fn drop(&mut self) {
         let (key, fence) = (self.key.clone(), self.fence);
         self.process.record(self.last, Event::Left { key, fence });
     }
 }
 
-/// Lets all processes live, and proves that nothing is left of them.
-async fn live(seed: u64) -> (History, Far) {
-    let (world, dice) = (World::new(), Dice::new(seed));
+/// Runs all processes, and asserts that they leave no lock behind.
+async fn run(seed: u64) -> (History, UnreliableStore) {
+    let (world, random) = (World::new(), Random::new(seed));
     let store = world.others.clone();
-    let far = Far { store, dice: dice.clone(), lost: Arc::default(), late: Arc::default() };
+    let unreliable = UnreliableStore {
+        store,
+        random: random.clone(),
+        lost: Arc::default(),
+        late: Arc::default(),
+    };
     let (records, mut recorded) = unbounded_channel();
     let mut processes = JoinSet::new();
     for number in 0..PROCESSES {
-        let builder = LockManager::builder(far.clone()).request_timeout(PATIENCE);
+        let builder = LockManager::builder(unreliable.clone()).request_timeout(REQUEST_TIMEOUT);
         let (clock, number) = (world.clock.shared(), Incarnation(number));
-        let (locks, dice, records) =
-            (builder.clock(clock.clone()).build(), dice.clone(), records.clone());
-        processes.spawn(Process { number, locks, clock, dice, records }.live());
+        let (locks, random, records) =
+            (builder.clock(clock.clone()).build(), random.clone(), records.clone());
+        processes.spawn(Process { number, locks, clock, random, records }.run());
     }
     drop(records);
     for locks in processes.join_all().await {
         drained(&locks).await;
     }
-    // What is still on its way arrives.
-    sleep(LONGEST * 2).await;
+    // Messages in flight arrive.
+    sleep(MAX_LATENCY * 2).await;
     for number in 0..KEYS {
-        assert!(!world.is_locked(&format!("k{number}")).await, "seed {seed} left a ghost");
+        assert!(!world.is_locked(&format!("k{number}")).await, "seed {seed} left a lock behind");
     }
     let mut all = Vec::new();
     while let Some(record) = recorded.recv().await {
         all.push(record);
     }
-    (History::new(all), far)
+    (History::new(all), unreliable)
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_bad_network_nobody_meets_in_a_lock_and_no_lock_is_left_behind() {
+async fn on_an_unreliable_network_locks_exclude_and_no_lock_is_left_behind() {
     for seed in 0..30 {
-        let (history, far) = live(seed).await;
+        let (history, store) = run(seed).await;
         let flaws: Vec<_> = history.flaws().iter().map(Flaw::to_string).collect();
         assert!(flaws.is_empty(), "seed {seed}: {flaws:#?}");
-        let (lost, late) = (far.lost.load(Ordering::SeqCst), far.late.load(Ordering::SeqCst));
-        let stays = history.entries().len();
-        assert!(lost > 100 && late > 100 && stays > 50, "{lost} lost, {late} late, {stays} stays");
+        let (lost, late) = (store.lost.load(Ordering::SeqCst), store.late.load(Ordering::SeqCst));
+        let holds = history.entries().len();
+        assert!(lost > 100 && late > 100 && holds > 50, "{lost} lost, {late} late, {holds} holds");
     }
 }

@@ -1,9 +1,10 @@
-//! What is cleaned up after callers that are gone.
+//! Clean-ups after callers that were dropped or cancelled.
 
 use std::sync::{Arc, Mutex};
 
 use syncguard_core::{
-    Error, ErrorKind, LockBackend, LockManager, ManualClock, Operation, TryAcquireOutcome,
+    Error, ErrorKind, LockManager, ManualClock, Operation, TryAcquireOutcome,
+    backend::LockBackend,
     contract::{Fault, Faulty, Gate},
 };
 use syncguard_memory::MemoryBackend;
@@ -15,19 +16,19 @@ use super::{
     time::{TICK, secs},
 };
 
-/// More than any test sends.
+/// More requests than any test sends.
 const ALL: usize = 1_000;
 
-type Reports = Arc<Mutex<Vec<(ErrorKind, Operation)>>>;
+type Reports = Arc<Mutex<Vec<(ErrorKind, Option<Operation>)>>>;
 
-/// Notes what is reported.
-fn told_to(reports: &Reports) -> impl Fn(&Error) + Send + Sync + use<> {
+/// Returns a callback that records the reported errors.
+fn record_into(reports: &Reports) -> impl Fn(&Error) + Send + Sync + use<> {
     let reports = reports.clone();
     move |error| reports.lock().unwrap().push((error.kind(), error.operation()))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_goes_on_being_tried_after_its_callers_token_was_cancelled() {
+async fn a_release_is_retried_after_its_callers_token_was_cancelled() {
     let world = World::new();
     let (locks, token) = (world.locks(), CancellationToken::new());
     world.plan(Operation::Release, &Fault::RequestLost, 3);
@@ -43,10 +44,10 @@ async fn a_release_goes_on_being_tried_after_its_callers_token_was_cancelled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_doubtful_grant_goes_on_being_called_off_after_its_callers_token_was_cancelled() {
+async fn an_ambiguous_grant_is_abandoned_after_its_callers_token_was_cancelled() {
     let (world, gate) = (World::new(), Gate::new());
     let (locks, token) = (world.locks(), CancellationToken::new());
-    world.plan(Operation::Acquire, &Fault::ReplyHeld(gate.clone()), 1);
+    world.plan(Operation::Acquire, &Fault::ReplyDelayed(gate.clone()), 1);
     world.plan(Operation::Abandon, &Fault::RequestLost, 3);
     let attempt = locks.lock("k").cancel_on(token.clone()).try_acquire();
     let (attempt, ()) = tokio::join!(attempt, async {
@@ -55,7 +56,7 @@ async fn a_doubtful_grant_goes_on_being_called_off_after_its_callers_token_was_c
     });
     error_of(attempt, ErrorKind::Aborted);
     assert!(world.is_locked("k").await, "it was granted");
-    // Both answers are lost: nobody knows of the grant.
+    // Both replies are lost, so the caller does not know of the grant.
     world.plan(Operation::Acquire, &Fault::RequestLost, ALL);
     tokio::time::sleep(secs(11)).await;
     drained(&locks).await;
@@ -65,21 +66,24 @@ async fn a_doubtful_grant_goes_on_being_called_off_after_its_callers_token_was_c
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_that_never_gets_through_is_tried_for_the_ttl_and_a_second_and_told_once() {
+async fn a_release_that_never_succeeds_is_retried_for_the_ttl_and_a_second_and_reported_once() {
     let (world, reports) = (World::new(), Reports::default());
-    let locks = world.builder().on_release_error(told_to(&reports)).build();
+    let locks = world.builder().on_release_error(record_into(&reports)).build();
     world.plan(Operation::Release, &Fault::NotSent, ALL);
     drop(locks.lock("k").ttl(secs(30)).acquire().await.unwrap());
     drained(&locks).await;
-    let (tried, due) = (world.sent(Operation::Release), secs(31));
-    world.assert_planned(ALL - tried.len());
-    let last = *tried.last().unwrap();
+    let (sent, due) = (world.sent(Operation::Release), secs(31));
+    world.assert_planned(ALL - sent.len());
+    let last = *sent.last().unwrap();
     assert!(due <= last && last <= due + secs(2) + TICK, "{last:?}");
-    assert_eq!(*reports.lock().unwrap(), [(ErrorKind::ServiceUnavailable, Operation::Release)]);
+    assert_eq!(
+        *reports.lock().unwrap(),
+        [(ErrorKind::ServiceUnavailable, Some(Operation::Release))]
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_is_tried_for_the_longest_ttl_that_was_asked_for() {
+async fn a_release_is_retried_for_the_longest_ttl_that_was_requested() {
     let world = World::new();
     let locks = world.locks();
     world.plan(Operation::Release, &Fault::NotSent, ALL);
@@ -92,8 +96,8 @@ async fn a_release_is_tried_for_the_longest_ttl_that_was_asked_for() {
     assert!(due <= last && last <= due + secs(2) + TICK, "{last:?}");
 }
 
-/// Somebody whose runtime is shut down while their first request is on its way.
-struct Cut {
+/// A client whose runtime is shut down while its first request is in flight.
+struct Client {
     runtime: Option<Runtime>,
     store: MemoryBackend,
     clock: Arc<ManualClock>,
@@ -102,7 +106,7 @@ struct Cut {
     reports: Reports,
 }
 
-impl Cut {
+impl Client {
     fn new(fault: fn(Gate) -> Fault) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let clock = Arc::new(ManualClock::default());
@@ -110,7 +114,7 @@ impl Cut {
         let (faults, reports) = (Faulty::new(store.clone()), Reports::default());
         faults.plan(Operation::Acquire, fault(gate.clone()));
         let builder = LockManager::builder(faults).clock(clock.clone());
-        let locks = builder.on_release_error(told_to(&reports)).build();
+        let locks = builder.on_release_error(record_into(&reports)).build();
         Self { runtime: Some(runtime), store, clock, gate, locks, reports }
     }
 
@@ -131,9 +135,9 @@ impl Cut {
         runtime.block_on(self.store.is_locked(&key("k"))).unwrap()
     }
 
-    /// Asserts that the failure was told, once, and that the grant ends by itself.
-    fn assert_told_and_over_in_time(&self) {
-        assert_eq!(*self.reports.lock().unwrap(), [(ErrorKind::Aborted, Operation::Abandon)]);
+    /// Asserts that the failure was reported once, and that the grant expires.
+    fn assert_reported_and_expired_in_time(&self) {
+        assert_eq!(*self.reports.lock().unwrap(), [(ErrorKind::Aborted, Some(Operation::Abandon))]);
         assert!(self.is_locked(), "it was granted");
         self.clock.advance(secs(31));
         assert!(!self.is_locked());
@@ -141,28 +145,28 @@ impl Cut {
 }
 
 #[test]
-fn an_attempt_that_its_runtime_takes_along_is_told_of_and_its_ttl_ends_the_grant() {
-    let mut cut = Cut::new(Fault::ReplyHeld);
-    cut.run(async {
-        tokio::spawn(cut.attempt());
-        cut.gate.reached().await;
+fn an_attempt_that_ends_with_its_runtime_is_reported_and_its_grant_expires() {
+    let mut client = Client::new(Fault::ReplyDelayed);
+    client.run(async {
+        tokio::spawn(client.attempt());
+        client.gate.reached().await;
     });
-    cut.shut_down();
-    cut.assert_told_and_over_in_time();
+    client.shut_down();
+    client.assert_reported_and_expired_in_time();
 }
 
 #[test]
-fn an_attempt_that_is_dropped_after_its_runtime_is_told_of_and_its_ttl_ends_the_grant() {
-    let mut cut = Cut::new(Fault::ReplyHeld);
-    let mut attempt = Box::pin(cut.attempt());
-    cut.run(async {
+fn an_attempt_that_is_dropped_after_its_runtime_is_reported_and_its_grant_expires() {
+    let mut client = Client::new(Fault::ReplyDelayed);
+    let mut attempt = Box::pin(client.attempt());
+    client.run(async {
         tokio::select! {
             _ = &mut attempt => panic!("the gate is closed"),
-            () = cut.gate.reached() => {}
+            () = client.gate.reached() => {}
         }
     });
-    cut.shut_down();
-    assert_eq!(*cut.reports.lock().unwrap(), []);
+    client.shut_down();
+    assert_eq!(*client.reports.lock().unwrap(), []);
     drop(attempt);
-    cut.assert_told_and_over_in_time();
+    client.assert_reported_and_expired_in_time();
 }

@@ -1,4 +1,4 @@
-//! Settings at the ends of their ranges, and stores that misbehave.
+//! Settings at the limits of their ranges, and backends that misbehave.
 
 use std::{
     sync::{Arc, Mutex},
@@ -6,16 +6,19 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, Jitter,
-    LockBackend, LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Loss, Operation,
-    ReleaseOutcome, Renew, Retry, ShutdownOutcome, Ttl,
+    Error, ErrorKind, Jitter, LockId, LockKey, LockManager, Loss, Operation, ReleaseOutcome, Renew,
+    Retry, ShutdownOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockBackend, LockQuery,
+        LockRecord, LockRef,
+    },
 };
 use syncguard_memory::MemoryBackend;
 
 use super::{World, error_of, time::millis};
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_durations_overflow_no_clock() {
+async fn the_longest_durations_do_not_overflow() {
     let world = World::new();
     let locks = world.builder().request_timeout(Duration::MAX).build();
     let lock = locks.lock("k").ttl(Ttl::MAX).wait(Duration::MAX).max_hold(Duration::MAX);
@@ -34,7 +37,7 @@ async fn the_longest_durations_overflow_no_clock() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_that_never_come_do_not_keep_the_longest_hold_from_ending() {
+async fn max_hold_ends_a_lock_whose_renewals_are_never_due() {
     let world = World::new();
     let lock = world.locks().lock("k").renew(Renew::Every(Duration::MAX)).max_hold(millis(100));
     let guard = lock.acquire().await.unwrap();
@@ -43,7 +46,7 @@ async fn renewals_that_never_come_do_not_keep_the_longest_hold_from_ending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_delay_between_them_retries_and_renewals_keep_a_millisecond_apart() {
+async fn retries_and_renewals_without_a_delay_are_a_millisecond_apart() {
     let world = World::new();
     let locks = world.locks();
     let renew = Renew::Every(Duration::ZERO);
@@ -57,11 +60,11 @@ async fn without_a_delay_between_them_retries_and_renewals_keep_a_millisecond_ap
     }
 }
 
-/// A store whose subscriptions resolve for no reason, and which panics when it should let go.
+/// A backend whose subscriptions resolve spuriously, and whose extend and release panic.
 #[derive(Clone)]
-struct Unruly(MemoryBackend, Arc<Mutex<usize>>);
+struct Misbehaving(MemoryBackend, Arc<Mutex<usize>>);
 
-impl LockBackend for Unruly {
+impl LockBackend for Misbehaving {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
     }
@@ -72,11 +75,11 @@ impl LockBackend for Unruly {
     }
 
     async fn extend(&self, _: &LockRef, _: Ttl) -> Result<ExtendOutcome, Error> {
-        panic!("the store's own trouble")
+        panic!("the backend panics")
     }
 
     async fn release(&self, _: &LockRef) -> Result<ReleaseOutcome, Error> {
-        panic!("the store's own trouble")
+        panic!("the backend panics")
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
@@ -93,9 +96,9 @@ impl LockBackend for Unruly {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_that_resolves_for_no_reason_does_not_make_a_loop() {
+async fn a_subscription_that_resolves_spuriously_does_not_cause_a_busy_loop() {
     let world = World::new();
-    let store = Unruly(world.others.clone(), Arc::default());
+    let store = Misbehaving(world.others.clone(), Arc::default());
     let _holder = world.hold_elsewhere("k", Duration::from_secs(60)).await;
     let result = LockManager::new(store.clone()).lock("k").wait(millis(200)).acquire().await;
     error_of(result, ErrorKind::AcquisitionTimeout);
@@ -104,13 +107,13 @@ async fn a_subscription_that_resolves_for_no_reason_does_not_make_a_loop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_panics_costs_neither_the_loss_nor_the_report() {
+async fn a_backend_that_panics_prevents_neither_the_loss_nor_the_report() {
     let world = World::new();
     let reports = Arc::new(Mutex::new(Vec::new()));
-    let heard = reports.clone();
-    let locks = LockManager::builder(Unruly(world.others.clone(), Arc::default()))
+    let recorded = reports.clone();
+    let locks = LockManager::builder(Misbehaving(world.others.clone(), Arc::default()))
         .clock(world.clock.shared())
-        .on_release_error(move |error| heard.lock().unwrap().push(error.to_string()))
+        .on_release_error(move |error| recorded.lock().unwrap().push(error.to_string()))
         .build();
     let lock = locks.lock("k").renew(Renew::Every(millis(50))).max_hold(millis(300));
     let guard = lock.acquire().await.unwrap();
@@ -123,9 +126,9 @@ async fn a_store_that_panics_costs_neither_the_loss_nor_the_report() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_extend_that_panics_is_an_error_of_its_caller_and_no_loss() {
+async fn an_extend_that_panics_returns_an_error_and_does_not_lose_the_lock() {
     let world = World::new();
-    let store = Unruly(world.others.clone(), Arc::default());
+    let store = Misbehaving(world.others.clone(), Arc::default());
     let locks = LockManager::builder(store).clock(world.clock.shared()).build();
     let guard = locks.lock("k").acquire().await.unwrap();
     error_of(guard.extend(Duration::from_secs(60)).await, ErrorKind::Aborted);

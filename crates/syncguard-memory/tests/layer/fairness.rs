@@ -1,5 +1,5 @@
-//! A process with many waiters beside one with a single waiter. Two processes are two `LockManager`s
-//! over one store: they share no queue.
+//! Fairness between a process with many waiters and one with a single waiter. Each process is a
+//! `LockManager` over the same store, so they share no queue.
 
 use std::{
     sync::{
@@ -18,22 +18,22 @@ use tokio::{
 
 use super::{
     LONG, World,
-    store::Watched,
+    store::RecordingStore,
     time::{millis, secs},
 };
 
 const HOLD: Duration = millis(20);
-const TIME: Duration = secs(30);
-const MANY: usize = 8;
+const TEST_TIME: Duration = secs(30);
+const MANY_TASKS: usize = 8;
 
-/// What a process did in the time.
+/// What a process achieved in the test time.
 #[derive(Debug, Default)]
-struct Did {
+struct Stats {
     grants: AtomicUsize,
     longest_wait_millis: AtomicUsize,
 }
 
-impl Did {
+impl Stats {
     fn grants(&self) -> usize {
         self.grants.load(Ordering::SeqCst)
     }
@@ -43,30 +43,30 @@ impl Did {
     }
 }
 
-/// A process: how its store is asked, and its tasks.
+/// A process: its locks, the number of its tasks, and its statistics.
 struct Process {
     locks: LockManager,
     tasks: usize,
-    did: Arc<Did>,
+    stats: Arc<Stats>,
 }
 
 impl Process {
-    fn new(world: &World, store: Watched<MemoryBackend>, tasks: usize) -> Self {
+    fn new(world: &World, store: RecordingStore<MemoryBackend>, tasks: usize) -> Self {
         let locks = LockManager::builder(store).clock(world.clock.shared()).build();
-        Self { locks, tasks, did: Arc::default() }
+        Self { locks, tasks, stats: Arc::default() }
     }
 
-    /// Lets each task take and leave the lock until the time is over.
+    /// Starts tasks that acquire and release the lock until the time is over.
     fn start(&self, all: &mut JoinSet<()>, over: &Arc<AtomicBool>) {
         for _ in 0..self.tasks {
-            let (locks, did, over) = (self.locks.clone(), self.did.clone(), over.clone());
+            let (locks, stats, over) = (self.locks.clone(), self.stats.clone(), over.clone());
             all.spawn(async move {
                 while !over.load(Ordering::SeqCst) {
-                    let asked = Instant::now();
+                    let requested = Instant::now();
                     let guard = locks.lock("k").wait(LONG).acquire().await.unwrap();
-                    let waited = usize::try_from(asked.elapsed().as_millis()).unwrap();
-                    did.longest_wait_millis.fetch_max(waited, Ordering::SeqCst);
-                    did.grants.fetch_add(1, Ordering::SeqCst);
+                    let waited = usize::try_from(requested.elapsed().as_millis()).unwrap();
+                    stats.longest_wait_millis.fetch_max(waited, Ordering::SeqCst);
+                    stats.grants.fetch_add(1, Ordering::SeqCst);
                     sleep(HOLD).await;
                     guard.release().await.unwrap();
                 }
@@ -80,74 +80,76 @@ async fn run(processes: &[&Process]) {
     for process in processes {
         process.start(&mut all, &over);
     }
-    sleep(TIME).await;
+    sleep(TEST_TIME).await;
     over.store(true, Ordering::SeqCst);
     all.join_all().await;
 }
 
-fn shared(world: &World) -> Watched<MemoryBackend> {
-    Watched::new(world.others.clone()).shared()
+fn shared(world: &World) -> RecordingStore<MemoryBackend> {
+    RecordingStore::new(world.others.clone()).shared()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_process_with_many_waiters_lets_a_lone_one_in() {
+async fn a_process_with_many_waiters_does_not_shut_out_a_process_with_one() {
     let world = World::new();
-    let (busy, far) = (Process::new(&world, shared(&world), MANY), shared(&world));
-    // It always asks after the others: without a pause they would have taken the lock.
-    far.delay(Operation::Acquire, millis(3));
-    let lone = Process::new(&world, far, 1);
+    let (busy, slow) = (Process::new(&world, shared(&world), MANY_TASKS), shared(&world));
+    // Its requests always arrive after those of the others: without a pause, the others would have
+    // acquired the lock.
+    slow.delay(Operation::Acquire, millis(3));
+    let lone = Process::new(&world, slow, 1);
     run(&[&busy, &lone]).await;
-    let (all, its) = (busy.did.grants() + lone.did.grants(), lone.did.grants());
+    let (all, its) = (busy.stats.grants() + lone.stats.grants(), lone.stats.grants());
     assert!(its * 20 >= all, "{its} of {all}");
-    let longest = lone.did.longest_wait();
+    let longest = lone.stats.longest_wait();
     assert!(longest <= millis(1_500), "{longest:?}");
     assert!(all >= 1_500 * 9 / 10, "{all} of 1500");
 }
 
-/// One that takes the lock again as soon as it has left it needs no others to keep it.
+/// A single task that acquires the lock again immediately after each release can keep the key too.
 #[tokio::test(start_paused = true)]
-async fn a_process_with_one_task_in_a_loop_lets_another_one_in() {
+async fn a_process_with_one_task_in_a_loop_does_not_shut_out_another() {
     let world = World::new();
-    let processes = [1, MANY].map(|tasks| {
+    let processes = [1, MANY_TASKS].map(|tasks| {
         let store = shared(&world);
         store.delay(Operation::Acquire, millis(3));
         Process::new(&world, store, tasks)
     });
-    // The one begins by meeting the others: one that never met them does not pause.
+    // The single task first finds the key held by the others: otherwise it would not pause.
     run(&[&processes[1], &processes[0]]).await;
-    let all: usize = processes.iter().map(|process| process.did.grants()).sum();
+    let all: usize = processes.iter().map(|process| process.stats.grants()).sum();
     for process in &processes {
-        assert!(process.did.grants() * 10 >= all, "{:?} of {all}", process.did);
-        let longest = process.did.longest_wait();
+        assert!(process.stats.grants() * 10 >= all, "{:?} of {all}", process.stats);
+        let longest = process.stats.longest_wait();
         assert!(longest <= millis(1_500) * u32::try_from(process.tasks).unwrap(), "{longest:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn pauses_cost_a_process_that_is_alone_little() {
+async fn pauses_cost_little_without_other_processes() {
     let world = World::new();
-    let alone = Process::new(&world, shared(&world), MANY);
+    let alone = Process::new(&world, shared(&world), MANY_TASKS);
     run(&[&alone]).await;
-    let grants = alone.did.grants();
+    let grants = alone.stats.grants();
     // Timers are late by a millisecond in twenty.
     assert!((1_500 * 92 / 100..1_500).contains(&grants), "{grants} of 1500");
 }
 
-/// The second of them comes while the first asks, and is refused because of the grant to the first.
+/// The second task requests the lock while the request of the first is in flight, and finds it held
+/// by the first.
 #[tokio::test(start_paused = true)]
-async fn two_tasks_that_met_each_other_do_not_pause_for_another_process() {
+async fn contention_between_tasks_of_one_process_causes_no_pauses() {
     let world = World::new();
     let store = shared(&world);
     store.delay(Operation::Acquire, millis(3));
     let locks = Process::new(&world, store, 1).locks;
     let time_of_a_loop = async || {
-        let began = Instant::now();
+        let start = Instant::now();
         for _ in 0..100 {
             let guard = locks.lock("k").acquire().await.unwrap();
             sleep(HOLD).await;
             guard.release().await.unwrap();
         }
-        began.elapsed()
+        start.elapsed()
     };
     let before = time_of_a_loop().await;
     let hold = async || {
@@ -160,17 +162,17 @@ async fn two_tasks_that_met_each_other_do_not_pause_for_another_process() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_no_other_process_can_use_sees_no_pauses() {
+async fn a_store_that_no_other_process_can_use_causes_no_pauses() {
     let world = World::new();
-    let store = Watched::new(world.others.clone());
-    let (plain, pausing) = (Process::new(&world, store, MANY), World::new());
+    let store = RecordingStore::new(world.others.clone());
+    let (plain, pausing) = (Process::new(&world, store, MANY_TASKS), World::new());
     run(&[&plain]).await;
-    let other = Process::new(&pausing, shared(&pausing), MANY);
+    let other = Process::new(&pausing, shared(&pausing), MANY_TASKS);
     run(&[&other]).await;
     assert!(
-        plain.did.grants() > other.did.grants(),
+        plain.stats.grants() > other.stats.grants(),
         "{} and {}",
-        plain.did.grants(),
-        other.did.grants()
+        plain.stats.grants(),
+        other.stats.grants()
     );
 }

@@ -10,7 +10,7 @@ use super::{
 };
 
 #[tokio::test(start_paused = true)]
-async fn whoever_does_not_get_the_lock_uses_up_no_fence() {
+async fn calls_that_do_not_get_the_lock_use_up_no_fence() {
     let world = World::new();
     let (locks, rivals) = (world.locks(), world.locks());
     let held = world.hold_elsewhere("k", LONG).await;
@@ -33,7 +33,7 @@ async fn whoever_does_not_get_the_lock_uses_up_no_fence() {
         error_of(cancelled, ErrorKind::Aborted);
     }
     drained(&locks).await;
-    assert!(world.sent(Operation::Acquire).len() > 200, "they asked");
+    assert!(world.sent(Operation::Acquire).len() > 200, "requests were sent");
     world.release_elsewhere(&held).await;
     let guard = lock().try_acquire().await.unwrap().acquired().unwrap();
     assert_eq!(guard.fence().unwrap().number(), 2);

@@ -1,11 +1,13 @@
-//! Questions to a store that does not answer.
+//! Lookups in a store that does not reply.
 
 use std::future::pending;
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, Finding,
-    ListRequest, LockBackend, LockId, LockKey, LockManager, LockPage, LockQuery, LockRecord,
-    LockRef, ReleaseOutcome, Ttl,
+    Error, ErrorKind, LockId, LockKey, LockManager, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+    },
 };
 
 use super::{
@@ -13,10 +15,10 @@ use super::{
     time::{assert_at, secs},
 };
 
-/// A store that never answers.
-struct Silent;
+/// A store that never replies.
+struct Unresponsive;
 
-impl LockBackend for Silent {
+impl LockBackend for Unresponsive {
     fn capabilities(&self) -> Capabilities {
         Capabilities::new().with_list()
     }
@@ -55,9 +57,9 @@ impl LockBackend for Silent {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_question_ends_with_the_request_timeout() {
+async fn every_lookup_ends_with_the_request_timeout() {
     let (world, id) = (World::new(), LockId::mint().unwrap());
-    let locks = LockManager::builder(Silent).request_timeout(secs(3)).build();
+    let locks = LockManager::builder(Unresponsive).request_timeout(secs(3)).build();
     let late = ErrorKind::NetworkTimeout;
     error_of(locks.lookup("k").await, late);
     error_of(locks.lookup_by_id(id).await, late);
@@ -71,8 +73,8 @@ async fn every_question_ends_with_the_request_timeout() {
 }
 
 #[test]
-fn what_a_store_can_do_is_known_without_asking_it() {
-    let locks = LockManager::new(Silent);
-    assert_eq!(locks.capabilities(), Silent.capabilities());
+fn capabilities_are_known_without_a_request() {
+    let locks = LockManager::new(Unresponsive);
+    assert_eq!(locks.capabilities(), Unresponsive.capabilities());
     assert_ne!(locks.capabilities(), Capabilities::default());
 }

@@ -5,22 +5,22 @@
 
 mod chaos;
 mod cleaning;
-mod doubting;
 mod extremes;
 mod fairness;
 mod fencing;
+mod late_requests;
 mod limits;
-mod losing;
-mod observing;
+mod loss;
+mod observer;
 mod queueing;
 mod renewing;
 mod runtimes;
 mod silent;
+mod spans;
 mod stalling;
 mod starving;
 mod store;
 mod suspending;
-mod telling;
 mod time;
 mod unpolled;
 mod waiting;
@@ -29,32 +29,33 @@ mod waking;
 use std::time::Duration;
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, LockBackend, LockId, LockKey,
-    LockManager, LockManagerBuilder, LockRef, Operation, ReleaseOutcome, ShutdownOutcome, Ttl,
+    Error, ErrorKind, LockId, LockKey, LockManager, LockManagerBuilder, Operation, ReleaseOutcome,
+    ShutdownOutcome, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, LockBackend, LockRef},
     contract::{Fault, Faulty},
 };
 use syncguard_memory::MemoryBackend;
 
-use self::{store::Watched, time::VirtualClock};
+use self::{store::RecordingStore, time::VirtualClock};
 
 /// Longer than any test lasts, in virtual time.
 const LONG: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// A store, a clock for it and for those who lock by it, and whoever else uses the store.
+/// A store, the clock of the store and of its clients, and another client of the store.
 struct World {
     clock: VirtualClock,
     others: MemoryBackend,
     faults: Faulty<MemoryBackend>,
-    store: Watched<Faulty<MemoryBackend>>,
+    store: RecordingStore<Faulty<MemoryBackend>>,
 }
 
 impl World {
-    /// Makes a world whose time begins now.
+    /// Creates a world whose clock starts now.
     fn new() -> Self {
         let clock = VirtualClock::new();
         let others = MemoryBackend::with_clock(clock.shared());
         let faults = Faulty::new(others.clone());
-        Self { clock, others, store: Watched::new(faults.clone()), faults }
+        Self { clock, others, store: RecordingStore::new(faults.clone()), faults }
     }
 
     fn builder(&self) -> LockManagerBuilder {
@@ -65,7 +66,7 @@ impl World {
         self.builder().build()
     }
 
-    /// Lets another process hold the lock.
+    /// Acquires the lock as another process.
     async fn hold_elsewhere(&self, text: &str, ttl: Duration) -> LockRef {
         let request =
             AcquireRequest::new(key(text), LockId::mint().unwrap(), Ttl::new(ttl).unwrap());
@@ -93,7 +94,7 @@ impl World {
         (0..times).for_each(|_| self.faults.plan(operation, fault.clone()));
     }
 
-    /// Asserts that so many of the faults that were planned have happened.
+    /// Asserts that `left` of the planned faults have not happened yet.
     #[track_caller]
     fn assert_planned(&self, left: usize) {
         assert_eq!(self.faults.planned(), left, "faults that have not happened");
@@ -115,7 +116,7 @@ fn error_of<T>(result: Result<T, Error>, kind: ErrorKind) -> Error {
     error
 }
 
-/// Waits until everything that goes on in the background is done.
+/// Waits until all work in the background is done.
 async fn drained(locks: &LockManager) {
     assert_eq!(locks.shutdown(LONG).await, ShutdownOutcome::Drained);
 }

@@ -1,4 +1,4 @@
-//! When a lease is renewed.
+//! The times at which a lease is renewed.
 
 use syncguard_core::{LockGuard, Operation, Renew};
 use tokio::time::sleep;
@@ -14,7 +14,7 @@ async fn renewed(world: &World, renew: Renew) -> LockGuard {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_come_every_third_of_the_ttl() {
+async fn renewals_are_sent_every_third_of_the_ttl() {
     let world = World::new();
     let guard = renewed(&world, Renew::Auto).await;
     sleep(secs(65)).await;
@@ -23,7 +23,7 @@ async fn renewals_come_every_third_of_the_ttl() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_ask_for_the_ttl_of_their_lock_until_an_extend_sets_another() {
+async fn renewals_request_the_ttl_of_their_lock_until_an_extend_sets_another() {
     let world = World::new();
     let guard = world.locks().lock("k").ttl(secs(90)).renew(Renew::Auto).acquire().await.unwrap();
     sleep(secs(65)).await;
@@ -35,7 +35,7 @@ async fn renewals_ask_for_the_ttl_of_their_lock_until_an_extend_sets_another() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn renewals_come_as_often_as_they_are_told() {
+async fn renewals_are_sent_at_the_configured_interval() {
     let world = World::new();
     let guard = renewed(&world, Renew::Every(secs(25))).await;
     sleep(secs(80)).await;
@@ -44,7 +44,7 @@ async fn renewals_come_as_often_as_they_are_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_store_does_not_put_the_next_renewal_off() {
+async fn a_slow_store_does_not_delay_the_next_renewal() {
     let world = World::new();
     world.store.delay(Operation::Extend, secs(4));
     let guard = renewed(&world, Renew::Auto).await;
@@ -54,7 +54,7 @@ async fn a_slow_store_does_not_put_the_next_renewal_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_extend_is_on_its_way_at_a_time_whoever_asks_for_it() {
+async fn at_most_one_extend_is_in_flight_at_a_time() {
     let world = World::new();
     world.store.delay(Operation::Extend, secs(4));
     let guard = renewed(&world, Renew::Auto).await;
@@ -71,11 +71,12 @@ async fn one_extend_is_on_its_way_at_a_time_whoever_asks_for_it() {
         caller.await.unwrap();
     }
     assert!(world.sent(Operation::Extend).len() > 15, "renewals and callers met");
-    assert_eq!(world.store.most_at_once(Operation::Extend), 1);
+    assert_eq!(world.store.max_in_flight(Operation::Extend), 1);
     assert!(guard.is_valid());
 }
 
-/// Ends a hold while a renewal is on its way, and returns how many came before and after that.
+/// Ends a hold while a renewal is in flight, and returns how many renewals were sent before and
+/// after that.
 async fn renewals_around(end: impl AsyncFnOnce(LockGuard)) -> (usize, usize) {
     let world = World::new();
     world.store.delay(Operation::Extend, secs(4));
@@ -88,7 +89,7 @@ async fn renewals_around(end: impl AsyncFnOnce(LockGuard)) -> (usize, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_release_no_renewal_follows() {
+async fn no_renewal_follows_a_release() {
     let release = async |guard: LockGuard| {
         guard.release().await.unwrap();
     };
@@ -96,12 +97,12 @@ async fn after_a_release_no_renewal_follows() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_drop_no_renewal_follows() {
+async fn no_renewal_follows_a_drop() {
     assert_eq!(renewals_around(async |guard| drop(guard)).await, (2, 0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lock_that_is_kept_is_not_renewed_any_more() {
+async fn a_lock_that_is_kept_is_no_longer_renewed() {
     assert_eq!(renewals_around(async |guard: LockGuard| guard.keep()).await, (2, 0));
 }
 
@@ -117,7 +118,7 @@ async fn a_lock_that_is_kept_is_held_until_its_ttl_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_the_work_no_renewal_follows() {
+async fn no_renewal_follows_the_work() {
     let world = World::new();
     let locks = world.locks();
     locks.lock("k").ttl(secs(30)).run(async |_| sleep(secs(25)).await).await.unwrap();

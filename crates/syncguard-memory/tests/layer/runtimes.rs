@@ -1,5 +1,5 @@
-//! Guards that outlive runtimes, and callers outside of them. In real time: a runtime that is shut
-//! down or that nothing drives has no clock to jump.
+//! Guards that outlive runtimes, and callers outside of all runtimes. The tests run in real time,
+//! because a runtime that is shut down or not driven cannot advance a paused clock.
 
 use std::{
     future::poll_fn,
@@ -9,8 +9,8 @@ use std::{
 };
 
 use syncguard_core::{
-    Error, ErrorKind, LockBackend, LockGuard, LockManager, LockManagerBuilder, Operation,
-    ReleaseOutcome, Renew, Retry, ShutdownOutcome,
+    Error, ErrorKind, LockGuard, LockManager, LockManagerBuilder, Operation, ReleaseOutcome, Renew,
+    Retry, ShutdownOutcome, backend::LockBackend,
 };
 use syncguard_memory::MemoryBackend;
 use tokio::{
@@ -21,11 +21,11 @@ use tokio::{
 
 use super::{
     drained, error_of, key,
-    store::Watched,
+    store::RecordingStore,
     time::{millis, secs},
 };
 
-type Store = Watched<MemoryBackend>;
+type Store = RecordingStore<MemoryBackend>;
 
 fn single() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
@@ -36,7 +36,7 @@ fn multi() -> Runtime {
 }
 
 fn store() -> Store {
-    Watched::new(MemoryBackend::new())
+    RecordingStore::new(MemoryBackend::new())
 }
 
 /// Sends a message for each wake-up.
@@ -66,15 +66,15 @@ fn is_locked(store: &Store) -> bool {
     drive(store.is_locked(&key("k"))).unwrap()
 }
 
-/// Notes what is reported.
+/// Returns a builder whose locks record the reported errors.
 fn reporting(store: &Store) -> (LockManagerBuilder, Arc<Mutex<Vec<ErrorKind>>>) {
     let reports = Arc::new(Mutex::new(Vec::new()));
-    let heard = reports.clone();
-    let note = move |error: &Error| heard.lock().unwrap().push(error.kind());
-    (LockManager::builder(store.clone()).on_release_error(note), reports)
+    let recorded = reports.clone();
+    let record = move |error: &Error| recorded.lock().unwrap().push(error.kind());
+    (LockManager::builder(store.clone()).on_release_error(record), reports)
 }
 
-/// Acquires a lock on a runtime that has gone when this returns.
+/// Acquires a lock on a runtime that is shut down before this returns.
 fn orphaned(locks: &LockManager, runtime: fn() -> Runtime, renew: Renew) -> LockGuard {
     runtime().block_on(locks.lock("k").renew(renew).acquire()).unwrap()
 }
@@ -140,7 +140,7 @@ fn a_release_moves_to_the_lock_s_own_runtime_when_that_of_the_drop_is_shut_down(
     store.delay(Operation::Release, millis(10));
     single().block_on(async {
         drop(guard);
-        while store.on_their_way(Operation::Release) == 0 {
+        while store.in_flight(Operation::Release) == 0 {
             yield_now().await;
         }
     });
@@ -151,7 +151,7 @@ fn a_release_moves_to_the_lock_s_own_runtime_when_that_of_the_drop_is_shut_down(
 }
 
 #[test]
-fn a_guard_that_no_live_runtime_has_is_reported_and_left_to_its_ttl() {
+fn a_guard_without_a_live_runtime_is_reported_and_left_to_its_ttl() {
     let store = store();
     let (builder, reports) = reporting(&store);
     let guard = orphaned(&builder.build(), single, Renew::Never);
@@ -160,7 +160,7 @@ fn a_guard_that_no_live_runtime_has_is_reported_and_left_to_its_ttl() {
     assert_eq!(*reports.lock().unwrap(), [ErrorKind::Aborted]);
 }
 
-/// The case that the documentation of the guard names.
+/// The exception that the documentation of the guard mentions.
 #[test]
 fn a_guard_that_is_dropped_while_nothing_drives_its_runtime_is_reported_when_that_is_shut_down() {
     let (idle, store) = (single(), store());
@@ -194,7 +194,7 @@ fn a_configured_runtime_releases_a_guard_that_is_dropped_on_one_that_nothing_dri
     assert_eq!(
         drive(locks.shutdown(secs(30))),
         ShutdownOutcome::Drained,
-        "the release was not begun"
+        "the release did not start"
     );
     assert!(!is_locked(&store));
 }
@@ -206,9 +206,9 @@ fn with_a_configured_runtime_locks_are_used_outside_every_runtime() {
     store.delay(Operation::Release, millis(5));
     let locks = LockManager::builder(store.clone()).runtime(background.handle().clone()).build();
     let guard = drive(locks.lock("k").acquire()).unwrap();
-    let refused =
+    let contended =
         drive(locks.lock("k").retry(Retry::fixed(millis(1)).limit(3)).wait(secs(60)).acquire());
-    error_of(refused, ErrorKind::AcquisitionTimeout);
+    error_of(contended, ErrorKind::AcquisitionTimeout);
     let number = drive(locks.lock("other").run(async |lease| lease.fence().unwrap().number()));
     assert_eq!(number.unwrap(), 1);
     drive(guard.extend(secs(2))).unwrap();
@@ -221,7 +221,7 @@ fn with_a_configured_runtime_locks_are_used_outside_every_runtime() {
 }
 
 #[test]
-fn without_any_runtime_an_acquire_is_a_typed_error_and_a_question_is_answered() {
+fn without_any_runtime_an_acquire_returns_a_typed_error_and_a_lookup_succeeds() {
     let locks = LockManager::new(store());
     let error = error_of(drive(locks.lock("k").acquire()), ErrorKind::Internal);
     assert!(!error.may_have_applied() && error.to_string().contains("no runtime"), "{error}");
@@ -229,7 +229,7 @@ fn without_any_runtime_an_acquire_is_a_typed_error_and_a_question_is_answered() 
 }
 
 #[test]
-fn requests_outside_every_runtime_find_the_one_on_which_the_lock_was_acquired() {
+fn requests_outside_every_runtime_use_the_one_on_which_the_lock_was_acquired() {
     let (home, store) = (multi(), store());
     let locks = LockManager::new(store.clone());
     let guard = home.block_on(locks.lock("k").acquire()).unwrap();
@@ -239,7 +239,7 @@ fn requests_outside_every_runtime_find_the_one_on_which_the_lock_was_acquired() 
 }
 
 #[test]
-fn where_the_configured_runtime_was_shut_down_that_of_the_caller_takes_its_place() {
+fn if_the_configured_runtime_was_shut_down_the_runtime_of_the_caller_is_used() {
     for runtime in [single, multi] {
         let (background, store) = (runtime(), store());
         let locks =

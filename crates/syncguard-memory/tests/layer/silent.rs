@@ -1,24 +1,26 @@
-//! Waiting for a holder that notifies no one of its release.
+//! Waiting for a holder that releases without a notification.
 
 use std::future::pending;
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, LockBackend,
-    LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Retry,
-    Ttl,
+    Error, ErrorKind, LockId, LockKey, LockManager, Operation, ReleaseOutcome, Retry, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockBackend, LockQuery,
+        LockRecord, LockRef,
+    },
 };
 use tokio::time::sleep;
 
 use super::{
     LONG, World, error_of,
-    store::Watched,
+    store::RecordingStore,
     time::{TICK, assert_at, millis, secs},
 };
 
 /// A store whose holders are all clients that release without a notification.
-struct Quiet<B>(B);
+struct SilentHolders<B>(B);
 
-impl<B: LockBackend> LockBackend for Quiet<B> {
+impl<B: LockBackend> LockBackend for SilentHolders<B> {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
     }
@@ -53,16 +55,16 @@ impl<B: LockBackend> LockBackend for Quiet<B> {
     }
 }
 
-fn beside(world: &World) -> LockManager {
-    let store = Quiet(Watched::clone(&world.store));
+fn locks_with_silent_holders(world: &World) -> LockManager {
+    let store = SilentHolders(RecordingStore::clone(&world.store));
     LockManager::builder(store).clock(world.clock.shared()).build()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_holder_is_asked_about_at_a_short_and_steady_interval() {
+async fn a_waiter_polls_a_silent_holder_at_a_short_and_steady_interval() {
     let world = World::new();
     let held = world.hold_elsewhere("k", LONG).await;
-    let waiter = tokio::spawn(beside(&world).lock("k").wait(LONG).acquire());
+    let waiter = tokio::spawn(locks_with_silent_holders(&world).lock("k").wait(LONG).acquire());
     sleep(secs(100)).await;
     let sent = world.sent(Operation::Acquire);
     for pair in sent[1..].windows(2) {
@@ -77,18 +79,19 @@ async fn a_silent_holder_is_asked_about_at_a_short_and_steady_interval() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asking_about_a_silent_holder_uses_up_no_retries() {
+async fn polling_a_silent_holder_uses_up_no_retries() {
     let world = World::new();
     world.hold_elsewhere("k", LONG).await;
     let retry = Retry::fixed(secs(10)).limit(3);
-    let result = beside(&world).lock("k").wait(LONG).retry(retry).acquire().await;
+    let result =
+        locks_with_silent_holders(&world).lock("k").wait(LONG).retry(retry).acquire().await;
     error_of(result, ErrorKind::AcquisitionTimeout);
     assert_at(world.clock.elapsed(), secs(30));
-    assert!(world.sent(Operation::Acquire).len() > 900, "it was asked about");
+    assert!(world.sent(Operation::Acquire).len() > 900, "the holder was polled");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holder_that_notifies_is_not_asked_about_so_often() {
+async fn a_holder_that_notifies_is_not_polled() {
     let world = World::new();
     world.hold_elsewhere("k", LONG).await;
     let retry = Retry::fixed(secs(10)).limit(3);

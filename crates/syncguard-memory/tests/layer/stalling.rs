@@ -1,11 +1,14 @@
-//! A store that stops for a while and then has more to do than it can do at once.
+//! A store that stalls and then has more pending extends than it can serve at once.
 
 use std::{sync::Arc, time::Duration};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, LockBackend, LockGuard,
-    LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Renew,
-    Ttl, contract::Fault,
+    Error, LockGuard, LockId, LockKey, LockManager, Operation, ReleaseOutcome, Renew, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockBackend, LockQuery,
+        LockRecord, LockRef,
+    },
+    contract::Fault,
 };
 use syncguard_memory::MemoryBackend;
 use tokio::{
@@ -20,13 +23,13 @@ use super::{
 
 const GUARDS: usize = 4_000;
 
-/// From when to when the store stands still.
+/// When the stall of the store begins and ends.
 const STALL: (Duration, Duration) = (secs(9), secs(21));
 
-/// How many extends go on at once, and how long each takes: it takes the store five seconds to
-/// extend all of the leases once.
+/// How many extends run at the same time, and how long each takes. The store needs five seconds to
+/// extend all leases once.
 const CONNECTIONS: usize = 10;
-const SERVICE: Duration = Duration::from_micros(12_500);
+const EXTEND_TIME: Duration = Duration::from_micros(12_500);
 
 /// A store behind a pool of connections.
 struct Pooled {
@@ -49,7 +52,7 @@ impl LockBackend for Pooled {
         if (STALL.0..STALL.1).contains(&self.start.elapsed()) {
             sleep_until(self.start + STALL.1).await;
         }
-        sleep(SERVICE).await;
+        sleep(EXTEND_TIME).await;
         self.store.extend(lock, ttl).await
     }
 
@@ -83,7 +86,7 @@ async fn after_a_stall_of_twelve_seconds_no_lease_of_thirty_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_was_not_applied_is_tried_again_soon() {
+async fn a_renewal_that_was_not_applied_is_retried_within_250_ms() {
     let world = World::new();
     world.plan(Operation::Extend, &Fault::NotSent, 20);
     let guard = world.locks().lock("k").ttl(secs(30)).renew(Renew::Auto).acquire().await.unwrap();
@@ -98,7 +101,7 @@ async fn a_renewal_that_was_not_applied_is_tried_again_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_renewal_of_a_short_lease_is_tried_again_within_a_tenth_of_it() {
+async fn the_renewal_of_a_short_lease_is_retried_within_a_tenth_of_it() {
     let world = World::new();
     world.plan(Operation::Extend, &Fault::NotSent, 3);
     let lock = world.locks().lock("k").ttl(millis(600)).renew(Renew::Auto);
@@ -112,7 +115,7 @@ async fn the_renewal_of_a_short_lease_is_tried_again_within_a_tenth_of_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_renewal_that_took_many_tries_the_next_one_is_a_third_of_the_ttl_away() {
+async fn the_next_renewal_is_a_third_of_the_ttl_after_one_that_took_many_attempts() {
     let world = World::new();
     world.plan(Operation::Extend, &Fault::NotSent, 40);
     let _guard = world.locks().lock("k").ttl(secs(30)).renew(Renew::Auto).acquire().await.unwrap();
@@ -124,12 +127,12 @@ async fn after_a_renewal_that_took_many_tries_the_next_one_is_a_third_of_the_ttl
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire_that_was_not_applied_is_tried_again_within_the_wait() {
+async fn an_acquire_that_was_not_applied_is_retried_within_the_wait() {
     let world = World::new();
     world.plan(Operation::Acquire, &Fault::NotSent, 5);
     let guard = world.locks().lock("k").wait(secs(30)).acquire().await.unwrap();
     world.assert_planned(0);
     assert_eq!(guard.fence().unwrap().number(), 1);
-    assert_eq!(world.sent(Operation::Acquire).len(), 6, "each was asked once");
+    assert_eq!(world.sent(Operation::Acquire).len(), 6, "each attempt sent one request");
     assert_eq!(world.sent(Operation::Abandon), [], "there is nothing to abandon");
 }

@@ -1,9 +1,9 @@
-//! Runtimes that do not come to run what they should. Nothing drives a current-thread runtime between
-//! two calls of `block_on`, which is as starved as a runtime can be, and needs no clock to show it.
+//! Runtimes that are starved. A current-thread runtime is not driven between two calls of
+//! `block_on`. No runtime is starved more than that, and the tests need no clock to show it.
 
 use std::{thread::sleep, time::Duration};
 
-use syncguard_core::{ErrorKind, LockBackend, LockGuard, LockManager, Operation, Renew};
+use syncguard_core::{ErrorKind, LockGuard, LockManager, Operation, Renew, backend::LockBackend};
 use syncguard_memory::MemoryBackend;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -13,37 +13,39 @@ use tokio::{
 
 use super::{
     error_of,
-    store::Watched,
+    store::RecordingStore,
     time::{millis, secs},
 };
 
-/// Longer than renewals take that come every ten milliseconds, whatever else the machine does.
-const PATIENCE: Duration = secs(60);
+/// Longer than several renewals take at an interval of ten milliseconds, even on a busy machine.
+const RENEWAL_TIMEOUT: Duration = secs(60);
 
 fn starved() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Waits until renewals have been made while nothing drove the starved runtime.
-fn await_renewals<B: LockBackend>(renewals: &Runtime, store: &Watched<B>) {
+/// Waits until renewals have been sent while the starved runtime is not driven.
+fn await_renewals<B: LockBackend>(renewals: &Runtime, store: &RecordingStore<B>) {
     let due = store.sent(Operation::Extend).len() + 5;
     let renewed = async {
         while store.sent(Operation::Extend).len() < due {
             tokio::time::sleep(millis(1)).await;
         }
     };
-    renewals.block_on(async { timeout(PATIENCE, renewed).await }).expect("renewals go on");
+    renewals
+        .block_on(async { timeout(RENEWAL_TIMEOUT, renewed).await })
+        .expect("renewals continue");
 }
 
 /// Acquires a lock on a starved runtime, with renewals on another one.
 fn held(locks: &LockManager, starved: &Runtime) -> LockGuard {
-    let lock = locks.lock("k").ttl(PATIENCE * 2).renew(Renew::Every(millis(10)));
+    let lock = locks.lock("k").ttl(RENEWAL_TIMEOUT * 2).renew(Renew::Every(millis(10)));
     starved.block_on(lock.acquire()).unwrap()
 }
 
 #[test]
-fn a_lease_whose_renewals_were_starved_is_not_valid_when_first_asked() {
-    let (starved, store) = (starved(), Watched::new(MemoryBackend::new()));
+fn a_lease_whose_renewals_were_starved_is_not_valid_at_the_first_check() {
+    let (starved, store) = (starved(), RecordingStore::new(MemoryBackend::new()));
     let lock = LockManager::new(store.clone()).lock("k").ttl(millis(300)).renew(Renew::Auto);
     let guard = starved.block_on(lock.acquire()).unwrap();
     sleep(millis(300));
@@ -55,7 +57,7 @@ fn a_lease_whose_renewals_were_starved_is_not_valid_when_first_asked() {
 #[test]
 fn renewals_on_a_runtime_of_their_own_are_not_starved() {
     let (renewals, starved) = (Runtime::new().unwrap(), starved());
-    let store = Watched::new(MemoryBackend::new());
+    let store = RecordingStore::new(MemoryBackend::new());
     let locks = LockManager::builder(store.clone()).runtime(renewals.handle().clone()).build();
     let guard = held(&locks, &starved);
     await_renewals(&renewals, &store);
@@ -65,11 +67,11 @@ fn renewals_on_a_runtime_of_their_own_are_not_starved() {
 #[test]
 fn renewals_on_a_runtime_of_their_own_do_not_wait_for_requests_of_a_starved_one() {
     let (renewals, starved) = (Runtime::new().unwrap(), starved());
-    let store = Watched::new(MemoryBackend::new());
+    let store = RecordingStore::new(MemoryBackend::new());
     let locks = LockManager::builder(store.clone()).runtime(renewals.handle().clone()).build();
     let guard = held(&locks, &starved);
-    let stuck = || store.on_their_way(Operation::Acquire);
-    store.delay(Operation::Acquire, PATIENCE * 2);
+    let stuck = || store.in_flight(Operation::Acquire);
+    store.delay(Operation::Acquire, RENEWAL_TIMEOUT * 2);
     starved.block_on(async {
         for number in 0..4 {
             tokio::spawn(locks.lock(format!("k{number}")).run(async |_| ()));

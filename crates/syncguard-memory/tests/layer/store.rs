@@ -5,88 +5,97 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ExtendOutcome, Fencing, LockBackend,
-    LockId, LockKey, LockQuery, LockRecord, LockRef, Operation, ReleaseOutcome, Ttl, WakeUp,
+    Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Fencing, LockBackend,
+        LockQuery, LockRecord, LockRef, WakeUp,
+    },
 };
 use tokio::time::{Instant, sleep};
 
-/// A store that notes each request, and can be made slow.
+/// A store that records each request, and can be made slow.
 #[derive(Clone, Debug)]
-pub(super) struct Watched<B> {
+pub(super) struct RecordingStore<B> {
     inner: B,
     shared: bool,
-    deaf: bool,
+    without_wake_ups: bool,
     start: Instant,
-    notes: Arc<Mutex<Notes>>,
+    state: Arc<Mutex<State>>,
 }
 
 #[derive(Debug, Default)]
-struct Notes {
+struct State {
     sent: Vec<(Operation, Duration)>,
-    on_their_way: HashMap<Operation, usize>,
-    most_at_once: HashMap<Operation, usize>,
+    in_flight: HashMap<Operation, usize>,
+    max_in_flight: HashMap<Operation, usize>,
     delays: HashMap<Operation, Duration>,
     subscriptions: usize,
-    early: usize,
+    resolve_immediately: usize,
 }
 
-impl<B> Watched<B> {
+impl<B> RecordingStore<B> {
     pub(super) fn new(inner: B) -> Self {
-        Self { inner, shared: false, deaf: false, start: Instant::now(), notes: Arc::default() }
+        Self {
+            inner,
+            shared: false,
+            without_wake_ups: false,
+            start: Instant::now(),
+            state: Arc::default(),
+        }
     }
 
-    /// Says that other processes use the store too.
+    /// Reports durable fences, as a store that other processes use does.
     pub(super) fn shared(self) -> Self {
         Self { shared: true, ..self }
     }
 
     /// Notifies no one of a release.
-    pub(super) fn deaf(self) -> Self {
-        Self { deaf: true, ..self }
+    pub(super) fn without_wake_ups(self) -> Self {
+        Self { without_wake_ups: true, ..self }
     }
 
     /// Returns when requests of a kind were sent, counted from the start.
     pub(super) fn sent(&self, operation: Operation) -> Vec<Duration> {
-        let notes = self.notes();
-        let of_kind = notes.sent.iter().filter(|(sent, _)| *sent == operation);
+        let state = self.state();
+        let of_kind = state.sent.iter().filter(|(sent, _)| *sent == operation);
         of_kind.map(|(_, at)| *at).collect()
     }
 
-    /// Returns how many requests of a kind are on their way.
-    pub(super) fn on_their_way(&self, operation: Operation) -> usize {
-        self.notes().on_their_way.get(&operation).copied().unwrap_or_default()
+    /// Returns how many requests of a kind are in flight.
+    pub(super) fn in_flight(&self, operation: Operation) -> usize {
+        self.state().in_flight.get(&operation).copied().unwrap_or_default()
     }
 
-    /// Returns how many requests of a kind were on their way at once at the most.
-    pub(super) fn most_at_once(&self, operation: Operation) -> usize {
-        self.notes().most_at_once.get(&operation).copied().unwrap_or_default()
+    /// Returns the maximum number of requests of a kind that were in flight at the same time.
+    pub(super) fn max_in_flight(&self, operation: Operation) -> usize {
+        self.state().max_in_flight.get(&operation).copied().unwrap_or_default()
     }
 
-    /// Returns how many futures that wait for a release there are.
+    /// Returns the number of futures that wait for a release.
     pub(super) fn subscriptions(&self) -> usize {
-        self.notes().subscriptions
+        self.state().subscriptions
     }
 
-    /// Lets so many of the next subscriptions resolve at their first poll.
-    pub(super) fn resolve_at_once(&self, subscriptions: usize) {
-        self.notes().early = subscriptions;
+    /// Makes this many of the next subscriptions resolve at their first poll.
+    pub(super) fn resolve_immediately(&self, subscriptions: usize) {
+        self.state().resolve_immediately = subscriptions;
     }
 
-    /// Lets the requests of a kind take so long to reach the store.
+    /// Delays the requests of a kind by this time before they reach the store.
     pub(super) fn delay(&self, operation: Operation, delay: Duration) {
-        self.notes().delays.insert(operation, delay);
+        self.state().delays.insert(operation, delay);
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
-        self.notes.lock().unwrap()
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 
-    async fn carry<T>(&self, operation: Operation, request: impl Future<Output = T> + Send) -> T
+    async fn send<T>(&self, operation: Operation, request: impl Future<Output = T> + Send) -> T
     where
         B: Sync,
     {
-        let _way = Way::begin(self.notes.clone(), operation, self.start.elapsed());
-        let delay = self.notes().delays.get(&operation).copied();
+        let _in_flight = InFlight::begin(self.state.clone(), operation, self.start.elapsed());
+        let delay = self.state().delays.get(&operation).copied();
         if let Some(delay) = delay {
             sleep(delay).await;
         }
@@ -94,36 +103,36 @@ impl<B> Watched<B> {
     }
 }
 
-/// Counts a request for as long as it is on its way.
-struct Way(Arc<Mutex<Notes>>, Operation);
+/// Counts a request while it is in flight.
+struct InFlight(Arc<Mutex<State>>, Operation);
 
-impl Way {
-    fn begin(shared: Arc<Mutex<Notes>>, operation: Operation, at: Duration) -> Self {
-        let mut notes = shared.lock().unwrap();
-        notes.sent.push((operation, at));
-        let on_its_way = notes.on_their_way.entry(operation).or_default();
-        *on_its_way += 1;
-        let now = *on_its_way;
-        let most = notes.most_at_once.entry(operation).or_default();
-        *most = now.max(*most);
-        drop(notes);
+impl InFlight {
+    fn begin(shared: Arc<Mutex<State>>, operation: Operation, at: Duration) -> Self {
+        let mut state = shared.lock().unwrap();
+        state.sent.push((operation, at));
+        let in_flight = state.in_flight.entry(operation).or_default();
+        *in_flight += 1;
+        let now = *in_flight;
+        let max = state.max_in_flight.entry(operation).or_default();
+        *max = now.max(*max);
+        drop(state);
         Self(shared, operation)
     }
 }
 
-impl Drop for Way {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        if let Some(on_its_way) = self.0.lock().unwrap().on_their_way.get_mut(&self.1) {
-            *on_its_way -= 1;
+        if let Some(in_flight) = self.0.lock().unwrap().in_flight.get_mut(&self.1) {
+            *in_flight -= 1;
         }
     }
 }
 
 /// Counts a subscription for as long as it exists.
-struct Subscription(Arc<Mutex<Notes>>);
+struct Subscription(Arc<Mutex<State>>);
 
 impl Subscription {
-    fn begin(shared: Arc<Mutex<Notes>>) -> Self {
+    fn begin(shared: Arc<Mutex<State>>) -> Self {
         shared.lock().unwrap().subscriptions += 1;
         Self(shared)
     }
@@ -135,23 +144,23 @@ impl Drop for Subscription {
     }
 }
 
-impl<B: LockBackend> LockBackend for Watched<B> {
+impl<B: LockBackend> LockBackend for RecordingStore<B> {
     fn capabilities(&self) -> Capabilities {
         let fencing = if self.shared { Fencing::Durable } else { Fencing::Process };
         let capabilities = self.inner.capabilities().with_fencing(fencing);
-        if self.deaf { capabilities.with_wake_up(WakeUp::None) } else { capabilities }
+        if self.without_wake_ups { capabilities.with_wake_up(WakeUp::None) } else { capabilities }
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        self.carry(Operation::Acquire, self.inner.acquire(request)).await
+        self.send(Operation::Acquire, self.inner.acquire(request)).await
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
-        self.carry(Operation::Extend, self.inner.extend(lock, ttl)).await
+        self.send(Operation::Extend, self.inner.extend(lock, ttl)).await
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        self.carry(Operation::Release, self.inner.release(lock)).await
+        self.send(Operation::Release, self.inner.release(lock)).await
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
@@ -159,21 +168,21 @@ impl<B: LockBackend> LockBackend for Watched<B> {
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        self.carry(Operation::Abandon, self.inner.abandon(lock_id, key)).await
+        self.send(Operation::Abandon, self.inner.abandon(lock_id, key)).await
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        self.carry(Operation::ForceRelease, self.inner.force_release(key)).await
+        self.send(Operation::ForceRelease, self.inner.force_release(key)).await
     }
 
     async fn released(&self, key: &LockKey) {
-        if self.deaf {
+        if self.without_wake_ups {
             return std::future::pending().await;
         }
-        let _subscription = Subscription::begin(self.notes.clone());
-        let early = self.notes().early.checked_sub(1);
-        match early {
-            Some(left) => self.notes().early = left,
+        let _subscription = Subscription::begin(self.state.clone());
+        let resolve_immediately = self.state().resolve_immediately.checked_sub(1);
+        match resolve_immediately {
+            Some(left) => self.state().resolve_immediately = left,
             None => self.inner.released(key).await,
         }
     }

@@ -1,4 +1,4 @@
-//! A machine that sleeps: the boot clock goes on, and timers do not.
+//! A machine that sleeps: the boot clock advances, and timers do not.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::{
     time::{TICK, secs},
 };
 
-/// How late a loss is noticed on waking at the most by whoever does not ask.
-const NOTICE: Duration = secs(1);
+/// How long after waking, at most, a loss is reported to a task that only waits for it.
+const MAX_NOTICE_DELAY: Duration = secs(1);
 
-/// Suspends the machine, and proves that only the boot clock has moved.
+/// Suspends the machine, and asserts that only the boot clock has advanced.
 fn suspend(world: &World, duration: Duration) {
     let (timers, boot) = (world.clock.elapsed(), world.clock.now());
     world.clock.suspend(duration);
@@ -23,14 +23,14 @@ fn suspend(world: &World, duration: Duration) {
 
 async fn held(world: &World, renew: Renew) -> LockGuard {
     let guard = world.locks().lock("k").ttl(secs(600)).renew(renew).acquire().await.unwrap();
-    // In the middle of everything, not at the start.
+    // Not at the start of the lease.
     sleep(secs(7)).await;
     assert!(guard.is_valid());
     guard
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_sleep_past_its_deadline_a_lease_is_not_valid_when_first_asked() {
+async fn after_a_sleep_past_its_deadline_a_lease_is_not_valid_at_the_first_check() {
     for renew in [Renew::Never, Renew::Auto] {
         let world = World::new();
         let guard = held(&world, renew).await;
@@ -52,7 +52,7 @@ async fn after_a_sleep_short_of_its_deadline_a_lease_is_valid() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_a_sleep_past_its_deadline_a_loss_is_told_within_a_second() {
+async fn after_a_sleep_past_its_deadline_a_loss_is_reported_within_a_second() {
     let world = World::new();
     let guard = held(&world, Renew::Never).await;
     let lease = guard.lease();
@@ -62,7 +62,7 @@ async fn after_a_sleep_past_its_deadline_a_loss_is_told_within_a_second() {
     suspend(&world, secs(3_600));
     let woken = world.clock.elapsed();
     loss.await.unwrap();
-    assert!(world.clock.elapsed() - woken <= NOTICE + TICK);
+    assert!(world.clock.elapsed() - woken <= MAX_NOTICE_DELAY + TICK);
 }
 
 #[tokio::test(start_paused = true)]
@@ -77,12 +77,12 @@ async fn after_a_sleep_past_its_deadline_work_is_dropped_within_a_second() {
     };
     let (run, woken) = tokio::join!(work, nap);
     error_of(run, ErrorKind::Lost);
-    assert!(world.clock.elapsed() - woken <= NOTICE + TICK);
+    assert!(world.clock.elapsed() - woken <= MAX_NOTICE_DELAY + TICK);
     drained(&locks).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_longest_hold_counts_the_time_asleep() {
+async fn max_hold_counts_the_time_asleep() {
     let world = World::new();
     let lock = world.locks().lock("k").ttl(secs(600)).max_hold(secs(60));
     let guard = lock.acquire().await.unwrap();
@@ -94,7 +94,7 @@ async fn the_longest_hold_counts_the_time_asleep() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_fell_due_asleep_is_made_on_waking() {
+async fn a_renewal_that_became_due_during_sleep_is_sent_after_waking() {
     let world = World::new();
     let lock = world.locks().lock("k").ttl(secs(30)).renew(Renew::Auto);
     let guard = lock.acquire().await.unwrap();

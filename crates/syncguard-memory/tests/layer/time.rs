@@ -9,8 +9,8 @@ use std::{
 use syncguard_core::{BootInstant, Clock};
 use tokio::time::Instant;
 
-/// A boot clock that follows tokio's paused clock, and can be set forward on its own, as a boot
-/// clock is while the machine sleeps and timers stand still.
+/// A boot clock that follows tokio's paused clock, and can be advanced on its own, like a boot
+/// clock while the machine sleeps and timers stand still.
 #[derive(Clone, Debug)]
 pub(super) struct VirtualClock {
     start: Instant,
@@ -26,12 +26,12 @@ impl VirtualClock {
         Arc::new(self.clone())
     }
 
-    /// Returns the time since the start by tokio's clock, on which timers go.
+    /// Returns the time since the start on tokio's clock, which timers use.
     pub(super) fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// Lets the machine sleep.
+    /// Suspends the machine: only the boot clock advances.
     pub(super) fn suspend(&self, duration: Duration) {
         let millis = u64::try_from(duration.as_millis()).unwrap();
         self.asleep_millis.fetch_add(millis, Ordering::SeqCst);

@@ -7,7 +7,8 @@ use std::{
 };
 
 use syncguard_core::{
-    ErrorKind, LockBackend, LockManager, Operation, Retry,
+    ErrorKind, LockManager, Operation, Retry,
+    backend::LockBackend,
     contract::{Fault, Gate},
 };
 use syncguard_memory::MemoryBackend;
@@ -19,12 +20,12 @@ use tokio::{
 
 use super::{
     LONG, World, drained, error_of, key,
-    store::Watched,
+    store::RecordingStore,
     time::{TICK, millis, secs},
 };
 
-/// How long the turn waits for a head that does not come.
-const PATIENCE: std::time::Duration = millis(250);
+/// How long a head may be left unpolled after it was woken before it loses its turn.
+const HEAD_TIMEOUT: std::time::Duration = millis(250);
 
 /// Polls a future that is not ready, once.
 async fn poll_once<F: Future>(mut future: Pin<&mut F>) {
@@ -35,28 +36,28 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) {
     .await;
 }
 
-fn patient(locks: &LockManager) -> syncguard_core::LockBuilder {
+fn waiting_lock(locks: &LockManager) -> syncguard_core::LockBuilder {
     locks.lock("k").wait(LONG).retry(Retry::fixed(LONG))
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_is_left_unpolled_loses_its_turn_and_is_next_when_it_comes_back() {
+async fn a_head_that_is_left_unpolled_loses_its_turn_and_is_next_when_it_is_polled_again() {
     let (world, locks) = (World::new(), World::locks);
     let locks = locks(&world);
     let held = world.hold_elsewhere("k", LONG).await;
-    let mut head = pin!(patient(&locks).acquire());
+    let mut head = pin!(waiting_lock(&locks).acquire());
     poll_once(head.as_mut()).await;
-    let next = tokio::spawn(patient(&locks).acquire());
+    let next = tokio::spawn(waiting_lock(&locks).acquire());
     yield_now().await;
-    let last = tokio::spawn(patient(&locks).acquire());
+    let last = tokio::spawn(waiting_lock(&locks).acquire());
     sleep(secs(100)).await;
-    assert_eq!(world.sent(Operation::Acquire).len(), 2, "the head asks, for all");
+    assert_eq!(world.sent(Operation::Acquire).len(), 2, "the head sends requests for all");
 
     let released = world.clock.elapsed();
     world.release_elsewhere(&held).await;
     let guard = next.await.unwrap().unwrap();
     let waited = world.clock.elapsed() - released;
-    assert!(waited <= PATIENCE + TICK, "{waited:?}");
+    assert!(waited <= HEAD_TIMEOUT + TICK, "{waited:?}");
     poll_once(head.as_mut()).await;
     guard.release().await.unwrap();
     head.await.unwrap().release().await.unwrap();
@@ -66,49 +67,49 @@ async fn a_head_that_is_left_unpolled_loses_its_turn_and_is_next_when_it_comes_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_heads_that_are_left_unpolled_lose_their_turn_one_after_the_other() {
+async fn heads_that_are_left_unpolled_lose_their_turn_one_after_the_other() {
     let world = World::new();
     let locks = world.locks();
     let held = world.hold_elsewhere("k", LONG).await;
     let mut left = Vec::new();
     for _ in 0..5_u32 {
-        let mut head = Box::pin(patient(&locks).acquire());
+        let mut head = Box::pin(waiting_lock(&locks).acquire());
         poll_once(head.as_mut()).await;
         left.push(head);
     }
-    let next = tokio::spawn(patient(&locks).acquire());
+    let next = tokio::spawn(waiting_lock(&locks).acquire());
     yield_now().await;
     let released = world.clock.elapsed();
     world.release_elsewhere(&held).await;
     next.await.unwrap().unwrap().release().await.unwrap();
     let waited = world.clock.elapsed() - released;
-    assert!(waited <= (PATIENCE + TICK) * 5, "{waited:?}");
+    assert!(waited <= (HEAD_TIMEOUT + TICK) * 5, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_grant_to_a_head_that_is_left_unpolled_goes_to_the_next() {
     let (world, gate) = (World::new(), Gate::new());
     let locks = world.locks();
-    world.plan(Operation::Acquire, &Fault::ReplyHeld(gate.clone()), 1);
-    let mut head = pin!(patient(&locks).acquire());
+    world.plan(Operation::Acquire, &Fault::ReplyDelayed(gate.clone()), 1);
+    let mut head = pin!(waiting_lock(&locks).acquire());
     poll_once(head.as_mut()).await;
     gate.reached().await;
     assert!(world.is_locked("k").await, "it was granted");
-    let next = tokio::spawn(patient(&locks).acquire());
+    let next = tokio::spawn(waiting_lock(&locks).acquire());
     sleep(secs(1)).await;
     gate.open();
     let guard = next.await.unwrap().unwrap();
-    assert!(world.clock.elapsed() <= secs(1) + PATIENCE + TICK, "{:?}", world.clock.elapsed());
+    assert!(world.clock.elapsed() <= secs(1) + HEAD_TIMEOUT + TICK, "{:?}", world.clock.elapsed());
     guard.release().await.unwrap();
     head.await.unwrap().release().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_behind_others_in_vain_is_not_told_of_a_holder() {
+async fn a_waiter_that_times_out_behind_others_in_the_queue_gets_no_holder() {
     let world = World::new();
     let locks = world.locks();
     world.store.delay(Operation::Acquire, secs(5));
-    let mut head = pin!(patient(&locks).acquire());
+    let mut head = pin!(waiting_lock(&locks).acquire());
     poll_once(head.as_mut()).await;
     let result = locks.lock("k").wait(millis(100)).acquire().await;
     let error = error_of(result, ErrorKind::AcquisitionTimeout);
@@ -122,16 +123,16 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// In real time: no clock of a runtime that nothing drives moves.
+/// In real time, because the paused clock of a runtime that is not driven does not advance.
 #[test]
-fn waiters_on_a_runtime_that_nothing_drives_do_not_keep_the_key_from_those_on_another() {
+fn waiters_on_a_runtime_that_is_not_driven_do_not_keep_the_key_from_others() {
     let (idle, live) = (runtime(), runtime());
-    let store = Watched::new(MemoryBackend::new());
+    let store = RecordingStore::new(MemoryBackend::new());
     let locks = LockManager::new(store.clone());
     let held = live.block_on(locks.lock("k").acquire()).unwrap();
     idle.block_on(async {
         for _ in 0..3 {
-            tokio::spawn(patient(&locks).acquire());
+            tokio::spawn(waiting_lock(&locks).acquire());
             yield_now().await;
         }
         while store.subscriptions() == 0 {
@@ -139,7 +140,7 @@ fn waiters_on_a_runtime_that_nothing_drives_do_not_keep_the_key_from_those_on_an
         }
     });
     live.block_on(async {
-        let next = tokio::spawn(patient(&locks).acquire());
+        let next = tokio::spawn(waiting_lock(&locks).acquire());
         yield_now().await;
         held.release().await.unwrap();
         let guard = next.await.unwrap().unwrap();

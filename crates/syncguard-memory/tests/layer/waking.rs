@@ -1,4 +1,4 @@
-//! How waiters learn of releases by their own process, where the store notifies no one.
+//! Wake-ups by releases of the same process, if the store notifies no waiters.
 
 use syncguard_core::{LockGuard, LockManager, Operation, Retry, contract::Fault};
 use tokio::{task::JoinHandle, time::sleep};
@@ -8,7 +8,7 @@ use super::{
     time::{assert_at, secs},
 };
 
-/// A lock that is held, and a waiter that neither the store nor its schedule wakes.
+/// A lock that is held, and a waiter that is woken neither by the store nor by its schedule.
 struct Waiting {
     world: World,
     locks: LockManager,
@@ -19,7 +19,8 @@ struct Waiting {
 impl Waiting {
     async fn new() -> Self {
         let world = World::new();
-        let locks = LockManager::builder(world.store.clone().deaf()).clock(world.clock.shared());
+        let locks = LockManager::builder(world.store.clone().without_wake_ups())
+            .clock(world.clock.shared());
         let locks = locks.build();
         let guard = locks.lock("k").ttl(LONG).acquire().await.unwrap();
         let lock = locks.lock("k").wait(LONG).retry(Retry::fixed(LONG));
@@ -46,7 +47,7 @@ async fn a_release_in_the_background_wakes_the_next_waiter_of_the_process() {
     assert_at(world.clock.elapsed(), secs(5));
 }
 
-/// The answer of the release is lost, so that it is the clean-up that ends the grant.
+/// The reply to the release is lost, so the clean-up ends the grant.
 #[tokio::test(start_paused = true)]
 async fn a_release_that_is_repeated_in_the_background_wakes_the_next_waiter_of_the_process() {
     let Waiting { world, guard, waiter, .. } = Waiting::new().await;
@@ -57,9 +58,9 @@ async fn a_release_that_is_repeated_in_the_background_wakes_the_next_waiter_of_t
     assert_at(world.clock.elapsed(), secs(5));
 }
 
-/// What is forced may have been done although no answer says so.
+/// A forced release may have applied although its reply was lost.
 #[tokio::test(start_paused = true)]
-async fn a_forced_release_that_is_not_answered_wakes_the_next_waiter_of_the_process() {
+async fn a_forced_release_without_a_reply_wakes_the_next_waiter_of_the_process() {
     let Waiting { world, locks, guard: _guard, waiter } = Waiting::new().await;
     world.plan(Operation::ForceRelease, &Fault::ReplyLost, 1);
     locks.force_release("k").await.unwrap_err();

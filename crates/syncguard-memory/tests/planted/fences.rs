@@ -1,4 +1,4 @@
-//! Flaws in how fences count.
+//! Flaws in the fence counters.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -6,24 +6,24 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Fence, Grant, LockBackend, LockId, LockKey, LockRef,
-    ReleaseOutcome,
+    Fence, LockId, LockKey, ReleaseOutcome,
+    backend::{AcquireOutcome, AcquireRequest, Grant, LockBackend, LockRef},
 };
 
-use crate::store::{Acquired, Flaw, Found, Released, Step};
+use crate::store::{Acquired, Call, Flaw, Found, Released};
 
-/// Counts from the fences that each key has used up before its counter was lost.
+/// Fence counters that restart: the fence at which the counter of a key was lost is subtracted.
 #[derive(Default)]
 struct Counters(Mutex<HashMap<LockKey, u64>>);
 
 impl Counters {
-    /// Loses the counter of a key that was at `fence`.
+    /// Loses the counter of a key at `fence`.
     fn lose(&self, key: &LockKey, fence: Fence) {
         self.0.lock().unwrap().insert(key.clone(), fence.number());
     }
 
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        Ok(match step.memory.acquire(request).await? {
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        Ok(match call.memory.acquire(request).await? {
             AcquireOutcome::Granted(grant) => {
                 let before = self.0.lock().unwrap().get(&request.key).copied().unwrap_or_default();
                 let fence = Fence::new(grant.fence.number() - before)?;
@@ -39,15 +39,15 @@ impl Counters {
 pub(crate) struct ReleaseResetsTheFence(Counters);
 
 impl Flaw for ReleaseResetsTheFence {
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        self.0.acquire(step, request).await
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        self.0.acquire(call, request).await
     }
 
-    async fn release(&self, step: &Step, lock: &LockRef) -> Released {
-        if let Some(record) = step.memory.lookup(&lock.lock_id.into()).await? {
+    async fn release(&self, call: &Call, lock: &LockRef) -> Released {
+        if let Some(record) = call.memory.lookup(&lock.lock_id.into()).await? {
             self.0.lose(&record.key, record.fence);
         }
-        step.memory.release(lock).await
+        call.memory.release(lock).await
     }
 }
 
@@ -60,22 +60,22 @@ pub(crate) struct ExpiryResetsTheFence {
 }
 
 impl Flaw for ExpiryResetsTheFence {
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        if step.memory.lookup(&request.key.clone().into()).await?.is_none()
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        if call.memory.lookup(&request.key.clone().into()).await?.is_none()
             && let Some((_, fence)) = self.unreleased.lock().unwrap().remove(&request.key)
         {
             self.counters.lose(&request.key, fence);
         }
-        let outcome = self.counters.acquire(step, request).await;
-        if let Some(record) = step.memory.lookup(&request.key.clone().into()).await? {
+        let outcome = self.counters.acquire(call, request).await;
+        if let Some(record) = call.memory.lookup(&request.key.clone().into()).await? {
             let last = (record.lock_id, record.fence);
             self.unreleased.lock().unwrap().insert(record.key, last);
         }
         outcome
     }
 
-    async fn release(&self, step: &Step, lock: &LockRef) -> Released {
-        let outcome = step.memory.release(lock).await?;
+    async fn release(&self, call: &Call, lock: &LockRef) -> Released {
+        let outcome = call.memory.release(lock).await?;
         if outcome == ReleaseOutcome::Released {
             self.unreleased.lock().unwrap().retain(|_, (id, _)| *id != lock.lock_id);
         }
@@ -88,12 +88,12 @@ impl Flaw for ExpiryResetsTheFence {
 pub(crate) struct ForceResetsTheFence(Counters);
 
 impl Flaw for ForceResetsTheFence {
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        self.0.acquire(step, request).await
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        self.0.acquire(call, request).await
     }
 
-    async fn force_release(&self, step: &Step, key: &LockKey) -> Found {
-        let forced = step.memory.force_release(key).await?;
+    async fn force_release(&self, call: &Call, key: &LockKey) -> Found {
+        let forced = call.memory.force_release(key).await?;
         if let Some(record) = &forced {
             self.0.lose(key, record.fence);
         }
@@ -103,28 +103,28 @@ impl Flaw for ForceResetsTheFence {
 
 /// Counts attempts instead of grants.
 #[derive(Default)]
-pub(crate) struct ContentionBurnsAFence;
+pub(crate) struct ContentionUsesUpAFence;
 
-impl Flaw for ContentionBurnsAFence {
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        let outcome = step.memory.acquire(request).await?;
+impl Flaw for ContentionUsesUpAFence {
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        let outcome = call.memory.acquire(request).await?;
         if let AcquireOutcome::Contended { .. } = outcome
-            && let Some(record) = step.memory.lookup(&request.key.clone().into()).await?
+            && let Some(record) = call.memory.lookup(&request.key.clone().into()).await?
             && let Some(next) = record.fence.next()
         {
-            step.memory.seed_fence(&request.key, next);
+            call.memory.seed_fence(&request.key, next);
         }
         Ok(outcome)
     }
 }
 
-/// Counts all keys together.
+/// Uses one counter for all keys.
 #[derive(Default)]
 pub(crate) struct OneCounterForAllKeys(Mutex<HashSet<LockId>>);
 
 impl Flaw for OneCounterForAllKeys {
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        Ok(match step.memory.acquire(request).await? {
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        Ok(match call.memory.acquire(request).await? {
             AcquireOutcome::Granted(grant) => {
                 let mut granted = self.0.lock().unwrap();
                 granted.insert(request.lock_id);
@@ -136,13 +136,13 @@ impl Flaw for OneCounterForAllKeys {
     }
 }
 
-/// Starts anew beyond the last fence.
+/// Starts again at the first fence after the last one.
 #[derive(Default)]
 pub(crate) struct CounterWrapsAround;
 
 impl Flaw for CounterWrapsAround {
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        let outcome = step.memory.acquire(request).await;
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        let outcome = call.memory.acquire(request).await;
         if outcome.is_ok() {
             return outcome;
         }

@@ -1,36 +1,39 @@
-//! Flaws in what is looked up, listed, claimed and notified.
+//! Flaws in lookups, lists, capabilities and notifications.
 
 use std::{collections::HashMap, future, sync::Mutex};
 
 use syncguard_core::{
-    AcquireRequest, Capabilities, Error, ErrorKind, Fencing, ListRequest, LockBackend, LockId,
-    LockKey, LockQuery, LockRecord, LockRef, Operation, WakeUp,
+    Error, ErrorKind, LockId, LockKey, Operation,
+    backend::{
+        AcquireRequest, Capabilities, Fencing, ListRequest, LockBackend, LockQuery, LockRecord,
+        LockRef, WakeUp,
+    },
 };
 use syncguard_memory::MemoryBackend;
 use tokio::sync::Notify;
 
-use crate::store::{Acquired, Extended, Flaw, Found, Listed, Released, Step};
+use crate::store::{Acquired, Call, Extended, Flaw, Found, Listed, Released};
 
-/// Shows grants that are over.
+/// Returns expired grants.
 #[derive(Default)]
-pub(crate) struct ShowsTheExpired(Mutex<HashMap<LockKey, LockRecord>>);
+pub(crate) struct ReturnsExpiredGrants(Mutex<HashMap<LockKey, LockRecord>>);
 
-impl Flaw for ShowsTheExpired {
-    async fn acquire(&self, step: &Step, request: &AcquireRequest) -> Acquired {
-        let outcome = step.memory.acquire(request).await;
-        if let Some(record) = step.memory.lookup(&request.key.clone().into()).await? {
+impl Flaw for ReturnsExpiredGrants {
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        let outcome = call.memory.acquire(request).await;
+        if let Some(record) = call.memory.lookup(&request.key.clone().into()).await? {
             self.0.lock().unwrap().insert(record.key.clone(), record);
         }
         outcome
     }
 
-    async fn release(&self, step: &Step, lock: &LockRef) -> Released {
+    async fn release(&self, call: &Call, lock: &LockRef) -> Released {
         self.0.lock().unwrap().retain(|_, record| record.lock_id != lock.lock_id);
-        step.memory.release(lock).await
+        call.memory.release(lock).await
     }
 
-    async fn lookup(&self, step: &Step, query: &LockQuery) -> Found {
-        let found = step.memory.lookup(query).await?;
+    async fn lookup(&self, call: &Call, query: &LockQuery) -> Found {
+        let found = call.memory.lookup(query).await?;
         let kept = self.0.lock().unwrap();
         Ok(found.or_else(|| match query {
             LockQuery::ByKey(key) => kept.get(key).cloned(),
@@ -39,47 +42,47 @@ impl Flaw for ShowsTheExpired {
     }
 }
 
-/// Answers for an id with another lock, where there is one.
+/// Returns another lock for an id, if there is one.
 #[derive(Default)]
-pub(crate) struct AnswersForAnotherKey;
+pub(crate) struct ReturnsAnotherLock;
 
-impl Flaw for AnswersForAnotherKey {
-    async fn lookup(&self, step: &Step, query: &LockQuery) -> Found {
-        let found = step.memory.lookup(query).await?;
+impl Flaw for ReturnsAnotherLock {
+    async fn lookup(&self, call: &Call, query: &LockQuery) -> Found {
+        let found = call.memory.lookup(query).await?;
         let LockQuery::ById(lock_id) = query else { return Ok(found) };
-        let page = step.memory.list(&ListRequest::new("")).await?;
+        let page = call.memory.list(&ListRequest::new("")).await?;
         let other = page.locks.into_iter().find(|lock| lock.lock_id != *lock_id);
         Ok(found.map(|found| other.unwrap_or(found)))
     }
 }
 
-/// Answers for an id that holds nothing with a lock of another.
+/// Returns the lock of another id for an id that holds nothing.
 #[derive(Default)]
-pub(crate) struct AnswersForAnUnknownId;
+pub(crate) struct ReturnsALockForAnUnknownId;
 
-impl Flaw for AnswersForAnUnknownId {
-    async fn lookup(&self, step: &Step, query: &LockQuery) -> Found {
-        match (step.memory.lookup(query).await?, query) {
+impl Flaw for ReturnsALockForAnUnknownId {
+    async fn lookup(&self, call: &Call, query: &LockQuery) -> Found {
+        match (call.memory.lookup(query).await?, query) {
             (None, LockQuery::ById(_)) => {
-                Ok(step.memory.list(&ListRequest::new("")).await?.locks.pop())
+                Ok(call.memory.list(&ListRequest::new("")).await?.locks.pop())
             }
             (found, _) => Ok(found),
         }
     }
 }
 
-/// Shows no owner once a grant was extended.
+/// Returns no owner after a grant was extended.
 #[derive(Default)]
 pub(crate) struct ExtendLosesTheOwner(Mutex<Vec<LockId>>);
 
 impl Flaw for ExtendLosesTheOwner {
-    async fn extend(&self, step: &Step, lock: &LockRef, ttl: syncguard_core::Ttl) -> Extended {
+    async fn extend(&self, call: &Call, lock: &LockRef, ttl: syncguard_core::Ttl) -> Extended {
         self.0.lock().unwrap().push(lock.lock_id);
-        step.memory.extend(lock, ttl).await
+        call.memory.extend(lock, ttl).await
     }
 
-    async fn lookup(&self, step: &Step, query: &LockQuery) -> Found {
-        let mut found = step.memory.lookup(query).await?;
+    async fn lookup(&self, call: &Call, query: &LockQuery) -> Found {
+        let mut found = call.memory.lookup(query).await?;
         if let Some(record) = &mut found
             && self.0.lock().unwrap().contains(&record.lock_id)
         {
@@ -94,8 +97,8 @@ impl Flaw for ExtendLosesTheOwner {
 pub(crate) struct ListDropsOne;
 
 impl Flaw for ListDropsOne {
-    async fn list(&self, step: &Step, request: &ListRequest) -> Listed {
-        let mut page = step.memory.list(request).await?;
+    async fn list(&self, call: &Call, request: &ListRequest) -> Listed {
+        let mut page = call.memory.list(request).await?;
         page.locks.pop();
         Ok(page)
     }
@@ -106,22 +109,22 @@ impl Flaw for ListDropsOne {
 pub(crate) struct ListRepeatsOne;
 
 impl Flaw for ListRepeatsOne {
-    async fn list(&self, step: &Step, request: &ListRequest) -> Listed {
-        let Some(after) = &request.after else { return step.memory.list(request).await };
-        let mut page = step.memory.list(&request.clone().limit(request.limit - 1)).await?;
+    async fn list(&self, call: &Call, request: &ListRequest) -> Listed {
+        let Some(after) = &request.after else { return call.memory.list(request).await };
+        let mut page = call.memory.list(&request.clone().limit(request.limit - 1)).await?;
         let last = LockKey::new(after.as_str())?;
-        page.locks.extend(step.memory.lookup(&last.into()).await?);
+        page.locks.extend(call.memory.lookup(&last.into()).await?);
         Ok(page)
     }
 }
 
-/// Gives all locks on one page.
+/// Returns all locks on one page.
 #[derive(Default)]
 pub(crate) struct ListIgnoresTheLimit;
 
 impl Flaw for ListIgnoresTheLimit {
-    async fn list(&self, step: &Step, request: &ListRequest) -> Listed {
-        step.memory.list(&request.clone().limit(1_000)).await
+    async fn list(&self, call: &Call, request: &ListRequest) -> Listed {
+        call.memory.list(&request.clone().limit(1_000)).await
     }
 }
 
@@ -130,24 +133,24 @@ impl Flaw for ListIgnoresTheLimit {
 pub(crate) struct ListIgnoresThePrefix;
 
 impl Flaw for ListIgnoresThePrefix {
-    async fn list(&self, step: &Step, request: &ListRequest) -> Listed {
+    async fn list(&self, call: &Call, request: &ListRequest) -> Listed {
         let mut all = ListRequest::new("").limit(request.limit);
         all.after.clone_from(&request.after);
-        step.memory.list(&all).await
+        call.memory.list(&all).await
     }
 }
 
-/// Claims a list that it does not have.
+/// Reports the capability to list, but does not list.
 #[derive(Default)]
 pub(crate) struct ClaimsAList;
 
 impl Flaw for ClaimsAList {
-    async fn list(&self, _step: &Step, _request: &ListRequest) -> Listed {
-        Err(Error::new(ErrorKind::Unsupported, Operation::List))
+    async fn list(&self, _step: &Call, _request: &ListRequest) -> Listed {
+        Err(Error::new(ErrorKind::Unsupported).with_operation(Operation::List))
     }
 }
 
-/// Claims a shared mode that it does not have.
+/// Reports a shared mode that it does not have.
 #[derive(Default)]
 pub(crate) struct ClaimsSharedMode;
 
@@ -157,7 +160,7 @@ impl Flaw for ClaimsSharedMode {
     }
 }
 
-/// Claims that its fences outlast the process.
+/// Reports that its fences outlast the process.
 #[derive(Default)]
 pub(crate) struct ClaimsToBeDurable;
 
@@ -167,7 +170,7 @@ impl Flaw for ClaimsToBeDurable {
     }
 }
 
-/// Claims a longer grace than it keeps.
+/// Reports a longer grace than it keeps.
 #[derive(Default)]
 pub(crate) struct ClaimsALongerGrace;
 
@@ -177,7 +180,7 @@ impl Flaw for ClaimsALongerGrace {
     }
 }
 
-/// Claims that it wakes waiters.
+/// Reports that it wakes waiters, but does not.
 #[derive(Default)]
 pub(crate) struct NeverWakes;
 
@@ -187,11 +190,11 @@ impl Flaw for NeverWakes {
     }
 }
 
-/// Claims that it wakes nobody, and does.
+/// Reports that it wakes no waiters, but does.
 #[derive(Default)]
-pub(crate) struct WakesUnclaimed;
+pub(crate) struct WakesWithoutTheCapability;
 
-impl Flaw for WakesUnclaimed {
+impl Flaw for WakesWithoutTheCapability {
     fn capabilities(&self, memory: &MemoryBackend) -> Capabilities {
         memory.capabilities().with_wake_up(WakeUp::None)
     }
@@ -199,7 +202,7 @@ impl Flaw for WakesUnclaimed {
     async fn released(&self, _memory: &MemoryBackend, _key: &LockKey) {}
 }
 
-/// Wakes whoever subscribes, whatever happens.
+/// Resolves every subscription without a release.
 #[derive(Default)]
 pub(crate) struct AlwaysWakes;
 
@@ -209,7 +212,7 @@ impl Flaw for AlwaysWakes {
     }
 }
 
-/// Subscribes after its first poll.
+/// Subscribes only after the first poll.
 #[derive(Default)]
 pub(crate) struct SubscribesLate;
 
@@ -220,13 +223,13 @@ impl Flaw for SubscribesLate {
     }
 }
 
-/// Notifies waiters of releases alone.
+/// Notifies waiters only of releases.
 #[derive(Default)]
-pub(crate) struct NotifiesOfReleasesAlone(Notify);
+pub(crate) struct NotifiesOnlyOfReleases(Notify);
 
-impl Flaw for NotifiesOfReleasesAlone {
-    async fn release(&self, step: &Step, lock: &LockRef) -> Released {
-        let outcome = step.memory.release(lock).await;
+impl Flaw for NotifiesOnlyOfReleases {
+    async fn release(&self, call: &Call, lock: &LockRef) -> Released {
+        let outcome = call.memory.release(lock).await;
         self.0.notify_waiters();
         outcome
     }
@@ -236,19 +239,19 @@ impl Flaw for NotifiesOfReleasesAlone {
     }
 }
 
-/// Notifies waiters of releases and of abandoned grants, but not of what is released by force.
+/// Notifies waiters of releases and of abandoned grants, but not of forced releases.
 #[derive(Default)]
-pub(crate) struct ForceNotifiesNoOne(Notify);
+pub(crate) struct ForceReleaseDoesNotNotify(Notify);
 
-impl Flaw for ForceNotifiesNoOne {
-    async fn release(&self, step: &Step, lock: &LockRef) -> Released {
-        let outcome = step.memory.release(lock).await;
+impl Flaw for ForceReleaseDoesNotNotify {
+    async fn release(&self, call: &Call, lock: &LockRef) -> Released {
+        let outcome = call.memory.release(lock).await;
         self.0.notify_waiters();
         outcome
     }
 
-    async fn abandon(&self, step: &Step, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        let abandoned = step.memory.abandon(lock_id, key).await;
+    async fn abandon(&self, call: &Call, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        let abandoned = call.memory.abandon(lock_id, key).await;
         self.0.notify_waiters();
         abandoned
     }

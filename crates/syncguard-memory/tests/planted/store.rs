@@ -3,9 +3,11 @@
 use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, BootInstant, Capabilities, Clock, Error, ExtendOutcome, Fence,
-    ListRequest, LockBackend, LockId, LockKey, LockPage, LockQuery, LockRecord, LockRef,
-    ManualClock, ReleaseOutcome, Ttl,
+    BootInstant, Clock, Error, Fence, LockId, LockKey, ManualClock, ReleaseOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, ListRequest, LockBackend,
+        LockPage, LockQuery, LockRecord, LockRef,
+    },
     contract::{Harness, Hook, Profile},
 };
 use syncguard_memory::MemoryBackend;
@@ -17,10 +19,11 @@ pub(crate) type Released = Result<ReleaseOutcome, Error>;
 pub(crate) type Found = Result<Option<LockRecord>, Error>;
 pub(crate) type Listed = Result<LockPage, Error>;
 
-/// What is wrong with a backend. What is not overridden is the memory backend's.
+/// The flaw of a backend. Methods that are not overridden are those of the memory backend.
 pub(crate) trait Flaw: Default + Send + Sync + 'static {
-    /// How long each operation keeps the store to itself. With zero, operations do not queue.
-    const STEP: Duration = Duration::ZERO;
+    /// How long each operation takes, during which no other operation runs. If zero, operations run
+    /// concurrently.
+    const OPERATION_TIME: Duration = Duration::ZERO;
 
     fn capabilities(&self, memory: &MemoryBackend) -> Capabilities {
         memory.capabilities()
@@ -28,44 +31,44 @@ pub(crate) trait Flaw: Default + Send + Sync + 'static {
 
     fn acquire(
         &self,
-        step: &Step,
+        call: &Call,
         request: &AcquireRequest,
     ) -> impl Future<Output = Acquired> + Send {
-        step.memory.acquire(request)
+        call.memory.acquire(request)
     }
 
     fn extend(
         &self,
-        step: &Step,
+        call: &Call,
         lock: &LockRef,
         ttl: Ttl,
     ) -> impl Future<Output = Extended> + Send {
-        step.memory.extend(lock, ttl)
+        call.memory.extend(lock, ttl)
     }
 
-    fn release(&self, step: &Step, lock: &LockRef) -> impl Future<Output = Released> + Send {
-        step.memory.release(lock)
+    fn release(&self, call: &Call, lock: &LockRef) -> impl Future<Output = Released> + Send {
+        call.memory.release(lock)
     }
 
-    fn lookup(&self, step: &Step, query: &LockQuery) -> impl Future<Output = Found> + Send {
-        step.memory.lookup(query)
+    fn lookup(&self, call: &Call, query: &LockQuery) -> impl Future<Output = Found> + Send {
+        call.memory.lookup(query)
     }
 
     fn abandon(
         &self,
-        step: &Step,
+        call: &Call,
         lock_id: LockId,
         key: &LockKey,
     ) -> impl Future<Output = Result<(), Error>> + Send {
-        step.memory.abandon(lock_id, key)
+        call.memory.abandon(lock_id, key)
     }
 
-    fn list(&self, step: &Step, request: &ListRequest) -> impl Future<Output = Listed> + Send {
-        step.memory.list(request)
+    fn list(&self, call: &Call, request: &ListRequest) -> impl Future<Output = Listed> + Send {
+        call.memory.list(request)
     }
 
-    fn force_release(&self, step: &Step, key: &LockKey) -> impl Future<Output = Found> + Send {
-        step.memory.force_release(key)
+    fn force_release(&self, call: &Call, key: &LockKey) -> impl Future<Output = Found> + Send {
+        call.memory.force_release(key)
     }
 
     fn released(&self, memory: &MemoryBackend, key: &LockKey) -> impl Future<Output = ()> + Send {
@@ -73,26 +76,26 @@ pub(crate) trait Flaw: Default + Send + Sync + 'static {
     }
 }
 
-/// One operation of the store.
-pub(crate) struct Step {
+/// One call of an operation.
+pub(crate) struct Call {
     pub(crate) memory: MemoryBackend,
     pub(crate) clock: Arc<ManualClock>,
-    /// When the operation was sent: before it waited for the store.
+    /// When the operation was sent, before its wait for the store.
     pub(crate) sent: BootInstant,
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
-/// The store of a flaw `F` without the flaw.
-pub(crate) struct Sound<F>(PhantomData<fn() -> F>);
+/// Behaves as a backend with the flaw `F` but without the flaw: its operations take as long.
+pub(crate) struct Flawless<F>(PhantomData<fn() -> F>);
 
-impl<F> Default for Sound<F> {
+impl<F> Default for Flawless<F> {
     fn default() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<F: Flaw> Flaw for Sound<F> {
-    const STEP: Duration = F::STEP;
+impl<F: Flaw> Flaw for Flawless<F> {
+    const OPERATION_TIME: Duration = F::OPERATION_TIME;
 }
 
 /// A backend with a flaw.
@@ -116,18 +119,18 @@ impl<F> Clone for Planted<F> {
 }
 
 impl<F: Flaw> Planted<F> {
-    async fn step(&self) -> Step {
+    async fn call(&self) -> Call {
         let sent = self.clock.now();
-        let turn = if F::STEP.is_zero() {
+        let turn = if F::OPERATION_TIME.is_zero() {
             None
         } else {
             let turn = self.turns.clone().lock_owned().await;
-            // Those who ask at the same time line up behind it.
+            // Concurrent calls queue behind this one.
             tokio::task::yield_now().await;
-            self.clock.advance(F::STEP);
+            self.clock.advance(F::OPERATION_TIME);
             Some(turn)
         };
-        Step { memory: self.memory.clone(), clock: self.clock.clone(), sent, _turn: turn }
+        Call { memory: self.memory.clone(), clock: self.clock.clone(), sent, _turn: turn }
     }
 }
 
@@ -137,31 +140,31 @@ impl<F: Flaw> LockBackend for Planted<F> {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Acquired {
-        self.flaw.acquire(&self.step().await, request).await
+        self.flaw.acquire(&self.call().await, request).await
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Extended {
-        self.flaw.extend(&self.step().await, lock, ttl).await
+        self.flaw.extend(&self.call().await, lock, ttl).await
     }
 
     async fn release(&self, lock: &LockRef) -> Released {
-        self.flaw.release(&self.step().await, lock).await
+        self.flaw.release(&self.call().await, lock).await
     }
 
     async fn lookup(&self, query: &LockQuery) -> Found {
-        self.flaw.lookup(&self.step().await, query).await
+        self.flaw.lookup(&self.call().await, query).await
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        self.flaw.abandon(&self.step().await, lock_id, key).await
+        self.flaw.abandon(&self.call().await, lock_id, key).await
     }
 
     async fn list(&self, request: &ListRequest) -> Listed {
-        self.flaw.list(&self.step().await, request).await
+        self.flaw.list(&self.call().await, request).await
     }
 
     async fn force_release(&self, key: &LockKey) -> Found {
-        self.flaw.force_release(&self.step().await, key).await
+        self.flaw.force_release(&self.call().await, key).await
     }
 
     async fn released(&self, key: &LockKey) {
@@ -169,7 +172,7 @@ impl<F: Flaw> LockBackend for Planted<F> {
     }
 }
 
-/// Time passes for the store when the case lets it pass, and at no other time.
+/// The store's clock advances only when the case advances it, and by the time of operations.
 impl<F: Flaw> Harness for Planted<F> {
     type Backend = Self;
 
@@ -187,7 +190,7 @@ impl<F: Flaw> Harness for Planted<F> {
         self.clone()
     }
 
-    async fn pass(&self, duration: Duration) {
+    async fn advance(&self, duration: Duration) {
         self.clock.advance(duration);
         tokio::time::sleep(duration).await;
     }

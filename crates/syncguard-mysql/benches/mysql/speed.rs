@@ -3,7 +3,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_core::{
+    LockId, LockKey, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockRef},
+};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
     bench::{Bar, Table, median},

@@ -5,10 +5,10 @@
 -- Out: rows: lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms
 --
 -- Using the index of the ids reads the held locks, not every key that was ever locked.
-SELECT lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {now} AS now_ms
+SELECT lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {start} AS now_ms
 FROM {locks} FORCE INDEX (lock_id)
 WHERE lock_id IS NOT NULL
-    AND expires_at_ms > {now} - $1
+    AND expires_at_ms > {start} - $1
     AND LEFT(lock_key, LENGTH($2)) = $2
     AND lock_key > $3
 ORDER BY lock_key

@@ -2,6 +2,6 @@
 --
 -- In:  $1 key, $2 grace in ms
 -- Out: a row if there is a grant: lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms
-SELECT lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {now} AS now_ms
+SELECT lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {start} AS now_ms
 FROM {locks}
-WHERE lock_key = $1 AND expires_at_ms > {now} - $2
+WHERE lock_key = $1 AND expires_at_ms > {start} - $2

@@ -7,9 +7,9 @@
 --
 -- The first statement examines only the rows with the ids that follow the given id. The second examines the
 -- tombstones that follow it. Rows that another client is changing are left alone, so neither statement waits
--- for another client. Rows whose fence is at or above the limit are left alone as well, so that an operator
--- sees them unchanged. The inner limits keep the server from merging the subqueries, which would lock rows
--- before it is known whether their grants have ended.
+-- for another client. Rows whose fence is at or above the limit, or whose id cannot be read, are left alone
+-- as well, so that an operator sees them unchanged. The inner limits keep the server from merging the
+-- subqueries, which would lock rows before it is known whether their grants have ended.
 UPDATE {locks} AS locks
 JOIN (
     SELECT candidate.lock_key
@@ -19,6 +19,8 @@ JOIN (
     ) AS seen ON candidate.lock_key = seen.lock_key
     WHERE candidate.lock_key < X'FF'
         AND candidate.fence < $4
+        AND LENGTH(candidate.lock_id) = 22
+        AND NOT CONVERT(candidate.lock_id USING latin1) REGEXP '[^0-9A-Za-z_-]'
         AND candidate.expires_at_ms > 0
         AND candidate.expires_at_ms <= {now} - $2
     LIMIT $3

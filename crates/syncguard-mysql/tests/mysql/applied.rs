@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use syncguard_core::{AcquireRequest, Error, LockBackend};
+use syncguard_core::{
+    Error,
+    backend::{AcquireRequest, LockBackend},
+};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, eventually, granted, released},

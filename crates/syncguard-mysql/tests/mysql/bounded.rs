@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, LockBackend};
+use syncguard_core::{ErrorKind, backend::LockBackend};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, granted, lock_of, released},

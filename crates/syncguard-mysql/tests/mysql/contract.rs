@@ -1,7 +1,5 @@
 //! The contract suite.
 
-use std::net::SocketAddr;
-
 use syncguard_core::{
     Fence, LockKey,
     contract::{Harness, Hook, Profile, lifecycle, run},
@@ -9,7 +7,7 @@ use syncguard_core::{
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
 use syncguard_testkit::{
     proxy::Proxy,
-    server::{Mariadb, MariadbServer, Shareable, Shared},
+    server::{Mariadb, MariadbServer, Shareable, Site},
 };
 
 use crate::{Foreign, Name, snapshot};
@@ -37,45 +35,9 @@ const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_
 
 /// A table on a server that the cases share unless they break it, behind a proxy.
 struct Plain<const SITE: u8> {
-    server: Site,
+    server: Site<Mariadb>,
     proxy: Proxy,
     name: Name,
-}
-
-/// Where the server is.
-enum Site {
-    Own(MariadbServer),
-    Shared(Shared<Mariadb>),
-}
-
-impl Site {
-    fn url(&self) -> String {
-        match self {
-            Self::Own(server) => server.url(),
-            Self::Shared(server) => server.url().to_owned(),
-        }
-    }
-
-    fn url_through(&self, address: SocketAddr) -> String {
-        match self {
-            Self::Own(server) => server.url_through(address),
-            Self::Shared(server) => server.url_through(address),
-        }
-    }
-
-    fn address(&self) -> SocketAddr {
-        match self {
-            Self::Own(server) => server.address(),
-            Self::Shared(server) => server.address().unwrap(),
-        }
-    }
-
-    async fn restart(&self) {
-        match self {
-            Self::Own(server) => server.restart().await.unwrap(),
-            Self::Shared(_) => panic!("others use it as well"),
-        }
-    }
 }
 
 impl<const SITE: u8> Plain<SITE> {
@@ -99,8 +61,8 @@ impl<const SITE: u8> Harness for Plain<SITE> {
     async fn start() -> Self {
         let server = match SITE {
             SHARED => Site::Shared(Mariadb::shared().await.unwrap()),
-            SNAPSHOT => Site::Own(snapshot::start().await),
-            _ => Site::Own(MariadbServer::start().await.unwrap()),
+            SNAPSHOT => snapshot::start().await.into(),
+            _ => MariadbServer::start().await.unwrap().into(),
         };
         let proxy = Proxy::start(server.address()).await.unwrap();
         Self { server, proxy, name: Name::fresh() }
@@ -126,7 +88,7 @@ impl<const SITE: u8> Harness for Plain<SITE> {
         Hook::Done
     }
 
-    async fn sever(&self) -> Hook {
+    async fn cut_connections(&self) -> Hook {
         assert!(self.proxy.cut_all().await > 0);
         Hook::Done
     }

@@ -20,14 +20,15 @@ mod snapshot;
 mod storm;
 mod wire;
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::SystemTime,
-};
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, ConnectOptions, MySqlConnection, Row, mysql::MySqlConnectOptions};
+use syncguard_core::Error;
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
-use syncguard_testkit::server::{Mariadb, Shareable, Shared};
+use syncguard_testkit::{
+    server::{Mariadb, Shareable, Shared, Site},
+    sql::{self, Setting, Tables},
+};
 
 /// Returns the server that the tests share unless they break it.
 async fn shared() -> Shared<Mariadb> {
@@ -40,11 +41,7 @@ struct Name(String);
 
 impl Name {
     fn fresh() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Other processes may use the same server, earlier or at the same time.
-        let (process, now) = (std::process::id(), SystemTime::UNIX_EPOCH.elapsed().unwrap());
-        Self(format!("locks_{}_{process}_{number}", now.as_millis()))
+        Self(format!("locks_{}", sql::unique()))
     }
 
     fn config(&self, url: &str) -> MysqlConfig {
@@ -58,6 +55,56 @@ impl Name {
     /// Fills the name into a text.
     fn fill(&self, sql: &str) -> String {
         sql.replace("{locks}", &self.0)
+    }
+}
+
+impl Tables for Name {
+    type Program = Mariadb;
+    type Backend = MysqlBackend;
+    type Config = MysqlConfig;
+    type Foreign = Foreign;
+
+    const KEY: &'static str = "lock_key";
+    const WAITING: &'static str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
+        WHERE COMMAND = 'Query' AND ID <> CONNECTION_ID() AND INFO LIKE '%{locks}%'";
+
+    fn fresh() -> Self {
+        Self::fresh()
+    }
+
+    async fn shared() -> Site<Mariadb> {
+        Site::Shared(shared().await)
+    }
+
+    fn locks(&self) -> &str {
+        &self.0
+    }
+
+    fn config(&self, url: &str, settings: &[Setting]) -> MysqlConfig {
+        settings.iter().fold(self.config(url), |config, setting| match *setting {
+            Setting::MaxConnections(count) => config.max_connections(count),
+            Setting::ConnectTimeout(timeout) => config.connect_timeout(timeout),
+            Setting::StatementTimeout(timeout) => config.statement_timeout(timeout),
+            Setting::LockTimeout(timeout) => config.lock_timeout(timeout),
+            Setting::WithoutListening => config,
+            Setting::ExistingTablesOnly => config.existing_table_only(),
+        })
+    }
+
+    async fn open(config: MysqlConfig) -> Result<MysqlBackend, Error> {
+        MysqlBackend::connect(config).await
+    }
+
+    async fn setup_schema(config: &MysqlConfig) -> Result<(), Error> {
+        MysqlBackend::setup_schema(config).await
+    }
+
+    fn schema_sql(config: &MysqlConfig) -> String {
+        config.schema_sql().unwrap()
+    }
+
+    async fn prune(backend: &MysqlBackend, older_than: Duration) -> Result<u64, Error> {
+        backend.prune(older_than).await
     }
 }
 
@@ -108,5 +155,19 @@ impl Foreign {
             drop(kill.execute(&mut self.0).await);
         }
         rows.len()
+    }
+}
+
+impl sql::Foreign for Foreign {
+    async fn open(url: &str) -> Self {
+        Self::open(url).await
+    }
+
+    async fn run(&mut self, sql: &str) {
+        self.run(sql).await;
+    }
+
+    async fn number(&mut self, sql: &str) -> i64 {
+        self.number(sql).await
     }
 }

@@ -2,36 +2,13 @@
 
 use std::net::SocketAddr;
 
-use syncguard_core::ErrorKind;
-use syncguard_mysql::MysqlBackend;
-use syncguard_testkit::operations::error_of;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use syncguard_testkit::sql::malformed::{FirstMessage, panics_on};
 
-use crate::config;
-
-/// Greets each connection with these bytes.
-async fn server(greeting: &'static [u8]) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut client, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                // The client may have disconnected.
-                let _ = client.write_all(greeting).await;
-                let mut asked = [0; 1024];
-                while client.read(&mut asked).await.is_ok_and(|read| read > 0) {}
-            });
-        }
-    });
-    address
-}
+use crate::Name;
 
 #[tokio::test]
 async fn a_message_on_which_the_driver_panics_is_an_error() {
+    let url = |address: SocketAddr| format!("mysql://u@{address}/d?ssl-mode=DISABLED");
     let mut panics = 0;
     for greeting in [
         // Greetings that end after the version of the protocol, after that of the server, and in
@@ -41,11 +18,7 @@ async fn a_message_on_which_the_driver_panics_is_an_error() {
         b"\x06\0\0\0\x0a8.\0ab",
         b"\0\0\0\0",
     ] {
-        let url = format!("mysql://u@{}/d?ssl-mode=DISABLED", server(greeting).await);
-        let error =
-            error_of(MysqlBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
-        assert!(!error.may_have_applied(), "{error}");
-        panics += usize::from(error.to_string().contains("panicked"));
+        panics += usize::from(panics_on::<Name>(FirstMessage::FromServer, greeting, url).await);
     }
     assert!(panics > 0, "the driver takes all of them");
 }

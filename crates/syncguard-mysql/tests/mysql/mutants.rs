@@ -3,21 +3,16 @@
 use std::sync::Arc;
 
 use sqlx::{AssertSqlSafe, Row};
-use syncguard_core::{
-    AcquireOutcome, AcquireRequest, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockId,
-    LockQuery, LockRef, ReleaseOutcome,
-};
+use syncguard_core::{ErrorKind, backend::LockBackend};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
     mutants::{each, mutants},
-    operations::{LONG, ask, error_of, key, ttl},
+    operations::key,
     server::MariadbServer,
+    sql::mutants::{CONCURRENCY, Mutant, Record, change_nothing},
 };
 
 use crate::{Foreign, Name};
-
-/// The number of records that are tested concurrently.
-const CONCURRENCY: usize = 8;
 
 const LIMIT: u64 = 900_000_000_000_000;
 
@@ -86,7 +81,9 @@ impl Columns {
         let values: [&[&str]; 5] = [&FENCES, &IDS, &OWNERS, &NUMBERS, &NUMBERS];
         mutants(&SHAPES, values, 9).into_iter().map(Self).collect()
     }
+}
 
+impl Record for Columns {
     fn is_live(self) -> bool {
         self.0[4].parse::<i64>().unwrap() > 4_000_000_000_000
     }
@@ -103,124 +100,35 @@ impl Columns {
         self.is_own() && self.fence().is_some()
     }
 
-    /// Returns the fence of the next grant, if the key can be granted.
     fn next(self) -> Option<u64> {
         let counter: u64 = self.0[0].parse().unwrap();
         (!self.is_live() && counter < LIMIT).then(|| counter + 1)
     }
 }
 
-struct Mutant {
-    name: String,
-    id: LockId,
-    columns: Columns,
-}
-
-impl Mutant {
-    fn lock(&self) -> LockRef {
-        LockRef::new(self.id, key(&self.name))
-    }
-
-    fn context(&self) -> String {
-        format!("{} {:?}", self.name, self.columns)
-    }
-
-    /// Acquires under another id. Either the key is granted, or nothing is changed.
-    async fn acquire(&self, backend: &MysqlBackend) {
-        let (columns, context) = (self.columns, self.context());
-        match (columns.next(), backend.acquire(&ask(&self.name, LONG)).await) {
-            (Some(next), Ok(AcquireOutcome::Granted(grant))) => {
-                assert_eq!(grant.fence.number(), next, "{context}");
-            }
-            (None, Ok(AcquireOutcome::Contended { .. })) => {
-                assert!(columns.is_live() && columns.fence().is_some(), "{context}");
-            }
-            (None, Err(error)) => {
-                assert!(!columns.is_live() || columns.fence().is_none(), "{context}: {error}");
-                assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
-                assert!(!error.may_have_applied(), "{context}: {error}");
-            }
-            (next, outcome) => panic!("{context}: {outcome:?} instead of {next:?}"),
+/// Releases by force. The record is cleared, whether or not it can be read.
+async fn force_release(mutant: &Mutant<Columns>, backend: &MysqlBackend) {
+    let (columns, context, key) = (mutant.columns, mutant.context(), key(&mutant.name));
+    match backend.force_release(&key).await {
+        Ok(Some(_)) => assert!(columns.is_live() && columns.is_readable(), "{context}"),
+        Ok(None) => assert!(!columns.is_live(), "{context}"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
+            assert!(error.has_applied(), "{context}: {error}");
+            assert!(error.to_string().contains("it was cleared"), "{context}: {error}");
+            assert!(columns.is_live() && !columns.is_readable(), "{context}");
         }
     }
-
-    /// Acquires again under the id of a live record.
-    async fn acquire_again(&self, backend: &MysqlBackend) {
-        let request = AcquireRequest::new(key(&self.name), self.id, ttl(LONG));
-        match (self.columns.fence(), backend.acquire(&request).await) {
-            (Some(fence), Ok(AcquireOutcome::Granted(grant))) => {
-                assert_eq!(grant.fence.number(), fence, "{}", self.context());
-            }
-            (None, Err(error)) => {
-                assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
-                assert!(error.may_have_applied(), "the id may hold the key: {error}");
-            }
-            (_, outcome) => panic!("{}: {outcome:?}", self.context()),
-        }
-    }
-
-    /// Runs the operations that only read.
-    async fn read_only(&self, backend: &MysqlBackend) {
-        let (columns, context, key) = (self.columns, self.context(), key(&self.name));
-        let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
-        let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
-        let is_locked = backend.is_locked(&key).await;
-        let listed = backend.list(&ListRequest::new(&self.name)).await.unwrap().locks;
-        assert_eq!(!listed.is_empty(), columns.is_live() && columns.is_readable(), "{context}");
-        if !columns.is_live() {
-            assert!(!is_locked.unwrap() && by_key.unwrap().is_none(), "{context}");
-            assert!(by_id.unwrap().is_none(), "{context}");
-        } else if columns.is_readable() {
-            assert!(is_locked.unwrap() && by_key.unwrap().is_some(), "{context}");
-            assert_eq!(by_id.unwrap().unwrap().key, key, "{context}");
-        } else {
-            error_of(is_locked, ErrorKind::Internal);
-            error_of(by_key, ErrorKind::Internal);
-            match by_id {
-                Err(error) => assert!(columns.is_own() && error.kind() == ErrorKind::Internal),
-                Ok(found) => assert!(found.is_none() && !columns.is_own(), "{context}"),
-            }
-        }
-    }
-
-    /// Extends, releases and abandons by the id. This depends only on the id and the expiry, which
-    /// can be read in any case.
-    async fn release_and_abandon(&self, backend: &MysqlBackend) {
-        let is_held = self.columns.is_live() && self.columns.is_own();
-        let extended = backend.extend(&self.lock(), ttl(LONG)).await.unwrap();
-        let is_extended = matches!(extended, ExtendOutcome::Extended { .. });
-        assert_eq!(is_extended, is_held, "{}", self.context());
-        let released = backend.release(&self.lock()).await.unwrap();
-        assert_eq!(released == ReleaseOutcome::Released, is_held, "{}", self.context());
-        backend.abandon(self.id, &key(&self.name)).await.unwrap();
-        assert!(backend.lookup(&LockQuery::ById(self.id)).await.unwrap().is_none());
-    }
-
-    /// Releases by force. The record is cleared, whether or not it can be read.
-    async fn force_release(&self, backend: &MysqlBackend) {
-        let (columns, context, key) = (self.columns, self.context(), key(&self.name));
-        match backend.force_release(&key).await {
-            Ok(Some(_)) => assert!(columns.is_live() && columns.is_readable(), "{context}"),
-            Ok(None) => assert!(!columns.is_live(), "{context}"),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
-                assert!(error.has_applied(), "{context}: {error}");
-                assert!(error.to_string().contains("it was cleared"), "{context}: {error}");
-                assert!(columns.is_live() && !columns.is_readable(), "{context}");
-            }
-        }
-        assert!(!backend.is_locked(&key).await.unwrap(), "{context}");
-        assert!(backend.force_release(&key).await.unwrap().is_none(), "{context}");
-    }
+    assert!(!backend.is_locked(&key).await.unwrap(), "{context}");
+    assert!(backend.force_release(&key).await.unwrap().is_none(), "{context}");
 }
 
 /// Writes all records.
-async fn insert_all(foreign: &mut Foreign, name: &Name, mutants: &[Mutant]) {
+async fn insert_all(foreign: &mut Foreign, name: &Name, mutants: &[Mutant<Columns>]) {
     for chunk in mutants.chunks(500) {
-        let row = |mutant: &Mutant| {
-            let id = format!("'{}'", mutant.id.as_str());
-            let fill = |value: &str| value.replace("NAME", &mutant.name).replace("ID", &id);
-            format!("('{}', {})", mutant.name, mutant.columns.0.map(fill).join(", "))
+        let row = |mutant: &Mutant<Columns>| {
+            let values = mutant.columns.0.map(|value| mutant.fill(value));
+            format!("('{}', {})", mutant.name, values.join(", "))
         };
         let rows: Vec<_> = chunk.iter().map(row).collect();
         let columns = "(lock_key, fence, lock_id, owner, acquired_at_ms, expires_at_ms)";
@@ -246,33 +154,12 @@ async fn records_that_cannot_be_read_are_neither_overwritten_nor_lost() {
     let name = Name::fresh();
     let backend = name.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
-    let mutant = |(number, columns)| Mutant {
-        name: format!("key-{number:05}-"),
-        id: LockId::mint().unwrap(),
-        columns,
-    };
-    let mutants: Vec<_> = Columns::all().into_iter().enumerate().map(mutant).collect();
-    let unreadable = mutants.iter().filter(|mutant| !mutant.columns.is_readable()).count();
-    assert!(mutants.len() >= 2_000 && unreadable >= 1_000, "{} {unreadable}", mutants.len());
+    let mutants = Mutant::all(Columns::all());
     insert_all(&mut foreign, &name, &mutants).await;
     let before = records(&mut foreign, &name).await;
     let mutants = Arc::new(mutants);
 
-    let asked = backend.clone();
-    each(&mutants, CONCURRENCY, move |mutants, number| {
-        let backend = asked.clone();
-        async move {
-            let mutant = &mutants[number];
-            if mutant.columns.next().is_none() {
-                mutant.acquire(&backend).await;
-            }
-            if mutant.columns.is_own() && mutant.columns.is_live() {
-                mutant.acquire_again(&backend).await;
-            }
-            mutant.read_only(&backend).await;
-        }
-    })
-    .await;
+    change_nothing(&mutants, &backend, Mutant::is_held).await;
     assert_eq!(records(&mut foreign, &name).await, before, "all stand as they were");
 
     let ending = backend.clone();
@@ -281,8 +168,11 @@ async fn records_that_cannot_be_read_are_neither_overwritten_nor_lost() {
         async move {
             let mutant = &mutants[number];
             match number % 3 {
-                0 => mutant.release_and_abandon(&backend).await,
-                1 => mutant.force_release(&backend).await,
+                0 => {
+                    mutant.extend(&backend).await;
+                    mutant.release_and_abandon(&backend).await;
+                }
+                1 => force_release(mutant, &backend).await,
                 _ if mutant.columns.next().is_some() => mutant.acquire(&backend).await,
                 _ => {}
             }

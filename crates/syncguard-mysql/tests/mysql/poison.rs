@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, mysql::MySqlPoolOptions};
-use syncguard_core::LockBackend;
+use syncguard_core::backend::LockBackend;
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::operations::{
     LONG, ask, eventually, extended, granted, lock_of, released, ttl,

@@ -1,196 +1,38 @@
 //! The order in which requests are served if there are few connections. It does not depend on
 //! timing.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-use syncguard_core::{AcquireRequest, LockBackend};
-use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
-    operations::{LONG, ask, eventually, extended, granted, released},
-    proxy::{Flow, Proxy},
-    server::{Mariadb, Shared},
-};
-use tokio::{
-    task::{JoinSet, yield_now},
-    time::sleep,
+    operations::released,
+    sql::priorities::{self, Scarce},
 };
 
-use crate::{Foreign, Name, shared};
-
-/// The maximum number of connections that the pool opens concurrently.
-const MAX_CONCURRENT_OPENS: u64 = 3;
-
-/// A backend with two connections, one of which is never used for acquires.
-struct Scarce {
-    server: Shared<Mariadb>,
-    name: Name,
-    backend: MysqlBackend,
-    watch: Foreign,
-    /// The operations that were answered, in order.
-    log: Arc<Mutex<Vec<&'static str>>>,
-    tasks: JoinSet<()>,
-}
-
-impl Scarce {
-    async fn new() -> Self {
-        let (server, name) = (shared().await, Name::fresh());
-        let config = name.config(server.url()).max_connections(2);
-        let config = config.connect_timeout(LONG).statement_timeout(LONG).lock_timeout(LONG);
-        let backend = MysqlBackend::connect(config).await.unwrap();
-        let watch = Foreign::open(server.url()).await;
-        let (log, tasks) = (Arc::default(), JoinSet::new());
-        Self { server, name, backend, watch, log, tasks }
-    }
-
-    async fn acquire(&self, text: &str) -> AcquireRequest {
-        let request = ask(text, LONG);
-        granted(&self.backend, &request).await;
-        request
-    }
-
-    /// Locks the row of a key, so that a write to it waits at the server.
-    async fn block(&self, request: &AcquireRequest) -> Foreign {
-        let mut foreign = Foreign::open(self.server.url()).await;
-        let row = format!("WHERE lock_key = '{}' FOR UPDATE", request.key.as_str());
-        foreign.run("BEGIN").await;
-        foreign.run(&self.name.fill(&format!("SELECT * FROM {{locks}} {row}"))).await;
-        foreign
-    }
-
-    fn spawn_acquire(&mut self, request: AcquireRequest) {
-        let backend = self.backend.clone();
-        self.spawn_logged("acquire", async move { backend.acquire(&request).await.is_ok() });
-    }
-
-    fn spawn_release(&mut self, held: AcquireRequest) {
-        let backend = self.backend.clone();
-        self.spawn_logged("release", async move { released(&backend, &held).await });
-    }
-
-    fn spawn_extend(&mut self, held: AcquireRequest) {
-        let backend = self.backend.clone();
-        self.spawn_logged("extend", async move { extended(&backend, &held).await });
-    }
-
-    fn spawn_logged(
-        &mut self,
-        name: &'static str,
-        work: impl Future<Output = bool> + Send + 'static,
-    ) {
-        let log = self.log.clone();
-        self.tasks.spawn(async move {
-            assert!(work.await, "{name}");
-            log.lock().unwrap().push(name);
-        });
-    }
-
-    /// Waits until this many statements are at the server, where they wait for a row.
-    async fn blocked(&mut self, count: i64) {
-        let waiting = self.name.fill(
-            "SELECT COUNT(*) FROM information_schema.PROCESSLIST
-             WHERE COMMAND = 'Query' AND ID <> CONNECTION_ID() AND INFO LIKE '%{locks}%'",
-        );
-        let reached = async || self.watch.number(&waiting).await == count;
-        eventually("statements wait", reached).await;
-    }
-
-    /// Checks for a while that no more statements than this wait.
-    async fn stay_blocked(&mut self, count: i64) {
-        for _ in 0..50 {
-            self.blocked(count).await;
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn logged(&self, count: usize) -> Vec<&'static str> {
-        let reached = async || self.log.lock().unwrap().len() >= count;
-        eventually("all are answered", reached).await;
-        self.log.lock().unwrap().clone()
-    }
-
-    /// Uses both connections at the same time, and leaves them idle.
-    async fn use_both_connections(&mut self) {
-        let held = [self.acquire("one").await, self.acquire("other").await];
-        let mut blocks = [self.block(&held[0]).await, self.block(&held[1]).await];
-        held.into_iter().for_each(|held| self.spawn_extend(held));
-        self.blocked(2).await;
-        for block in &mut blocks {
-            block.run("COMMIT").await;
-        }
-        self.logged(2).await;
-        self.log.lock().unwrap().clear();
-    }
-}
+use crate::Name;
 
 #[tokio::test]
 async fn extends_are_sent_before_releases_and_releases_before_acquires() {
-    let mut scarce = Scarce::new().await;
-    let (first, second) = (scarce.acquire("first").await, scarce.acquire("second").await);
-    let kept = scarce.acquire("kept").await;
-    let to_release =
-        [scarce.acquire("a").await, scarce.acquire("b").await, scarce.acquire("c").await];
-    let (mut first_block, mut second_block) =
-        (scarce.block(&first).await, scarce.block(&second).await);
-    scarce.spawn_extend(first);
-    scarce.spawn_extend(second);
-    scarce.blocked(2).await;
-    for number in 0..3 {
-        scarce.spawn_acquire(ask(&format!("wanted {number}"), LONG));
-    }
-    to_release.into_iter().for_each(|held| scarce.spawn_release(held));
-    scarce.spawn_extend(kept);
-    for _ in 0..100 {
-        yield_now().await;
-    }
-    // One connection is free from now on.
-    first_block.run("COMMIT").await;
-    let order = scarce.logged(8).await;
-    assert_eq!(order[..2], ["extend"; 2], "{order:?}");
-    assert_eq!(order[2..5], ["release"; 3], "{order:?}");
-    assert_eq!(order[5..], ["acquire"; 3], "{order:?}");
-    second_block.run("COMMIT").await;
-    scarce.tasks.join_all().await;
+    let scarce = Scarce::<Name>::new().await;
+    priorities::extends_are_sent_before_releases_and_releases_before_acquires(
+        scarce,
+        async |_, order| {
+            assert_eq!(order[..2], ["extend"; 2], "{order:?}");
+            assert_eq!(order[2..5], ["release"; 3], "{order:?}");
+            assert_eq!(order[5..], ["acquire"; 3], "{order:?}");
+        },
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn an_extend_does_not_wait_for_acquires_that_hang() {
-    let mut scarce = Scarce::new().await;
-    let kept = scarce.acquire("kept").await;
-    scarce.use_both_connections().await;
-    let wanted = scarce.acquire("wanted").await;
-    assert!(released(&scarce.backend, &wanted).await);
-    let mut block = scarce.block(&wanted).await;
-    for _ in 0..3 {
-        scarce.spawn_acquire(ask("wanted", LONG));
-    }
-    scarce.stay_blocked(1).await;
-    scarce.spawn_extend(kept);
-    assert_eq!(scarce.logged(1).await, ["extend"], "an acquire gave its connection up first");
-    block.run("COMMIT").await;
-    scarce.tasks.join_all().await;
+    let block = async |scarce: &Scarce<Name>, text: &str| {
+        let wanted = scarce.acquire(text).await;
+        assert!(released(&scarce.backend, &wanted).await);
+        scarce.block(&wanted).await
+    };
+    priorities::an_extend_does_not_wait_for_acquires_that_hang(block).await;
 }
 
 #[tokio::test]
 async fn a_thousand_waiters_open_a_few_connections_at_a_time() {
-    let server = shared().await;
-    let proxy = Proxy::start(server.address().unwrap()).await.unwrap();
-    let config = Name::fresh().config(&server.url_through(proxy.address()));
-    let config = config.max_connections(100).connect_timeout(LONG).statement_timeout(LONG);
-    let backend = MysqlBackend::connect(config).await.unwrap();
-    let held = ask("job", LONG);
-    granted(&backend, &held).await;
-    let before = proxy.counts().connections;
-    proxy.black_hole(Flow::Replies);
-    let mut tasks = JoinSet::new();
-    for _ in 0..1_000 {
-        let (backend, held) = (backend.clone(), held.clone());
-        tasks.spawn(async move { extended(&backend, &held).await });
-    }
-    proxy.until(|counts| counts.connections >= before + MAX_CONCURRENT_OPENS).await;
-    // All other attempts that were begun at the same time have arrived by then.
-    sleep(Duration::from_millis(100)).await;
-    assert_eq!(proxy.counts().connections, before + MAX_CONCURRENT_OPENS);
+    priorities::a_thousand_waiters_open_a_few_connections_at_a_time::<Name>().await;
 }

@@ -2,45 +2,23 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, LockBackend, Severity, UnsafeSettings};
+use syncguard_core::{ErrorKind, UnsafeSettings, backend::LockBackend};
 use syncguard_mysql::MysqlBackend;
-use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, released};
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, granted, released},
+    sql::schema,
+};
 
 use crate::{Foreign, Name, config, connect, shared};
 
 #[tokio::test]
 async fn many_clients_can_create_the_table_concurrently() {
-    let server = shared().await;
-    for _ in 0..5 {
-        let name = Name::fresh();
-        let mut clients = tokio::task::JoinSet::new();
-        for number in 0..12 {
-            let (name, url) = (name.clone(), server.url().to_owned());
-            clients.spawn(async move {
-                let backend = name.connect(&url).await;
-                MysqlBackend::setup_schema(&name.config(&url)).await.unwrap();
-                granted(&backend, &ask(&format!("k{number}"), LONG)).await
-            });
-        }
-        assert!(clients.join_all().await.iter().all(|grant| grant.fence.number() == 1));
-    }
+    schema::many_clients_can_create_the_tables_concurrently::<Name>().await;
 }
 
 #[tokio::test]
 async fn an_error_about_a_missing_table_explains_how_to_create_it() {
-    let (server, name) = (shared().await, Name::fresh());
-    let existing = name.config(server.url()).existing_table_only();
-    let error = error_of(MysqlBackend::connect(existing.clone()).await, ErrorKind::Internal);
-    assert!(error.to_string().contains("setup_schema"), "{error}");
-    MysqlBackend::setup_schema(&existing).await.unwrap();
-    let backend = MysqlBackend::connect(existing).await.unwrap();
-    Foreign::open(server.url()).await.run(&name.fill("DROP TABLE {locks}")).await;
-    let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Internal);
-    assert!(error.to_string().contains("setup_schema") && !error.may_have_applied(), "{error}");
-    let findings = backend.check().await.unwrap();
-    assert!(findings.iter().any(|finding| finding.severity == Severity::Unsafe), "{findings:?}");
-    MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
-    granted(&backend, &ask("job", LONG)).await;
+    schema::an_error_about_missing_tables_explains_how_to_create_them::<Name>().await;
 }
 
 /// Without transactions, without unique indexes, or with keys that are compared as text, there is
@@ -66,13 +44,7 @@ async fn a_table_without_the_required_form_is_refused() {
 
 #[tokio::test]
 async fn the_text_of_schema_sql_can_be_run_repeatedly() {
-    let (server, name) = (shared().await, Name::fresh());
-    let config = name.config(server.url()).existing_table_only();
-    let mut foreign = Foreign::open(server.url()).await;
-    for _ in 0..3 {
-        foreign.run(&config.schema_sql().unwrap()).await;
-    }
-    granted(&MysqlBackend::connect(config).await.unwrap(), &ask("job", LONG)).await;
+    schema::the_text_of_schema_sql_can_be_run_repeatedly::<Name>().await;
 }
 
 #[tokio::test]
@@ -125,30 +97,7 @@ async fn the_longest_and_strangest_names_work_and_invalid_names_are_refused() {
 
 #[tokio::test]
 async fn pruning_removes_only_grants_that_ended_long_ago() {
-    let (server, name) = (shared().await, Name::fresh());
-    let backend = name.connect(server.url()).await;
-    let mut foreign = Foreign::open(server.url()).await;
-    let requests = ["held", "over", "long over"].map(|text| ask(text, LONG));
-    for request in &requests {
-        granted(&backend, request).await;
-    }
-    for (text, ago) in [("over", 120_000), ("long over", 7_260_000)] {
-        let age = "UPDATE {locks} SET expires_at_ms = expires_at_ms - ";
-        foreign.run(&name.fill(&format!("{age} {ago} WHERE lock_key = '{text}'"))).await;
-    }
-    let (fresh, old) = (ask("a", LONG), ask("b", LONG));
-    for request in [&fresh, &old] {
-        backend.abandon(request.lock_id, &request.key).await.unwrap();
-    }
-    let age = "UPDATE {locks} SET acquired_at_ms = acquired_at_ms - 7200000 WHERE lock_id = ";
-    foreign.run(&name.fill(&format!("{age} '{}'", old.lock_id.as_str()))).await;
-
-    assert_eq!(backend.prune(Duration::from_secs(3_600)).await.unwrap(), 2, "row and old mark");
-    assert_eq!(backend.prune(Duration::ZERO).await.unwrap(), 1, "the other row");
-    assert!(is_locked(&backend, "held").await);
-    error_of(backend.acquire(&fresh).await, ErrorKind::Aborted);
-    assert_eq!(granted(&backend, &ask("long over", LONG)).await.fence.number(), 2);
-    assert_eq!(backend.prune(Duration::MAX).await.unwrap(), 0);
+    schema::pruning_removes_only_grants_that_ended_long_ago::<Name>().await;
 }
 
 #[tokio::test]

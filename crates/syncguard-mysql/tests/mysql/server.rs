@@ -1,135 +1,42 @@
 //! A server that stops, crashes, ends its connections, pauses, or keeps statements waiting.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, ErrorKind, LockBackend, LockManager};
+use syncguard_core::{ErrorKind, backend::LockBackend};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
-    operations::{LONG, ask, error_of, eventually, granted, is_locked, lock_of, released, soon},
+    operations::{
+        LONG, abandon_with_retries, ask, error_of, eventually, granted, is_locked, released,
+    },
     server::MariadbServer,
+    sql::server,
 };
 
-use crate::{Foreign, NOW_MS, config, connect};
-
-/// Tasks that acquire and release one lock until they are stopped.
-struct Load {
-    stop: Arc<AtomicBool>,
-    /// The highest fence that was granted.
-    last: Arc<AtomicU64>,
-    tasks: tokio::task::JoinSet<()>,
-}
-
-impl Load {
-    fn start(backend: &MysqlBackend) -> Self {
-        let (stop, last) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..4 {
-            let (backend, stop, last) = (backend.clone(), stop.clone(), last.clone());
-            tasks.spawn(async move {
-                while !stop.load(Ordering::Relaxed) {
-                    let request = ask("job", Duration::from_millis(50));
-                    match backend.acquire(&request).await {
-                        Ok(AcquireOutcome::Granted(grant)) => {
-                            let before = last.fetch_max(grant.fence.number(), Ordering::Relaxed);
-                            assert!(grant.fence.number() > before, "{grant:?} after {before}");
-                            if !extend_and_release(&backend, &request).await {
-                                abandon_with_retries(&backend, &request).await;
-                            }
-                        }
-                        Ok(_) => tokio::task::yield_now().await,
-                        Err(error) => {
-                            assert!(error.is_retryable(), "{error:?}");
-                            abandon_with_retries(&backend, &request).await;
-                        }
-                    }
-                }
-            });
-        }
-        Self { stop, last, tasks }
-    }
-
-    fn grants(&self) -> u64 {
-        self.last.load(Ordering::Relaxed)
-    }
-
-    /// Waits for one more grant.
-    async fn until_next_grant(&self) {
-        let before = self.grants();
-        eventually("somebody is granted the lock", async || self.grants() > before).await;
-    }
-
-    async fn end(mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap();
-        }
-    }
-}
-
-/// Extends a grant and releases it, and returns whether both were answered.
-async fn extend_and_release(backend: &MysqlBackend, request: &AcquireRequest) -> bool {
-    let lock = lock_of(request);
-    let extended = backend.extend(&lock, request.ttl).await.is_ok();
-    extended && backend.release(&lock).await.is_ok()
-}
-
-/// Abandons an acquire as soon as the server can be reached.
-async fn abandon_with_retries(backend: &MysqlBackend, request: &AcquireRequest) {
-    while backend.abandon(request.lock_id, &request.key).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
+use crate::{Foreign, NOW_MS, Name, config, connect};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fence_goes_back_over_ten_kills_under_load() {
-    let server = MariadbServer::start().await.unwrap();
-    let backend = connect(&server.url()).await;
-    let load = Load::start(&backend);
-    for _ in 0..10 {
-        load.until_next_grant().await;
-        server.kill().unwrap();
-        server.restart().await.unwrap();
-    }
-    load.until_next_grant().await;
-    load.end().await;
+    server::no_fence_goes_back_over_ten_kills_under_load::<Name>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soon_after_a_restart_locks_are_granted_again() {
-    let server = MariadbServer::start().await.unwrap();
-    let locks = LockManager::new(connect(&server.url()).await);
-    for round in 0..3 {
-        let wait = || locks.lock(format!("job {round}")).wait(LONG).acquire();
-        drop(locks.lock("warm-up").try_acquire().await.unwrap());
-        server.kill().unwrap();
-        let waiting = tokio::spawn(wait());
-        server.restart().await.unwrap();
-        let others = async || drop(Foreign::open(&server.url()).await);
-        drop(soon("the waiter is", waiting, others).await.unwrap().unwrap());
-    }
+    server::soon_after_a_restart_locks_are_granted_again::<Name>().await;
+}
+
+#[tokio::test]
+async fn errors_of_pruning_and_of_the_schema_name_their_operation() {
+    server::errors_of_pruning_and_of_the_schema_name_their_operation::<Name>().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn soon_after_losing_its_connections_a_client_is_granted_locks_again() {
-    let server = MariadbServer::start().await.unwrap();
-    let backend = connect(&server.url()).await;
-    let mut foreign = Foreign::open(&server.url()).await;
-    let load = Load::start(&backend);
     let others = "SELECT ID FROM information_schema.PROCESSLIST
         WHERE ID <> CONNECTION_ID() AND USER = 'root'";
-    for _ in 0..20 {
-        load.until_next_grant().await;
-        assert!(foreign.kill(others).await > 0, "connections were ended");
-        let others = async || drop(Foreign::open(&server.url()).await);
-        soon("the client is", load.until_next_grant(), others).await;
-    }
-    load.end().await;
+    server::soon_after_losing_its_connections_a_client_is_granted_locks_again::<Name>(
+        async |foreign| foreign.kill(others).await > 0,
+    )
+    .await;
 }
 
 /// Locks the row of the key from another connection, until that commits.
@@ -232,18 +139,5 @@ async fn an_acquire_that_is_abandoned_after_a_crash_in_its_commit_holds_no_lock(
 
 #[tokio::test]
 async fn a_holder_whose_server_was_paused_past_the_ttl_has_lost_the_lock() {
-    let server = MariadbServer::start().await.unwrap();
-    let (mine, theirs) =
-        (LockManager::new(connect(&server.url()).await), connect(&server.url()).await);
-    let guard = mine.lock("job").ttl(Duration::from_millis(500)).acquire().await.unwrap();
-    let fence = guard.fence().unwrap();
-    server.pause().unwrap();
-    guard.lost().await;
-    assert!(!guard.is_valid(), "it knows by its own clock");
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    server.resume().unwrap();
-    let next = granted(&theirs, &ask("job", LONG)).await.fence;
-    assert!(next > fence, "{next} after {fence}");
-    guard.release().await.ok();
-    assert!(is_locked(&theirs, "job").await, "its release leaves the new lock alone");
+    server::a_holder_whose_server_was_paused_past_the_ttl_has_lost_the_lock::<Name>().await;
 }

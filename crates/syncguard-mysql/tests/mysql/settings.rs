@@ -1,20 +1,17 @@
 //! Settings of a server that would break a guarantee.
 
-use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, Severity, UnsafeSettings};
+use syncguard_core::{
+    ErrorKind, UnsafeSettings,
+    backend::{AcquireOutcome, LockBackend, Severity},
+};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
-    operations::{
-        LONG, ask, error_of, extended, granted, is_contended, is_locked, lock_of, released,
-    },
+    operations::{LONG, ask, error_of, granted, is_contended, is_locked, lock_of, released},
     server::MariadbServer,
+    sql::settings::{contend, findings},
 };
 
 use crate::{Foreign, NOW_MS, Name, config, connect, shared};
-
-async fn findings(backend: &MysqlBackend) -> Vec<(Severity, String)> {
-    let findings = backend.check().await.unwrap();
-    findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
-}
 
 async fn start(settings: &[(&str, &str)]) -> MariadbServer {
     let builder = settings
@@ -106,27 +103,6 @@ async fn a_lax_flush_loses_acknowledged_grants_and_a_strict_flush_does_not() {
         }
         assert_eq!(went_back, !kept, "innodb_flush_log_at_trx_commit = {flush}");
     }
-}
-
-/// Runs tasks that contend for a lock until each was granted it five times.
-async fn contend(backend: &MysqlBackend) {
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let backend = backend.clone();
-        tasks.spawn(async move {
-            let mut granted_count = 0;
-            while granted_count < 5 {
-                let request = ask("fought over", LONG);
-                let outcome = backend.acquire(&request).await.unwrap();
-                if matches!(outcome, AcquireOutcome::Granted(_)) {
-                    granted_count += 1;
-                    assert!(extended(&backend, &request).await);
-                    assert!(released(&backend, &request).await);
-                }
-            }
-        });
-    }
-    tasks.join_all().await;
 }
 
 /// With these defaults of a server for its connections, a write would be invisible to others, and

@@ -1,6 +1,6 @@
 //! MariaDB with snapshot isolation, which newer versions enable by default.
 
-use syncguard_core::{AcquireOutcome, LockBackend};
+use syncguard_core::backend::{AcquireOutcome, LockBackend};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
     operations::{LONG, ask},

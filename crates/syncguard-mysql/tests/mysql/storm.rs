@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard_core::{AcquireOutcome, BootClock, BootInstant, Clock, LockBackend};
+use syncguard_core::{
+    BootClock, BootInstant, Clock,
+    backend::{AcquireOutcome, LockBackend},
+};
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
     history::{Event, History, Incarnation, Record},

@@ -2,7 +2,8 @@
 
 use sqlx::{AssertSqlSafe, Row, mysql::MySqlRow};
 use syncguard_core::{
-    AcquireOutcome, ErrorKind, ExtendOutcome, ListRequest, LockBackend, Owner, PageToken,
+    ErrorKind, Owner,
+    backend::{ExtendOutcome, ListRequest, LockBackend, PageToken},
 };
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
@@ -12,6 +13,7 @@ use syncguard_testkit::{
         ttl,
     },
     server::{Mariadb, MariadbServer, Shared},
+    sql::wire,
 };
 
 use crate::{Foreign, Name, connect, shared};
@@ -114,29 +116,12 @@ async fn acquiring_again_writes_so_that_the_grant_is_on_the_disk() {
 
 #[tokio::test]
 async fn an_id_whose_own_grant_has_expired_is_not_granted_again() {
-    let mut table = Table::set_up().await;
-    let request = ask("job", LONG);
-    granted(&table.backend, &request).await;
-    table.run("UPDATE {locks} SET expires_at_ms = 1").await;
-    for _ in 0..2 {
-        let outcome = table.backend.acquire(&request).await.unwrap();
-        assert!(matches!(outcome, AcquireOutcome::Contended { holder: None }), "{outcome:?}");
-    }
-    assert!(!is_locked(&table.backend, "job").await);
-    assert_eq!(granted(&table.backend, &ask("job", LONG)).await.fence.number(), 2);
+    wire::an_id_whose_own_grant_has_expired_is_not_granted_again::<Name>().await;
 }
 
 #[tokio::test]
 async fn an_id_that_holds_one_key_is_granted_no_other() {
-    let table = Table::set_up().await;
-    let request = ask("job", LONG);
-    granted(&table.backend, &request).await;
-    let mut other = ask("other", LONG);
-    other.lock_id = request.lock_id;
-    let error = error_of(table.backend.acquire(&other).await, ErrorKind::Aborted);
-    assert!(!error.may_have_applied());
-    assert!(is_locked(&table.backend, "job").await && !is_locked(&table.backend, "other").await);
-    assert_eq!(granted(&table.backend, &ask("other", LONG)).await.fence.number(), 1);
+    wire::an_id_that_holds_one_key_is_granted_no_other::<Name>().await;
 }
 
 #[tokio::test]
@@ -206,17 +191,9 @@ async fn a_record_that_cannot_be_read_is_omitted_from_a_list_and_counted() {
     table.run("UPDATE {locks} SET lock_id = 'none' WHERE lock_key = 'a'").await;
     table.run("UPDATE {locks} SET lock_key = X'C3' WHERE lock_key = 'c'").await;
     let (heard, _guard) = EventCounter::install("unreadable");
-    let (mut keys, mut request, mut pages) = (Vec::new(), ListRequest::new("").limit(1), 0);
-    loop {
-        let page = table.backend.list(&request).await.unwrap();
-        keys.extend(page.locks.into_iter().map(|lock| lock.key.as_str().to_owned()));
-        pages += 1;
-        request.after = page.next;
-        if request.after.is_none() {
-            break;
-        }
-    }
+    let (keys, pages) = wire::listed(&table.backend, 1).await;
     assert_eq!((keys, pages, heard.count()), (vec!["b".to_owned()], 4, 2));
+    let mut request = ListRequest::new("").limit(1);
     request.after = Some(PageToken::new("b"));
     error_of(table.backend.list(&request).await, ErrorKind::InvalidArgument);
 }

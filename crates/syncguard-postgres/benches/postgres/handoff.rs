@@ -1,7 +1,12 @@
-use syncguard_core::LockManager;
-use syncguard_testkit::bench::{Bar, Table, handoffs, median, queue};
+use std::time::Instant;
 
-use crate::connect;
+use syncguard_core::{LockId, LockManager};
+use syncguard_testkit::bench::{Bar, Table, handoffs, hold, median, queue};
+
+use crate::{
+    connect,
+    raw::{Notify, Raw},
+};
 
 /// How often the tasks are repeated over open connections.
 const CONVOYS: usize = 9;
@@ -20,6 +25,13 @@ pub(crate) async fn convoys(url: &str, table: &mut Table) {
     for _ in 0..16 {
         clients.push(LockManager::new(connect(url, 4).await));
     }
+    let mut hand = Raw::connect(url, Notify::Waiters).await;
+    let mut floor = Vec::new();
+    for _ in 0..CONVOYS {
+        floor.push(in_turn(&mut hand).await);
+    }
+    let what = "16 holds of 10 ms in turn, by hand on one connection, median";
+    table.note(what, median(floor), "ms");
     for (what, clients) in [
         ("in one client", &clients[..1]),
         ("in two clients", &clients[..2]),
@@ -33,4 +45,17 @@ pub(crate) async fn convoys(url: &str, table: &mut Table) {
         }
         table.note("  … again, over open connections, median", median(again), "ms");
     }
+}
+
+/// Acquires, holds and releases a key 16 times, one after the other and without a waiter: what any
+/// client needs for as many holds.
+async fn in_turn(hand: &mut Raw) -> f64 {
+    let start = Instant::now();
+    for _ in 0..16 {
+        let id = LockId::mint().unwrap();
+        assert!(hand.attempt("bench:turn:000000000", id).await);
+        hold().await;
+        hand.release(id).await;
+    }
+    start.elapsed().as_secs_f64() * 1e3
 }

@@ -70,6 +70,10 @@ impl Raw {
     pub(crate) async fn acquire_and_release(&mut self, key: &str) {
         let id = LockId::mint().unwrap();
         assert!(self.attempt(key, id).await);
+        self.release(id).await;
+    }
+
+    pub(crate) async fn release(&mut self, id: LockId) {
         let query = sqlx::query(self.release.clone()).bind(id.as_str()).bind(1_000_i64);
         let query = query.bind("syncguard_locks_released").bind(CLASS);
         let rows = query.fetch_all(&mut self.connection).await.unwrap();

@@ -1,6 +1,9 @@
 use std::{future::Future, time::Instant};
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_core::{
+    LockId, LockKey, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockRef},
+};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     bench::{Bar, Table, median},

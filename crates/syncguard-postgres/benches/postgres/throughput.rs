@@ -1,6 +1,9 @@
 use std::time::Instant;
 
-use syncguard_core::{AcquireOutcome, LockBackend, LockKey, LockRef};
+use syncguard_core::{
+    LockKey,
+    backend::{AcquireOutcome, LockBackend, LockRef},
+};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::bench::{Bar, Table, median};
 

@@ -22,7 +22,8 @@ old AS MATERIALIZED (
     SELECT locks.key
     FROM seen
     JOIN {locks} AS locks ON locks.key = seen.key
-    WHERE locks.expires_at_ms <= (SELECT now_ms FROM connection) - $2
+    WHERE length(locks.lock_id) = 22 AND locks.lock_id !~ '[^0-9A-Za-z_-]'
+        AND locks.expires_at_ms <= (SELECT now_ms FROM connection) - $2
         AND locks.acquired_at_ms <= (SELECT now_ms FROM connection) - $2
         AND CASE
             WHEN length(locks.fence) <> 15 OR locks.fence ~ '[^0-9]' THEN false

@@ -3,7 +3,8 @@
 use std::{future::poll_fn, task::Poll, time::Duration};
 
 use syncguard_core::{
-    AcquireRequest, Error, ExtendOutcome, LockBackend, LockId, LockManager, Timestamp, Ttl,
+    Error, LockId, LockManager, Timestamp, Ttl,
+    backend::{AcquireRequest, ExtendOutcome, LockBackend},
 };
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{

@@ -1,7 +1,5 @@
 //! The contract suite.
 
-use std::net::SocketAddr;
-
 use syncguard_core::{
     Fence, LockKey,
     contract::{Harness, Hook, Profile, lifecycle, run},
@@ -9,7 +7,7 @@ use syncguard_core::{
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{
     proxy::Proxy,
-    server::{PgBouncer, PgBouncerServer, Postgres, PostgresServer, Shareable, Shared},
+    server::{PgBouncer, PgBouncerServer, Postgres, PostgresServer, Shareable, Site},
 };
 
 use crate::{Foreign, Names};
@@ -41,51 +39,15 @@ const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_
 
 /// Tables on a server that the cases share unless they break it, behind a proxy.
 struct Plain<const OWNED: bool> {
-    server: Site,
+    server: Site<Postgres>,
     proxy: Proxy,
     names: Names,
-}
-
-/// Where the server is.
-enum Site {
-    Own(PostgresServer),
-    Shared(Shared<Postgres>),
-}
-
-impl Site {
-    fn url(&self) -> String {
-        match self {
-            Self::Own(server) => server.url(),
-            Self::Shared(server) => server.url().to_owned(),
-        }
-    }
-
-    fn url_through(&self, address: SocketAddr) -> String {
-        match self {
-            Self::Own(server) => server.url_through(address),
-            Self::Shared(server) => server.url_through(address),
-        }
-    }
-
-    fn address(&self) -> SocketAddr {
-        match self {
-            Self::Own(server) => server.address(),
-            Self::Shared(server) => server.address().unwrap(),
-        }
-    }
-
-    async fn restart(&self) {
-        match self {
-            Self::Own(server) => server.restart().await.unwrap(),
-            Self::Shared(_) => panic!("others use it as well"),
-        }
-    }
 }
 
 impl<const OWNED: bool> Plain<OWNED> {
     async fn up() -> Self {
         let server = match OWNED {
-            true => Site::Own(PostgresServer::start().await.unwrap()),
+            true => PostgresServer::start().await.unwrap().into(),
             false => Site::Shared(Postgres::shared().await.unwrap()),
         };
         let proxy = Proxy::start(server.address()).await.unwrap();
@@ -138,7 +100,7 @@ impl<const OWNED: bool> Harness for Plain<OWNED> {
         Hook::Done
     }
 
-    async fn sever(&self) -> Hook {
+    async fn cut_connections(&self) -> Hook {
         assert!(self.proxy.cut_all().await > 0);
         Hook::Done
     }
@@ -183,7 +145,7 @@ impl<const OWNED: bool> Harness for Pooled<OWNED> {
         self.plain.restart().await
     }
 
-    async fn sever(&self) -> Hook {
-        self.plain.sever().await
+    async fn cut_connections(&self) -> Hook {
+        self.plain.cut_connections().await
     }
 }

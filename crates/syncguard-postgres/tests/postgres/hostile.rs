@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use sqlx::Row;
-use syncguard_core::{AcquireOutcome, LockBackend};
+use syncguard_core::backend::{AcquireOutcome, LockBackend};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     hostile::HOSTILE,

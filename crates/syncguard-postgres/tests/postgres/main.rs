@@ -28,16 +28,17 @@ mod wakeups;
 mod wire;
 
 use std::{
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::SystemTime,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
+use syncguard_core::Error;
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
-use syncguard_testkit::server::PostgresServer;
+use syncguard_testkit::{
+    server::{Postgres, PostgresServer, Site},
+    sql::{self, Setting, Tables},
+};
 use tokio::sync::Mutex;
 
 /// Returns the server that the tests of this process share unless they break it, or starts one.
@@ -63,11 +64,7 @@ struct Names {
 
 impl Names {
     fn fresh() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        // Other processes may use the same server, earlier or at the same time.
-        let (process, now) = (std::process::id(), SystemTime::UNIX_EPOCH.elapsed().unwrap());
-        let fresh = format!("{}_{process}_{number}", now.as_millis());
+        let fresh = sql::unique();
         Self { locks: format!("locks_{fresh}"), counters: format!("fences_{fresh}") }
     }
 
@@ -77,6 +74,57 @@ impl Names {
 
     async fn connect(&self, url: &str) -> PostgresBackend {
         PostgresBackend::connect(self.config(url)).await.unwrap()
+    }
+}
+
+impl Tables for Names {
+    type Program = Postgres;
+    type Backend = PostgresBackend;
+    type Config = PostgresConfig;
+    type Foreign = Foreign;
+
+    const KEY: &'static str = "key";
+    const WAITING: &'static str = "SELECT count(DISTINCT pid)
+        FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE NOT granted AND query LIKE '%{locks}%'";
+
+    fn fresh() -> Self {
+        Self::fresh()
+    }
+
+    async fn shared() -> Site<Postgres> {
+        Site::Own(shared().await)
+    }
+
+    fn locks(&self) -> &str {
+        &self.locks
+    }
+
+    fn config(&self, url: &str, settings: &[Setting]) -> PostgresConfig {
+        settings.iter().fold(self.config(url), |config, setting| match *setting {
+            Setting::MaxConnections(count) => config.max_connections(count),
+            Setting::ConnectTimeout(timeout) => config.connect_timeout(timeout),
+            Setting::StatementTimeout(timeout) => config.statement_timeout(timeout),
+            Setting::LockTimeout(timeout) => config.lock_timeout(timeout),
+            Setting::WithoutListening => config.without_listening(),
+            Setting::ExistingTablesOnly => config.existing_tables_only(),
+        })
+    }
+
+    async fn open(config: PostgresConfig) -> Result<PostgresBackend, Error> {
+        PostgresBackend::connect(config).await
+    }
+
+    async fn setup_schema(config: &PostgresConfig) -> Result<(), Error> {
+        PostgresBackend::setup_schema(config).await
+    }
+
+    fn schema_sql(config: &PostgresConfig) -> String {
+        config.schema_sql().unwrap()
+    }
+
+    async fn prune(backend: &PostgresBackend, older_than: Duration) -> Result<u64, Error> {
+        backend.prune(older_than).await
     }
 }
 
@@ -107,5 +155,19 @@ impl Foreign {
 
     async fn text(&mut self, sql: &str) -> String {
         sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&mut self.0).await.unwrap().get(0)
+    }
+}
+
+impl sql::Foreign for Foreign {
+    async fn open(url: &str) -> Self {
+        Self::open(url).await
+    }
+
+    async fn run(&mut self, sql: &str) {
+        self.run(sql).await;
+    }
+
+    async fn number(&mut self, sql: &str) -> i64 {
+        self.number(sql).await
     }
 }

@@ -2,37 +2,13 @@
 
 use std::net::SocketAddr;
 
-use syncguard_core::ErrorKind;
-use syncguard_postgres::PostgresBackend;
-use syncguard_testkit::operations::error_of;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-};
+use syncguard_testkit::sql::malformed::{FirstMessage, panics_on};
 
-use crate::config;
-
-/// Answers each connection with these bytes.
-async fn server(answer: &'static [u8]) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut client, _) = listener.accept().await.unwrap();
-            tokio::spawn(async move {
-                let mut asked = [0; 1024];
-                // The client may have disconnected.
-                let _ = client.read(&mut asked).await;
-                let _ = client.write_all(answer).await;
-                while client.read(&mut asked).await.is_ok_and(|read| read > 0) {}
-            });
-        }
-    });
-    address
-}
+use crate::Names;
 
 #[tokio::test]
 async fn a_message_on_which_the_driver_panics_is_an_error() {
+    let url = |address: SocketAddr| format!("postgres://u@{address}/d?sslmode=disable");
     for (answer, panics) in [
         // An empty authentication message; one whose length is too short; one with half a salt.
         (&b"R\0\0\0\x04"[..], true),
@@ -42,10 +18,10 @@ async fn a_message_on_which_the_driver_panics_is_an_error() {
         (&b"S\0\0\0\x06ab"[..], false),
         (&b"\xff\xff\xff\xff\xff\xff"[..], false),
     ] {
-        let url = format!("postgres://u@{}/d?sslmode=disable", server(answer).await);
-        let error =
-            error_of(PostgresBackend::connect(config(&url)).await, ErrorKind::ServiceUnavailable);
-        assert!(!error.may_have_applied(), "{error}");
-        assert_eq!(error.to_string().contains("panicked"), panics, "{answer:?}: {error}");
+        assert_eq!(
+            panics_on::<Names>(FirstMessage::FromClient, answer, url).await,
+            panics,
+            "{answer:?}"
+        );
     }
 }

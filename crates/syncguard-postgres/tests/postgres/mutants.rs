@@ -4,23 +4,18 @@
 use std::sync::Arc;
 
 use sqlx::Row;
-use syncguard_core::{
-    AcquireOutcome, AcquireRequest, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockId,
-    LockQuery, LockRef, NotHeld, ReleaseOutcome,
-};
+use syncguard_core::{ErrorKind, backend::LockBackend};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     mutants::{each, mutants},
-    operations::{LONG, ask, error_of, key, ttl},
+    operations::key,
     server::PostgresServer,
+    sql::mutants::{CONCURRENCY, Mutant, Record, change_nothing},
 };
 
 use crate::{Foreign, Names};
 
-/// The number of records that are tested concurrently.
-const CONCURRENCY: usize = 8;
-
-const LIMIT: i64 = 900_000_000_000_000;
+const LIMIT: u64 = 900_000_000_000_000;
 
 /// Foreign texts, in SQL. `NAME` stands for the key of the record, `ID` for an id of its own.
 const TEXTS: [&str; 17] = [
@@ -97,7 +92,9 @@ impl Columns {
             [&TEXTS, &IDS, &NUMBERS, &NUMBERS, &fences, &TEXTS, &TEXTS, &COUNTERS];
         mutants(&SHAPES, values, 4).into_iter().map(Self).collect()
     }
+}
 
+impl Record for Columns {
     fn is_live(self) -> bool {
         self.0[2].parse::<i64>().unwrap() > 4_000_000_000_000
     }
@@ -106,7 +103,7 @@ impl Columns {
         self.0[1] == "ID"
     }
 
-    fn fence(self) -> Option<i64> {
+    fn fence(self) -> Option<u64> {
         let digits = self.0[4].strip_prefix('\'')?.strip_suffix('\'')?;
         let is_fence = digits.len() == 15 && digits.bytes().all(|digit| digit.is_ascii_digit());
         is_fence.then(|| digits.parse().unwrap())
@@ -116,158 +113,39 @@ impl Columns {
         self.0[0] == "'NAME'" && self.is_own() && self.fence().is_some()
     }
 
-    /// Returns the fence of the next grant, if the key can be granted.
-    fn next(self) -> Option<i64> {
+    fn next(self) -> Option<u64> {
         let counter = match self.0[7] {
             "NULL" => 0,
-            counter => counter.parse().unwrap(),
+            counter => u64::try_from(counter.parse::<i64>().unwrap()).ok()?,
         };
-        let counts = (0..LIMIT).contains(&counter) && self.fence()? <= counter;
+        let counts = counter < LIMIT && self.fence()? <= counter;
         (!self.is_live() && counts).then(|| counter + 1)
     }
 }
 
-struct Mutant {
-    name: String,
-    id: LockId,
-    columns: Columns,
-}
-
-impl Mutant {
-    fn lock(&self) -> LockRef {
-        LockRef::new(self.id, key(&self.name))
-    }
-
-    fn filled(&self, column: usize) -> String {
-        let id = format!("'{}'", self.id.as_str());
-        self.columns.0[column].replace("NAME", &self.name).replace("ID", &id)
-    }
-
-    fn context(&self) -> String {
-        format!("{} {:?}", self.name, self.columns)
-    }
-
-    /// Acquires under another id. Either the key is granted, or nothing is changed.
-    async fn acquire(&self, backend: &PostgresBackend) {
-        let (columns, context) = (self.columns, self.context());
-        match (columns.next(), backend.acquire(&ask(&self.name, LONG)).await) {
-            (Some(next), Ok(AcquireOutcome::Granted(grant))) => {
-                assert_eq!(i64::try_from(grant.fence.number()), Ok(next), "{context}");
-            }
-            (None, Ok(AcquireOutcome::Contended { .. })) => {
-                assert!(columns.is_live() && columns.fence().is_some(), "{context}");
-            }
-            (None, Err(error)) => {
-                assert!(!columns.is_live() || columns.fence().is_none(), "{context}: {error}");
-                assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
-                assert!(!error.may_have_applied(), "{context}: {error}");
-            }
-            (next, outcome) => panic!("{context}: {outcome:?} instead of {next:?}"),
+/// Releases by force. The record is cleared, whether or not it can be read.
+async fn force_release(mutant: &Mutant<Columns>, backend: &PostgresBackend) {
+    let (columns, context, key) = (mutant.columns, mutant.context(), key(&mutant.name));
+    match backend.force_release(&key).await {
+        Ok(Some(_)) => assert!(columns.is_live() && columns.is_readable(), "{context}"),
+        Ok(None) => assert!(!columns.is_live() && columns.fence().is_some(), "{context}"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
+            assert!(error.has_applied(), "{context}: {error}");
+            assert!(error.to_string().contains("it was cleared"), "{context}: {error}");
+            assert!(!columns.is_readable(), "{context}");
         }
     }
-
-    /// Acquires again under the id of the record.
-    async fn acquire_again(&self, backend: &PostgresBackend) {
-        let request = AcquireRequest::new(key(&self.name), self.id, ttl(LONG));
-        let outcome = backend.acquire(&request).await;
-        match (self.columns.is_live(), self.columns.fence(), outcome) {
-            (true, Some(fence), Ok(AcquireOutcome::Granted(grant))) => {
-                assert_eq!(i64::try_from(grant.fence.number()), Ok(fence), "{}", self.context());
-            }
-            (false, Some(_), Ok(AcquireOutcome::Contended { holder: None })) => {}
-            (_, None, Err(error)) => {
-                assert_eq!(error.kind(), ErrorKind::Internal, "{error}");
-                assert!(error.may_have_applied(), "the id may hold the key: {error}");
-            }
-            (.., outcome) => panic!("{}: {outcome:?}", self.context()),
-        }
-    }
-
-    /// Runs the operations that only read.
-    async fn read_only(&self, backend: &PostgresBackend) {
-        let (columns, context, key) = (self.columns, self.context(), key(&self.name));
-        let by_key = backend.lookup(&LockQuery::ByKey(key.clone())).await;
-        let by_id = backend.lookup(&LockQuery::ById(self.id)).await;
-        let is_locked = backend.is_locked(&key).await;
-        let listed = backend.list(&ListRequest::new(&self.name)).await.unwrap().locks;
-        let is_listed = listed.iter().any(|lock| lock.key == key);
-        assert_eq!(is_listed, columns.is_live() && columns.is_readable(), "{context}");
-        if !columns.is_live() {
-            assert!(!is_locked.unwrap() && by_key.unwrap().is_none(), "{context}");
-            assert!(by_id.unwrap().is_none(), "{context}");
-        } else if columns.is_readable() {
-            assert!(is_locked.unwrap() && by_key.unwrap().is_some(), "{context}");
-            assert_eq!(by_id.unwrap().unwrap().key, key, "{context}");
-        } else {
-            error_of(is_locked, ErrorKind::Internal);
-            error_of(by_key, ErrorKind::Internal);
-            match by_id {
-                Err(error) => assert!(columns.is_own() && error.kind() == ErrorKind::Internal),
-                Ok(found) => assert!(found.is_none() && !columns.is_own(), "{context}"),
-            }
-        }
-    }
-
-    /// Extends. This depends only on the id and the expiry, which can be read in any case.
-    async fn extend(&self, backend: &PostgresBackend) {
-        let extended = backend.extend(&self.lock(), ttl(LONG)).await.unwrap();
-        match extended {
-            ExtendOutcome::Extended { .. } => {
-                assert!(self.columns.is_live() && self.columns.is_own(), "{}", self.context());
-            }
-            ExtendOutcome::NotHeld(_) => {
-                assert!(!(self.columns.is_live() && self.columns.is_own()), "{}", self.context());
-            }
-        }
-    }
-
-    /// Releases and abandons by the id.
-    async fn release_and_abandon(&self, backend: &PostgresBackend) {
-        let released = backend.release(&self.lock()).await.unwrap();
-        let expected = match self.columns.is_live() && self.columns.is_own() {
-            true => ReleaseOutcome::Released,
-            false => ReleaseOutcome::NotHeld(NotHeld::Unknown),
-        };
-        assert_eq!(released, expected, "{}", self.context());
-        backend.abandon(self.id, &key(&self.name)).await.unwrap();
-        let again = AcquireRequest::new(key(&self.name), self.id, ttl(LONG));
-        let again = backend.acquire(&again).await;
-        let is_held = self.columns.is_live() && !self.columns.is_own();
-        match again {
-            Ok(AcquireOutcome::Contended { .. }) => assert!(is_held, "{}", self.context()),
-            Err(error) => assert!(
-                [ErrorKind::Aborted, ErrorKind::Internal].contains(&error.kind()),
-                "{}: {error}",
-                self.context()
-            ),
-            Ok(granted) => panic!("{}: {granted:?}", self.context()),
-        }
-    }
-
-    /// Releases by force. The record is cleared, whether or not it can be read.
-    async fn force_release(&self, backend: &PostgresBackend) {
-        let (columns, context, key) = (self.columns, self.context(), key(&self.name));
-        match backend.force_release(&key).await {
-            Ok(Some(_)) => assert!(columns.is_live() && columns.is_readable(), "{context}"),
-            Ok(None) => assert!(!columns.is_live() && columns.fence().is_some(), "{context}"),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Internal, "{context}: {error}");
-                assert!(error.has_applied(), "{context}: {error}");
-                assert!(error.to_string().contains("it was cleared"), "{context}: {error}");
-                assert!(!columns.is_readable(), "{context}");
-            }
-        }
-        assert!(!backend.is_locked(&key).await.unwrap(), "{context}");
-        assert!(backend.force_release(&key).await.unwrap().is_none(), "{context}");
-    }
+    assert!(!backend.is_locked(&key).await.unwrap(), "{context}");
+    assert!(backend.force_release(&key).await.unwrap().is_none(), "{context}");
 }
 
 /// Writes all records.
-async fn insert_all(foreign: &mut Foreign, names: &Names, mutants: &[Mutant]) {
+async fn insert_all(foreign: &mut Foreign, names: &Names, mutants: &[Mutant<Columns>]) {
     for chunk in mutants.chunks(500) {
-        let row = |mutant: &Mutant| {
-            let values: Vec<_> = (0..7).map(|column| mutant.filled(column)).collect();
-            format!("('{}', {})", mutant.name, values.join(", "))
+        let row = |mutant: &Mutant<Columns>| {
+            let values = mutant.columns.0.map(|value| mutant.fill(value));
+            format!("('{}', {})", mutant.name, values[..7].join(", "))
         };
         let rows: Vec<_> = chunk.iter().map(row).collect();
         let columns =
@@ -275,7 +153,9 @@ async fn insert_all(foreign: &mut Foreign, names: &Names, mutants: &[Mutant]) {
         let (locks, rows) = (&names.locks, rows.join(", "));
         foreign.run(&format!("INSERT INTO {locks} (key, {columns}) VALUES {rows}")).await;
         let counted = chunk.iter().filter(|mutant| mutant.columns.0[7] != "NULL");
-        let row = |mutant: &Mutant| format!("('fence:{}', {})", mutant.name, mutant.filled(7));
+        let row = |mutant: &Mutant<Columns>| {
+            format!("('fence:{}', {})", mutant.name, mutant.fill(mutant.columns.0[7]))
+        };
         let rows: Vec<_> = counted.map(row).collect();
         let counters = &names.counters;
         let rows = rows.join(", ");
@@ -296,33 +176,12 @@ async fn records_that_cannot_be_read_are_neither_overwritten_nor_lost() {
     let names = Names::fresh();
     let backend = names.connect(&server.url()).await;
     let mut foreign = Foreign::open(&server.url()).await;
-    let mutant = |(number, columns)| Mutant {
-        name: format!("key-{number:05}-"),
-        id: LockId::mint().unwrap(),
-        columns,
-    };
-    let mutants: Vec<_> = Columns::all().into_iter().enumerate().map(mutant).collect();
-    let unreadable = mutants.iter().filter(|mutant| !mutant.columns.is_readable()).count();
-    assert!(mutants.len() >= 2_000 && unreadable >= 1_000, "{} {unreadable}", mutants.len());
+    let mutants = Mutant::all(Columns::all());
     insert_all(&mut foreign, &names, &mutants).await;
     let before = records(&mut foreign, &names).await;
     let mutants = Arc::new(mutants);
 
-    let asked = backend.clone();
-    each(&mutants, CONCURRENCY, move |mutants, number| {
-        let backend = asked.clone();
-        async move {
-            let mutant = &mutants[number];
-            if mutant.columns.next().is_none() {
-                mutant.acquire(&backend).await;
-            }
-            if mutant.columns.is_own() {
-                mutant.acquire_again(&backend).await;
-            }
-            mutant.read_only(&backend).await;
-        }
-    })
-    .await;
+    change_nothing(&mutants, &backend, |mutant| mutant.columns.is_own()).await;
     assert_eq!(records(&mut foreign, &names).await, before, "all stand as they were");
 
     let ending = backend.clone();
@@ -333,7 +192,7 @@ async fn records_that_cannot_be_read_are_neither_overwritten_nor_lost() {
             mutant.extend(&backend).await;
             match number % 3 {
                 0 => mutant.release_and_abandon(&backend).await,
-                1 => mutant.force_release(&backend).await,
+                1 => force_release(mutant, &backend).await,
                 _ if mutant.columns.next().is_some() => mutant.acquire(&backend).await,
                 _ => {}
             }
@@ -344,8 +203,7 @@ async fn records_that_cannot_be_read_are_neither_overwritten_nor_lost() {
     for (mutant, (name, record)) in mutants.iter().zip(&before).skip(2).step_by(3) {
         let after = left.iter().find(|(left, _)| left == name);
         let is_same = after.is_some_and(|(_, after)| after == record);
-        let may_change = mutant.columns.next().is_some()
-            || (mutant.columns.is_live() && mutant.columns.is_own());
+        let may_change = mutant.columns.next().is_some() || mutant.is_held();
         assert!(after.is_some() && (is_same || may_change), "{}", mutant.context());
     }
 }

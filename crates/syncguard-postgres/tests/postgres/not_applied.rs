@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use syncguard_core::{AcquireRequest, Error, ErrorKind, LockBackend};
+use syncguard_core::{
+    Error, ErrorKind,
+    backend::{AcquireRequest, LockBackend},
+};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, eventually, granted, is_locked},

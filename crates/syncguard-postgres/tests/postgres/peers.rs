@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{AcquireOutcome, LockBackend, LockId, LockManager};
+use syncguard_core::{
+    LockId, LockManager,
+    backend::{AcquireOutcome, LockBackend},
+};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::operations::{LONG, ask};
 use tokio::{task::JoinSet, time::sleep};

@@ -1,7 +1,7 @@
 //! A pooler that assigns connections to single transactions.
 
 use syncguard_core::UnsafeSettings;
-use syncguard_core::{LockBackend, WakeUp};
+use syncguard_core::backend::{LockBackend, WakeUp};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, granted, is_contended, released},

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, LockBackend, Timestamp};
+use syncguard_core::{ErrorKind, Timestamp, backend::LockBackend};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, extended, granted, is_locked, released},

@@ -3,56 +3,28 @@
 use std::time::Duration;
 
 use syncguard_core::UnsafeSettings;
-use syncguard_core::{ErrorKind, LockBackend, Severity};
+use syncguard_core::{ErrorKind, backend::LockBackend};
 use syncguard_postgres::PostgresBackend;
-use syncguard_testkit::operations::{LONG, ask, error_of, granted, is_locked, released};
+use syncguard_testkit::{
+    operations::{LONG, ask, error_of, granted, released},
+    sql::schema,
+};
 
 use crate::{Foreign, Names, config, shared, typescript::with_names};
 
 #[tokio::test]
 async fn many_clients_can_create_the_tables_concurrently() {
-    let server = shared().await;
-    for _ in 0..5 {
-        let names = Names::fresh();
-        let mut clients = tokio::task::JoinSet::new();
-        for number in 0..12 {
-            let (names, url) = (names.clone(), server.url());
-            clients.spawn(async move {
-                let backend = names.connect(&url).await;
-                PostgresBackend::setup_schema(&names.config(&url)).await.unwrap();
-                granted(&backend, &ask(&format!("k{number}"), LONG)).await
-            });
-        }
-        assert!(clients.join_all().await.iter().all(|grant| grant.fence.number() == 1));
-    }
+    schema::many_clients_can_create_the_tables_concurrently::<Names>().await;
 }
 
 #[tokio::test]
 async fn an_error_about_missing_tables_explains_how_to_create_them() {
-    let (server, names) = (shared().await, Names::fresh());
-    let existing = names.config(&server.url()).existing_tables_only();
-    let error = error_of(PostgresBackend::connect(existing.clone()).await, ErrorKind::Internal);
-    assert!(error.to_string().contains("setup_schema"), "{error}");
-    PostgresBackend::setup_schema(&existing).await.unwrap();
-    let backend = PostgresBackend::connect(existing).await.unwrap();
-    Foreign::open(&server.url()).await.run(&format!("DROP TABLE {}", names.locks)).await;
-    let error = error_of(backend.acquire(&ask("job", LONG)).await, ErrorKind::Internal);
-    assert!(error.to_string().contains("setup_schema") && !error.may_have_applied(), "{error}");
-    let findings = backend.check().await.unwrap();
-    assert!(findings.iter().any(|finding| finding.severity == Severity::Unsafe), "{findings:?}");
-    PostgresBackend::setup_schema(&names.config(&server.url())).await.unwrap();
-    granted(&backend, &ask("job", LONG)).await;
+    schema::an_error_about_missing_tables_explains_how_to_create_them::<Names>().await;
 }
 
 #[tokio::test]
 async fn the_text_of_schema_sql_can_be_run_repeatedly() {
-    let (server, names) = (shared().await, Names::fresh());
-    let config = names.config(&server.url()).existing_tables_only();
-    let mut foreign = Foreign::open(&server.url()).await;
-    for _ in 0..3 {
-        foreign.run(&config.schema_sql().unwrap()).await;
-    }
-    granted(&PostgresBackend::connect(config).await.unwrap(), &ask("job", LONG)).await;
+    schema::the_text_of_schema_sql_can_be_run_repeatedly::<Names>().await;
 }
 
 #[tokio::test]
@@ -103,32 +75,7 @@ async fn the_longest_and_strangest_names_work_and_invalid_names_are_refused() {
 
 #[tokio::test]
 async fn pruning_removes_only_grants_that_ended_long_ago() {
-    let (server, names) = (shared().await, Names::fresh());
-    let backend = names.connect(&server.url()).await;
-    let mut foreign = Foreign::open(&server.url()).await;
-    let requests = ["held", "over", "long over"].map(|text| ask(text, LONG));
-    for request in &requests {
-        granted(&backend, request).await;
-    }
-    let now = "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-    for (text, ago) in [("over", 60_000), ("long over", 7_200_000)] {
-        let age = format!("SET expires_at_ms = {now} - {ago}, acquired_at_ms = {now} - {ago}");
-        foreign.run(&format!("UPDATE {} {age} WHERE key = '{text}'", names.locks)).await;
-    }
-    let (fresh, old) = (ask("a", LONG), ask("b", LONG));
-    for request in [&fresh, &old] {
-        backend.abandon(request.lock_id, &request.key).await.unwrap();
-    }
-    let age = format!("SET acquired_at_ms = {now} - 7200000");
-    let old_id = old.lock_id.as_str();
-    foreign.run(&format!("UPDATE {} {age} WHERE lock_id = '{old_id}'", names.locks)).await;
-
-    assert_eq!(backend.prune(Duration::from_secs(3_600)).await.unwrap(), 2, "row and old mark");
-    assert_eq!(backend.prune(Duration::ZERO).await.unwrap(), 1, "the other row");
-    assert!(is_locked(&backend, "held").await);
-    error_of(backend.acquire(&fresh).await, ErrorKind::Aborted);
-    assert_eq!(granted(&backend, &ask("long over", LONG)).await.fence.number(), 2);
-    assert_eq!(backend.prune(Duration::MAX).await.unwrap(), 0);
+    schema::pruning_removes_only_grants_that_ended_long_ago::<Names>().await;
 }
 
 #[tokio::test]

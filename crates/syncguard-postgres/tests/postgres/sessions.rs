@@ -3,7 +3,10 @@
 use std::{future::Future, time::Duration};
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
-use syncguard_core::{AcquireOutcome, Error, ErrorKind, ListRequest, LockBackend};
+use syncguard_core::{
+    Error, ErrorKind,
+    backend::{AcquireOutcome, ListRequest, LockBackend},
+};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, granted, is_locked, lock_of, released, ttl},

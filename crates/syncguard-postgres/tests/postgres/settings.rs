@@ -1,45 +1,21 @@
 //! Settings of a server, a database or a role that would break a guarantee.
 
 use syncguard_core::UnsafeSettings;
-use syncguard_core::{ErrorKind, LockBackend, Severity};
+use syncguard_core::{
+    ErrorKind,
+    backend::{LockBackend, Severity},
+};
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{
-    operations::{
-        LONG, ask, error_of, eventually, extended, granted, is_locked, lock_of, released,
-    },
+    operations::{LONG, ask, error_of, eventually, granted, is_locked, lock_of},
     server::PostgresServer,
+    sql::settings::{contend, findings},
 };
 
 use crate::{Foreign, Names, config, connect, shared};
 
-async fn findings(backend: &PostgresBackend) -> Vec<(Severity, String)> {
-    let findings = backend.check().await.unwrap();
-    findings.into_iter().map(|f| (f.severity, f.setting.into_owned())).collect()
-}
-
 fn warnings(settings: [&str; 2]) -> Vec<(Severity, String)> {
     settings.map(|setting| (Severity::Warning, setting.to_owned())).into()
-}
-
-/// Runs tasks that contend for a lock until each was granted it five times.
-async fn contend(backend: &PostgresBackend) {
-    let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let backend = backend.clone();
-        tasks.spawn(async move {
-            let mut granted_count = 0;
-            while granted_count < 5 {
-                let request = ask("fought over", LONG);
-                let outcome = backend.acquire(&request).await.unwrap();
-                if matches!(outcome, syncguard_core::AcquireOutcome::Granted(_)) {
-                    granted_count += 1;
-                    assert!(extended(&backend, &request).await);
-                    assert!(released(&backend, &request).await);
-                }
-            }
-        });
-    }
-    tasks.join_all().await;
 }
 
 #[tokio::test]

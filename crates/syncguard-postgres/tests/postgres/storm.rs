@@ -10,7 +10,10 @@ use std::{
 };
 
 use sqlx::Row;
-use syncguard_core::{AcquireOutcome, LockBackend, LockId, ReleaseOutcome};
+use syncguard_core::{
+    LockId, ReleaseOutcome,
+    backend::{AcquireOutcome, LockBackend},
+};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     operations::{ask, lock_of},

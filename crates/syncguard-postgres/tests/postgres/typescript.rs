@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::Row;
 use syncguard_core::{
-    AcquireOutcome, ErrorKind, Holder, ListRequest, LockBackend, Owner, Severity,
+    ErrorKind, Holder, Owner,
+    backend::{AcquireOutcome, ListRequest, LockBackend, Severity},
 };
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{

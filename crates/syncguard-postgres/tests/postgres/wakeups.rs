@@ -9,7 +9,7 @@ use std::{
 };
 
 use sqlx::postgres::PgListener;
-use syncguard_core::{LockBackend, LockManager};
+use syncguard_core::{LockManager, backend::LockBackend};
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::operations::{LONG, ask, eventually, granted, key, released};
 use syncguard_testkit::{proxy::Proxy, server::PostgresServer};

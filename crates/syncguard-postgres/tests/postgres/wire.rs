@@ -4,16 +4,15 @@ use std::sync::Arc;
 
 use sqlx::{Column, Row, postgres::PgRow};
 use syncguard_core::{
-    AcquireOutcome, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockRef, Owner,
-    ReleaseOutcome,
+    ErrorKind, Owner, ReleaseOutcome,
+    backend::{AcquireOutcome, ExtendOutcome, ListRequest, LockBackend, LockRef},
 };
 use syncguard_postgres::PostgresBackend;
 use syncguard_testkit::{
     log_capture::EventCounter,
-    operations::{
-        LONG, ask, error_of, granted, is_contended, is_locked, key, lock_of, released, ttl,
-    },
+    operations::{LONG, ask, error_of, granted, is_contended, key, lock_of, released, ttl},
     server::PostgresServer,
+    sql::wire,
 };
 
 use crate::{Foreign, Names, shared};
@@ -198,27 +197,12 @@ async fn a_key_that_text_cannot_hold_is_hashed_and_shown_with_an_escape() {
 
 #[tokio::test]
 async fn an_id_whose_own_grant_has_expired_is_not_granted_again() {
-    let mut tables = Tables::set_up().await;
-    let request = ask("job", LONG);
-    granted(&tables.backend, &request).await;
-    tables.run("UPDATE {locks} SET expires_at_ms = 1").await;
-    for _ in 0..2 {
-        let outcome = tables.backend.acquire(&request).await.unwrap();
-        assert!(matches!(outcome, AcquireOutcome::Contended { holder: None }), "{outcome:?}");
-    }
-    assert!(!is_locked(&tables.backend, "job").await);
-    assert_eq!(granted(&tables.backend, &ask("job", LONG)).await.fence.number(), 2);
+    wire::an_id_whose_own_grant_has_expired_is_not_granted_again::<Names>().await;
 }
 
 #[tokio::test]
 async fn an_id_that_holds_one_key_is_granted_no_other() {
-    let tables = Tables::set_up().await;
-    let request = ask("job", LONG);
-    granted(&tables.backend, &request).await;
-    let mut other = ask("other", LONG);
-    other.lock_id = request.lock_id;
-    error_of(tables.backend.acquire(&other).await, ErrorKind::Aborted);
-    assert!(is_locked(&tables.backend, "job").await && !is_locked(&tables.backend, "other").await);
+    wire::an_id_that_holds_one_key_is_granted_no_other::<Names>().await;
 }
 
 #[tokio::test]
@@ -278,15 +262,6 @@ async fn a_record_that_cannot_be_read_is_omitted_from_a_list_and_counted() {
     tables.run("UPDATE {locks} SET fence = 'seven' WHERE key IN ('a', 'd')").await;
     tables.run("UPDATE {locks} SET lock_id = 'none' WHERE key = 'c'").await;
     let (heard, _guard) = EventCounter::install("unreadable");
-    let (mut keys, mut request, mut pages) = (Vec::new(), ListRequest::new("").limit(2), 0);
-    loop {
-        let page = tables.backend.list(&request).await.unwrap();
-        keys.extend(page.locks.into_iter().map(|lock| lock.key.as_str().to_owned()));
-        pages += 1;
-        request.after = page.next;
-        if request.after.is_none() {
-            break;
-        }
-    }
+    let (keys, pages) = wire::listed(&tables.backend, 2).await;
     assert_eq!((keys, pages, heard.count()), (vec!["b".to_owned()], 3, 2));
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use fred::util::sha1_hash;
-use syncguard_core::{LockBackend, LockId};
+use syncguard_core::{LockId, backend::LockBackend};
 use syncguard_testkit::{
     bench::{Bar, Table, median, to_micros},
     operations::{LONG, ask, granted, lock_of},

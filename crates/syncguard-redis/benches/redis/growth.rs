@@ -1,7 +1,10 @@
 use std::time::Instant;
 
 use fred::types::Value;
-use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, Ttl};
+use syncguard_core::{
+    LockId, LockKey, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, LockBackend},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     bench::{Bar, Table, median, to_micros},

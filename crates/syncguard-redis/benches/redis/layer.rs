@@ -1,6 +1,9 @@
 use std::time::Instant;
 
-use syncguard_core::{LockBackend, LockManager, LockRef};
+use syncguard_core::{
+    LockManager,
+    backend::{LockBackend, LockRef},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     bench::Table,

@@ -1,6 +1,9 @@
 use std::{future::Future, sync::Arc, time::Instant};
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_core::{
+    LockId, LockKey, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockRef},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::bench::{Bar, Table, median, to_micros};
 

@@ -54,7 +54,9 @@ use super::{
     link::{Link, POLL_INTERVAL},
     send::{batches, distribute, evaluate},
 };
-use crate::error::{Effect, Failure};
+use syncguard_core::backend::Effect;
+
+use crate::error::Failure;
 
 /// The maximum number of calls in flight. It is far more than a server needs to be kept busy.
 const MAX_IN_FLIGHT: usize = 1_024;
@@ -282,7 +284,7 @@ impl Drop for Flush {
             queue
                 .calls
                 .into_iter()
-                .for_each(|call| call.complete(Err(Failure::Ended(Effect::None))));
+                .for_each(|call| call.complete(Err(Failure::Ended(Effect::NotApplied))));
         }
     }
 }

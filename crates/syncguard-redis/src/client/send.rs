@@ -1,5 +1,7 @@
 //! One command for one call or for several.
 
+use std::future::Future;
+
 use fred::{
     error::ErrorKind as DriverKind,
     types::{ClusterHash, Value},
@@ -11,8 +13,11 @@ use super::{
     reply::{Answer, Reply},
     words::values,
 };
+use syncguard_core::backend::Effect;
+
 use crate::{
-    error::{DriverError, Effect, Failure},
+    error::{DriverError, Failure},
+    options::Replicas,
     script::{BATCH, Script},
 };
 
@@ -39,15 +44,13 @@ pub(super) async fn evaluate(link: &Link, calls: &[Call]) -> Result<Evaluated, D
     };
     let evaluated = evaluate_as(link, script, Form::Hash, calls).await;
     if evaluated.as_ref().is_err_and(|error| error.details().starts_with("NOSCRIPT")) {
-        return evaluate_as(link, script, Form::Body, calls).await;
+        // Rare, and boxed so that the future of a call that is answered stays small.
+        return Box::pin(evaluate_as(link, script, Form::Body, calls)).await;
     }
     evaluated
 }
 
 /// Runs a script, and counts the replicas that have received its writes if a call requests that.
-///
-/// `WAIT` refers to the last write of its own connection. It is passed to the driver together with
-/// the script, and its result counts only if the connection has not changed.
 async fn evaluate_as(
     link: &Link,
     script: &'static Script,
@@ -70,9 +73,22 @@ async fn evaluate_as(
     }
     let slot = calls.first().map_or(ClusterHash::FirstKey, |call| call.words.slot());
     let evaluation = link.send(name, slot.clone(), words);
-    let Some(replicas) = calls.iter().find_map(|call| call.replicas) else {
-        return Ok((evaluation.await?, None));
-    };
+    match calls.iter().find_map(|call| call.replicas) {
+        None => Ok((evaluation.await?, None)),
+        Some(replicas) => Box::pin(count_replicas(link, evaluation, slot, replicas)).await,
+    }
+}
+
+/// Completes an evaluation, and counts the replicas that have received its writes.
+///
+/// `WAIT` refers to the last write of its own connection. It is passed to the driver together with
+/// the script, and its result counts only if the connection has not changed.
+async fn count_replicas(
+    link: &Link,
+    evaluation: impl Future<Output = Result<Value, DriverError>> + Send,
+    slot: ClusterHash,
+    replicas: Replicas,
+) -> Result<Evaluated, DriverError> {
     let (count, timeout) = (replicas.count.to_string(), replicas.timeout.as_millis().to_string());
     let mut continuity = link.continuity();
     let waiting = link.send("WAIT", slot, values(&[&count, &timeout]));
@@ -121,7 +137,9 @@ pub(super) fn distribute(
 fn fail_or_resend(mut call: Call, failure: Failure, batched: bool) -> Option<Call> {
     match &failure {
         Failure::NotSent(_) if call.resends < MAX_RESENDS => call.resends += 1,
-        Failure::Refused(_) if batched && failure.effect() == Effect::None => call.unbatched = true,
+        Failure::Refused(_) if batched && failure.effect() == Effect::NotApplied => {
+            call.unbatched = true
+        }
         _ => {
             call.complete(Err(failure));
             return None;

@@ -1,6 +1,9 @@
 //! A cluster whose slots move.
 
-use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend, LockManager, LockRef, WakeUp};
+use syncguard_core::{
+    ErrorKind, LockManager,
+    backend::{AcquireOutcome, LockBackend, LockRef, WakeUp},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{
@@ -89,10 +92,10 @@ async fn a_lost_index_affects_only_requests_without_a_key() {
     assert_eq!(cluster.nodes()[0].command(&["-c", "DEL", &index]).await.unwrap(), "1");
     let by_id: LockRef = request.lock_id.into();
     let outcome = mine.extend(&by_id, ttl(LONG)).await.unwrap();
-    assert!(matches!(outcome, syncguard_core::ExtendOutcome::NotHeld(_)));
+    assert!(matches!(outcome, syncguard_core::backend::ExtendOutcome::NotHeld(_)));
     assert!(extended(&mine, &request).await, "the key finds it, and writes the index again");
     let outcome = mine.extend(&by_id, ttl(LONG)).await.unwrap();
-    assert!(matches!(outcome, syncguard_core::ExtendOutcome::Extended { .. }));
+    assert!(matches!(outcome, syncguard_core::backend::ExtendOutcome::Extended { .. }));
     assert_eq!(
         mine.release(&lock_of(&request)).await.unwrap(),
         syncguard_core::ReleaseOutcome::Released

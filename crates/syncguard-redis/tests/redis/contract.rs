@@ -38,7 +38,7 @@ fn a_cluster_keeps_locks_and_fences_over_a_restart() {
 
 #[test]
 fn a_client_of_a_cluster_whose_connections_are_cut_works_again() {
-    run::<Cluster<OWN>, _, _>(SEVER, lifecycle::a_client_whose_connections_are_cut_serves_again);
+    run::<Cluster<OWN>, _, _>(SEVER, lifecycle::a_client_whose_connections_are_cut_recovers);
 }
 
 /// One server for each case, behind a proxy, with a grace of `GRACE` milliseconds.
@@ -83,7 +83,7 @@ impl<const GRACE: u64> Harness for Standalone<GRACE> {
         Hook::Done
     }
 
-    async fn sever(&self) -> Hook {
+    async fn cut_connections(&self) -> Hook {
         assert!(self.proxy.cut_all().await > 0);
         Hook::Done
     }
@@ -93,7 +93,7 @@ const SHARED: bool = false;
 const OWN: bool = true;
 
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
-const SEVER: &str = "lifecycle::a_client_whose_connections_are_cut_serves_again";
+const SEVER: &str = "lifecycle::a_client_whose_connections_are_cut_recovers";
 
 /// A prefix on a cluster of three nodes. The cases share the cluster unless they break it.
 struct Cluster<const OWNED: bool> {
@@ -162,7 +162,7 @@ impl<const OWNED: bool> Harness for Cluster<OWNED> {
         Hook::Done
     }
 
-    async fn sever(&self) -> Hook {
+    async fn cut_connections(&self) -> Hook {
         for node in self.cluster.nodes() {
             node.command(&["CLIENT", "KILL", "TYPE", "normal"]).await.unwrap();
         }

@@ -1,6 +1,9 @@
 //! Records that cannot be read, and values under a lock's name that are not records.
 
-use syncguard_core::{ErrorKind, ListRequest, LockBackend};
+use syncguard_core::{
+    ErrorKind,
+    backend::{ListRequest, LockBackend},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, granted, key, released, ttl},

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, LockBackend, Severity};
+use syncguard_core::{
+    ErrorKind,
+    backend::{LockBackend, Severity},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
+use syncguard_core::{
+    ErrorKind,
+    backend::{AcquireOutcome, LockBackend},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{

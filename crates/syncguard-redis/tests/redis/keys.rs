@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use syncguard_core::{ErrorKind, LockBackend, LockKey};
+use syncguard_core::{ErrorKind, LockKey, backend::LockBackend};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     hostile::HOSTILE,
@@ -203,7 +203,7 @@ async fn keys_that_begin_like_derived_names_are_listed() {
         granted(&ours, &ask(key, LONG)).await;
     }
     for (prefix, count) in [("", 5), ("id:", 2), ("fence:", 2), ("fence:p", 1), ("id:4", 1)] {
-        let page = ours.list(&syncguard_core::ListRequest::new(prefix)).await.unwrap();
+        let page = ours.list(&syncguard_core::backend::ListRequest::new(prefix)).await.unwrap();
         assert_eq!(page.locks.len(), count, "{prefix:?}: {page:?}");
     }
 }

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Error, ErrorKind, ExtendOutcome, ListRequest, LockBackend,
-    LockId, LockRecord, LockRef, NotHeld, ReleaseOutcome,
+    Error, ErrorKind, LockId, ReleaseOutcome,
+    backend::{
+        AcquireOutcome, AcquireRequest, ExtendOutcome, ListRequest, LockBackend, LockRecord,
+        LockRef, NotHeld,
+    },
 };
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, task::Poll, time::Duration};
 
-use syncguard_core::{ErrorKind, LockBackend, LockManager, TryAcquireOutcome};
+use syncguard_core::{ErrorKind, LockManager, TryAcquireOutcome, backend::LockBackend};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, extended, granted, is_locked, key, released},
@@ -72,7 +72,7 @@ async fn a_command_without_a_reply_times_out_with_an_unknown_outcome() {
     proxy.cut_all().await;
     eventually("asking again gives the stored grant", async || {
         backend.acquire(&request).await.is_ok_and(|outcome| {
-            matches!(outcome, syncguard_core::AcquireOutcome::Granted(grant) if grant.fence.number() == 1)
+            matches!(outcome, syncguard_core::backend::AcquireOutcome::Granted(grant) if grant.fence.number() == 1)
         })
     })
     .await;

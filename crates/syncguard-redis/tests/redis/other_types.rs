@@ -3,7 +3,8 @@
 use std::fmt::Debug;
 
 use syncguard_core::{
-    AcquireRequest, Error, ErrorKind, ExtendOutcome, ListRequest, LockBackend, ReleaseOutcome,
+    Error, ErrorKind, ReleaseOutcome,
+    backend::{AcquireRequest, ExtendOutcome, ListRequest, LockBackend},
 };
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{Error, ErrorKind, LockBackend, LockManager};
+use syncguard_core::{Error, ErrorKind, LockManager, backend::LockBackend};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, is_locked, ttl},

@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{AcquireRequest, Error, ErrorKind, LockBackend};
+use syncguard_core::{
+    Error, ErrorKind,
+    backend::{AcquireRequest, LockBackend},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, eventually, granted, released},

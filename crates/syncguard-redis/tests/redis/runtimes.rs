@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{AcquireOutcome, Error, ErrorKind, LockBackend, LockRef};
+use syncguard_core::{
+    Error, ErrorKind,
+    backend::{AcquireOutcome, LockBackend, LockRef},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, extended, granted, is_locked, key, lock_of, released, ttl},
@@ -91,7 +94,7 @@ async fn errors_of(backend: &RedisBackend) -> Vec<Error> {
         backend.release(&by_id).await.unwrap_err(),
         backend.abandon(request.lock_id, &request.key).await.unwrap_err(),
         backend.lookup(&key("job").into()).await.unwrap_err(),
-        backend.list(&syncguard_core::ListRequest::new("")).await.unwrap_err(),
+        backend.list(&syncguard_core::backend::ListRequest::new("")).await.unwrap_err(),
         backend.force_release(&key("job")).await.unwrap_err(),
         backend.check().await.unwrap_err(),
     ]

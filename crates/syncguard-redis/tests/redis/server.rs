@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, LockBackend, LockManager};
+use syncguard_core::{ErrorKind, LockManager, backend::LockBackend};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     clock::{ClockShim, Jump},

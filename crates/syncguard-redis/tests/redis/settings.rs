@@ -1,7 +1,10 @@
 //! Server settings that would break a guarantee.
 
 use syncguard_core::UnsafeSettings;
-use syncguard_core::{ErrorKind, Finding, LockBackend, Severity};
+use syncguard_core::{
+    ErrorKind,
+    backend::{Finding, LockBackend, Severity},
+};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, eventually, granted, is_locked, key, released},

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{LockBackend, LockManager};
+use syncguard_core::{LockManager, backend::LockBackend};
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     log_capture::EventCounter,

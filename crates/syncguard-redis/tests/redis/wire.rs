@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use syncguard_core::{
-    AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockRef, Owner, ReleaseOutcome,
+    ErrorKind, Owner, ReleaseOutcome,
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef},
 };
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{

@@ -1,6 +1,9 @@
 use std::time::Instant;
 
-use syncguard_core::{AcquireRequest, LockBackend, LockId, LockKey, LockRef, Ttl};
+use syncguard_core::{
+    LockId, LockKey, Ttl,
+    backend::{AcquireRequest, LockBackend, LockRef},
+};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tokio::runtime::Runtime;
 

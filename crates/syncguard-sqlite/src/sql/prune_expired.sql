@@ -1,6 +1,6 @@
 -- Clears some records whose grants expired unreleased, which removes them from the index of ids. It examines
 -- only a few records, those with the ids next to the given one. Fences stay, and so do records that cannot be
--- read.
+-- read. An id has 22 characters of base64url; the length in characters ends at a zero byte.
 --
 -- In:  ?1 lock id, ?2 grace in ms, ?3 number of records to examine
 -- Out: nothing
@@ -17,4 +17,5 @@ WHERE key IN (
     AND typeof(acquired_at_ms) = 'integer'
     AND typeof(expires_at_ms) = 'integer'
     AND typeof(lock_id) = 'text'
+    AND length(lock_id) = 22 AND octet_length(lock_id) = 22 AND lock_id NOT GLOB '*[^0-9A-Za-z_-]*'
     AND expires_at_ms <= CAST(round(unixepoch('subsec') * 1000) AS INTEGER) - ?2

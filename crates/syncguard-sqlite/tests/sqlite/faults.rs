@@ -1,6 +1,9 @@
 use std::time::{Duration, Instant};
 
-use syncguard_core::{AcquireOutcome, ErrorKind, LockBackend};
+use syncguard_core::{
+    ErrorKind,
+    backend::{AcquireOutcome, LockBackend},
+};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{
@@ -116,7 +119,7 @@ async fn a_file_that_was_replaced_is_no_longer_used() {
     let outcome = old.acquire(&request("key")).await.unwrap();
     assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "two holders");
     let extended = old.extend(&lock_of(&lost), ttl(1_000)).await.unwrap();
-    assert!(matches!(extended, syncguard_core::ExtendOutcome::NotHeld(_)));
+    assert!(matches!(extended, syncguard_core::backend::ExtendOutcome::NotHeld(_)));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, ErrorKind, Fence, LockBackend, LockId, LockManager, LockQuery,
-    LockRef, Mode, Owner, ReleaseOutcome, Renew, Ttl,
+    ErrorKind, Fence, LockId, LockManager, Owner, ReleaseOutcome, Renew, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockQuery, LockRef, Mode},
 };
 
 use crate::{
@@ -259,7 +259,7 @@ async fn a_wrong_key_hint_is_ignored() {
     granted(&backend, &theirs).await;
     let hinted = LockRef::new(ours.lock_id, theirs.key.clone());
     let extended = backend.extend(&hinted, ttl(60_000)).await.unwrap();
-    assert!(matches!(extended, syncguard_core::ExtendOutcome::Extended { .. }));
+    assert!(matches!(extended, syncguard_core::backend::ExtendOutcome::Extended { .. }));
     assert_eq!(backend.release(&hinted).await.unwrap(), ReleaseOutcome::Released);
     assert!(!backend.is_locked(&ours.key).await.unwrap());
     assert!(backend.is_locked(&theirs.key).await.unwrap());
@@ -328,7 +328,7 @@ async fn an_expired_grant_cannot_be_extended_or_released() {
     let expire = "UPDATE syncguard_locks SET expires_at_ms = expires_at_ms - 40000";
     scratch.foreign().await.run(expire).await;
     let extended = backend.extend(&lock_of(&held), ttl(60_000)).await.unwrap();
-    assert!(matches!(extended, syncguard_core::ExtendOutcome::NotHeld(_)));
+    assert!(matches!(extended, syncguard_core::backend::ExtendOutcome::NotHeld(_)));
     let released = backend.release(&lock_of(&held)).await.unwrap();
     assert!(matches!(released, ReleaseOutcome::NotHeld(_)));
     assert_eq!(acquire_and_release(&backend, "key").await, 2);

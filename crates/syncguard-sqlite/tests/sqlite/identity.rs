@@ -4,7 +4,8 @@ use std::{fs, path::PathBuf};
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use syncguard_core::{
-    AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockManager, ReleaseOutcome, Renew,
+    ErrorKind, LockManager, ReleaseOutcome, Renew,
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend},
 };
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 

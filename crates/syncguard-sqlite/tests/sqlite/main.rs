@@ -26,8 +26,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteConnection},
 };
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Error, Grant, LockBackend, LockId, LockKey, LockRef,
-    ReleaseOutcome, Ttl,
+    Error, LockId, LockKey, ReleaseOutcome, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, Grant, LockBackend, LockRef},
 };
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use tempfile::TempDir;
@@ -88,10 +88,15 @@ impl Foreign {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Stores a record. The columns after the key (fence, lock id, owner, acquired, expires) are
-    /// SQL literals.
+    /// Stores a record in place of all that have a lock id.
     async fn plant(&mut self, key: &str, columns: [&str; 5]) {
         self.run("DELETE FROM syncguard_locks WHERE lock_id IS NOT NULL").await;
+        self.insert(key, columns).await;
+    }
+
+    /// Stores a record. The columns after the key (fence, lock id, owner, acquired, expires) are
+    /// SQL literals.
+    async fn insert(&mut self, key: &str, columns: [&str; 5]) {
         let values = columns.join(", ");
         let sql = format!("INSERT INTO syncguard_locks VALUES (?, {values})");
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(key.to_owned());

@@ -1,8 +1,10 @@
 //! Records that this backend did not write.
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, ErrorKind, ExtendOutcome, ListRequest, LockBackend, LockId,
-    LockQuery, LockRef, ReleaseOutcome,
+    ErrorKind, LockId, ReleaseOutcome,
+    backend::{
+        AcquireOutcome, AcquireRequest, ExtendOutcome, ListRequest, LockBackend, LockQuery, LockRef,
+    },
 };
 use syncguard_sqlite::SqliteBackend;
 use syncguard_testkit::mutants::mutants;
@@ -196,4 +198,41 @@ async fn unreadable_records_are_neither_replaced_by_a_grant_nor_lost() {
     }
     assert!(unreadable + readable >= 2_000, "{unreadable} and {readable}");
     assert!(unreadable >= 1_500 && readable >= 50, "{unreadable} and {readable}");
+}
+
+#[tokio::test]
+async fn pruning_leaves_expired_records_that_cannot_be_read() {
+    let scratch = Scratch::in_memory();
+    let mut foreign = scratch.foreign().await;
+    foreign.run(LOOSE_TABLES).await;
+    let backend = scratch.open().await;
+    let readable = ["7", "'AAAAAAAAAAAAAAAAAAAAAA'", "NULL", "1", "2"];
+    foreign.insert("readable", readable).await;
+    let unreadable_ids = [
+        "''",
+        "'1e3'",
+        "'AAAAAAAAAAAAAAAAAAAAA'",
+        "'AAAAAAAAAAAAAAAAAAAAA='",
+        "'AAAAAAAAAAAAAAAAAAAAAAA'",
+        "'AAAAAAAAAAAAAAAAAAAAA' || char(0)",
+        "'AAAAAAAAAAAAAAAAAAAAAB' || char(0)",
+        "'AAAAAAAAAAAAAAAAAAAAA' || char(233)",
+        "x'41414141414141414141414141414141414141414141'",
+    ];
+    let records = unreadable_ids.map(|id| ["7", id, "NULL", "1", "2"]);
+    let mut before = Vec::new();
+    for (number, columns) in records.into_iter().enumerate() {
+        let name = format!("unreadable-{number}");
+        foreign.insert(&name, columns).await;
+        before.push((foreign.record(&name).await, name));
+    }
+    let id = LockId::mint().unwrap();
+    // Every second pruning begins at the lowest id.
+    for _ in 0..128 {
+        backend.abandon(id, &key("other")).await.unwrap();
+    }
+    assert_eq!(foreign.record("readable").await, ["7", "NULL", "NULL", "NULL", "NULL"]);
+    for (record, name) in before {
+        assert_eq!(foreign.record(&name).await, record);
+    }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use syncguard_core::{ErrorKind, LockBackend};
+use syncguard_core::{ErrorKind, backend::LockBackend};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{Scratch, acquire_and_release};
@@ -116,7 +116,7 @@ async fn a_check_of_a_local_file_finds_nothing_unsafe() {
     let scratch = Scratch::new();
     let findings = scratch.open().await.check().await.unwrap();
     let worst = findings.iter().map(|finding| finding.severity).max();
-    assert!(worst < Some(syncguard_core::Severity::Unsafe), "{findings:?}");
+    assert!(worst < Some(syncguard_core::backend::Severity::Unsafe), "{findings:?}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-use syncguard_core::{ExtendOutcome, ListRequest, LockBackend};
+use syncguard_core::backend::{ExtendOutcome, ListRequest, LockBackend};
 use syncguard_sqlite::SqliteBackend;
 
 use crate::{Scratch, acquire_and_release, granted, key, lock_of, release, request, ttl};

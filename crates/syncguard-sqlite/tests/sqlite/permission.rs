@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use syncguard_core::{ErrorKind, LockBackend, Severity, UnsafeSettings};
+use syncguard_core::{
+    ErrorKind, UnsafeSettings,
+    backend::{LockBackend, Severity},
+};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{Scratch, acquire_and_release};

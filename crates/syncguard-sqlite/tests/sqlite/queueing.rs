@@ -2,7 +2,10 @@
 
 use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
-use syncguard_core::{AcquireOutcome, AcquireRequest, Error, LockBackend};
+use syncguard_core::{
+    Error,
+    backend::{AcquireOutcome, AcquireRequest, LockBackend},
+};
 use syncguard_sqlite::SqliteBackend;
 use tokio::time::timeout;
 

@@ -1,6 +1,9 @@
 //! Files of older and newer clients, and the pruning of obsolete rows.
 
-use syncguard_core::{AcquireOutcome, ErrorKind, ExtendOutcome, LockBackend, LockId, LockRef};
+use syncguard_core::{
+    ErrorKind, LockId,
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef},
+};
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use crate::{Scratch, acquire_and_release, key, request, ttl};

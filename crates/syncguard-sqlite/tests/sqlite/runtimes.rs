@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::LockBackend;
+use syncguard_core::backend::LockBackend;
 use tokio::{
     runtime::{Builder, Runtime},
     task::yield_now,

@@ -1,6 +1,6 @@
 use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
-use syncguard_core::LockBackend;
+use syncguard_core::backend::LockBackend;
 use tokio::time::timeout;
 
 use crate::{Scratch, acquire_and_release, granted, key, release, request};

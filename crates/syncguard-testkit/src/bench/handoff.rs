@@ -50,17 +50,17 @@ pub async fn queue(clients: &[LockManager]) -> f64 {
     for task in 0..16 {
         let locks = clients[task % clients.len()].clone();
         tasks.spawn(async move {
-            let hold = async |_| spawn_blocking(sleep_blocking).await.unwrap();
-            locks.lock("bench:queue:00000000").wait(TTL).run(hold).await.unwrap();
+            let work = async |_| hold().await;
+            locks.lock("bench:queue:00000000").wait(TTL).run(work).await.unwrap();
         });
     }
     tasks.join_all().await;
     start.elapsed().as_secs_f64() * 1e3
 }
 
-/// Sleeps for 10 ms. A timer of the runtime would take at least 11 ms.
-fn sleep_blocking() {
-    thread::sleep(Duration::from_millis(10));
+/// Waits for 10 ms. A timer of the runtime would take at least 11 ms.
+pub async fn hold() {
+    spawn_blocking(|| thread::sleep(Duration::from_millis(10))).await.unwrap();
 }
 
 /// Another process that waits for the lock on command.

@@ -9,6 +9,6 @@ mod table;
 
 pub use self::{
     cpu_affinity::pin_to_separate_cpus,
-    handoff::{SETTLE, handoffs, queue, run_waiter},
+    handoff::{SETTLE, handoffs, hold, queue, run_waiter},
     table::{Bar, Table, median, to_micros},
 };

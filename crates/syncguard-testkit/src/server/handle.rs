@@ -176,3 +176,11 @@ impl<P: Program> Server<P> {
         self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl<P: Program> Drop for Server<P> {
+    fn drop(&mut self) {
+        // The process may have exited already. If not, there is no caller to return the error to.
+        let _ = self.kill();
+        P::clean_up(&self.place);
+    }
+}

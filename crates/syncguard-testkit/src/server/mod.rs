@@ -33,6 +33,7 @@ mod program;
 mod redis;
 mod sentinel;
 mod shared;
+mod site;
 
 pub(crate) use self::call::call;
 pub(crate) use self::place::free_ports;
@@ -51,4 +52,5 @@ pub use self::{
     redis::{Redis, RedisServer},
     sentinel::RedisSentinel,
     shared::{Shareable, Shared},
+    site::Site,
 };

@@ -1,4 +1,10 @@
-use std::{ffi::OsString, io, net::SocketAddr, sync::Arc};
+use std::{
+    ffi::OsString,
+    io,
+    net::SocketAddr,
+    process::{Command, Stdio},
+    sync::Arc,
+};
 
 use rustix::process::Signal;
 
@@ -66,6 +72,19 @@ impl Program for Postgres {
         let state = std::fs::read_to_string(place.data_dir().join("postmaster.pid"))?;
         let mut lines = state.lines().map(str::trim);
         Ok(lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready"))
+    }
+
+    // A killed server leaves its shared memory segment behind, and the kernel has room for 4,096.
+    // The seventh line of the file names the segment, by its key and its id.
+    fn clean_up(place: &Place) {
+        let state = std::fs::read_to_string(place.data_dir().join("postmaster.pid"));
+        let state = state.unwrap_or_default();
+        let segment = state.lines().nth(6).and_then(|line| line.split_whitespace().nth(1));
+        if let Some(id) = segment {
+            // The segment may be gone already, and so may the tool.
+            let mut remove = Command::new("ipcrm");
+            let _ = remove.args(["--shmem-id", id]).stderr(Stdio::null()).status();
+        }
     }
 
     fn client_arguments(address: SocketAddr) -> Vec<String> {

@@ -51,6 +51,10 @@ pub trait Program: Sized + Debug + Send + Sync + 'static {
     /// An error means that it is not ready.
     fn is_ready(place: &Place, pid: u32) -> impl Future<Output = io::Result<bool>> + Send;
 
+    /// Removes what a server that was killed leaves outside its directory. It will not be started
+    /// again.
+    fn clean_up(_place: &Place) {}
+
     /// Returns the arguments with which the command line client connects.
     fn client_arguments(address: SocketAddr) -> Vec<String>;
 }

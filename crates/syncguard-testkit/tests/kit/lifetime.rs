@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard_testkit::server::{RedisServer, ServerError};
+use syncguard_testkit::server::{PostgresServer, RedisServer, ServerError};
 
 use crate::resp::request;
 
@@ -65,6 +65,21 @@ async fn a_dropped_server_that_is_paused_leaves_nothing_behind() {
     redis.pause().unwrap();
     drop(redis);
     resources.assert_released();
+}
+
+#[tokio::test]
+async fn a_dropped_postgres_leaves_no_shared_memory() {
+    let postgres = PostgresServer::start().await.unwrap();
+    let state = std::fs::read_to_string(postgres.data_dir().join("postmaster.pid")).unwrap();
+    let segment = state.lines().nth(6).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    // The second column of the kernel's table has the ids.
+    let exists = || {
+        let segments = std::fs::read_to_string("/proc/sysvipc/shm").unwrap();
+        segments.lines().any(|line| line.split_whitespace().nth(1) == Some(&segment))
+    };
+    assert!(exists());
+    drop(postgres);
+    assert!(!exists());
 }
 
 #[tokio::test]

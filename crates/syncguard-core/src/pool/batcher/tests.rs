@@ -115,168 +115,169 @@ fn batcher(server: &Arc<Server>) -> Arc<Batcher<ToServer>> {
     Arc::new(Batcher::new(ToServer(server.clone()), LIMITS, Handle::current()))
 }
 
-type Asking = JoinHandle<Result<Result<u64, Arc<&'static str>>, Interrupted>>;
+type Sending = JoinHandle<Result<Result<u64, Arc<&'static str>>, Interrupted>>;
 
 /// Sends, in a task, the request `seconds`, which is needed in as many seconds.
-async fn asks(batcher: &Arc<Batcher<ToServer>>, seconds: u64) -> Asking {
+async fn send_in_task(batcher: &Arc<Batcher<ToServer>>, seconds: u64) -> Sending {
     let batcher = batcher.clone();
     let needed_by = Instant::now() + Duration::from_secs(seconds);
-    let asking = tokio::spawn(async move { batcher.ask(needed_by, seconds).await });
-    settled().await;
-    asking
+    let sending = tokio::spawn(async move { batcher.send(needed_by, seconds).await });
+    run_all_tasks().await;
+    sending
 }
 
-/// Lets all tasks run that can.
-async fn settled() {
+/// Lets all tasks run that are ready.
+async fn run_all_tasks() {
     for _ in 0..20 {
         yield_now().await;
     }
 }
 
-async fn all_ask(batcher: &Arc<Batcher<ToServer>>, seconds: &[u64]) -> Vec<Asking> {
-    let mut asking = Vec::new();
+async fn send_all(batcher: &Arc<Batcher<ToServer>>, seconds: &[u64]) -> Vec<Sending> {
+    let mut sending = Vec::new();
     for seconds in seconds {
-        asking.push(asks(batcher, *seconds).await);
+        sending.push(send_in_task(batcher, *seconds).await);
     }
-    asking
+    sending
 }
 
 #[tokio::test(start_paused = true)]
 async fn requests_that_wait_are_sent_together_the_most_urgent_first() {
     let server = Server::new(0, &[]);
     let batcher = batcher(&server);
-    let asking = all_ask(&batcher, &[7, 2, 9, 4, 1, 8, 3]).await;
+    let sending = send_all(&batcher, &[7, 2, 9, 4, 1, 8, 3]).await;
     assert_eq!(server.sent().len(), 0);
     server.connections.add_permits(1);
-    for (asking, seconds) in asking.into_iter().zip([7, 2, 9, 4, 1, 8, 3]) {
-        assert_eq!(asking.await.unwrap(), Ok(Ok(seconds)), "each has its own answer");
+    for (sending, seconds) in sending.into_iter().zip([7, 2, 9, 4, 1, 8, 3]) {
+        assert_eq!(sending.await.unwrap(), Ok(Ok(seconds)), "each has its own answer");
     }
     assert_eq!(server.sent(), [vec![1, 2, 3], vec![4, 7, 8], vec![9]]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_for_which_there_is_a_connection_is_sent_at_once_and_by_itself() {
+async fn a_request_is_sent_immediately_and_alone_if_a_connection_is_available() {
     let server = Server::new(2, &[]);
     let batcher = batcher(&server);
     for seconds in [1, 2, 3] {
-        assert_eq!(asks(&batcher, seconds).await.await.unwrap(), Ok(Ok(seconds)));
+        assert_eq!(send_in_task(&batcher, seconds).await.await.unwrap(), Ok(Ok(seconds)));
     }
     assert_eq!(server.sent(), [[1], [2], [3]]);
 }
 
-/// A caller that times out and asks again keeps its place.
+/// A caller that times out and sends its request again keeps its position.
 #[tokio::test(start_paused = true)]
-async fn who_gives_up_is_not_sent_and_who_asks_again_comes_back_to_where_it_stood() {
+async fn a_dropped_request_is_not_sent_and_a_repeated_one_returns_to_its_position() {
     let server = Server::new(0, &[]);
     let batcher = batcher(&server);
-    let urgent = asks(&batcher, 1).await;
-    let others = all_ask(&batcher, &[2, 3, 4, 5]).await;
+    let urgent = send_in_task(&batcher, 1).await;
+    let others = send_all(&batcher, &[2, 3, 4, 5]).await;
     urgent.abort();
-    settled().await;
-    let gone = asks(&batcher, 0).await;
+    run_all_tasks().await;
+    let gone = send_in_task(&batcher, 0).await;
     gone.abort();
-    let again = asks(&batcher, 1).await;
+    let again = send_in_task(&batcher, 1).await;
     server.connections.add_permits(1);
-    for asking in others.into_iter().chain([again]) {
-        asking.await.unwrap().unwrap().unwrap();
+    for sending in others.into_iter().chain([again]) {
+        sending.await.unwrap().unwrap().unwrap();
     }
     assert_eq!(server.sent(), [vec![1, 2, 3], vec![4, 5]]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_batch_leaves_out_is_sent_by_itself_and_once() {
+async fn a_request_that_is_left_out_of_a_batch_is_sent_once_and_alone() {
     let server = Server::new(0, &[2, 3]);
     let batcher = batcher(&server);
-    let asking = all_ask(&batcher, &[1, 2, 3, 4, 5]).await;
+    let sending = send_all(&batcher, &[1, 2, 3, 4, 5]).await;
     server.connections.add_permits(1);
-    for (asking, seconds) in asking.into_iter().zip(1..) {
-        assert_eq!(asking.await.unwrap(), Ok(Ok(seconds)));
+    for (sending, seconds) in sending.into_iter().zip(1..) {
+        assert_eq!(sending.await.unwrap(), Ok(Ok(seconds)));
     }
     assert_eq!(server.sent(), [vec![1, 2, 3], vec![2], vec![3], vec![4, 5]]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_caller_that_goes_while_its_batch_is_sent_is_not_queued_again() {
+async fn a_request_whose_caller_is_dropped_while_its_batch_is_sent_is_not_requeued() {
     let server = Server::new(0, &[2]);
     let batcher = batcher(&server);
-    let mut asking = all_ask(&batcher, &[1, 2]).await;
+    let mut sending = send_all(&batcher, &[1, 2]).await;
     server.connections.add_permits(1);
     while server.sent().is_empty() {
         yield_now().await;
     }
-    asking.pop().unwrap().abort();
-    settled().await;
+    sending.pop().unwrap().abort();
+    run_all_tasks().await;
     assert_eq!(server.sent(), [[1, 2]]);
     assert!(batcher.0.queue().waiting.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_of_a_batch_is_that_of_each_in_it_and_of_no_other() {
+async fn an_error_of_a_batch_is_returned_for_each_of_its_requests_and_for_no_other() {
     let server = Server::new(0, &[]);
     let batcher = batcher(&server);
-    let asking = all_ask(&batcher, &[11, 12, BREAKS, 14]).await;
+    let sending = send_all(&batcher, &[11, 12, BREAKS, 14]).await;
     server.connections.add_permits(1);
     let mut outcomes = Vec::new();
-    for asking in asking {
-        outcomes.push(asking.await.unwrap());
+    for sending in sending {
+        outcomes.push(sending.await.unwrap());
     }
     let broken = || Ok(Err(Arc::new("broken")));
     assert_eq!(outcomes, [broken(), broken(), broken(), Ok(Ok(14))]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_there_is_no_connection_all_who_wait_are_answered() {
+async fn an_error_while_leasing_is_returned_for_all_waiting_requests() {
     let server = Server::new(0, &[]);
     let batcher = batcher(&server);
-    let asking = all_ask(&batcher, &[1, 2, 3, 4, 5]).await;
+    let sending = send_all(&batcher, &[1, 2, 3, 4, 5]).await;
     server.refuses.store(true, SeqCst);
     server.connections.add_permits(1);
-    for asking in asking {
-        assert_eq!(asking.await.unwrap(), Ok(Err(Arc::new("refused"))));
+    for sending in sending {
+        assert_eq!(sending.await.unwrap(), Ok(Err(Arc::new("refused"))));
     }
     server.refuses.store(false, SeqCst);
-    assert_eq!(asks(&batcher, 6).await.await.unwrap(), Ok(Ok(6)));
+    assert_eq!(send_in_task(&batcher, 6).await.await.unwrap(), Ok(Ok(6)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_connections_are_waited_for_than_there_are_batches_or_the_limit_allows() {
+async fn senders_wait_for_one_connection_per_batch_up_to_the_limit() {
     let server = Server::new(0, &[]);
     let batcher = batcher(&server);
     let leasing = || server.leasing.load(SeqCst);
-    let mut asking = Vec::new();
+    let mut sending = Vec::new();
     for (seconds, connections) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2), (7, 2)] {
-        asking.push(asks(&batcher, seconds).await);
+        sending.push(send_in_task(&batcher, seconds).await);
         assert_eq!(leasing(), connections, "{seconds} wait");
     }
-    asking.iter().for_each(JoinHandle::abort);
-    settled().await;
-    assert_eq!(leasing(), 0, "no one waits");
+    sending.iter().for_each(JoinHandle::abort);
+    run_all_tasks().await;
+    assert_eq!(leasing(), 0, "no request is waiting");
     server.connections.add_permits(1);
-    assert_eq!(asks(&batcher, 8).await.await.unwrap(), Ok(Ok(8)));
+    assert_eq!(send_in_task(&batcher, 8).await.await.unwrap(), Ok(Ok(8)));
     assert_eq!(server.sent(), [[8]]);
 }
 
 #[test]
-fn where_the_runtime_has_ended_a_request_says_how_far_it_came() {
+fn a_request_reports_its_progress_when_its_runtime_is_shut_down() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (home, other) = (runtime(), runtime());
     let server = Server::new(0, &[]);
     let batcher = home.block_on(async { batcher(&server) });
-    let ask = |batcher: Arc<Batcher<ToServer>>| async move { batcher.ask(Instant::now(), 1).await };
-    let waiting = [other.spawn(ask(batcher.clone())), other.spawn(ask(batcher.clone()))];
-    other.block_on(settled());
-    home.block_on(settled());
+    let send =
+        |batcher: Arc<Batcher<ToServer>>| async move { batcher.send(Instant::now(), 1).await };
+    let waiting = [other.spawn(send(batcher.clone())), other.spawn(send(batcher.clone()))];
+    other.block_on(run_all_tasks());
+    home.block_on(run_all_tasks());
     assert_eq!(server.leasing.load(SeqCst), 1, "a task waits for a connection");
     drop(home);
     for waiting in waiting {
         assert_eq!(other.block_on(waiting).unwrap(), Err(Interrupted::NotSent));
     }
-    assert_eq!(other.block_on(ask(batcher)), Err(Interrupted::NotStarted));
+    assert_eq!(other.block_on(send(batcher)), Err(Interrupted::NotStarted));
 }
 
-/// With real threads: however callers come and go, each that stays is answered.
+/// With real threads: however many callers are dropped, each of the others receives an answer.
 #[test]
-fn no_request_is_left_behind_when_callers_come_and_go_on_many_threads() {
+fn every_request_receives_its_answer_while_callers_are_dropped_on_many_threads() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
     runtime.unwrap().block_on(async {
@@ -287,12 +288,12 @@ fn no_request_is_left_behind_when_callers_come_and_go_on_many_threads() {
             let batcher = batcher.clone();
             tasks.spawn(async move {
                 for round in 0..300_u64 {
-                    let asking = batcher.ask(Instant::now(), task);
+                    let sending = batcher.send(Instant::now(), task);
                     if (task + round).is_multiple_of(3) {
-                        let patience = Duration::from_micros((task * 31 + round * 17) % 90);
-                        let _ = tokio::time::timeout(patience, asking).await;
+                        let limit = Duration::from_micros((task * 31 + round * 17) % 90);
+                        let _ = tokio::time::timeout(limit, sending).await;
                     } else {
-                        assert_eq!(asking.await, Ok(Ok(task)));
+                        assert_eq!(sending.await, Ok(Ok(task)));
                     }
                 }
             });

@@ -1,9 +1,10 @@
-//! What is traced of a lock: spans and events as they are documented, and nothing in clear.
+//! Spans and events of locks: they are as documented, and contain no key and no id in clear.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use syncguard_core::{
-    ErrorKind, Fence, LockBackend, LockId, LockManager, Mode, Operation, Renew,
+    ErrorKind, Fence, LockId, LockManager, Operation, Renew,
+    backend::{LockBackend, Mode},
     contract::{Fault, Gate},
 };
 use syncguard_testkit::traced::{Trace, Traced};
@@ -12,20 +13,20 @@ use tracing::Level;
 
 use super::{World, drained, error_of, key, time::secs};
 
-/// The page on which all of this is documented.
-const PAGE: &str = include_str!("../../../syncguard-core/TELEMETRY.md");
+/// The documentation of the spans and events.
+const DOCUMENTATION: &str = include_str!("../../../syncguard-core/TELEMETRY.md");
 
 const KEY: &str = "patient:jane-doe";
 
 /// Returns the rows of the table whose first column has this name, cell by cell.
 fn table(first_column: &str) -> Vec<Vec<&'static str>> {
     let head = format!("| {first_column} |");
-    let lines = PAGE.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
+    let lines = DOCUMENTATION.lines().skip_while(|line| !line.starts_with(&head)).skip(2);
     let rows = lines.take_while(|line| line.starts_with('|'));
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
-/// Returns what stands in backticks.
+/// Returns the texts in backticks.
 fn names(cell: &'static str) -> Vec<&'static str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -62,7 +63,7 @@ async fn run_that_is_lost(locks: &LockManager, world: &World) {
     error_of(run.await, ErrorKind::Lost);
 }
 
-async fn wait_in_vain(locks: &LockManager, world: &World) {
+async fn wait_until_the_timeout(locks: &LockManager, world: &World) {
     let other = world.hold_elsewhere(KEY, secs(60)).await;
     error_of(locks.lock(KEY).wait(secs(1)).acquire().await, ErrorKind::AcquisitionTimeout);
     let _ = locks.lock(KEY).try_run(async |_| ()).await.unwrap();
@@ -85,7 +86,7 @@ async fn hold_by_a_guard(locks: &LockManager, world: &World) {
     sleep(secs(3)).await;
 }
 
-async fn be_in_doubt(locks: &LockManager, world: &World) {
+async fn acquire_without_a_reply(locks: &LockManager, world: &World) {
     world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
     world.plan(Operation::Acquire, &Fault::RequestLost, 1);
     error_of(locks.lock(KEY).try_acquire().await, ErrorKind::Ambiguous);
@@ -93,39 +94,39 @@ async fn be_in_doubt(locks: &LockManager, world: &World) {
     world.assert_planned(0);
 }
 
-/// Does all that there is to be told of.
-async fn everything(world: &World) -> Trace {
+/// Runs operations that emit every span and every event.
+async fn trace_everything(world: &World) -> Trace {
     let (trace, _tracing) = Trace::begin();
-    let locks = world.builder().on_release_error(|_| panic!("the callback's own trouble")).build();
+    let locks = world.builder().on_release_error(|_| panic!("the callback panics")).build();
     run_that_is_renewed(&locks, world).await;
     run_that_is_lost(&locks, world).await;
-    wait_in_vain(&locks, world).await;
+    wait_until_the_timeout(&locks, world).await;
     hold_by_a_guard(&locks, world).await;
-    be_in_doubt(&locks, world).await;
+    acquire_without_a_reply(&locks, world).await;
     world.others.seed_fence(&key(KEY), Fence::WARNING);
     locks.lock(KEY).acquire().await.unwrap().release().await.unwrap();
     trace
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_span_has_the_fields_that_are_documented_and_each_field_is_given() {
-    let spans = everything(&World::new()).await.spans();
+async fn each_span_has_the_documented_fields_and_each_field_is_recorded() {
+    let spans = trace_everything(&World::new()).await.spans();
     let mut documented = documented();
     documented.remove("events");
     let mut declared = BTreeMap::<_, BTreeSet<_>>::new();
-    let mut given = declared.clone();
+    let mut recorded = declared.clone();
     for span in &spans {
         assert_eq!(span.target(), "syncguard");
         declared.entry(span.name()).or_default().extend(span.declared());
-        given.entry(span.name()).or_default().extend(span.fields.keys().copied());
+        recorded.entry(span.name()).or_default().extend(span.fields.keys().copied());
     }
     assert_eq!(declared, documented);
-    assert_eq!(given, documented);
+    assert_eq!(recorded, documented);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_span_has_the_level_that_is_documented() {
-    let spans = everything(&World::new()).await.spans();
+async fn each_span_has_the_documented_level() {
+    let spans = trace_everything(&World::new()).await.spans();
     for row in table("Span") {
         let level: Level = row[1].parse().unwrap();
         let name = names(row[0])[0];
@@ -135,16 +136,15 @@ async fn each_span_has_the_level_that_is_documented() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_event_has_fields_that_are_documented_and_each_field_is_given() {
-    let events = everything(&World::new()).await.events();
-    let mut given: BTreeSet<_> = events.iter().flat_map(|event| event.declared()).collect();
-    assert!(given.remove("message"));
-    assert_eq!(given, documented()["events"]);
-    let told: BTreeSet<_> = events.iter().filter_map(|event| event.field("message")).collect();
+async fn each_event_has_documented_fields_and_each_field_is_recorded() {
+    let events = trace_everything(&World::new()).await.events();
+    let mut recorded: BTreeSet<_> = events.iter().flat_map(|event| event.declared()).collect();
+    assert!(recorded.remove("message"));
+    assert_eq!(recorded, documented()["events"]);
+    let messages: BTreeSet<_> = events.iter().filter_map(|event| event.field("message")).collect();
     let rows = table("Level");
-    let of_locks = |message: &&&str| !message.contains("an observer");
     let listed: BTreeSet<_> = rows.iter().flat_map(|row| names(row[1])).collect();
-    assert_eq!(told, listed.iter().filter(of_locks).copied().collect());
+    assert_eq!(messages, listed);
     for event in &events {
         let message = event.field("message").unwrap();
         let row = rows.iter().find(|row| row[1].contains(message)).unwrap();
@@ -152,27 +152,30 @@ async fn each_event_has_fields_that_are_documented_and_each_field_is_given() {
     }
 }
 
-/// Tells whether a lock id stands somewhere in a text.
+/// Returns whether a text contains a lock id.
 fn has_an_id(text: &str) -> bool {
     let of_an_id = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     text.split(|c| !of_an_id(c)).any(|word| word.len() == 22 && word.parse::<LockId>().is_ok())
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_key_and_no_id_is_told_in_clear() {
-    let trace = everything(&World::new()).await;
-    assert!(has_an_id(&format!("id={}", LockId::mint().unwrap().as_str())), "it would be found");
-    let told: Vec<Traced> = trace.spans().into_iter().chain(trace.events()).collect();
-    for value in told.iter().flat_map(|told| told.fields.values()) {
+async fn no_key_and_no_id_is_traced_in_clear() {
+    let trace = trace_everything(&World::new()).await;
+    assert!(
+        has_an_id(&format!("id={}", LockId::mint().unwrap().as_str())),
+        "the search finds an id"
+    );
+    let traced: Vec<Traced> = trace.spans().into_iter().chain(trace.events()).collect();
+    for value in traced.iter().flat_map(|traced| traced.fields.values()) {
         assert!(!value.contains("jane") && !has_an_id(value), "{value}");
     }
     let hash = key(KEY).display_hash().to_string();
-    assert!(told.iter().any(|told| told.field("syncguard.key.hash") == Some(&hash)));
+    assert!(traced.iter().any(|traced| traced.field("syncguard.key.hash") == Some(&hash)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_is_within_the_operation_that_sends_it() {
-    let spans = everything(&World::new()).await.spans();
+    let spans = trace_everything(&World::new()).await.spans();
     let parents = |name: &str| -> BTreeSet<_> {
         let spans = spans.iter().filter(|span| span.name() == name);
         spans.map(|span| span.parent).collect()
@@ -190,19 +193,19 @@ async fn a_request_is_within_the_operation_that_sends_it() {
 async fn a_clean_up_follows_from_the_span_in_which_it_began() {
     let world = World::new();
     let (trace, _tracing) = Trace::begin();
-    be_in_doubt(&world.locks(), &world).await;
+    acquire_without_a_reply(&world.locks(), &world).await;
     assert_eq!(trace.spans_of("clean_up")[0].follows, ["acquire"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_acquire_that_is_dropped_is_cancelled_and_its_second_request_still_within_it() {
+async fn an_acquire_that_is_dropped_is_cancelled_and_its_second_request_is_within_its_span() {
     let (world, gate) = (World::new(), Gate::new());
     let (locks, (trace, _tracing)) = (world.locks(), Trace::begin());
-    world.plan(Operation::Acquire, &Fault::RequestHeld(gate.clone()), 1);
+    world.plan(Operation::Acquire, &Fault::RequestDelayed(gate.clone()), 1);
     assert!(timeout(secs(1), locks.lock("k").acquire()).await.is_err());
     let [acquire] = &trace.spans_of("acquire")[..] else { panic!("{trace:?}") };
     assert_eq!(acquire.field("syncguard.outcome"), Some("cancelled"));
-    // Past the time that a request may take, so that it is asked about.
+    // Longer than the request timeout, so that the request is repeated.
     sleep(secs(15)).await;
     drained(&locks).await;
     let requests = trace.spans_of("request");
@@ -215,7 +218,7 @@ async fn an_acquire_that_is_dropped_is_cancelled_and_its_second_request_still_wi
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_lock_is_told_once_with_its_reason() {
+async fn a_lost_lock_is_reported_once_with_its_reason() {
     let world = World::new();
     let (trace, _tracing) = Trace::begin();
     let guard = world.locks().lock("k").renew(Renew::Never).acquire().await.unwrap();

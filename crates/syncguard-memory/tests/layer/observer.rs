@@ -1,4 +1,4 @@
-//! What an observer of a backend is told.
+//! The events that an observer of a backend receives.
 
 use std::{
     sync::mpsc::{Receiver, channel},
@@ -6,7 +6,8 @@ use std::{
 };
 
 use syncguard_core::{
-    AcquireRequest, ErrorKind, LockBackend, LockId, LockManager, LockRef, Operation, Ttl,
+    ErrorKind, LockId, LockManager, Operation, Ttl,
+    backend::{AcquireRequest, LockBackend, LockRef},
     contract::{Fault, Faulty, Gate},
     telemetry::{Event, Observed, Outcome, Reason},
 };
@@ -16,18 +17,18 @@ use super::key;
 
 type Backend = Observed<Faulty<MemoryBackend>>;
 
-/// Longer than an observer's thread ever takes to come round.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than the observer's thread ever takes to deliver an event.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Observes a store that can be made to fail.
 fn observed() -> (Backend, Faulty<MemoryBackend>, Receiver<Event>) {
-    let (faults, (told, events)) = (Faulty::new(MemoryBackend::new()), channel());
-    let observed = Observed::new(faults.clone(), move |event| told.send(event.clone()).unwrap());
+    let (faults, (sender, events)) = (Faulty::new(MemoryBackend::new()), channel());
+    let observed = Observed::new(faults.clone(), move |event| sender.send(event.clone()).unwrap());
     (observed, faults, events)
 }
 
 fn next(events: &Receiver<Event>) -> Event {
-    events.recv_timeout(PATIENCE).expect("an event is told")
+    events.recv_timeout(EVENT_TIMEOUT).expect("an event is delivered")
 }
 
 fn request(text: &str) -> (AcquireRequest, LockRef) {
@@ -48,11 +49,11 @@ fn assert_ended(
 }
 
 #[tokio::test]
-async fn each_operation_is_told_with_its_outcome_and_its_reason() {
+async fn each_operation_is_reported_with_its_outcome_and_its_reason() {
     let (backend, _, events) = observed();
-    let (ask, lock) = request("k");
+    let (acquire, lock) = request("k");
     let (other, foreign) = request("k");
-    let _ = backend.acquire(&ask).await.unwrap();
+    let _ = backend.acquire(&acquire).await.unwrap();
     assert_ended(&events, Operation::Acquire, Outcome::Ok, None);
     let _ = backend.acquire(&other).await.unwrap();
     assert_ended(&events, Operation::Acquire, Outcome::Fail, Some(Reason::Locked));
@@ -66,7 +67,7 @@ async fn each_operation_is_told_with_its_outcome_and_its_reason() {
     assert_ended(&events, Operation::Lookup, Outcome::Ok, None);
     assert!(backend.lookup(&foreign.lock_id.into()).await.unwrap().is_none());
     assert_ended(&events, Operation::Lookup, Outcome::Fail, Some(Reason::NotFound));
-    backend.list(&syncguard_core::ListRequest::new("")).await.unwrap();
+    backend.list(&syncguard_core::backend::ListRequest::new("")).await.unwrap();
     assert_ended(&events, Operation::List, Outcome::Ok, None);
     let _ = backend.release(&lock).await.unwrap();
     assert_ended(&events, Operation::Release, Outcome::Ok, None);
@@ -83,13 +84,13 @@ async fn each_operation_is_told_with_its_outcome_and_its_reason() {
 }
 
 #[tokio::test]
-async fn an_expired_lock_is_told_from_one_that_never_was() {
+async fn an_expired_lock_is_distinguished_from_one_that_never_existed() {
     let clock = std::sync::Arc::new(syncguard_core::ManualClock::default());
-    let (told, events) = channel();
+    let (sender, events) = channel();
     let store = MemoryBackend::with_clock(clock.clone());
-    let backend = Observed::new(store, move |event| told.send(event.clone()).unwrap());
-    let (ask, lock) = request("k");
-    let _ = backend.acquire(&ask).await.unwrap();
+    let backend = Observed::new(store, move |event| sender.send(event.clone()).unwrap());
+    let (acquire, lock) = request("k");
+    let _ = backend.acquire(&acquire).await.unwrap();
     assert_ended(&events, Operation::Acquire, Outcome::Ok, None);
     clock.advance(Ttl::default().as_duration() + backend.capabilities().grace);
     let _ = backend.extend(&lock, Ttl::default()).await.unwrap();
@@ -97,7 +98,7 @@ async fn an_expired_lock_is_told_from_one_that_never_was() {
 }
 
 #[tokio::test]
-async fn an_error_is_told_with_its_kind() {
+async fn an_error_is_reported_with_its_kind() {
     let (backend, faults, events) = observed();
     faults.plan(Operation::Acquire, Fault::RequestLost);
     backend.acquire(&request("k").0).await.unwrap_err();
@@ -107,39 +108,39 @@ async fn an_error_is_told_with_its_kind() {
 }
 
 #[tokio::test]
-async fn an_operation_that_is_dropped_is_told_as_cancelled() {
+async fn an_operation_that_is_dropped_is_reported_as_cancelled() {
     let ((backend, faults, events), gate) = (observed(), Gate::new());
-    faults.plan(Operation::Acquire, Fault::RequestHeld(gate.clone()));
-    let (ask, _) = request("k");
+    faults.plan(Operation::Acquire, Fault::RequestDelayed(gate.clone()));
+    let (acquire, _) = request("k");
     tokio::select! {
         biased;
-        _ = backend.acquire(&ask) => panic!("the gate is closed"),
+        _ = backend.acquire(&acquire) => panic!("the gate is closed"),
         () = gate.reached() => {}
     }
     assert_ended(&events, Operation::Acquire, Outcome::Cancelled, None);
 }
 
 #[tokio::test]
-async fn an_event_has_hashes_and_what_the_store_answered() {
+async fn an_event_has_hashes_and_the_result_of_the_operation() {
     let (backend, _, events) = observed();
-    let (ask, lock) = request("k");
-    let _ = backend.acquire(&ask).await.unwrap();
+    let (acquire, lock) = request("k");
+    let _ = backend.acquire(&acquire).await.unwrap();
     let event = next(&events);
     assert_eq!(event.key_hash, Some(key("k").display_hash()));
     assert_eq!(event.lock_id_hash, Some(lock.lock_id.display_hash()));
     assert_eq!(event.fence.unwrap().number(), 1);
     let found = backend.lookup(&key("k").into()).await.unwrap().unwrap();
     let event = next(&events);
-    assert_eq!(event.lock_id_hash, Some(found.lock_id.display_hash()), "it was looked up");
+    assert_eq!(event.lock_id_hash, Some(found.lock_id.display_hash()), "the lookup found it");
 }
 
 #[tokio::test]
-async fn keys_and_ids_are_told_in_clear_on_request_alone() {
-    let (told, events) = channel();
+async fn keys_and_ids_are_reported_in_clear_only_on_request() {
+    let (sender, events) = channel();
     let observed = Observed::builder(MemoryBackend::new()).reveal();
-    let backend = observed.start(move |event| told.send(event.clone()).unwrap());
-    let (ask, lock) = request("patient:jane");
-    let _ = backend.acquire(&ask).await.unwrap();
+    let backend = observed.start(move |event| sender.send(event.clone()).unwrap());
+    let (acquire, lock) = request("patient:jane");
+    let _ = backend.acquire(&acquire).await.unwrap();
     let event = next(&events);
     assert_eq!(event.key.as_ref().unwrap().as_str(), "patient:jane");
     assert_eq!(event.lock_id, Some(lock.lock_id));
@@ -148,12 +149,12 @@ async fn keys_and_ids_are_told_in_clear_on_request_alone() {
 }
 
 #[tokio::test]
-async fn an_observer_that_blocks_for_ever_delays_nothing_and_what_it_misses_is_counted() {
-    let ((told, events), (open, closed)) = (channel(), channel::<()>());
+async fn an_observer_that_blocks_forever_delays_nothing_and_missed_events_are_counted() {
+    let ((sender, events), (open, closed)) = (channel(), channel::<()>());
     let observed = Observed::builder(MemoryBackend::new()).capacity(3);
     let backend = observed.start(move |event| {
-        told.send(event.clone()).unwrap();
-        // For ever, as far as the operations are concerned.
+        sender.send(event.clone()).unwrap();
+        // Blocks until the end of the test.
         let _ = closed.recv();
     });
     assert!(!backend.is_locked(&key("k")).await.unwrap());
@@ -161,18 +162,18 @@ async fn an_observer_that_blocks_for_ever_delays_nothing_and_what_it_misses_is_c
     for _ in 0..10 {
         assert!(!backend.is_locked(&key("k")).await.unwrap());
     }
-    assert_eq!(backend.missed(), 7, "three wait");
+    assert_eq!(backend.missed(), 7, "three are in the queue");
     drop(open);
     let missed: Vec<u64> = (0..3).map(|_| next(&events).missed).collect();
     assert_eq!(missed, [7, 0, 0]);
 }
 
 #[tokio::test]
-async fn an_observer_that_panics_fails_nothing_and_is_told_the_next_event() {
-    let (told, events) = channel();
+async fn an_observer_that_panics_fails_no_operation_and_receives_the_next_event() {
+    let (sender, events) = channel();
     let backend = Observed::new(MemoryBackend::new(), move |event| {
-        told.send(event.clone()).unwrap();
-        panic!("the observer's own trouble");
+        sender.send(event.clone()).unwrap();
+        panic!("the observer panics");
     });
     let locks = LockManager::new(backend.clone());
     for _ in 0..3 {
@@ -184,7 +185,7 @@ async fn an_observer_that_panics_fails_nothing_and_is_told_the_next_event() {
 }
 
 #[tokio::test]
-async fn an_observer_is_told_what_is_left_and_dropped_once_nobody_can_be_observed() {
+async fn an_observer_receives_the_remaining_events_and_is_dropped_after_the_last_backend() {
     let (backend, _, events) = observed();
     for _ in 0..100 {
         backend.check().await.unwrap();

@@ -1,9 +1,12 @@
-//! Requests that arrive after their callers have gone on.
+//! Requests that reach the store after their callers stopped waiting for them.
 
 use syncguard_core::{
-    AcquireOutcome, AcquireRequest, Capabilities, Error, ErrorKind, ExtendOutcome, LockBackend,
-    LockId, LockKey, LockManager, LockQuery, LockRecord, LockRef, Loss, Operation, ReleaseOutcome,
+    Error, ErrorKind, LockId, LockKey, LockManager, Loss, Operation, ReleaseOutcome,
     TryAcquireOutcome, Ttl,
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockBackend, LockQuery,
+        LockRecord, LockRef,
+    },
     contract::{Fault, Gate},
 };
 use syncguard_memory::MemoryBackend;
@@ -14,38 +17,38 @@ use super::{
     time::{assert_all_at, millis, secs},
 };
 
-/// Locks whose first acquire is held back until the gate opens, and asked again before that.
-fn held_back(world: &World) -> (LockManager, Gate) {
+/// Returns locks whose first acquire is delayed until the gate opens. It is repeated before that.
+fn delayed(world: &World) -> (LockManager, Gate) {
     let gate = Gate::new();
-    world.plan(Operation::Acquire, &Fault::RequestHeld(gate.clone()), 1);
+    world.plan(Operation::Acquire, &Fault::RequestDelayed(gate.clone()), 1);
     (world.builder().request_timeout(millis(250)).build(), gate)
 }
 
-/// Lets the request that was held back arrive, and asserts that nothing is granted to it.
-async fn assert_refused(world: &World, gate: &Gate) {
+/// Lets the delayed request arrive, and asserts that it is not granted.
+async fn assert_rejected(world: &World, gate: &Gate) {
     assert!(!world.is_locked("k").await);
     gate.open();
     sleep(secs(1)).await;
-    assert!(!world.is_locked("k").await, "it was granted to no one");
+    assert!(!world.is_locked("k").await, "the late request was granted");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_met_a_holder_when_asked_again_is_refused_when_it_arrives() {
+async fn a_late_request_is_rejected_after_its_repeat_met_another_holder() {
     let world = World::new();
     let holder = world.hold_elsewhere("k", secs(600)).await;
-    let (locks, gate) = held_back(&world);
+    let (locks, gate) = delayed(&world);
     let attempt = locks.lock("k").ttl(secs(30)).try_acquire().await.unwrap();
     assert!(matches!(attempt, TryAcquireOutcome::Contended(_)), "{attempt:?}");
     gate.reached().await;
     drained(&locks).await;
     world.release_elsewhere(&holder).await;
-    assert_refused(&world, &gate).await;
+    assert_rejected(&world, &gate).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_whose_grant_was_taken_away_is_refused_when_it_arrives() {
+async fn a_late_request_is_rejected_after_its_grant_was_released_by_force() {
     let world = World::new();
-    let (locks, gate) = held_back(&world);
+    let (locks, gate) = delayed(&world);
     let guard = locks.lock("k").ttl(secs(30)).acquire().await.unwrap();
     gate.reached().await;
     world.others.force_release(&key("k")).await.unwrap().unwrap();
@@ -53,11 +56,11 @@ async fn a_request_whose_grant_was_taken_away_is_refused_when_it_arrives() {
     assert_eq!(guard.loss(), Some(Loss::NotHeld));
     drop(guard);
     drained(&locks).await;
-    assert_refused(&world, &gate).await;
+    assert_rejected(&world, &gate).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_whose_request_could_not_be_sent_again_is_called_off() {
+async fn a_grant_whose_request_could_not_be_repeated_is_abandoned() {
     let world = World::new();
     let locks = world.locks();
     world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
@@ -70,17 +73,17 @@ async fn a_grant_whose_request_could_not_be_sent_again_is_called_off() {
     assert!(!world.is_locked("k").await);
 }
 
-/// A store whose answers to acquires cannot be read.
-struct Garbled(MemoryBackend);
+/// A store whose replies to acquires cannot be read.
+struct UnreadableReplies(MemoryBackend);
 
-impl LockBackend for Garbled {
+impl LockBackend for UnreadableReplies {
     fn capabilities(&self) -> Capabilities {
         self.0.capabilities()
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
         let _unread = self.0.acquire(request).await?;
-        Err(Error::new(ErrorKind::Internal, Operation::Acquire))
+        Err(Error::new(ErrorKind::Internal).with_operation(Operation::Acquire))
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
@@ -101,16 +104,16 @@ impl LockBackend for Garbled {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_error_that_no_repetition_cures_keeps_its_kind_and_the_grant_is_called_off() {
+async fn a_permanent_error_keeps_its_kind_and_the_grant_is_abandoned() {
     let world = World::new();
-    let locks = LockManager::new(Garbled(world.others.clone()));
+    let locks = LockManager::new(UnreadableReplies(world.others.clone()));
     error_of(locks.lock("k").try_acquire().await, ErrorKind::Internal);
     drained(&locks).await;
     assert!(!world.is_locked("k").await);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_arrives_after_its_deadline_is_released_and_not_handed_out() {
+async fn a_grant_that_arrives_after_its_deadline_is_released_and_not_returned() {
     let world = World::new();
     world.store.delay(Operation::Acquire, secs(29));
     let locks = world.builder().request_timeout(secs(60)).build();
@@ -121,9 +124,9 @@ async fn a_grant_that_arrives_after_its_deadline_is_released_and_not_handed_out(
     assert!(!world.is_locked("k").await);
 }
 
-/// A shorter ttl that the store may still apply bounds every deadline after it.
+/// A shorter ttl that the store may still apply bounds every later deadline.
 #[tokio::test(start_paused = true)]
-async fn an_extend_without_an_answer_bounds_later_ones_and_one_that_was_never_sent_does_not() {
+async fn an_extend_without_a_reply_bounds_later_deadlines_and_one_that_was_not_sent_does_not() {
     let (full, bounded) = (millis(28_500), millis(9_500));
     let faults =
         [(Fault::NotSent, full), (Fault::RequestLost, bounded), (Fault::ReplyLost, bounded)];
@@ -137,13 +140,13 @@ async fn an_extend_without_an_answer_bounds_later_ones_and_one_that_was_never_se
     }
 }
 
-/// The last extend, which lets the lock run out with `min_hold`, must be the last to arrive.
+/// The last extend, which ends the lock after `min_hold`, must be the last to arrive.
 #[tokio::test(start_paused = true)]
 async fn a_release_within_min_hold_follows_an_extend_that_is_in_flight() {
     let (world, gate) = (World::new(), Gate::new());
     let lock = world.locks().lock("k").ttl(secs(30)).min_hold(secs(10));
     let guard = lock.acquire().await.unwrap();
-    world.plan(Operation::Extend, &Fault::RequestHeld(gate.clone()), 1);
+    world.plan(Operation::Extend, &Fault::RequestDelayed(gate.clone()), 1);
     let lease = guard.lease();
     let extend = tokio::spawn(async move { lease.extend(secs(600)).await });
     gate.reached().await;
@@ -161,9 +164,9 @@ async fn a_release_within_min_hold_follows_an_extend_that_is_in_flight() {
     assert!(!world.is_locked("k").await);
 }
 
-/// A grant whose first request may still arrive is abandoned, and until then it is kept.
+/// A grant whose first request may still arrive is abandoned after `min_hold`, and kept until then.
 #[tokio::test(start_paused = true)]
-async fn a_grant_that_was_asked_for_twice_is_abandoned_when_min_hold_is_over() {
+async fn a_grant_that_was_requested_twice_is_abandoned_after_min_hold() {
     let world = World::new();
     world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
     let locks = world.locks();

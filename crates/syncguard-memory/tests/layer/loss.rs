@@ -18,7 +18,7 @@ use super::{
 /// The time from sending a request for 30 s to the deadline: 5 % less.
 const LEASE: Duration = millis(28_500);
 
-/// More than any test sends.
+/// More requests than any test sends.
 const ALL: usize = 1_000;
 
 async fn held(world: &World, ttl: Duration, renew: Renew) -> LockGuard {
@@ -46,7 +46,7 @@ async fn an_unrenewed_lease_is_lost_a_margin_before_its_ttl_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_task_that_waits_for_the_end_of_a_lease_is_woken_at_once() {
+async fn a_task_that_waits_for_the_end_of_a_lease_is_woken_immediately() {
     let world = World::new();
     let guard = held(&world, secs(30), Renew::Never).await;
     let lease = guard.lease();
@@ -54,7 +54,7 @@ async fn a_task_that_waits_for_the_end_of_a_lease_is_woken_at_once() {
         lease.lost().await;
         Instant::now()
     });
-    // Until it waits.
+    // Gives the task time to start waiting.
     sleep_until(Instant::now() + millis(10)).await;
     guard.release().await.unwrap();
     let released = Instant::now();
@@ -86,13 +86,13 @@ async fn a_lease_whose_renewals_all_fail_is_lost_at_its_deadline() {
         let guard = held(&world, secs(30), Renew::Auto).await;
         assert_lost_at(&world, &guard, LEASE).await;
         let sent = world.sent(Operation::Extend);
-        assert!(sent.len() > 10, "{fault:?}: tried until the deadline");
+        assert!(sent.len() > 10, "{fault:?}: retried until the deadline");
         world.assert_planned(ALL - sent.len());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_whose_later_renewals_fail_is_lost_a_lease_after_the_last_good_one() {
+async fn a_lease_whose_later_renewals_fail_is_lost_one_lease_after_the_last_success() {
     let world = World::new();
     let guard = held(&world, secs(30), Renew::Auto).await;
     sleep_until(Instant::now() + secs(45)).await;
@@ -106,16 +106,16 @@ async fn a_lease_whose_later_renewals_fail_is_lost_a_lease_after_the_last_good_o
 #[tokio::test(start_paused = true)]
 async fn a_lease_whose_renewals_hang_is_lost_at_its_deadline() {
     let (world, gate) = (World::new(), Gate::new());
-    world.plan(Operation::Extend, &Fault::ReplyHeld(gate.clone()), ALL);
+    world.plan(Operation::Extend, &Fault::ReplyDelayed(gate.clone()), ALL);
     let guard = held(&world, secs(30), Renew::Auto).await;
     assert_lost_at(&world, &guard, LEASE).await;
     gate.reached().await;
     let sent = world.sent(Operation::Extend).len();
-    assert!(sent > 2, "a renewal that hangs is cut off and tried again: {sent}");
+    assert!(sent > 2, "a renewal that hangs is cancelled and retried: {sent}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_in_time_after_many_that_failed_keeps_the_lease() {
+async fn a_renewal_that_succeeds_in_time_after_many_failures_keeps_the_lease() {
     let world = World::new();
     world.plan(Operation::Extend, &Fault::RequestLost, ALL);
     let guard = held(&world, secs(30), Renew::Auto).await;
@@ -126,9 +126,10 @@ async fn a_renewal_in_time_after_many_that_failed_keeps_the_lease() {
     assert!(guard.is_valid());
 }
 
-/// Its grants end sooner than their holders reckon. The next answer of the store shows it.
+/// After the jump, the grants of the store end sooner than their holders expect. The next reply of
+/// the store shows this.
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_lost_as_much_sooner_as_the_stores_clock_jumped_ahead() {
+async fn a_lease_is_lost_sooner_by_the_jump_of_the_stores_clock() {
     let (clock, stores_clock) = (VirtualClock::new(), VirtualClock::new());
     let store = MemoryBackend::with_clock(stores_clock.shared());
     let locks = LockManager::builder(store).clock(clock.shared()).build();
@@ -144,7 +145,7 @@ async fn a_lease_is_lost_as_much_sooner_as_the_stores_clock_jumped_ahead() {
 
 /// Work that blocks its thread is not dropped when its scope is cancelled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn the_result_of_work_that_outlasted_its_scope_is_withheld() {
+async fn the_result_of_work_that_outlasts_its_scope_is_not_returned() {
     let (world, token) = (World::new(), CancellationToken::new());
     let run = world.locks().child(token.clone()).lock("k").run(async |lease| {
         token.cancel();
@@ -157,7 +158,7 @@ async fn the_result_of_work_that_outlasted_its_scope_is_withheld() {
 
 #[tokio::test(start_paused = true)]
 async fn work_is_dropped_at_the_deadline_of_its_lease() {
-    /// Notes when it is dropped.
+    /// Records when it is dropped.
     struct Work<'a>(&'a World, &'a mut Option<Duration>);
     impl Drop for Work<'_> {
         fn drop(&mut self) {

@@ -1,31 +1,33 @@
-//! A backend as somebody outside would write it: against core alone, and proven by the suite.
+//! A backend outside this workspace: it depends on core alone, and runs the contract suite.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use syncguard_core::{contract::*, *};
+use syncguard_core::{backend::*, contract::*, *};
 
-/// Each key's last grant, and the ids that were called off.
+/// Locks in memory, with the start of their clock.
 #[derive(Clone)]
-struct Outsider(Arc<Mutex<Table>>, Instant);
+struct ExternalBackend(Arc<Mutex<Table>>, Instant);
 
 #[derive(Default)]
 struct Table {
+    /// The last grant of each key.
     last: HashMap<LockKey, LockRecord>,
-    over: HashMap<LockId, ()>,
+    /// The ids that were abandoned.
+    abandoned: HashSet<LockId>,
 }
 
-impl Outsider {
+impl ExternalBackend {
     fn now(&self) -> Timestamp {
         Timestamp::from_unix_millis(i64::try_from(self.1.elapsed().as_millis()).unwrap())
     }
 
-    /// Finds a live grant, and shows it as it stands now.
+    /// Finds a live grant, and returns it as read now.
     fn find(&self, table: &Table, matches: impl Fn(&LockRecord) -> bool) -> Option<LockRecord> {
         let now = self.now();
         let live = |record: &&LockRecord| {
@@ -35,8 +37,8 @@ impl Outsider {
         Some(LockRecord { observed_at: now, ..found.clone() })
     }
 
-    /// Moves the expiry of a live grant; into the past, to end it.
-    fn move_expiry(&self, lock_id: LockId, expires_at: Timestamp) -> Option<()> {
+    /// Sets the expiry of a live grant. An expiry in the past ends the grant.
+    fn set_expiry(&self, lock_id: LockId, expires_at: Timestamp) -> Option<()> {
         let mut table = self.0.lock().unwrap();
         let record = self.find(&table, |record| record.lock_id == lock_id)?;
         table.last.insert(record.key.clone(), LockRecord { expires_at, ..record });
@@ -46,19 +48,19 @@ impl Outsider {
 
 const PAST: Timestamp = Timestamp::from_unix_millis(i64::MIN);
 
-impl LockBackend for Outsider {
+impl LockBackend for ExternalBackend {
     fn capabilities(&self) -> Capabilities {
         Capabilities::new().with_fencing(Fencing::Process)
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        let refuse = |kind| Err(Error::new(kind, Operation::Acquire).not_applied());
+        let reject = |kind| Err(Error::new(kind).not_applied());
         let mut table = self.0.lock().unwrap();
         if request.mode != Mode::Exclusive {
-            return refuse(ErrorKind::Unsupported);
+            return reject(ErrorKind::Unsupported);
         }
-        if table.over.contains_key(&request.lock_id) {
-            return refuse(ErrorKind::Aborted);
+        if table.abandoned.contains(&request.lock_id) {
+            return reject(ErrorKind::Aborted);
         }
         if let Some(held) = self.find(&table, |record| record.key == request.key) {
             let LockRecord { fence, expires_at, observed_at: now, owner, .. } = held;
@@ -71,7 +73,7 @@ impl LockBackend for Outsider {
         }
         let last = table.last.get(&request.key).map_or(Fence::ZERO, |record| record.fence);
         let Some(fence) = last.next() else {
-            return refuse(ErrorKind::Internal);
+            return reject(ErrorKind::Internal);
         };
         let now = self.now();
         let record = LockRecord {
@@ -90,14 +92,14 @@ impl LockBackend for Outsider {
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
         let expires_at = self.now().after(ttl);
-        Ok(match self.move_expiry(lock.lock_id, expires_at) {
+        Ok(match self.set_expiry(lock.lock_id, expires_at) {
             Some(()) => ExtendOutcome::Extended { expires_at },
             None => ExtendOutcome::NotHeld(NotHeld::Unknown),
         })
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        Ok(match self.move_expiry(lock.lock_id, PAST) {
+        Ok(match self.set_expiry(lock.lock_id, PAST) {
             Some(()) => ReleaseOutcome::Released,
             None => ReleaseOutcome::NotHeld(NotHeld::Unknown),
         })
@@ -112,28 +114,28 @@ impl LockBackend for Outsider {
     }
 
     async fn abandon(&self, lock_id: LockId, _key: &LockKey) -> Result<(), Error> {
-        self.0.lock().unwrap().over.insert(lock_id, ());
-        self.move_expiry(lock_id, PAST);
+        self.0.lock().unwrap().abandoned.insert(lock_id);
+        self.set_expiry(lock_id, PAST);
         Ok(())
     }
 }
 
-struct OutsiderHarness(Outsider);
+struct ExternalHarness(ExternalBackend);
 
-impl Harness for OutsiderHarness {
-    type Backend = Outsider;
+impl Harness for ExternalHarness {
+    type Backend = ExternalBackend;
 
     fn profile() -> Profile {
-        Profile::in_process("outsider")
+        Profile::in_process("external")
     }
 
     async fn start() -> Self {
-        // Later than the clock's start, so that the suite sees no time before it.
+        // The clock is past its start, so that no time of the suite is before it.
         let start = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
-        Self(Outsider(Arc::default(), start))
+        Self(ExternalBackend(Arc::default(), start))
     }
 
-    async fn client(&self) -> Outsider {
+    async fn client(&self) -> ExternalBackend {
         self.0.clone()
     }
 
@@ -147,4 +149,4 @@ impl Harness for OutsiderHarness {
     }
 }
 
-contract_tests!(OutsiderHarness);
+contract_tests!(ExternalHarness);

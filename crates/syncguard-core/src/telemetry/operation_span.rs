@@ -14,95 +14,100 @@ use tracing::{
 
 use super::{
     Outcome, Reason,
+    classification::{Classification, Classify},
     meter::{self, Stopwatch},
-    verdict::{Judged, Verdict},
 };
-use crate::{Clock, Error, Fence, LockId, LockKey, Loss, Mode, Operation};
+use crate::{Clock, Error, Fence, LockId, LockKey, Loss, Operation, backend::Mode};
 
-/// An operation of the lock layer in progress. If dropped before its end, it was cancelled.
-pub(crate) struct Ongoing {
+/// The span of an operation of the lock layer that is in progress, and its metric. If it is dropped
+/// before its end, the operation was cancelled.
+pub(crate) struct OperationSpan {
     span: Span,
-    counted: Counted,
+    metric: Metric,
     open: bool,
 }
 
-/// The metric that counts an operation.
-enum Counted {
-    Nothing,
+/// The metric that an operation contributes to.
+enum Metric {
+    None,
     Acquire(Stopwatch, Mode),
     CleanUp(Operation),
     Renewal,
     Request(Operation),
 }
 
-impl Ongoing {
-    fn new(span: Span, counted: Counted) -> Self {
-        Self { span, counted, open: true }
+impl OperationSpan {
+    fn new(span: Span, metric: Metric) -> Self {
+        Self { span, metric, open: true }
     }
 
     /// Instruments work of the operation with its span, in which it is polled.
     ///
-    /// The caller awaits it. An async function around it would wrap one future in another, which is
-    /// copied when it is created; for the same reason large work is passed pinned. Such work is
-    /// dropped after it has left the span, which only matters to work that starts something in its
-    /// drop.
+    /// The caller awaits the returned future. An async function in its place would wrap one future
+    /// in another, and the inner one would be copied. For the same reason the caller passes large
+    /// work pinned. Pinned work is dropped outside the span, which matters only to work that starts
+    /// something in its drop.
     pub(crate) fn within<F: Future>(&self, work: F) -> Instrumented<F> {
         work.instrument(self.span.clone())
     }
 
     /// Ends the operation with its result.
-    pub(crate) fn end<T: Judged>(mut self, result: T) -> T {
-        self.close(result.verdict());
+    pub(crate) fn end<T: Classify>(mut self, result: T) -> T {
+        self.close(result.classify());
         result
     }
 
-    fn close(&mut self, verdict: Verdict) {
+    fn close(&mut self, classification: Classification) {
         self.open = false;
-        self.counted.count(verdict.outcome);
+        self.metric.record(classification.outcome);
         if !self.span.is_disabled() {
-            record(&self.span, verdict);
+            record(&self.span, classification);
         }
     }
 }
 
-impl Drop for Ongoing {
+impl Drop for OperationSpan {
     fn drop(&mut self) {
         if self.open {
-            self.close(Verdict::CANCELLED);
+            self.close(Classification::CANCELLED);
         }
     }
 }
 
-impl Counted {
-    fn count(&self, outcome: Outcome) {
+impl Metric {
+    fn record(&self, outcome: Outcome) {
         match self {
-            Self::Acquire(waited, mode) => meter::acquired(waited, *mode, outcome),
+            Self::Acquire(wait, mode) => meter::acquired(wait, *mode, outcome),
             Self::CleanUp(operation) => meter::cleaned_up(*operation, outcome),
             Self::Renewal => meter::renewed(outcome),
             Self::Request(Operation::Acquire) if outcome == Outcome::Fail => meter::contended(),
-            Self::Request(_) | Self::Nothing => {}
+            Self::Request(_) | Self::None => {}
         }
     }
 }
 
-fn record(span: &Span, verdict: Verdict) {
-    span.record("syncguard.outcome", verdict.outcome.as_str());
-    if let Some(reason) = verdict.reason {
+fn record(span: &Span, classification: Classification) {
+    span.record("syncguard.outcome", classification.outcome.as_str());
+    if let Some(reason) = classification.reason {
         span.record("syncguard.reason", reason.as_str());
     }
-    if let Some(Reason::Error(kind)) = verdict.reason {
+    if let Some(Reason::Error(kind)) = classification.reason {
         span.record("error.type", kind.as_str());
         span.record("otel.status_code", "ERROR");
     }
-    if let Some(fence) = verdict.fence {
+    if let Some(fence) = classification.fence {
         span.record("syncguard.fence", display(fence));
     }
-    if let Some(lock_id) = verdict.lock_id {
+    if let Some(lock_id) = classification.lock_id {
         span.record("syncguard.lock_id.hash", display(lock_id));
     }
 }
 
-pub(crate) fn acquiring(clock: &Arc<dyn Clock>, key: Option<&LockKey>, mode: Mode) -> Ongoing {
+pub(crate) fn acquiring(
+    clock: &Arc<dyn Clock>,
+    key: Option<&LockKey>,
+    mode: Mode,
+) -> OperationSpan {
     let span = debug_span!(
         target: "syncguard",
         "acquire",
@@ -115,10 +120,10 @@ pub(crate) fn acquiring(clock: &Arc<dyn Clock>, key: Option<&LockKey>, mode: Mod
         "error.type" = Empty,
         otel.status_code = Empty,
     );
-    Ongoing::new(span, Counted::Acquire(Stopwatch::start(clock), mode))
+    OperationSpan::new(span, Metric::Acquire(Stopwatch::start(clock), mode))
 }
 
-pub(crate) fn running(key: Option<&LockKey>) -> Ongoing {
+pub(crate) fn running(key: Option<&LockKey>) -> OperationSpan {
     let span = debug_span!(
         target: "syncguard",
         "run",
@@ -128,10 +133,10 @@ pub(crate) fn running(key: Option<&LockKey>) -> Ongoing {
         "error.type" = Empty,
         otel.status_code = Empty,
     );
-    Ongoing::new(span, Counted::Nothing)
+    OperationSpan::new(span, Metric::None)
 }
 
-pub(crate) fn extending(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing {
+pub(crate) fn extending(key: &LockKey, lock_id: LockId, fence: Fence) -> OperationSpan {
     let span = debug_span!(
         target: "syncguard",
         "extend",
@@ -143,10 +148,10 @@ pub(crate) fn extending(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing
         "error.type" = Empty,
         otel.status_code = Empty,
     );
-    Ongoing::new(span, Counted::Nothing)
+    OperationSpan::new(span, Metric::None)
 }
 
-pub(crate) fn renewing(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing {
+pub(crate) fn renewing(key: &LockKey, lock_id: LockId, fence: Fence) -> OperationSpan {
     let span = debug_span!(
         target: "syncguard",
         "renew",
@@ -158,10 +163,10 @@ pub(crate) fn renewing(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing 
         "error.type" = Empty,
         otel.status_code = Empty,
     );
-    Ongoing::new(span, Counted::Renewal)
+    OperationSpan::new(span, Metric::Renewal)
 }
 
-pub(crate) fn releasing(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing {
+pub(crate) fn releasing(key: &LockKey, lock_id: LockId, fence: Fence) -> OperationSpan {
     let span = debug_span!(
         target: "syncguard",
         "release",
@@ -173,12 +178,12 @@ pub(crate) fn releasing(key: &LockKey, lock_id: LockId, fence: Fence) -> Ongoing
         "error.type" = Empty,
         otel.status_code = Empty,
     );
-    Ongoing::new(span, Counted::Nothing)
+    OperationSpan::new(span, Metric::None)
 }
 
-/// Begins a background operation. It is not a child of the current span, which would otherwise last
-/// until the operation is done, but follows from it.
-pub(crate) fn cleaning_up(key: &LockKey, lock_id: LockId, operation: Operation) -> Ongoing {
+/// Starts the span of a background operation. It follows from the current span and is not its
+/// child, because the current span would otherwise last until the operation is done.
+pub(crate) fn cleaning_up(key: &LockKey, lock_id: LockId, operation: Operation) -> OperationSpan {
     let span = debug_span!(
         target: "syncguard",
         parent: None,
@@ -194,11 +199,11 @@ pub(crate) fn cleaning_up(key: &LockKey, lock_id: LockId, operation: Operation) 
     if !span.is_disabled() {
         span.follows_from(Span::current());
     }
-    Ongoing::new(span, Counted::CleanUp(operation))
+    OperationSpan::new(span, Metric::CleanUp(operation))
 }
 
-/// Begins one request to the store.
-pub(crate) fn requesting(operation: Operation) -> Ongoing {
+/// Starts the span of one request to the store.
+pub(crate) fn requesting(operation: Operation) -> OperationSpan {
     let span = trace_span!(
         target: "syncguard",
         "request",
@@ -210,7 +215,7 @@ pub(crate) fn requesting(operation: Operation) -> Ongoing {
         "error.type" = Empty,
         otel.status_code = Empty,
     );
-    Ongoing::new(span, Counted::Request(operation))
+    OperationSpan::new(span, Metric::Request(operation))
 }
 
 /// Reports the end of a lease; called once per lease.

@@ -1,0 +1,136 @@
+use std::{
+    future::Future,
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    task::{Context, Wake, Waker},
+    thread,
+    time::Duration,
+};
+
+use super::{Queues, RETENTION, Waiter};
+use crate::{Fence, LockKey};
+
+const ATTEMPTS: u32 = 50_000;
+
+/// Two waiters that leave at the same instant. It takes real threads: between checking for
+/// another waiter and leaving, each must see the other.
+#[test]
+fn a_queue_ends_with_the_last_of_two_that_leave_at_the_same_instant() {
+    let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+    let together = Barrier::new(2);
+    let mut remaining = 0;
+    thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            for _ in 0..ATTEMPTS {
+                let waiter = queues.join(&key);
+                together.wait();
+                drop(waiter);
+                together.wait();
+                together.wait();
+            }
+        });
+        for _ in 0..ATTEMPTS {
+            let waiter = queues.join(&key);
+            together.wait();
+            drop(waiter);
+            together.wait();
+            remaining += queues.len();
+            together.wait();
+        }
+        other.join().unwrap();
+    });
+    assert_eq!(remaining, 0);
+}
+
+#[test]
+fn a_runtime_that_is_shut_down_drops_its_watcher_and_can_be_watched_again() {
+    let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (waiter, id) = (queues.join(&key), runtime.handle().id());
+    waiter.watch(runtime.handle());
+    assert!(!waiter.queue.waiters().add_watcher(id));
+    drop(runtime);
+    assert!(waiter.queue.waiters().add_watcher(id));
+}
+
+/// Records that another process holds the key of a waiter.
+fn see_another_process(waiter: &Waiter) {
+    waiter.fairness(|fairness| fairness.contended(Some(Fence::new(7).unwrap())));
+}
+
+#[test]
+fn a_process_shares_a_key_while_more_of_its_tasks_wait_or_once_it_has_seen_another_process() {
+    let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+    let (head, next) = (queues.join(&key), queues.join(&key));
+    let poll =
+        |waiter: &Waiter| waiter.queue.waiters().poll_turn(waiter.ticket, Waker::noop()).is_ok();
+    assert!(poll(&head) && !head.is_sharing());
+    assert!(!poll(&next) && head.is_sharing());
+    drop(next);
+    assert!(!head.is_sharing());
+    see_another_process(&head);
+    assert!(head.is_sharing());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_queue_of_a_key_that_others_contend_for_is_retained_and_then_removed() {
+    let queues = Queues::default();
+    let [key, other] = ["k", "other"].map(|text| LockKey::new(text).unwrap());
+    let join_and_leave = || drop(queues.join(&other));
+    let waiter = queues.join(&key);
+    see_another_process(&waiter);
+    drop(waiter);
+    tokio::time::advance(RETENTION - Duration::from_millis(1)).await;
+    join_and_leave();
+    assert_eq!(queues.len(), 1, "its retention is not over");
+    assert!(queues.join(&key).fairness(|fairness| fairness.is_contested()));
+    tokio::time::advance(RETENTION).await;
+    let waiter = queues.join(&key);
+    join_and_leave();
+    assert_eq!(queues.len(), 1, "it has a waiter");
+    drop(waiter);
+    tokio::time::advance(RETENTION).await;
+    join_and_leave();
+    assert_eq!(queues.len(), 0);
+}
+
+/// Calls back into the queue when it is woken, as the waker of an executor that runs a task
+/// immediately may do.
+struct Reentrant(Queues, LockKey, AtomicUsize);
+
+impl Wake for Reentrant {
+    fn wake(self: Arc<Self>) {
+        if self.2.fetch_add(1, Ordering::SeqCst) == 0 {
+            drop(self.0.join(&self.1));
+            self.0.notify_released(&self.1);
+        }
+    }
+}
+
+#[test]
+fn wakers_are_called_while_nothing_is_locked() {
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+        let woken = Arc::new(Reentrant(queues.clone(), key.clone(), AtomicUsize::new(0)));
+        let waker = Waker::from(woken.clone());
+        let wait = || {
+            let (waiter, home) = (queues.join(&key), runtime.handle());
+            Box::pin(async move { waiter.drive(home, std::future::pending::<()>()).await })
+        };
+        let mut context = Context::from_waker(&waker);
+        let (mut head, mut next) = (wait(), wait());
+        assert!(head.as_mut().poll(&mut context).is_pending());
+        queues.notify_released(&key);
+        let of_a_release = woken.2.swap(0, Ordering::SeqCst);
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        drop(head);
+        done.send((of_a_release, woken.2.load(Ordering::SeqCst))).unwrap();
+    });
+    let (of_a_release, of_a_leave) = ended.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert!(of_a_release > 0 && of_a_leave > 0, "{of_a_release} and {of_a_leave}");
+}
