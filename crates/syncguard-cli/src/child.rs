@@ -78,6 +78,11 @@ impl Child {
         let _ = kill_process_group(self.group, signal);
     }
 
+    /// Returns whether the command has ended.
+    pub(crate) fn has_ended(&mut self) -> io::Result<bool> {
+        Ok(self.process.try_wait()?.is_some())
+    }
+
     /// Waits until the command ends or is stopped.
     pub(crate) async fn changed(&mut self) -> io::Result<Change> {
         loop {

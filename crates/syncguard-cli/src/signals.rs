@@ -32,7 +32,11 @@ const OTHERS: &[Signal] = &[
 /// A signal that was ignored when the program started stays ignored, here and in the command, as
 /// with `nohup` and with the background jobs of a shell script.
 #[derive(Debug)]
-pub(crate) struct Signals(Vec<(Signal, unix::Signal)>);
+pub(crate) struct Signals {
+    streams: Vec<(Signal, unix::Signal)>,
+    /// A signal that was received, but not handled.
+    kept: Option<Signal>,
+}
 
 impl Signals {
     pub(crate) fn catch() -> io::Result<Self> {
@@ -44,7 +48,7 @@ impl Signals {
         let ignored = ignored();
         let caught = signals.iter().filter(|signal| !ignored.contains(**signal));
         let streams = caught.map(|signal| Ok((*signal, listen(*signal)?)));
-        streams.collect::<io::Result<_>>().map(Self)
+        Ok(Self { streams: streams.collect::<io::Result<_>>()?, kept: None })
     }
 
     /// Waits for the next signal that ends a program by default.
@@ -66,10 +70,18 @@ impl Signals {
         }
     }
 
+    /// Makes `signal` the next one again, for the part of the program that handles it.
+    pub(crate) fn put_back(&mut self, signal: Signal) {
+        self.kept = Some(signal);
+    }
+
     /// Waits for the next signal. One that arrives while no one waits is kept.
     pub(crate) async fn next(&mut self) -> Signal {
+        if let Some(signal) = self.kept.take() {
+            return signal;
+        }
         poll_fn(|context| {
-            let arrived = self.0.iter_mut().find_map(|(signal, stream)| {
+            let arrived = self.streams.iter_mut().find_map(|(signal, stream)| {
                 let arrived = stream.poll_recv(context) == Poll::Ready(Some(()));
                 arrived.then_some(*signal)
             });

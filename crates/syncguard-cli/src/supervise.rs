@@ -77,7 +77,13 @@ impl<'a> Command<'a> {
                 Change::Ended(status) => return Ok(Some(self.ended(status.into()))),
                 Change::Stopped(signal) => self.stopped(signal).await,
             },
-            signal = signals.next() => self.child.signal(signal),
+            // The signal may be received before the end of the command that preceded it: several
+            // threads receive them. One that the command cannot handle any more ends the program.
+            signal = signals.next() => if self.child.has_ended().map_err(Failure::Wait)? {
+                signals.put_back(signal);
+            } else {
+                self.child.signal(signal);
+            },
             signal = self.controls.next() => match signal {
                 Signal::CONT => self.resume(),
                 signal => self.child.signal(signal),
