@@ -77,6 +77,8 @@ impl LockBackend for ExternalBackend {
         };
         let now = self.now();
         let record = LockRecord {
+            mode: Mode::Exclusive,
+            holders: Vec::new(),
             key: request.key.clone(),
             lock_id: request.lock_id,
             fence,

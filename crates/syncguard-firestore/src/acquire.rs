@@ -13,7 +13,7 @@ use crate::{
 };
 use syncguard_core::{
     Fence, Holder, Timestamp, Ttl, UnsafeSettings,
-    backend::{AcquireOutcome, AcquireRequest, Grant, Mode},
+    backend::{AcquireOutcome, AcquireRequest, Grant},
 };
 
 /// The state of a key when it was read.
@@ -66,7 +66,7 @@ pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode == Mode::Shared {
+    if request.mode.is_shared() {
         return Err(Failure::SharedMode);
     }
     let names = store.layout.names(&request.key)?;

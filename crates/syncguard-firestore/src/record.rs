@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, str::FromStr};
 
 use syncguard_core::{
     Fence, Holder, LockId, LockKey, Owner, Timestamp, Ttl,
-    backend::{AcquireRequest, Capabilities, Grant, LockRecord},
+    backend::{AcquireRequest, Capabilities, Grant, LockRecord, Mode},
 };
 
 use crate::{
@@ -96,6 +96,8 @@ impl Stored {
 
     pub(crate) fn into_record(self, observed_at: Timestamp) -> LockRecord {
         LockRecord {
+            mode: Mode::Exclusive,
+            holders: Vec::new(),
             key: self.key,
             lock_id: self.lock_id,
             fence: self.fence,

@@ -46,6 +46,7 @@ impl LockBackend for MemoryBackend {
             .with_fencing(Fencing::Process)
             .with_wake_up(WakeUp::Notified)
             .with_list()
+            .with_shared()
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
@@ -64,8 +65,8 @@ impl LockBackend for MemoryBackend {
         Ok(lookup::lookup(&self.0, query))
     }
 
-    async fn abandon(&self, lock_id: LockId, _key: &LockKey) -> Result<(), Error> {
-        release::abandon(&self.0, lock_id);
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        release::abandon(&self.0, lock_id, key);
         Ok(())
     }
 

@@ -11,8 +11,10 @@ pub(crate) fn extend(store: &Store, lock_id: LockId, ttl: Ttl) -> ExtendOutcome 
     match slots.held_by(lock_id, now) {
         Ok((_, slot)) => {
             let expires_at = now.after(ttl);
-            if let Some(held) = &mut slot.held {
+            if let Some(held) = slot.held.as_mut().filter(|held| held.lock_id == lock_id) {
                 held.expires_at = expires_at;
+            } else if let Some(sharing) = &mut slot.shared {
+                sharing.holders.extend(lock_id, ttl, now);
             }
             ExtendOutcome::Extended { expires_at }
         }

@@ -6,6 +6,7 @@ mod extend;
 mod lookup;
 mod operate;
 mod release;
+mod sharing;
 mod slots;
 mod store;
 mod wait;

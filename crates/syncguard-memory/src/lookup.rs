@@ -12,6 +12,5 @@ pub(crate) fn lookup(store: &Store, query: &LockQuery) -> Option<LockRecord> {
         LockQuery::ByKey(key) => key.clone(),
         LockQuery::ById(lock_id) => slots.held_by(*lock_id, now).ok()?.0,
     };
-    let slot = slots.by_key.get(&key)?;
-    Some(slot.record(&key, slot.live(now)?, now))
+    slots.by_key.get(&key)?.record(&key, now)
 }

@@ -18,20 +18,19 @@ pub(crate) fn list(store: &Store, request: &ListRequest) -> LockPage {
         .by_key
         .iter()
         .filter(|(key, _)| key.as_str() > after && key.as_str().starts_with(&request.prefix))
-        .filter_map(|(key, slot)| Some(slot.record(key, slot.live(now)?, now)));
+        .filter_map(|(key, slot)| slot.record(key, now));
     let locks: Vec<_> = held.by_ref().take(request.limit).collect();
     let last = locks.last().map(|lock| PageToken::new(lock.key.as_str()));
     LockPage { next: held.next().and(last), locks }
 }
 
-/// Ends the live grant of a key and returns its record.
+/// Ends every live grant of a key and returns its record.
 pub(crate) fn force_release(store: &Store, key: &LockKey) -> Option<LockRecord> {
     let mut slots = store.lock();
     let now = store.now();
-    let slot = slots.by_key.get(key)?;
-    let record = slot.record(key, slot.live(now)?, now);
-    let wake_up = slots.end_grant(key);
+    let record = slots.by_key.get(key)?.record(key, now);
+    let wake_up = slots.end_grants(key);
     drop(slots);
     wake_up.wake();
-    Some(record)
+    record
 }

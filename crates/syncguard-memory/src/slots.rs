@@ -7,10 +7,16 @@ use std::{
 
 use syncguard_core::{
     Fence, Holder, LockId, LockKey, Owner, Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, LockRecord, NotHeld},
+    backend::{
+        AcquireOutcome, AcquireRequest, Capabilities, Grant, LockRecord, Mode, NotHeld,
+        SharedHolders,
+    },
 };
 
-use crate::waiters::{PendingWakeUp, Waiters};
+use crate::{
+    sharing::Sharing,
+    waiters::{PendingWakeUp, Waiters},
+};
 
 /// How long the tombstone of an abandoned id is kept. An acquire in flight is a future of this
 /// process that has not been polled yet, and no task is left unpolled for that long.
@@ -18,8 +24,7 @@ const TOMBSTONE_TTL: Duration = Duration::from_secs(3_600);
 
 /// The whole state of the backend, behind one mutex.
 ///
-/// **Invariant:** `by_id` contains the key of every holder. It may also contain keys whose holder
-/// has changed since, so a lookup by id compares the id with that of the current holder.
+/// **Invariant:** `by_id` contains the key of every holder, and no other id.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     pub(crate) by_key: BTreeMap<LockKey, Slot>,
@@ -28,11 +33,16 @@ pub(crate) struct Slots {
     pub(crate) waiters: Waiters,
 }
 
-/// A key's fence counter, which is permanent, and its holder, which is not.
+/// A key's fence counter, which is permanent, and its holders, which are not.
+///
+/// **Invariant:** at most one of `held` and `shared` has a live grant.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) fence: Fence,
     pub(crate) held: Option<Held>,
+    /// The shared holders and the announcement, while there are any. Boxed, because most keys are
+    /// never shared.
+    pub(crate) shared: Option<Box<Sharing>>,
 }
 
 #[derive(Clone, Debug)]
@@ -44,8 +54,30 @@ pub(crate) struct Held {
 }
 
 impl Slot {
+    pub(crate) fn free(fence: Fence) -> Self {
+        Self { fence, held: None, shared: None }
+    }
+
+    /// Returns the ids of the holders, live or not.
+    fn ids(&self) -> impl Iterator<Item = LockId> {
+        let shared = self.shared.as_deref().map(|sharing| sharing.holders.holders());
+        let shared = shared.unwrap_or_default().iter().map(|holder| holder.lock_id);
+        self.held.iter().map(|held| held.lock_id).chain(shared)
+    }
+
+    /// Removes the box of shared holders once it is empty.
+    fn tidy(&mut self) {
+        self.shared = self.shared.take().filter(|sharing| !sharing.holders.is_empty());
+    }
+
     pub(crate) fn live(&self, now: Timestamp) -> Option<&Held> {
         self.held.as_ref().filter(|held| held.is_live(now))
+    }
+
+    /// Returns the shared holders, if the key is shared at `now`.
+    pub(crate) fn shared(&self, now: Timestamp) -> Option<&SharedHolders> {
+        let sharing = self.shared.as_deref()?;
+        sharing.holders.is_held(now).then_some(&sharing.holders)
     }
 
     pub(crate) fn grant(&self, held: &Held) -> Grant {
@@ -56,16 +88,32 @@ impl Slot {
         Holder::new(self.grant(held), held.owner.clone(), now, Capabilities::GRACE)
     }
 
-    pub(crate) fn record(&self, key: &LockKey, held: &Held, now: Timestamp) -> LockRecord {
-        LockRecord {
+    /// Returns the record of a key that is held at `now`.
+    pub(crate) fn record(&self, key: &LockKey, now: Timestamp) -> Option<LockRecord> {
+        let Some(held) = self.live(now) else {
+            let sharing = self.shared.as_deref()?;
+            return sharing.holders.record(key.clone(), sharing.head, now);
+        };
+        Some(LockRecord {
             key: key.clone(),
             lock_id: held.lock_id,
+            mode: Mode::Exclusive,
             fence: self.fence,
             owner: held.owner.clone(),
             acquired_at: held.acquired_at,
             expires_at: held.expires_at,
             observed_at: now,
+            holders: Vec::new(),
+        })
+    }
+
+    /// Returns whether `lock_id` holds the key.
+    fn check(&self, lock_id: LockId, now: Timestamp) -> Result<(), NotHeld> {
+        if let Some(held) = self.held.as_ref().filter(|held| held.lock_id == lock_id) {
+            return if held.is_live(now) { Ok(()) } else { Err(NotHeld::Expired) };
         }
+        let sharing = self.shared.as_deref().ok_or(NotHeld::NotFound)?;
+        sharing.holders.get(lock_id, now).map(|_| ()).ok_or(NotHeld::Expired)
     }
 }
 
@@ -84,12 +132,8 @@ impl Slots {
     ) -> Result<(LockKey, &mut Slot), NotHeld> {
         let key = self.by_id.get(&lock_id).cloned().ok_or(NotHeld::NotFound)?;
         let slot = self.by_key.get_mut(&key).ok_or(NotHeld::NotFound)?;
-        match &slot.held {
-            Some(held) if held.lock_id != lock_id => Err(NotHeld::NotFound),
-            Some(held) if held.is_live(now) => Ok((key, slot)),
-            Some(_) => Err(NotHeld::Expired),
-            None => Err(NotHeld::NotFound),
-        }
+        slot.check(lock_id, now)?;
+        Ok((key, slot))
     }
 
     /// Grants a key that no one holds. Returns `None` if its fence counter is at its limit.
@@ -105,21 +149,47 @@ impl Slots {
             acquired_at: now,
             expires_at: now.after(request.ttl),
         };
-        let slot = Slot { fence: last.next()?, held: Some(held.clone()) };
+        let slot = Slot { fence: last.next()?, held: Some(held.clone()), shared: None };
         let granted = AcquireOutcome::Granted(slot.grant(&held));
-        let before = self.by_key.insert(request.key.clone(), slot);
-        if let Some(expired) = before.and_then(|slot| slot.held) {
-            self.by_id.remove(&expired.lock_id);
-        }
-        self.by_id.insert(request.lock_id, request.key.clone());
+        self.replace(&request.key, slot);
         Some(granted)
     }
 
-    /// Ends the grant of a key. Returns the wake-up of the waiters of the key.
-    pub(crate) fn end_grant(&mut self, key: &LockKey) -> PendingWakeUp {
-        let held = self.by_key.get_mut(key).and_then(|slot| slot.held.take());
-        let Some(held) = held else { return PendingWakeUp::default() };
-        self.by_id.remove(&held.lock_id);
+    /// Replaces the slot of a key, and its holders among the ids.
+    pub(crate) fn replace(&mut self, key: &LockKey, slot: Slot) {
+        let after: Vec<_> = slot.ids().collect();
+        let before = self.by_key.insert(key.clone(), slot);
+        for lock_id in before.iter().flat_map(Slot::ids) {
+            self.by_id.remove(&lock_id);
+        }
+        self.by_id.extend(after.into_iter().map(|lock_id| (lock_id, key.clone())));
+    }
+
+    /// Ends every grant of a key and its announcement. Returns the wake-up of the waiters.
+    pub(crate) fn end_grants(&mut self, key: &LockKey) -> PendingWakeUp {
+        let Some(slot) = self.by_key.get(key) else { return PendingWakeUp::default() };
+        self.replace(key, Slot::free(slot.fence));
+        self.waiters.wake_up(key)
+    }
+
+    /// Ends the grant of one holder of a key. Returns the wake-up of the waiters, for whom a holder
+    /// among others may have left a permit.
+    pub(crate) fn end_grant(
+        &mut self,
+        key: &LockKey,
+        lock_id: LockId,
+        now: Timestamp,
+    ) -> PendingWakeUp {
+        self.by_id.remove(&lock_id);
+        let Some(slot) = self.by_key.get_mut(key) else { return PendingWakeUp::default() };
+        slot.held = slot.held.take().filter(|held| held.lock_id != lock_id);
+        if let Some(holders) = slot.shared.as_deref_mut().map(|sharing| &mut sharing.holders) {
+            holders.remove(lock_id, now);
+            if holders.is_held(now) && holders.mode().permits().is_none() {
+                return PendingWakeUp::default();
+            }
+        }
+        slot.tidy();
         self.waiters.wake_up(key)
     }
 
@@ -129,9 +199,20 @@ impl Slots {
         self.abandoned.insert(lock_id, now);
     }
 
+    /// Removes the announcement of an id. Returns the wake-up of the waiters that it kept out.
+    pub(crate) fn withdraw(&mut self, key: &LockKey, lock_id: LockId) -> PendingWakeUp {
+        let Some(slot) = self.by_key.get_mut(key) else { return PendingWakeUp::default() };
+        let sharing = slot.shared.as_deref_mut();
+        if !sharing.is_some_and(|sharing| sharing.holders.withdraw(lock_id)) {
+            return PendingWakeUp::default();
+        }
+        slot.tidy();
+        self.waiters.wake_up(key)
+    }
+
     /// Continues the fences of a key after `fence`, unless they are already higher.
     pub(crate) fn seed(&mut self, key: &LockKey, fence: Fence) {
-        let slot = self.by_key.entry(key.clone()).or_insert(Slot { fence, held: None });
+        let slot = self.by_key.entry(key.clone()).or_insert(Slot::free(fence));
         slot.fence = slot.fence.max(fence);
     }
 }
@@ -176,7 +257,7 @@ mod tests {
         for _ in 0..ITERATIONS {
             let _ = release(&store, grant(&store));
             assert_eq!(store.lock().by_id.len(), 0, "released");
-            abandon(&store, grant(&store));
+            abandon(&store, grant(&store), &LockKey::new("k").unwrap());
             assert_eq!(store.lock().by_id.len(), 0, "abandoned");
             grant(&store);
             assert!(force_release(&store, &LockKey::new("k").unwrap()).is_some());
@@ -197,7 +278,7 @@ mod tests {
         let extended = extend(&store, stale, Ttl::MAX);
         assert_eq!(extended, ExtendOutcome::NotHeld(NotHeld::NotFound));
         assert_eq!(release(&store, stale), ReleaseOutcome::NotHeld(NotHeld::NotFound));
-        abandon(&store, stale);
+        abandon(&store, stale, &LockKey::new("k").unwrap());
         assert_eq!(release(&store, holder), ReleaseOutcome::Released);
     }
 
@@ -205,14 +286,14 @@ mod tests {
     fn a_tombstone_is_kept_for_its_ttl_and_then_removed() {
         let (store, clock) = store();
         for _ in 0..ITERATIONS {
-            abandon(&store, LockId::mint().unwrap());
+            abandon(&store, LockId::mint().unwrap(), &LockKey::new("k").unwrap());
         }
         assert_eq!(store.lock().abandoned.len(), ITERATIONS);
         clock.advance(TOMBSTONE_TTL - Duration::from_millis(1));
-        abandon(&store, LockId::mint().unwrap());
+        abandon(&store, LockId::mint().unwrap(), &LockKey::new("k").unwrap());
         assert_eq!(store.lock().abandoned.len(), ITERATIONS + 1);
         clock.advance(Duration::from_millis(1));
-        abandon(&store, LockId::mint().unwrap());
+        abandon(&store, LockId::mint().unwrap(), &LockKey::new("k").unwrap());
         assert_eq!(store.lock().abandoned.len(), 2);
     }
 }

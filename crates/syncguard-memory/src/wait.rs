@@ -108,7 +108,7 @@ mod tests {
             let mut waiting = pin!(released(&store, &key));
             assert!(waiting.as_mut().poll(&mut context).is_pending());
             let _ = release(&store, id);
-            abandon(&store, id);
+            abandon(&store, id, &key);
         });
         assert!(
             !woken.recv_timeout(Duration::from_secs(60)).unwrap(),

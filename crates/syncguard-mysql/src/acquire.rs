@@ -3,7 +3,7 @@
 use sqlx::mysql::MySqlRow;
 use syncguard_core::{
     Fence, Holder, Owner,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, Mode},
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant},
 };
 
 use crate::{
@@ -36,7 +36,7 @@ pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode == Mode::Shared {
+    if request.mode.is_shared() {
         return Err(Failure::SharedMode);
     }
     for _ in 0..MAX_ATTEMPTS {

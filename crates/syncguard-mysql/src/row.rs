@@ -5,7 +5,7 @@ use std::str::from_utf8;
 use sqlx::{Decode, MySql, Row, Type, mysql::MySqlRow};
 use syncguard_core::{
     Fence, LockKey, Owner, Timestamp,
-    backend::{Capabilities, LockRecord},
+    backend::{Capabilities, LockRecord, Mode},
 };
 
 use crate::error::Failure;
@@ -18,6 +18,8 @@ pub(crate) fn record(row: &MySqlRow) -> Result<LockRecord, Failure> {
     let key = bytes(row, "lock_key").and_then(|key| LockKey::new(from_utf8(key).ok()?).ok());
     let lock_id = bytes(row, "lock_id").and_then(|id| from_utf8(id).ok()?.parse().ok());
     Ok(LockRecord {
+        mode: Mode::Exclusive,
+        holders: Vec::new(),
         key: key.ok_or(Failure::Unreadable("key"))?,
         lock_id: lock_id.ok_or(Failure::Unreadable("lock id"))?,
         fence: fence(row)?,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
     Fence, Holder, Jitter, Owner, Retry,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, Mode},
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant},
 };
 
 use crate::{
@@ -62,7 +62,7 @@ pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode == Mode::Shared {
+    if request.mode.is_shared() {
         return Err(Failure::SharedMode);
     }
     let key = StoredKey::of(&request.key)?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow};
 use syncguard_core::{
     Fence, Owner, Timestamp,
-    backend::{Capabilities, LockRecord},
+    backend::{Capabilities, LockRecord, Mode},
 };
 
 use crate::{error::Failure, names::user_key};
@@ -21,6 +21,8 @@ pub(crate) fn record(row: &PgRow) -> Result<Option<LockRecord>, Failure> {
     let user_key = text(row, "user_key").and_then(|text| user_key(key, text));
     let lock_id = text(row, "lock_id").and_then(|text| text.parse().ok());
     Ok(Some(LockRecord {
+        mode: Mode::Exclusive,
+        holders: Vec::new(),
         key: user_key.ok_or(Failure::Unreadable("key"))?,
         lock_id: lock_id.ok_or(Failure::Unreadable("lock id"))?,
         fence: fence(row, "fence")?.ok_or(Failure::Unreadable("fence"))?,

@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     Fence, Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, Effect, Grant, Mode},
+    backend::{AcquireOutcome, AcquireRequest, Effect, Grant},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode == Mode::Shared {
+    if request.mode.is_shared() {
         return Err(Failure::SharedMode);
     }
     let lock = store.layout.lock(&request.key)?;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use syncguard_core::{
     Fence, Holder, LockId, LockKey, Owner, Timestamp,
-    backend::{Capabilities, Grant, LockRecord},
+    backend::{Capabilities, Grant, LockRecord, Mode},
 };
 
 use crate::{client::Reply, error::Failure};
@@ -100,6 +100,8 @@ impl Stored {
     pub(crate) fn into_record(self, observed_at: Timestamp) -> Result<LockRecord, Failure> {
         let unreadable = |what| move |_| Failure::Unreadable(what);
         Ok(LockRecord {
+            mode: Mode::Exclusive,
+            holders: Vec::new(),
             key: LockKey::new(&self.key).map_err(unreadable("the key of the lock"))?,
             lock_id: self.lock_id.parse().map_err(unreadable("the id of the lock"))?,
             fence: self.fence()?,

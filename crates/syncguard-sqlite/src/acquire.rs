@@ -3,7 +3,7 @@
 use sqlx::Row;
 use syncguard_core::{
     Fence, Holder, Owner,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Effect, Grant, Mode},
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Effect, Grant},
 };
 
 use crate::{
@@ -27,7 +27,7 @@ pub(crate) async fn acquire(
     ticket: &Ticket,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode == Mode::Shared {
+    if request.mode.is_shared() {
         return Err(Failure::SharedMode);
     }
     for _ in 0..MAX_ATTEMPTS {

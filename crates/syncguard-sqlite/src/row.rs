@@ -3,7 +3,7 @@
 use sqlx::{Row, ValueRef, sqlite::SqliteRow};
 use syncguard_core::{
     Fence, LockKey, Owner, Timestamp,
-    backend::{Capabilities, LockRecord},
+    backend::{Capabilities, LockRecord, Mode},
 };
 
 use crate::error::Failure;
@@ -28,6 +28,8 @@ pub(crate) fn record(row: &SqliteRow) -> Result<LockRecord, Failure> {
     let key = text(row, "key").and_then(|text| LockKey::new(text).ok());
     let lock_id = text(row, "lock_id").and_then(|text| text.parse().ok());
     Ok(LockRecord {
+        mode: Mode::Exclusive,
+        holders: Vec::new(),
         key: key.ok_or(Failure::Unreadable("key"))?,
         lock_id: lock_id.ok_or(Failure::Unreadable("lock id"))?,
         fence: fence(row)?,

@@ -29,6 +29,33 @@ use crate::{
 /// - **Ownership by id.** An id names at most one grant. `extend` and `release` act on the id
 ///   alone. A stale or foreign id affects no other holder's lock.
 ///
+/// # Shared mode
+///
+/// A backend whose capabilities include `shared` also guarantees the following. The others return
+/// [`Unsupported`](ErrorKind::Unsupported) for a request in [shared mode](crate::backend::Mode).
+///
+/// - **Never beside a writer.** While an exclusive grant is live, no shared grant of the key is
+///   made, and the reverse. An id that holds the key in one mode is refused it in the other.
+/// - **Permits.** Shared grants that are live at the same time have the same number of permits, and
+///   are at most as many as that. A request with another number fails with
+///   [`permits_differ`](crate::backend::permits_differ).
+/// - **Holders end one by one.** Each shared grant has its own id, expiry, owner and fence. Extend,
+///   release, abandon and a repeated acquire apply to it alone.
+/// - **The head.** The record of the key in the common format shows the key as held for as long as
+///   any shared grant is live, so that a client that knows only exclusive locks is refused.
+/// - **Announcements.** An exclusive request with an
+///   [announcement](crate::backend::AcquireRequest::announce) that is refused because of shared
+///   grants keeps new shared grants from being made until that time has passed, the id is
+///   abandoned, or an exclusive grant is made. One announcement stands for a key at a time; one
+///   that ends later replaces it. It affects neither exclusive requests, nor grants that exist, nor
+///   what a lookup returns, and it stays when the last shared holder leaves. If it ends early,
+///   waiters are notified.
+/// - **Notifications.** [`released`](Self::released) completes when the last shared holder leaves,
+///   and when a permit becomes free.
+///
+/// [`SharedHolders`](crate::backend::SharedHolders) implements these rules for a backend that
+/// decides in Rust.
+///
 /// # Errors
 ///
 /// Contention and lost ownership are outcomes. An [`Error`] means that the attempt failed. Its kind
@@ -72,7 +99,7 @@ pub trait LockBackend: Send + Sync + 'static {
     /// grant, with the same fence and expiry, and writes nothing. A caller whose reply was lost
     /// learns the outcome this way, so this must hold across restarts of either side.
     ///
-    /// On contention nothing is written. For an id that was [abandoned](Self::abandon), the method
+    /// On contention nothing is written but the request's announcement. For an id that was [abandoned](Self::abandon), the method
     /// fails with [`Aborted`](ErrorKind::Aborted), or reports contention if another holder has the
     /// key.
     fn acquire(
@@ -89,12 +116,14 @@ pub trait LockBackend: Send + Sync + 'static {
         ttl: Ttl,
     ) -> impl Future<Output = Result<ExtendOutcome, Error>> + Send;
 
-    /// Ends the grant if it is live. At most one release of a grant returns
+    /// Ends the grant if it is live, and only that grant: other shared holders keep theirs. At most
+    /// one release of a grant returns
     /// [`Released`](ReleaseOutcome::Released). The fence counter stays.
     fn release(&self, lock: &LockRef)
     -> impl Future<Output = Result<ReleaseOutcome, Error>> + Send;
 
-    /// Reads a live lock; changes nothing. For diagnosis: the result may be out of date when it
+    /// Reads a live lock; changes nothing. The id of a shared grant finds the record of its key,
+    /// with all holders. For diagnosis: the result may be out of date when it
     /// arrives, so never decide by it whether to acquire.
     fn lookup(
         &self,
@@ -102,7 +131,7 @@ pub trait LockBackend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<LockRecord>, Error>> + Send;
 
     /// Guarantees that `lock_id` holds no lock, now **or in the future**, even if an acquire for it
-    /// is still in flight. Called when the outcome of an acquire is unknown, and repeated until it
+    /// is still in flight, and removes its announcement. Called when the outcome of an acquire is unknown, and repeated until it
     /// succeeds.
     ///
     /// A typical implementation writes a tombstone that `acquire` honours, then releases; or it
@@ -129,8 +158,8 @@ pub trait LockBackend: Send + Sync + 'static {
         async { Err(Error::new(ErrorKind::Unsupported)) }
     }
 
-    /// Ends any live grant of the key, at an operator's request, and returns its record. The holder
-    /// finds out at its next extend; its fence is below that of the next grant. Returns `None` if
+    /// Ends any live grant of the key, at an operator's request, and returns its record; in shared
+    /// mode, it ends all of them and any announcement. The holder finds out at its next extend; its fence is below that of the next grant. Returns `None` if
     /// no one held the key.
     ///
     /// A record that cannot be read is cleared, except for its fence counter, and the method

@@ -9,6 +9,7 @@ mod null;
 mod outcome;
 mod record;
 mod request;
+mod shared;
 mod subscriptions;
 
 pub use capabilities::{Capabilities, ClockAuthority, Fencing, WakeUp};
@@ -18,8 +19,9 @@ pub use finding::{Finding, Severity, UnsafeSettings};
 pub use lock_backend::LockBackend;
 pub use null::NullBackend;
 pub use outcome::{AcquireOutcome, ExtendOutcome, Grant, Holder, NotHeld, ReleaseOutcome};
-pub use record::{LockInfo, LockPage, LockRecord, PageToken};
+pub use record::{HolderInfo, LockInfo, LockPage, LockRecord, PageToken, SharedHolder};
 pub use request::{AcquireRequest, ListRequest, LockQuery, LockRef, Mode};
+pub use shared::{Admission, Announcement, SharedHolders, permits_differ};
 pub use subscriptions::{LINGER, SubscribedKey, Subscription, Subscriptions};
 
 pub use crate::{error::Effect, value::KeyLayout};

@@ -102,7 +102,7 @@ mod tests {
         let locks = LockManager::new(NullBackend::default());
         let mut fences = Vec::new();
         let mut guards = Vec::new();
-        for mode in [Mode::Exclusive, Mode::Exclusive, Mode::Shared] {
+        for mode in [Mode::Exclusive, Mode::Exclusive, Mode::SHARED] {
             let guard = locks.lock("key").mode(mode).acquire().await.unwrap();
             fences.push(guard.fence().unwrap().number());
             guards.push(guard);

@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use crate::{Fence, Owner, Timestamp};
+use crate::{Fence, Owner, Timestamp, backend::Mode};
 
 /// Reports the outcome of an [`AcquireRequest`](crate::backend::AcquireRequest).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -8,7 +8,8 @@ use crate::{Fence, Owner, Timestamp};
 pub enum AcquireOutcome {
     /// The key is held under the id of the request.
     Granted(Grant),
-    /// Another holder has the key. Nothing was written, and no fence was used up.
+    /// Other holders have the key, or a writer has announced that it waits for it. Nothing but the
+    /// request's own announcement was written, and no fence was used up.
     Contended {
         /// What is known of the holder at no further cost.
         holder: Option<Holder>,
@@ -28,15 +29,27 @@ pub struct Grant {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Holder {
-    /// The fence of the holder's grant.
+    /// The mode in which the key is held.
+    pub mode: Mode,
+    /// How many hold the key in [shared mode](Mode::Shared), if the store reports it. It is zero if
+    /// no one does and the key is kept for a writer that has [announced] that it waits.
+    ///
+    /// [announced]: crate::backend::AcquireRequest::announce
+    pub count: Option<usize>,
+    /// The fence of the holder's grant; in shared mode the highest of them.
     pub fence: Option<Fence>,
-    /// The holder's label.
+    /// The holder's label; in shared mode none, because there are several holders.
     pub owner: Option<Owner>,
     /// How long until the holder's grant expires unless it is extended, measured by the store when
-    /// it answered; zero once the grant is in its grace.
+    /// it answered; zero once the grant is in its grace. In shared mode, that of the holder that
+    /// stays longest.
     pub remaining: Option<Duration>,
-    /// How long until the key can be granted to another caller unless the holder extends: the time
-    /// to the expiry and what is left of the grace. A waiter retries then.
+    /// How long until the key can be granted to the caller unless a holder extends: the time to
+    /// the expiry and what is left of the grace. A waiter retries then.
+    ///
+    /// Behind shared holders, an exclusive request waits for the last of them to expire, a request
+    /// for one of their permits for the first; a request that is kept out by an announcement waits
+    /// for its end.
     pub free_in: Option<Duration>,
     /// Whether the holder's client releases without notifying waiters, although the backend's own
     /// releases do. A waiter then polls at a short, steady interval instead of relying on a
@@ -64,6 +77,8 @@ impl Holder {
     /// ```
     pub fn new(grant: Grant, owner: Option<Owner>, now: Timestamp, grace: Duration) -> Self {
         Self {
+            mode: Mode::Exclusive,
+            count: None,
             fence: Some(grant.fence),
             owner,
             remaining: Some(grant.expires_at.since(now)),
@@ -82,12 +97,16 @@ impl Holder {
 
 impl fmt::Display for Holder {
     /// Writes `held by "web-3:4711" under fence 000000000000042 for another 12s`, with the parts
-    /// that are known. The label is [quoted](crate::text::Quoted): it cannot imitate the rest of
+    /// that are known; in shared mode `held by 3 in shared mode` in place of the label. The label is [quoted](crate::text::Quoted): it cannot imitate the rest of
     /// the line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.owner {
-            Some(owner) => write!(f, "held by {owner}")?,
-            None => f.write_str("held by an unnamed owner")?,
+        match (self.mode, self.count, &self.owner) {
+            (Mode::Exclusive, _, Some(owner)) => write!(f, "held by {owner}")?,
+            (Mode::Exclusive, _, None) => f.write_str("held by an unnamed owner")?,
+            (Mode::Shared { .. }, Some(0), _) => f.write_str("kept for a waiting writer")?,
+            (Mode::Shared { .. }, Some(1), _) => write!(f, "held by one in {}", self.mode)?,
+            (Mode::Shared { .. }, Some(n), _) => write!(f, "held by {n} in {}", self.mode)?,
+            (Mode::Shared { .. }, None, _) => write!(f, "held in {}", self.mode)?,
         }
         if let Some(fence) = self.fence {
             write!(f, " under fence {fence}")?;
@@ -136,10 +155,10 @@ pub enum NotHeld {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{num::NonZeroU32, time::Duration};
 
     use super::Holder;
-    use crate::{Fence, Owner};
+    use crate::{Fence, Owner, backend::Mode};
 
     fn shown(label: &str) -> String {
         let owner = Some(Owner::new(label).unwrap());
@@ -155,6 +174,17 @@ mod tests {
             shown("ci\" under fence 000000000000009 for another 1h"),
             format!("held by \"ci\\\" under fence 000000000000009 for another 1h\"{rest}")
         );
+    }
+
+    #[test]
+    fn shared_holders_are_counted() {
+        let shown = |mode, count| Holder { mode, count, ..Holder::default() }.to_string();
+        let semaphore = Mode::Shared { permits: NonZeroU32::new(4) };
+        assert_eq!(shown(Mode::SHARED, Some(3)), "held by 3 in shared mode");
+        assert_eq!(shown(Mode::SHARED, Some(1)), "held by one in shared mode");
+        assert_eq!(shown(semaphore, Some(4)), "held by 4 in shared mode with 4 permits");
+        assert_eq!(shown(Mode::SHARED, None), "held in shared mode");
+        assert_eq!(shown(Mode::SHARED, Some(0)), "kept for a waiting writer");
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub async fn an_invalid_owner_is_rejected<H: Harness>(h: H) {
 /// holders share the key, each under its own fence, and never beside an exclusive holder.
 pub async fn shared_mode_is_granted_or_unsupported<H: Harness>(h: H) {
     let (a, b) = (h.client().await, h.client().await);
-    let shared = || request_for("k", LONG).with_mode(Mode::Shared);
+    let shared = || request_for("k", LONG).with_mode(Mode::SHARED);
     let (one, other, writer) = (shared(), shared(), request_for("k", LONG));
     if !a.capabilities().shared {
         let error = error_of(a.acquire(&one).await, ErrorKind::Unsupported);

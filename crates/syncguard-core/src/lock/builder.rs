@@ -226,8 +226,8 @@ impl LockBuilder {
     /// use syncguard_core::backend::Mode;
     ///
     /// assert!(locks.capabilities().shared);
-    /// let one = locks.lock("data:users").mode(Mode::Shared).acquire().await?;
-    /// let other = locks.lock("data:users").mode(Mode::Shared).acquire().await?;
+    /// let one = locks.lock("data:users").mode(Mode::SHARED).acquire().await?;
+    /// let other = locks.lock("data:users").mode(Mode::SHARED).acquire().await?;
     /// assert!(one.is_valid() && other.is_valid());
     /// # Ok(()) }
     /// ```

@@ -68,7 +68,7 @@ async fn wait_until_the_timeout(locks: &LockManager, world: &World) {
     error_of(locks.lock(KEY).wait(secs(1)).acquire().await, ErrorKind::AcquisitionTimeout);
     let _ = locks.lock(KEY).try_run(async |_| ()).await.unwrap();
     world.release_elsewhere(&other).await;
-    let shared = locks.lock(KEY).mode(Mode::Shared).try_acquire().await;
+    let shared = locks.lock(KEY).mode(Mode::SHARED).try_acquire().await;
     error_of(shared, ErrorKind::Unsupported);
 }
 

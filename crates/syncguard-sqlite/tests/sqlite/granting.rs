@@ -284,7 +284,7 @@ async fn shared_mode_is_unsupported() {
     let scratch = Scratch::new();
     let backend = scratch.open().await;
     assert!(!backend.capabilities().shared);
-    let error = acquire_error(&backend, &request("key").with_mode(Mode::Shared)).await;
+    let error = acquire_error(&backend, &request("key").with_mode(Mode::SHARED)).await;
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 

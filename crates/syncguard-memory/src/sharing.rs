@@ -1,0 +1,74 @@
+//! Shared mode.
+
+use syncguard_core::{
+    Error, ErrorKind, Fence, LockId, Timestamp,
+    backend::{AcquireOutcome, AcquireRequest, Admission, SharedHolder, SharedHolders},
+};
+
+use crate::{
+    acquire::rejection,
+    slots::{Slot, Slots},
+};
+
+/// A key that is shared, or announced for a writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Sharing {
+    /// The id of the head, which holds nothing. Lookups show it.
+    pub(crate) head: LockId,
+    pub(crate) holders: SharedHolders,
+}
+
+impl Sharing {
+    fn new() -> Result<Self, Error> {
+        let head = LockId::mint().map_err(|source| {
+            rejection(ErrorKind::Internal, "the operating system returned no random bytes")
+                .with_source(source)
+        })?;
+        Ok(Self { head, holders: SharedHolders::default() })
+    }
+}
+
+impl Slots {
+    /// Grants a key in shared mode that no one holds exclusively, or returns its holders.
+    pub(crate) fn share(
+        &mut self,
+        request: &AcquireRequest,
+        now: Timestamp,
+    ) -> Result<AcquireOutcome, Error> {
+        let lock_id = request.lock_id;
+        let slot = self.by_key.entry(request.key.clone()).or_insert(Slot::free(Fence::ZERO));
+        let sharing = match &mut slot.shared {
+            Some(sharing) => sharing,
+            None => slot.shared.insert(Box::new(Sharing::new()?)),
+        };
+        match sharing.holders.admit(lock_id, request.mode, now)? {
+            Admission::Held(grant) => return Ok(AcquireOutcome::Granted(grant)),
+            Admission::Refused(holder) => {
+                return Ok(AcquireOutcome::Contended { holder: Some(holder) });
+            }
+            Admission::Admitted => {}
+        }
+        let limit = || rejection(ErrorKind::Internal, "the fence counter is at its limit");
+        slot.fence = slot.fence.next().ok_or_else(limit)?;
+        for expired in sharing.holders.prune(now) {
+            self.by_id.remove(&expired.lock_id);
+        }
+        if let Some(expired) = slot.held.take() {
+            self.by_id.remove(&expired.lock_id);
+        }
+        let owner = request.owner.clone();
+        let holder = SharedHolder::new(lock_id, slot.fence, owner, request.ttl, now);
+        let grant = holder.grant();
+        sharing.holders.insert(holder, request.mode);
+        self.by_id.insert(lock_id, request.key.clone());
+        Ok(AcquireOutcome::Granted(grant))
+    }
+
+    /// Keeps new shared holders of a key out for as long as a refused request announces.
+    pub(crate) fn announce(&mut self, request: &AcquireRequest, now: Timestamp) {
+        let sharing = self.by_key.get_mut(&request.key).and_then(|slot| slot.shared.as_deref_mut());
+        if let (Some(sharing), Some(announce)) = (sharing, request.announce) {
+            sharing.holders.announce(request.lock_id, now.later_by(announce));
+        }
+    }
+}
