@@ -3,6 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
+    announcing::{self, Announcing},
     attempt::{self, AttemptOutcome},
     guard::LockGuard,
     options::LockOptions,
@@ -10,8 +11,12 @@ use super::{
     retry::{Jitter, Retry, Schedule},
     shared::Shared,
     timer::Timer,
+    waiters::Turn,
 };
-use crate::{Error, ErrorKind, Holder, LockKey, Operation};
+use crate::{
+    Error, ErrorKind, Holder, LockKey, Operation,
+    backend::{LockBackend, Mode},
+};
 
 /// The shortest delay between the holder's expiry and the next attempt: the store rounds to
 /// milliseconds.
@@ -42,6 +47,8 @@ pub(crate) struct Acquisition<'a> {
     options: &'a LockOptions,
     home: Handle,
     last_failure: Option<AttemptFailure>,
+    /// The announcements of a writer that waits for readers.
+    announcing: Option<Announcing>,
     /// Whether an attempt is in flight.
     in_flight: bool,
 }
@@ -59,14 +66,48 @@ impl<'a> Acquisition<'a> {
         options: &'a LockOptions,
         home: Handle,
     ) -> Self {
-        Self { shared, queues, options, home, last_failure: None, in_flight: false }
+        Self {
+            shared,
+            queues,
+            options,
+            home,
+            last_failure: None,
+            announcing: None,
+            in_flight: false,
+        }
     }
 
     /// Joins the queue, and contends once it is the head.
     pub(crate) async fn run(&mut self, retry: &Retry) -> Result<LockGuard, Error> {
-        let waiter = self.queues.join(&self.options.key);
+        let LockOptions { key, mode, priority, .. } = self.options;
+        let waiter = self.queues.join(key, *mode, *priority);
         let home = self.home.clone();
+        if mode.is_shared() {
+            while waiter.turn(&home).await == Turn::Admitted {
+                if let Some(guard) = self.attempt_beside_head(&waiter).await? {
+                    return Ok(guard);
+                }
+            }
+        }
         waiter.drive(&home, self.contend(&waiter, retry.schedule())).await
+    }
+
+    /// Makes one attempt in shared mode while another waiter is the head. Whatever it waits for
+    /// after a refusal, or a failure that may pass, the head waits for too.
+    async fn attempt_beside_head(&mut self, waiter: &Waiter) -> Result<Option<LockGuard>, Error> {
+        self.in_flight = true;
+        let outcome = attempt::start(self.shared, self.options, None, &self.home).await;
+        self.in_flight = false;
+        waiter.shared_attempt_ended(matches!(outcome, Ok(AttemptOutcome::Granted(_))));
+        match outcome {
+            Ok(AttemptOutcome::Granted(guard)) => return Ok(Some(guard)),
+            Ok(AttemptOutcome::Contended(holder)) => {
+                self.last_failure = Some(AttemptFailure::Contended(holder));
+            }
+            Err(error) if !error.is_retryable() => return Err(error),
+            Err(error) => self.last_failure = Some(AttemptFailure::Error(error)),
+        }
+        Ok(None)
     }
 
     /// Makes attempts until the lock is granted, as the head of the queue.
@@ -84,8 +125,12 @@ impl<'a> Acquisition<'a> {
         let (mut due, mut next_wake_up) = (None, None);
         loop {
             match self.attempt(waiter).await {
-                Some(Ok(AttemptOutcome::Granted(guard))) => return Ok(guard),
+                Some(Ok(AttemptOutcome::Granted(guard))) => {
+                    self.announcing.iter().for_each(Announcing::granted);
+                    return Ok(guard);
+                }
                 Some(Ok(AttemptOutcome::Contended(holder))) => {
+                    waiter.yield_to_precedent();
                     self.last_failure = Some(AttemptFailure::Contended(holder));
                     if !waiter.is_subscribed() {
                         waiter.subscribe(self.shared, &self.home).await;
@@ -102,9 +147,9 @@ impl<'a> Acquisition<'a> {
                 Some(due) => due,
                 None => Instant::now() + schedule.next().ok_or_else(|| self.timeout_error())?,
             };
-            // An attempt that follows from the holder's expiry or from polling is made in addition
-            // to the schedule and does not count as one of its retries.
-            let until = self.holder_hint().map_or(scheduled, |hint| hint.min(scheduled));
+            // An attempt that follows from the holder's expiry, from polling or from an announcement
+            // is made in addition to the schedule and does not count as one of its retries.
+            let until = self.next_hint().map_or(scheduled, |hint| hint.min(scheduled));
             due = Some(scheduled).filter(|scheduled| *scheduled > until);
             tokio::select! {
                 () = waiter.attempt_due() => due = Some(scheduled),
@@ -123,6 +168,12 @@ impl<'a> Acquisition<'a> {
 
     /// Makes one attempt, after a pause for the waiters of other processes if it is their turn.
     async fn attempt(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
+        if self.options.mode.is_shared() {
+            let outcome = self.send(waiter).await;
+            let is_granted = matches!(outcome, Some(Ok(AttemptOutcome::Granted(_))));
+            waiter.shared_attempt_ended(is_granted);
+            return outcome;
+        }
         let Some(min_pause) = self.shared.min_pause else { return self.send(waiter).await };
         if waiter.is_sharing() {
             let pause = waiter.fairness(|fairness| fairness.pause(Instant::now(), min_pause));
@@ -137,9 +188,10 @@ impl<'a> Acquisition<'a> {
                 let now = Instant::now();
                 fairness.granted(guard.granted_fence(), now, now - sent);
             }
-            Some(Ok(AttemptOutcome::Contended(holder))) => {
-                fairness.contended(holder.as_ref().and_then(|holder| holder.fence));
+            Some(Ok(AttemptOutcome::Contended(Some(holder)))) if !holder.mode.is_shared() => {
+                fairness.contended(holder.fence);
             }
+            Some(Ok(AttemptOutcome::Contended(_))) => {}
             Some(Err(_)) | None => {}
         });
         outcome
@@ -147,20 +199,37 @@ impl<'a> Acquisition<'a> {
 
     async fn send(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
         waiter.clear_attempt_due();
+        let announcement = self.is_announcing().then(|| {
+            let Self { shared, options, home, .. } = self;
+            let announcing = || Announcing::new(shared.clone(), options.key.clone(), home.clone());
+            self.announcing.get_or_insert_with(announcing).announce()
+        });
         self.in_flight = true;
-        let outcome = waiter.attempt(attempt::start(self.shared, self.options, &self.home)).await;
+        let attempt = attempt::start(self.shared, self.options, announcement, &self.home);
+        let outcome = waiter.attempt(attempt).await;
         self.in_flight = false;
         outcome
     }
 
-    /// Returns when to make the next attempt, according to what is known of the holder.
-    fn holder_hint(&self) -> Option<Instant> {
-        let Some(AttemptFailure::Contended(Some(holder))) = &self.last_failure else {
-            return None;
-        };
+    /// Returns whether the next attempt announces that a writer waits: the last one was refused,
+    /// and not because of another writer.
+    fn is_announcing(&self) -> bool {
+        let Some(AttemptFailure::Contended(holder)) = &self.last_failure else { return false };
+        self.options.mode == Mode::Exclusive
+            && holder.as_ref().is_none_or(|holder| holder.mode.is_shared())
+            && self.shared.backend.capabilities().shared
+    }
+
+    /// Returns when to make the next attempt, according to what is known of the holder, or because
+    /// an announcement is to be renewed.
+    fn next_hint(&self) -> Option<Instant> {
         let silent =
-            holder.silent.then(|| Instant::now() + jittered(MAX_POLL_INTERVAL, Jitter::Equal));
-        self.holder_expiry().into_iter().chain(silent).min()
+            matches!(&self.last_failure, Some(AttemptFailure::Contended(Some(h))) if h.silent)
+                .then(|| Instant::now() + jittered(MAX_POLL_INTERVAL, Jitter::Equal));
+        let renewal = self
+            .is_announcing()
+            .then(|| Instant::now() + jittered(announcing::MAX_RENEWAL, Jitter::Equal));
+        self.holder_expiry().into_iter().chain(silent).chain(renewal).min()
     }
 
     /// Returns when the key can be granted to another holder, according to the last reply.

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
+    announcing::PendingAnnouncement,
     cleanup::{Action, Cleanup},
     guard::LockGuard,
     lease::Lease,
@@ -29,25 +30,31 @@ pub(crate) enum AttemptOutcome {
 /// is in flight, the attempt continues in the background, and the guard that no one receives
 /// releases itself.
 ///
+/// An announcement that the store records is reported to its wait, unless a reply was lost: then
+/// the id is abandoned, which withdraws it.
+///
 /// An error with "not applied" set is trusted: the attempt ends with it, without a second request
 /// and without an abandon, and a waiter retries with a new id.
 pub(crate) fn start(
     shared: &Arc<Shared>,
     options: &LockOptions,
+    announcement: Option<PendingAnnouncement>,
     home: &Handle,
 ) -> Detached<Result<AttemptOutcome, Error>> {
-    shared.detached(home, attempt(shared.clone(), options.clone(), home.clone()))
+    shared.detached(home, attempt(shared.clone(), options.clone(), announcement, home.clone()))
 }
 
 async fn attempt(
     shared: Arc<Shared>,
     options: LockOptions,
+    announcement: Option<PendingAnnouncement>,
     home: Handle,
 ) -> Result<AttemptOutcome, Error> {
     let lock_id = LockId::mint().map_err(lock_id_error)?;
     let request = AcquireRequest::new(options.key.clone(), lock_id, options.ttl)
         .with_owner(Some(options.owner.clone()))
-        .with_mode(options.mode);
+        .with_mode(options.mode)
+        .with_announcement(announcement.as_ref().map(PendingAnnouncement::duration));
     let sent = shared.clock.now();
     let mut pending = AbandonOnDrop::new(&shared, &request, &home);
     let mut reply = send_acquire(&shared, &request, &home).await;
@@ -73,6 +80,9 @@ async fn attempt(
         Ok(AcquireOutcome::Contended { holder }) => {
             if !reply_lost {
                 pending.disarm();
+                if let Some(announcement) = announcement {
+                    announcement.announced(lock_id, &shared, &home);
+                }
             }
             Ok(AttemptOutcome::Contended(holder))
         }
@@ -173,7 +183,14 @@ impl Drop for AbandonOnDrop<'_> {
     fn drop(&mut self) {
         if self.armed {
             let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
-            let cleanup = Cleanup { key, lock_id, ttl, action: Action::Abandon, keep_until: None };
+            let cleanup = Cleanup {
+                key,
+                lock_id,
+                ttl,
+                action: Action::Abandon,
+                keep_until: None,
+                counted: None,
+            };
             cleanup.start(self.shared, self.home);
         }
     }

@@ -1,4 +1,4 @@
-use std::{ops::AsyncFnOnce, pin::pin, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, ops::AsyncFnOnce, pin::pin, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -17,9 +17,10 @@ use super::{
     timer::Timer,
 };
 use crate::{
-    Error, ErrorKind, LockKey, Operation, Owner, Ttl,
+    Error, ErrorKind, InvalidValue, LockKey, Operation, Owner, Ttl,
     backend::Mode,
     telemetry::{self, OperationSpan, WorkOutput},
+    value::invalid::Invalid,
 };
 
 /// The default limit of a wait.
@@ -40,6 +41,7 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// | [`max_hold`](Self::max_hold) | none |
 /// | [`owner`](Self::owner) | that of the [`LockManager`](crate::LockManager), `host:pid` |
 /// | [`mode`](Self::mode) | [`Mode::Exclusive`] |
+/// | [`priority`](Self::priority) | 0 |
 #[must_use = "a builder acquires no lock until `acquire`, `try_acquire`, `run` or `try_run`"]
 pub struct LockBuilder {
     shared: Arc<Shared>,
@@ -214,7 +216,60 @@ impl LockBuilder {
         self.set(owner.try_into(), |options, owner| options.owner = owner)
     }
 
-    /// Sets whether other holders may hold the key at the same time.
+    /// Acquires the lock as a reader: any number of holders share the key, and none of them holds it
+    /// at the same time as a writer, which is a holder that acquired it without this.
+    ///
+    /// Readers that arrive while a writer waits are let in after it, so that it is not shut out.
+    /// Fences cannot order holders that share a key; a check of fences at a resource rejects theirs.
+    ///
+    /// # Errors
+    ///
+    /// When it is acquired, [`Unsupported`](ErrorKind::Unsupported) if the backend's
+    /// [capabilities](crate::LockManager::capabilities) do not include shared mode.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let reader = locks.lock("data:users").shared().acquire().await?;
+    /// let other = locks.lock("data:users").shared().acquire().await?;
+    /// assert!(locks.lock("data:users").try_acquire().await?.acquired().is_none());
+    /// # Ok(()) }
+    /// ```
+    pub fn shared(self) -> Self {
+        self.mode(Mode::SHARED)
+    }
+
+    /// Acquires one of `permits` that may hold the key at the same time.
+    pub(super) fn permits(self, permits: u32) -> Self {
+        let permits = NonZeroU32::new(permits).ok_or(Invalid::NoPermits);
+        let permits = permits.map_err(InvalidValue::from);
+        self.set(permits, |options, permits| {
+            options.mode = Mode::Shared { permits: Some(permits) };
+        })
+    }
+
+    /// Sets the priority among the waiters of this process, 0 by default. A higher one goes first.
+    ///
+    /// A level counts as much as a second of waiting. So a waiter with priority 5 goes before those
+    /// with priority 0 that have waited for less than five seconds longer, and none is overtaken
+    /// for ever. It takes the place of a waiter that is already asking the store. Waiters of other
+    /// processes are not affected.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let urgent = locks.lock("printer").priority(10).acquire().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn priority(self, priority: i32) -> Self {
+        self.set(Ok::<_, Error>(priority), |options, priority| options.priority = priority)
+    }
+
+    /// Sets whether other holders may hold the key at the same time, and how many.
     ///
     /// # Examples
     ///
@@ -302,7 +357,7 @@ impl LockBuilder {
         let Self { shared, options, cancelled_by, .. } = self;
         let options = options?.checked()?;
         let home = shared.runtimes.home(Operation::Acquire)?;
-        let attempt = attempt::start(&shared, &options, &home);
+        let attempt = attempt::start(&shared, &options, None, &home);
         let outcome = tokio::select! {
             biased;
             () = cancelled_by.cancelled() => return Err(aborted(&options.key)),
@@ -318,8 +373,9 @@ impl LockBuilder {
 
     /// Waits for the lock.
     ///
-    /// Tasks of one process that wait for the same key form a first-come, first-served queue, and
-    /// only the first of them sends requests to the store. It retries when the lock is released,
+    /// Tasks of one process that wait for the same key form a queue, first come, first served unless
+    /// their [priority](Self::priority) differs, and only the first of them sends requests to the
+    /// store, with it the readers that may enter together. It retries when the lock is released,
     /// when the holder's grant expires, or when the schedule is due, whichever comes first.
     ///
     /// # Errors

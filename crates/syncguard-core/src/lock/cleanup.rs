@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use super::{Retry, shared::Shared, timer::MAX_TIMER_SLEEP};
 use crate::{
     BootInstant, Error, ErrorKind, LockId, LockKey, Operation, Ttl,
-    backend::{LockBackend, LockRef},
+    backend::{LockBackend, LockRef, Mode},
     telemetry,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Cleanup {
     pub(crate) action: Action,
     /// Until when the key stays held, by `min_hold`.
     pub(crate) keep_until: Option<BootInstant>,
+    /// The mode of a lock that still counts as held.
+    pub(crate) counted: Option<Mode>,
 }
 
 /// How a grant is ended.
@@ -87,8 +89,16 @@ impl Task {
         let result = self.attempts().await;
         let _ = result.as_ref().inspect_err(|error| self.shared.report_release_error(error));
         self.finished = true;
-        (self.shared.notify_released)(&self.cleanup.key);
+        self.uncount();
         result
+    }
+
+    fn uncount(&mut self) {
+        let (holds, key) = (&self.shared.holds, &self.cleanup.key);
+        match self.cleanup.counted.take() {
+            Some(mode) => holds.released(key, mode),
+            None => holds.notify(key),
+        }
     }
 
     async fn attempts(&self) -> Result<(), Error> {
@@ -167,6 +177,7 @@ impl Drop for Task {
         if let Some(task) = self.on_fallback() {
             return task.start();
         }
+        self.uncount();
         let error = Error::new(ErrorKind::Aborted)
             .with_operation(self.cleanup.action.operation())
             .with_key(&self.cleanup.key)

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     BootInstant, Error, ErrorKind, Fence, LockId, LockKey, Operation, Timestamp, Ttl,
-    backend::{AcquireRequest, ExtendOutcome, Grant, LockBackend, LockRef},
+    backend::{AcquireRequest, ExtendOutcome, Grant, LockBackend, LockRef, Mode},
     telemetry::{self, Stopwatch},
 };
 
@@ -35,7 +35,10 @@ pub(crate) struct LeaseState {
     pub(crate) home: Handle,
     pub(crate) key: LockKey,
     pub(crate) lock_id: LockId,
+    pub(crate) mode: Mode,
     pub(crate) fence: Fence,
+    /// Whether the lock counts as held by this process.
+    counted: AtomicBool,
     state: Mutex<State>,
     held_since: Stopwatch,
     /// Whether the end of the lease was reported to waiters and telemetry.
@@ -69,13 +72,16 @@ impl LeaseState {
         validity: Validity,
         action: Action,
     ) -> Arc<Self> {
+        shared.holds.began(&request.key, request.mode);
         Arc::new(Self {
             held_since: Stopwatch::start(&shared.clock),
             shared,
             home,
             key: request.key.clone(),
             lock_id: request.lock_id,
+            mode: request.mode,
             fence: grant.fence,
+            counted: AtomicBool::new(true),
             state: Mutex::new(State { validity, expires_at: grant.expires_at, stopped: None }),
             end_reported: AtomicBool::new(false),
             changed: Notify::new(),
@@ -197,6 +203,11 @@ impl LeaseState {
         }
     }
 
+    /// Returns, once, whether the lock counts as held. The caller then counts it less.
+    pub(crate) fn uncount(&self) -> bool {
+        self.counted.swap(false, Ordering::Relaxed)
+    }
+
     /// Returns whether an acquire under the id may still be in flight.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.action == Action::Abandon
@@ -231,8 +242,9 @@ impl LeaseState {
     pub(crate) fn release_in_background(&self) {
         let (key, lock_id, ttl) =
             (self.key.clone(), self.lock_id, self.state().validity.longest_ttl());
-        let cleanup =
-            Cleanup { key, lock_id, ttl, action: self.action, keep_until: self.keep_until() };
+        let counted = self.uncount().then_some(self.mode);
+        let (action, keep_until) = (self.action, self.keep_until());
+        let cleanup = Cleanup { key, lock_id, ttl, action, keep_until, counted };
         cleanup.start(&self.shared, &self.home);
     }
 
@@ -291,6 +303,9 @@ impl LeaseState {
             End::Lost(loss) => Some(loss),
             End::Released => None,
         };
+        if loss.is_some() && self.uncount() {
+            self.shared.holds.ended(&self.key, self.mode);
+        }
         telemetry::ended(&self.key, self.lock_id, self.fence, &self.held_since, loss);
     }
 
@@ -307,6 +322,15 @@ impl LeaseState {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the state is locked, so it is consistent even if poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for LeaseState {
+    fn drop(&mut self) {
+        // A claim, for example, ends without a release.
+        if self.uncount() {
+            self.shared.holds.ended(&self.key, self.mode);
+        }
     }
 }
 

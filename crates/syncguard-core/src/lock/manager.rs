@@ -10,6 +10,7 @@ use super::{
     queue::Queues,
     scope::Scope,
     shared::Shared,
+    stats::LockStats,
     timer::Timer,
 };
 use crate::{
@@ -104,6 +105,54 @@ impl LockManager {
     pub fn lock(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LockBuilder {
         let key = key.try_into().map_err(Into::into);
         LockBuilder::new(self.shared.clone(), self.queues.clone(), &self.scope, key)
+    }
+
+    /// Returns a builder for one of the `permits` of a semaphore: at most that many hold `key` at the
+    /// same time, in all processes.
+    ///
+    /// All who use the key must name the same number; a different one is rejected as long as a
+    /// permit is held. A holder of the plain [`lock`](Self::lock) on the key takes all permits.
+    ///
+    /// # Errors
+    ///
+    /// When it is acquired, [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `permits` is
+    /// zero or the key is held with another number, and
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) if the backend does not support shared mode.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn train() {}
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// locks.semaphore("gpu", 4).run(async |_| train().await).await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn semaphore(
+        &self,
+        key: impl TryInto<LockKey, Error: Into<Error>>,
+        permits: u32,
+    ) -> LockBuilder {
+        self.lock(key).permits(permits)
+    }
+
+    /// Reports what this process holds and waits for, for diagnosis. Sends nothing to the store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// let _guard = locks.lock("report").acquire().await?;
+    /// for stats in locks.stats().keys {
+    ///     println!("{} waiters, the first for {:?}", stats.waiters, stats.longest_wait);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn stats(&self) -> LockStats {
+        self.queues.stats()
     }
 
     /// Claims `key` for `ttl` and returns whether the claim is the first. For work that must be

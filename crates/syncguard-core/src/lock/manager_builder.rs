@@ -20,14 +20,13 @@ impl LockManagerBuilder {
     pub(super) fn new(backend: impl LockBackend) -> Self {
         let capabilities = backend.capabilities();
         let queues = Queues::default();
-        let waiting = queues.clone();
         let shared = Shared {
             grace: capabilities.grace,
             min_pause: fairness::min_pause(&capabilities),
             backend: DynBackend::new(backend),
             clock: Arc::new(BootClock),
             store_clock: StoreClock::new(capabilities.clock),
-            notify_released: Box::new(move |key| waiting.notify_released(key)),
+            holds: Box::new(queues.clone()),
             tasks: TaskTracker::new(),
             owner: Owner::of_process(),
             request_timeout: DEFAULT_REQUEST_TIMEOUT,

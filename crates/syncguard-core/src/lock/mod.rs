@@ -2,6 +2,7 @@
 
 mod acquisition;
 mod alarm;
+mod announcing;
 mod attempt;
 mod builder;
 mod claim;
@@ -21,6 +22,7 @@ mod run;
 mod runtime;
 mod scope;
 mod shared;
+mod stats;
 mod store_clock;
 mod timer;
 mod validity;
@@ -36,4 +38,5 @@ pub use renewal::Renew;
 pub(crate) use retry::Schedule;
 pub use retry::{Growth, Jitter, Retry};
 pub use run::RunOutcome;
+pub use stats::{KeyStats, LockStats};
 pub use validity::Loss;

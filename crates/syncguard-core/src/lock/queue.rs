@@ -20,10 +20,14 @@ use tokio::{
 use super::{
     attempt::AttemptOutcome,
     fairness::Fairness,
-    shared::Shared,
-    waiters::{Attempt, Subscription, Waiters},
+    shared::{Holds, Shared},
+    stats::{KeyStats, LockStats},
+    waiters::{Attempt, Candidate, Subscription, Turn, Waiters},
 };
-use crate::{Error, LockKey, backend::LockBackend};
+use crate::{
+    Error, LockKey,
+    backend::{LockBackend, Mode},
+};
 
 /// How long a woken head may stay unpolled before the turn passes to the next waiter.
 ///
@@ -35,20 +39,30 @@ const MAX_UNPOLLED: Duration = Duration::from_millis(250);
 /// that acquires and releases the key in a loop shuts others out as much as many tasks do.
 const RETENTION: Duration = Duration::from_secs(2);
 
-/// The waiters of one process, with one queue for each key.
+/// The waiters and the holders of one process, with one queue for each key.
 ///
 /// **Invariant:** however many tasks wait for a key, one of them, the head, contends at the store.
-/// The others wait in memory, first come, first served.
+/// The others wait in memory, in the order of their arrival and priority. Only readers make
+/// attempts beside the head, and only as many at once as were granted in a row before.
 ///
-/// **Invariant:** an entry lives as long as its queue has a waiter, and for [`RETENTION`] longer if
-/// other processes contend for the key too. Waiters are counted under the lock of the map, so if
-/// two leave at the same instant, the second sees that the first is gone. (A reference count would
-/// not suffice: each could still see the other's reference.)
+/// **Invariant:** an entry lives as long as its key has a waiter or a holder in this process, and
+/// for [`RETENTION`] longer if other processes contend for the key too. Both are counted under the
+/// lock of the map, so if two leave at the same instant, the second sees that the first is gone. (A
+/// reference count would not suffice: each could still see the other's reference.)
 ///
 /// No waker is called, and nothing of the backend is dropped, while a lock of this module is held:
 /// both run foreign code, which may call back into this module.
-#[derive(Clone, Default)]
-pub(crate) struct Queues(Arc<Mutex<Map>>);
+#[derive(Clone)]
+pub(crate) struct Queues {
+    map: Arc<Mutex<Map>>,
+    created: Instant,
+}
+
+impl Default for Queues {
+    fn default() -> Self {
+        Self { map: Arc::default(), created: Instant::now() }
+    }
+}
 
 #[derive(Default)]
 struct Map {
@@ -60,21 +74,43 @@ struct Map {
 #[derive(Default)]
 struct Entry {
     waiters: usize,
+    /// How many locks of this process hold the key, as far as they know.
+    holders: Holders,
     queue: Arc<Queue>,
     /// Until when the entry stays without a waiter; `None` if it is removed with the last one.
     retained_until: Option<Instant>,
 }
 
+/// Counts the locks of one key by their mode.
+#[derive(Clone, Copy, Default)]
+struct Holders {
+    exclusive: usize,
+    shared: usize,
+}
+
+impl Holders {
+    fn of(&mut self, mode: Mode) -> &mut usize {
+        if mode.is_shared() { &mut self.shared } else { &mut self.exclusive }
+    }
+
+    fn is_empty(self) -> bool {
+        self.exclusive == 0 && self.shared == 0
+    }
+}
+
 impl Queues {
     /// Joins the queue for `key`.
-    pub(crate) fn join(&self, key: &LockKey) -> Waiter {
+    pub(crate) fn join(&self, key: &LockKey, mode: Mode, priority: i32) -> Waiter {
         let mut queues = self.lock();
         let entry = queues.entries.entry(key.clone()).or_default();
         entry.waiters += 1;
         let queue = entry.queue.clone();
         drop(queues);
-        let ticket = queue.waiters().next_ticket();
-        Waiter { queues: self.clone(), key: key.clone(), queue, ticket }
+        let arrived = Instant::now();
+        let age = arrived.saturating_duration_since(self.created);
+        let place = queue.waiters().next_place(age, priority);
+        let candidate = Candidate { place, mode, arrived };
+        Waiter { queues: self.clone(), key: key.clone(), queue, candidate }
     }
 
     /// Notifies the head of the queue for `key`, if there is one, that the key may be free.
@@ -84,6 +120,28 @@ impl Queues {
             let wakers = queue.waiters().notify_released();
             wakers.wake();
         }
+    }
+
+    /// Reports the keys that have a holder or a waiter in this process.
+    pub(crate) fn stats(&self) -> LockStats {
+        let entries: Vec<_> = {
+            let queues = self.lock();
+            let entries = queues.entries.iter();
+            entries.map(|(key, entry)| (key.clone(), entry.holders, entry.queue.clone())).collect()
+        };
+        let now = Instant::now();
+        let keys = entries.into_iter().map(|(key, holders, queue)| {
+            let (waiters, oldest) = queue.waiters().summary();
+            let longest_wait = oldest.map(|arrived| now.saturating_duration_since(arrived));
+            KeyStats {
+                key,
+                holders: holders.exclusive + holders.shared,
+                readers: holders.shared,
+                waiters,
+                longest_wait: longest_wait.unwrap_or_default(),
+            }
+        });
+        LockStats::new(keys.filter(|key| key.holders > 0 || key.waiters > 0).collect())
     }
 
     /// Removes a waiter. The last one removes its queue, unless the queue is to be retained.
@@ -101,11 +159,56 @@ impl Queues {
 
     fn lock(&self) -> MutexGuard<'_, Map> {
         // Nothing panics while the map is locked, so it is consistent even if poisoned.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Holds for Queues {
+    fn began(&self, key: &LockKey, mode: Mode) {
+        let mut queues = self.lock();
+        match queues.entries.get_mut(key) {
+            Some(entry) => *entry.holders.of(mode) += 1,
+            None => *queues.entries.entry(key.clone()).or_default().holders.of(mode) += 1,
+        }
+    }
+
+    fn ended(&self, key: &LockKey, mode: Mode) {
+        let removed = self.lock().end_hold(key, mode);
+        drop(removed);
+    }
+
+    fn released(&self, key: &LockKey, mode: Mode) {
+        let mut queues = self.lock();
+        let removed = queues.end_hold(key, mode);
+        let entry = queues.entries.get(key);
+        // A reader that leaves others behind has freed nothing.
+        let stays_shared = mode == Mode::SHARED && entry.is_some_and(|e| e.holders.shared > 0);
+        let queue = entry.filter(|_| !stays_shared).map(|entry| entry.queue.clone());
+        drop(queues);
+        drop(removed);
+        if let Some(queue) = queue {
+            let wakers = queue.waiters().notify_released();
+            wakers.wake();
+        }
+    }
+
+    fn notify(&self, key: &LockKey) {
+        self.notify_released(key);
     }
 }
 
 impl Map {
+    /// Counts a holder less. Returns the entry if that was the last that kept it.
+    fn end_hold(&mut self, key: &LockKey, mode: Mode) -> Option<Entry> {
+        let entry = self.entries.get_mut(key)?;
+        let holders = entry.holders.of(mode);
+        *holders = holders.saturating_sub(1);
+        match entry.is_needed() {
+            true => None,
+            false => self.entries.remove(key),
+        }
+    }
+
     fn leave(&mut self, key: &LockKey, retained_from: Option<Instant>) -> Option<Entry> {
         let entry = self.entries.get_mut(key)?;
         entry.waiters -= 1;
@@ -115,11 +218,10 @@ impl Map {
             }
             return None;
         }
-        // An entry that was retained before is removed when its retention is over.
-        if entry.waiters > 0 || entry.retained_until.is_some() {
-            return None;
+        match entry.is_needed() {
+            true => None,
+            false => self.entries.remove(key),
         }
-        self.entries.remove(key)
     }
 
     /// Removes one entry whose retention is over. Each call checks one entry, so that every call is
@@ -132,10 +234,17 @@ impl Map {
             return None;
         }
         entry.retained_until = None;
-        if entry.waiters > 0 {
-            return None;
+        match entry.is_needed() {
+            true => None,
+            false => self.entries.remove(&key),
         }
-        self.entries.remove(&key)
+    }
+}
+
+impl Entry {
+    /// Returns whether the entry stays. One that is retained is removed when its retention is over.
+    fn is_needed(&self) -> bool {
+        self.waiters > 0 || !self.holders.is_empty() || self.retained_until.is_some()
     }
 }
 
@@ -177,30 +286,62 @@ pub(crate) struct Waiter {
     queues: Queues,
     key: LockKey,
     queue: Arc<Queue>,
-    ticket: u64,
+    candidate: Candidate,
 }
 
 impl Waiter {
+    /// Waits until this waiter is the head, or is admitted to one attempt beside the head. Only for
+    /// shared mode.
+    pub(crate) async fn turn(&self, home: &Handle) -> Turn {
+        poll_fn(|context| match self.poll_turn(home, true, context) {
+            Turn::Waiting => Poll::Pending,
+            turn => Poll::Ready(turn),
+        })
+        .await
+    }
+
+    fn poll_turn(&self, home: &Handle, is_admissible: bool, context: &Context<'_>) -> Turn {
+        let polled = self.queue.waiters().poll_turn(self.candidate, is_admissible, context.waker());
+        let (turn, wakers) = polled;
+        wakers.wake();
+        if turn == Turn::Waiting {
+            self.watch(home);
+        }
+        turn
+    }
+
+    /// Records how an attempt in shared mode ended. After a refusal, a waiter that was admitted to
+    /// it waits again, in its old place.
+    pub(crate) fn shared_attempt_ended(&self, is_granted: bool) {
+        let mut waiters = self.queue.waiters();
+        if !is_granted {
+            return waiters.shared_refused(self.candidate.place);
+        }
+        let wakers = waiters.shared_granted(self.candidate.mode);
+        drop(waiters);
+        wakers.wake();
+    }
+
+    /// Lets a waiter go first that has come ahead of this head during its attempt.
+    pub(crate) fn yield_to_precedent(&self) {
+        if self.queue.waiters().is_preceded(self.candidate.place) {
+            self.queue.wake_by_ref();
+        }
+    }
+
     /// Polls `contend` whenever this waiter is the head.
     ///
     /// **Invariant:** a head that is not polled does not keep the key from the waiters behind it.
     /// Its wake-ups go through the queue. If a wake-up is not followed by a poll within
     /// [`MAX_UNPOLLED`], the head loses the turn, and its attempt in flight, if any, continues in
-    /// the background. It keeps its ticket: when polled again, it precedes waiters that came later.
+    /// the background. It keeps its place: when polled again, it precedes waiters that came later.
     /// A task on the runtime of each waiter measures the time, because neither an unpolled future
     /// nor an undriven runtime can do so.
     pub(crate) async fn drive<F: Future>(&self, home: &Handle, contend: F) -> F::Output {
         let (waker, mut contend) = (Waker::from(self.queue.clone()), pin!(contend));
-        poll_fn(|context| {
-            let turn = self.queue.waiters().poll_turn(self.ticket, context.waker());
-            match turn {
-                Ok(()) => contend.as_mut().poll(&mut Context::from_waker(&waker)),
-                Err(wakers) => {
-                    wakers.wake();
-                    self.watch(home);
-                    Poll::Pending
-                }
-            }
+        poll_fn(|context| match self.poll_turn(home, false, context) {
+            Turn::Head => contend.as_mut().poll(&mut Context::from_waker(&waker)),
+            Turn::Admitted | Turn::Waiting => Poll::Pending,
         })
         .await
     }
@@ -238,14 +379,14 @@ impl Waiter {
     /// poll may take so long that the turn is lost during it.
     fn take<T>(&self, slot: impl FnOnce(&mut Waiters) -> &mut Option<T>) -> Option<Option<T>> {
         let mut waiters = self.queue.waiters();
-        waiters.is_head(self.ticket).then(|| slot(&mut waiters).take())
+        waiters.is_head(self.candidate.place).then(|| slot(&mut waiters).take())
     }
 
     /// Puts the head's state back into the queue between two polls, where the task that takes the
     /// turn away finds it. If the turn was lost during this poll, the state is dropped.
     fn put_back<T>(&self, slot: impl FnOnce(&mut Waiters) -> &mut Option<T>, value: T) {
         let mut waiters = self.queue.waiters();
-        let rest = match waiters.is_head(self.ticket) {
+        let rest = match waiters.is_head(self.candidate.place) {
             true => slot(&mut waiters).replace(value),
             false => Some(value),
         };
@@ -325,7 +466,7 @@ impl Waiter {
 impl Drop for Waiter {
     fn drop(&mut self) {
         let mut waiters = self.queue.waiters();
-        let (removed, wakers) = waiters.remove(self.ticket);
+        let (removed, wakers) = waiters.remove(self.candidate.place);
         let retain = waiters.fairness.is_contested();
         drop(waiters);
         drop(removed);

@@ -25,7 +25,10 @@ async fn release_at_store(lease: Arc<LeaseState>) -> Result<ReleaseOutcome, Erro
     if reply.is_ok() {
         // An acquire that is still in flight would be granted after the release: abandon it too.
         pending.armed = lease.is_in_doubt();
-        (shared.notify_released)(&lease.key);
+        match lease.uncount() {
+            true => shared.holds.released(&lease.key, lease.mode),
+            false => shared.holds.notify(&lease.key),
+        }
     }
     reply.map_err(|error| error.with_key(&lease.key).with_lock_id(lease.lock_id))
 }

@@ -14,11 +14,27 @@ use super::{runtime::Runtimes, store_clock::StoreClock, timer::Timer};
 use crate::{
     BootInstant, Clock, DynBackend, Error, ErrorKind, LockKey, Operation, Owner, ReleaseOutcome,
     Timestamp, Ttl,
-    backend::{Detached, ExtendOutcome, LockBackend, LockRef},
+    backend::{Detached, ExtendOutcome, LockBackend, LockRef, Mode},
     telemetry::{self, Classify},
 };
 
 pub(crate) type OnReleaseError = Arc<dyn Fn(&Error) + Send + Sync>;
+
+/// Counts the locks that this process holds, and notifies its waiters of their release.
+pub(crate) trait Holds: Send + Sync {
+    /// Counts a lock.
+    fn began(&self, key: &LockKey, mode: Mode);
+
+    /// Counts a lock less that has ended without a release.
+    fn ended(&self, key: &LockKey, mode: Mode);
+
+    /// Counts a lock less that has been released, and notifies the waiters of the key if that may
+    /// have freed it for them.
+    fn released(&self, key: &LockKey, mode: Mode);
+
+    /// Notifies the waiters of a key that may have become free otherwise.
+    fn notify(&self, key: &LockKey);
+}
 
 /// The state that all locks of one [`LockManager`](crate::LockManager) share.
 pub(crate) struct Shared {
@@ -26,8 +42,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Arc<dyn Clock>,
     /// `None` if the store has no clock of its own.
     pub(crate) store_clock: Option<StoreClock>,
-    /// Notifies the waiters of this process that a key may be free.
-    pub(crate) notify_released: Box<dyn Fn(&LockKey) + Send + Sync>,
+    /// The holders and waiters of this process.
+    pub(crate) holds: Box<dyn Holds>,
     /// The shortest pause for waiters of other processes, or `None` if such waiters cannot exist.
     pub(crate) min_pause: Option<Duration>,
     /// Tracks everything that must still reach the store after its caller was dropped.

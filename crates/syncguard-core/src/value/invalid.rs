@@ -44,6 +44,8 @@ pub(crate) enum Invalid {
         "min_hold {min_hold:?} is longer than the {limit} of {value:?}, which ends the lock first"
     )]
     LongMinHold { min_hold: Duration, limit: &'static str, value: Duration },
+    #[error("permits is 0; a semaphore must have at least one")]
+    NoPermits,
     #[error("owner label is empty; it must have 1 to 255 bytes of UTF-8")]
     EmptyOwner,
     #[error("owner label has {0} bytes; the limit is 255")]

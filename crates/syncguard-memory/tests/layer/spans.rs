@@ -68,8 +68,8 @@ async fn wait_until_the_timeout(locks: &LockManager, world: &World) {
     error_of(locks.lock(KEY).wait(secs(1)).acquire().await, ErrorKind::AcquisitionTimeout);
     let _ = locks.lock(KEY).try_run(async |_| ()).await.unwrap();
     world.release_elsewhere(&other).await;
-    let shared = locks.lock(KEY).mode(Mode::SHARED).try_acquire().await;
-    error_of(shared, ErrorKind::Unsupported);
+    let _reader = locks.lock(KEY).shared().acquire().await.unwrap();
+    error_of(locks.semaphore(KEY, 2).try_acquire().await, ErrorKind::InvalidArgument);
 }
 
 async fn hold_by_a_guard(locks: &LockManager, world: &World) {

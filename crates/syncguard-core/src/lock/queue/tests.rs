@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use super::{Queues, RETENTION, Waiter};
-use crate::{Fence, LockKey};
+use super::{Holds, Queues, RETENTION, Turn, Waiter};
+use crate::{Fence, LockKey, backend::Mode};
 
 const ATTEMPTS: u32 = 50_000;
 
@@ -25,7 +25,7 @@ fn a_queue_ends_with_the_last_of_two_that_leave_at_the_same_instant() {
     thread::scope(|scope| {
         let other = scope.spawn(|| {
             for _ in 0..ATTEMPTS {
-                let waiter = queues.join(&key);
+                let waiter = queues.join(&key, Mode::Exclusive, 0);
                 together.wait();
                 drop(waiter);
                 together.wait();
@@ -33,7 +33,7 @@ fn a_queue_ends_with_the_last_of_two_that_leave_at_the_same_instant() {
             }
         });
         for _ in 0..ATTEMPTS {
-            let waiter = queues.join(&key);
+            let waiter = queues.join(&key, Mode::Exclusive, 0);
             together.wait();
             drop(waiter);
             together.wait();
@@ -49,7 +49,7 @@ fn a_queue_ends_with_the_last_of_two_that_leave_at_the_same_instant() {
 fn a_runtime_that_is_shut_down_drops_its_watcher_and_can_be_watched_again() {
     let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let (waiter, id) = (queues.join(&key), runtime.handle().id());
+    let (waiter, id) = (queues.join(&key, Mode::Exclusive, 0), runtime.handle().id());
     waiter.watch(runtime.handle());
     assert!(!waiter.queue.waiters().add_watcher(id));
     drop(runtime);
@@ -64,9 +64,12 @@ fn see_another_process(waiter: &Waiter) {
 #[test]
 fn a_process_shares_a_key_while_more_of_its_tasks_wait_or_once_it_has_seen_another_process() {
     let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
-    let (head, next) = (queues.join(&key), queues.join(&key));
-    let poll =
-        |waiter: &Waiter| waiter.queue.waiters().poll_turn(waiter.ticket, Waker::noop()).is_ok();
+    let (head, next) =
+        (queues.join(&key, Mode::Exclusive, 0), queues.join(&key, Mode::Exclusive, 0));
+    let poll = |waiter: &Waiter| {
+        let polled = waiter.queue.waiters().poll_turn(waiter.candidate, false, Waker::noop());
+        polled.0 == Turn::Head
+    };
     assert!(poll(&head) && !head.is_sharing());
     assert!(!poll(&next) && head.is_sharing());
     drop(next);
@@ -79,16 +82,16 @@ fn a_process_shares_a_key_while_more_of_its_tasks_wait_or_once_it_has_seen_anoth
 async fn the_queue_of_a_key_that_others_contend_for_is_retained_and_then_removed() {
     let queues = Queues::default();
     let [key, other] = ["k", "other"].map(|text| LockKey::new(text).unwrap());
-    let join_and_leave = || drop(queues.join(&other));
-    let waiter = queues.join(&key);
+    let join_and_leave = || drop(queues.join(&other, Mode::Exclusive, 0));
+    let waiter = queues.join(&key, Mode::Exclusive, 0);
     see_another_process(&waiter);
     drop(waiter);
     tokio::time::advance(RETENTION - Duration::from_millis(1)).await;
     join_and_leave();
     assert_eq!(queues.len(), 1, "its retention is not over");
-    assert!(queues.join(&key).fairness(|fairness| fairness.is_contested()));
+    assert!(queues.join(&key, Mode::Exclusive, 0).fairness(|fairness| fairness.is_contested()));
     tokio::time::advance(RETENTION).await;
-    let waiter = queues.join(&key);
+    let waiter = queues.join(&key, Mode::Exclusive, 0);
     join_and_leave();
     assert_eq!(queues.len(), 1, "it has a waiter");
     drop(waiter);
@@ -104,7 +107,7 @@ struct Reentrant(Queues, LockKey, AtomicUsize);
 impl Wake for Reentrant {
     fn wake(self: Arc<Self>) {
         if self.2.fetch_add(1, Ordering::SeqCst) == 0 {
-            drop(self.0.join(&self.1));
+            drop(self.0.join(&self.1, Mode::Exclusive, 0));
             self.0.notify_released(&self.1);
         }
     }
@@ -119,7 +122,7 @@ fn wakers_are_called_while_nothing_is_locked() {
         let woken = Arc::new(Reentrant(queues.clone(), key.clone(), AtomicUsize::new(0)));
         let waker = Waker::from(woken.clone());
         let wait = || {
-            let (waiter, home) = (queues.join(&key), runtime.handle());
+            let (waiter, home) = (queues.join(&key, Mode::Exclusive, 0), runtime.handle());
             Box::pin(async move { waiter.drive(home, std::future::pending::<()>()).await })
         };
         let mut context = Context::from_waker(&waker);
@@ -133,4 +136,37 @@ fn wakers_are_called_while_nothing_is_locked() {
     });
     let (of_a_release, of_a_leave) = ended.recv_timeout(Duration::from_secs(60)).unwrap();
     assert!(of_a_release > 0 && of_a_leave > 0, "{of_a_release} and {of_a_leave}");
+}
+
+#[test]
+fn an_entry_is_kept_for_its_holders_and_counts_them_by_mode() {
+    let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+    let waiter = queues.join(&key, Mode::SHARED, 0);
+    queues.began(&key, Mode::SHARED);
+    queues.began(&key, Mode::SHARED);
+    queues.began(&key, Mode::Exclusive);
+    drop(waiter);
+    let stats = queues.stats();
+    assert_eq!((stats.keys[0].holders, stats.keys[0].readers, stats.keys[0].waiters), (3, 2, 0));
+    queues.ended(&key, Mode::SHARED);
+    queues.released(&key, Mode::SHARED);
+    assert_eq!(queues.len(), 1);
+    queues.released(&key, Mode::Exclusive);
+    assert_eq!(queues.len(), 0);
+}
+
+#[test]
+fn only_the_last_of_the_readers_of_a_process_notifies_its_waiters() {
+    let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+    let permit = Mode::Shared { permits: std::num::NonZeroU32::new(3) };
+    for (mode, notified) in [(Mode::SHARED, false), (permit, true)] {
+        let waiter = queues.join(&key, Mode::Exclusive, 0);
+        queues.began(&key, mode);
+        queues.began(&key, mode);
+        waiter.clear_attempt_due();
+        queues.released(&key, mode);
+        assert_eq!(waiter.queue.waiters().attempt_due, notified, "{mode}: one of two");
+        queues.released(&key, mode);
+        assert!(waiter.queue.waiters().attempt_due, "{mode}: the last");
+    }
 }
