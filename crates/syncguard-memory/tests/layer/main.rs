@@ -15,6 +15,7 @@ mod observer;
 mod queueing;
 mod renewing;
 mod runtimes;
+mod sharing;
 mod silent;
 mod spans;
 mod stalling;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syncguard_core::{
     ErrorKind, Fence, LockId, LockManager, Operation, Renew,
-    backend::{LockBackend, Mode},
+    backend::LockBackend,
     contract::{Fault, Gate},
 };
 use syncguard_testkit::traced::{Trace, Traced};
