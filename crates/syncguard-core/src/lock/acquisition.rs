@@ -130,7 +130,6 @@ impl<'a> Acquisition<'a> {
                     return Ok(guard);
                 }
                 Some(Ok(AttemptOutcome::Contended(holder))) => {
-                    waiter.yield_to_precedent();
                     self.last_failure = Some(AttemptFailure::Contended(holder));
                     if !waiter.is_subscribed() {
                         waiter.subscribe(self.shared, &self.home).await;

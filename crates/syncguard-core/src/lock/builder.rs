@@ -254,8 +254,8 @@ impl LockBuilder {
     ///
     /// A level counts as much as a second of waiting. So a waiter with priority 5 goes before those
     /// with priority 0 that have waited for less than five seconds longer, and none is overtaken
-    /// for ever. It takes the place of a waiter that is already asking the store. Waiters of other
-    /// processes are not affected.
+    /// for ever. When the key becomes free, it goes before a waiter that has asked the store already.
+    /// Waiters of other processes are not affected.
     ///
     /// # Examples
     ///

@@ -322,13 +322,6 @@ impl Waiter {
         wakers.wake();
     }
 
-    /// Lets a waiter go first that has come ahead of this head during its attempt.
-    pub(crate) fn yield_to_precedent(&self) {
-        if self.queue.waiters().is_preceded(self.candidate.place) {
-            self.queue.wake_by_ref();
-        }
-    }
-
     /// Polls `contend` whenever this waiter is the head.
     ///
     /// **Invariant:** a head that is not polled does not keep the key from the waiters behind it.

@@ -154,9 +154,9 @@ impl Waiters {
 
     /// Records a poll, and returns what the waiter may do.
     ///
-    /// A head yields to a waiter that is ahead of it, unless its attempt is in flight: that attempt
-    /// may be the one that is granted. It has its state behind the lock of the queue, where it
-    /// finds it when it is the head again.
+    /// A head that is woken yields to a waiter that is ahead of it, unless its attempt is in flight:
+    /// that attempt may be the one that is granted. The subscription stays with the queue, and the
+    /// new head begins with an attempt, so the wake-up is not lost with the turn.
     pub(super) fn poll_turn(
         &mut self,
         candidate: Candidate,
@@ -223,15 +223,13 @@ impl Waiters {
         if self.admitted.contains(&place) {
             return (Turn::Admitted, Wakers { head: None, others: admitted });
         }
-        let precedes = self.head.as_ref().is_some_and(|head| place < head.candidate.place);
-        let mut wakers = if precedes { self.head_woken() } else { Wakers::default() };
-        wakers.others.extend(self.take_watchers_if_overdue());
-        wakers.others.extend(admitted);
-        (Turn::Waiting, wakers)
+        let mut others = self.take_watchers_if_overdue();
+        others.extend(admitted);
+        (Turn::Waiting, Wakers { head: None, others })
     }
 
     /// Returns whether a waiter that can take the turn is ahead of `place`.
-    pub(super) fn is_preceded(&self, place: Place) -> bool {
+    fn is_preceded(&self, place: Place) -> bool {
         self.next().is_some_and(|next| next < place)
     }
 
