@@ -1,14 +1,15 @@
 //! The command-line arguments.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, num::NonZeroU32, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use syncguard::{LockKey, Owner, Ttl};
+use syncguard::{LockKey, Owner, Ttl, backend::Mode};
 
 const EXAMPLES: &str = "\
 Examples:
   syncguard run --key nightly-report -- ./report.sh
   syncguard run --key deploy --no-wait --owner ci-7 -- make deploy
+  syncguard run --key gpu --permits 4 -- ./train.sh
   syncguard status --key deploy";
 
 const EXIT_CODES: &str = "\
@@ -60,6 +61,16 @@ pub(crate) struct Run {
     #[arg(long, value_name = "KEY")]
     pub(crate) key: LockKey,
 
+    /// Share the lock with all who use this option too, as the readers of a read-write lock do
+    #[arg(long, conflicts_with = "permits")]
+    shared: bool,
+
+    /// Take one of N permits: at most N commands with this key run at the same time
+    ///
+    /// All who use the key must name the same number.
+    #[arg(long, value_name = "N")]
+    permits: Option<NonZeroU32>,
+
     /// How long the lock outlives syncguard, should it die
     #[arg(long, value_name = "DURATION", default_value_t)]
     pub(crate) ttl: Ttl,
@@ -98,6 +109,14 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// Returns whether others may hold the lock at the same time.
+    pub(crate) fn mode(&self) -> Mode {
+        match (self.shared, self.permits) {
+            (false, None) => Mode::Exclusive,
+            (_, permits) => Mode::Shared { permits },
+        }
+    }
+
     /// Returns how long to wait for the lock.
     pub(crate) fn wait(&self) -> Duration {
         if self.no_wait { Duration::ZERO } else { self.wait }

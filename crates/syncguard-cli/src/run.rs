@@ -159,7 +159,8 @@ async fn within<T>(
 
 /// Describes the lock as the arguments specify it.
 fn describe(locks: &LockManager, arguments: &Run) -> LockBuilder {
-    let lock = locks.lock(&arguments.key).ttl(arguments.ttl).renew(Renew::Auto);
+    let lock = locks.lock(&arguments.key).mode(arguments.mode());
+    let lock = lock.ttl(arguments.ttl).renew(Renew::Auto);
     let lock = lock.wait(arguments.wait());
     let lock = match &arguments.owner {
         Some(owner) => lock.owner(owner.clone()),

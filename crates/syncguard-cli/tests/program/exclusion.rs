@@ -44,6 +44,37 @@ fn a_second_program_that_waits_acquires_the_lock_when_the_first_releases_it() {
 }
 
 #[test]
+fn readers_run_at_the_same_time_and_keep_a_writer_out() {
+    let sandbox = Sandbox::new();
+    let readers = [(); 2].map(|()| sandbox.hold(&["--shared"]));
+    let writer = sandbox.run(&["--no-wait"], "touch ran").output().unwrap();
+    assert_code(&writer, 75);
+    assert!(only_line(&writer).contains("held by 2 in shared mode under fence"), "{writer:?}");
+    for reader in readers {
+        assert_code(&reader.finish(), 0);
+    }
+    let writer = sandbox.hold(&[]);
+    assert_code(&sandbox.run(&["--shared", "--no-wait"], "touch ran").output().unwrap(), 75);
+    assert!(!sandbox.path("ran").exists());
+    assert_code(&writer.finish(), 0);
+}
+
+#[test]
+fn as_many_commands_run_at_the_same_time_as_there_are_permits() {
+    let sandbox = Sandbox::new();
+    let [one, other] = [(); 2].map(|()| sandbox.hold(&["--permits", "2"]));
+    let third = || sandbox.run(&["--permits", "2", "--no-wait"], "true").output().unwrap();
+    assert_code(&third(), 75);
+    let mistaken = sandbox.run(&["--permits", "3"], "true").output().unwrap();
+    assert_code(&mistaken, 64);
+    let line = only_line(&mistaken);
+    assert!(line.contains("with 3 permits") && line.contains("with 2 permits"), "{line}");
+    assert_code(&one.finish(), 0);
+    assert_code(&third(), 0);
+    assert_code(&other.finish(), 0);
+}
+
+#[test]
 fn a_wait_lasts_as_long_as_requested() {
     let sandbox = Sandbox::new();
     let holder = sandbox.hold(&[]);

@@ -43,6 +43,7 @@ async fn a_held_lock_is_shown_with_its_holder() {
     let expected = json!({
         "locked": true,
         "key": KEY,
+        "mode": "exclusive",
         "owner": "ci-7",
         "fence": "000000000000001",
         "remaining_ms": null,
@@ -51,6 +52,28 @@ async fn a_held_lock_is_shown_with_its_holder() {
     });
     assert_eq!(object, expected);
     assert_code(&holder.finish(), 0);
+}
+
+#[test]
+fn a_shared_lock_is_shown_with_all_its_holders() {
+    let sandbox = Sandbox::new();
+    let holders = ["ci-7", "ci-8"].map(|owner| sandbox.hold(&["--permits", "3", "--owner", owner]));
+    let text = text(&sandbox);
+    let lines: Vec<_> = text.lines().collect();
+    let head = "held by 2 in shared mode with 3 permits under fence 000000000000002 for another 2";
+    assert!(lines[0].starts_with(head), "{text}");
+    assert!(lines[1].starts_with("  held by \"ci-7\" under fence 000000000000001 for"), "{text}");
+    assert!(lines[2].starts_with("  held by \"ci-8\" under fence 000000000000002 for"), "{text}");
+
+    let object = object(&sandbox);
+    assert_eq!((&object["mode"], &object["permits"]), (&json!("shared"), &json!(3)));
+    assert_eq!((&object["owner"], &object["fence"]), (&Value::Null, &json!("000000000000002")));
+    let listed: Vec<_> = object["holders"].as_array().unwrap().iter().collect();
+    let owners: Vec<_> = listed.iter().map(|holder| holder["owner"].as_str().unwrap()).collect();
+    assert_eq!(owners, ["ci-7", "ci-8"]);
+    for holder in holders {
+        assert_code(&holder.finish(), 0);
+    }
 }
 
 #[test]
