@@ -49,6 +49,7 @@ mod report;
 mod steps;
 
 pub mod abandon;
+pub mod announcements;
 pub mod cancellation;
 pub mod contention;
 pub mod expiry;
@@ -65,7 +66,14 @@ pub mod operators;
 pub mod ownership;
 pub mod parallel;
 pub mod patterns;
+pub mod permits;
 pub mod running;
+pub mod shared;
+pub mod shared_expiry;
+pub mod shared_guards;
+pub mod shared_lookup;
+pub mod shared_requests;
+pub mod shared_waiting;
 pub mod waiting;
 
 pub use cases::CASES;

@@ -1,12 +1,17 @@
 //! Steps that the cases share.
 
-use std::time::Duration;
+use std::{future::Future, num::NonZeroU32, pin::Pin, time::Duration};
 
-use super::Harness;
+use tokio::time::timeout;
+
+use super::{CaseOutcome, Harness};
 use crate::{
     BootClock, BootInstant, Clock, Error, ErrorKind, Holder, LockGuard, LockId, LockKey,
     LockManager, ReleaseOutcome, TryAcquireOutcome, Ttl,
-    backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, Grant, LockBackend, LockRef},
+    backend::{
+        AcquireOutcome, AcquireRequest, ExtendOutcome, Grant, LockBackend, LockQuery, LockRecord,
+        LockRef, Mode, WakeUp,
+    },
 };
 
 /// Long enough never to end within a case.
@@ -24,6 +29,12 @@ pub(super) const SLACK: Duration = Duration::from_millis(150);
 /// How long a case waits for work in the background.
 const BACKGROUND_TIMEOUT: Duration = Duration::from_secs(10);
 
+pub(super) const NO_WAKE_UP: CaseOutcome =
+    CaseOutcome::Skipped("the backend does not wake waiters");
+
+pub(super) const NO_OPERATIONS: CaseOutcome =
+    CaseOutcome::Skipped("the backend does not support the operations for operators");
+
 pub(super) fn key(text: &str) -> LockKey {
     LockKey::new(text).expect("the key is valid")
 }
@@ -39,6 +50,54 @@ pub(super) fn id() -> LockId {
 /// Requests the key under a fresh id.
 pub(super) fn request_for(text: &str, duration: Duration) -> AcquireRequest {
     AcquireRequest::new(key(text), id(), ttl(duration))
+}
+
+/// Requests the key in shared mode under a fresh id.
+pub(super) fn reader_for(text: &str, duration: Duration) -> AcquireRequest {
+    request_for(text, duration).with_mode(Mode::SHARED)
+}
+
+/// Requests one of `permits` permits of the key under a fresh id.
+pub(super) fn permit_for(text: &str, permits: u32, duration: Duration) -> AcquireRequest {
+    request_for(text, duration).with_mode(Mode::Shared { permits: NonZeroU32::new(permits) })
+}
+
+/// Requests the key in exclusive mode under a fresh id, and announces it for `announce`.
+pub(super) fn announced_for(text: &str, announce: Duration) -> AcquireRequest {
+    request_for(text, LONG).with_announcement(Some(announce))
+}
+
+/// Connects two clients, if the backend grants shared mode.
+pub(super) async fn sharing_clients<H: Harness>(
+    harness: &H,
+) -> Result<(H::Backend, H::Backend), CaseOutcome> {
+    let client = harness.client().await;
+    if !client.capabilities().shared {
+        return Err(CaseOutcome::Skipped("the backend does not grant shared mode"));
+    }
+    Ok((client, harness.client().await))
+}
+
+/// Connects two clients, if the backend grants shared mode and notifies waiters of releases.
+pub(super) async fn notified_clients<H: Harness>(
+    harness: &H,
+) -> Result<(H::Backend, H::Backend), CaseOutcome> {
+    let (one, other) = sharing_clients(harness).await?;
+    if one.capabilities().wake_up == WakeUp::None {
+        return Err(NO_WAKE_UP);
+    }
+    Ok((one, other))
+}
+
+/// Connects two clients, if the backend grants shared mode and has the operations for operators.
+pub(super) async fn operating_clients<H: Harness>(
+    harness: &H,
+) -> Result<(H::Backend, H::Backend), CaseOutcome> {
+    let (one, other) = sharing_clients(harness).await?;
+    if !one.capabilities().list {
+        return Err(NO_OPERATIONS);
+    }
+    Ok((one, other))
 }
 
 /// Returns the grant of a request, with its key as a hint.
@@ -83,6 +142,30 @@ pub(super) async fn extend_reports_not_held(backend: &impl LockBackend, lock: Lo
     assert!(matches!(outcome, ExtendOutcome::NotHeld(_)), "{outcome:?}");
 }
 
+/// Abandons the id of a request.
+pub(super) async fn abandoned(backend: &impl LockBackend, request: &AcquireRequest) {
+    backend.abandon(request.lock_id, &request.key).await.expect("the store answers");
+}
+
+/// Looks up a lock by its key or by the id of a holder.
+pub(super) async fn found(
+    backend: &impl LockBackend,
+    query: impl Into<LockQuery>,
+) -> Option<LockRecord> {
+    backend.lookup(&query.into()).await.expect("the store answers")
+}
+
+/// Returns the record of a key that is held.
+pub(super) async fn record_of(backend: &impl LockBackend, text: &str) -> LockRecord {
+    found(backend, key(text)).await.expect("the key is held")
+}
+
+/// Returns the ids of those that share a key, in the order of their fences.
+pub(super) async fn sharers_of(backend: &impl LockBackend, text: &str) -> Vec<LockId> {
+    let holders = found(backend, key(text)).await.map(|record| record.holders);
+    holders.unwrap_or_default().iter().map(|holder| holder.lock_id).collect()
+}
+
 pub(super) async fn is_locked(backend: &impl LockBackend, text: &str) -> bool {
     backend.is_locked(&key(text)).await.expect("the store answers")
 }
@@ -90,6 +173,25 @@ pub(super) async fn is_locked(backend: &impl LockBackend, text: &str) -> bool {
 /// Waits past the expiry and the grace of a grant that was made or extended just now for `ttl`.
 pub(super) async fn expire<H: Harness>(harness: &H, backend: &impl LockBackend, ttl: Duration) {
     harness.advance(ttl + backend.capabilities().grace + SLACK).await;
+}
+
+/// Subscribes until a subscription stays pending. One may resolve spuriously, but not each of them.
+pub(super) async fn pending_subscription<'a>(
+    backend: &'a impl LockBackend,
+    key: &'a LockKey,
+) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+    for _ in 0..10 {
+        let mut woken = Box::pin(backend.released(key));
+        if timeout(SHORT, &mut woken).await.is_err() {
+            return woken;
+        }
+    }
+    panic!("each subscription resolves although nothing is released");
+}
+
+/// Waits until a subscriber is notified.
+pub(super) async fn notified(what: &str, woken: impl Future<Output = ()>) {
+    timeout(LONG / 6, woken).await.unwrap_or_else(|_| panic!("{what} notifies no subscriber"));
 }
 
 /// Waits until a condition holds that work in the background brings about.
