@@ -66,18 +66,15 @@ async fn extend_shared(
     epoch: DatabaseEpoch,
 ) -> Result<Option<Timestamp>, Failure> {
     let extend = |rows: &[_]| {
-        let Some((head, holder, now)) = KeyState::shared_by(rows, lock_id)? else {
-            return Ok((Vec::new(), None));
-        };
-        if holder.acquired_at.unix_millis() < epoch.since_ms {
-            return Ok((Vec::new(), None));
-        }
-        let expires_at = now.after(ttl);
-        let statement = Statement::new(include_str!("sql/shared_extend.sql"))
-            .text(lock_id.as_str())
-            .text(head.as_str())
-            .integer(expires_at.unix_millis());
-        Ok((vec![statement], Some(expires_at)))
+        let held = KeyState::shared_by(rows, lock_id)?
+            .filter(|held| held.holder.acquired_at.unix_millis() >= epoch.since_ms);
+        Ok(match held {
+            Some(held) => {
+                let expires_at = held.now.after(ttl);
+                (held.extend(expires_at), Some(expires_at))
+            }
+            None => (Vec::new(), None),
+        })
     };
     store.writer.transact(KeyState::by_id(lock_id), extend, ticket).await
 }

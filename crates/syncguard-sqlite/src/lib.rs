@@ -13,6 +13,7 @@ mod decision;
 mod deserialize;
 mod error;
 mod extend;
+mod holder;
 mod identity;
 mod key_state;
 mod lookup;

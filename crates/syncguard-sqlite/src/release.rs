@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use syncguard_core::{
-    LockId, LockKey, ReleaseOutcome, Timestamp,
+    LockId, LockKey, ReleaseOutcome,
     backend::{Effect, NotHeld},
 };
 
 use crate::{
-    error::Failure, key_state::KeyState, prune::prune_some, row::GRACE_MS, statement::Statement,
-    store::Store, worker::Ticket,
+    error::Failure, holder::Held, key_state::KeyState, prune::prune_some, row::GRACE_MS,
+    statement::Statement, store::Store, worker::Ticket,
 };
 
 /// How long the tombstone of an abandoned id is kept.
@@ -51,18 +51,9 @@ async fn release_shared(store: &Store, ticket: &Ticket, lock_id: LockId) -> Resu
     let release = |rows: &[_]| {
         let held = KeyState::shared_by(rows, lock_id)?;
         let released = held.is_some();
-        let end = held.map(|(head, _, now)| end_shared(lock_id, head, now));
-        Ok((end.into_iter().collect(), released))
+        Ok((held.map(|held| held.end()).unwrap_or_default(), released))
     };
     store.releaser.transact(KeyState::by_id(lock_id), release, ticket).await
-}
-
-fn end_shared(lock_id: LockId, head: LockId, now: Timestamp) -> Statement {
-    Statement::new(include_str!("sql/shared_release.sql"))
-        .text(lock_id.as_str())
-        .text(head.as_str())
-        .integer(now.unix_millis())
-        .integer(GRACE_MS)
 }
 
 /// Guarantees that no grant exists under the id, now or in the future, and removes its
@@ -85,14 +76,19 @@ pub(crate) async fn abandon(
 ) -> Result<(), Failure> {
     let lifetime_ms = i64::try_from(TOMBSTONE_LIFETIME.as_millis()).unwrap_or(i64::MAX);
     let abandon = |rows: &[_]| {
-        let tombstone = Statement::new(include_str!("sql/abandon.sql"))
+        let tombstone = Statement::new(include_str!("sql/abandon_tombstone.sql"))
             .text(lock_id.as_str())
-            .integer(lifetime_ms)
+            .integer(lifetime_ms);
+        let release =
+            Statement::new(include_str!("sql/abandon_release.sql")).text(lock_id.as_str());
+        let announcement = Statement::new(include_str!("sql/abandon_announcement.sql"))
+            .text(lock_id.as_str())
             .text(key.as_str());
         let held = KeyState::shared_by(rows, lock_id);
-        let end = held.as_ref().ok().cloned().flatten();
-        let end = end.map(|(head, _, now)| end_shared(lock_id, head, now));
-        Ok(([Some(tombstone), end].into_iter().flatten().collect(), held.map(|_| ())))
+        let shared = held.as_ref().ok().and_then(Option::as_ref).map(Held::end);
+        let ends =
+            [tombstone, release, announcement].into_iter().chain(shared.into_iter().flatten());
+        Ok((ends.collect(), held.map(|_| ())))
     };
     let ended = store.releaser.transact(KeyState::by_id(lock_id), abandon, ticket).await?;
     ended.map_err(|failure| failure.after(Effect::MayHaveApplied))?;

@@ -9,7 +9,7 @@ use syncguard_core::Fence;
 
 use crate::transaction::Work;
 
-/// A statement with its values, or several that share their values.
+/// A statement with its values.
 pub(crate) struct Statement {
     sql: &'static str,
     values: SqliteArguments,

@@ -1,0 +1,12 @@
+-- Ends every grant of a key and its announcement, whether or not they can be read. The fence stays.
+--
+-- In:  ?1 key
+-- Out: nothing
+DELETE FROM syncguard_holders
+WHERE head = (SELECT lock_id FROM syncguard_locks WHERE key = ?1);
+
+DELETE FROM syncguard_announcements WHERE key = ?1;
+
+UPDATE syncguard_locks
+SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
+WHERE key = ?1;
