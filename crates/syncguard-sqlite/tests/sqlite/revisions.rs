@@ -23,7 +23,7 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
         let held = backend.unwrap().acquire(&request("held")).await.unwrap();
         assert!(matches!(held, AcquireOutcome::Contended { holder: Some(_) }));
     }
-    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 2);
+    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 3);
     let version = foreign.number("SELECT version FROM syncguard_schema").await;
     assert_eq!(version, 1, "clients of revision 1 refuse a greater one");
     let backend = scratch.open().await;
@@ -53,15 +53,15 @@ async fn a_file_that_requires_a_newer_client_is_refused_and_unchanged() {
     let scratch = Scratch::new();
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
-    foreign.run("UPDATE syncguard_schema SET version = 3, revision = 4").await;
+    foreign.run("UPDATE syncguard_schema SET version = 4, revision = 5").await;
     let error = SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(!error.may_have_applied());
     let text = error.to_string();
-    for part in ["locks.db", "version 3", "version 2"] {
+    for part in ["locks.db", "version 4", "version 3"] {
         assert!(text.contains(part), "{text}");
     }
-    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 4);
+    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 5);
 }
 
 #[tokio::test]
