@@ -17,7 +17,7 @@ use syncguard_testkit::{
     server::{PostgresServer, RedisServer},
 };
 
-use self::member::{Did, Member, Task};
+use self::member::{Task, together};
 
 const HOLD: Duration = Duration::from_millis(20);
 const MANY: usize = 8;
@@ -58,7 +58,7 @@ async fn measure(time: Duration, alone: bool) {
             beside(name, url, time, &mut table).await;
         }
         for hold in [HOLD, Duration::ZERO] {
-            let [did] = together(url, [Task { tasks: MANY, hold, time }]).await;
+            let did = together(url, [Task::new(MANY, hold, time)]).await[0];
             let what = format!("{name}: eight alone, hold {} ms", hold.as_millis());
             table.note(&what, did.rate(time), "/s");
         }
@@ -68,8 +68,9 @@ async fn measure(time: Duration, alone: bool) {
 
 /// Measures the eight beside the one.
 async fn beside(name: &str, url: &str, time: Duration, table: &mut Table) {
-    let crowd = Task { tasks: MANY, hold: HOLD, time };
-    let [many, one] = together(url, [crowd, Task { tasks: 1, ..crowd }]).await;
+    let crowd = Task::new(MANY, HOLD, time);
+    let did = together(url, [crowd, Task { tasks: 1, ..crowd }]).await;
+    let (many, one) = (did[0], did[1]);
     let all = many.grants + one.grants;
     table.note(&format!("{name}: grants of the eight"), many.grants, "");
     table.note(&format!("{name}: grants of the one"), one.grants, "");
@@ -80,20 +81,4 @@ async fn beside(name: &str, url: &str, time: Duration, table: &mut Table) {
     table.judge(&format!("{name}: its longest wait"), longest, "ms", Bar::AtMost(LONGEST));
     let failed = many.failed + one.failed;
     table.judge(&format!("{name}: waits that failed"), failed, "", Bar::AtMost(0.0));
-}
-
-/// Lets processes work beside each other, from when all of them are connected.
-async fn together<const N: usize>(url: &str, tasks: [Task; N]) -> [Did; N] {
-    let mut members = Vec::new();
-    for task in tasks {
-        members.push(Member::start(url, task).await);
-    }
-    for member in &mut members {
-        member.begin().await;
-    }
-    let mut did = [Did::default(); N];
-    for (did, member) in did.iter_mut().zip(members) {
-        *did = member.finish().await;
-    }
-    did
 }

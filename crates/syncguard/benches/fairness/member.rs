@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use syncguard::{LockManager, connect};
+use syncguard::{LockBuilder, LockManager, connect};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines, stdin, stdout},
     process::{Child, ChildStdin, ChildStdout, Command},
@@ -14,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-const KEY: &str = "bench:fairness";
+pub(crate) const KEY: &str = "bench:members";
 
 /// What a process does.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,30 @@ pub(crate) struct Task {
     pub(crate) tasks: usize,
     pub(crate) hold: Duration,
     pub(crate) time: Duration,
+    pub(crate) lock: Lock,
+    /// How long each task pauses between two locks.
+    pub(crate) pause: Duration,
+}
+
+/// What each task of a process locks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// The one key of all.
+    #[default]
+    Exclusive,
+    /// A key of its own.
+    OwnKey,
+    /// The one key of all, as a reader.
+    Shared,
+    /// A permit of the one key of all.
+    Permit(u32),
+}
+
+impl Task {
+    /// Tasks that lock one key in turn for all of `time`.
+    pub(crate) fn new(tasks: usize, hold: Duration, time: Duration) -> Self {
+        Self { tasks, hold, time, lock: Lock::Exclusive, pause: Duration::ZERO }
+    }
 }
 
 /// What came of it.
@@ -38,8 +62,24 @@ impl Did {
     }
 }
 
+/// Lets processes work beside each other, from when all of them are connected.
+pub(crate) async fn together(url: &str, tasks: impl IntoIterator<Item = Task>) -> Vec<Did> {
+    let mut members = Vec::new();
+    for task in tasks {
+        members.push(Member::start(url, task).await);
+    }
+    for member in &mut members {
+        member.begin().await;
+    }
+    let mut did = Vec::new();
+    for member in members {
+        did.push(member.finish().await);
+    }
+    did
+}
+
 /// A process that contends for the lock.
-pub(crate) struct Member {
+struct Member {
     _process: Child,
     orders: ChildStdin,
     news: Lines<BufReader<ChildStdout>>,
@@ -47,7 +87,7 @@ pub(crate) struct Member {
 
 impl Member {
     /// Starts a process, and returns when it is connected.
-    pub(crate) async fn start(url: &str, task: Task) -> Self {
+    async fn start(url: &str, task: Task) -> Self {
         let mut process = Command::new(current_exe().unwrap());
         process.args(["member", url, &task.to_string()]);
         process.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
@@ -58,11 +98,11 @@ impl Member {
         Self { _process: process, orders, news }
     }
 
-    pub(crate) async fn begin(&mut self) {
+    async fn begin(&mut self) {
         self.orders.write_all(b"begin\n").await.unwrap();
     }
 
-    pub(crate) async fn finish(mut self) -> Did {
+    async fn finish(mut self) -> Did {
         self.news.next_line().await.unwrap().unwrap().parse().unwrap()
     }
 }
@@ -74,11 +114,20 @@ pub(crate) async fn be(url: &str, task: Task) {
     BufReader::new(stdin()).lines().next_line().await.unwrap().unwrap();
     let (did, mut all) = (Arc::new(Mutex::new(Did::default())), JoinSet::new());
     let end = Instant::now() + task.time;
-    for _ in 0..task.tasks {
+    for number in 0..task.tasks {
         let (locks, did) = (locks.clone(), did.clone());
         all.spawn(async move {
             while Instant::now() < end {
-                contend(&locks, task.hold, &did).await;
+                let lock = match task.lock {
+                    Lock::Exclusive => locks.lock(KEY),
+                    Lock::OwnKey => locks.lock(format!("{KEY}:{}:{number}", std::process::id())),
+                    Lock::Shared => locks.lock(KEY).shared(),
+                    Lock::Permit(permits) => locks.semaphore(KEY, permits),
+                };
+                contend(lock, task.hold, &did).await;
+                if !task.pause.is_zero() {
+                    sleep(task.pause).await;
+                }
             }
         });
     }
@@ -87,9 +136,9 @@ pub(crate) async fn be(url: &str, task: Task) {
     say(&format!("{} {} {}", did.grants, did.failed, did.longest_wait_ms)).await;
 }
 
-async fn contend(locks: &LockManager, hold: Duration, did: &Mutex<Did>) {
+async fn contend(lock: LockBuilder, hold: Duration, did: &Mutex<Did>) {
     let asked = Instant::now();
-    let granted = locks.lock(KEY).acquire().await;
+    let granted = lock.acquire().await;
     let waited = asked.elapsed().as_secs_f64() * 1e3;
     let guard = {
         let mut did = did.lock().unwrap();
@@ -118,7 +167,14 @@ async fn say(line: &str) {
 
 impl std::fmt::Display for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {}", self.tasks, self.hold.as_millis(), self.time.as_millis())
+        let (lock, permits) = match self.lock {
+            Lock::Exclusive => (0, 0),
+            Lock::OwnKey => (1, 0),
+            Lock::Shared => (2, 0),
+            Lock::Permit(permits) => (3, permits),
+        };
+        let [hold, time, pause] = [self.hold, self.time, self.pause].map(|time| time.as_millis());
+        write!(f, "{} {hold} {time} {pause} {lock} {permits}", self.tasks)
     }
 }
 
@@ -130,7 +186,14 @@ impl FromStr for Task {
         let mut next = || numbers.next().unwrap_or(Ok(0));
         let tasks = usize::try_from(next()?).unwrap_or(usize::MAX);
         let (hold, time) = (Duration::from_millis(next()?), Duration::from_millis(next()?));
-        Ok(Self { tasks, hold, time })
+        let pause = Duration::from_millis(next()?);
+        let lock = match (next()?, next()?) {
+            (0, _) => Lock::Exclusive,
+            (1, _) => Lock::OwnKey,
+            (2, _) => Lock::Shared,
+            (_, permits) => Lock::Permit(u32::try_from(permits).unwrap_or(u32::MAX)),
+        };
+        Ok(Self { tasks, hold, time, lock, pause })
     }
 }
 
