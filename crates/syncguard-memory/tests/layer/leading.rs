@@ -17,6 +17,7 @@ use syncguard_core::{
     contract::{Fault, Faulty},
 };
 use tokio::{
+    sync::oneshot,
     task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
@@ -225,6 +226,24 @@ async fn work_that_resigns_and_returns_without_another_await_has_completed() {
     });
     assert_eq!(value.await.unwrap(), 7);
     assert_eq!(world.sent(Operation::Acquire).len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_is_not_polled_again_after_another_task_resigned() {
+    let (world, terms) = (World::new(), AtomicUsize::new(0));
+    let leader = world.locks().leader("k").run(async |term| {
+        let number = terms.fetch_add(1, Ordering::SeqCst) + 1;
+        let (ready, wait) = oneshot::channel();
+        tokio::spawn(async move {
+            if number == 1 {
+                term.resign();
+            }
+            ready.send(()).unwrap();
+        });
+        wait.await.unwrap();
+        number
+    });
+    assert_eq!(leader.await.unwrap(), 2);
 }
 
 /// Without notifications, the other candidate finds the key free by its own schedule.
