@@ -149,17 +149,48 @@ impl Drop for Work<'_> {
     }
 }
 
+/// What ends a term.
+enum End {
+    /// A release by an operator.
+    Forced,
+    /// Renewals that do not reach the store.
+    RenewalsLost,
+    /// A resignation by the work.
+    Resigned,
+    /// A resignation by another task, after 8 s.
+    ResignedElsewhere,
+}
+
+impl End {
+    async fn prepare(&self, world: &World, term: &Term) {
+        match self {
+            Self::Forced => {
+                world.others.force_release(&key("k")).await.unwrap().unwrap();
+            }
+            Self::RenewalsLost => world.plan(Operation::Extend, &Fault::RequestLost, ALL),
+            Self::Resigned => term.resign(),
+            Self::ResignedElsewhere => {
+                let term = term.clone();
+                tokio::spawn(async move {
+                    sleep(secs(8)).await;
+                    term.resign();
+                });
+            }
+        }
+    }
+}
+
 impl Losing {
-    /// Leads two terms, of which `lose` ends the first. Returns when the first work was dropped,
-    /// and when the second began.
-    async fn lead(world: World, lose: impl AsyncFn(&World, &Term)) -> (Duration, Duration) {
+    /// Leads two terms, the first until this ends it. Returns when the first work was dropped, and
+    /// when the second began.
+    async fn lead(world: World, end: End) -> (Duration, Duration) {
         let losing = Self { world, dropped: Mutex::default(), terms: Terms::default() };
         let locks = losing.world.locks();
         let first = AtomicBool::new(true);
         let leader = locks.leader("k").ttl(secs(30)).run(async |term| {
             let (_leading, _work) = (losing.terms.begin(&term), Work(&losing));
             if first.swap(false, Ordering::SeqCst) {
-                lose(&losing.world, &term).await;
+                end.prepare(&losing.world, &term).await;
                 pending::<()>().await;
             }
             losing.world.clock.elapsed()
@@ -173,46 +204,30 @@ impl Losing {
 
 #[tokio::test(start_paused = true)]
 async fn the_work_is_dropped_when_the_store_reports_the_loss_and_a_campaign_follows() {
-    let (dropped, began) = Losing::lead(World::new(), async |world, _| {
-        world.others.force_release(&key("k")).await.unwrap().unwrap();
-    })
-    .await;
+    let (dropped, began) = Losing::lead(World::new(), End::Forced).await;
     assert_at(dropped, secs(10)); // at the first renewal
     assert_a_pause_after(began, dropped);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_work_is_dropped_before_the_expiry_if_renewals_fail_and_a_campaign_follows() {
-    let (dropped, began) = Losing::lead(World::new(), async |world, _| {
-        world.plan(Operation::Extend, &Fault::RequestLost, ALL);
-    })
-    .await;
+    let (dropped, began) = Losing::lead(World::new(), End::RenewalsLost).await;
     assert_at(dropped, millis(28_500)); // a margin before the expiry
     assert_a_pause_after(began, dropped);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_work_is_dropped_when_the_term_is_resigned_and_a_campaign_follows() {
-    let (dropped, began) = Losing::lead(World::new(), async |_, term| {
-        sleep(secs(7)).await;
-        let term = term.clone();
-        tokio::spawn(async move {
-            sleep(secs(1)).await;
-            term.resign();
-        });
-    })
-    .await;
+    let (dropped, began) = Losing::lead(World::new(), End::ResignedElsewhere).await;
     assert_at(dropped, secs(8));
     assert_a_pause_after(began, dropped);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_work_of_a_resigned_term_is_dropped_before_its_lock_is_released() {
-    let (dropped, began) = Losing::lead(World::new(), async |world, term| {
-        world.store.delay(Operation::Release, secs(3));
-        term.resign();
-    })
-    .await;
+    let world = World::new();
+    world.store.delay(Operation::Release, secs(3));
+    let (dropped, began) = Losing::lead(world, End::Resigned).await;
     assert_at(dropped, secs(0));
     assert_a_pause_after(began, secs(3));
 }
