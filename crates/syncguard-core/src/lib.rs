@@ -21,9 +21,9 @@ pub use backend::{DynBackend, Holder, LockInfo, NullBackend, ReleaseOutcome, Uns
 pub use clock::{BootClock, BootInstant, Clock, ManualClock};
 pub use error::{Error, ErrorKind, Operation};
 pub use lock::{
-    Claim, Growth, Jitter, KeyStats, Lease, LockBuilder, LockGuard, LockManager,
-    LockManagerBuilder, LockStats, Loss, OnceOutcome, Renew, Retry, RunOutcome, ShutdownOutcome,
-    ThrottleOutcome, TryAcquireOutcome,
+    Claim, Growth, Jitter, KeyStats, LeaderBuilder, Lease, LockBuilder, LockGuard, LockManager,
+    LockManagerBuilder, LockStats, LockWatch, Loss, OnceOutcome, Renew, Retry, RunOutcome,
+    ShutdownOutcome, Term, ThrottleOutcome, TryAcquireOutcome,
 };
 pub use value::{
     DisplayHash, DurationExt, Fence, InvalidValue, LockId, LockKey, Owner, Timestamp, Ttl,

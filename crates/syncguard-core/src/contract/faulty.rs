@@ -180,7 +180,8 @@ impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        self.inner.lookup(query).await
+        let query = query.clone();
+        self.send(Operation::Lookup, |inner| async move { inner.lookup(&query).await }).await
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {

@@ -553,6 +553,26 @@ impl LockBuilder {
         self.options.as_ref().ok().map(|options| &options.key)
     }
 
+    /// Returns what cancels the wait, and in `run` the work.
+    pub(super) fn cancelled_by(&self) -> &Scope {
+        &self.cancelled_by
+    }
+
+    /// Returns a function that creates builders with these settings, or the error of the first
+    /// invalid one.
+    pub(super) fn repeatable(self) -> Result<impl Fn() -> Self, Error> {
+        let Self { shared, queues, options, wait, retry, cancelled_by } = self;
+        let options = options?;
+        Ok(move || Self {
+            shared: shared.clone(),
+            queues: queues.clone(),
+            options: Ok(options.clone()),
+            wait,
+            retry: retry.clone(),
+            cancelled_by: cancelled_by.clone(),
+        })
+    }
+
     /// Enables renewal by default.
     pub(crate) fn renewing(self) -> Self {
         self.set(Ok::<_, Error>(Renew::Auto), |options, auto| {

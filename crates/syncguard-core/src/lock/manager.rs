@@ -6,12 +6,14 @@ use super::{
     builder::LockBuilder,
     claim::{Claim, OnceOutcome, ThrottleOutcome},
     guard::TryAcquireOutcome,
+    leader::LeaderBuilder,
     manager_builder::LockManagerBuilder,
     queue::Queues,
     scope::Scope,
     shared::Shared,
     stats::LockStats,
     timer::Timer,
+    watch::LockWatch,
 };
 use crate::{
     DynBackend, Error, LockId, LockInfo, LockKey, Operation, Ttl,
@@ -105,6 +107,51 @@ impl LockManager {
     pub fn lock(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LockBuilder {
         let key = key.try_into().map_err(Into::into);
         LockBuilder::new(self.shared.clone(), self.queues.clone(), &self.scope, key)
+    }
+
+    /// Returns a builder for a candidate for the leadership of `key`: of all candidates, in all
+    /// processes, one leads at a time.
+    ///
+    /// An invalid key is reported when the candidate campaigns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// let fence = locks.leader("scheduler").run(async |term| term.fence()).await??;
+    /// assert_eq!(fence.number(), 1);
+    /// # Ok(()) }
+    /// ```
+    pub fn leader(&self, key: impl TryInto<LockKey, Error: Into<Error>>) -> LeaderBuilder {
+        LeaderBuilder::new(self.lock(key))
+    }
+
+    /// Watches who holds `key`, such as a [`leader`](Self::leader).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if the key is invalid. The store is
+    /// first asked by [`changed`](LockWatch::changed).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// let mut watch = locks.watch("scheduler")?;
+    /// assert!(watch.changed().await?.is_none()); // no one leads yet
+    /// let guard = locks.lock("scheduler").acquire().await?;
+    /// assert_eq!(watch.changed().await?.unwrap().fence, guard.fence()?);
+    /// # Ok(()) }
+    /// ```
+    pub fn watch(
+        &self,
+        key: impl TryInto<LockKey, Error: Into<Error>>,
+    ) -> Result<LockWatch, Error> {
+        Ok(LockWatch::new(self.shared.clone(), key.try_into().map_err(Into::into)?))
     }
 
     /// Returns a builder for one of the `permits` of a semaphore: at most that many hold `key` at the

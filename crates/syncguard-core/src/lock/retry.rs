@@ -193,6 +193,14 @@ impl Retry {
         self.schedule()
     }
 
+    /// Returns the upper bound of all delays.
+    pub(crate) fn longest_delay(&self) -> Duration {
+        match self.growth {
+            Growth::Exponential => self.max_delay,
+            Growth::Fixed => self.delay,
+        }
+    }
+
     pub(crate) fn schedule(&self) -> Schedule {
         // `backoff` draws from current * (1 ± factor): the centre of each jitter's range and its
         // half-width yield the factor.
@@ -262,6 +270,20 @@ mod tests {
         assert!(Retry::fixed(delay).max_delay(delay * 4).delays().all(|next| next == delay));
         assert_eq!(Retry::fixed(delay).schedule().count(), 10);
         assert_eq!(Retry::fixed(delay).unlimited().schedule().take(500).count(), 500);
+    }
+
+    #[test]
+    fn no_delay_is_longer_than_the_longest() {
+        let first = Duration::from_millis(30);
+        for (retry, longest) in [
+            (Retry::exponential(first), Duration::from_secs(2)),
+            (Retry::exponential(first).max_delay(first * 3), first * 3),
+            (Retry::fixed(first), first),
+        ] {
+            assert_eq!(retry.longest_delay(), longest);
+            let delays = retry.jitter(Jitter::None).unlimited().schedule();
+            assert_eq!(delays.take(20).max(), Some(longest));
+        }
     }
 
     proptest! {

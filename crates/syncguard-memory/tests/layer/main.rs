@@ -9,6 +9,7 @@ mod extremes;
 mod fairness;
 mod fencing;
 mod late_requests;
+mod leading;
 mod limits;
 mod loss;
 mod observer;
@@ -26,6 +27,7 @@ mod time;
 mod unpolled;
 mod waiting;
 mod waking;
+mod watching;
 
 use std::time::Duration;
 

@@ -164,7 +164,7 @@ impl<B: LockBackend> LockBackend for RecordingStore<B> {
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        self.inner.lookup(query).await
+        self.send(Operation::Lookup, self.inner.lookup(query)).await
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
