@@ -21,8 +21,9 @@ pub use backend::{DynBackend, Holder, LockInfo, NullBackend, ReleaseOutcome, Uns
 pub use clock::{BootClock, BootInstant, Clock, ManualClock};
 pub use error::{Error, ErrorKind, Operation};
 pub use lock::{
-    Claim, Growth, Jitter, Lease, LockBuilder, LockGuard, LockManager, LockManagerBuilder, Loss,
-    OnceOutcome, Renew, Retry, RunOutcome, ShutdownOutcome, ThrottleOutcome, TryAcquireOutcome,
+    Claim, Growth, Jitter, Lease, LockAllBuilder, LockAllGuard, LockAllLease, LockBuilder,
+    LockGuard, LockManager, LockManagerBuilder, Loss, OnceOutcome, Renew, Retry, RunOutcome,
+    ShutdownOutcome, ThrottleOutcome, TryAcquireAllOutcome, TryAcquireOutcome,
 };
 pub use value::{
     DisplayHash, DurationExt, Fence, InvalidValue, LockId, LockKey, Owner, Timestamp, Ttl,

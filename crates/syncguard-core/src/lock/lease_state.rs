@@ -36,6 +36,8 @@ pub(crate) struct LeaseState {
     pub(crate) key: LockKey,
     pub(crate) lock_id: LockId,
     pub(crate) fence: Fence,
+    /// When the acquire was sent.
+    pub(crate) requested_at: BootInstant,
     state: Mutex<State>,
     held_since: Stopwatch,
     /// Whether the end of the lease was reported to waiters and telemetry.
@@ -66,6 +68,7 @@ impl LeaseState {
         home: Handle,
         request: &AcquireRequest,
         grant: Grant,
+        requested_at: BootInstant,
         validity: Validity,
         action: Action,
     ) -> Arc<Self> {
@@ -76,6 +79,7 @@ impl LeaseState {
             key: request.key.clone(),
             lock_id: request.lock_id,
             fence: grant.fence,
+            requested_at,
             state: Mutex::new(State { validity, expires_at: grant.expires_at, stopped: None }),
             end_reported: AtomicBool::new(false),
             changed: Notify::new(),
@@ -207,6 +211,13 @@ impl LeaseState {
     pub(crate) fn start_min_hold(&self, min_hold: Duration) {
         // A guard is returned to its caller once.
         let _ = self.keep_until.set(self.now() + min_hold);
+    }
+
+    /// Ends the lease at the latest when `max_hold` has passed from now on.
+    pub(crate) fn start_max_hold(&self, max_hold: Duration) {
+        let until = self.now() + max_hold;
+        self.state().validity.start_max_hold(until);
+        self.changed.notify_waiters();
     }
 
     /// Returns until when the key stays held after a release.

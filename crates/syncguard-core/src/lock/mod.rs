@@ -2,14 +2,18 @@
 
 mod acquisition;
 mod alarm;
+mod all_guard;
+mod all_lease;
 mod attempt;
 mod builder;
 mod claim;
 mod cleanup;
 mod fairness;
 mod guard;
+mod join;
 mod lease;
 mod lease_state;
+mod lock_all;
 mod manager;
 mod manager_builder;
 mod options;
@@ -22,14 +26,18 @@ mod runtime;
 mod scope;
 mod shared;
 mod store_clock;
+mod taken;
 mod timer;
 mod validity;
 mod waiters;
 
+pub use all_guard::{LockAllGuard, TryAcquireAllOutcome};
+pub use all_lease::LockAllLease;
 pub use builder::LockBuilder;
 pub use claim::{Claim, OnceOutcome, ThrottleOutcome};
 pub use guard::{LockGuard, TryAcquireOutcome};
 pub use lease::Lease;
+pub use lock_all::LockAllBuilder;
 pub use manager::{LockManager, ShutdownOutcome};
 pub use manager_builder::LockManagerBuilder;
 pub use renewal::Renew;
