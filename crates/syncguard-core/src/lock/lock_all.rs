@@ -430,14 +430,15 @@ impl KeySet {
 fn sorted(
     keys: impl IntoIterator<Item: TryInto<LockKey, Error: Into<Error>>>,
 ) -> Result<(LockKey, Vec<LockKey>), Error> {
+    let limit = LockAllBuilder::MAX_KEYS;
     let mut sorted = BTreeSet::new();
     for key in keys {
         sorted.insert(key.try_into().map_err(Into::into)?);
-        if sorted.len() > LockAllBuilder::MAX_KEYS {
-            return Err(InvalidValue::from(Invalid::ManyKeys).into());
+        if sorted.len() > limit {
+            return Err(InvalidValue::from(Invalid::ManyKeys { limit }).into());
         }
     }
-    let first = sorted.first().cloned().ok_or(InvalidValue::from(Invalid::NoKeys))?;
+    let first = sorted.first().ok_or(InvalidValue::from(Invalid::NoKeys { limit }))?.clone();
     Ok((first, sorted.into_iter().collect()))
 }
 

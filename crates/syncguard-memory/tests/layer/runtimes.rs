@@ -104,14 +104,11 @@ fn keys_of_a_set_are_renewed_outside_every_runtime_while_a_later_one_is_waited_f
     let (store, background) = (store(), multi());
     let locks = LockManager::builder(store.clone()).runtime(background.handle().clone()).build();
     let held = drive(locks.lock("b").acquire()).unwrap();
-    background.spawn({
-        let store = store.clone();
-        async move {
-            while store.sent(Operation::Extend).len() < 3 {
-                sleep(millis(5)).await;
-            }
-            held.release().await.unwrap();
+    background.spawn(async move {
+        while store.sent(Operation::Extend).len() < 3 {
+            sleep(millis(5)).await;
         }
+        held.release().await.unwrap();
     });
     let set = locks.lock_all(["a", "b"]).renew(Renew::Every(millis(5))).wait(secs(600));
     let guard = drive(set.acquire()).unwrap();

@@ -167,7 +167,7 @@ async fn each_key_has_its_own_fence_and_a_key_of_no_grant_is_a_typed_error() {
     }
     let guard = held(&world, &["b", "a"]).await;
     assert_eq!(guard.fence("a").unwrap().number(), 1);
-    assert_eq!(guard.fence(&key("b")).unwrap().number(), 5);
+    assert_eq!(guard.fence(key("b")).unwrap().number(), 5);
     assert_eq!(guard.lease_of("b").unwrap().key(), &key("b"));
     let error = error_of(guard.fence("c"), ErrorKind::InvalidArgument);
     assert_eq!(error.key(), Some(key("c").display_hash()));
@@ -376,6 +376,7 @@ async fn the_limits_of_a_hold_count_from_when_all_keys_are_held() {
     world.release_elsewhere(&held_elsewhere).await;
     let guard = waiting.await.unwrap().unwrap();
     let start = Instant::now();
+    assert_eq!(guard.fence("a").unwrap().number(), 1, "the wait was no hold");
     guard.lost().await;
     assert_at(start.elapsed(), max);
     assert_eq!(guard.loss(), Some((&key("a"), Loss::MaxHold)));
