@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, fmt, ops::AsyncFnOnce, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, ops::AsyncFnOnce, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -186,7 +186,8 @@ impl LockAllBuilder {
         let set = self.checked()?;
         let mut taken = set.none_taken();
         for key in &set.keys {
-            let attempt = taken.renewed_during(set.lock(key).try_acquire()).await;
+            let attempt = pin!(set.lock(key).try_acquire());
+            let attempt = taken.renewed_during(attempt).await;
             match attempt.map_err(|lost| taken.lost_error(lost))?? {
                 TryAcquireOutcome::Acquired(guard) => taken.push(guard),
                 TryAcquireOutcome::Contended(holder) => {
@@ -254,7 +255,8 @@ impl LockAllBuilder {
         loop {
             let step = match set.keys.get(taken.len()) {
                 Some(key) => {
-                    taken.renewed_during(set.lock(key).wait(left(deadline)).acquire()).await
+                    let granted = pin!(set.lock(key).wait(left(deadline)).acquire());
+                    taken.renewed_during(granted).await
                 }
                 None => match taken.check() {
                     Ok(()) => return Ok(LockAllGuard::new(taken.into_guards(), &set.options)),

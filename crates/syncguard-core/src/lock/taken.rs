@@ -1,6 +1,6 @@
 use std::{
     future::{Future, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     task::Poll,
 };
 
@@ -47,12 +47,12 @@ impl Taken {
         self.guards.push(guard);
     }
 
-    /// Completes with `next`, or when a taken key is lost before that. `next` is dropped then.
+    /// Completes with `next`, or when a taken key is lost before that. `next` is not polled any more
+    /// then. It is passed pinned, because it is large and would be copied.
     pub(super) async fn renewed_during<F: Future>(
         &mut self,
-        next: F,
+        mut next: Pin<&mut F>,
     ) -> Result<F::Output, TakenLost> {
-        let mut next = pin!(next);
         poll_fn(|context| {
             if let Poll::Ready(output) = next.as_mut().poll(context) {
                 return Poll::Ready(Ok(output));
