@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, fmt, ops::AsyncFnOnce, pin::pin, sync::Arc, time::Duration};
+use std::{fmt, ops::AsyncFnOnce, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -433,15 +433,15 @@ fn sorted(
     keys: impl IntoIterator<Item: TryInto<LockKey, Error: Into<Error>>>,
 ) -> Result<(LockKey, Vec<LockKey>), Error> {
     let limit = LockAllBuilder::MAX_KEYS;
-    let mut sorted = BTreeSet::new();
-    for key in keys {
-        sorted.insert(key.try_into().map_err(Into::into)?);
-        if sorted.len() > limit {
-            return Err(InvalidValue::from(Invalid::ManyKeys { limit }).into());
-        }
+    let keys = keys.into_iter().map(|key| key.try_into().map_err(Into::into));
+    let mut keys = keys.collect::<Result<Vec<LockKey>, Error>>()?;
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.len() > limit {
+        return Err(InvalidValue::from(Invalid::ManyKeys { limit }).into());
     }
-    let first = sorted.first().ok_or(InvalidValue::from(Invalid::NoKeys { limit }))?.clone();
-    Ok((first, sorted.into_iter().collect()))
+    let first = keys.first().ok_or(InvalidValue::from(Invalid::NoKeys { limit }))?.clone();
+    Ok((first, keys))
 }
 
 /// Returns what is left of a wait. Not zero, because a wait of zero makes an attempt that it does
