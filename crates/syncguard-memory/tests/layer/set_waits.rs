@@ -162,20 +162,36 @@ async fn keys_after_a_lost_one_are_released_while_it_is_waited_for_again() {
     assert_eq!(error.key(), Some(key("a").display_hash()));
 }
 
-/// A key is lost at the moment when the last one is granted, before anyone has noticed the loss.
+/// Lets the lease of `a` end at the moment when `b` is granted, before anyone has noticed.
+fn suspended_before_the_last_grant(world: &World) -> (LockAllBuilder, JoinHandle<()>) {
+    world.store.delay(Operation::Acquire, millis(9_500));
+    let clock = world.clock.clone();
+    let suspension = tokio::spawn(async move {
+        sleep(millis(18_900)).await;
+        // Past the deadline of `a`, 57 s after 0 s, and not past that of `b`, 57 s after 9.5 s.
+        // Timers stand still.
+        clock.suspend(secs(40));
+    });
+    (world.locks().lock_all(["a", "b"]).ttl(secs(60)).wait(LONG), suspension)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_guard_is_not_returned_if_a_key_was_lost_unnoticed_before_the_last_grant() {
     let world = World::new();
-    world.store.delay(Operation::Acquire, millis(9_500));
-    let locks = world.locks();
-    let acquiring = tokio::spawn(locks.lock_all(["a", "b"]).ttl(secs(60)).wait(LONG).acquire());
-    sleep(millis(18_900)).await;
-    // Past the deadline of `a`, 57 s after 0 s, and not past that of `b`, 57 s after 9.5 s. Timers
-    // stand still.
-    world.clock.suspend(secs(40));
-    let guard = acquiring.await.unwrap().unwrap();
+    let (set, suspension) = suspended_before_the_last_grant(&world);
+    let guard = set.acquire().await.unwrap();
+    suspension.await.unwrap();
     assert!(guard.is_valid());
     assert_eq!(guard.fence("a").unwrap().number(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_fails_if_a_key_was_lost_unnoticed_before_the_last_grant() {
+    let world = World::new();
+    let (set, suspension) = suspended_before_the_last_grant(&world);
+    let error = error_of(set.try_acquire().await, ErrorKind::AcquisitionTimeout);
+    suspension.await.unwrap();
+    assert_eq!(error.key(), Some(key("a").display_hash()));
 }
 
 #[tokio::test(start_paused = true)]
