@@ -135,7 +135,8 @@ fn guard(
     }
     // Counted from the first request: if its reply was lost, the stored grant may be that old.
     let validity = Validity::granted(sent, options.ttl, options.max_hold);
-    let lease = LeaseState::new(shared.clone(), home.clone(), request, grant, validity, action);
+    let lease =
+        LeaseState::new(shared.clone(), home.clone(), request, grant, sent, validity, action);
     LockGuard::new(Lease::new(lease), options.renew.unwrap_or_default(), options.scope)
 }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The default limit of a wait.
-const DEFAULT_WAIT: Duration = Duration::from_secs(5);
+pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// Configures one use of a lock. Finish with [`acquire`](Self::acquire),
 /// [`try_acquire`](Self::try_acquire), [`run`](Self::run) or [`try_run`](Self::try_run).
@@ -44,13 +44,13 @@ const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// | [`priority`](Self::priority) | 0 |
 #[must_use = "a builder acquires no lock until `acquire`, `try_acquire`, `run` or `try_run`"]
 pub struct LockBuilder {
-    shared: Arc<Shared>,
-    queues: Queues,
-    options: Result<LockOptions, Error>,
-    wait: Option<Duration>,
-    retry: Option<Retry>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) queues: Queues,
+    pub(super) options: Result<LockOptions, Error>,
+    pub(super) wait: Option<Duration>,
+    pub(super) retry: Option<Retry>,
     /// Cancels the wait, and in `run` the work.
-    cancelled_by: Scope,
+    pub(super) cancelled_by: Scope,
 }
 
 impl LockBuilder {
@@ -417,10 +417,7 @@ impl LockBuilder {
         let Self { shared, queues, options, wait, retry, cancelled_by } = self;
         let options = options?.checked()?;
         let home = shared.runtimes.home(Operation::Acquire)?;
-        let retry = retry.unwrap_or_else(|| match wait {
-            Some(_) => Retry::default().unlimited(),
-            None => Retry::default(),
-        });
+        let retry = retry.unwrap_or_else(|| default_retry(wait));
         let mut acquisition = Acquisition::new(&shared, &queues, &options, home);
         tokio::select! {
             biased;
@@ -591,6 +588,14 @@ impl LockBuilder {
             Ok(options)
         });
         Self { options, ..self }
+    }
+}
+
+/// Returns the schedule for a lock that sets none. An explicit wait is bounded by time alone.
+pub(super) fn default_retry(wait: Option<Duration>) -> Retry {
+    match wait {
+        Some(_) => Retry::default().unlimited(),
+        None => Retry::default(),
     }
 }
 

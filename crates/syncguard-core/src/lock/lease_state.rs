@@ -39,6 +39,8 @@ pub(crate) struct LeaseState {
     pub(crate) fence: Fence,
     /// Whether the lock counts as held by this process.
     counted: AtomicBool,
+    /// When the acquire was sent.
+    pub(crate) requested_at: BootInstant,
     state: Mutex<State>,
     held_since: Stopwatch,
     /// Whether the end of the lease was reported to waiters and telemetry.
@@ -69,6 +71,7 @@ impl LeaseState {
         home: Handle,
         request: &AcquireRequest,
         grant: Grant,
+        requested_at: BootInstant,
         validity: Validity,
         action: Action,
     ) -> Arc<Self> {
@@ -82,6 +85,7 @@ impl LeaseState {
             mode: request.mode,
             fence: grant.fence,
             counted: AtomicBool::new(true),
+            requested_at,
             state: Mutex::new(State { validity, expires_at: grant.expires_at, stopped: None }),
             end_reported: AtomicBool::new(false),
             changed: Notify::new(),
@@ -218,6 +222,13 @@ impl LeaseState {
     pub(crate) fn start_min_hold(&self, min_hold: Duration) {
         // A guard is returned to its caller once.
         let _ = self.keep_until.set(self.now() + min_hold);
+    }
+
+    /// Ends the lease at the latest when `max_hold` has passed from now on.
+    pub(crate) fn start_max_hold(&self, max_hold: Duration) {
+        let until = self.now() + max_hold;
+        self.state().validity.start_max_hold(until);
+        self.changed.notify_waiters();
     }
 
     /// Returns until when the key stays held after a release.

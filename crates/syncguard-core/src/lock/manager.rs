@@ -7,6 +7,7 @@ use super::{
     claim::{Claim, OnceOutcome, ThrottleOutcome},
     guard::TryAcquireOutcome,
     leader::LeaderBuilder,
+    lock_all::LockAllBuilder,
     manager_builder::LockManagerBuilder,
     queue::Queues,
     scope::Scope,
@@ -200,6 +201,35 @@ impl LockManager {
     /// ```
     pub fn stats(&self) -> LockStats {
         self.queues.stats()
+    }
+
+    /// Returns a builder for one use of the locks on several keys, under one guard.
+    ///
+    /// Keys that are equal after [normalisation](LockKey) count once. An invalid key, no key, and
+    /// more than [`MAX_KEYS`](LockAllBuilder::MAX_KEYS) of them are reported when the locks are
+    /// requested.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// let guard = locks.lock_all(["account:2", "account:1"]).acquire().await?;
+    /// let keys: Vec<_> = guard.keys().map(|key| key.as_str()).collect();
+    /// assert_eq!(keys, ["account:1", "account:2"]);
+    /// assert!(guard.fence("account:1")? != guard.fence("account:2")?);
+    /// guard.release().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn lock_all(
+        &self,
+        keys: impl IntoIterator<Item: TryInto<LockKey, Error: Into<Error>>>,
+    ) -> LockAllBuilder {
+        LockAllBuilder::new(keys, |first| {
+            LockBuilder::new(self.shared.clone(), self.queues.clone(), &self.scope, first)
+        })
     }
 
     /// Claims `key` for `ttl` and returns whether the claim is the first. For work that must be

@@ -8,7 +8,7 @@ use super::{
     lease_state::LeaseState,
     retry::{Jitter, Retry},
     scope::Scope,
-    timer::MAX_TIMER_SLEEP,
+    timer::{MAX_TIMER_SLEEP, Timer},
     validity::{End, Loss},
 };
 use crate::{BootInstant, Error, ErrorKind, telemetry};
@@ -67,9 +67,8 @@ impl Task {
     async fn run(mut self) {
         if let Some(Upkeep { renew, scope }) = &self.upkeep {
             tokio::select! {
-                () = self.lease.lost() => {}
+                () = renew_until_lost(&self.lease, *renew) => {}
                 () = scope.cancelled() => self.lease.end_with(End::Lost(Loss::Cancelled)),
-                () = renewals(&self.lease, *renew) => {}
             }
         }
         self.upkeep = None;
@@ -87,8 +86,20 @@ impl Drop for Task {
     }
 }
 
+/// Renews a lease in the caller's task. Completes when the lease is lost.
+pub(crate) async fn renew_until_lost(lease: &Arc<LeaseState>, renew: Renew) {
+    tokio::select! {
+        () = lease.lost() => {}
+        () = renewals(lease, renew) => {}
+    }
+}
+
+/// Sends a renewal whenever one is due.
+///
+/// The first interval counts from the request for the lease, not from now: renewals may start later
+/// than the lease, or continue on another runtime. One that is overdue by then is sent immediately.
 async fn renewals(lease: &Arc<LeaseState>, renew: Renew) {
-    let mut last = lease.now();
+    let mut last = lease.requested_at;
     loop {
         let changed = lease.changed();
         let ttl = lease.shortest_ttl();
@@ -102,7 +113,7 @@ async fn renewals(lease: &Arc<LeaseState>, renew: Renew) {
         let left = due.since(lease.now());
         if !left.is_zero() {
             tokio::select! {
-                () = tokio::time::sleep(left.min(MAX_TIMER_SLEEP)) => {}
+                () = Timer::after(left.min(MAX_TIMER_SLEEP)) => {}
                 () = changed => {}
             }
             continue;
@@ -131,7 +142,7 @@ async fn renew_once(lease: &Arc<LeaseState>) -> BootInstant {
         );
         let delay =
             Retry::fixed((lease.shortest_ttl() / 10).min(MAX_RETRY_DELAY)).jitter(Jitter::Equal);
-        tokio::time::sleep(delay.schedule().next().unwrap_or_default()).await;
+        Timer::after(delay.schedule().next().unwrap_or_default()).await;
     }
 }
 

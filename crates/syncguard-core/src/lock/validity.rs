@@ -80,6 +80,11 @@ impl Validity {
         }
     }
 
+    /// Sets until when the lease may be held, for a hold that starts later than its grant.
+    pub(crate) fn start_max_hold(&mut self, until: BootInstant) {
+        self.max_hold_until = Some(until);
+    }
+
     /// Sets when the grant expires by the store's clock, if that is known.
     pub(crate) fn set_store_expiry(&mut self, expiry: Option<BootInstant>) {
         let margin = self.ttl.margin();

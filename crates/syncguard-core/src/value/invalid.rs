@@ -26,6 +26,12 @@ pub(crate) enum Invalid {
     EmptyKey,
     #[error("lock key has {0} bytes after NFC normalisation; the limit is 512")]
     LongKey(usize),
+    #[error("the set of keys is empty; it must have 1 to {limit} keys")]
+    NoKeys { limit: usize },
+    #[error("the set has more than {limit} different keys; it must have 1 to {limit} keys")]
+    ManyKeys { limit: usize },
+    #[error("the key is none of the {0} keys of the set; it must be one that was locked with it")]
+    ForeignKey(usize),
     #[error("lock id has {0} characters; it must have 22 of base64url")]
     LockIdLength(usize),
     #[error("lock id has the character {0:?}; it must have 22 of base64url (A-Z a-z 0-9 - _)")]

@@ -9,6 +9,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod pair;
+mod sets;
 mod telemetry;
 
 use syncguard_core::LockManager;
@@ -26,5 +27,6 @@ fn main() {
     }
     let mut table = Table::default();
     runtime.block_on(telemetry::measure(&mut table));
+    runtime.block_on(sets::measure(&mut table));
     table.print();
 }

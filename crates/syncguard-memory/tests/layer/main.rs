@@ -16,6 +16,8 @@ mod observer;
 mod queueing;
 mod renewing;
 mod runtimes;
+mod set_waits;
+mod sets;
 mod sharing;
 mod silent;
 mod spans;
@@ -85,6 +87,12 @@ impl World {
 
     async fn release_elsewhere(&self, lock: &LockRef) {
         assert_eq!(self.others.release(lock).await.unwrap(), ReleaseOutcome::Released);
+    }
+
+    /// Releases a lock, which its holder does not notice.
+    async fn release_by_force(&self, text: &str) {
+        let released = self.others.force_release(&key(text)).await.unwrap();
+        assert!(released.is_some(), "no one holds it");
     }
 
     /// Returns when requests of a kind were sent, counted from the start.

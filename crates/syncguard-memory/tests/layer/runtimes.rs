@@ -100,6 +100,24 @@ fn a_guard_whose_runtime_was_shut_down_is_used_and_released_on_another() {
 }
 
 #[test]
+fn keys_of_a_set_are_renewed_outside_every_runtime_while_a_later_one_is_waited_for() {
+    let (store, background) = (store(), multi());
+    let locks = LockManager::builder(store.clone()).runtime(background.handle().clone()).build();
+    let held = drive(locks.lock("b").acquire()).unwrap();
+    background.spawn(async move {
+        while store.sent(Operation::Extend).len() < 3 {
+            sleep(millis(5)).await;
+        }
+        held.release().await.unwrap();
+    });
+    let set = locks.lock_all(["a", "b"]).renew(Renew::Every(millis(5))).wait(secs(600));
+    let guard = drive(set.acquire()).unwrap();
+    assert!(guard.is_valid());
+    let released = drive(guard.release()).unwrap();
+    assert!(released.iter().all(|(_, outcome)| *outcome == ReleaseOutcome::Released));
+}
+
+#[test]
 fn a_lease_whose_runtime_was_shut_down_is_renewed_on_the_one_that_uses_it() {
     for runtime in [single, multi] {
         let store = store();
