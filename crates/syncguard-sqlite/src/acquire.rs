@@ -1,14 +1,17 @@
 //! Acquiring locks.
 
-use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use syncguard_core::{
-    Fence, Holder, Owner,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Effect, Grant},
+    Fence, Owner,
+    backend::{AcquireOutcome, AcquireRequest, Effect, Grant},
 };
 
 use crate::{
+    decision::{Decision, decide},
     error::Failure,
-    row::{GRACE_MS, fence, is_null, stored_record, timestamp},
+    key_state::KeyState,
+    row::{GRACE_MS, fence, integer, timestamp},
+    share::share_or_announce,
     statement::Statement,
     store::Store,
     worker::Ticket,
@@ -27,81 +30,61 @@ pub(crate) async fn acquire(
     ticket: &Ticket,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode.is_shared() {
-        return Err(Failure::SharedMode);
-    }
     for _ in 0..MAX_ATTEMPTS {
-        let counted = match read_state(store, ticket, request).await? {
-            KeyState::Decided(outcome) => return Ok(outcome),
-            KeyState::Free { counted } => counted,
+        let rows = read(store, ticket, request).await?;
+        let outcome = match decide(KeyState::read(&rows)?, request)? {
+            Decision::Final(outcome) => return Ok(outcome),
+            Decision::Grant { counted } => grant(store, ticket, request, counted).await?,
+            Decision::Share { .. } | Decision::Announce { .. } => {
+                share_or_announce(store, ticket, request).await?
+            }
         };
-        if let Some(grant) = grant(store, ticket, request, counted).await? {
-            return Ok(AcquireOutcome::Granted(grant));
+        if let Some(outcome) = outcome {
+            return Ok(outcome);
         }
     }
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
-/// The state of a key.
-enum KeyState {
-    Decided(AcquireOutcome),
-    /// It can be granted. `counted` is the fence of its last grant.
-    Free {
-        counted: Option<Fence>,
-    },
-}
-
-/// Reads the state of the key. This detects a counter that cannot be read, or is at its limit,
-/// before anything is written.
-async fn read_state(
+/// Reads the state of the key. An exclusive request, of which most find no shared holders, reads them
+/// only if there are any.
+async fn read(
     store: &Store,
     ticket: &Ticket,
     request: &AcquireRequest,
-) -> Result<KeyState, Failure> {
-    let statement = Statement::new(include_str!("sql/key_state.sql"))
-        .text(request.key.as_str())
-        .text(request.lock_id.as_str());
-    let row = store.reader.row(statement, ticket).await?.ok_or(Failure::Unreadable("clock"))?;
-    if row.try_get("abandoned").unwrap_or(true) {
-        return Err(Failure::Abandoned);
-    }
-    if is_null(&row, "key") {
-        return Ok(KeyState::Free { counted: None });
-    }
-    if let Some(lock) = stored_record(&row)? {
-        let now = lock.observed_at;
-        if lock.expires_at.is_live(now, Capabilities::GRACE) {
-            let grant = Grant { fence: lock.fence, expires_at: lock.expires_at };
-            return Ok(KeyState::Decided(if lock.lock_id == request.lock_id {
-                AcquireOutcome::Granted(grant)
-            } else {
-                let holder = Holder::new(grant, lock.owner, now, Capabilities::GRACE);
-                AcquireOutcome::Contended { holder: Some(holder) }
-            }));
+) -> Result<Vec<SqliteRow>, Failure> {
+    if !request.mode.is_shared() {
+        let statement = Statement::new(include_str!("sql/exclusive_state.sql"))
+            .text(request.key.as_str())
+            .text(request.lock_id.as_str());
+        let rows = store.reader.rows(statement, ticket).await?;
+        if !rows.iter().any(|row| integer(row, "is_shared") == Some(1)) {
+            return Ok(rows);
         }
     }
-    let counted = fence(&row)?;
-    counted.next().ok_or(Failure::FenceLimit)?;
-    Ok(KeyState::Free { counted: Some(counted) })
+    store.reader.rows(KeyState::by_key(&request.key, Some(request.lock_id)), ticket).await
 }
 
-/// Writes the grant if nothing prevents it.
+/// Writes an exclusive grant if nothing prevents it.
 async fn grant(
     store: &Store,
     ticket: &Ticket,
     request: &AcquireRequest,
     counted: Option<Fence>,
-) -> Result<Option<Grant>, Failure> {
+) -> Result<Option<AcquireOutcome>, Failure> {
     let statement = Statement::new(include_str!("sql/acquire.sql"))
         .text(request.key.as_str())
         .text(request.lock_id.as_str())
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
         .integer(request.ttl.as_millis())
         .integer(GRACE_MS)
-        .integer_or_null(counted.and_then(|fence| i64::try_from(fence.number()).ok()));
+        .fence(counted);
     let Some(row) = store.writer.row(statement, ticket).await? else {
         return Ok(None);
     };
-    let grant = || Ok(Grant { fence: fence(&row)?, expires_at: timestamp(&row, "expires_at_ms")? });
+    let grant = || {
+        let (fence, expires_at) = (fence(&row, "fence")?, timestamp(&row, "expires_at_ms")?);
+        Ok(AcquireOutcome::Granted(Grant { fence, expires_at }))
+    };
     grant().map(Some).map_err(|failure: Failure| failure.after(Effect::MayHaveApplied))
 }

@@ -20,6 +20,7 @@ use crate::{
     error::Failure,
     statement::Statement,
     store::Store,
+    transaction::Work,
     turn::Rank,
     worker::{Ticket, Worker},
 };

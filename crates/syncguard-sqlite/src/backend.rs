@@ -100,7 +100,7 @@ fn rank(operation: Operation) -> Rank {
 
 impl LockBackend for SqliteBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new().with_wake_up(WakeUp::Watched).with_list()
+        Capabilities::new().with_shared().with_wake_up(WakeUp::Watched).with_list()
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
@@ -135,9 +135,10 @@ impl LockBackend for SqliteBackend {
         record.await
     }
 
-    async fn abandon(&self, lock_id: LockId, _: &LockKey) -> Result<(), Error> {
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        let key = key.clone();
         let outcome = self.run(Operation::Abandon, move |store, ticket| async move {
-            release::abandon(&store, &ticket, lock_id).await
+            release::abandon(&store, &ticket, lock_id, &key).await
         });
         outcome.await
     }

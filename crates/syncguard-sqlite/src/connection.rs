@@ -20,6 +20,7 @@ use crate::{
     permission::create_private,
     schema,
     statement::Statement,
+    transaction::{Decided, Transaction, Work},
     turn::{Turn, Turns},
     worker::Ticket,
 };
@@ -133,25 +134,35 @@ impl SharedConnection {
         statement: Statement,
         ticket: &Ticket,
     ) -> Result<Vec<SqliteRow>, Failure> {
-        Ok(self.run(statement, ticket).await?.0)
+        Ok(self.run(&statement, ticket).await?.0)
     }
 
-    /// Runs a statement, and retries it while another process writes. Returns its rows and the
-    /// number of the connection that it ran on.
+    /// Runs a [transaction](Transaction) and returns its outcome.
+    pub(crate) async fn transact<T: Send>(
+        &self,
+        read: Statement,
+        decide: impl Fn(&[SqliteRow]) -> Decided<T> + Sync,
+        ticket: &Ticket,
+    ) -> Result<T, Failure> {
+        self.run(&Transaction { read, decide }, ticket).await?.0
+    }
+
+    /// Runs a statement or a transaction, and retries it while another process writes. Returns its
+    /// output and the number of the connection that it ran on.
     ///
     /// SQLite could do the waiting, but the longer it has waited, the longer it sleeps. Under load,
     /// the last to come then goes first: with 16 processes writing, one of them waited for two
     /// seconds. Pauses of equal length keep that below a tenth of a second. After each pause,
     /// operations that keep a lock go before those that want one.
-    pub(crate) async fn run(
+    pub(crate) async fn run<W: Work>(
         &self,
-        statement: Statement,
+        work: &W,
         ticket: &Ticket,
-    ) -> Result<(Vec<SqliteRow>, u64), Failure> {
+    ) -> Result<(W::Output, u64), Failure> {
         let mut turn = self.turn(ticket).await?;
         let deadline = Instant::now() + self.target.busy_timeout;
         loop {
-            match self.attempt(&statement).await {
+            match self.attempt(work).await {
                 Err(busy) if busy.is_busy() && Instant::now() < deadline => {}
                 outcome => return outcome,
             }
@@ -176,14 +187,14 @@ impl SharedConnection {
         Ok(turn)
     }
 
-    async fn attempt(&self, statement: &Statement) -> Result<(Vec<SqliteRow>, u64), Failure> {
+    async fn attempt<W: Work>(&self, work: &W) -> Result<(W::Output, u64), Failure> {
         let mut slot = self.slot.lock().await;
         let open = slot.ready(&self.target, self.role, &self.epochs).await?;
-        let rows = open.run(statement, self.role).await;
-        if rows.as_ref().is_err_and(|failure| !failure.spares_connection()) {
+        let output = open.run(work, self.role).await;
+        if output.as_ref().is_err_and(|failure| !failure.spares_connection()) {
             slot.open = None;
         }
-        Ok((rows?, slot.generation))
+        Ok((output?, slot.generation))
     }
 }
 
@@ -218,16 +229,16 @@ impl Slot {
 }
 
 impl Open {
-    async fn run(&mut self, statement: &Statement, role: Role) -> Result<Vec<SqliteRow>, Failure> {
+    async fn run<W: Work>(&mut self, work: &W, role: Role) -> Result<W::Output, Failure> {
         // It is present until the drop.
         let connection = self.connection.as_mut().ok_or(Failure::CutOff)?;
-        let rows = statement.run(connection).await;
-        let rows = rows.map_err(|source| Failure::Driver(source, role.effect()))?;
+        let output = work.run(connection).await;
+        let output = output.map_err(|source| Failure::Driver(source, role.effect()))?;
         if role.writes() {
             // A write to files that no one else can see does not count.
             self.verify().map_err(|failure| failure.after(role.effect()))?;
         }
-        Ok(rows)
+        Ok(output)
     }
 
     /// Checks whether the files are in their places, unless that was done a moment ago.

@@ -47,10 +47,6 @@ pub(crate) enum Failure {
     Abandoned,
     #[error("the fence counter is at its limit of {}", Fence::LIMIT)]
     FenceLimit,
-    #[error("this backend does not grant shared mode")]
-    SharedMode,
-    #[error("the lock changed hands during every attempt")]
-    Restless,
 }
 
 /// The result codes of SQLite that are distinguished, from <https://sqlite.org/rescode.html>.
@@ -138,10 +134,8 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::NotApplied),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::NotApplied),
-            Self::NewerSchema { .. } | Self::SharedMode => {
-                (ErrorKind::Unsupported, Effect::NotApplied)
-            }
-            Self::NoTurn | Self::Restless => (ErrorKind::ServiceUnavailable, Effect::NotApplied),
+            Self::NewerSchema { .. } => (ErrorKind::Unsupported, Effect::NotApplied),
+            Self::NoTurn => (ErrorKind::ServiceUnavailable, Effect::NotApplied),
             Self::Replaced => (ErrorKind::ServiceUnavailable, Effect::MayHaveApplied),
             Self::Torn(effect) => (ErrorKind::Internal, *effect),
             Self::Aliased(_) => (ErrorKind::Unsupported, Effect::NotApplied),

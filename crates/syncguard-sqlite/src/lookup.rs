@@ -1,13 +1,11 @@
 //! Looking up locks.
 
 use syncguard_core::{
-    LockId, LockKey,
-    backend::{Capabilities, LockQuery, LockRecord, NotHeld},
+    LockKey,
+    backend::{LockQuery, LockRecord},
 };
 
-use crate::{
-    error::Failure, row::stored_record, statement::Statement, store::Store, worker::Ticket,
-};
+use crate::{error::Failure, key_state::KeyState, store::Store, worker::Ticket};
 
 /// Reads a live lock.
 pub(crate) async fn lookup(
@@ -16,18 +14,18 @@ pub(crate) async fn lookup(
     query: &LockQuery,
 ) -> Result<Option<LockRecord>, Failure> {
     let statement = match query {
-        LockQuery::ByKey(key) => {
-            Statement::new(include_str!("sql/lookup_by_key.sql")).text(key.as_str())
-        }
-        LockQuery::ById(lock_id) => {
-            Statement::new(include_str!("sql/lookup_by_id.sql")).text(lock_id.as_str())
-        }
+        LockQuery::ByKey(key) => KeyState::by_key(key, None),
+        LockQuery::ById(lock_id) => KeyState::by_id(*lock_id),
     };
-    let Some(row) = store.reader.row(statement, ticket).await? else {
+    let rows = store.reader.rows(statement, ticket).await?;
+    if rows.is_empty() {
         return Ok(None);
-    };
-    Ok(stored_record(&row)?
-        .filter(|lock| lock.expires_at.is_live(lock.observed_at, Capabilities::GRACE)))
+    }
+    let state = KeyState::read(&rows)?;
+    Ok(state.record().filter(|_| match query {
+        LockQuery::ByKey(_) => true,
+        LockQuery::ById(lock_id) => state.is_held_by(*lock_id),
+    }))
 }
 
 /// Returns whether a key has a live grant.
@@ -37,14 +35,4 @@ pub(crate) async fn is_locked(
     key: &LockKey,
 ) -> Result<bool, Failure> {
     Ok(lookup(store, ticket, &LockQuery::ByKey(key.clone())).await?.is_some())
-}
-
-/// Checks why an id holds nothing. Fails if the id has a record that cannot be read.
-pub(crate) async fn why_not_held(
-    store: &Store,
-    ticket: &Ticket,
-    lock_id: LockId,
-) -> Result<NotHeld, Failure> {
-    lookup(store, ticket, &LockQuery::ById(lock_id)).await?;
-    Ok(NotHeld::Unknown)
 }

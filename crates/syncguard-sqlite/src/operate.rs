@@ -2,20 +2,17 @@
 
 use syncguard_core::{
     Error, LockKey,
-    backend::{ListRequest, LockPage, LockQuery, LockRecord, PageToken},
+    backend::{ListRequest, LockPage, LockRecord, PageToken},
 };
 
 use crate::{
     error::Failure,
-    lookup::lookup,
-    row::{GRACE_MS, record},
+    key_state::KeyState,
+    row::{GRACE_MS, text},
     statement::Statement,
     store::Store,
     worker::Ticket,
 };
-
-/// The maximum number of attempts to end a grant that changes between the read and the write.
-const MAX_ATTEMPTS: usize = 16;
 
 /// Returns the live locks whose keys begin with a prefix, in the order of their keys.
 pub(crate) async fn list(
@@ -31,10 +28,11 @@ pub(crate) async fn list(
         .text_or_null(request.after.as_ref().map(PageToken::as_str))
         .integer(i64::try_from(limit).unwrap_or(i64::MAX));
     let rows = store.reader.rows(statement, ticket).await?;
-    let locks: Vec<LockRecord> = rows.iter().map(record).collect::<Result<_, _>>()?;
-    let last = locks.last().filter(|_| locks.len() >= limit);
-    let next = last.map(|lock| PageToken::new(lock.key.as_str()));
-    Ok(LockPage { locks, next })
+    let keys: Vec<_> = rows.chunk_by(|row, next| text(row, "key") == text(next, "key")).collect();
+    let locks = keys.iter().map(|rows| Ok(KeyState::read(rows)?.record()));
+    let locks: Vec<Option<LockRecord>> = locks.collect::<Result<_, Failure>>()?;
+    let last = keys.last().filter(|_| keys.len() >= limit).and_then(|rows| text(&rows[0], "key"));
+    Ok(LockPage { next: last.map(PageToken::new), locks: locks.into_iter().flatten().collect() })
 }
 
 /// Returns the first text, by its bytes, after all texts that begin with `prefix`, or `None` if no
@@ -50,47 +48,23 @@ fn prefix_upper_bound(prefix: &str) -> Option<String> {
     None
 }
 
-/// Ends the live grant of a key and returns its record. A record that cannot be read is cleared,
-/// and reported as such by an error.
-///
-/// SQLite's `RETURNING` returns the new content of a row, not the old. Therefore the grant is read
-/// first, and ended if it is still what was read.
+/// Ends every live grant of a key and its announcement, and returns its record. A record that cannot
+/// be read is cleared, and reported as such by an error.
 pub(crate) async fn force_release(
     store: &Store,
     ticket: &Ticket,
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
-    let query = LockQuery::ByKey(key.clone());
-    for _ in 0..MAX_ATTEMPTS {
-        let record = match lookup(store, ticket, &query).await {
-            Ok(Some(record)) => record,
-            Ok(None) => return Ok(None),
-            Err(Failure::Unreadable(what)) => return clear(store, ticket, key, what).await,
+    let end = |rows: &[_]| {
+        let (ended, record) = match KeyState::read(rows) {
+            Ok(state) => (state.is_taken(), Ok(state.record())),
+            Err(Failure::Unreadable(what)) => (true, Err(Error::cleared(what).into())),
             Err(failure) => return Err(failure),
         };
-        let statement = Statement::new(include_str!("sql/force_release.sql"))
-            .text(key.as_str())
-            .text(record.lock_id.as_str())
-            .integer(record.expires_at.unix_millis());
-        if store.writer.row(statement, ticket).await?.is_some() {
-            return Ok(Some(record));
-        }
-    }
-    Err(Failure::Restless)
-}
-
-/// Clears the record of a key, of which `what` could not be read.
-async fn clear(
-    store: &Store,
-    ticket: &Ticket,
-    key: &LockKey,
-    what: &'static str,
-) -> Result<Option<LockRecord>, Failure> {
-    let statement = Statement::new(include_str!("sql/force_clear.sql")).text(key.as_str());
-    match store.writer.row(statement, ticket).await? {
-        Some(_) => Err(Error::cleared(what).into()),
-        None => Ok(None),
-    }
+        let end = Statement::new(include_str!("sql/force_release.sql")).text(key.as_str());
+        Ok((Some(end).filter(|_| ended).into_iter().collect(), record))
+    };
+    store.writer.transact(KeyState::by_key(key, None), end, ticket).await?
 }
 
 #[cfg(test)]

@@ -21,6 +21,10 @@ async fn prune_batch(store: &Store, ticket: &Ticket, from: &str) -> Result<(), F
     let expired = Statement::new(include_str!("sql/prune_expired.sql"));
     let expired = expired.text(from).integer(GRACE_MS).integer(Pruning::BATCH);
     store.releaser.rows(expired, ticket).await?;
+    let holders = Statement::new(include_str!("sql/prune_holders.sql"));
+    store.releaser.rows(holders.text(from).integer(Pruning::BATCH), ticket).await?;
+    let announcements = Statement::new(include_str!("sql/prune_announcements.sql"));
+    store.releaser.rows(announcements.integer(Pruning::BATCH), ticket).await?;
     let abandoned = Statement::new(include_str!("sql/prune_abandoned.sql"));
     store.releaser.rows(abandoned.integer(Pruning::BATCH), ticket).await?;
     Ok(())

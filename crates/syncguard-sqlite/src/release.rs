@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use syncguard_core::{
-    LockId, ReleaseOutcome,
+    LockId, LockKey, ReleaseOutcome,
     backend::{Effect, NotHeld},
 };
 
 use crate::{
-    error::Failure, lookup::why_not_held, prune::prune_some, row::GRACE_MS, statement::Statement,
-    store::Store, worker::Ticket,
+    error::Failure, holder::Held, key_state::KeyState, prune::prune_some, row::GRACE_MS,
+    statement::Statement, store::Store, worker::Ticket,
 };
 
 /// How long the tombstone of an abandoned id is kept.
@@ -31,39 +31,67 @@ pub(crate) async fn release(
 ) -> Result<ReleaseOutcome, Failure> {
     let statement =
         Statement::new(include_str!("sql/release.sql")).text(lock_id.as_str()).integer(GRACE_MS);
-    match store.releaser.row(statement, ticket).await {
-        Ok(Some(_)) => {
+    let released = match store.releaser.row(statement, ticket).await {
+        Ok(None) => release_shared(store, ticket, lock_id).await,
+        released => released.map(|_| true),
+    };
+    match released {
+        Ok(true) => {
             prune_some(store, ticket, lock_id).await;
             Ok(ReleaseOutcome::Released)
         }
-        Ok(None) => why_not_held(store, ticket, lock_id).await.map(ReleaseOutcome::NotHeld),
         Err(failure) if !failure.ends_leases() => Err(failure),
-        Err(_) => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
+        _ => Ok(ReleaseOutcome::NotHeld(NotHeld::Unknown)),
     }
 }
 
-/// Guarantees that no grant exists under the id, now or in the future.
+/// Ends a live shared grant, and returns whether there was one. Fails if the id has a record that
+/// cannot be read.
+async fn release_shared(store: &Store, ticket: &Ticket, lock_id: LockId) -> Result<bool, Failure> {
+    let release = |rows: &[_]| {
+        let held = KeyState::shared_by(rows, lock_id)?;
+        let released = held.is_some();
+        Ok((held.map(|held| held.end()).unwrap_or_default(), released))
+    };
+    store.releaser.transact(KeyState::by_id(lock_id), release, ticket).await
+}
+
+/// Guarantees that no grant exists under the id, now or in the future, and removes its
+/// announcement.
 ///
-/// **Invariant:** the tombstone is committed before the release begins. SQLite puts all writes in
-/// one order, and an acquire tests for the tombstone in the statement that grants. An acquire
-/// before the tombstone is therefore visible to the release, which ends it; an acquire after the
-/// tombstone is refused. In the other order, a grant could be made between the two. If the abandon
-/// is interrupted between the two, no new grant can be made under the id, and the retry that is due
-/// ends the one it has.
+/// **Invariant:** the tombstone is committed together with the end of the grant and of the
+/// announcement. SQLite puts all transactions that write in one order, and an acquire tests for the
+/// tombstone in the one that grants or announces. What an acquire stored before the tombstone is
+/// therefore visible here, and is ended; an acquire after the tombstone is refused. Apart from each
+/// other, with the tombstone second, a grant could be made between the two.
 ///
-/// Neither write waits for the disk: after a power failure nothing is in flight any more.
+/// If the id has a record that cannot be read, the tombstone is stored nevertheless.
+///
+/// It does not wait for the disk: after a power failure nothing is in flight any more.
 pub(crate) async fn abandon(
     store: &Store,
     ticket: &Ticket,
     lock_id: LockId,
+    key: &LockKey,
 ) -> Result<(), Failure> {
     let lifetime_ms = i64::try_from(TOMBSTONE_LIFETIME.as_millis()).unwrap_or(i64::MAX);
-    let tombstone = Statement::new(include_str!("sql/abandon_tombstone.sql"));
-    store.releaser.rows(tombstone.text(lock_id.as_str()).integer(lifetime_ms), ticket).await?;
-    let release = Statement::new(include_str!("sql/abandon_release.sql"));
-    store.releaser.rows(release.text(lock_id.as_str()), ticket).await?;
-    let nothing = why_not_held(store, ticket, lock_id).await;
-    nothing.map_err(|failure| failure.after(Effect::MayHaveApplied))?;
+    let abandon = |rows: &[_]| {
+        let tombstone = Statement::new(include_str!("sql/abandon_tombstone.sql"))
+            .text(lock_id.as_str())
+            .integer(lifetime_ms);
+        let release =
+            Statement::new(include_str!("sql/abandon_release.sql")).text(lock_id.as_str());
+        let announcement = Statement::new(include_str!("sql/abandon_announcement.sql"))
+            .text(lock_id.as_str())
+            .text(key.as_str());
+        let held = KeyState::shared_by(rows, lock_id);
+        let shared = held.as_ref().ok().and_then(Option::as_ref).map(Held::end);
+        let ends =
+            [tombstone, release, announcement].into_iter().chain(shared.into_iter().flatten());
+        Ok((ends.collect(), held.map(|_| ())))
+    };
+    let ended = store.releaser.transact(KeyState::by_id(lock_id), abandon, ticket).await?;
+    ended.map_err(|failure| failure.after(Effect::MayHaveApplied))?;
     prune_some(store, ticket, lock_id).await;
     Ok(())
 }

@@ -1,9 +1,11 @@
 //! Reading the rows of an answer.
 
+use std::num::NonZeroU32;
+
 use sqlx::{Row, ValueRef, sqlite::SqliteRow};
 use syncguard_core::{
     Fence, LockKey, Owner, Timestamp,
-    backend::{Capabilities, LockRecord, Mode},
+    backend::{Announcement, Capabilities, LockRecord, Mode, SharedHolder},
 };
 
 use crate::error::Failure;
@@ -32,12 +34,48 @@ pub(crate) fn record(row: &SqliteRow) -> Result<LockRecord, Failure> {
         holders: Vec::new(),
         key: key.ok_or(Failure::Unreadable("key"))?,
         lock_id: lock_id.ok_or(Failure::Unreadable("lock id"))?,
-        fence: fence(row)?,
-        owner: owner(row),
+        fence: fence(row, "fence")?,
+        owner: owner(row, "owner"),
         acquired_at: timestamp(row, "acquired_at_ms")?,
         expires_at: timestamp(row, "expires_at_ms")?,
         observed_at: timestamp(row, "now_ms")?,
     })
+}
+
+/// Reads a shared holder from a row, and the number of permits of its mode.
+pub(crate) fn shared_holder(row: &SqliteRow) -> Result<(Mode, SharedHolder), Failure> {
+    let lock_id = text(row, "holder_id").and_then(|text| text.parse().ok());
+    let holder = SharedHolder {
+        lock_id: lock_id.ok_or(Failure::Unreadable("lock id of a shared holder"))?,
+        fence: fence(row, "holder_fence")?,
+        owner: owner(row, "holder_owner"),
+        acquired_at: timestamp(row, "holder_acquired_at_ms")?,
+        expires_at: timestamp(row, "holder_expires_at_ms")?,
+    };
+    Ok((Mode::Shared { permits: permits(row)? }, holder))
+}
+
+fn permits(row: &SqliteRow) -> Result<Option<NonZeroU32>, Failure> {
+    if is_null(row, "holder_permits") {
+        return Ok(None);
+    }
+    let number = integer(row, "holder_permits").and_then(|number| u32::try_from(number).ok());
+    number.and_then(NonZeroU32::new).map(Some).ok_or(Failure::Unreadable("number of permits"))
+}
+
+/// Reads the announcement of a writer from a row, if it has one.
+pub(crate) fn announcement(row: &SqliteRow) -> Result<Option<Announcement>, Failure> {
+    if !is_present(row, "writer_id") {
+        return Ok(None);
+    }
+    let lock_id = text(row, "writer_id").and_then(|text| text.parse().ok());
+    let lock_id = lock_id.ok_or(Failure::Unreadable("lock id of an announcement"))?;
+    Ok(Some(Announcement { lock_id, until: timestamp(row, "writer_until_ms")? }))
+}
+
+/// Returns whether a row has a column that is not NULL.
+pub(crate) fn is_present(row: &SqliteRow, column: &'static str) -> bool {
+    row.try_get_raw(column).is_ok_and(|value| !value.is_null())
 }
 
 /// Returns whether a column of a row is NULL.
@@ -45,15 +83,15 @@ pub(crate) fn is_null(row: &SqliteRow, column: &'static str) -> bool {
     row.try_get_raw(column).is_ok_and(|value| value.is_null())
 }
 
-/// Reads the fence from a row.
-pub(crate) fn fence(row: &SqliteRow) -> Result<Fence, Failure> {
-    let number = integer(row, "fence").and_then(|number| u64::try_from(number).ok());
+/// Reads a fence from a row.
+pub(crate) fn fence(row: &SqliteRow, column: &'static str) -> Result<Fence, Failure> {
+    let number = integer(row, column).and_then(|number| u64::try_from(number).ok());
     number.and_then(|number| Fence::new(number).ok()).ok_or(Failure::Unreadable("fence"))
 }
 
-/// Reads the owner from a row. It is only for display, so one that is not valid is omitted.
-pub(crate) fn owner(row: &SqliteRow) -> Option<Owner> {
-    text(row, "owner").and_then(|label| Owner::new(label).ok())
+/// Reads an owner from a row. It is only for display, so one that is not valid is omitted.
+fn owner(row: &SqliteRow, column: &'static str) -> Option<Owner> {
+    text(row, column).and_then(|label| Owner::new(label).ok())
 }
 
 /// Reads a point in time from a row.
@@ -63,11 +101,11 @@ pub(crate) fn timestamp(row: &SqliteRow, column: &'static str) -> Result<Timesta
 }
 
 /// Reads an integer from a row. The driver decodes NULL as 0 unless it decodes an `Option`.
-fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
+pub(crate) fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
     row.try_get::<Option<i64>, _>(column).ok().flatten()
 }
 
 /// Reads a text from a row, or `None` if it is NULL.
-fn text<'r>(row: &'r SqliteRow, column: &'static str) -> Option<&'r str> {
+pub(crate) fn text<'r>(row: &'r SqliteRow, column: &'static str) -> Option<&'r str> {
     row.try_get(column).ok()
 }

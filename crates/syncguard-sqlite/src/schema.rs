@@ -13,7 +13,7 @@ use crate::error::Failure;
 /// A change that is compatible with earlier clients raises only the revision, and gets a step in
 /// [`upgrade`]. An incompatible change also raises the least revision that the row demands of
 /// clients.
-const REVISION: i64 = 2;
+const REVISION: i64 = 3;
 
 /// Creates the tables if they are missing, and upgrades them to this program's revision.
 pub(crate) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(crate) async fn set_up(connection: &mut SqliteConnection) -> Result<(), Fail
         let create = sqlx::raw_sql(include_str!("sql/schema.sql"));
         create.execute(&mut *connection).await.map_err(Failure::in_opening)?;
     }
-    if revision(connection).await? < REVISION {
+    while revision(connection).await? < REVISION {
         upgrade(connection).await?;
     }
     Ok(())
@@ -50,14 +50,15 @@ async fn revision(connection: &mut SqliteConnection) -> Result<i64, Failure> {
     Ok(revision)
 }
 
-/// Upgrades the tables to this program's revision, in one transaction. If the transaction fails,
-/// the connection is discarded.
+/// Upgrades the tables by one revision, in one transaction. If the transaction fails, the connection
+/// is discarded.
 async fn upgrade(connection: &mut SqliteConnection) -> Result<(), Failure> {
-    let begin = sqlx::raw_sql(include_str!("sql/upgrade_begin.sql"));
+    let begin = sqlx::raw_sql(include_str!("sql/begin.sql"));
     begin.execute(&mut *connection).await.map_err(Failure::in_opening)?;
     // Another process may have done it while this one waited for the write lock.
     let step = match revision(&mut *connection).await? {
         1 => include_str!("sql/upgrade_to_2.sql"),
+        2 => include_str!("sql/upgrade_to_3.sql"),
         _ => include_str!("sql/upgrade_none.sql"),
     };
     sqlx::raw_sql(step).execute(connection).await.map_err(Failure::in_opening)?;
@@ -95,10 +96,13 @@ mod tests {
         let mut second = options.connect().await.unwrap();
         assert_eq!(revision(&mut first).await.unwrap(), 1);
         assert_eq!(revision(&mut second).await.unwrap(), 1);
-        upgrade(&mut first).await.unwrap();
+        for earlier in 1..REVISION {
+            upgrade(&mut first).await.unwrap();
+            assert_eq!(revision(&mut second).await.unwrap(), earlier + 1);
+        }
         upgrade(&mut second).await.unwrap();
         assert_eq!(revision(&mut second).await.unwrap(), REVISION);
-        let begin = sqlx::raw_sql(include_str!("sql/upgrade_begin.sql"));
+        let begin = sqlx::raw_sql(include_str!("sql/begin.sql"));
         begin.execute(&mut first).await.expect("the second one left a transaction open");
     }
 }

@@ -5,6 +5,10 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnection, SqliteRow},
 };
 
+use syncguard_core::Fence;
+
+use crate::transaction::Work;
+
 /// A statement with its values.
 pub(crate) struct Statement {
     sql: &'static str,
@@ -36,21 +40,27 @@ impl Statement {
         self.value(integer)
     }
 
+    /// Binds a fence or NULL to the next parameter.
+    pub(crate) fn fence(self, fence: Option<Fence>) -> Self {
+        self.integer_or_null(fence.and_then(|fence| i64::try_from(fence.number()).ok()))
+    }
+
     fn value(mut self, value: impl Encode<'static, Sqlite> + Type<Sqlite>) -> Self {
         // Only custom types can fail to encode, never texts and integers.
         let _ = self.values.add(value);
         self
     }
+}
 
-    /// Runs the statement to its end.
+impl Work for Statement {
+    type Output = Vec<SqliteRow>;
+
+    /// Runs the statement to its end, and returns its rows.
     ///
     /// It must not use `fetch_one` or `fetch_optional`: a statement commits after its last row, but
     /// these stop after the first one. The driver then ignores whether the commit, which has become
     /// part of resetting the statement, succeeded.
-    pub(crate) async fn run(
-        &self,
-        connection: &mut SqliteConnection,
-    ) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    async fn run(&self, connection: &mut SqliteConnection) -> Result<Vec<SqliteRow>, sqlx::Error> {
         sqlx::query_with(self.sql, self.values.clone()).fetch_all(connection).await
     }
 }

@@ -79,7 +79,7 @@ async fn observe(reader: Arc<SharedConnection>, publish: watch::Sender<()>) {
 /// Reads the version of the data, together with the connection for which it holds.
 async fn data_version(reader: &SharedConnection, ticket: &Ticket) -> Result<(i64, u64), Failure> {
     let statement = Statement::new(include_str!("sql/data_version.sql"));
-    let (rows, connection) = reader.run(statement, ticket).await?;
+    let (rows, connection) = reader.run(&statement, ticket).await?;
     let version = rows.first().and_then(|row| row.try_get(0).ok());
     Ok((version.ok_or(Failure::Unreadable("data version"))?, connection))
 }

@@ -1,4 +1,4 @@
--- Ends the grant of an id, live or expired. The fence stays. A record that cannot be read stays too.
+-- Ends the exclusive grant of an id, live or expired. The fence stays. A record that cannot be read stays too.
 --
 -- In:  ?1 lock id
 -- Out: nothing
@@ -9,3 +9,4 @@ WHERE lock_id = ?1
     AND typeof(fence) = 'integer' AND fence BETWEEN 0 AND 999999999999999
     AND typeof(acquired_at_ms) = 'integer'
     AND typeof(expires_at_ms) = 'integer'
+    AND NOT EXISTS (SELECT 1 FROM syncguard_holders WHERE head = ?1)

@@ -1,8 +1,12 @@
--- Ends a grant that is unchanged since it was read. The fence stays.
+-- Ends every grant of a key and its announcement, whether or not they can be read. The fence stays.
 --
--- In:  ?1 key, ?2 lock id, ?3 expires_at_ms
--- Out: one row if the grant was unchanged, otherwise none
+-- In:  ?1 key
+-- Out: nothing
+DELETE FROM syncguard_holders
+WHERE head = (SELECT lock_id FROM syncguard_locks WHERE key = ?1);
+
+DELETE FROM syncguard_announcements WHERE key = ?1;
+
 UPDATE syncguard_locks
 SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
-WHERE key = ?1 AND lock_id = ?2 AND expires_at_ms = ?3
-RETURNING fence
+WHERE key = ?1;

@@ -1,7 +1,8 @@
--- Ends a live grant. The fence stays.
+-- Ends a live exclusive grant. The fence stays.
 --
 -- In:  ?1 lock id, ?2 grace in ms
--- Out: one row if the grant was live, otherwise none, also if its record cannot be read
+-- Out: one row if the grant was live, otherwise none, also if its record cannot be
+--      read, or if the id is that of a head
 WITH clock (now_ms) AS (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
 UPDATE syncguard_locks
 SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
@@ -11,4 +12,5 @@ WHERE lock_id = ?1
     AND typeof(acquired_at_ms) = 'integer'
     AND typeof(expires_at_ms) = 'integer'
     AND expires_at_ms > (SELECT now_ms FROM clock) - ?2
+    AND NOT EXISTS (SELECT 1 FROM syncguard_holders WHERE head = ?1)
 RETURNING fence

@@ -20,6 +20,9 @@ CREATE TABLE IF NOT EXISTS syncguard_schema (
 
 -- One row per key, forever. It is both the lock and the fence counter. A key that was not granted since its
 -- last release has NULL in all columns after the fence.
+--
+-- While a key is shared, this row is its head: `lock_id` is an id that holds nothing, `expires_at_ms` is the latest
+-- expiry of the holders, `owner` is NULL. Clients that know only revision 2 therefore find the key held.
 CREATE TABLE IF NOT EXISTS syncguard_locks (
     key TEXT PRIMARY KEY NOT NULL,
     fence INTEGER NOT NULL,
@@ -44,6 +47,33 @@ CREATE TABLE IF NOT EXISTS syncguard_abandoned (
 
 CREATE INDEX IF NOT EXISTS syncguard_abandoned_by_until ON syncguard_abandoned (until_ms);
 
-INSERT INTO syncguard_schema (id, version, revision) VALUES (1, 1, 2) ON CONFLICT (id) DO NOTHING;
+-- One row per shared grant. It counts for as long as `head` is the lock id of a key in `syncguard_locks`: whatever
+-- replaces or clears the head, by whichever client, ends all grants below it. A head has a new id each time, so
+-- they never come back. `permits` is the same in all rows of a head; NULL stands for any number.
+CREATE TABLE IF NOT EXISTS syncguard_holders (
+    lock_id TEXT PRIMARY KEY NOT NULL,
+    head TEXT NOT NULL,
+    permits INTEGER,
+    fence INTEGER NOT NULL,
+    owner TEXT,
+    acquired_at_ms INTEGER NOT NULL,
+    expires_at_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS syncguard_holders_by_head ON syncguard_holders (head);
+
+-- At most one row per key: a writer that waits for it. It counts for as long as `fence` is that of the key. While
+-- the announcement stands, only an exclusive grant increments that fence, so any exclusive grant ends the
+-- announcement, and has nothing to delete.
+CREATE TABLE IF NOT EXISTS syncguard_announcements (
+    key TEXT PRIMARY KEY NOT NULL,
+    lock_id TEXT NOT NULL,
+    until_ms INTEGER NOT NULL,
+    fence INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX IF NOT EXISTS syncguard_announcements_by_until ON syncguard_announcements (until_ms);
+
+INSERT INTO syncguard_schema (id, version, revision) VALUES (1, 1, 3) ON CONFLICT (id) DO NOTHING;
 
 COMMIT;

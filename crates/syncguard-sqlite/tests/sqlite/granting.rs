@@ -1,6 +1,6 @@
 use syncguard_core::{
     ErrorKind, Fence, LockId, LockManager, Owner, ReleaseOutcome, Renew, Ttl,
-    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockQuery, LockRef, Mode},
+    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockQuery, LockRef},
 };
 
 use crate::{
@@ -277,15 +277,6 @@ async fn an_id_that_holds_a_key_is_granted_no_other_key() {
     assert!(!error.may_have_applied());
     assert!(!format!("{error} {error:?}").contains("-doe"), "{error:?}");
     assert_eq!(acquire_and_release(&backend, "patient:john-doe").await, 1);
-}
-
-#[tokio::test]
-async fn shared_mode_is_unsupported() {
-    let scratch = Scratch::new();
-    let backend = scratch.open().await;
-    assert!(!backend.capabilities().shared);
-    let error = acquire_error(&backend, &request("key").with_mode(Mode::SHARED)).await;
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[tokio::test(flavor = "multi_thread")]

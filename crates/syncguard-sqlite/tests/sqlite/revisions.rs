@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     ErrorKind, LockId,
-    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef},
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef, Mode},
 };
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
@@ -23,7 +23,7 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
         let held = backend.unwrap().acquire(&request("held")).await.unwrap();
         assert!(matches!(held, AcquireOutcome::Contended { holder: Some(_) }));
     }
-    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 2);
+    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 3);
     let version = foreign.number("SELECT version FROM syncguard_schema").await;
     assert_eq!(version, 1, "clients of revision 1 refuse a greater one");
     let backend = scratch.open().await;
@@ -32,6 +32,27 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
     let id: LockId = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
     let extended = backend.extend(&LockRef::new(id, key("held")), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, ExtendOutcome::Extended { .. }));
+    let shared = request("released").with_mode(Mode::SHARED);
+    assert_eq!(crate::granted(&backend, &shared).await.fence.number(), 43);
+}
+
+#[tokio::test]
+async fn an_upgraded_file_has_the_tables_of_a_new_one() {
+    const TABLES: &str = "SELECT name || ' ' || group_concat(quote(column), ', ') FROM (
+            SELECT tables.name AS name, columns.name || columns.type || columns.\"notnull\"
+                || columns.pk AS column
+            FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+            ORDER BY tables.name, columns.cid
+        ) GROUP BY name
+        UNION ALL SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL ORDER BY 1";
+    let (new, old) = (Scratch::new(), Scratch::new());
+    old.foreign().await.run(REVISION_1).await;
+    let mut tables = Vec::new();
+    for scratch in [new, old] {
+        scratch.open().await;
+        tables.push(scratch.foreign().await.texts(TABLES).await);
+    }
+    assert!(tables[0].len() >= 5 && tables[0] == tables[1], "{tables:#?}");
 }
 
 #[tokio::test]
@@ -53,15 +74,15 @@ async fn a_file_that_requires_a_newer_client_is_refused_and_unchanged() {
     let scratch = Scratch::new();
     scratch.open().await;
     let mut foreign = scratch.foreign().await;
-    foreign.run("UPDATE syncguard_schema SET version = 3, revision = 4").await;
+    foreign.run("UPDATE syncguard_schema SET version = 4, revision = 5").await;
     let error = SqliteBackend::connect(SqliteConfig::new(scratch.path())).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(!error.may_have_applied());
     let text = error.to_string();
-    for part in ["locks.db", "version 3", "version 2"] {
+    for part in ["locks.db", "version 4", "version 3"] {
         assert!(text.contains(part), "{text}");
     }
-    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 4);
+    assert_eq!(foreign.number("SELECT revision FROM syncguard_schema").await, 5);
 }
 
 #[tokio::test]
