@@ -1,5 +1,6 @@
 //! Acquiring locks.
 
+use sqlx::sqlite::SqliteRow;
 use syncguard_core::{
     Fence, Owner,
     backend::{AcquireOutcome, AcquireRequest, Effect, Grant},
@@ -9,7 +10,7 @@ use crate::{
     decision::{Decision, decide},
     error::Failure,
     key_state::KeyState,
-    row::{GRACE_MS, fence, timestamp},
+    row::{GRACE_MS, fence, integer, timestamp},
     share::share_or_announce,
     statement::Statement,
     store::Store,
@@ -30,8 +31,7 @@ pub(crate) async fn acquire(
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
     for _ in 0..MAX_ATTEMPTS {
-        let read = KeyState::by_key(&request.key, Some(request.lock_id));
-        let rows = store.reader.rows(read, ticket).await?;
+        let rows = read(store, ticket, request).await?;
         let outcome = match decide(KeyState::read(&rows)?, request)? {
             Decision::Final(outcome) => return Ok(outcome),
             Decision::Grant { counted } => grant(store, ticket, request, counted).await?,
@@ -44,6 +44,25 @@ pub(crate) async fn acquire(
         }
     }
     Ok(AcquireOutcome::Contended { holder: None })
+}
+
+/// Reads the state of the key. An exclusive request, of which most find no shared holders, reads them
+/// only if there are any.
+async fn read(
+    store: &Store,
+    ticket: &Ticket,
+    request: &AcquireRequest,
+) -> Result<Vec<SqliteRow>, Failure> {
+    if !request.mode.is_shared() {
+        let statement = Statement::new(include_str!("sql/exclusive_state.sql"))
+            .text(request.key.as_str())
+            .text(request.lock_id.as_str());
+        let rows = store.reader.rows(statement, ticket).await?;
+        if !rows.iter().any(|row| integer(row, "is_shared") == Some(1)) {
+            return Ok(rows);
+        }
+    }
+    store.reader.rows(KeyState::by_key(&request.key, Some(request.lock_id)), ticket).await
 }
 
 /// Writes an exclusive grant if nothing prevents it.

@@ -42,7 +42,7 @@ impl<'r> KeyState<'r> {
         Statement::new(include_str!("sql/id_state.sql")).text(lock_id.as_str())
     }
 
-    /// Reads the rows of such a statement.
+    /// Reads the rows of such a statement. Without the columns of shared mode, nothing is shared.
     pub(crate) fn read(rows: &'r [SqliteRow]) -> Result<Self, Failure> {
         let row = rows.first().ok_or(Failure::Unreadable("clock"))?;
         let now = timestamp(row, "now_ms")?;

@@ -101,7 +101,7 @@ pub(crate) fn timestamp(row: &SqliteRow, column: &'static str) -> Result<Timesta
 }
 
 /// Reads an integer from a row. The driver decodes NULL as 0 unless it decodes an `Option`.
-fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
+pub(crate) fn integer(row: &SqliteRow, column: &'static str) -> Option<i64> {
     row.try_get::<Option<i64>, _>(column).ok().flatten()
 }
 

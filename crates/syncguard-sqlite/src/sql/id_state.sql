@@ -19,4 +19,12 @@ SELECT
 FROM (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER) AS now_ms) AS clock
 CROSS JOIN syncguard_locks AS locks
 LEFT JOIN syncguard_holders AS holders ON holders.head = locks.lock_id
-WHERE locks.lock_id = coalesce((SELECT head FROM syncguard_holders WHERE lock_id = ?1), ?1)
+WHERE locks.lock_id = coalesce(
+    (
+        SELECT held.head
+        FROM syncguard_holders AS held
+        JOIN syncguard_locks AS head ON head.lock_id = held.head
+        WHERE held.lock_id = ?1
+    ),
+    ?1
+)

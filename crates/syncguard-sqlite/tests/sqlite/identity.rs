@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use syncguard_core::{
     ErrorKind, LockManager, ReleaseOutcome, Renew,
-    backend::{AcquireOutcome, ExtendOutcome, LockBackend},
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, Mode},
 };
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
@@ -133,6 +133,8 @@ async fn a_restored_copy_ends_the_locks_that_it_contains_and_new_ones_are_grante
     let guard = guards.lock("guarded").renew(Renew::Never).acquire().await.unwrap();
     let held = request("held");
     granted(&backend, &held).await;
+    let shared = request("shared").with_mode(Mode::SHARED);
+    granted(&backend, &shared).await;
     scratch.foreign().await.run("PRAGMA wal_checkpoint(TRUNCATE)").await;
     let copy = scratch.0.path().join("copy");
     fs::copy(scratch.path(), &copy).unwrap();
@@ -141,12 +143,16 @@ async fn a_restored_copy_ends_the_locks_that_it_contains_and_new_ones_are_grante
     }
     fs::rename(copy, scratch.path()).unwrap();
     until_the_files_are_checked_again().await;
-    let outcome = scratch.open().await.acquire(&request("held")).await.unwrap();
-    assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "the copy has no locks");
+    for text in ["held", "shared"] {
+        let outcome = scratch.open().await.acquire(&request(text)).await.unwrap();
+        assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "the copy has no locks");
+    }
     let error = guard.extend(ttl(30_000)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Lost, "{error}");
-    let extended = backend.extend(&lock_of(&held), ttl(30_000)).await.unwrap();
-    assert!(matches!(extended, ExtendOutcome::NotHeld(_)));
+    for request in [&held, &shared] {
+        let extended = backend.extend(&lock_of(request), ttl(30_000)).await.unwrap();
+        assert!(matches!(extended, ExtendOutcome::NotHeld(_)));
+    }
     // Grants from now on are held normally.
     let next = request("next");
     granted(&backend, &next).await;

@@ -14,6 +14,7 @@ mod permission;
 mod queueing;
 mod revisions;
 mod runtimes;
+mod sharing;
 mod waiting;
 
 use std::{

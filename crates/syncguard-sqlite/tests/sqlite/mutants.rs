@@ -24,7 +24,7 @@ pub(crate) const LOOSE_TABLES: &str = "
     CREATE INDEX syncguard_abandoned_by_until ON syncguard_abandoned (until_ms)";
 
 /// Foreign values, as SQL literals. NaN is NULL in SQLite.
-const VALUES: [&str; 28] = [
+pub(crate) const VALUES: [&str; 28] = [
     "NULL",
     "0",
     "1",

@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     ErrorKind, LockId,
-    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef},
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef, Mode},
 };
 use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
@@ -32,6 +32,27 @@ async fn a_file_of_revision_1_is_upgraded_by_one_of_many_and_keeps_its_locks() {
     let id: LockId = "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap();
     let extended = backend.extend(&LockRef::new(id, key("held")), ttl(1_000)).await.unwrap();
     assert!(matches!(extended, ExtendOutcome::Extended { .. }));
+    let shared = request("released").with_mode(Mode::SHARED);
+    assert_eq!(crate::granted(&backend, &shared).await.fence.number(), 43);
+}
+
+#[tokio::test]
+async fn an_upgraded_file_has_the_tables_of_a_new_one() {
+    const TABLES: &str = "SELECT name || ' ' || group_concat(quote(column), ', ') FROM (
+            SELECT tables.name AS name, columns.name || columns.type || columns.\"notnull\"
+                || columns.pk AS column
+            FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+            ORDER BY tables.name, columns.cid
+        ) GROUP BY name
+        UNION ALL SELECT sql FROM sqlite_schema WHERE type = 'index' AND sql NOT NULL ORDER BY 1";
+    let (new, old) = (Scratch::new(), Scratch::new());
+    old.foreign().await.run(REVISION_1).await;
+    let mut tables = Vec::new();
+    for scratch in [new, old] {
+        scratch.open().await;
+        tables.push(scratch.foreign().await.texts(TABLES).await);
+    }
+    assert!(tables[0].len() >= 5 && tables[0] == tables[1], "{tables:#?}");
 }
 
 #[tokio::test]

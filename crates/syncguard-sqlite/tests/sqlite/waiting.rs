@@ -1,6 +1,6 @@
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, num::NonZeroU32, pin::pin, task::Poll, time::Duration};
 
-use syncguard_core::backend::LockBackend;
+use syncguard_core::backend::{LockBackend, Mode};
 use tokio::time::timeout;
 
 use crate::{Scratch, acquire_and_release, granted, key, release, request};
@@ -118,4 +118,62 @@ fn a_waiter_survives_the_runtime_on_which_its_watcher_was_started() {
         release(&backend, &held).await;
         timeout(WAKE_UP_TIMEOUT, joining).await.unwrap().unwrap();
     });
+}
+
+/// A waiter reads the key only every few milliseconds. What happens in between is committed here at
+/// once.
+#[tokio::test]
+async fn a_waiter_is_woken_if_a_key_is_shared_anew_between_two_reads() {
+    const HEAD: &str = "AAAAAAAAAAAAAAAAAAAAAA";
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let mut foreign = scratch.foreign().await;
+    for mode in [Mode::Exclusive, Mode::SHARED] {
+        let held = request("key").with_mode(mode);
+        granted(&backend, &held).await;
+        let key = key("key");
+        let mut released = pin!(backend.released(&key));
+        assert!(timeout(MANY_POLLS, released.as_mut()).await.is_err(), "{mode}");
+        let sql = format!(
+            "BEGIN IMMEDIATE; DELETE FROM syncguard_holders;
+            UPDATE syncguard_locks SET lock_id = '{HEAD}', fence = fence + 1;
+            INSERT INTO syncguard_holders SELECT 'BBBBBBBBBBBBBBBBBBBBBA', '{HEAD}', NULL, fence,
+                NULL, acquired_at_ms, expires_at_ms FROM syncguard_locks; COMMIT"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut foreign.0).await.unwrap();
+        timeout(WAKE_UP_TIMEOUT, released).await.expect("a reader could be admitted");
+        backend.force_release(&key).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_joins_or_leaves_others_wakes_no_waiter() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let reader = || request("key").with_mode(Mode::SHARED);
+    let (first, last) = (reader(), reader());
+    granted(&backend, &first).await;
+    granted(&backend, &last).await;
+    let key = key("key");
+    let mut released = pin!(backend.released(&key));
+    assert!(timeout(MANY_POLLS, released.as_mut()).await.is_err());
+    release(&backend, &first).await;
+    granted(&backend, &reader()).await;
+    assert!(timeout(MANY_POLLS, released.as_mut()).await.is_err(), "a writer could not be granted");
+}
+
+#[tokio::test]
+async fn a_permit_that_was_taken_and_freed_again_during_a_wait_wakes_the_waiter() {
+    let scratch = Scratch::new();
+    let backend = scratch.open().await;
+    let permit = || request("key").with_mode(Mode::Shared { permits: NonZeroU32::new(2) });
+    granted(&backend, &permit()).await;
+    let key = key("key");
+    let mut released = pin!(backend.released(&key));
+    assert!(timeout(MANY_POLLS, released.as_mut()).await.is_err());
+    let second = permit();
+    granted(&backend, &second).await;
+    assert!(timeout(MANY_POLLS, released.as_mut()).await.is_err());
+    release(&backend, &second).await;
+    timeout(WAKE_UP_TIMEOUT, released).await.expect("a permit is free");
 }
