@@ -7,6 +7,9 @@ use syncguard_core::{Error, LockId, LockKey, backend::KeyLayout};
 const MAX_NAME_BYTES: usize = 1_000;
 const RESERVED_BYTES: usize = 26;
 
+/// Ends the names of shared holders. It begins with U+037E, the Greek question mark.
+const SHARED_SUFFIX: &str = "\u{37e}shared";
+
 /// The number of characters in a lock id.
 const ID_LENGTH: usize = 22;
 
@@ -38,7 +41,8 @@ pub(crate) enum Shape {
     Tagged,
 }
 
-/// The name of a lock, from which those of its id entry and its channel are derived.
+/// The name of a lock, from which those of its id entry, its shared holders and its channel are
+/// derived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockName(String);
 
@@ -55,6 +59,14 @@ impl LockName {
     /// Returns the channel to which a release is published.
     pub(crate) fn channel(&self) -> String {
         format!("{}:released", self.0)
+    }
+
+    /// Returns the name of the hash of its shared holders, which is in the slot of the lock.
+    ///
+    /// It is the name of no lock: a key is in normal form C, which replaces every U+037E by a
+    /// semicolon, before either client derives a name from it.
+    pub(crate) fn shared(&self) -> String {
+        format!("{}{SHARED_SUFFIX}", self.0)
     }
 }
 
@@ -156,7 +168,8 @@ impl Layout {
     pub(crate) fn is_lock(&self, name: &str) -> bool {
         match self.shape {
             Shape::Plain => {
-                name.strip_prefix(&self.join("")).is_some_and(|text| !self.is_derived(text))
+                let text = name.strip_prefix(&self.join(""));
+                text.is_some_and(|text| !self.is_derived(text) && !text.ends_with(SHARED_SUFFIX))
             }
             Shape::Tagged => name.starts_with('{') && name.ends_with('}'),
         }
