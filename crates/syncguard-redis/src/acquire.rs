@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use syncguard_core::{
-    Fence, Timestamp,
+    Fence, Timestamp, Ttl,
     backend::{AcquireOutcome, AcquireRequest, Effect, Grant, Mode},
 };
 
@@ -51,7 +51,9 @@ async fn attempt(
     let (head, tail) = (head(request.lock_id), tail(&request.key, request.owner.as_ref()));
     let (ttl, lifetime) =
         (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
-    let (shared, announce) = (lock.shared(), request.announce.unwrap_or_default());
+    let shared = lock.shared();
+    // An announcement never has to outlast the longest grant, and its end must be a number.
+    let announce = request.announce.unwrap_or_default().min(Ttl::MAX.as_duration());
     let announce = announce.as_millis().to_string();
     let keys = [lock.as_str(), &id_entry, &shared, &fence];
     let arguments = [head.as_str(), &ttl, &lifetime, &tail, &announce, "seed"];

@@ -134,6 +134,12 @@ impl Failure {
         error.with_effect(effect)
     }
 
+    /// Returns whether a server refused a script because its slot is being moved, and some of its
+    /// keys exist where others do not.
+    pub(crate) fn is_for_missing_keys(&self) -> bool {
+        matches!(self, Self::Refused(error) if code(error.details()) == Some("TRYAGAIN"))
+    }
+
     /// Returns whether the request may have changed something.
     pub(crate) fn effect(&self) -> Effect {
         self.classify().1

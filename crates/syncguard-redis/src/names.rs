@@ -349,6 +349,21 @@ mod tests {
     }
 
     #[test]
+    fn the_name_of_shared_holders_is_in_the_slot_of_their_lock_and_that_of_no_lock() {
+        assert_eq!(LockKey::new("k\u{37e}shared").unwrap().as_str(), "k;shared");
+        for (shape, name) in
+            [(Shape::Plain, "p:k\u{37e}shared"), (Shape::Tagged, "{p:k}\u{37e}shared")]
+        {
+            let layout = Layout::new("p", shape);
+            let lock = layout.lock(&LockKey::new("k").unwrap()).unwrap();
+            assert_eq!(lock.shared(), name);
+            assert!(layout.is_lock(lock.as_str()) && !layout.is_lock(name));
+            let alike = layout.lock(&LockKey::new("k\u{37e}shared").unwrap()).unwrap();
+            assert!(layout.is_lock(alike.as_str()) && alike.as_str() != name);
+        }
+    }
+
+    #[test]
     fn a_channel_name_contains_the_name_of_its_lock() {
         assert_eq!(LockName::new("{p:k}".to_owned()).channel(), "{p:k}:released");
     }

@@ -50,10 +50,10 @@ pub(crate) async fn release_lock(
 ) -> Result<ReleaseOutcome, Failure> {
     let (id_entry, head, channel) = (store.layout.id_entry(lock, id), head(id), lock.channel());
     let shared = lock.shared();
-    let keys = [lock.as_str(), &id_entry, &shared];
+    let keys = [lock.as_str(), id_entry.as_str(), &shared];
     let arguments = [head.as_str(), &channel, store.waiters.publish()];
-    let reply = store.client.run(&RELEASE, &keys, &arguments).await?;
-    match reply.integer() {
+    let answer = store.change(&RELEASE, keys, &arguments, None).await?;
+    match answer.reply.integer() {
         Some(RELEASED) => {
             forget(store, id).await;
             Ok(ReleaseOutcome::Released)

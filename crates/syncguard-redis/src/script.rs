@@ -67,6 +67,7 @@ pub(crate) mod reply {
     pub(crate) const FENCE_LIMIT: i64 = -2;
     pub(crate) const UNREADABLE: i64 = -3;
     pub(crate) const UNREADABLE_HOLDERS: i64 = -4;
+    pub(crate) const NEEDS_HOLDERS: i64 = -5;
 }
 
 #[cfg(test)]

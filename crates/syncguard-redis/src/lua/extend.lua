@@ -1,7 +1,7 @@
 -- Sets the expiry of a lock that the id holds to now + ttl. Ends with holders.lua and extend_shared.lua.
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
--- KEYS[3] the shared holders
+-- KEYS[3] the shared holders; without it, only an exclusive lock is changed
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
 --
@@ -10,6 +10,7 @@
 --         -1                 it did, but its grant has expired
 --         -3                 the record cannot be read
 --         -4                 the shared holders cannot be read
+--         -5                 the lock is shared, and KEYS[3] is missing
 
 local GRACE = 1000
 local call = redis.call
@@ -46,3 +47,4 @@ if extended then
   call('SET', KEYS[2], KEYS[1], 'PX', ARGV[3])
   return now
 end
+if not KEYS[3] then return -5 end

@@ -1,7 +1,7 @@
 -- Ends the grant of the id. Ends with holders.lua and release_shared.lua.
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
--- KEYS[3] the shared holders
+-- KEYS[3] the shared holders; without it, only an exclusive lock is changed
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the channel of the lock
 -- ARGV[3] PUBLISH, SPUBLISH or ""
@@ -11,6 +11,7 @@
 --         -1                 it did, but its grant has expired
 --         -3                 the record cannot be read
 --         -4                 the shared holders cannot be read
+--         -5                 the lock is shared, and KEYS[3] is missing
 --
 -- An exclusive record that is stored is live: it is stored for its ttl and at most the grace, by the same clock.
 
@@ -34,3 +35,4 @@ if own then
   if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
   return 1
 end
+if not KEYS[3] then return -5 end
