@@ -13,7 +13,7 @@ const SHARED_SUFFIX: &str = "\u{37e}shared";
 /// The number of characters in a lock id.
 const ID_LENGTH: usize = 22;
 
-/// Derives the names of locks, fence counters, id entries and channels.
+/// Derives the names of locks, fence counters, id entries, shared holders and channels.
 ///
 /// An **id entry** is stored for each lock id. It contains the name of the lock that was granted to
 /// the id. If the id was abandoned, the entry is empty and is its tombstone. It is in the slot of
@@ -28,6 +28,9 @@ const ID_LENGTH: usize = 22;
 /// and is never empty. The index `p:id:<id>` has a slot of its own. No two names collide: the name
 /// of a lock ends with a brace, that of a counter or an id never does, and only that of an id ends
 /// with its 22 characters.
+///
+/// In both layouts, the [shared holders](LockName::shared) of a lock have the name of the lock and a
+/// suffix that no key contains.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     shape: Shape,

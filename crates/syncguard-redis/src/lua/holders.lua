@@ -32,8 +32,8 @@ end
 
 -- Reads the head and the fields of the hash. Returns nil if they do not belong together.
 local function read_shared()
-  local permits, head, expires, rest =
-    string.match(record, '^{"shared":(%d+),"lockId":"([%w_-]+)","expiresAtMs":(%d+),(.*)$')
+  local permits, head, expires, rest, acquired =
+    string.match(record, '^{"shared":(%d+),"lockId":"([%w_-]+)","expiresAtMs":(%d+),("acquiredAtMs":(%d+),.*)$')
   local fields = call('HMGET', KEYS[3], 'head', 'firstMs', 'last', 'writer', id)
   local first = tonumber(fields[2])
   if fields[1] ~= head or not first or not fields[3] then return nil end
@@ -42,8 +42,8 @@ local function read_shared()
     writer_until = announced(fields[4])
     if not writer_until then return nil end
   end
-  return {permits = permits, head = head, expires = tonumber(expires), rest = rest, first = first,
-    last = fields[3], writer = fields[4], writer_until = writer_until, own = fields[5]}
+  return {permits = permits, head = head, expires = tonumber(expires), rest = rest, acquired = acquired,
+    first = first, last = fields[3], writer = fields[4], writer_until = writer_until, own = fields[5]}
 end
 
 -- Reads the holders other than `except`. Returns how many of them are live, their first and latest times, and the

@@ -25,37 +25,46 @@ if record and not shared then return {now, record, call('PTTL', KEYS[1])} end
 -- Without a head, nothing of the hash counts but its announcement.
 local shared = record and read_shared()
 if record and not shared then return UNREADABLE end
-local writer, count, found = call('HGET', KEYS[3], 'writer'), 0, nil
+local held, found, writer = shared, nil, nil
 if shared then
   if shared.own then
     local _, free = times(shared.own)
     if not free then return UNREADABLE end
     if free > now then return {now, shared.own} end
   end
-  count = call('HLEN', KEYS[3]) - (writer and 4 or 3)
   if shared.first <= now then
     found = survey(now)
     if not found then return UNREADABLE end
-    count = found.count
+    held = found.count > 0
   end
-  if count > 0 and shared.permits ~= ARGV[6] then return {now, record, count, now} end
+  writer = shared.writer
+else
+  writer = call('HGET', KEYS[3], 'writer')
 end
+
+-- Returns how many holders are live.
+local function count()
+  if found then return found.count end
+  return held and call('HLEN', KEYS[3]) - (writer and 4 or 3) or 0
+end
+
+if held and shared.permits ~= ARGV[6] then return {now, record, count(), now} end
 
 -- An announcement is void once the counter has moved: every grant moves it, and no shared one is made while the
 -- announcement stands. So an exclusive grant ends an announcement without a command of its own.
-local free = 0
+local refused_until = 0
 if writer then
   local ends, counter = announced(writer)
   if not ends then return UNREADABLE end
-  if ends > now and counter == call('GET', KEYS[4]) then free = ends end
+  if ends > now and counter == call('GET', KEYS[4]) then refused_until = ends end
 end
 local permits = tonumber(ARGV[6])
-if permits > 0 and count >= permits then
+if permits > 0 and count() >= permits then
   found = found or survey(now)
   if not found then return UNREADABLE end
-  free = math.max(free, found.first)
+  refused_until = math.max(refused_until, found.first)
 end
-if free > 0 then return {now, record or '', count, free} end
+if refused_until > 0 then return {now, record or '', count(), refused_until} end
 
 local fence = call('INCR', KEYS[4])
 if fence < 1 or fence > LIMIT then
@@ -70,8 +79,8 @@ local expires, free = now + ARGV[2], now + ARGV[3]
 local holder = string.format('{"expiresAtMs":%d,"freeAtMs":%d,"acquiredAtMs":%d,"fence":"%015d"%s', expires, free,
   now, fence, ARGV[5])
 local head, acquired, first, last, latest
-if count > 0 then
-  head, acquired = shared.head, string.match(shared.rest, '^"acquiredAtMs":(%d+),')
+if held then
+  head, acquired = shared.head, shared.acquired
   local others = found or shared
   first, last, latest = math.min(others.first, free), others.last, others.expires
   if found then prune(found) end
