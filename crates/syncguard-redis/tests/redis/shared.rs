@@ -115,12 +115,12 @@ impl Stored {
         let latest = holders.values().map(|holder| holder["expiresAtMs"].as_i64().unwrap()).max();
         let expiry = self.head.as_ref().map(|head| head["expiresAtMs"].as_i64().unwrap());
         assert_eq!(expiry, latest, "{:?}", self.fields);
-        if latest.is_some() {
+        if let Some(latest) = latest {
             assert_eq!(self.head("lockId").as_str(), Some(self.fields["head"].as_str()));
             assert!(self.head_expires > 0 && self.expires >= self.head_expires);
-            assert!(self.head_expires >= latest.unwrap(), "with the grace");
+            assert!(self.head_expires >= latest, "with the grace");
             let last = &holders[self.fields["last"].as_str()];
-            assert_eq!(last["expiresAtMs"].as_i64(), latest, "{:?}", self.fields);
+            assert_eq!(last["expiresAtMs"].as_i64(), Some(latest), "{:?}", self.fields);
             let first: i64 = self.fields["firstMs"].parse().unwrap();
             let frees = holders.values().map(|holder| holder["freeAtMs"].as_i64().unwrap());
             assert!(first <= frees.min().unwrap(), "{:?}", self.fields);
