@@ -1,13 +1,16 @@
 //! The acquire operation.
 
+use std::time::Duration;
+
 use syncguard_core::{
-    Fence, Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, Effect, Grant},
+    Fence, Timestamp, Ttl,
+    backend::{AcquireOutcome, AcquireRequest, Effect, Grant, Mode},
 };
 
 use crate::{
     client::{Answer, Reply},
     error::Failure,
+    holders::refusal,
     index::remember,
     names::LockName,
     options::Counters,
@@ -15,6 +18,7 @@ use crate::{
     release,
     replicas::{ReplicaCount, too_few},
     script::{ACQUIRE, reply},
+    share,
     store::Store,
 };
 
@@ -23,11 +27,11 @@ pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode.is_shared() {
-        return Err(Failure::SharedMode);
-    }
     let lock = store.layout.lock(&request.key)?;
-    let (outcome, replicas) = attempt(store, request, &lock).await?;
+    let (outcome, replicas) = match request.mode {
+        Mode::Exclusive => attempt(store, request, &lock).await?,
+        Mode::Shared { .. } => share::attempt(store, request, &lock).await?,
+    };
     if let AcquireOutcome::Granted(_) = outcome {
         if let Some(uncertain) = too_few(&store.options, "grant", replicas) {
             return Err(undo_grant(store, request, &lock, uncertain).await);
@@ -47,10 +51,14 @@ async fn attempt(
     let (head, tail) = (head(request.lock_id), tail(&request.key, request.owner.as_ref()));
     let (ttl, lifetime) =
         (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
-    let keys = [lock.as_str(), &fence, &id_entry];
-    let arguments = [head.as_str(), &ttl, &lifetime, &tail, "seed"];
+    let shared = lock.shared();
+    // An announcement never has to outlast the longest grant, and its end must be a number.
+    let announce = request.announce.unwrap_or_default().min(Ttl::MAX.as_duration());
+    let announce = announce.as_millis().to_string();
+    let keys = [lock.as_str(), &id_entry, &shared, &fence];
+    let arguments = [head.as_str(), &ttl, &lifetime, &tail, &announce, "seed"];
     let arguments = match store.options.counters {
-        Counters::FromOne => &arguments[..4],
+        Counters::FromOne => &arguments[..5],
         Counters::FromServerTime => &arguments,
     };
     let replicas = store.options.replicas;
@@ -64,34 +72,54 @@ fn outcome_of(
     request: &AcquireRequest,
     reply: Reply,
 ) -> Result<AcquireOutcome, Failure> {
-    match reply {
-        Reply::Integer(reply::ABANDONED) => Err(Failure::Abandoned),
-        Reply::Integer(reply::FENCE_LIMIT) => Err(Failure::FenceLimit),
-        Reply::Integer(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
-        Reply::List(answer) => match answer.as_slice() {
-            [Reply::Integer(fence), Reply::Integer(now)] => {
-                let now = Timestamp::from_unix_millis(*now);
-                granted(*fence, now.after(request.ttl))
-            }
-            [Reply::Integer(_), Reply::Text(record)] => {
-                // The id holds the lock, so the error must not claim that nothing was applied.
-                let grant = Stored::parse(record).and_then(|stored| stored.grant());
-                grant.map(AcquireOutcome::Granted).map_err(|_| Failure::Garbled("an acquire"))
-            }
-            [Reply::Integer(now), Reply::Text(record), kept_for] => {
-                let (now, grace) = (Timestamp::from_unix_millis(*now), store.options.grace);
-                let kept_for = kept_for.integer().unwrap_or(-1);
-                let stored = Stored::parse(record).ok();
-                let holder = stored.map(|stored| stored.holder(now, kept_for, grace));
-                Ok(AcquireOutcome::Contended { holder })
-            }
-            _ => Err(Failure::Garbled("an acquire")),
-        },
-        _ => Err(Failure::Garbled("an acquire")),
+    match reply.list() {
+        [Reply::Integer(fence), Reply::Integer(now)] => {
+            let now = Timestamp::from_unix_millis(*now);
+            granted(*fence, now.after(request.ttl))
+        }
+        [Reply::Integer(_), Reply::Text(record)] => {
+            // The id holds the lock, so the error must not claim that nothing was applied.
+            let grant = Stored::parse(record).and_then(|stored| stored.grant());
+            grant.map(AcquireOutcome::Granted).map_err(|_| Failure::Garbled("an acquire"))
+        }
+        [Reply::Integer(now), Reply::Text(record), kept_for] => {
+            Ok(refused_by_writer(store, *now, record, kept_for))
+        }
+        [Reply::Integer(now), Reply::Text(head), kept_for, Reply::Integer(count)] => {
+            let now = Timestamp::from_unix_millis(*now);
+            let kept_for = u64::try_from(kept_for.integer().unwrap_or_default()).unwrap_or(0);
+            let free = now.later_by(Duration::from_millis(kept_for));
+            Ok(AcquireOutcome::Contended { holder: refusal(head, now, *count, free) })
+        }
+        _ => Err(rejection(&reply)),
     }
 }
 
-fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure> {
+/// Reports the holder of an exclusive lock to a contender.
+pub(crate) fn refused_by_writer(
+    store: &Store,
+    now: i64,
+    record: &str,
+    kept_for: &Reply,
+) -> AcquireOutcome {
+    let (now, grace) = (Timestamp::from_unix_millis(now), store.options.grace);
+    let kept_for = kept_for.integer().unwrap_or(-1);
+    let stored = Stored::parse(record).ok();
+    AcquireOutcome::Contended { holder: stored.map(|stored| stored.holder(now, kept_for, grace)) }
+}
+
+/// Returns the failure for which a code of an acquire script stands.
+pub(crate) fn rejection(reply: &Reply) -> Failure {
+    match reply {
+        Reply::Integer(reply::ABANDONED) => Failure::Abandoned,
+        Reply::Integer(reply::FENCE_LIMIT) => Failure::FenceLimit,
+        Reply::Integer(reply::UNREADABLE) => Failure::UNREADABLE_RECORD,
+        Reply::Integer(reply::UNREADABLE_HOLDERS) => Failure::UNREADABLE_HOLDERS,
+        _ => Failure::Garbled("an acquire"),
+    }
+}
+
+pub(crate) fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure> {
     let fence = u64::try_from(fence).ok().and_then(|number| Fence::new(number).ok());
     let fence = fence.ok_or(Failure::Garbled("an acquire"))?;
     Ok(AcquireOutcome::Granted(Grant { fence, expires_at }))

@@ -75,6 +75,7 @@ impl LockBackend for RedisBackend {
             .with_grace(self.0.options.grace)
             .with_wake_up(self.0.waiters.wake_up())
             .with_list()
+            .with_shared()
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {

@@ -14,8 +14,6 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("this backend does not grant shared mode")]
-    SharedMode,
     #[error("the id was abandoned")]
     Abandoned,
     #[error("the fence counter is at its limit, or is not a counter")]
@@ -68,6 +66,13 @@ const SCRIPT_ERRORS: [&str; 4] =
     ["is not an integer", "would overflow", "unknown command", "unning script"];
 
 impl Failure {
+    /// What the scripts report as [`reply::UNREADABLE`](crate::script::reply::UNREADABLE).
+    pub(crate) const UNREADABLE_RECORD: Self = Self::Unreadable("the record of the lock");
+
+    /// What the scripts report as
+    /// [`reply::UNREADABLE_HOLDERS`](crate::script::reply::UNREADABLE_HOLDERS).
+    pub(crate) const UNREADABLE_HOLDERS: Self = Self::Unreadable("the shared holders of the lock");
+
     /// Classifies what the driver reports about a command.
     pub(crate) fn driver(error: DriverError) -> Self {
         let details = error.details();
@@ -129,6 +134,12 @@ impl Failure {
         error.with_effect(effect)
     }
 
+    /// Returns whether a server refused a script because its slot is being moved, and some of its
+    /// keys exist where others do not.
+    pub(crate) fn is_for_missing_keys(&self) -> bool {
+        matches!(self, Self::Refused(error) if code(error.details()) == Some("TRYAGAIN"))
+    }
+
     /// Returns whether the request may have changed something.
     pub(crate) fn effect(&self) -> Effect {
         self.classify().1
@@ -138,7 +149,6 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::NotApplied),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::NotApplied),
-            Self::SharedMode => (ErrorKind::Unsupported, Effect::NotApplied),
             Self::Abandoned => (ErrorKind::Aborted, Effect::NotApplied),
             Self::FenceLimit | Self::Unreadable(_) => (ErrorKind::Internal, Effect::NotApplied),
             Self::Garbled(_) => (ErrorKind::Internal, Effect::MayHaveApplied),

@@ -49,14 +49,15 @@ async fn move_expiry(
     let id_entry = store.layout.id_entry(lock, id);
     let (head, ttl_ms, lifetime) =
         (head(id), ttl.as_millis().to_string(), store.options.lifetime(ttl));
-    let keys = [lock.as_str(), &id_entry];
+    let shared = lock.shared();
+    let keys = [lock.as_str(), id_entry.as_str(), &shared];
     let (arguments, replicas) = ([head.as_str(), &ttl_ms, &lifetime], store.options.replicas);
-    let Answer { reply, replicas } =
-        store.client.replicated(&EXTEND, &keys, &arguments, replicas).await?;
+    let Answer { reply, replicas } = store.change(&EXTEND, keys, &arguments, replicas).await?;
     match reply.integer() {
         Some(reply::NOT_FOUND) => Ok(ExtendOutcome::NotHeld(NotHeld::NotFound)),
         Some(reply::EXPIRED) => Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
-        Some(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
+        Some(reply::UNREADABLE) => Err(Failure::UNREADABLE_RECORD),
+        Some(reply::UNREADABLE_HOLDERS) => Err(Failure::UNREADABLE_HOLDERS),
         Some(now) => {
             let now = Timestamp::from_unix_millis(now);
             // An extend that only the primary has would be lost in a failover, and the lock with

@@ -7,10 +7,13 @@ use syncguard_core::{Error, LockId, LockKey, backend::KeyLayout};
 const MAX_NAME_BYTES: usize = 1_000;
 const RESERVED_BYTES: usize = 26;
 
+/// Ends the names of shared holders. It begins with U+037E, the Greek question mark.
+const SHARED_SUFFIX: &str = "\u{37e}shared";
+
 /// The number of characters in a lock id.
 const ID_LENGTH: usize = 22;
 
-/// Derives the names of locks, fence counters, id entries and channels.
+/// Derives the names of locks, fence counters, id entries, shared holders and channels.
 ///
 /// An **id entry** is stored for each lock id. It contains the name of the lock that was granted to
 /// the id. If the id was abandoned, the entry is empty and is its tombstone. It is in the slot of
@@ -25,6 +28,9 @@ const ID_LENGTH: usize = 22;
 /// and is never empty. The index `p:id:<id>` has a slot of its own. No two names collide: the name
 /// of a lock ends with a brace, that of a counter or an id never does, and only that of an id ends
 /// with its 22 characters.
+///
+/// In both layouts, the [shared holders](LockName::shared) of a lock have the name of the lock and a
+/// suffix that no key contains.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     shape: Shape,
@@ -38,7 +44,8 @@ pub(crate) enum Shape {
     Tagged,
 }
 
-/// The name of a lock, from which those of its id entry and its channel are derived.
+/// The name of a lock, from which those of its id entry, its shared holders and its channel are
+/// derived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LockName(String);
 
@@ -55,6 +62,14 @@ impl LockName {
     /// Returns the channel to which a release is published.
     pub(crate) fn channel(&self) -> String {
         format!("{}:released", self.0)
+    }
+
+    /// Returns the name of the hash of its shared holders, which is in the slot of the lock.
+    ///
+    /// It is the name of no lock: a key is in normal form C, which replaces every U+037E by a
+    /// semicolon, before either client derives a name from it.
+    pub(crate) fn shared(&self) -> String {
+        format!("{}{SHARED_SUFFIX}", self.0)
     }
 }
 
@@ -156,7 +171,8 @@ impl Layout {
     pub(crate) fn is_lock(&self, name: &str) -> bool {
         match self.shape {
             Shape::Plain => {
-                name.strip_prefix(&self.join("")).is_some_and(|text| !self.is_derived(text))
+                let text = name.strip_prefix(&self.join(""));
+                text.is_some_and(|text| !self.is_derived(text) && !text.ends_with(SHARED_SUFFIX))
             }
             Shape::Tagged => name.starts_with('{') && name.ends_with('}'),
         }
@@ -333,6 +349,21 @@ mod tests {
         }
         assert_eq!(plain.pattern("fence:y"), r"a\*b:fence:y*");
         assert_eq!(Layout::new("p", Shape::Tagged).pattern("id:"), "{p:id:*");
+    }
+
+    #[test]
+    fn the_name_of_shared_holders_is_in_the_slot_of_their_lock_and_that_of_no_lock() {
+        assert_eq!(LockKey::new("k\u{37e}shared").unwrap().as_str(), "k;shared");
+        for (shape, name) in
+            [(Shape::Plain, "p:k\u{37e}shared"), (Shape::Tagged, "{p:k}\u{37e}shared")]
+        {
+            let layout = Layout::new("p", shape);
+            let lock = layout.lock(&LockKey::new("k").unwrap()).unwrap();
+            assert_eq!(lock.shared(), name);
+            assert!(layout.is_lock(lock.as_str()) && !layout.is_lock(name));
+            let alike = layout.lock(&LockKey::new("k\u{37e}shared").unwrap()).unwrap();
+            assert!(layout.is_lock(alike.as_str()) && alike.as_str() != name);
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     let after = request.after.as_ref().map_or("", PageToken::as_str);
     let mut names = scan(store, &request.prefix).await?;
     names.retain(|name| name.as_str() > after);
-    let page: Vec<_> = names.iter().take(request.limit).map(String::as_str).collect();
+    let page: Vec<_> = names.iter().take(request.limit).cloned().map(LockName::new).collect();
     let mut locks = Vec::new();
     for names in page.chunks(READ_BATCH_SIZE) {
         locks.extend(read_all(store, names).await?);
@@ -40,7 +40,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     // A hashed name reveals nothing about its key.
     locks.retain(|lock| lock.key.as_str().starts_with(&request.prefix));
     let more = names.len() > page.len();
-    let next = page.last().filter(|_| more).map(|name| PageToken::new(*name));
+    let next = page.last().filter(|_| more).map(|name| PageToken::new(name.as_str()));
     Ok(LockPage { locks, next })
 }
 
@@ -68,7 +68,7 @@ async fn scan(store: &Store, prefix: &str) -> Result<BTreeSet<String>, Failure> 
 }
 
 /// Reads several locks. Omits values under such a name that are not locks.
-async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Failure> {
+async fn read_all(store: &Store, names: &[LockName]) -> Result<Vec<LockRecord>, Failure> {
     let mut records = Vec::new();
     // In a cluster, each lock has a slot of its own.
     let together = match store.layout.shape() {
@@ -76,7 +76,9 @@ async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Fail
         Shape::Tagged => 1,
     };
     for names in names.chunks(together) {
-        let reply = store.client.run(&LOOKUP, names, &[]).await?;
+        let shared: Vec<_> = names.iter().map(LockName::shared).collect();
+        let keys = names.iter().map(LockName::as_str).chain(shared.iter().map(String::as_str));
+        let reply = store.client.run(&LOOKUP, &keys.collect::<Vec<_>>(), &[]).await?;
         let [now, found] = reply.list() else {
             return Err(Failure::Garbled("a lookup"));
         };
@@ -86,7 +88,7 @@ async fn read_all(store: &Store, names: &[&str]) -> Result<Vec<LockRecord>, Fail
     Ok(records)
 }
 
-/// Ends the live grant of a key and returns its record. A record that cannot be read is removed,
+/// Ends all grants of a key and its announcement, and returns the record. A record that cannot be read is removed,
 /// and reported as an error that explains this.
 pub(crate) async fn force_release(
     store: &Store,
@@ -94,7 +96,8 @@ pub(crate) async fn force_release(
 ) -> Result<Option<LockRecord>, Failure> {
     let lock: LockName = store.layout.lock(key)?;
     let arguments = [&lock.channel(), store.waiters.publish()];
-    match store.client.run(&FORCE_RELEASE, &[lock.as_str()], &arguments).await?.list() {
+    let keys = [lock.as_str(), &lock.shared()];
+    match store.client.run(&FORCE_RELEASE, &keys, &arguments).await?.list() {
         [now, record] => live(now, record).map_err(|failure| match failure {
             Failure::Unreadable(what) => Error::cleared(what).into(),
             other => other,

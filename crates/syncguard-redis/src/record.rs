@@ -1,6 +1,6 @@
 //! The stored record of a lock.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use syncguard_core::{
     backend::{Capabilities, Grant, LockRecord, Mode},
 };
 
-use crate::{client::Reply, error::Failure};
+use crate::{client::Reply, error::Failure, holders};
 
 /// The maximum difference between two readings of the server's clock in one script.
 const MAX_CLOCK_SKEW: Duration = Duration::from_millis(20);
@@ -29,6 +29,11 @@ pub(crate) struct Stored {
     /// record unreadable.
     #[serde(default)]
     owner: Option<Value>,
+    /// The number of permits, or zero, if the record stands for shared holders. The scripts
+    /// recognise such a record by this member, which comes first, and return it in a form of its
+    /// own.
+    #[serde(default)]
+    shared: Option<Value>,
 }
 
 /// Writes the head of every record of an id, up to the number of its expiry. A script that finds a
@@ -48,7 +53,7 @@ pub(crate) fn tail(key: &LockKey, owner: Option<&Owner>) -> String {
 }
 
 /// Writes text as a JSON string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     // Only types with non-string keys or failing members cannot be written.
     serde_json::to_string(text).unwrap_or_default()
 }
@@ -56,7 +61,7 @@ fn quoted(text: &str) -> String {
 impl Stored {
     pub(crate) fn parse(json: &str) -> Result<Self, Failure> {
         let stored: Option<Self> = serde_json::from_str(json).ok();
-        stored.filter(Self::has_whole_times).ok_or(Failure::Unreadable("the record of the lock"))
+        stored.filter(Self::has_whole_times).ok_or(Failure::UNREADABLE_RECORD)
     }
 
     fn has_whole_times(&self) -> bool {
@@ -98,12 +103,11 @@ impl Stored {
     }
 
     pub(crate) fn into_record(self, observed_at: Timestamp) -> Result<LockRecord, Failure> {
-        let unreadable = |what| move |_| Failure::Unreadable(what);
         Ok(LockRecord {
             mode: Mode::Exclusive,
             holders: Vec::new(),
-            key: LockKey::new(&self.key).map_err(unreadable("the key of the lock"))?,
-            lock_id: self.lock_id.parse().map_err(unreadable("the id of the lock"))?,
+            key: self.key()?,
+            lock_id: self.id()?,
             fence: self.fence()?,
             owner: self.owner(),
             acquired_at: timestamp(self.acquired_at_ms),
@@ -112,14 +116,36 @@ impl Stored {
         })
     }
 
-    fn fence(&self) -> Result<Fence, Failure> {
-        let fence = self.fence.parse();
-        fence.map_err(|_| Failure::Unreadable("the fence of the lock"))
+    pub(crate) fn lock_id(&self) -> &str {
+        &self.lock_id
+    }
+
+    pub(crate) fn key(&self) -> Result<LockKey, Failure> {
+        LockKey::new(&self.key).map_err(|_| Failure::Unreadable("the key of the lock"))
+    }
+
+    pub(crate) fn id(&self) -> Result<LockId, Failure> {
+        self.lock_id.parse().map_err(|_| Failure::Unreadable("the id of the lock"))
+    }
+
+    pub(crate) fn fence(&self) -> Result<Fence, Failure> {
+        self.fence.parse().map_err(|_| Failure::Unreadable("the fence of the lock"))
+    }
+
+    /// Returns the mode of a record that stands for shared holders.
+    pub(crate) fn mode(&self) -> Option<Mode> {
+        let permits = u32::try_from(self.shared.as_ref()?.as_u64()?).ok()?;
+        Some(Mode::Shared { permits: NonZeroU32::new(permits) })
     }
 
     fn owner(&self) -> Option<Owner> {
-        Owner::new(self.owner.as_ref()?.as_str()?).ok()
+        owner_of(self.owner.as_ref())
     }
+}
+
+/// Reads a label. Whatever else a peer stores in its place is no label.
+pub(crate) fn owner_of(stored: Option<&Value>) -> Option<Owner> {
+    Owner::new(stored?.as_str()?).ok()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds are whole and fit by far")]
@@ -127,18 +153,23 @@ fn timestamp(millis: f64) -> Timestamp {
     Timestamp::from_unix_millis(millis as i64)
 }
 
-/// Builds a record from the server's time and the stored value, if the lock is live.
+/// Builds a record from the server's time and the reply of a script about a lock, if it is live.
 pub(crate) fn live(now: &Reply, stored: &Reply) -> Result<Option<LockRecord>, Failure> {
     let now = now.integer().ok_or(Failure::Unreadable("the server's time"))?;
     let now = Timestamp::from_unix_millis(now);
-    let stored = match stored {
-        Reply::Nil => return Ok(None),
-        stored => Stored::parse(stored.text().unwrap_or_default())?,
+    let (stored, shared) = match (stored, stored.list()) {
+        (Reply::Nil, _) => return Ok(None),
+        (_, [head, holders]) => (head, Some(holders)),
+        (stored, _) => (stored, None),
     };
+    let stored = Stored::parse(stored.text().unwrap_or_default())?;
     if !stored.expires_at().is_live(now, Capabilities::GRACE) {
         return Ok(None);
     }
-    stored.into_record(now).map(Some)
+    match shared {
+        None => stored.into_record(now).map(Some),
+        Some(fields) => holders::record(stored, fields, now),
+    }
 }
 
 #[cfg(test)]

@@ -49,28 +49,35 @@ pub(crate) async fn release_lock(
     id: LockId,
 ) -> Result<ReleaseOutcome, Failure> {
     let (id_entry, head, channel) = (store.layout.id_entry(lock, id), head(id), lock.channel());
+    let shared = lock.shared();
+    let keys = [lock.as_str(), id_entry.as_str(), &shared];
     let arguments = [head.as_str(), &channel, store.waiters.publish()];
-    let reply = store.client.run(&RELEASE, &[lock.as_str(), &id_entry], &arguments).await?;
-    match reply.integer() {
+    let answer = store.change(&RELEASE, keys, &arguments, None).await?;
+    match answer.reply.integer() {
         Some(RELEASED) => {
             forget(store, id).await;
             Ok(ReleaseOutcome::Released)
         }
         Some(reply::NOT_FOUND) => Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)),
-        Some(reply::UNREADABLE) => Err(Failure::Unreadable("the record of the lock")),
+        Some(reply::EXPIRED) => Ok(ReleaseOutcome::NotHeld(NotHeld::Expired)),
+        Some(reply::UNREADABLE) => Err(Failure::UNREADABLE_RECORD),
+        Some(reply::UNREADABLE_HOLDERS) => Err(Failure::UNREADABLE_HOLDERS),
         _ => Err(Failure::Garbled("a release")),
     }
 }
 
-/// Writes the tombstone of the id and ends its grant in one step, so no acquire comes in between.
+/// Writes the tombstone of the id and ends its grant and its announcement in one step, so no acquire
+/// comes in between.
 ///
 /// The tombstone is in the slot of the lock: an acquire under the same id meets it there, whichever
 /// comes first and over whichever connection.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let lock = store.layout.lock(key)?;
     let (id_entry, head, channel) = (store.layout.id_entry(&lock, id), head(id), lock.channel());
+    let shared = lock.shared();
+    let keys = [lock.as_str(), &id_entry, &shared];
     let arguments = [head.as_str(), &channel, store.waiters.publish(), TOMBSTONE_MS];
-    let reply = store.client.run(&ABANDON, &[lock.as_str(), &id_entry], &arguments).await?;
+    let reply = store.client.run(&ABANDON, &keys, &arguments).await?;
     reply.integer().ok_or(Failure::Garbled("an abandon"))?;
     forget(store, id).await;
     Ok(())

@@ -30,22 +30,24 @@ impl Script {
 }
 
 macro_rules! scripts {
-    ($($number:literal $name:ident = $rank:ident $file:literal;)*) => {
+    ($($number:literal $name:ident = $rank:ident $($part:literal)*;)*) => {
         $(pub(crate) static $name: LazyLock<Script> =
             LazyLock::new(|| Script::new($number, Rank::$rank, SOURCES[$number - 1]));)*
 
-        const SOURCES: &[&str] = &[$(include_str!($file)),*];
+        const SOURCES: &[&str] = &[$(concat!($(include_str!(concat!("lua/", $part, ".lua"))),*)),*];
     };
 }
 
-// Numbered from one, because Lua counts from one.
+// Numbered from one, because Lua counts from one. The part of an exclusive lock comes first and ends the
+// script, so that an exclusive lock does not pay for the parts behind it.
 scripts! {
-    1 ACQUIRE = Other "lua/acquire.lua";
-    2 EXTEND = Extend "lua/extend.lua";
-    3 RELEASE = Release "lua/release.lua";
-    4 ABANDON = Release "lua/abandon.lua";
-    5 LOOKUP = Other "lua/lookup.lua";
-    6 FORCE_RELEASE = Other "lua/force_release.lua";
+    1 ACQUIRE = Other "record" "acquire" "holders" "announce";
+    2 EXTEND = Extend "extend" "holders" "extend_shared";
+    3 RELEASE = Release "release" "holders" "release_shared";
+    4 ABANDON = Release "abandon" "holders" "abandon_shared";
+    5 LOOKUP = Other "lookup";
+    6 FORCE_RELEASE = Other "force_release";
+    7 SHARE = Other "record" "holders" "share";
 }
 
 /// Runs several calls of the other scripts at once.
@@ -64,6 +66,8 @@ pub(crate) mod reply {
     pub(crate) const EXPIRED: i64 = -1;
     pub(crate) const FENCE_LIMIT: i64 = -2;
     pub(crate) const UNREADABLE: i64 = -3;
+    pub(crate) const UNREADABLE_HOLDERS: i64 = -4;
+    pub(crate) const NEEDS_HOLDERS: i64 = -5;
 }
 
 #[cfg(test)]

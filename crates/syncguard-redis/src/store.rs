@@ -1,6 +1,13 @@
 //! The state that the operations share.
 
-use crate::{client::Client, names::Layout, options::Options, waiters::Waiters};
+use crate::{
+    client::{Answer, Client},
+    error::Failure,
+    names::Layout,
+    options::{Options, Replicas},
+    script::{Script, reply},
+    waiters::Waiters,
+};
 
 /// The state that the operations share.
 pub(crate) struct Store {
@@ -10,4 +17,32 @@ pub(crate) struct Store {
     pub(crate) layout: Layout,
     pub(crate) options: Options,
     pub(crate) waiters: Waiters,
+}
+
+impl Store {
+    /// Runs a script that changes the grant of an id. Its last key is that of the shared holders.
+    ///
+    /// While the slot of a lock is being moved, a server refuses a script if some of its keys exist
+    /// and others do not. An exclusive lock has no shared holders, so it would be refused until the
+    /// slot has moved. It is not, because the script then runs without that key, and does nothing
+    /// if the lock turns out to be shared.
+    pub(crate) async fn change(
+        &self,
+        script: &'static Script,
+        keys: [&str; 3],
+        arguments: &[&str],
+        replicas: Option<Replicas>,
+    ) -> Result<Answer, Failure> {
+        match self.client.replicated(script, &keys, arguments, replicas).await {
+            Err(failure) if failure.is_for_missing_keys() => {
+                let exclusive = self.client.replicated(script, &keys[..2], arguments, replicas);
+                let answer = Box::pin(exclusive).await?;
+                match answer.reply.integer() {
+                    Some(reply::NEEDS_HOLDERS) => Err(failure),
+                    _ => Ok(answer),
+                }
+            }
+            answer => answer,
+        }
+    }
 }

@@ -120,19 +120,21 @@ impl Hand {
         let mut trips = Vec::new();
         let (key, lock) = (format!("bench:hand:{task}"), format!("syncguard:bench:hand:{task}"));
         let (fence, channel) = (format!("syncguard:fence:{lock}"), format!("{lock}:released"));
+        let shared = format!("{lock}\u{37e}shared");
         for _ in 0..ACQUIRES {
             let start = Instant::now();
             let id = LockId::mint().unwrap();
             let id_entry = format!("syncguard:id:{}", id.as_str());
             let head = format!(r#"{{"lockId":"{}","expiresAtMs":"#, id.as_str());
             let tail = format!(r#""key":"{key}"}}"#);
-            let words = ["EVALSHA", &self.acquire, "3", &lock, &fence, &id_entry, &head];
-            let granted = self.bare.call(&[&words[..], &["60000", "61000", &tail]].concat()).await;
+            let words = ["EVALSHA", &self.acquire, "4", &lock, &id_entry, &shared, &fence, &head];
+            let arguments = ["60000", "61000", &tail, "0"];
+            let granted = self.bare.call(&[&words[..], &arguments].concat()).await;
             trips.push(to_micros(start.elapsed()));
             assert_eq!(granted, "*2");
-            let words =
-                ["EVALSHA", &self.release, "2", &lock, &id_entry, &head, &channel, "PUBLISH"];
-            assert_eq!(self.bare.call(&words).await, ":1");
+            let words = ["EVALSHA", &self.release, "3", &lock, &id_entry, &shared, &head];
+            let released = self.bare.call(&[&words[..], &[&channel, "PUBLISH"]].concat()).await;
+            assert_eq!(released, ":1");
         }
         trips
     }

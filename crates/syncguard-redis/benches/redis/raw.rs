@@ -10,8 +10,17 @@ use fred::{
     util::sha1_hash,
 };
 
-pub(crate) const ACQUIRE: &str = include_str!("../../src/lua/acquire.lua");
-pub(crate) const RELEASE: &str = include_str!("../../src/lua/release.lua");
+pub(crate) const ACQUIRE: &str = concat!(
+    include_str!("../../src/lua/record.lua"),
+    include_str!("../../src/lua/acquire.lua"),
+    include_str!("../../src/lua/holders.lua"),
+    include_str!("../../src/lua/announce.lua"),
+);
+pub(crate) const RELEASE: &str = concat!(
+    include_str!("../../src/lua/release.lua"),
+    include_str!("../../src/lua/holders.lua"),
+    include_str!("../../src/lua/release_shared.lua"),
+);
 pub(crate) const ACQUIRE_CJSON: &str = include_str!("lua/acquire_cjson.lua");
 pub(crate) const RELEASE_CJSON: &str = include_str!("lua/release_cjson.lua");
 pub(crate) const FENCE: &str = include_str!("lua/fence.lua");
@@ -75,10 +84,14 @@ impl Raw {
             Style::Lean => {
                 let tail = format!(r#""key":"{key}"}}"#);
                 let head = format!(r#"{{"lockId":"{id}","expiresAtMs":"#);
-                let acquire =
-                    [&pair.acquire, "3", &lock, &fence, &id_entry, &head, "30000", "31000", &tail];
+                let shared = format!("{lock}\u{37e}shared");
+                let keys = ["4", &lock, &id_entry, &shared, &fence];
+                let arguments = [head.as_str(), "30000", "31000", &tail, "0"];
+                let acquire = [&[pair.acquire.as_str()], &keys[..], &arguments].concat();
                 self.call("EVALSHA", &acquire).await;
-                let release = [&pair.release, "2", &lock, &id_entry, &head, &channel, "PUBLISH"];
+                let keys = ["3", &lock, &id_entry, &shared];
+                let arguments = [head.as_str(), &channel, "PUBLISH"];
+                let release = [&[pair.release.as_str()], &keys[..], &arguments].concat();
                 assert_eq!(self.call("EVALSHA", &release).await, Value::Integer(1));
             }
             Style::Cjson => {

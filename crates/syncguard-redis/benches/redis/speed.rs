@@ -2,7 +2,7 @@ use std::{future::Future, sync::Arc, time::Instant};
 
 use syncguard_core::{
     LockId, LockKey, Ttl,
-    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockRef},
+    backend::{AcquireOutcome, AcquireRequest, LockBackend, LockRef, Mode},
 };
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::bench::{Bar, Table, median, to_micros};
@@ -32,6 +32,7 @@ pub(crate) async fn measure(url: &str, table: &mut Table) {
     let (backend, raw) = (connect(url).await, Raw::connect(url).await);
     alone(&backend, &raw, table).await;
     together(&backend, &raw, table).await;
+    readers(&backend, table).await;
 }
 
 /// Measures how long a pair takes with one task and no contention. Both contestants alternate pair
@@ -137,8 +138,45 @@ fn judge_together(turns: &[Turn], table: &mut Table) {
     table.note("  … what the lean scripts gain there", script(1) / script(0), "×");
 }
 
+/// Measures how many pairs a second 64 readers of one key complete, beside 64 exclusive locks.
+async fn readers(backend: &RedisBackend, table: &mut Table) {
+    let (mut shares, mut best) = (Vec::new(), 0.0_f64);
+    for _ in 0..TURNS {
+        let (alone, reading) = (backend.clone(), backend.clone());
+        let exclusive = per_second(move |key: LockKey| {
+            let backend = alone.clone();
+            async move { acquire_and_release(&backend, &key).await }
+        });
+        let exclusive = exclusive.await;
+        let shared = per_second(move |_| {
+            let backend = reading.clone();
+            async move {
+                let key = LockKey::new(KEY).unwrap();
+                pair(&backend, request(&key).with_mode(Mode::SHARED)).await;
+            }
+        });
+        let shared = shared.await;
+        shares.push(shared / exclusive);
+        best = best.max(shared);
+    }
+    table.note("64 readers of one key, best turn", best, "pairs/s");
+    table.judge(
+        "  … beside 64 exclusive locks, median turn",
+        median(shares),
+        "×",
+        Bar::AtLeast(0.5),
+    );
+}
+
+fn request(key: &LockKey) -> AcquireRequest {
+    AcquireRequest::new(key.clone(), LockId::mint().unwrap(), Ttl::default())
+}
+
 pub(crate) async fn acquire_and_release(backend: &RedisBackend, key: &LockKey) {
-    let request = AcquireRequest::new(key.clone(), LockId::mint().unwrap(), Ttl::default());
+    pair(backend, request(key)).await;
+}
+
+async fn pair(backend: &RedisBackend, request: AcquireRequest) {
     let outcome = backend.acquire(&request).await.unwrap();
     assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
     backend.release(&LockRef::new(request.lock_id, request.key)).await.unwrap();

@@ -1,30 +1,38 @@
--- Ends the grant of the id.
+-- Ends the grant of the id. Ends with holders.lua and release_shared.lua.
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
+-- KEYS[3] the shared holders; without it, only an exclusive lock is changed
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the channel of the lock
 -- ARGV[3] PUBLISH, SPUBLISH or ""
 --
 -- Reply   1                  released
 --         0                  the id does not hold this lock
+--         -1                 it did, but its grant has expired
 --         -3                 the record cannot be read
+--         -4                 the shared holders cannot be read
+--         -5                 the lock is shared, and KEYS[3] is missing
 --
--- A record that is stored is live: it is stored for its ttl and at most the grace, by the same clock.
+-- An exclusive record that is stored is live: it is stored for its ttl and at most the grace, by the same clock.
 
 local call = redis.call
 local record = call('GET', KEYS[1])
 if not record then return 0 end
 
--- As in acquire.lua.
-if string.find(record, ARGV[1], 1, true) ~= 1 then
+-- As in record.lua.
+local own = string.find(record, ARGV[1], 1, true) == 1
+if not own and not string.find(record, '^{"shared":%d+,"lockId":"[%w_-]+","expiresAtMs":%d+,') then
   if string.find(record, '^{"lockId":"[%w_-]+","expiresAtMs":') then return 0 end
   local ok, foreign = pcall(cjson.decode, record)
   if not ok or type(foreign) ~= 'table' or type(foreign.lockId) ~= 'string' then return -3 end
   if foreign.lockId ~= string.match(ARGV[1], '^{"lockId":"(.-)"') then return 0 end
+  own = true
 end
-call('DEL', KEYS[1], KEYS[2])
-
--- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
--- lock is released nevertheless.
-if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
-return 1
+if own then
+  call('DEL', KEYS[1], KEYS[2])
+  -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
+  -- lock is released nevertheless.
+  if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
+  return 1
+end
+if not KEYS[3] then return -5 end

@@ -59,6 +59,8 @@ impl<const GRACE: u64> Harness for Standalone<GRACE> {
             .without("expiry::a_key_is_not_granted_within_the_grace", none)
             .without("expiry::the_holder_can_extend_within_the_grace", none)
             .without("expiry::the_holder_can_release_within_the_grace", none)
+            .without("shared_expiry::a_reader_keeps_its_grant_within_the_grace", none)
+            .without("shared_expiry::no_writer_is_granted_within_the_grace_of_a_reader", none)
     }
 
     async fn start() -> Self {

@@ -20,6 +20,7 @@ mod rogue;
 mod runtimes;
 mod server;
 mod settings;
+mod shared;
 mod wakeups;
 mod wire;
 

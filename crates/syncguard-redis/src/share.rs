@@ -1,0 +1,80 @@
+//! The acquire operation in shared mode.
+
+use syncguard_core::{
+    Timestamp,
+    backend::{AcquireOutcome, AcquireRequest, permits_differ},
+};
+
+use crate::{
+    acquire::{granted, refused_by_writer, rejection},
+    client::{Answer, Reply},
+    error::Failure,
+    holders::{announced, grant, head_tail, holder_tail, permits, refusal},
+    names::LockName,
+    options::Counters,
+    record::head,
+    replicas::ReplicaCount,
+    script::SHARE,
+    store::Store,
+};
+
+/// Grants the key beside its other holders, or reports who keeps it, in one round trip.
+pub(crate) async fn attempt(
+    store: &Store,
+    request: &AcquireRequest,
+    lock: &LockName,
+) -> Result<(AcquireOutcome, ReplicaCount), Failure> {
+    let fence = store.layout.fence(&request.key, lock)?;
+    let id_entry = store.layout.id_entry(lock, request.lock_id);
+    let (head, all, own) =
+        (head(request.lock_id), head_tail(&request.key), holder_tail(request.owner.as_ref()));
+    let (ttl, lifetime) =
+        (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
+    let (permits, shared) = (permits(request.mode), lock.shared());
+    let keys = [lock.as_str(), &id_entry, &shared, &fence];
+    let arguments = [head.as_str(), &ttl, &lifetime, &all, &own, &permits, "seed"];
+    let arguments = match store.options.counters {
+        Counters::FromOne => &arguments[..6],
+        Counters::FromServerTime => &arguments,
+    };
+    let replicas = store.options.replicas;
+    let Answer { reply, replicas } =
+        store.client.replicated(&SHARE, &keys, arguments, replicas).await?;
+    outcome_of(store, request, reply).map(|outcome| (outcome, replicas))
+}
+
+fn outcome_of(
+    store: &Store,
+    request: &AcquireRequest,
+    reply: Reply,
+) -> Result<AcquireOutcome, Failure> {
+    let garbled = || Failure::Garbled("an acquire");
+    match reply.list() {
+        [Reply::Integer(fence), Reply::Integer(now)] => {
+            let now = Timestamp::from_unix_millis(*now);
+            granted(*fence, now.after(request.ttl))
+        }
+        // The id is a holder, so the error must not claim that nothing was applied.
+        [Reply::Integer(_), Reply::Text(holder)] => {
+            grant(holder).map(AcquireOutcome::Granted).ok_or_else(garbled)
+        }
+        [Reply::Integer(now), Reply::Text(record), kept_for] => {
+            Ok(refused_by_writer(store, *now, record, kept_for))
+        }
+        [Reply::Integer(now), Reply::Text(head), Reply::Integer(count), Reply::Integer(free)] => {
+            let (now, free) =
+                (Timestamp::from_unix_millis(*now), Timestamp::from_unix_millis(*free));
+            let holder = match head.as_str() {
+                "" => Some(announced(request.mode, now, free)),
+                head => refusal(head, now, *count, free),
+            };
+            match &holder {
+                Some(held) if *count > 0 && held.mode != request.mode => {
+                    Err(permits_differ(request.mode, held.mode).into())
+                }
+                _ => Ok(AcquireOutcome::Contended { holder }),
+            }
+        }
+        _ => Err(rejection(&reply)),
+    }
+}
