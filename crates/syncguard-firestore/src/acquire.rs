@@ -73,7 +73,7 @@ pub(crate) async fn acquire(
             ReadOutcome::Free(free) => free,
             ReadOutcome::Settled(Settled { outcome, announce: None, .. }) => return Ok(outcome),
             ReadOutcome::Settled(Settled { outcome, announce: Some(announce), .. }) => {
-                if written(store, commit_call, &names, announce).await
+                if write_announcement(store, commit_call, &names, announce).await
                     || attempts.next_among_readers().await.is_none()
                 {
                     return Ok(outcome);
@@ -138,7 +138,7 @@ async fn read_key(
 ///
 /// The key is contended whatever becomes of this: a failure costs its caller no more than that new
 /// readers are admitted.
-async fn written(store: &Store, call: Call, names: &Names, announce: Announce) -> bool {
+async fn write_announcement(store: &Store, call: Call, names: &Names, announce: Announce) -> bool {
     let fields = announcement_fields(&announce.announcement);
     let writes = vec![
         Write::merge(&names.lock, &["announcement"], fields, Expect::Version(announce.lock)),
@@ -233,6 +233,8 @@ fn attempts_exhausted(reread: Result<ReadOutcome, Failure>) -> Result<AcquireOut
 /// - Another id holds it. The key was free when it was read before the commit, and what has changed
 ///   since is a condition of that commit. So it can no longer be applied; and had it been applied,
 ///   its grant had ended before the other was made.
+///   The same holds if the id is refused in shared mode: time alone only admits more, so the lock,
+///   whose version is a condition too, has changed.
 /// - The id was abandoned, so it holds nothing, now or in the future.
 /// - No one holds it. A commit that was answered with a refusal was not applied. Any other may
 ///   still be in flight, for instance behind a transaction that another client keeps open.

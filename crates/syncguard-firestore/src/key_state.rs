@@ -19,7 +19,7 @@ pub(crate) enum KeyState {
     Free(Free),
     /// The id holds it.
     Own(Own),
-    /// It is not free, and this is to be written nevertheless.
+    /// It is not free. An announcement is to be written nevertheless.
     Contended(Option<Holder>, Option<Announce>),
 }
 

@@ -84,11 +84,9 @@ impl Stored {
         self.sharing.as_deref()
     }
 
+    /// Returns whether an exclusive grant is live. In shared mode, that depends on the holders.
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
-        match &self.sharing {
-            None => is_live(self.expires_at, now),
-            Some(sharing) => sharing.holders.is_held(now),
-        }
+        is_live(self.expires_at, now)
     }
 
     /// Returns when the grant was made: the time from which its first expiry was counted.
@@ -118,7 +116,7 @@ impl Stored {
         if let Some(sharing) = self.sharing {
             return sharing.record(observed_at);
         }
-        is_live(self.expires_at, observed_at).then_some(LockRecord {
+        self.is_live(observed_at).then_some(LockRecord {
             mode: Mode::Exclusive,
             holders: Vec::new(),
             key: self.key,
