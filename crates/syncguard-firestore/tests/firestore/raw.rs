@@ -171,7 +171,8 @@ impl Raw {
         let counted = record([fence(), ("keyDebug", text(key))]);
         let writes = vec![replacing(&counter, counted), replacing(&lock, granted)];
         let (database, mut client) = (database(), self.0.clone());
-        client.commit(CommitRequest { database, writes, transaction }).await.unwrap();
+        let commit = CommitRequest { database, writes, transaction, ..CommitRequest::default() };
+        client.commit(commit).await.unwrap();
         true
     }
 

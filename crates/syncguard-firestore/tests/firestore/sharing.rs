@@ -4,8 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use gcloud_sdk::google::firestore::v1::value::ValueType;
 use syncguard_core::{
-    ErrorKind, Owner, ReleaseOutcome,
-    backend::{AcquireRequest, ExtendOutcome, LockBackend, LockRef, Mode},
+    ErrorKind, LockId, Owner, ReleaseOutcome,
+    backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, LockBackend, LockRef, Mode},
 };
 use syncguard_testkit::operations::{
     LONG, ask, error_of, extended, granted, is_contended, is_locked, key, lock_of, released, ttl,
@@ -31,7 +31,7 @@ pub(crate) fn waiting_writer(text: &str) -> AcquireRequest {
 
 async fn is_reader_refused(backend: &impl LockBackend, text: &str) -> bool {
     let outcome = backend.acquire(&reader(text, LONG)).await.unwrap();
-    !matches!(outcome, syncguard_core::backend::AcquireOutcome::Granted(_))
+    !matches!(outcome, AcquireOutcome::Granted(_))
 }
 
 #[tokio::test]
@@ -80,10 +80,7 @@ async fn shared_documents_have_the_documented_format() {
     ]);
     assert_eq!(stored, expected);
     let writer = waiting_writer("job");
-    assert!(!matches!(
-        backend.acquire(&writer).await.unwrap(),
-        syncguard_core::backend::AcquireOutcome::Granted(_)
-    ));
+    assert!(!matches!(backend.acquire(&writer).await.unwrap(), AcquireOutcome::Granted(_)));
     let mut announced = raw.read("locks/job").await.unwrap();
     let announcement = announced.remove("announcement");
     let Some(ValueType::MapValue(announcement)) = announcement else { panic!() };
@@ -149,10 +146,8 @@ async fn a_typescript_client_is_refused_until_the_last_reader_has_left_and_then_
     let fence = raw.read("locks/job").await.unwrap()["fence"].clone();
     assert_eq!(fence, text("000000000000003"), "after those of the readers");
     assert!(is_reader_refused(&backend, "job").await);
-    assert_eq!(
-        backend.release(&LockRef::from(PEER.parse().unwrap())).await.unwrap(),
-        ReleaseOutcome::Released
-    );
+    let peer: LockId = PEER.parse().unwrap();
+    assert_eq!(backend.release(&peer.into()).await.unwrap(), ReleaseOutcome::Released);
     assert_eq!(granted(&backend, &reader("job", LONG)).await.fence.number(), 4);
 }
 
