@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
+use firestore_emulator::ClockOffset;
 use gcloud_sdk::google::firestore::v1::value::ValueType;
 use syncguard_core::{
     ErrorKind, LockId, Owner, ReleaseOutcome,
@@ -127,6 +128,20 @@ async fn the_expiry_of_the_head_is_that_of_the_last_holder_after_every_change() 
     backend.abandon(requests[1].lock_id, &requests[1].key).await.unwrap();
     let third = backend.lookup(&key("job").into()).await.unwrap().unwrap().holders;
     assert_eq!(expiry().await, integer(third[0].expires_at.unix_millis()));
+}
+
+/// One that stayed could be extended by a commit that is in flight.
+#[tokio::test]
+async fn a_grant_removes_the_holders_that_have_expired() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    let requests = [Duration::from_secs(5), LONG, LONG].map(|duration| reader("job", duration));
+    granted(&backend, &requests[0]).await;
+    granted(&backend, &requests[1]).await;
+    emulator.set_clock_offset(ClockOffset::Ahead(LONG / 2));
+    granted(&backend, &requests[2]).await;
+    let ids = [&requests[1], &requests[2]].map(|request| text(request.lock_id.as_str()));
+    assert_eq!(raw.read("locks/job").await.unwrap()["readerIds"], array(ids));
 }
 
 #[tokio::test]

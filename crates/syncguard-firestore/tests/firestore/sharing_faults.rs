@@ -110,6 +110,22 @@ async fn an_announcement_that_arrives_after_its_abandon_is_not_made() {
     granted(&fast, &reader("job", LONG)).await;
 }
 
+/// The last reader leaves while the announcement is in flight, which leaves the counter as it was.
+#[tokio::test]
+async fn a_writer_whose_announcement_arrives_after_the_last_reader_left_is_granted() {
+    let emulator = start().await;
+    let (slow, fast) = (connect(&emulator), connect(&emulator));
+    let (held, writer) = (reader("job", LONG), waiting_writer("job"));
+    granted(&fast, &held).await;
+    let (late, acquiring) = hold_in_flight(&emulator, &slow, &writer).await;
+    assert!(released(&fast, &held).await);
+    late.release();
+    let outcome = acquiring.await.unwrap().unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
+    let stored = Raw::connect(&emulator).read("locks/job").await.unwrap();
+    assert!(!stored.contains_key("announcement"), "{stored:?}");
+}
+
 #[tokio::test]
 async fn of_two_commits_that_rest_on_the_same_holders_one_is_decided_again() {
     let emulator = start().await;
