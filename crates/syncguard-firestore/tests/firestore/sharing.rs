@@ -14,7 +14,7 @@ use syncguard_testkit::operations::{
 
 use crate::{
     connect,
-    raw::{Fields, Raw, array, integer, map, now_ms, record, text},
+    raw::{Raw, array, integer, map, now_ms, record, text},
     start,
 };
 
@@ -69,8 +69,8 @@ async fn shared_documents_have_the_documented_format() {
             ]),
         ),
     ]);
-    let mut expected = record([
-        ("lockId", head.clone()),
+    let expected = record([
+        ("lockId", head),
         ("expiresAtMs", integer(first_end)),
         ("acquiredAtMs", integer(first_end - 120_000)),
         ("key", text("job")),
@@ -80,27 +80,33 @@ async fn shared_documents_have_the_documented_format() {
         ("permits", integer(2)),
     ]);
     assert_eq!(stored, expected);
-    let writer = waiting_writer("job");
-    assert!(!matches!(backend.acquire(&writer).await.unwrap(), AcquireOutcome::Granted(_)));
-    let mut announced = raw.read("locks/job").await.unwrap();
-    let announcement = announced.remove("announcement");
-    let Some(ValueType::MapValue(announcement)) = announcement else { panic!() };
-    assert_eq!(announcement.fields.len(), 2);
-    let announcer = announcement.fields["lockId"].value_type.clone().unwrap();
-    assert_eq!(announcer, text(writer.lock_id.as_str()));
+}
+
+#[tokio::test]
+async fn an_announcement_is_one_more_field_and_stays_without_holders() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    let (held, writer) = (reader("job", LONG), waiting_writer("job"));
+    granted(&backend, &held).await;
+    let mut expected = raw.read("locks/job").await.unwrap();
+    let outcome = backend.acquire(&writer).await.unwrap();
+    assert!(matches!(outcome, AcquireOutcome::Contended { .. }), "{outcome:?}");
+    let announced = raw.read("locks/job").await.unwrap();
+    let Some(ValueType::MapValue(announcement)) = announced.get("announcement") else {
+        panic!("{announced:?}")
+    };
+    let until = announcement.fields["untilMs"].value_type.clone().unwrap();
+    let announcement = map([("lockId", text(writer.lock_id.as_str())), ("untilMs", until)]);
+    expected.insert("announcement".to_owned(), announcement);
     assert_eq!(announced, expected, "nothing else was written");
-    assert!(released(&backend, &one).await && released(&backend, &other).await);
-    let kept = raw.read("locks/job").await.unwrap();
+    assert!(released(&backend, &held).await);
     expected.extend(record([
         ("expiresAtMs", integer(0)),
         ("acquiredAtMs", integer(0)),
         ("readers", map([])),
         ("readerIds", array([])),
     ]));
-    assert_eq!(
-        kept.clone().into_iter().filter(|(n, _)| n != "announcement").collect::<Fields>(),
-        { expected }
-    );
+    assert_eq!(raw.read("locks/job").await.unwrap(), expected);
     backend.abandon(writer.lock_id, &writer.key).await.unwrap();
     assert!(raw.read("locks/job").await.is_none(), "nothing is left to keep");
 }
