@@ -136,6 +136,28 @@ async fn the_expiry_of_the_head_is_that_of_the_last_holder_after_every_change() 
     assert_eq!(expiry().await, integer(third[0].expires_at.unix_millis()));
 }
 
+#[tokio::test]
+async fn an_exclusive_grant_over_a_shared_document_leaves_nothing_of_it() {
+    let emulator = start().await;
+    let (backend, raw) = (connect(&emulator), Raw::connect(&emulator));
+    for is_released in [true, false] {
+        let (held, writer) = (reader("job", Duration::from_secs(5)), waiting_writer("job"));
+        granted(&backend, &held).await;
+        assert!(is_contended(&backend, "job").await && backend.acquire(&writer).await.is_ok());
+        if is_released {
+            assert!(released(&backend, &held).await);
+        } else {
+            emulator.set_clock_offset(ClockOffset::Ahead(LONG / 2));
+        }
+        granted(&backend, &writer).await;
+        let stored = raw.read("locks/job").await.unwrap();
+        let common = ["acquiredAtMs", "expiresAtMs", "fence", "key", "lockId"];
+        assert_eq!(stored.keys().collect::<Vec<_>>(), common);
+        assert!(is_contended(&backend, "job").await && is_reader_refused(&backend, "job").await);
+        assert!(released(&backend, &writer).await);
+    }
+}
+
 /// One that stayed could be extended by a commit that is in flight.
 #[tokio::test]
 async fn a_grant_removes_the_holders_that_have_expired() {
