@@ -1,44 +1,37 @@
 //! The acquire operation.
 
-use crate::{
-    client::{Call, Committed, Document, Expect, Lane, Read, Write},
-    clock::Sent,
-    error::Failure,
-    grants::Known,
-    names::{DocumentName, Names},
-    record::{Counter, Stored, Tombstones, counter_fields, lock_fields},
-    recount::{ExpiryBase, recount, stored_may_be_too_early},
-    retry::attempts,
-    store::Store,
-};
 use syncguard_core::{
-    Fence, Holder, Timestamp, Ttl, UnsafeSettings,
-    backend::{AcquireOutcome, AcquireRequest, Grant},
+    Timestamp,
+    backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, Grant, Mode},
 };
 
-/// The state of a key when it was read.
-enum KeyState {
-    Free(Free),
-    /// The id holds it.
-    Own(Stored),
-    Contended(Option<Holder>),
-}
+use crate::{
+    client::{Call, Committed, Expect, Lane, Write},
+    clock::Sent,
+    error::Failure,
+    extend::extend_after_read,
+    grants::Known,
+    key_state::{Announce, Free, KeyState, Own, key_state},
+    names::{DocumentName, Names},
+    record::{counter_fields, lock_fields},
+    recount::{ExpiryBase, recount},
+    retry::attempts,
+    sharing::announcement_fields,
+    store::Store,
+};
 
 /// The outcome of a read of a key.
 enum ReadOutcome {
     Free(Free),
-    /// This is the outcome, as of the time of the read.
-    Settled(AcquireOutcome, Timestamp),
+    Settled(Settled),
 }
 
-/// A key that can be granted.
-struct Free {
-    now: Timestamp,
-    fence: Fence,
-    tombstones: Tombstones,
-    /// What the commit expects of the lock and of the counter: their state when they were read.
-    lock: Expect,
-    counter: Expect,
+/// The outcome of an acquire, as of the time of a read.
+struct Settled {
+    outcome: AcquireOutcome,
+    at: Timestamp,
+    /// What is to be written before it is returned.
+    announce: Option<Announce>,
 }
 
 /// Grants the key, or reports its current holder, in one or two round trips.
@@ -49,6 +42,10 @@ struct Free {
 /// since. Every grant, by any client, increments the fence and thereby changes the counter. So of
 /// all commits that rest on the same state of the counter, one is made. No lock is held in between,
 /// and nothing is written if the key is taken.
+///
+/// In shared mode, the lock also changes whenever a reader joins, extends or leaves, and when a
+/// writer announces that it waits. So a grant rests on exactly the holders and the announcement by
+/// which it was decided, and an announcement on the key still having readers.
 ///
 /// # Why the grant lasts for long enough
 ///
@@ -66,9 +63,6 @@ pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode.is_shared() {
-        return Err(Failure::SharedMode);
-    }
     let names = store.layout.names(&request.key)?;
     let call = store.client.call(Lane::Common);
     let commit_call = call.reserving(store.client.outcome_reserve());
@@ -77,7 +71,15 @@ pub(crate) async fn acquire(
         let requested_at = Sent::now();
         let free = match read_key(store, request, &names, call).await? {
             ReadOutcome::Free(free) => free,
-            ReadOutcome::Settled(outcome, _) => return Ok(outcome),
+            ReadOutcome::Settled(Settled { outcome, announce: None, .. }) => return Ok(outcome),
+            ReadOutcome::Settled(Settled { outcome, announce: Some(announce), .. }) => {
+                if write_announcement(store, commit_call, &names, announce).await
+                    || attempts.next_among_readers().await.is_none()
+                {
+                    return Ok(outcome);
+                }
+                continue;
+            }
         };
         let base =
             ExpiryBase { from: free.now, requested_at, commit_delay: requested_at.elapsed() };
@@ -91,7 +93,11 @@ pub(crate) async fn acquire(
             }
             // Another client committed first. The next read shows which.
             Ok(None) => {
-                if attempts.next().await.is_none() {
+                let next = match request.mode {
+                    Mode::Exclusive => attempts.next().await,
+                    Mode::Shared { .. } => attempts.next_among_readers().await,
+                };
+                if next.is_none() {
                     return attempts_exhausted(read_key(store, request, &names, call).await);
                 }
             }
@@ -113,15 +119,38 @@ async fn read_key(
 ) -> Result<ReadOutcome, Failure> {
     let read = store.client.read(call, [&names.lock, &names.fence]).await?;
     let at = read.at;
-    let outcome = match key_state(store, request, read)? {
+    let (outcome, announce) = match key_state(store, request, read)? {
         KeyState::Free(free) => return Ok(ReadOutcome::Free(free)),
-        KeyState::Contended(holder) => AcquireOutcome::Contended { holder },
-        KeyState::Own(stored) => {
-            let grant = stored_grant(store, request, call, names.lock.clone(), &stored).await?;
-            AcquireOutcome::Granted(grant)
+        KeyState::Contended(holder, announce) => (AcquireOutcome::Contended { holder }, announce),
+        KeyState::Own(own) => {
+            let grant = own_grant(store, request, call, names.lock.clone(), own).await?;
+            (AcquireOutcome::Granted(grant), None)
         }
     };
-    Ok(ReadOutcome::Settled(outcome, at))
+    Ok(ReadOutcome::Settled(Settled { outcome, at, announce }))
+}
+
+/// Writes an announcement. Returns `false` if it has to be decided again, because a document has
+/// changed since.
+///
+/// It rests on the counter as well, which an abandon changes: so an announcement that is still in
+/// flight when its id is abandoned is not made afterwards.
+///
+/// The key is contended whatever becomes of this: a failure costs its caller no more than that new
+/// readers are admitted.
+async fn write_announcement(store: &Store, call: Call, names: &Names, announce: Announce) -> bool {
+    let fields = announcement_fields(&announce.announcement);
+    let writes = vec![
+        Write::merge(&names.lock, &["announcement"], fields, Expect::Version(announce.lock)),
+        Write::verify(&names.fence, announce.counter),
+    ];
+    match store.client.commit(call, writes).await {
+        Ok(committed) => committed.is_some(),
+        Err(failure) => {
+            tracing::debug!(%failure, "a waiting writer could not be announced");
+            true
+        }
+    }
 }
 
 /// Returns the grant that was just committed.
@@ -136,29 +165,48 @@ async fn committed_grant(
     let Some(version) = committed.versions.first().copied() else {
         return Err(Failure::HalfDone(Failure::UnreadableAnswer("version of the lock").into()));
     };
-    let known = Known { document, version, expires_at: grant.expires_at };
-    if base.may_be_too_early(committed.at) {
+    let may_be_too_early = base.may_be_too_early(committed.at);
+    own_grant(store, request, call, document, Own { grant, version, may_be_too_early }).await
+}
+
+/// Returns the grant that the id has, after it is counted from a later time if necessary.
+async fn own_grant(
+    store: &Store,
+    request: &AcquireRequest,
+    call: Call,
+    document: DocumentName,
+    Own { grant, version, may_be_too_early }: Own,
+) -> Result<Grant, Failure> {
+    if request.mode.is_shared() {
+        return match may_be_too_early {
+            true => recount_reader(store, request, call, document, grant).await,
+            false => Ok(grant),
+        };
+    }
+    let known = Known { document, version, expires_at: grant.expires_at, sharing: None };
+    if may_be_too_early {
         return recount(store, call, request, grant, known).await;
     }
     store.grants.remember(request.lock_id, known);
     Ok(grant)
 }
 
-/// Returns the grant that the id has on record.
-async fn stored_grant(
+/// Extends a grant in shared mode that was not reported yet, among others that change the document.
+/// If this fails, the caller learns that the outcome is unknown, as after a [`recount`].
+async fn recount_reader(
     store: &Store,
     request: &AcquireRequest,
     call: Call,
     document: DocumentName,
-    stored: &Stored,
+    grant: Grant,
 ) -> Result<Grant, Failure> {
-    let (grant, version) = (stored.grant(), stored.version);
-    let known = Known { document, version, expires_at: grant.expires_at };
-    if stored_may_be_too_early(stored, request) {
-        return recount(store, call, request, grant, known).await;
+    let unknown = |failure: Failure| Failure::HalfDone(failure.into());
+    let extended =
+        extend_after_read(store, call, request.lock_id, Some(document), request.ttl).await;
+    match extended.map_err(unknown)? {
+        ExtendOutcome::Extended { expires_at } => Ok(Grant { expires_at, ..grant }),
+        ExtendOutcome::NotHeld(_) => Err(unknown(Failure::Contention)),
     }
-    store.grants.remember(request.lock_id, known);
-    Ok(grant)
 }
 
 /// Returns the outcome if every commit conflicted with another client's and there is no time for
@@ -168,7 +216,7 @@ async fn stored_grant(
 /// or not one of them holds it.
 fn attempts_exhausted(reread: Result<ReadOutcome, Failure>) -> Result<AcquireOutcome, Failure> {
     match reread {
-        Ok(ReadOutcome::Settled(outcome, _)) => Ok(outcome),
+        Ok(ReadOutcome::Settled(settled)) => Ok(settled.outcome),
         // The record was not read.
         Ok(ReadOutcome::Free(_)) | Err(Failure::Refused(..)) => {
             Ok(AcquireOutcome::Contended { holder: None })
@@ -185,6 +233,8 @@ fn attempts_exhausted(reread: Result<ReadOutcome, Failure>) -> Result<AcquireOut
 /// - Another id holds it. The key was free when it was read before the commit, and what has changed
 ///   since is a condition of that commit. So it can no longer be applied; and had it been applied,
 ///   its grant had ended before the other was made.
+///   The same holds if the id is refused in shared mode: time alone only admits more, so the lock,
+///   whose version is a condition too, has changed.
 /// - The id was abandoned, so it holds nothing, now or in the future.
 /// - No one holds it. A commit that was answered with a refusal was not applied. Any other may
 ///   still be in flight, for instance behind a transaction that another client keeps open.
@@ -194,97 +244,25 @@ fn resolve(
     reread: Result<ReadOutcome, Failure>,
 ) -> Result<AcquireOutcome, Failure> {
     match reread {
-        Ok(ReadOutcome::Settled(outcome, at)) if at >= read_at => Ok(outcome),
+        Ok(ReadOutcome::Settled(settled)) if settled.at >= read_at => Ok(settled.outcome),
         Ok(ReadOutcome::Free(_)) if failure.is_refusal() => Err(failure),
         Err(Failure::Abandoned) => Err(Failure::Abandoned),
         Ok(_) | Err(_) => Err(Failure::HalfDone(failure.into())),
     }
 }
 
-fn key_state(
-    store: &Store,
-    request: &AcquireRequest,
-    read: Read<[Option<Document>; 2]>,
-) -> Result<KeyState, Failure> {
-    let Read { at: now, found: [lock, counter] } = read;
-    let counter = counter.as_ref().map(Counter::parse);
-    if counter.as_ref().is_some_and(|counter| counter.has_abandoned(request.lock_id)) {
-        return Err(Failure::Abandoned);
-    }
-    let lock = lock.as_ref().map(Stored::parse).transpose()?;
-    if let Some(stored) = &lock {
-        match (stored.is_of(request.lock_id), stored.is_live(now)) {
-            (true, true) if is_confirmed(stored, counter.as_ref(), request.ttl) => {
-                return Ok(KeyState::Own(stored.clone()));
-            }
-            (true, true) => return Err(Failure::HalfGranted),
-            (false, true) => return Ok(KeyState::Contended(Some(stored.holder(now)))),
-            // An id names at most one grant, and this one had its grant.
-            (true, false) => return Ok(KeyState::Contended(None)),
-            (false, false) => {}
-        }
-    }
-    let fence = next_fence(lock.as_ref(), counter.as_ref())?;
-    reject_unsafe(store)?;
-    let versions = (lock.map(|lock| lock.version), counter.as_ref().map(|c| c.version));
-    let mut tombstones = counter.map(Counter::tombstones).transpose()?.unwrap_or_default();
-    tombstones.prune(now);
-    let (lock, counter) = (Expect::unchanged(versions.0), Expect::unchanged(versions.1));
-    Ok(KeyState::Free(Free { now, fence, tombstones, lock, counter }))
-}
-
-/// Returns whether the counter confirms the grant that the lock shows.
-///
-/// A grant writes both in one commit, and nothing decrements a counter. So the counter has the
-/// fence, or a higher one, and was changed with the lock or later: an abandon of another id changes
-/// it again. If a server applied a commit in part, or the lock was written by hand, only the lock
-/// claims that its fence was granted. The counter, which was changed before, may have granted the
-/// same fence to another holder. Once a grant was extended, its lock has a later version, and the
-/// client that extended it had received the grant.
-fn is_confirmed(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
-    counter.is_some_and(|counter| {
-        let has_fence = counter.fence().is_ok_and(|last| last >= stored.fence());
-        has_fence && (counter.version >= stored.version || !stored.is_unextended(ttl))
-    })
-}
-
-/// Returns the fence of the next grant.
-///
-/// A lock and its counter are written together. So a counter that is missing beside a lock, or is
-/// behind it, was deleted or restored from a copy. Its next value may have been granted before.
-fn next_fence(lock: Option<&Stored>, counter: Option<&Counter>) -> Result<Fence, Failure> {
-    let last = match (lock, counter) {
-        (Some(_), None) => {
-            return Err(Failure::FenceLost("the fence counter of a lock is missing"));
-        }
-        (None, None) => Fence::ZERO,
-        (lock, Some(counter)) => {
-            let last = counter.fence()?;
-            if lock.is_some_and(|lock| last < lock.fence()) {
-                return Err(Failure::FenceLost("the fence counter is behind the last grant"));
-            }
-            last
-        }
-    };
-    last.next().ok_or(Failure::FenceLimit)
-}
-
-/// Refuses to grant while the wall clock is wrong, if so configured.
-fn reject_unsafe(store: &Store) -> Result<(), Failure> {
-    match store.client.clock.skew() {
-        Some(skew) if store.unsafe_settings == UnsafeSettings::Refuse => {
-            Err(Failure::Unsafe(skew.setting()))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// The writes of a grant.
 fn grant_writes(request: &AcquireRequest, names: &Names, free: Free, grant: Grant) -> Vec<Write> {
-    let lock = lock_fields(request, grant, free.now);
+    let lock = match free.sharing {
+        None => {
+            let fields = lock_fields(request, grant, free.now);
+            Write::replace(&names.lock, fields, free.lock)
+        }
+        Some(mut sharing) => {
+            sharing.grant(request, grant, free.now);
+            sharing.write(&names.lock, free.lock)
+        }
+    };
     let counter = counter_fields(&request.key, grant.fence, free.tombstones);
-    vec![
-        Write::replace(&names.lock, lock, free.lock),
-        Write::replace(&names.fence, counter, free.counter),
-    ]
+    vec![lock, Write::replace(&names.fence, counter, free.counter)]
 }

@@ -63,7 +63,7 @@ impl FirestoreBackend {
 // receives answers whether or not they are read.
 impl LockBackend for FirestoreBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new().with_wake_up(WakeUp::Notified).with_list()
+        Capabilities::new().with_wake_up(WakeUp::Notified).with_list().with_shared()
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {

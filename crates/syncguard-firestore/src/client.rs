@@ -28,8 +28,10 @@ use self::{
     session::{InFlightGuard, Service, Session},
 };
 pub(crate) use self::{
-    document::{Document, Fields, Value, Version, integer, integer_of, map, text},
-    query::{Search, field_above, field_is},
+    document::{
+        Document, Fields, Value, Version, array, integer, integer_of, map, map_of, text, text_of,
+    },
+    query::{Search, field_above, field_is_or_contains},
     session::Lane,
     settings::{Endpoint, Settings},
     subscription::{Notification, Subscription},

@@ -15,8 +15,6 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("this backend does not grant shared mode")]
-    SharedMode,
     #[error("the id was abandoned")]
     Abandoned,
     #[error("the fence counter is at its limit")]
@@ -40,6 +38,8 @@ pub(crate) enum Failure {
     NoCredentialsYet(String),
     #[error("an operation needs a tokio runtime")]
     NoRuntime,
+    #[error("the operating system returned no random bytes: {0}")]
+    NoRandomBytes(std::io::Error),
     #[error("{0}")]
     Refused(Refusal, Fate),
     /// Something was written, and the next step failed.
@@ -216,7 +216,7 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Fate::Unsent),
             Self::Config(_) => (ErrorKind::InvalidArgument, Fate::Unsent),
-            Self::SharedMode | Self::Unsafe(_) => (ErrorKind::Unsupported, Fate::Unsent),
+            Self::Unsafe(_) => (ErrorKind::Unsupported, Fate::Unsent),
             Self::Abandoned => (ErrorKind::Aborted, Fate::Unsent),
             Self::FenceLimit
             | Self::FenceLost(_)
@@ -224,7 +224,7 @@ impl Failure {
             | Self::UnreadableAnswer(_) => (ErrorKind::Internal, Fate::Unsent),
             Self::HalfGranted => (ErrorKind::Internal, Fate::Unknown),
             Self::Contention => (ErrorKind::ServiceUnavailable, Fate::Unsent),
-            Self::NoRuntime => (ErrorKind::Internal, Fate::Unsent),
+            Self::NoRuntime | Self::NoRandomBytes(_) => (ErrorKind::Internal, Fate::Unsent),
             Self::NoCredentials(_) => (ErrorKind::AuthFailed, Fate::Unsent),
             Self::NoCredentialsYet(_) => (ErrorKind::ServiceUnavailable, Fate::Unsent),
             Self::Refused(refusal, fate) => (classify_code(refusal.code), *fate),

@@ -7,14 +7,15 @@ use syncguard_core::{
 use tokio::time::sleep;
 
 use crate::{
-    client::{Call, Expect, Lane, Version, Write},
+    client::{Call, Lane, Version},
     clock::Sent,
     error::Failure,
-    find::{Found, find},
+    find::find,
     grants::Known,
     names::DocumentName,
-    record::{expiry_fields, is_live},
+    record::is_live,
     recount::is_too_early,
+    release::release_after_read,
     retry::{attempts, backoff},
     store::Store,
 };
@@ -61,7 +62,7 @@ fn cached_grant(store: &Store, id: LockId) -> Option<(Known, Timestamp)> {
 }
 
 /// Reads, and then moves the expiry.
-async fn extend_after_read(
+pub(crate) async fn extend_after_read(
     store: &Store,
     call: Call,
     id: LockId,
@@ -71,21 +72,20 @@ async fn extend_after_read(
     let mut attempts = attempts(call.deadline);
     loop {
         let requested_at = Sent::now();
-        let Some(Found { document, stored, at }) = find(store, call, id, hint.as_ref()).await?
-        else {
+        let Some(found) = find(store, call, id, hint.as_ref()).await? else {
             store.grants.forget(id);
             return Ok(ExtendOutcome::NotHeld(NotHeld::NotFound));
         };
-        if !stored.is_live(at) {
+        if !found.is_live() {
             return Ok(ExtendOutcome::NotHeld(NotHeld::Expired));
         }
-        let known = Known { document, version: stored.version, expires_at: stored.expires_at() };
-        match move_expiry(store, call, id, known, (at, requested_at), ttl).await? {
+        let read = (found.at, requested_at);
+        match move_expiry(store, call, id, found.known(), read, ttl).await? {
             MoveOutcome::To(expires_at) => return Ok(ExtendOutcome::Extended { expires_at }),
             MoveOutcome::Expired => return Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),
             MoveOutcome::Conflict => {}
         }
-        attempts.next().await.ok_or(Failure::Contention)?;
+        attempts.next_among_readers().await.ok_or(Failure::Contention)?;
     }
 }
 
@@ -102,8 +102,8 @@ async fn move_expiry(
     (now, requested_at): (Timestamp, Sent),
     ttl: Ttl,
 ) -> Result<MoveOutcome, Failure> {
-    let document = known.document.clone();
-    let (version, at) = match write_expiry(store, call, id, known, now.after(ttl)).await? {
+    let expiry = (now.after(ttl), now);
+    let (version, at) = match write_expiry(store, call, id, known.clone(), expiry).await? {
         WriteOutcome::Written { version, at } => (version, at),
         WriteOutcome::Expired => return Ok(MoveOutcome::Expired),
         WriteOutcome::Conflict => return Ok(MoveOutcome::Conflict),
@@ -114,8 +114,8 @@ async fn move_expiry(
     let unknown = |failure: Failure| Failure::HalfDone(failure.into());
     // It was live at that commit, so it lasts for a ttl from then on, whatever the record shows: in
     // this version, the key was granted to no other id.
-    let known = Known { document, version, expires_at: at.after(ttl) };
-    match write_expiry(store, call, id, known, at.after(ttl)).await.map_err(unknown)? {
+    let known = Known { version, expires_at: at.after(ttl), ..known };
+    match write_expiry(store, call, id, known, (at.after(ttl), at)).await.map_err(unknown)? {
         WriteOutcome::Written { .. } => Ok(MoveOutcome::To(at.after(ttl))),
         WriteOutcome::Expired => Ok(MoveOutcome::Expired),
         WriteOutcome::Conflict => Err(unknown(Failure::Contention)),
@@ -143,19 +143,17 @@ enum WriteOutcome {
 /// the key looks held, and it cannot have been granted to another id: that commit would have
 /// changed the version. If the reply is lost as well, the caller learns that the outcome is
 /// unknown, and ends the lock when it gives up.
+///
+/// The same holds in shared mode, where each grant removes the holders that it passes over: one that
+/// is still in the document kept its place until this commit.
 async fn write_expiry(
     store: &Store,
     call: Call,
     id: LockId,
     known: Known,
-    expires_at: Timestamp,
+    (expires_at, now): (Timestamp, Timestamp),
 ) -> Result<WriteOutcome, Failure> {
-    let write = Write::merge(
-        &known.document,
-        &["expiresAtMs"],
-        expiry_fields(expires_at),
-        Expect::Version(known.version),
-    );
+    let write = known.set_expiry(id, expires_at, now);
     let committed = match store.client.commit(call, vec![write]).await {
         Ok(Some(committed)) => committed,
         Ok(None) => {
@@ -178,7 +176,7 @@ async fn write_expiry(
     let version = *committed.versions.first().ok_or_else(unreadable)?;
     if !is_live(known.expires_at, committed.at) {
         store.grants.forget(id);
-        undo(store, &known.document, Expect::Version(version)).await;
+        undo(store, id, Known { version, expires_at, ..known }).await;
         return Ok(WriteOutcome::Expired);
     }
     store.grants.remember(id, Known { version, expires_at, ..known });
@@ -187,15 +185,16 @@ async fn write_expiry(
 
 /// Ends an expired grant that a late extend has revived.
 ///
-/// Another client may have ended it, with the same result. If the server no longer answers, the key
-/// stays locked without a holder until the ttl has passed.
-async fn undo(store: &Store, document: &DocumentName, revived: Expect) {
+/// Another client may have ended it, with the same result, or another reader may have changed the
+/// document, in which case it is read. If the server no longer answers, the key stays locked without
+/// a holder until the ttl has passed.
+async fn undo(store: &Store, id: LockId, revived: Known) {
     let mut backoff = backoff();
     loop {
         // Each attempt has the time of an operation: the extend has used up its own.
         let call = store.client.call(Lane::Extend);
-        let deleted = store.client.commit(call, vec![Write::delete(document, revived)]).await;
-        let (failure, delay) = match (deleted, backoff.next()) {
+        let ended = end_revived(store, call, id, &revived).await;
+        let (failure, delay) = match (ended, backoff.next()) {
             (Ok(_), _) => return,
             (Err(failure), delay) => (failure, delay),
         };
@@ -205,4 +204,17 @@ async fn undo(store: &Store, document: &DocumentName, revived: Expect) {
         };
         sleep(delay).await;
     }
+}
+
+async fn end_revived(
+    store: &Store,
+    call: Call,
+    id: LockId,
+    revived: &Known,
+) -> Result<(), Failure> {
+    let ended = store.client.commit(call, vec![revived.end(id, revived.version.time())]).await?;
+    if ended.is_none() && revived.sharing.is_some() {
+        release_after_read(store, call, id, Some(revived.document.clone())).await?;
+    }
+    Ok(())
 }

@@ -3,19 +3,44 @@
 use syncguard_core::{LockId, Timestamp};
 
 use crate::{
-    client::{Call, Read, Search, field_is},
+    client::{Call, Document, Read, Search, field_is_or_contains},
     error::Failure,
+    grants::Known,
     names::DocumentName,
     nested::Nested,
-    record::Stored,
+    record::{Stored, is_live},
     store::Store,
 };
 
-/// A lock that is on record under an id, live or not.
+/// A lock that contains a grant of an id, live or not.
 pub(crate) struct Found {
-    pub(crate) document: DocumentName,
+    document: DocumentName,
     pub(crate) stored: Stored,
+    /// When the grant of the id expires.
+    pub(crate) expires_at: Timestamp,
     pub(crate) at: Timestamp,
+}
+
+impl Found {
+    /// Returns `None` if the lock contains no grant of the id.
+    fn new(document: DocumentName, stored: Stored, id: LockId, at: Timestamp) -> Option<Self> {
+        let expires_at = stored.expiry_of(id)?;
+        Some(Self { document, stored, expires_at, at })
+    }
+
+    /// Returns whether the grant of the id is live.
+    pub(crate) fn is_live(&self) -> bool {
+        is_live(self.expires_at, self.at)
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        Known {
+            document: self.document.clone(),
+            version: self.stored.version,
+            expires_at: self.expires_at,
+            sharing: self.stored.sharing().cloned().map(Box::new),
+        }
+    }
 }
 
 /// Finds the lock of an id: in the expected place, or else by a query, because the id alone counts.
@@ -27,9 +52,9 @@ pub(crate) async fn find(
 ) -> Result<Option<Found>, Failure> {
     if let Some(name) = hint {
         let Read { at, found: [document] } = store.client.read(call, [name]).await?;
-        let stored = document.and_then(|document| Stored::parse(&document).ok());
-        if let Some(stored) = stored.filter(|stored| stored.is_of(id)) {
-            return Ok(Some(Found { document: name.clone(), stored, at }));
+        let found = document.and_then(|document| readable(&document, id, at));
+        if found.is_some() {
+            return Ok(found);
         }
     }
     search(store, call, id).await
@@ -41,17 +66,22 @@ pub(crate) async fn search(
     call: Call,
     id: LockId,
 ) -> Result<Option<Found>, Failure> {
-    let search = Search { condition: Some(field_is("lockId", id.as_str())), order: None, limit: 1 };
+    let condition = Some(field_is_or_contains("lockId", "readerIds", id.as_str()));
+    let search = Search { condition, order: None, limit: 1 };
     let Read { at, found } = store.client.search(call, search).await?;
     if let Some(it) = found.into_iter().next() {
-        return Ok(Some(Found { stored: Stored::parse(&it)?, document: it.name, at }));
+        let stored = Stored::parse(&it)?;
+        // The id of a head is in its document and holds nothing.
+        return Ok(Found::new(it.name, stored, id, at));
     }
     let nested = store.scans.current()?.read(&store.client, &store.layout, call).await?;
     // Other programs may keep documents of their own there: a document that is not a lock is not
     // the id's.
-    let found = nested.iter().find_map(|Nested { document, at }| {
-        let stored = Stored::parse(document).ok().filter(|stored| stored.is_of(id))?;
-        Some(Found { document: document.name.clone(), stored, at: *at })
-    });
-    Ok(found)
+    Ok(nested.iter().find_map(|Nested { document, at }| readable(document, id, *at)))
+}
+
+/// Returns the lock of an id, if the document can be read as one.
+fn readable(document: &Document, id: LockId, at: Timestamp) -> Option<Found> {
+    let stored = Stored::parse(document).ok()?;
+    Found::new(document.name.clone(), stored, id, at)
 }

@@ -7,7 +7,12 @@ use std::{
 
 use syncguard_core::{LockId, Timestamp};
 
-use crate::{client::Version, names::DocumentName};
+use crate::{
+    client::{Expect, Version, Write},
+    names::DocumentName,
+    record::expiry_fields,
+    sharing::Sharing,
+};
 
 /// The maximum number of remembered grants. A grant that was forgotten costs another round trip.
 const MAX_GRANTS: usize = 10_000;
@@ -22,6 +27,31 @@ pub(crate) struct Known {
     pub(crate) document: DocumentName,
     pub(crate) version: Version,
     pub(crate) expires_at: Timestamp,
+    /// What else the document contains in that version, if others share the key.
+    pub(crate) sharing: Option<Box<Sharing>>,
+}
+
+impl Known {
+    /// Returns the write that sets the expiry of the grant of `id`, on the condition of the version.
+    pub(crate) fn set_expiry(&self, id: LockId, expires_at: Timestamp, now: Timestamp) -> Write {
+        let expect = Expect::Version(self.version);
+        match self.sharing.as_deref().cloned() {
+            None => {
+                let fields = expiry_fields(expires_at);
+                Write::merge(&self.document, &["expiresAtMs"], fields, expect)
+            }
+            Some(sharing) => sharing.with_expiry(id, expires_at, now).write(&self.document, expect),
+        }
+    }
+
+    /// Returns the write that ends the grant of `id`, on the condition of the version.
+    pub(crate) fn end(&self, id: LockId, now: Timestamp) -> Write {
+        let expect = Expect::Version(self.version);
+        match self.sharing.as_deref().cloned() {
+            None => Write::delete(&self.document, expect),
+            Some(sharing) => sharing.without(id, now).write(&self.document, expect),
+        }
+    }
 }
 
 /// The remembered grants, bounded in number.
@@ -43,8 +73,12 @@ impl Grants {
         self.lock().known.get(&id).cloned()
     }
 
-    /// Remembers a grant, unless a later version of it is known: replies may arrive out of order.
+    /// Remembers an exclusive grant, unless a later version of it is known: replies may arrive out
+    /// of order. The version of a shared document seldom lasts until it is needed again.
     pub(crate) fn remember(&self, id: LockId, grant: Known) {
+        if grant.sharing.is_some() {
+            return;
+        }
         let mut inner = self.lock();
         match inner.known.get_mut(&id) {
             Some(known) if known.version >= grant.version => return,
@@ -88,7 +122,7 @@ mod tests {
     fn known(version: i64) -> Known {
         let expires_at = Timestamp::from_unix_millis(version);
         let document = DocumentName::new("d".to_owned());
-        Known { document, version: Version::from_micros(version), expires_at }
+        Known { document, version: Version::from_micros(version), expires_at, sharing: None }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use syncguard_core::backend::{LockQuery, LockRecord};
 use crate::{
     client::{Lane, Read},
     error::Failure,
-    find::search,
+    find::{Found, search},
     record::live,
     store::Store,
 };
@@ -23,9 +23,8 @@ pub(crate) async fn lookup(
             document.map_or(Ok(None), |document| live(at, &document))
         }
         LockQuery::ById(id) => {
-            let found =
-                search(store, call, *id).await?.filter(|found| found.stored.is_live(found.at));
-            Ok(found.map(|found| found.stored.into_record(found.at)))
+            let found = search(store, call, *id).await?.filter(Found::is_live);
+            Ok(found.and_then(|found| found.stored.into_live_record(found.at)))
         }
     }
 }

@@ -57,8 +57,8 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     Ok(LockPage { locks, next })
 }
 
-/// Ends the live grant of a key and returns its record. A record that cannot be read is cleared,
-/// and reported as an error that explains this.
+/// Ends every live grant of a key, and an announcement, and returns the record. A record that
+/// cannot be read is cleared, and reported as an error that explains this.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
@@ -70,7 +70,7 @@ pub(crate) async fn force_release(
         let Read { at, found: [document] } = store.client.read(call, [&name]).await?;
         let Some(document) = document else { return Ok(None) };
         let ended = match live(at, &document) {
-            Ok(None) => return Ok(None),
+            Ok(None) if !document.has("announcement") => return Ok(None),
             Err(Failure::Unreadable(what)) => Err(Error::cleared(what).into()),
             record => record,
         };
@@ -78,6 +78,6 @@ pub(crate) async fn force_release(
         if store.client.commit(call, vec![delete]).await?.is_some() {
             return ended;
         }
-        attempts.next().await.ok_or(Failure::Contention)?;
+        attempts.next_among_readers().await.ok_or(Failure::Contention)?;
     }
 }

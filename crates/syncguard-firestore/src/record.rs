@@ -10,6 +10,7 @@ use syncguard_core::{
 use crate::{
     client::{Document, Fields, Value, Version, integer, integer_of, map, text},
     error::Failure,
+    sharing::Sharing,
 };
 
 /// How long a tombstone is kept, in milliseconds: one hour. No request lives that long.
@@ -19,7 +20,8 @@ const TOMBSTONE_TTL_MS: i64 = 60 * 60 * 1_000;
 /// 40 bytes, and every acquire of the key reads them.
 const MAX_TOMBSTONES: usize = 256;
 
-/// The document of a lock, whichever client wrote it.
+/// The document of a lock, whichever client wrote it. In shared mode, its own fields are those of
+/// the head.
 #[derive(Clone, Debug)]
 pub(crate) struct Stored {
     lock_id: LockId,
@@ -28,6 +30,7 @@ pub(crate) struct Stored {
     key: LockKey,
     fence: Fence,
     owner: Option<Owner>,
+    sharing: Option<Box<Sharing>>,
     pub(crate) version: Version,
 }
 
@@ -47,12 +50,15 @@ pub(crate) struct Tombstones(BTreeMap<String, i64>);
 
 impl Stored {
     pub(crate) fn parse(document: &Document) -> Result<Self, Failure> {
+        let (lock_id, key) = (parsed(document, "lockId")?, parsed(document, "key")?);
+        let fence = parsed(document, "fence")?;
         Ok(Self {
-            lock_id: parsed(document, "lockId")?,
+            sharing: Sharing::parse(document, (lock_id, &key, fence))?.map(Box::new),
+            lock_id,
             expires_at: time(document, "expiresAtMs")?,
             acquired_at: time(document, "acquiredAtMs")?,
-            key: parsed(document, "key")?,
-            fence: parsed(document, "fence")?,
+            key,
+            fence,
             // TypeScript's grant replaces the document and its extend keeps the field, so a label
             // is always that of the holder. No guarantee depends on it.
             owner: parsed(document, "owner").ok(),
@@ -60,16 +66,27 @@ impl Stored {
         })
     }
 
+    /// Returns whether it contains a grant of this id, live or not.
     pub(crate) fn is_of(&self, id: LockId) -> bool {
-        self.lock_id == id
+        self.expiry_of(id).is_some()
     }
 
+    /// Returns the expiry of the grant of this id. The id of a head has none.
+    pub(crate) fn expiry_of(&self, id: LockId) -> Option<Timestamp> {
+        match &self.sharing {
+            None => (self.lock_id == id).then_some(self.expires_at),
+            Some(sharing) => Some(sharing.holder(id)?.expires_at),
+        }
+    }
+
+    /// Returns the holders, if the key is shared.
+    pub(crate) fn sharing(&self) -> Option<&Sharing> {
+        self.sharing.as_deref()
+    }
+
+    /// Returns whether an exclusive grant is live. In shared mode, that depends on the holders.
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
         is_live(self.expires_at, now)
-    }
-
-    pub(crate) fn expires_at(&self) -> Timestamp {
-        self.expires_at
     }
 
     /// Returns when the grant was made: the time from which its first expiry was counted.
@@ -94,8 +111,12 @@ impl Stored {
         Holder::new(self.grant(), self.owner.clone(), now, Capabilities::GRACE)
     }
 
-    pub(crate) fn into_record(self, observed_at: Timestamp) -> LockRecord {
-        LockRecord {
+    /// Returns the record, if the lock is live.
+    pub(crate) fn into_live_record(self, observed_at: Timestamp) -> Option<LockRecord> {
+        if let Some(sharing) = self.sharing {
+            return sharing.record(observed_at);
+        }
+        self.is_live(observed_at).then_some(LockRecord {
             mode: Mode::Exclusive,
             holders: Vec::new(),
             key: self.key,
@@ -105,7 +126,7 @@ impl Stored {
             acquired_at: self.acquired_at,
             expires_at: self.expires_at,
             observed_at,
-        }
+        })
     }
 }
 
@@ -229,8 +250,7 @@ pub(crate) fn tombstone_fields(tombstones: Tombstones) -> Fields {
 
 /// Builds a record from a document, if that is a live lock.
 pub(crate) fn live(now: Timestamp, document: &Document) -> Result<Option<LockRecord>, Failure> {
-    let stored = Stored::parse(document)?;
-    Ok(stored.is_live(now).then(|| stored.into_record(now)))
+    Ok(Stored::parse(document)?.into_live_record(now))
 }
 
 #[cfg(test)]

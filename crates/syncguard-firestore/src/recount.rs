@@ -7,14 +7,7 @@ use syncguard_core::{
     backend::{AcquireRequest, Grant},
 };
 
-use crate::{
-    client::{Call, Expect, Write},
-    clock::Sent,
-    error::Failure,
-    grants::Known,
-    record::{Stored, expiry_fields},
-    store::Store,
-};
+use crate::{client::Call, clock::Sent, error::Failure, grants::Known, store::Store};
 
 /// How much earlier than its request a grant may be counted from: half of the
 /// [grace](syncguard_core::backend::Capabilities::GRACE) for which its record is kept beyond the expiry.
@@ -56,12 +49,11 @@ pub(crate) fn is_too_early(from: Timestamp, committed: Timestamp, passed: Durati
     committed.since(from) > passed + rounding
 }
 
-/// Returns whether a grant that was found on record may be counted from too early: it was never
-/// extended, and more time than the grace covers passed between the time from which it is counted
-/// and the commit that made it. When it was requested is not known here.
-pub(crate) fn stored_may_be_too_early(stored: &Stored, request: &AcquireRequest) -> bool {
-    let made = stored.version.time();
-    stored.is_unextended(request.ttl) && is_too_early(stored.acquired_at(), made, TOLERANCE)
+/// Returns whether a grant that was found on record, and was never extended, may be counted from
+/// too early a time: more time than the grace covers passed between the time from which it is
+/// counted and the commit that made it. When it was requested is not known here.
+pub(crate) fn stored_may_be_too_early(acquired_at: Timestamp, made: Timestamp) -> bool {
+    is_too_early(acquired_at, made, TOLERANCE)
 }
 
 /// Moves the expiry of a grant that was not reported yet to the ttl after the commit that made it.
@@ -81,9 +73,7 @@ pub(crate) async fn recount(
 ) -> Result<Grant, Failure> {
     let unknown = |failure: Failure| Failure::HalfDone(failure.into());
     let expires_at = known.version.time().after(request.ttl);
-    let expect = Expect::Version(known.version);
-    let fields = expiry_fields(expires_at);
-    let write = Write::merge(&known.document, &["expiresAtMs"], fields, expect);
+    let write = known.set_expiry(request.lock_id, expires_at, known.version.time());
     let moved = store.client.commit(call, vec![write]).await.map_err(unknown)?;
     let version = moved.and_then(|moved| moved.versions.first().copied());
     let version = version.ok_or_else(|| unknown(Failure::Contention))?;

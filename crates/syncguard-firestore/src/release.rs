@@ -1,14 +1,14 @@
 //! The release and abandon operations.
 
 use syncguard_core::{
-    Fence, LockId, LockKey, ReleaseOutcome,
+    Fence, LockId, LockKey, ReleaseOutcome, Timestamp,
     backend::{LockRef, NotHeld},
 };
 
 use crate::{
     client::{Call, Document, Expect, Lane, Read, Write},
     error::Failure,
-    find::{Found, find},
+    find::find,
     names::{DocumentName, Names},
     record::{Counter, Stored, counter_fields, is_live, tombstone_fields},
     retry::attempts,
@@ -26,8 +26,8 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
     let mut hint = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
     // Whatever the outcome, the known version is not certain to exist afterwards.
     if let Some(known) = store.grants.take(id) {
-        let delete = Write::delete(&known.document, Expect::Version(known.version));
-        if let Some(committed) = store.client.commit(call, vec![delete]).await? {
+        let end = Write::delete(&known.document, Expect::Version(known.version));
+        if let Some(committed) = store.client.commit(call, vec![end]).await? {
             return Ok(release_outcome(is_live(known.expires_at, committed.at)));
         }
         hint = Some(known.document);
@@ -36,7 +36,7 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
 }
 
 /// Reads, and then ends the grant.
-async fn release_after_read(
+pub(crate) async fn release_after_read(
     store: &Store,
     call: Call,
     id: LockId,
@@ -44,18 +44,17 @@ async fn release_after_read(
 ) -> Result<ReleaseOutcome, Failure> {
     let mut attempts = attempts(call.deadline);
     loop {
-        let Some(Found { document, stored, at }) = find(store, call, id, hint.as_ref()).await?
-        else {
+        let Some(found) = find(store, call, id, hint.as_ref()).await? else {
             return Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound));
         };
-        if !stored.is_live(at) {
+        if !found.is_live() {
             return Ok(release_outcome(false));
         }
-        let delete = Write::delete(&document, Expect::Version(stored.version));
-        if let Some(committed) = store.client.commit(call, vec![delete]).await? {
-            return Ok(release_outcome(is_live(stored.expires_at(), committed.at)));
+        let end = found.known().end(id, found.at);
+        if let Some(committed) = store.client.commit(call, vec![end]).await? {
+            return Ok(release_outcome(is_live(found.expires_at, committed.at)));
         }
-        attempts.next().await.ok_or(Failure::Contention)?;
+        attempts.next_among_readers().await.ok_or(Failure::Contention)?;
     }
 }
 
@@ -70,9 +69,13 @@ fn release_outcome(live: bool) -> ReleaseOutcome {
 ///
 /// - From before: the counter has changed since, because the tombstone was written here. If the
 ///   commit comes first instead, it changes the counter, so the commit here fails, and the next
-///   read finds the grant and ends it. The deletion itself has no condition: as long as the counter
-///   is unchanged, the lock can only be that of the id, extended or not, or gone.
+///   read finds the grant and ends it. The deletion of an exclusive lock has no condition: as long
+///   as the counter is unchanged, the lock can only be that of the id, extended or not, or gone. A
+///   document that others share is written on the condition of its version, since they may change
+///   it at any time. That also fails an extend of the id that is in flight.
 /// - From after: an acquire that reads the counter finds the tombstone and does not commit.
+///
+/// The commit of an announcement rests on the counter too, so the same holds for it.
 ///
 /// A grant by TypeScript replaces the counter and drops the tombstones. It changes the counter as
 /// well, so a commit that rested on it before fails nevertheless. What remains is a caller that
@@ -92,7 +95,7 @@ pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<
             store.grants.forget(id);
             return Ok(());
         }
-        attempts.next().await.ok_or(Failure::Contention)?;
+        attempts.next_among_readers().await.ok_or(Failure::Contention)?;
     }
 }
 
@@ -117,7 +120,18 @@ fn abandon_writes(
     } else {
         Write::merge(&names.fence, &["abandoned"], tombstone_fields(tombstones), expect)
     };
-    let own = lock.is_some_and(|lock| lock.is_of(id));
-    let delete_lock = own.then(|| Write::delete(&names.lock, Expect::Anything));
-    Ok(std::iter::once(tombstone).chain(delete_lock).collect())
+    let end = lock.and_then(|lock| end_write(&names.lock, lock, id, now));
+    Ok(std::iter::once(tombstone).chain(end).collect())
+}
+
+/// Returns the write that ends the grant and the announcement of an id, if it has one.
+fn end_write(name: &DocumentName, lock: Stored, id: LockId, now: Timestamp) -> Option<Write> {
+    match lock.sharing() {
+        None => lock.is_of(id).then(|| Write::delete(name, Expect::Anything)),
+        Some(sharing) if sharing.names(id) => {
+            let rest = sharing.clone().without(id, now);
+            Some(rest.write(name, Expect::Version(lock.version)))
+        }
+        Some(_) => None,
+    }
 }

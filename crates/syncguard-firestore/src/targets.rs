@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use syncguard_core::backend::{LINGER, Subscription, Subscriptions};
 use tokio::sync::Notify;
 
-use crate::names::DocumentName;
+use crate::{client::Document, names::DocumentName, seen::Seen};
 
 #[derive(Default)]
 pub(crate) struct Targets {
@@ -16,21 +16,33 @@ pub(crate) struct Targets {
 
 #[derive(Default)]
 struct Inner {
-    targets: Subscriptions<DocumentName, State>,
+    targets: Subscriptions<DocumentName, Target>,
     /// The id that was assigned last. No id is assigned twice, so an event of one stream is never
     /// taken for an event of another.
     last_id: i32,
 }
 
+/// A document that has waiters.
+#[derive(Debug)]
+struct Target {
+    progress: Progress,
+    /// The document as the stream last reported it, if it exists.
+    seen: Option<Seen>,
+}
+
+impl Target {
+    const WANTED: Self = Self { progress: Progress::Wanted, seen: None };
+}
+
 /// The progress of listening to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum Progress {
     Wanted,
     Requested { id: i32 },
     Confirmed { id: i32 },
 }
 
-impl State {
+impl Progress {
     fn id(self) -> Option<i32> {
         match self {
             Self::Wanted => None,
@@ -47,12 +59,15 @@ impl Targets {
 
     /// Subscribes a waiter to the changes of a document.
     pub(crate) fn subscribe(&self, name: DocumentName) -> Subscription {
-        self.lock().targets.subscribe(name, || State::Wanted)
+        self.lock().targets.subscribe(name, || Target::WANTED)
     }
 
     /// Returns whether the document has not been requested yet.
     pub(crate) fn is_wanted(&self, name: &DocumentName) -> bool {
-        self.lock().targets.get(name).is_some_and(|target| target.state == State::Wanted)
+        self.lock()
+            .targets
+            .get(name)
+            .is_some_and(|target| target.state.progress == Progress::Wanted)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -63,12 +78,13 @@ impl Targets {
     /// requested now.
     pub(crate) fn take_wanted(&self) -> Vec<(i32, DocumentName)> {
         let Inner { targets, last_id } = &mut *self.lock();
-        let wanted = targets.iter_mut().filter(|(_, target)| target.state == State::Wanted);
+        let wanted =
+            targets.iter_mut().filter(|(_, target)| target.state.progress == Progress::Wanted);
         wanted
             .map(|(name, target)| {
                 // Ids are positive.
                 *last_id = last_id.checked_add(1).unwrap_or(1);
-                target.state = State::Requested { id: *last_id };
+                target.state.progress = Progress::Requested { id: *last_id };
                 (*last_id, name.clone())
             })
             .collect()
@@ -78,10 +94,10 @@ impl Targets {
     /// counts as a notification, because a release may have been missed until now.
     pub(crate) fn confirm(&self, ids: &[i32]) {
         for (_, target) in self.lock().targets.iter_mut() {
-            if let State::Requested { id } = target.state
+            if let Progress::Requested { id } = target.state.progress
                 && includes_target(id, ids)
             {
-                target.state = State::Confirmed { id };
+                target.state.progress = Progress::Confirmed { id };
                 target.subscription().notify_waiters();
             }
         }
@@ -90,23 +106,44 @@ impl Targets {
     /// Treats all targets as lost.
     pub(crate) fn want_all(&self) {
         for (_, target) in self.lock().targets.iter_mut() {
-            target.state = State::Wanted;
+            target.state = Target::WANTED;
         }
     }
 
     /// Notifies the waiters that a lock has ended. The initial state of a document does not count.
     pub(crate) fn notify_deleted(&self, name: &DocumentName) {
-        if let Some(target) = self.lock().targets.get(name)
-            && let State::Confirmed { .. } = target.state
-        {
-            target.subscription().notify_waiters();
+        self.report(name, None, |_| true);
+    }
+
+    /// Notifies the waiters of a lock whose readers have changed so that one of them may be granted
+    /// it.
+    pub(crate) fn notify_changed(&self, document: &Document) {
+        let seen = Seen::new(document);
+        self.report(&document.name, Some(seen), |[before, after]| match (before, after) {
+            (Some(before), Some(after)) => before.frees_for_others(after),
+            _ => false,
+        });
+    }
+
+    fn report(
+        &self,
+        name: &DocumentName,
+        seen: Option<Seen>,
+        concerns_waiters: impl FnOnce([Option<&Seen>; 2]) -> bool,
+    ) {
+        if let Some(target) = self.lock().targets.get_mut(name) {
+            let before = std::mem::replace(&mut target.state.seen, seen);
+            let concerns_waiters = concerns_waiters([before.as_ref(), target.state.seen.as_ref()]);
+            if concerns_waiters && matches!(target.state.progress, Progress::Confirmed { .. }) {
+                target.subscription().notify_waiters();
+            }
         }
     }
 
     /// Notifies the waiters of these targets that a release may have been missed.
     pub(crate) fn notify_missed(&self, ids: &[i32]) {
         for (_, target) in self.lock().targets.iter() {
-            if target.state.id().is_some_and(|id| includes_target(id, ids)) {
+            if target.state.progress.id().is_some_and(|id| includes_target(id, ids)) {
                 target.subscription().notify_waiters();
             }
         }
@@ -115,7 +152,7 @@ impl Targets {
     /// Removes the documents that have had no waiter for a while, and returns their ids.
     pub(crate) fn sweep(&self) -> Vec<i32> {
         let swept = self.lock().targets.sweep(LINGER);
-        swept.into_iter().filter_map(|(_, state)| state.id()).collect()
+        swept.into_iter().filter_map(|(_, target)| target.progress.id()).collect()
     }
 }
 

@@ -1,5 +1,5 @@
 //! Waits for a release, by any process in any language: all of them delete the document of the
-//! lock.
+//! lock, except that readers leave one that others share, or in which a writer is announced.
 
 use syncguard_core::LockKey;
 

@@ -31,7 +31,7 @@ pub(crate) struct Waiters {
 }
 
 impl Waiters {
-    /// Waits until the document of this name may have been deleted.
+    /// Waits until the lock in the document of this name may have become free.
     pub(crate) async fn notified(&self, client: &Arc<Client>, name: DocumentName) {
         // Registered before the listener is notified, so no notification is missed.
         let notified = self.targets.subscribe(name.clone()).notified();
@@ -88,6 +88,7 @@ async fn serve(mut stream: Subscription, targets: &Targets) -> bool {
                     targets.confirm(&ids);
                 }
                 Notification::Deleted(name) => targets.notify_deleted(&name),
+                Notification::Changed(document) => targets.notify_changed(&document),
                 Notification::Missed(ids) => targets.notify_missed(&ids),
                 Notification::Other => {}
                 Notification::Ended => return delivered,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 pub(crate) use gcloud_sdk::google::firestore::v1::Value;
 use gcloud_sdk::{
-    google::firestore::v1::{Document as Message, MapValue, value::ValueType},
+    google::firestore::v1::{ArrayValue, Document as Message, MapValue, value::ValueType},
     prost_types::Timestamp,
 };
 
@@ -29,10 +29,7 @@ pub(crate) struct Document {
 
 impl Document {
     pub(crate) fn text(&self, field: &str) -> Option<&str> {
-        match self.fields.get(field)?.value_type.as_ref()? {
-            ValueType::StringValue(text) => Some(text),
-            _ => None,
-        }
+        text_of(self.fields.get(field)?)
     }
 
     pub(crate) fn has(&self, field: &str) -> bool {
@@ -44,10 +41,28 @@ impl Document {
     }
 
     pub(crate) fn map(&self, field: &str) -> Option<&Fields> {
+        map_of(self.fields.get(field)?)
+    }
+
+    pub(crate) fn array(&self, field: &str) -> Option<&[Value]> {
         match self.fields.get(field)?.value_type.as_ref()? {
-            ValueType::MapValue(map) => Some(&map.fields),
+            ValueType::ArrayValue(array) => Some(&array.values),
             _ => None,
         }
+    }
+}
+
+pub(crate) fn text_of(value: &Value) -> Option<&str> {
+    match value.value_type.as_ref()? {
+        ValueType::StringValue(text) => Some(text),
+        _ => None,
+    }
+}
+
+pub(crate) fn map_of(value: &Value) -> Option<&Fields> {
+    match value.value_type.as_ref()? {
+        ValueType::MapValue(map) => Some(&map.fields),
+        _ => None,
     }
 }
 
@@ -123,4 +138,9 @@ pub(crate) fn integer(value: i64) -> Value {
 pub(crate) fn map(values: impl IntoIterator<Item = (String, Value)>) -> Value {
     let fields = values.into_iter().collect();
     Value { value_type: Some(ValueType::MapValue(MapValue { fields })) }
+}
+
+pub(crate) fn array(values: impl IntoIterator<Item = Value>) -> Value {
+    let values = values.into_iter().collect();
+    Value { value_type: Some(ValueType::ArrayValue(ArrayValue { values })) }
 }

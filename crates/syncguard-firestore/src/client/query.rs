@@ -20,9 +20,11 @@ pub(crate) struct Search<'a> {
     pub(crate) limit: usize,
 }
 
-/// Selects documents whose field has this value.
-pub(crate) fn field_is(name: &str, value: &str) -> Filter {
-    filter(name, Operator::Equal, text(value))
+/// Selects documents whose field has this value, or whose other field is an array that contains it.
+pub(crate) fn field_is_or_contains(name: &str, array: &str, value: &str) -> Filter {
+    let is = filter(name, Operator::Equal, text(value));
+    let contains = filter(array, Operator::ArrayContains, text(value));
+    composite(composite_filter::Operator::Or, vec![is, contains])
 }
 
 /// Selects documents whose field has this value or sorts after it.
@@ -33,6 +35,11 @@ pub(crate) fn field_above(name: &str, value: &str) -> Filter {
 fn filter(name: &str, operator: Operator, value: Value) -> Filter {
     let filter = FieldFilter { field: Some(field(name)), op: operator.into(), value: Some(value) };
     Filter { filter_type: Some(FilterType::FieldFilter(filter)) }
+}
+
+fn composite(op: composite_filter::Operator, filters: Vec<Filter>) -> Filter {
+    let filter = CompositeFilter { op: op.into(), filters };
+    Filter { filter_type: Some(FilterType::CompositeFilter(filter)) }
 }
 
 fn field(name: &str) -> FieldReference {
@@ -76,15 +83,14 @@ pub(super) fn descendants(
     let from = filter(NAME, Operator::GreaterThanOrEqual, bound(collection.to_owned()));
     // The next id that a collection could have.
     let to = filter(NAME, Operator::LessThan, bound(format!("{collection}\0")));
-    let op = composite_filter::Operator::And.into();
-    let within = FilterType::CompositeFilter(CompositeFilter { op, filters: vec![from, to] });
+    let within = composite(composite_filter::Operator::And, vec![from, to]);
     let behind = |name: &DocumentName| Cursor {
         values: vec![reference(name.as_str().to_owned())],
         before: false,
     };
     StructuredQuery {
         from: vec![CollectionSelector { collection_id: String::new(), all_descendants: true }],
-        r#where: Some(Filter { filter_type: Some(within) }),
+        r#where: Some(within),
         order_by: vec![ascending(NAME)],
         start_at: after.map(behind),
         limit: Some(i32::try_from(limit).unwrap_or(i32::MAX)),

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-use super::{session::Service, settings::Settings};
+use super::{document::Document, session::Service, settings::Settings};
 use crate::{error::Failure, names::DocumentName};
 
 /// A stream that listens to any number of documents.
@@ -38,6 +38,8 @@ pub(crate) enum Notification {
     Current(Vec<i32>),
     /// The document is gone.
     Deleted(DocumentName),
+    /// The document is this from now on.
+    Changed(Document),
     /// Something about these targets was missed. No target: about all of them.
     Missed(Vec<i32>),
     /// Nothing of interest.
@@ -89,6 +91,9 @@ impl Subscription {
             }
             Some(ResponseType::DocumentRemove(removed)) => {
                 Notification::Deleted(DocumentName::new(removed.document))
+            }
+            Some(ResponseType::DocumentChange(change)) => {
+                change.document.map_or(Notification::Other, |it| Notification::Changed(it.into()))
             }
             Some(ResponseType::Filter(filter)) => Notification::Missed(vec![filter.target_id]),
             _ => Notification::Other,

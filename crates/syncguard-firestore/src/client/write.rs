@@ -46,6 +46,12 @@ impl Write {
         write
     }
 
+    /// Changes nothing, so that the version stays, on the condition that it is this one: what the
+    /// other writes of the commit rest on.
+    pub(crate) fn verify(name: &DocumentName, version: Version) -> Self {
+        Self::merge(name, &[], Fields::new(), Expect::Version(version))
+    }
+
     pub(crate) fn delete(name: &DocumentName, expect: Expect) -> Self {
         Self::of(Operation::Delete(name.as_str().to_owned()), expect)
     }

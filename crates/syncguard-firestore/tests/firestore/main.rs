@@ -17,6 +17,8 @@ mod network;
 mod peers;
 mod raw;
 mod runtimes;
+mod sharing;
+mod sharing_faults;
 mod skew;
 mod stale;
 mod storm;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use firestore_emulator::Emulator;
 use gcloud_sdk::{
     google::firestore::v1::{
-        BatchGetDocumentsRequest, BeginTransactionRequest, CommitRequest, Document,
+        ArrayValue, BatchGetDocumentsRequest, BeginTransactionRequest, CommitRequest, Document,
         ListDocumentsRequest, MapValue, RollbackRequest, RunQueryRequest, StructuredQuery, Value,
         Write, batch_get_documents_request::ConsistencySelector,
         batch_get_documents_response::Result as Found, firestore_client::FirestoreClient,
@@ -142,6 +142,40 @@ impl Raw {
         self.0.clone().rollback(request).await.unwrap();
     }
 
+    /// Acquires a key as the TypeScript client does: in a read-write transaction, by the clock of
+    /// this host, replacing both documents. Returns whether the key was granted.
+    pub(crate) async fn acquire_as_typescript(&self, key: &str, id: &str) -> bool {
+        let (lock, counter) = (format!("locks/{key}"), format!("fence_counters/fence:{key}"));
+        let transaction = self.open_transaction(&[&lock, &counter]).await;
+        let now = now_ms();
+        let expiry = self.read(&lock).await.map(|lock| match lock["expiresAtMs"] {
+            ValueType::IntegerValue(expiry) => expiry,
+            ref other => panic!("{other:?}"),
+        });
+        if expiry.is_some_and(|expiry| expiry > now - 1_000) {
+            self.roll_back(transaction).await;
+            return false;
+        }
+        let last = match self.read(&counter).await.map(|counter| counter["fence"].clone()) {
+            Some(ValueType::StringValue(fence)) => fence.parse().unwrap(),
+            _ => 0_u64,
+        };
+        let fence = || ("fence", text(&format!("{:015}", last + 1)));
+        let granted = record([
+            ("lockId", text(id)),
+            ("expiresAtMs", integer(now + 30_000)),
+            ("acquiredAtMs", integer(now)),
+            ("key", text(key)),
+            fence(),
+        ]);
+        let counted = record([fence(), ("keyDebug", text(key))]);
+        let writes = vec![replacing(&counter, counted), replacing(&lock, granted)];
+        let (database, mut client) = (database(), self.0.clone());
+        let commit = CommitRequest { database, writes, transaction, ..CommitRequest::default() };
+        client.commit(commit).await.unwrap();
+        true
+    }
+
     async fn commit(&self, writes: Vec<Write>) -> Result<(), Status> {
         let request = CommitRequest { database: database(), writes, ..CommitRequest::default() };
         self.0.clone().commit(request).await.map(drop)
@@ -161,6 +195,23 @@ fn write(operation: Operation) -> Write {
 fn fields(document: Document) -> Fields {
     let value = |value: Value| value.value_type.unwrap();
     document.fields.into_iter().map(|(name, field)| (name, value(field))).collect()
+}
+
+/// Returns the time of this host.
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
+
+pub(crate) fn map<const N: usize>(fields: [(&str, ValueType); N]) -> ValueType {
+    let value = |value_type| Value { value_type: Some(value_type) };
+    let fields = fields.map(|(name, field)| (name.to_owned(), value(field))).into();
+    ValueType::MapValue(MapValue { fields })
+}
+
+pub(crate) fn array<const N: usize>(values: [ValueType; N]) -> ValueType {
+    let values = values.map(|value| Value { value_type: Some(value) }).into();
+    ValueType::ArrayValue(ArrayValue { values })
 }
 
 pub(crate) fn text(value: &str) -> ValueType {

@@ -11,16 +11,11 @@ use syncguard_testkit::operations::{
 
 use crate::{
     connect,
-    raw::{Fields, Raw, double, integer, record, text, tombstone, tombstones},
+    raw::{Fields, Raw, double, integer, now_ms, record, text, tombstone, tombstones},
     start,
 };
 
 const ID: &str = "abcdefghijklmnopqrstuv";
-
-fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    i64::try_from(since.as_millis()).unwrap()
-}
 
 /// A lock as the TypeScript client writes it.
 fn typescript_lock(expires: i64) -> Fields {

@@ -2,7 +2,7 @@
 
 use gcloud_sdk::{
     google::{
-        firestore::v1::{ArrayValue, MapValue, Value, value::ValueType},
+        firestore::v1::{Value, value::ValueType},
         r#type::LatLng,
     },
     prost_types::Timestamp,
@@ -10,7 +10,7 @@ use gcloud_sdk::{
 use syncguard_core::{Fence, LockId, LockKey};
 use syncguard_testkit::mutants::mutants;
 
-use crate::raw::{Fields, double, integer, record, text, tombstone};
+use crate::raw::{Fields, array, double, integer, map, record, text, tombstone};
 
 /// Placeholders for the key of the documents and for their own id.
 const KEY: &str = "KEY";
@@ -101,19 +101,6 @@ fn values() -> Vec<ValueType> {
         tombstone(ANOTHER_ID, -1),
     ];
     texts.chain(integers).chain(doubles.map(double)).chain(others).collect()
-}
-
-fn value(value_type: ValueType) -> Value {
-    Value { value_type: Some(value_type) }
-}
-
-fn map<const N: usize>(fields: [(&str, ValueType); N]) -> ValueType {
-    let fields = fields.map(|(name, field)| (name.to_owned(), value(field))).into();
-    ValueType::MapValue(MapValue { fields })
-}
-
-fn array<const N: usize>(values: [ValueType; N]) -> ValueType {
-    ValueType::ArrayValue(ArrayValue { values: values.map(value).into() })
 }
 
 /// The documents of a key.
