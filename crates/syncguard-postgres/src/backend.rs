@@ -124,7 +124,11 @@ impl PostgresBackend {
 
 impl LockBackend for PostgresBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new().with_wake_up(self.0.waiters.wake_up()).with_list()
+        let capabilities = Capabilities::new().with_wake_up(self.0.waiters.wake_up()).with_list();
+        match self.0.sql.columns.has_shared_mode() {
+            true => capabilities.with_shared(),
+            false => capabilities,
+        }
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {

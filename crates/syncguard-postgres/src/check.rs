@@ -4,7 +4,7 @@ use sqlx::postgres::PgRow;
 use syncguard_core::backend::Finding;
 
 use crate::{
-    error::Failure, row::value, schema, sql::Columns, statement::Statement, store::Store, transport,
+    error::Failure, row::value, schema, columns::Columns, statement::Statement, store::Store, transport,
 };
 
 /// The oldest supported version, as PostgreSQL writes it: 12.

@@ -81,6 +81,7 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Re
             .text(&key)
             .text(&store.channel)
             .short(WAITER_CLASS)
+            .integer(GRACE_MS)
     };
     for _ in 1..MAX_ATTEMPTS {
         match store.connections.row_for(Priority::Release, statement()).await {

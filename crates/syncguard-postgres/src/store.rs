@@ -5,11 +5,12 @@ use std::sync::Arc;
 use syncguard_core::pool::Pruning;
 
 use crate::{
+    columns::Columns,
     connection::Connections,
-    extends::Extends,
+    extends::{self, Extends},
     holder_cache::HolderCache,
     names::Tables,
-    sql::{Columns, SchemaTexts, Sql, StatementOptions},
+    sql::{SchemaTexts, Sql, StatementOptions},
     waiters::Waiters,
 };
 
@@ -33,5 +34,7 @@ impl Store {
     /// Adapts the statements to the columns that the lock table has.
     pub(crate) fn adapt(&mut self, columns: Columns) {
         self.sql = Sql::new(&self.tables, &self.statement_options, columns);
+        let size = self.connections.limits.max_replacements;
+        self.extends = extends::queue(&self.connections, &self.sql, size);
     }
 }
