@@ -194,10 +194,15 @@ pub async fn an_announcement_that_races_a_release_is_not_lost<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
-    for _ in 0..10 {
+    for round in 0..10 {
         let (reader, writer) = (reader_for("k", LONG), announced_for("k", LONG));
         granted(&a, &reader).await;
-        let ((), outcome) = tokio::join!(released(&a, lock_of(&reader)), b.acquire(&writer));
+        let (outcome, ()) = tokio::join!(b.acquire(&writer), async {
+            for _ in 0..round % 5 {
+                tokio::task::yield_now().await;
+            }
+            released(&a, lock_of(&reader)).await;
+        });
         let _ = outcome.expect("the store answers");
         contended(&a, &reader_for("k", LONG)).await;
         abandoned(&b, &writer).await;
