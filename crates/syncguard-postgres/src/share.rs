@@ -90,8 +90,10 @@ fn refusal(
 /// Keeps new shared holders of the key out for `time`.
 ///
 /// This is a second statement, sent only by a writer that shared holders have refused and that goes
-/// on waiting. An attempt that is granted, or refused by another writer, does not pay for it. If
-/// the last holder has left in between, nothing is announced; the writer is notified of that.
+/// on waiting. An attempt that is granted, or refused by another writer, does not pay for it. It
+/// does not matter what happens in between. If the last holder leaves, the announcement keeps new
+/// ones out until the writer, which is notified, tries again. If a new one enters, it is one of
+/// those that the announcement does not affect.
 pub(crate) async fn announce(
     store: &Store,
     request: &AcquireRequest,
@@ -101,7 +103,6 @@ pub(crate) async fn announce(
     let statement = Statement::write(&store.sql.announce)
         .text(&key.key)
         .text(request.lock_id.as_str())
-        .integer(GRACE_MS)
         .integer(i64::try_from(time.as_millis()).unwrap_or(i64::MAX).min(MAX_ANNOUNCEMENT_MS))
         .multi_statement();
     store.connections.row(statement).await.map(drop)
