@@ -45,6 +45,11 @@ const DECISION_PAUSE: Duration = Duration::from_millis(3);
 ///
 /// If the key was held a moment ago, only the first part of the statement is sent at first.
 ///
+/// A key in shared mode is held in the same way: its row, the head, expires with the last holder. A
+/// grant over it clears the holders. A request in shared mode takes another way, [`share`]. The two
+/// exclude each other, because both grant under the advisory lock of the key, count the counter,
+/// and test the latest version of the key's row.
+///
 /// # Silent peers
 ///
 /// A TypeScript client notifies no one of its release, and queues with each attempt, also for a key

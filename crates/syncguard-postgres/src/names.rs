@@ -179,7 +179,9 @@ fn unescaped(text: &str) -> String {
 mod tests {
     use syncguard_core::{LockId, LockKey};
 
-    use super::{MAX_TABLE_BYTES, StoredKey, Tables, escaped, member_key, tombstone_key, unescaped, user_key};
+    use super::{
+        MAX_TABLE_BYTES, StoredKey, Tables, escaped, member_key, tombstone_key, unescaped, user_key,
+    };
 
     fn stored(text: &str) -> StoredKey {
         StoredKey::of(&LockKey::new(text).unwrap()).unwrap()

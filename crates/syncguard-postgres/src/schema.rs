@@ -1,11 +1,7 @@
 //! Creating the tables, and extending those of other clients.
 
 use crate::{
-    columns::Columns,
-    error::Failure,
-    row::value,
-    sql::SchemaTexts,
-    statement::Statement,
+    columns::Columns, error::Failure, row::value, sql::SchemaTexts, statement::Statement,
     store::Store,
 };
 

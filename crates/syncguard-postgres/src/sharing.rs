@@ -45,9 +45,8 @@ impl StoredSharing {
     /// Returns `None` if an id cannot be read.
     fn restore(self) -> Option<SharedHolders> {
         let Self { permits, holders, announced_by, announced_until_ms } = self;
-        let holder = |(lock_id, stored): (String, StoredHolder)| {
-            Some(stored.holder(lock_id.parse().ok()?))
-        };
+        let holder =
+            |(lock_id, stored): (String, StoredHolder)| Some(stored.holder(lock_id.parse().ok()?));
         let holders = holders.into_iter().map(holder).collect::<Option<_>>()?;
         let announcement = match announced_by.zip(announced_until_ms) {
             None => None,

@@ -31,7 +31,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Adapts the statements to the columns that the lock table has.
+    /// Adapts the statements to the columns that the lock table has. No operation has used them yet.
     pub(crate) fn adapt(&mut self, columns: Columns) {
         self.sql = Sql::new(&self.tables, &self.statement_options, columns);
         let size = self.connections.limits.max_replacements;

@@ -15,7 +15,7 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Names, shared};
 
-const TABLES: &str = "
+pub(crate) const TABLES: &str = "
     CREATE TABLE {locks} (key TEXT PRIMARY KEY, lock_id TEXT NOT NULL, expires_at_ms BIGINT NOT NULL,
         acquired_at_ms BIGINT NOT NULL, fence TEXT NOT NULL, user_key TEXT NOT NULL);
     CREATE UNIQUE INDEX idx_{locks}_lock_id ON {locks} (lock_id);
