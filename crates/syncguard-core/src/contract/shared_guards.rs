@@ -211,7 +211,7 @@ pub async fn lookups_of_shared_locks_return_hashes<H: Harness>(h: H) -> Result<(
         locks.lookup("k").await.expect("the store answers").expect("is held"),
         locks.lookup_by_id(guards[1].lock_id()).await.expect("the store answers").expect("is held"),
     ] {
-        let shown: Vec<_> = info.holders.iter().map(|holder| holder.lock_id.clone()).collect();
+        let shown: Vec<_> = info.holders.iter().map(|holder| holder.lock_id).collect();
         assert_eq!(shown, guards.each_ref().map(|guard| guard.lock_id().display_hash()));
         let text = format!("{info:?}");
         assert!(guards.iter().all(|guard| !text.contains(guard.lock_id().as_str())), "{text}");
