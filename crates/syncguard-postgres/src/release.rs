@@ -73,9 +73,9 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
 ///
 /// The row of a shared grant is the member; the row of the key, the head, contains the grant as
 /// well. An abandon ends both under the advisory lock, the head before the member, and only then
-/// leaves the tombstone (see `schema_leave.sql`). Therefore the advisory lock must come first: if an
-/// abandon had the member and waited for the head, a repeated acquire of the id could have the head
-/// and wait for the member.
+/// leaves the tombstone (see `schema_leave.sql`). The advisory lock must come first: an abandon that
+/// left the tombstone and then waited for the advisory lock would deadlock with an acquire of the id
+/// that has that lock and the head, and waits for the tombstone to insert the member.
 ///
 /// - The acquire was first. The abandon waits for the advisory lock until the acquire is committed,
 ///   sees the member and the holder, and removes both.

@@ -8,8 +8,8 @@
 -- a permit becomes free, or an announcement ends; see `release` for how. The row of the key stays, because it
 -- may contain an announcement.
 --
--- See `schema_share.sql` for the order of the locks. A statement that locked the member first and then waited
--- for the advisory lock would deadlock with a request of the same id that inserts the member under that lock.
+-- See `schema_share.sql` for the order of the locks. The tombstone of an abandoned id, which has the place of the
+-- member in the index, is written after this function has returned.
 CREATE OR REPLACE FUNCTION {leave}(
     in_lock_id text,
     in_key text,

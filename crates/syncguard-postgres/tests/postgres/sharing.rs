@@ -14,7 +14,7 @@ use syncguard_core::{
     ErrorKind, LockId, Owner,
     backend::{AcquireOutcome, AcquireRequest, ListRequest, LockBackend, LockRecord, Mode},
 };
-use syncguard_postgres::PostgresBackend;
+use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, extended, granted, is_contended, is_locked, key, released},
     server::PostgresServer,
@@ -306,6 +306,40 @@ async fn extends_of_readers_and_writers_that_are_sent_together_are_all_applied()
     }
 }
 
+/// The statements are sent unprepared, after a preamble, as a transaction pooler needs it; and they
+/// check their transaction, as a caller's pool needs it.
+#[tokio::test]
+async fn each_operation_works_through_a_pooler_and_on_the_pool_of_a_caller() {
+    let scene = Scene::set().await;
+    let url = scene.server.url();
+    let pool = sqlx::PgPool::connect(&url).await.unwrap();
+    let caller = PostgresConfig::from_pool(pool).tables(&scene.names.locks, &scene.names.counters);
+    for (config, text) in [(scene.names.config(&url).pgbouncer(), "a"), (caller, "b")] {
+        let backend = PostgresBackend::connect(config).await.unwrap();
+        let permits = Mode::Shared { permits: NonZeroU32::new(2) };
+        let owner = Owner::new("ci-7").ok();
+        let [first, second, third] =
+            [0; 3].map(|_| reader(text).with_mode(permits).with_owner(owner.clone()));
+        granted(&backend, &first).await;
+        granted(&backend, &second).await;
+        let refused = backend.acquire(&third).await.unwrap();
+        assert!(matches!(refused, AcquireOutcome::Contended { holder: Some(_) }));
+        assert!(extended(&backend, &first).await && released(&backend, &first).await);
+        let writer = ask(text, LONG).with_announcement(Some(LONG));
+        let refused = backend.acquire(&writer).await.unwrap();
+        assert!(matches!(refused, AcquireOutcome::Contended { holder: Some(_) }));
+        let refused = backend.acquire(&third).await.unwrap();
+        assert!(matches!(refused, AcquireOutcome::Contended { holder: Some(_) }), "announced");
+        backend.abandon(writer.lock_id, &writer.key).await.unwrap();
+        granted(&backend, &third).await;
+        assert_eq!(scene.found(text).await.holders.len(), 2);
+        backend.abandon(third.lock_id, &third.key).await.unwrap();
+        let ended = backend.force_release(&third.key).await.unwrap().unwrap();
+        assert_eq!(ended.holders.len(), 1);
+        assert!(!is_locked(&backend, text).await);
+    }
+}
+
 const WRITERS: usize = 3;
 const READERS: usize = 12;
 /// The number of exclusive grants at which the storm ends.
@@ -336,14 +370,15 @@ impl Storm {
         while self.continues() {
             turn += 1;
             let request = reader("job");
-            if turn % 5 == 0 {
-                // The outcome of the acquire does not matter: the id holds nothing afterwards.
-                let (acquired, abandoned) = tokio::join!(
+            if turn.is_multiple_of(5) {
+                // The outcomes of the acquires do not matter: the id holds nothing afterwards.
+                let (first, second, abandoned) = tokio::join!(
+                    backend.acquire(&request),
                     backend.acquire(&request),
                     backend.abandon(request.lock_id, &request.key)
                 );
                 abandoned.unwrap();
-                if let Err(error) = acquired {
+                for error in [first, second].into_iter().filter_map(Result::err) {
                     assert_eq!(error.kind(), ErrorKind::Aborted, "{error}");
                 }
                 assert!(!extended(&backend, &request).await);
@@ -358,7 +393,7 @@ impl Storm {
             self.reads.fetch_add(1, Ordering::SeqCst);
             assert!(extended(&backend, &request).await);
             self.inside.fetch_sub(1, Ordering::SeqCst);
-            if turn % 3 == 0 {
+            if turn.is_multiple_of(3) {
                 backend.abandon(request.lock_id, &request.key).await.unwrap();
             } else {
                 assert!(released(&backend, &request).await);
