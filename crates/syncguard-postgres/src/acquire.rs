@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
-    Fence, Holder, Jitter, Owner, Retry,
+    Fence, Holder, Jitter, Owner, Retry, Timestamp,
     backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant},
 };
 
@@ -13,6 +13,8 @@ use crate::{
     holder_cache::Strategy,
     names::StoredKey,
     row::{GRACE_MS, fence, owner, text, timestamp, value},
+    share::{announce, share},
+    sharing::sharing_now,
     statement::Statement,
     store::Store,
 };
@@ -43,6 +45,11 @@ const DECISION_PAUSE: Duration = Duration::from_millis(3);
 ///
 /// If the key was held a moment ago, only the first part of the statement is sent at first.
 ///
+/// A key in shared mode is held in the same way: its row, the head, expires with the last holder. A
+/// grant over it clears the holders. A request in shared mode takes another way, [`share`]. The two
+/// exclude each other, because both grant under the advisory lock of the key, count the counter,
+/// and test the latest version of the key's row.
+///
 /// # Silent peers
 ///
 /// A TypeScript client notifies no one of its release, and queues with each attempt, also for a key
@@ -62,14 +69,17 @@ pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
-    if request.mode.is_shared() {
-        return Err(Failure::SharedMode);
-    }
     let key = StoredKey::of(&request.key)?;
+    if request.mode.is_shared() {
+        return share(store, request, &key).await;
+    }
     let outcome = attempt(store, request, &key).await?;
     match &outcome {
         AcquireOutcome::Contended { holder: Some(holder) } => {
             store.holder_cache.record(&key.key, holder);
+            if let Some(time) = request.announce.filter(|_| holder.mode.is_shared()) {
+                announce(store, request, &key, time).await?;
+            }
         }
         _ => store.holder_cache.forget(&key.key),
     }
@@ -141,7 +151,7 @@ fn write_statement(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> S
 }
 
 /// Maps a violated constraint to its meaning. In both cases the whole statement was rolled back.
-fn violation(failure: Failure) -> Failure {
+pub(crate) fn violation(failure: Failure) -> Failure {
     match failure.state() {
         // ON CONFLICT handles the other two unique indexes, so this is the index of the ids.
         Some(UNIQUE_VIOLATION) => Failure::Abandoned,
@@ -157,12 +167,16 @@ fn read_outcome(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireO
     if let Some(outcome) = existing_grant(row, request)? {
         return Ok(Some(outcome));
     }
+    Ok(read_grant(row)?.map(AcquireOutcome::Granted))
+}
+
+/// Reads the grant that was made.
+pub(crate) fn read_grant(row: &PgRow) -> Result<Option<Grant>, Failure> {
     let granted = fence(row, "granted_fence");
     let Some(fence) = granted.map_err(|_| Failure::UnreadableAnswer("fence"))? else {
         return Ok(None);
     };
-    let grant = Grant { fence, expires_at: timestamp(row, "granted_expires_at_ms")? };
-    Ok(Some(AcquireOutcome::Granted(grant)))
+    Ok(Some(Grant { fence, expires_at: timestamp(row, "granted_expires_at_ms")? }))
 }
 
 /// Reads the existing grant of the key, which may be the id's own. Returns `None` if there is none.
@@ -173,18 +187,19 @@ fn existing_grant(
     let Some(lock_id) = text(row, "lock_id") else {
         return Ok(None);
     };
+    if let Some((holders, now)) = sharing_now(row)? {
+        let holder = Some(holders.holder(request.mode, now));
+        return Ok(Some(AcquireOutcome::Contended { holder }));
+    }
     let is_own = lock_id == request.lock_id.as_str();
-    let fence = match fence(row, "fence") {
-        Ok(Some(fence)) => fence,
+    let grant = exclusive_grant(row).map_err(|failure| match failure {
         // The id holds the key, or held it.
-        _ if is_own => return Err(Failure::UnreadableAnswer("fence")),
-        _ => return Err(Failure::Unreadable("fence")),
-    };
-    let grant = Grant { fence, expires_at: timestamp(row, "expires_at_ms")? };
+        Failure::Unreadable(what) if is_own => Failure::UnreadableAnswer(what),
+        failure => failure,
+    })?;
     let now = timestamp(row, "now_ms")?;
     let holder = if !is_own {
-        let holder = Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE);
-        Some(if value(row, "notifies")? { holder } else { holder.silent() })
+        Some(exclusive_holder(row, grant, now)?)
     } else if grant.expires_at.is_live(now, Capabilities::GRACE) {
         return Ok(Some(AcquireOutcome::Granted(grant)));
     } else {
@@ -192,4 +207,20 @@ fn existing_grant(
         None
     };
     Ok(Some(AcquireOutcome::Contended { holder }))
+}
+
+/// Reads the grant of a key in exclusive mode, live or not.
+pub(crate) fn exclusive_grant(row: &PgRow) -> Result<Grant, Failure> {
+    let fence = fence(row, "fence")?.ok_or(Failure::Unreadable("fence"))?;
+    Ok(Grant { fence, expires_at: timestamp(row, "expires_at_ms")? })
+}
+
+/// Describes the holder of a key in exclusive mode.
+pub(crate) fn exclusive_holder(
+    row: &PgRow,
+    grant: Grant,
+    now: Timestamp,
+) -> Result<Holder, Failure> {
+    let holder = Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE);
+    Ok(if value(row, "notifies")? { holder } else { holder.silent() })
 }

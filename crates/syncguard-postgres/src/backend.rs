@@ -41,8 +41,9 @@ pub struct PostgresBackend(Arc<Store>);
 
 impl PostgresBackend {
     /// Connects, creates the tables that do not exist, and checks the server's settings. An
-    /// existing table is left unchanged: in the tables of a TypeScript client no owner is stored
-    /// until [`setup_schema`](Self::setup_schema) has added the columns.
+    /// existing table is left unchanged: in the tables of a TypeScript client no owner is stored,
+    /// and in those and in the tables of earlier versions there is no shared mode, until
+    /// [`setup_schema`](Self::setup_schema) has added the columns.
     ///
     /// # Errors
     ///
@@ -65,7 +66,8 @@ impl PostgresBackend {
     }
 
     /// Connects, creates what is missing of the tables, adds the columns that the tables of a
-    /// TypeScript client lack, records the revision, and disconnects. This is for operators, and
+    /// TypeScript client or of an earlier version lack, creates the functions of shared mode,
+    /// records the revision, and disconnects. This is for operators, and
     /// for services whose own role may not do so. Any number of clients may call this at once, and
     /// any number of times.
     ///
@@ -123,8 +125,13 @@ impl PostgresBackend {
 }
 
 impl LockBackend for PostgresBackend {
+    /// Includes shared mode if the tables had its columns when the backend connected.
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new().with_wake_up(self.0.waiters.wake_up()).with_list()
+        let capabilities = Capabilities::new().with_wake_up(self.0.waiters.wake_up()).with_list();
+        match self.0.sql.columns.has_shared_mode() {
+            true => capabilities.with_shared(),
+            false => capabilities,
+        }
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {

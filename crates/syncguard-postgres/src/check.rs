@@ -4,7 +4,8 @@ use sqlx::postgres::PgRow;
 use syncguard_core::backend::Finding;
 
 use crate::{
-    error::Failure, row::value, schema, sql::Columns, statement::Statement, store::Store, transport,
+    columns::Columns, error::Failure, row::value, schema, statement::Statement, store::Store,
+    transport,
 };
 
 /// The oldest supported version, as PostgreSQL writes it: 12.

@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     PostgresConfig, check,
+    columns::Columns,
     config::{Listening, Missing, Origin, Pooler},
     connection::{Connections, Limits},
     error::Failure,
@@ -17,7 +18,7 @@ use crate::{
     names::Tables,
     pool::{Server, Source, Turns},
     schema,
-    sql::{Columns, Preamble, SchemaTexts, Sql, StatementOptions, TransactionCheck},
+    sql::{Preamble, SchemaTexts, Sql, StatementOptions, TransactionCheck},
     statement::Sending,
     store::Store,
     waiters::Waiters,

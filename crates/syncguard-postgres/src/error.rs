@@ -16,7 +16,7 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("this backend does not grant shared mode")]
+    #[error("the lock table has no columns for shared mode: {ADVICE_COLUMNS}")]
     SharedMode,
     #[error("the id was abandoned, or holds another key")]
     Abandoned,
@@ -64,6 +64,8 @@ pub(crate) enum Failure {
     Driver(#[source] sqlx::Error, Effect),
 }
 
+const ADVICE_COLUMNS: &str =
+    "run `syncguard schema --apply` or call setup_schema, and connect again";
 const ADVICE_SCHEMA: &str = "call setup_schema, or run the statements that schema_sql returns";
 const ADVICE_RIGHTS: &str =
     "if the tables are missing, let another role run the statements that schema_sql returns";
@@ -82,6 +84,7 @@ const STATES: &[(&str, ErrorKind, &str)] = &[
     ("3D000", ErrorKind::InvalidArgument, ""),
     ("42501", ErrorKind::AuthFailed, ADVICE_RIGHTS),
     ("42703", ErrorKind::Internal, ADVICE_SCHEMA),
+    ("42883", ErrorKind::Internal, ADVICE_SCHEMA),
     ("42P01", ErrorKind::Internal, ADVICE_SCHEMA),
     ("42P05", ErrorKind::Internal, ADVICE_POOLER),
     ("42P10", ErrorKind::Internal, ADVICE_SCHEMA),

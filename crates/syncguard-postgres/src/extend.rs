@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use crate::{error::Failure, extends::Extend, store::Store};
 
-/// Sets the expiry of a live grant to now plus `ttl`.
+/// Sets the expiry of a live grant to now plus `ttl`, in either mode.
 ///
-/// The one statement finds the row by the id, and the key by the row; a hint would save nothing.
+/// The one statement finds the row by the id, and the key by the row; a hint would save nothing. If
+/// the row is not that of an exclusive grant, the statement calls the function that extends a shared
+/// one (see `schema_extend.sql`).
 /// Extends that wait for a connection are sent together, in the order in which their grants end.
 pub(crate) async fn extend(
     store: &Store,

@@ -21,5 +21,16 @@ pub(crate) async fn lookup(
         }
         LockQuery::ById(lock_id) => Statement::read(&store.sql.lookup_by_id).text(lock_id.as_str()),
     };
-    record(&store.connections.row(statement.integer(GRACE_MS)).await?)
+    let record = record(&store.connections.row(statement.integer(GRACE_MS)).await?)?;
+    Ok(record.filter(|record| holds(record, query)))
+}
+
+/// Returns whether the record is live for the query: an id in shared mode is one holder of many.
+fn holds(record: &LockRecord, query: &LockQuery) -> bool {
+    match query {
+        LockQuery::ById(lock_id) if record.mode.is_shared() => {
+            record.holders.iter().any(|holder| holder.lock_id == *lock_id)
+        }
+        _ => true,
+    }
 }

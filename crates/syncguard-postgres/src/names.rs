@@ -61,6 +61,10 @@ impl Tables {
             .replace("{schema}", &self.quoted_schema())
             .replace("{locks_lock_id}", &index("lock_id"))
             .replace("{locks_expires}", &index("expires"))
+            .replace("{share}", &self.quoted_function("share"))
+            .replace("{extend}", &self.quoted_function("extend"))
+            .replace("{leave}", &self.quoted_function("leave"))
+            .replace("{live}", &self.quoted_function("live"))
     }
 
     pub(crate) fn quoted_locks(&self) -> String {
@@ -74,6 +78,15 @@ impl Tables {
     /// The table that records the revision of the other two.
     pub(crate) fn quoted_schema(&self) -> String {
         quoted(&format!("{}_schema", self.locks))
+    }
+
+    /// The functions of shared mode.
+    pub(crate) fn quoted_functions(&self) -> Vec<String> {
+        ["share", "extend", "leave", "live"].map(|name| self.quoted_function(name)).into()
+    }
+
+    fn quoted_function(&self, name: &str) -> String {
+        quoted(&format!("{}_{name}", self.locks))
     }
 
     /// The channel for notifications of releases: one for each lock table of a database.
@@ -136,7 +149,16 @@ pub(crate) fn user_key(key: &str, user_key: &str) -> Option<LockKey> {
 
 /// Returns the key of the tombstone of an abandoned id: too long to be the key of any user.
 pub(crate) fn tombstone_key(id: LockId) -> String {
-    format!("abandoned:{}:{:.>width$}", id.as_str(), "", width = LockKey::MAX_BYTES)
+    key_of_id("abandoned", id)
+}
+
+/// Returns the key of the row of a shared holder: too long to be the key of any user.
+pub(crate) fn member_key(id: LockId) -> String {
+    key_of_id("shared", id)
+}
+
+fn key_of_id(kind: &str, id: LockId) -> String {
+    format!("{kind}:{}:{:.>width$}", id.as_str(), "", width = LockKey::MAX_BYTES)
 }
 
 /// Writes `\0` for NUL and `\\` for a backslash.
@@ -157,7 +179,9 @@ fn unescaped(text: &str) -> String {
 mod tests {
     use syncguard_core::{LockId, LockKey};
 
-    use super::{MAX_TABLE_BYTES, StoredKey, Tables, escaped, tombstone_key, unescaped, user_key};
+    use super::{
+        MAX_TABLE_BYTES, StoredKey, Tables, escaped, member_key, tombstone_key, unescaped, user_key,
+    };
 
     fn stored(text: &str) -> StoredKey {
         StoredKey::of(&LockKey::new(text).unwrap()).unwrap()
@@ -214,12 +238,12 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_key_is_not_a_valid_key() {
+    fn the_key_of_an_id_is_not_a_valid_key() {
         let (one, other) = (LockId::mint().unwrap(), LockId::mint().unwrap());
-        assert!(
-            tombstone_key(one).len() > LockKey::MAX_BYTES
-                && LockKey::new(&tombstone_key(one)).is_err()
-        );
+        for key in [tombstone_key(one), member_key(one)] {
+            assert!(key.len() > LockKey::MAX_BYTES && LockKey::new(&key).is_err());
+        }
         assert_ne!(tombstone_key(one), tombstone_key(other));
+        assert_ne!(member_key(one), tombstone_key(one));
     }
 }

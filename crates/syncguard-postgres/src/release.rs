@@ -19,7 +19,10 @@ use crate::{
 /// time.
 const MAX_ATTEMPTS: usize = 4;
 
-/// Ends a live grant.
+/// Ends a live grant, in either mode.
+///
+/// The statement deletes the row of an exclusive grant. Only if the id has none does it call the
+/// function that ends a shared grant (see `schema_leave.sql`), in the same round trip.
 ///
 /// It does not wait for the disk. A crash of the server may restore the grant, for at most its ttl:
 /// the holder then keeps until the end what it released early, and no one else holds the key
@@ -61,11 +64,30 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
 ///   first, the acquire of the other id finds that the row has left the key, and makes a new one.
 ///   The same applies to a peer that upserts without a condition.
 ///
-/// No two of them wait for each other. An abandon waits only before it has written anything. An
-/// acquire or an extend that waits for it holds the advisory lock of its key and the row of its
-/// counter; an abandon needs neither. Therefore it also need not queue for the advisory lock, which
-/// would order it behind the requests that the server is working on, but not behind those that are
-/// still in the network.
+/// No two of them wait for each other. An abandon first takes the advisory lock of the key, which an
+/// acquire of the same id and key needs before it writes. Once the abandon has it, no such acquire
+/// is half-way. An extend or an exclusive release that it may still wait for at the row of the id
+/// waits for nothing.
+///
+/// # Shared mode
+///
+/// The row of a shared grant is the member; the row of the key, the head, contains the grant as
+/// well. An abandon ends both under the advisory lock, the head before the member, and only then
+/// leaves the tombstone (see `schema_leave.sql`). The advisory lock must come first: an abandon that
+/// left the tombstone and then waited for the advisory lock would deadlock with an acquire of the id
+/// that has that lock and the head, and waits for the tombstone to insert the member.
+///
+/// - The acquire was first. The abandon waits for the advisory lock until the acquire is committed,
+///   sees the member and the holder, and removes both.
+/// - The abandon was first. The acquire finds the tombstone, or violates the index if it looked
+///   before, and is rolled back.
+///
+/// An announcement of the id is removed in the same way. One that is still in flight finds the
+/// tombstone under the advisory lock, and is not made.
+///
+/// If the tables have no shared mode, the abandon takes no advisory lock and needs none: an acquire
+/// or an extend that waits for it holds the advisory lock of its key and the row of its counter, and
+/// the abandon needs neither.
 ///
 /// Two abandons of one id may both find nothing and then violate the primary key with the same
 /// tombstone. The second is run again, and finds what the first has left.
@@ -81,6 +103,7 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Re
             .text(&key)
             .text(&store.channel)
             .short(WAITER_CLASS)
+            .integer(GRACE_MS)
     };
     for _ in 1..MAX_ATTEMPTS {
         match store.connections.row_for(Priority::Release, statement()).await {

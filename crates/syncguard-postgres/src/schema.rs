@@ -1,21 +1,18 @@
 //! Creating the tables, and extending those of other clients.
 
 use crate::{
-    error::Failure,
-    row::value,
-    sql::{Columns, SchemaTexts},
-    statement::Statement,
+    columns::Columns, error::Failure, row::value, sql::SchemaTexts, statement::Statement,
     store::Store,
 };
 
 /// The revision of the tables that the schema step creates, and the latest that this program knows.
 /// Those of a TypeScript client are of revision 1; revision 2 has the columns of the owner, and a
-/// row that records the revision.
+/// row that records the revision; revision 3 has the columns and the functions of shared mode.
 ///
 /// A change that is compatible with earlier clients raises only the revision, and gets a step in
 /// [`State::upgrade_text`]. An incompatible change also raises the least revision that the row
 /// demands of clients.
-const REVISION: i64 = 2;
+const REVISION: i64 = 3;
 
 /// How many times to try to create the tables while other clients create them too.
 const MAX_ATTEMPTS: usize = 5;
@@ -32,6 +29,8 @@ pub(crate) struct State {
     pub(crate) usable: bool,
     /// Whether they have the columns that the TypeScript client does not create.
     pub(crate) has_owner_columns: bool,
+    /// Whether they have the columns of shared mode, and its functions exist.
+    has_shared_mode: bool,
     /// The revision that is recorded, if one is.
     revision: Option<i64>,
 }
@@ -42,13 +41,15 @@ impl State {
         let statement = Statement::read(&store.sql.schema_state)
             .text(&store.tables.quoted_locks())
             .text(&store.tables.quoted_counters())
-            .text(&store.tables.quoted_schema());
+            .text(&store.tables.quoted_schema())
+            .texts(store.tables.quoted_functions());
         let row = store.connections.row(statement).await?;
         Ok(Self {
             locks: value(&row, "locks")?,
             counters: value(&row, "counters")?,
             usable: value(&row, "usable")?,
             has_owner_columns: value(&row, "has_owner_columns")?,
+            has_shared_mode: value(&row, "has_shared_mode")?,
             revision: match value(&row, "versioned")? {
                 true => Some(revision(store).await?),
                 false => None,
@@ -58,13 +59,14 @@ impl State {
 
     /// Returns the text that creates and adds what is missing, and leaves the rest alone.
     fn upgrade_text(self, texts: &SchemaTexts) -> String {
-        let SchemaTexts { begin, locks, counters, columns, revision } = texts;
+        let SchemaTexts { begin, locks, counters, columns, functions, revision } = texts;
         let pick = |wanted: bool, text: &str| if wanted { text.to_owned() } else { String::new() };
         let locks = pick(!self.locks || !self.usable, locks);
-        let columns = pick(self.locks && !self.has_owner_columns, columns);
+        let columns = pick(self.locks && !self.has_all_columns(), columns);
+        let functions = pick(!self.has_all_columns() || !self.is_current(), functions);
         let counters = pick(!self.counters || !self.usable, counters);
         let revision = pick(!self.is_current(), revision);
-        format!("{begin}\n{columns}\n{locks}\n{counters}\n{revision}")
+        format!("{begin}\n{columns}\n{locks}\n{counters}\n{functions}\n{revision}")
             .replace("{if_not_exists}", "IF NOT EXISTS")
     }
 
@@ -72,10 +74,16 @@ impl State {
     /// so that no statement ever touches a table that is in use: even `CREATE INDEX IF NOT EXISTS`
     /// waits for the writers of its table.
     fn create_text(self, texts: &SchemaTexts) -> String {
-        let (locks, revision) =
-            if self.locks { ("", "") } else { (texts.locks.as_str(), texts.revision.as_str()) };
-        let counters = if self.counters { "" } else { &texts.counters };
-        format!("{}\n{locks}\n{counters}\n{revision}", texts.begin).replace("{if_not_exists}", "")
+        let SchemaTexts { begin, locks, counters, functions, revision, .. } = texts;
+        let [locks, functions, revision] =
+            [locks, functions, revision].map(|text| if self.locks { "" } else { text });
+        let counters = if self.counters { "" } else { counters };
+        format!("{begin}\n{locks}\n{counters}\n{functions}\n{revision}")
+            .replace("{if_not_exists}", "")
+    }
+
+    fn has_all_columns(self) -> bool {
+        self.has_owner_columns && self.has_shared_mode
     }
 
     /// Returns whether the recorded revision of the tables is this program's, or a later one.
@@ -87,8 +95,9 @@ impl State {
     fn columns(self) -> Result<Columns, Failure> {
         match self {
             Self { usable: false, .. } => Err(Failure::NoTables),
-            Self { has_owner_columns: true, .. } => Ok(Columns::All),
             Self { has_owner_columns: false, .. } => Ok(Columns::TypeScript),
+            Self { has_shared_mode: false, .. } => Ok(Columns::Owner),
+            Self { .. } => Ok(Columns::All),
         }
     }
 }
@@ -128,14 +137,14 @@ pub(crate) async fn create_missing(store: &Store) -> Result<Columns, Failure> {
 pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     for _ in 0..MAX_ATTEMPTS {
         let state = State::read(store).await?;
-        if state.usable && state.has_owner_columns && state.is_current() {
+        if state.usable && state.has_all_columns() && state.is_current() {
             return Ok(());
         }
         run(store, state.upgrade_text(&store.schema)).await?;
     }
     match verify(store).await? {
         Columns::All => Ok(()),
-        Columns::TypeScript => Err(Failure::NoTables),
+        Columns::Owner | Columns::TypeScript => Err(Failure::NoTables),
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::names::Tables;
+use crate::{columns::Columns, names::Tables};
 
 /// The pauses of an acquire that waits at the head of the queue, in milliseconds. After each, it
 /// checks whether the key is free. The short ones are for peers that hold the key for a moment.
@@ -43,15 +43,6 @@ pub(crate) struct Preamble {
     pub(crate) statement_timeout: u128,
 }
 
-/// Which columns the lock table has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Columns {
-    All,
-    /// The six columns of the TypeScript client. No owner is stored, and its rows cannot be
-    /// distinguished from ours.
-    TypeScript,
-}
-
 /// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
     pub(crate) acquire: SqlStr,
@@ -62,6 +53,9 @@ pub(crate) struct Sql {
     pub(crate) acquire_lookup: SqlStr,
     /// Several statements: a wait for the client that is deciding who gets the key, and a lookup.
     pub(crate) settled_lookup: SqlStr,
+    pub(crate) share: SqlStr,
+    /// Several statements: an announcement behind all clients that queue for the key.
+    pub(crate) announce: SqlStr,
     pub(crate) extend: SqlStr,
     pub(crate) extend_many: SqlStr,
     pub(crate) release: SqlStr,
@@ -84,7 +78,7 @@ impl Sql {
         let preamble = options.preamble.map_or_else(String::new, Preamble::text);
         let plain = |text: &str| {
             let text = text.replace("{stand}", include_str!("sql/stand.sql"));
-            let text = columns.fill(&tables.fill(&without_comments(&text)));
+            let text = tables.fill(&columns.fill(&without_comments(&text)));
             text.replace("{own_transaction}", options.transaction_check.expression())
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
@@ -100,6 +94,8 @@ impl Sql {
             head_acquire: statements(&[first, second, third, fourth, queue, acquire]),
             acquire_lookup: statement(stand),
             settled_lookup: statements(&[include_str!("sql/turn.sql"), stand]),
+            share: statement(include_str!("sql/share.sql")),
+            announce: statements(&[queue, include_str!("sql/announce.sql")]),
             extend: statement(include_str!("sql/extend.sql")),
             extend_many: statement(include_str!("sql/extend_many.sql")),
             release: statement(include_str!("sql/release.sql")),
@@ -136,37 +132,13 @@ impl TransactionCheck {
     }
 }
 
-impl Columns {
-    /// Fills in what depends on the columns. The values of an owner count only if they belong to
-    /// the lock id: a client that does not know the columns leaves the values of the previous
-    /// holder.
-    fn fill(self, text: &str) -> String {
-        let [owner, notifies, columns, values, updates, cleared] = match self {
-            Self::All => [
-                "CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END",
-                "coalesce(locks.owner_lock_id = locks.lock_id, false)",
-                ", owner, owner_lock_id",
-                ", $8, $2",
-                ", owner = excluded.owner, owner_lock_id = excluded.owner_lock_id",
-                ", owner = NULL, owner_lock_id = NULL",
-            ],
-            Self::TypeScript => ["NULL::text", "false", "", "", "", ""],
-        };
-        text.replace("{owner}", owner)
-            .replace("{notifies}", notifies)
-            .replace("{owner_columns}", columns)
-            .replace("{owner_values}", values)
-            .replace("{owner_updates}", updates)
-            .replace("{owner_cleared}", cleared)
-    }
-}
-
 /// The texts that create and change the tables.
 pub(crate) struct SchemaTexts {
     pub(crate) begin: String,
     pub(crate) locks: String,
     pub(crate) counters: String,
     pub(crate) columns: String,
+    pub(crate) functions: String,
     pub(crate) revision: String,
 }
 
@@ -178,7 +150,7 @@ impl SchemaTexts {
     ) -> Self {
         let fill = |text: &str| {
             tables
-                .fill(text)
+                .fill(&Columns::All.fill(text))
                 .replace("{statement_timeout}", &statement_timeout.as_millis().to_string())
                 .replace("{lock_timeout}", &lock_timeout.as_millis().to_string())
                 .replace(
@@ -191,6 +163,12 @@ impl SchemaTexts {
             locks: fill(include_str!("sql/schema_locks.sql")),
             counters: fill(include_str!("sql/schema_counters.sql")),
             columns: fill(include_str!("sql/schema_columns.sql")),
+            functions: fill(concat!(
+                include_str!("sql/schema_live.sql"),
+                include_str!("sql/schema_share.sql"),
+                include_str!("sql/schema_extend.sql"),
+                include_str!("sql/schema_leave.sql"),
+            )),
             revision: fill(include_str!("sql/schema_revision.sql")),
         }
     }
@@ -198,8 +176,8 @@ impl SchemaTexts {
     /// Returns the text that creates what is missing and adds the columns that are missing. It can
     /// be run any number of times.
     pub(crate) fn everything(&self) -> String {
-        let Self { begin, locks, counters, columns, revision } = self;
-        format!("{begin}\n{locks}\n{columns}\n{counters}\n{revision}")
+        let Self { begin, locks, counters, columns, functions, revision } = self;
+        format!("{begin}\n{locks}\n{columns}\n{counters}\n{functions}\n{revision}")
             .replace("{if_not_exists}", "IF NOT EXISTS")
     }
 }
@@ -217,8 +195,8 @@ fn without_comments(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Columns, Preamble, Sql, StatementOptions, TransactionCheck};
-    use crate::names::Tables;
+    use super::{Preamble, Sql, StatementOptions, TransactionCheck};
+    use crate::{columns::Columns, names::Tables};
 
     #[test]
     fn no_statement_contains_a_placeholder_or_a_comment() {
@@ -226,7 +204,7 @@ mod tests {
         for (transaction_check, preamble) in
             [(TransactionCheck::Skip, None), (TransactionCheck::Required, Some(preamble))]
         {
-            for columns in [Columns::All, Columns::TypeScript] {
+            for columns in [Columns::All, Columns::Owner, Columns::TypeScript] {
                 let options = StatementOptions { transaction_check, preamble };
                 let sql = Sql::new(&Tables::new("a", "b").unwrap(), &options, columns);
                 for text in [
@@ -239,6 +217,10 @@ mod tests {
                     &sql.extend_many,
                     &sql.release,
                     &sql.abandon,
+                    &sql.share,
+                    &sql.announce,
+                    &sql.lookup_by_id,
+                    &sql.force_release,
                     &sql.list,
                     &sql.prune,
                     &sql.prune_some,

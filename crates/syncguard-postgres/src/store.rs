@@ -5,11 +5,12 @@ use std::sync::Arc;
 use syncguard_core::pool::Pruning;
 
 use crate::{
+    columns::Columns,
     connection::Connections,
-    extends::Extends,
+    extends::{self, Extends},
     holder_cache::HolderCache,
     names::Tables,
-    sql::{Columns, SchemaTexts, Sql, StatementOptions},
+    sql::{SchemaTexts, Sql, StatementOptions},
     waiters::Waiters,
 };
 
@@ -30,8 +31,10 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Adapts the statements to the columns that the lock table has.
+    /// Adapts the statements to the columns that the lock table has. No operation has used them yet.
     pub(crate) fn adapt(&mut self, columns: Columns) {
         self.sql = Sql::new(&self.tables, &self.statement_options, columns);
+        let size = self.connections.limits.max_replacements;
+        self.extends = extends::queue(&self.connections, &self.sql, size);
     }
 }

@@ -8,6 +8,9 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod beside;
+#[expect(dead_code, reason = "only the columns of the backend's own tables are measured")]
+#[path = "../../src/columns.rs"]
+mod columns;
 mod handoff;
 mod pgbench;
 mod raw;

@@ -6,6 +6,8 @@ use sqlx::{
 };
 use syncguard_core::LockId;
 
+use crate::columns::Columns;
+
 /// The settings of the backend's connections.
 pub(crate) const SETTINGS: [(&str, &str); 7] = [
     ("statement_timeout", "5000"),
@@ -25,17 +27,12 @@ pub(crate) fn statement(text: &str) -> String {
     let text = text.replace("{stand}", include_str!("../../src/sql/stand.sql"));
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with("--"));
     let text = lines.collect::<Vec<_>>().join("\n");
-    text.replace("{locks}", "\"syncguard_locks\"")
+    Columns::All
+        .fill(&text)
+        .replace("{locks}", "\"syncguard_locks\"")
         .replace("{counters}", "\"syncguard_fence_counters\"")
+        .replace("{leave}", "\"syncguard_locks_leave\"")
         .replace("{own_transaction}", "true")
-        .replace("{owner}", "CASE WHEN locks.owner_lock_id = locks.lock_id THEN locks.owner END")
-        .replace("{notifies}", "coalesce(locks.owner_lock_id = locks.lock_id, false)")
-        .replace("{owner_columns}", ", owner, owner_lock_id")
-        .replace("{owner_values}", ", $8, $2")
-        .replace(
-            "{owner_updates}",
-            ", owner = excluded.owner, owner_lock_id = excluded.owner_lock_id",
-        )
 }
 
 /// The driver alone, on one connection with the settings of the backend.

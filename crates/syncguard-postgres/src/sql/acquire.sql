@@ -18,6 +18,9 @@
 -- Each grant changes the counter. Therefore the latest version of the counter's row is compared with what the
 -- snapshot shows (`counted`). If they differ, no fence is counted and nothing is granted. An extend does not
 -- change the counter. Therefore the last upsert tests the latest version of the lock's row in the same way.
+--
+-- A key in shared mode is held until the last of its holders expires, which is the expiry of its row. A grant
+-- over such a row clears its holders and its announcement.
 WITH stand AS MATERIALIZED (
     {stand}
 ),
@@ -59,7 +62,7 @@ granted AS (
         expires_at_ms = excluded.expires_at_ms,
         acquired_at_ms = excluded.acquired_at_ms,
         fence = excluded.fence,
-        user_key = excluded.user_key{owner_updates}
+        user_key = excluded.user_key{owner_updates}{shared_cleared}
     WHERE locks.expires_at_ms <= excluded.acquired_at_ms - $3
         AND locks.lock_id <> excluded.lock_id
     RETURNING locks.fence, locks.expires_at_ms

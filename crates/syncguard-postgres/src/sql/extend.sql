@@ -1,14 +1,15 @@
--- Sets the expiry of a live grant to now plus the ttl.
+-- Sets the expiry of a live grant to now plus the ttl, in either mode.
 --
 -- In:  $1 lock id, $2 ttl in ms, $3 grace in ms
 -- Out: one row: own_transaction; expires_at_ms, NULL if the grant is not live
 --
 -- The advisory lock is that of the key in the row of the id, whatever key the caller names. It excludes a
--- client that found the grant expired and is about to upsert without checking again.
+-- client that found the grant expired and is about to upsert without checking again. A shared grant has no row
+-- that `extended` changes; a function extends it (see `schema_extend.sql`).
 WITH turn AS MATERIALIZED (
     SELECT pg_advisory_xact_lock(hashtext(locks.key))
     FROM {locks} AS locks
-    WHERE {own_transaction} AND locks.lock_id = $1
+    WHERE {own_transaction} AND locks.lock_id = $1 AND {is_exclusive}
 ),
 clock AS MATERIALIZED (
     -- This selects from `turn`, so that the clock is read after the wait for the advisory lock.
@@ -23,4 +24,4 @@ extended AS (
 )
 SELECT
     {own_transaction} AS own_transaction,
-    (SELECT expires_at_ms FROM extended) AS expires_at_ms
+    coalesce((SELECT expires_at_ms FROM extended), {extend_shared}) AS expires_at_ms

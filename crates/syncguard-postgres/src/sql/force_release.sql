@@ -1,9 +1,13 @@
--- Ends the live grant of a key, whoever holds it, and notifies the waiters. The fence counter stays. A record
--- whose fence cannot be read is deleted even if it has expired, because it keeps the key from being granted.
+-- Ends the live grants of a key, whoever holds it, and its announcement, and notifies the waiters. The fence
+-- counter stays. A record whose fence cannot be read is deleted even if it has expired, because it keeps the
+-- key from being granted.
+--
+-- In shared mode, the row of the key counts the holders. Without it they hold nothing. Their own rows are left
+-- to their releases, or to be pruned.
 --
 -- In:  $1 key as stored, $2 grace in ms, $3 channel, $4 class of the advisory locks of waiters
 -- Out: one row: own_transaction; the lock before it was ended (key, user_key, lock_id, fence, owner,
---      acquired_at_ms, expires_at_ms, now_ms), all NULL if the key was free
+--      acquired_at_ms, expires_at_ms, shared, now_ms), all NULL if the key was free
 WITH released AS (
     DELETE FROM {locks} AS locks
     WHERE {own_transaction}
@@ -11,6 +15,7 @@ WITH released AS (
         AND (
             locks.expires_at_ms
                 > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
+            OR {is_announced}
             OR length(locks.fence) <> 15
             OR locks.fence ~ '[^0-9]'
         )
@@ -23,6 +28,7 @@ WITH released AS (
         locks.lock_id,
         locks.fence,
         {owner} AS owner,
+        {shared} AS shared,
         locks.acquired_at_ms,
         locks.expires_at_ms,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms

@@ -2,8 +2,8 @@
 --
 -- In:  $1 grace in ms, $2 prefix, or NULL if no unescaped key can begin with it, $3 escaped prefix,
 --      $4 last key of the previous page or NULL, $5 maximum number of locks
--- Out: rows: own_transaction; the lock (key, user_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms,
---      now_ms). If there is no lock, one row in which all but own_transaction and now_ms are NULL.
+-- Out: rows: own_transaction; the lock (key, user_key, lock_id, fence, owner, shared, acquired_at_ms,
+--      expires_at_ms, now_ms). If there is no lock, one row in which all but own_transaction and now_ms are NULL.
 --
 -- Using the index of expiries reads the held locks, not every key that was ever locked.
 WITH connection AS MATERIALIZED (
@@ -18,6 +18,7 @@ page AS (
         locks.lock_id,
         locks.fence,
         {owner} AS owner,
+        {shared} AS shared,
         locks.acquired_at_ms,
         locks.expires_at_ms
     FROM {locks} AS locks
@@ -37,6 +38,7 @@ SELECT
     page.lock_id,
     page.fence,
     page.owner,
+    page.shared,
     page.acquired_at_ms,
     page.expires_at_ms,
     connection.now_ms

@@ -2,7 +2,7 @@
 --
 -- In:  $1 key as stored, $2 grace in ms
 -- Out: one row: own_transaction; the lock (key, user_key, lock_id, fence, owner, acquired_at_ms,
---      expires_at_ms, now_ms). If there is no grant, all but own_transaction and now_ms are NULL.
+--      expires_at_ms, shared, now_ms). If there is no grant, all but own_transaction and now_ms are NULL.
 SELECT
     connection.own_transaction,
     locks.key,
@@ -10,6 +10,7 @@ SELECT
     locks.lock_id,
     locks.fence,
     {owner} AS owner,
+    {shared} AS shared,
     locks.acquired_at_ms,
     locks.expires_at_ms,
     connection.now_ms

@@ -4,6 +4,9 @@
 --      of a user's key in bytes, $4 maximum number of rows to delete
 -- Out: one row: own_transaction; deleted
 --
+-- The row of a shared holder never has an expiry of its own. It is kept as a tombstone is, and for as long as the
+-- row of its key contains the holder. A row with an announcement is kept until the announcement has ended.
+--
 -- Rows that another client is changing are left to a later run, so this waits for no one.
 WITH connection AS MATERIALIZED (
     SELECT
@@ -19,8 +22,9 @@ old AS MATERIALIZED (
             octet_length(locks.key) <= $3
             OR locks.acquired_at_ms <= (SELECT now_ms FROM connection) - greatest($1, $2)
         )
+        AND {is_unused}
     LIMIT $4
-    FOR UPDATE SKIP LOCKED
+    FOR UPDATE OF locks SKIP LOCKED
 ),
 deleted AS (
     DELETE FROM {locks} AS locks

@@ -1,5 +1,6 @@
 -- Deletes some of the rows whose grants ended long ago. Fence counters stay. So do rows that cannot be read,
--- rows whose fence is above the counter, and rows whose counter is missing or at its limit.
+-- rows whose fence is above the counter, rows whose counter is missing or at its limit, and what `prune` keeps
+-- of shared mode.
 --
 -- In:  $1 lock id, $2 minimum time since the end of a grant in ms, $3 number of rows to examine, $4 fence limit
 -- Out: one row: own_transaction; deleted
@@ -30,9 +31,11 @@ old AS MATERIALIZED (
             ELSE locks.fence::bigint <= (
                 SELECT counters.fence
                 FROM {counters} AS counters
-                WHERE counters.fence_key = 'fence:' || locks.key AND counters.fence < $4
+                WHERE counters.fence_key = 'fence:' || coalesce({head_key}, locks.key)
+                    AND counters.fence < $4
             )
         END
+        AND {is_unused}
     FOR UPDATE OF locks SKIP LOCKED
 ),
 deleted AS (

@@ -1,4 +1,4 @@
--- Ends a live grant, and notifies the waiters of its key. The fence stays.
+-- Ends a live grant, in either mode, and notifies the waiters of its key. The fence stays.
 --
 -- In:  $1 lock id, $2 grace in ms, $3 channel, $4 class of the advisory locks of waiters
 -- Out: one row: own_transaction; released
@@ -9,11 +9,14 @@
 -- another key of the bucket is being released, this statement notifies. A commit that notifies delays every
 -- other commit that notifies. Therefore the statement does not notify if no client waits.
 --
+-- A shared grant has no row that `released` deletes; a function ends it (see `schema_leave.sql`).
+--
 -- The commit does not wait for the disk. A crash of the server may restore the grant, for at most its ttl.
 WITH released AS (
     DELETE FROM {locks} AS locks
     WHERE {own_transaction}
         AND locks.lock_id = $1
+        AND {is_exclusive}
         AND locks.expires_at_ms
             > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
     RETURNING
@@ -24,4 +27,4 @@ WITH released AS (
 SELECT
     {own_transaction} AS own_transaction,
     set_config('synchronous_commit', 'off', true) AS synchronous_commit,
-    EXISTS (SELECT FROM released) AS released
+    CASE WHEN EXISTS (SELECT FROM released) THEN true ELSE {leave_shared} END AS released

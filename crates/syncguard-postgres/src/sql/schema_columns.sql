@@ -1,4 +1,4 @@
--- Adds the columns that the TypeScript SyncGuard does not create.
+-- Adds the columns that the TypeScript SyncGuard does not create: those of the owner and of shared mode.
 --
 -- In:  nothing
 -- Out: nothing
@@ -7,4 +7,10 @@
 -- with "cached plan must not change result type", because it reads all columns by prepared statements.
 ALTER TABLE {locks}
     ADD COLUMN IF NOT EXISTS owner text,
-    ADD COLUMN IF NOT EXISTS owner_lock_id text;
+    ADD COLUMN IF NOT EXISTS owner_lock_id text,
+    ADD COLUMN IF NOT EXISTS shared_id text,
+    ADD COLUMN IF NOT EXISTS permits bigint,
+    ADD COLUMN IF NOT EXISTS holders jsonb,
+    ADD COLUMN IF NOT EXISTS announced_by text,
+    ADD COLUMN IF NOT EXISTS announced_until_ms bigint,
+    ADD COLUMN IF NOT EXISTS head_key text;

@@ -7,6 +7,10 @@
 -- inserted, changed and deleted all the time. Therefore half of each page is left free, and dead rows are
 -- removed once they reach a number, whatever their share. An owner counts only if `owner_lock_id` equals
 -- `lock_id`, because a client that does not know the two columns leaves them unchanged.
+--
+-- In shared mode, the row of a key is its head, and `shared_id` equals `lock_id`. The columns `permits`,
+-- `holders`, `announced_by` and `announced_until_ms` count only then, for the same reason. Each holder has a
+-- row of its own, whose key is too long to be the key of any user. It names the row of the head in `head_key`.
 CREATE TABLE {if_not_exists} {locks} (
     key text PRIMARY KEY,
     lock_id text NOT NULL,
@@ -15,7 +19,13 @@ CREATE TABLE {if_not_exists} {locks} (
     fence text NOT NULL,
     user_key text NOT NULL,
     owner text,
-    owner_lock_id text
+    owner_lock_id text,
+    shared_id text,
+    permits bigint,
+    holders jsonb,
+    announced_by text,
+    announced_until_ms bigint,
+    head_key text
 ) WITH (
     fillfactor = 50,
     autovacuum_vacuum_threshold = 1000,

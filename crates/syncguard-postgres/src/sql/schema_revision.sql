@@ -14,6 +14,6 @@ CREATE TABLE IF NOT EXISTS {schema} (
 
 GRANT SELECT ON {schema} TO PUBLIC;
 
-INSERT INTO {schema} AS stored (id, version, revision) VALUES (1, 1, 2)
+INSERT INTO {schema} AS stored (id, version, revision) VALUES (1, 1, 3)
 ON CONFLICT (id) DO UPDATE SET revision = excluded.revision
 WHERE stored.revision < excluded.revision;

@@ -1,9 +1,11 @@
 -- Reads which parts of the tables exist.
 --
--- In:  $1 lock table, quoted, $2 counter table, quoted, $3 table of the revision, quoted
+-- In:  $1 lock table, quoted, $2 counter table, quoted, $3 table of the revision, quoted, $4 functions of shared
+--      mode, quoted
 -- Out: one row: own_transaction; locks, counters: whether the tables exist; usable: whether they have the
 --      columns of the TypeScript client, and the unique indexes by which statements find a row or insert one;
 --      has_owner_columns: whether the lock table also has the columns of the owner;
+--      has_shared_mode: whether it also has the columns of shared mode, and the functions exist;
 --      versioned: whether the table of the revision exists
 SELECT
     {own_transaction} AS own_transaction,
@@ -37,4 +39,15 @@ SELECT
         FROM pg_attribute
         WHERE NOT attisdropped
             AND attrelid = to_regclass($1) AND attname IN ('owner', 'owner_lock_id')
-    ) AS has_owner_columns
+    ) AS has_owner_columns,
+    (
+        SELECT count(*) = 6
+        FROM pg_attribute
+        WHERE NOT attisdropped
+            AND attrelid = to_regclass($1)
+            AND attname IN (
+                'shared_id', 'permits', 'holders', 'announced_by', 'announced_until_ms', 'head_key'
+            )
+    ) AND NOT EXISTS (
+        SELECT FROM unnest($4::text[]) AS name WHERE to_regproc(name) IS NULL
+    ) AS has_shared_mode

@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     Fence, LockKey,
-    contract::{Harness, Hook, Profile, lifecycle, run},
+    contract::{Harness, Hook, Profile, lifecycle, run, shared},
 };
 use syncguard_postgres::{PostgresBackend, PostgresConfig};
 use syncguard_testkit::{
@@ -32,10 +32,21 @@ fn a_server_behind_pgbouncer_keeps_locks_and_fences_over_a_restart() {
     run::<Pooled<OWN>, _, _>(RESTART, case);
 }
 
+#[test]
+fn a_dedicated_server_keeps_shared_grants_over_a_restart() {
+    run::<Plain<OWN>, _, _>(SHARED_RESTART, shared::shared_grants_survive_a_restart);
+}
+
+#[test]
+fn a_server_behind_pgbouncer_keeps_shared_grants_over_a_restart() {
+    run::<Pooled<OWN>, _, _>(SHARED_RESTART, shared::shared_grants_survive_a_restart);
+}
+
 const SHARED: bool = false;
 const OWN: bool = true;
 
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
+const SHARED_RESTART: &str = "shared::shared_grants_survive_a_restart";
 
 /// Tables on a server that the cases share unless they break it, behind a proxy.
 struct Plain<const OWNED: bool> {
@@ -71,7 +82,10 @@ impl<const OWNED: bool> Plain<OWNED> {
 fn profile(name: &'static str, owned: bool) -> Profile {
     let why = "it breaks the server that the cases share; run on one of its own";
     let profile = Profile::network(name);
-    if owned { profile } else { profile.without(RESTART, why) }
+    match owned {
+        true => profile,
+        false => profile.without(RESTART, why).without(SHARED_RESTART, why),
+    }
 }
 
 impl<const OWNED: bool> Harness for Plain<OWNED> {

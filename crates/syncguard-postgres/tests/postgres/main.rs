@@ -22,6 +22,7 @@ mod schema;
 mod server;
 mod sessions;
 mod settings;
+mod sharing;
 mod storm;
 mod typescript;
 mod wakeups;

@@ -234,6 +234,8 @@ pub(crate) fn acquire_text(names: &Names) -> String {
         .replace("{owner_columns}", "")
         .replace("{owner_values}", "")
         .replace("{owner_updates}", "")
+        .replace("{shared}", "NULL::text")
+        .replace("{shared_cleared}", "")
         .replace("{locks}", &names.locks)
         .replace("{counters}", &names.counters)
 }

@@ -15,7 +15,7 @@ use syncguard_testkit::{
 
 use crate::{Foreign, Names, shared};
 
-const TABLES: &str = "
+pub(crate) const TABLES: &str = "
     CREATE TABLE {locks} (key TEXT PRIMARY KEY, lock_id TEXT NOT NULL, expires_at_ms BIGINT NOT NULL,
         acquired_at_ms BIGINT NOT NULL, fence TEXT NOT NULL, user_key TEXT NOT NULL);
     CREATE UNIQUE INDEX idx_{locks}_lock_id ON {locks} (lock_id);
@@ -137,7 +137,7 @@ async fn a_schema_step_that_would_wait_for_a_reader_times_out_and_leaves_no_lock
     reader.run("COMMIT").await;
 
     PostgresBackend::setup_schema(&config).await.unwrap();
-    assert_eq!(scene.columns().await, 8);
+    assert_eq!(scene.columns().await, 14);
     let backend = PostgresBackend::connect(config).await.unwrap();
     assert_eq!(warnings(&backend).await, [""; 0]);
     let request = ask("ours", LONG).with_owner(Owner::new("ci-7").ok());
@@ -162,7 +162,7 @@ async fn the_text_for_migrations_times_out_as_well() {
     assert_eq!((code.as_str(), scene.strong_locks().await), ("55P03", 0));
     reader.run("COMMIT").await;
     migration.run(&text).await;
-    assert_eq!(scene.columns().await, 8);
+    assert_eq!(scene.columns().await, 14);
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn adding_columns_fails_a_running_typescript_client_once_and_a_rust_client
     };
     assert_eq!(found().await.unwrap(), "theirs");
     PostgresBackend::setup_schema(&scene.names.config(&scene.server.url())).await.unwrap();
-    assert_eq!(scene.columns().await, 8);
+    assert_eq!(scene.columns().await, 14);
     assert!(extended(&running, &request).await && released(&running, &request).await);
     granted(&running, &ask("again", LONG)).await;
     let error = found().await.unwrap_err().to_string();
