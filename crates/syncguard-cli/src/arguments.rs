@@ -57,17 +57,23 @@ pub(crate) enum Verb {
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_CODES)]
 pub(crate) struct Run {
-    /// What to lock: any text of up to 512 bytes
-    #[arg(long, value_name = "KEY")]
-    pub(crate) key: LockKey,
+    /// What to lock: any text of up to 512 bytes. Repeat it to hold several locks
+    ///
+    /// Several locks are taken in one order by all who use this, so that they do not deadlock; all
+    /// of them or none. The variables of the command then end in _1, _2 and so on, in that order,
+    /// and SYNCGUARD_KEYS is their number.
+    #[arg(long = "key", value_name = "KEY", required = true)]
+    pub(crate) keys: Vec<LockKey>,
 
     /// Share the lock with all who use this option too, as the readers of a read-write lock do
+    ///
+    /// This needs a single key.
     #[arg(long, conflicts_with = "permits")]
     shared: bool,
 
     /// Take one of N permits: at most N commands with this key run at the same time
     ///
-    /// All who use the key must name the same number.
+    /// All who use the key must name the same number. This needs a single key.
     #[arg(long, value_name = "N")]
     permits: Option<NonZeroU32>,
 

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     WaitTimeout,
     #[error(transparent)]
     Lock(Error),
+    #[error("--shared and --permits are for a single --key")]
+    SharedKeys,
     #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
     NoHome,
     #[error("only postgres:// and mysql:// stores have a schema; name one with --store")]
@@ -43,7 +45,7 @@ impl Failure {
                 ErrorKind::Lost => Exit::LOST,
                 _ => Exit::UNAVAILABLE,
             },
-            Self::NoHome | Self::NoSchema | Self::StoreNotUtf8 => Exit::USAGE,
+            Self::SharedKeys | Self::NoHome | Self::NoSchema | Self::StoreNotUtf8 => Exit::USAGE,
             Self::Directory { .. } => Exit::UNAVAILABLE,
             Self::Start(_) => Exit::NOT_EXECUTABLE,
             Self::Wait(_) | Self::Signals(_) | Self::Runtime(_) => Exit::SYSTEM,

@@ -8,6 +8,7 @@ mod child;
 mod display;
 mod exit;
 mod failure;
+mod held;
 mod job;
 mod launch;
 mod report;

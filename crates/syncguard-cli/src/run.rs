@@ -7,7 +7,7 @@ use std::{
 
 use rustix::process::Signal;
 use syncguard::{
-    DynBackend, Error, ErrorKind, LockBuilder, LockGuard, LockManager, Loss, ReleaseOutcome, Renew,
+    DynBackend, Error, ErrorKind, LockAllBuilder, LockBuilder, LockManager, Loss, Renew,
     ShutdownOutcome,
     backend::{LockBackend, Severity},
 };
@@ -18,6 +18,7 @@ use crate::{
     display,
     exit::Exit,
     failure::Failure,
+    held::Held,
     report::{chain, say},
     signals::Signals,
     store,
@@ -33,6 +34,9 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_millis(700);
 /// **Invariant:** every `await` of this program that contacts the store is in a `select!` with the
 /// signals, or ends at [`CLEAN_UP_LIMIT`].
 pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
+    if arguments.keys.len() > 1 && arguments.mode().is_shared() {
+        return Err(Failure::SharedKeys);
+    }
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
     let backend = tokio::select! {
         biased;
@@ -44,18 +48,16 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     let acquired = tokio::select! {
         biased;
         signal = signals.terminating() => Err(Ok(signal.into())),
-        guard = describe(&locks, arguments).acquire() => {
-            guard.map_err(|error| Err(Failure::from(error)))
-        }
+        held = acquire(&locks, arguments) => held.map_err(|error| Err(Failure::from(error))),
     };
-    let (result, guard) = match acquired {
-        Ok(guard) => (supervise(arguments, &guard, &mut signals).await, Some(guard)),
+    let (result, held) = match acquired {
+        Ok(held) => (supervise(arguments, &held, &mut signals).await, Some(held)),
         Err(result) => (result, None),
     };
-    let left = time_left(&locks, arguments, guard.as_ref());
+    let left = time_left(&locks, arguments, held.as_ref());
     // A lock that was ended by the store or the clock is not released, but cleaned up by the drop.
-    let guard = guard.filter(|_| !matches!(result, Ok(Exit::LOST)));
-    let cleaned = clean_up(&locks, guard, &mut signals).await;
+    let held = held.filter(|_| !matches!(result, Ok(Exit::LOST)));
+    let cleaned = clean_up(&locks, held, &mut signals).await;
     if let Some(reason) = cleaned.pending.or_else(|| failed.get().cloned()) {
         let left = display::duration(left);
         say(format_args!("warning: the lock is left to its ttl, free in about {left}: {reason}"));
@@ -92,9 +94,9 @@ fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync +
 
 /// Returns how long the key stays taken if nothing releases it: until the last known expiry if the
 /// lock is held, and otherwise for its whole ttl, because a request may be in flight.
-fn time_left(locks: &LockManager, arguments: &Run, guard: Option<&LockGuard>) -> Duration {
+fn time_left(locks: &LockManager, arguments: &Run, held: Option<&Held>) -> Duration {
     let ttl = arguments.ttl;
-    let remaining = guard.filter(|guard| guard.is_valid()).map(|guard| guard.remaining());
+    let remaining = held.filter(|held| held.is_valid()).map(Held::remaining);
     let expiry = remaining.map_or(ttl.as_duration(), |remaining| remaining + ttl.margin());
     expiry + locks.capabilities().grace
 }
@@ -111,19 +113,15 @@ struct CleanedUp {
 }
 
 /// Releases what is held, within the time limit.
-async fn clean_up(
-    locks: &LockManager,
-    guard: Option<LockGuard>,
-    signals: &mut Signals,
-) -> CleanedUp {
+async fn clean_up(locks: &LockManager, held: Option<Held>, signals: &mut Signals) -> CleanedUp {
     let deadline = Instant::now() + CLEAN_UP_LIMIT;
     let mut signal = None;
-    let released = match guard {
-        Some(guard) => within(deadline, guard.release(), signals, &mut signal).await,
+    let released = match held {
+        Some(held) => within(deadline, held.release(), signals, &mut signal).await,
         None => None,
     };
     let (was_lost, failure) = match released {
-        Some(Ok(outcome)) => (matches!(outcome, ReleaseOutcome::NotHeld(_)), None),
+        Some(Ok(was_held)) => (!was_held, None),
         Some(Err(error)) => (false, Some(chain(&error))),
         None => (false, None),
     };
@@ -157,19 +155,21 @@ async fn within<T>(
     }
 }
 
-/// Describes the lock as the arguments specify it.
-fn describe(locks: &LockManager, arguments: &Run) -> LockBuilder {
-    let lock = locks.lock(&arguments.key).mode(arguments.mode());
-    let lock = lock.ttl(arguments.ttl).renew(Renew::Auto);
-    let lock = lock.wait(arguments.wait());
-    let lock = match &arguments.owner {
-        Some(owner) => lock.owner(owner.clone()),
-        None => lock,
-    };
-    match arguments.max_hold {
-        Some(max_hold) => lock.max_hold(max_hold),
-        None => lock,
+/// Waits for the lock, or for all locks, as the arguments describe them.
+async fn acquire(locks: &LockManager, arguments: &Run) -> Result<Held, Error> {
+    let owner = || arguments.owner.clone();
+    let (ttl, wait) = (arguments.ttl, arguments.wait());
+    if let [key] = arguments.keys.as_slice() {
+        let mut lock = locks.lock(key).mode(arguments.mode());
+        lock = lock.ttl(ttl).renew(Renew::Auto).wait(wait);
+        lock = owner().into_iter().fold(lock, LockBuilder::owner);
+        lock = arguments.max_hold.into_iter().fold(lock, LockBuilder::max_hold);
+        return lock.acquire().await.map(Held::One);
     }
+    let mut all = locks.lock_all(&arguments.keys).ttl(ttl).renew(Renew::Auto).wait(wait);
+    all = owner().into_iter().fold(all, LockAllBuilder::owner);
+    all = arguments.max_hold.into_iter().fold(all, LockAllBuilder::max_hold);
+    all.acquire().await.map(Held::All)
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
     use clap::Parser;
     use syncguard::{LockManager, backend::Capabilities};
 
-    use super::{describe, time_left};
+    use super::{acquire, time_left};
     use crate::arguments::{Arguments, Verb};
 
     #[tokio::test]
@@ -192,8 +192,8 @@ mod tests {
         let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
         let requested = Instant::now();
-        let guard = describe(&locks, &arguments).acquire().await.unwrap();
-        let left = time_left(&locks, &arguments, Some(&guard));
+        let held = acquire(&locks, &arguments).await.unwrap();
+        let left = time_left(&locks, &arguments, Some(&held));
         assert!(left <= whole && left + requested.elapsed() >= whole, "{left:?}");
     }
 }

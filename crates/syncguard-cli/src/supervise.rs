@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, time::Duration};
 
 use rustix::process::Signal;
-use syncguard::{LockGuard, Loss};
+use syncguard::Loss;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -11,6 +11,7 @@ use crate::{
     child::{Change, Child},
     exit::Exit,
     failure::Failure,
+    held::Held,
     job::{Job, Next},
     report::say,
     signals::Signals,
@@ -24,10 +25,10 @@ pub(crate) const OVERLAPPED: &str = "the command may have overlapped another";
 /// Runs the command until it ends or the lock is lost. A loss is reported and ends the command.
 pub(crate) async fn supervise(
     arguments: &Run,
-    guard: &LockGuard,
+    held: &Held,
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
-    let mut command = Command::start(arguments, guard)?;
+    let mut command = Command::start(arguments, held)?;
     let exit = loop {
         if let Some(exit) = command.next(signals).await? {
             break exit;
@@ -38,8 +39,8 @@ pub(crate) async fn supervise(
 
 /// A running command and everything that affects it.
 struct Command<'a> {
-    guard: &'a LockGuard,
-    watch: Watch,
+    held: &'a Held,
+    watch: Watch<'a>,
     /// The signals by which a shell stops and continues a job.
     controls: Signals,
     job: Job,
@@ -47,22 +48,20 @@ struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    fn start(arguments: &Run, guard: &'a LockGuard) -> Result<Self, Failure> {
-        let fence = guard.fence()?.to_string();
-        let lock_id = guard.lock_id();
-        let mut variables = vec![
-            ("SYNCGUARD_KEY", Some(OsStr::new(arguments.key.as_str()))),
-            ("SYNCGUARD_FENCE", Some(OsStr::new(&fence))),
-            ("SYNCGUARD_LOCK_ID", Some(OsStr::new(lock_id.as_str()))),
-        ];
+    fn start(arguments: &Run, held: &'a Held) -> Result<Self, Failure> {
+        let variables = held.variables()?;
+        let variables = variables.iter();
+        let mut variables: Vec<_> = variables
+            .map(|(name, value)| (name.as_str(), value.as_ref().map(OsStr::new)))
+            .collect();
         if arguments.hide_store {
             variables.push((store::VARIABLE, None));
         }
-        let watch = Watch::new(guard.lease(), arguments.ttl);
+        let watch = Watch::new(held, arguments.ttl);
         let controls = Signals::of(&[Signal::TSTP, Signal::CONT]).map_err(Failure::Signals)?;
         let mut job = Job::new();
         let child = Child::start(&arguments.command, &variables, job.placement());
-        Ok(Self { guard, watch, controls, job, child: child.map_err(Failure::Start)? })
+        Ok(Self { held, watch, controls, job, child: child.map_err(Failure::Start)? })
     }
 
     /// Handles the next event; a loss comes before everything else.
@@ -99,7 +98,7 @@ impl<'a> Command<'a> {
     async fn end(&mut self, grace: Duration, signals: &mut Signals) -> Result<(), Failure> {
         let deadline = Instant::now() + grace;
         self.child.signal(if grace.is_zero() { Signal::KILL } else { Signal::TERM });
-        say_lost(self.guard.loss(), "ending the command");
+        say_lost(self.held.loss(), "ending the command");
         loop {
             tokio::select! {
                 biased;
@@ -114,10 +113,10 @@ impl<'a> Command<'a> {
     /// Judges the end of a command by the clock: this process may have stood still when the lock
     /// was lost.
     fn ended(&self, exit: Exit) -> Exit {
-        if self.guard.is_valid() {
+        if self.held.is_valid() {
             return exit;
         }
-        say_lost(self.guard.loss(), OVERLAPPED);
+        say_lost(self.held.loss(), OVERLAPPED);
         Exit::LOST
     }
 
@@ -130,7 +129,7 @@ impl<'a> Command<'a> {
     /// Continues the command, but not without the lock: in that case the next event ends the
     /// command.
     fn resume(&self) {
-        if self.guard.is_valid() {
+        if self.held.is_valid() {
             self.job.resume(&self.child);
         }
     }

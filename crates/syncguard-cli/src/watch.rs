@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use syncguard::{BootClock, BootInstant, Clock, Lease, Ttl};
+use syncguard::{BootClock, BootInstant, Clock, Ttl};
 
-/// Watches a lease on behalf of a command, which takes time to end.
+use crate::held::Held;
+
+/// Watches the locks on behalf of a command, which takes time to end.
 #[derive(Debug)]
-pub(crate) struct Watch {
-    lease: Lease,
+pub(crate) struct Watch<'a> {
+    held: &'a Held,
     ttl: Ttl,
     deadline: BootInstant,
 }
 
-impl Watch {
-    pub(crate) fn new(lease: Lease, ttl: Ttl) -> Self {
-        let deadline = BootClock.now() + lease.remaining();
-        Self { lease, ttl, deadline }
+impl<'a> Watch<'a> {
+    pub(crate) fn new(held: &'a Held, ttl: Ttl) -> Self {
+        let deadline = BootClock.now() + held.remaining();
+        Self { held, ttl, deadline }
     }
 
     /// Waits until the lock is lost; returns how long the command may take to end.
@@ -27,9 +29,9 @@ impl Watch {
         // Renewals happen every third of the ttl and move the deadline. Checking twice as often
         // ensures that the last deadline is known when it passes.
         let poll_interval = self.ttl.as_duration() / 6;
-        while !self.lease.remaining().is_zero() {
-            self.deadline = BootClock.now() + self.lease.remaining();
-            let _ = tokio::time::timeout(poll_interval, self.lease.lost()).await;
+        while !self.held.remaining().is_zero() {
+            self.deadline = BootClock.now() + self.held.remaining();
+            let _ = tokio::time::timeout(poll_interval, self.held.lost()).await;
         }
         let grace = self.ttl.margin() / 2;
         (self.deadline + grace).since(BootClock.now()).min(grace)

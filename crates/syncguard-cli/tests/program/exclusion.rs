@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::sandbox::{
-    Running, Sandbox, assert_code, only_line, stdout, wait_past_expiry, wait_until,
+    Running, Sandbox, assert_code, only_line, program, stdout, wait_past_expiry, wait_until,
 };
 
 /// Reads a number, sleeps, and writes the next one: this overwrites a concurrent increment.
@@ -72,6 +72,38 @@ fn as_many_commands_run_at_the_same_time_as_there_are_permits() {
     assert_code(&one.finish(), 0);
     assert_code(&third(), 0);
     assert_code(&other.finish(), 0);
+}
+
+#[test]
+fn several_keys_are_held_all_or_none_and_passed_to_the_command() {
+    let sandbox = Sandbox::new();
+    let both = ["--key", "b", "--key", "a", "--no-wait"];
+    let start = |keys: &[&str], script: &str| {
+        let mut program = program();
+        program.env("SYNCGUARD_STORE", format!("sqlite:{}", sandbox.store().display()));
+        program.current_dir(sandbox.path(""));
+        program.arg("run").args(keys).args(["--", "sh", "-c", script]);
+        program
+    };
+    let with = |keys: &[&str], script: &str| start(keys, script).output().unwrap();
+    let variables = "echo $SYNCGUARD_KEYS $SYNCGUARD_KEY_1 $SYNCGUARD_FENCE_1 $SYNCGUARD_KEY_2 \
+        $SYNCGUARD_FENCE_2 [$SYNCGUARD_KEY]";
+    let output = with(&both, variables);
+    assert_code(&output, 0);
+    assert_eq!(stdout(&output), "2 a 000000000000001 b 000000000000001 []");
+
+    let inner = "syncguard run --key b --no-wait -- true; echo $?";
+    let inner = inner.replace("syncguard", env!("CARGO_BIN_EXE_syncguard"));
+    let output = with(&both, &inner);
+    assert_eq!(stdout(&output), "75", "{output:?}");
+
+    let mut other = Running::start(&mut start(&["--key", "b"], "echo held; read line; exit 0"));
+    assert_eq!(other.read_line(), "held");
+    assert_code(&with(&both, "touch ran"), 75);
+    assert!(!sandbox.path("ran").exists());
+    assert_code(&with(&["--key", "a", "--no-wait"], "true"), 0);
+    assert_code(&other.finish(), 0);
+    assert_code(&with(&["--key", "a", "--key", "b", "--shared"], "touch ran"), 64);
 }
 
 #[test]
