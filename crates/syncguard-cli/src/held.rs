@@ -70,7 +70,7 @@ impl Held {
         let mut all = NAMES.map(|name| (name.to_owned(), None)).to_vec();
         all.push(("SYNCGUARD_KEYS".to_owned(), Some(leases.len().to_string())));
         for (lease, number) in leases.zip(1..) {
-            all.extend(variables(&lease?, &format!("_{number}"))?);
+            all.extend(variables(lease?, &format!("_{number}"))?);
         }
         Ok(all)
     }
