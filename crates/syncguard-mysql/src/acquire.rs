@@ -8,14 +8,16 @@ use syncguard_core::{
 
 use crate::{
     error::Failure,
+    holders::holders,
     row::{GRACE_MS, bytes, fence, owner, timestamp, value},
+    share::{announce, share},
     statement::Statement,
     store::Store,
 };
 
 /// How many times to try to acquire a key that changes hands between the statement that would grant
 /// it and the one that reads its holder.
-const MAX_ATTEMPTS: usize = 4;
+pub(crate) const MAX_ATTEMPTS: usize = 4;
 
 /// Grants the key, or returns its holder: one round trip.
 ///
@@ -37,7 +39,7 @@ pub(crate) async fn acquire(
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
     if request.mode.is_shared() {
-        return Err(Failure::SharedMode);
+        return share(store, request).await;
     }
     for _ in 0..MAX_ATTEMPTS {
         match store.connections.row(statement(store, request)).await {
@@ -47,6 +49,9 @@ pub(crate) async fn acquire(
                 {
                     // The grant stands, whatever the result of this call.
                     harden(store).await.map_err(Failure::with_unknown_effect)?;
+                }
+                if let (Some(time), true) = (request.announce, is_shared(&outcome)) {
+                    announce(store, request.lock_id, &request.key, time).await?;
                 }
                 return Ok(outcome);
             }
@@ -58,12 +63,17 @@ pub(crate) async fn acquire(
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
+fn is_shared(outcome: &AcquireOutcome) -> bool {
+    let AcquireOutcome::Contended { holder: Some(holder) } = outcome else { return false };
+    holder.mode.is_shared()
+}
+
 /// Guarantees that a grant that was made by another request is on the disk.
 ///
 /// The server shows a commit to others before it is on the disk, and only the connection that made
 /// it waits for that. A caller that asks again while that connection still waits would get a grant
 /// that a crash can undo, after which its fence is issued to another holder.
-async fn harden(store: &Store) -> Result<(), Failure> {
+pub(crate) async fn harden(store: &Store) -> Result<(), Failure> {
     store.connections.run(Statement::write(&store.sql.harden)).await.map(drop)
 }
 
@@ -79,12 +89,17 @@ fn statement(store: &Store, request: &AcquireRequest) -> Statement {
 
 /// Reads the outcome from the row. Returns `None` if the key was held and has become free since.
 fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+    let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
+    let is_live = expires_at.is_live(now, Capabilities::GRACE);
+    if let Some(holders) = if is_live { holders(row)? } else { None } {
+        let holder = holders.holder(request.mode, now);
+        return Ok(Some(AcquireOutcome::Contended { holder: Some(holder) }));
+    }
     if value::<i64>(row, "refused")? != 0 {
         return Err(Failure::Abandoned);
     }
-    let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
     let is_own = bytes(row, "lock_id") == Some(request.lock_id.as_str().as_bytes());
-    if !expires_at.is_live(now, Capabilities::GRACE) {
+    if !is_live {
         if value::<u64>(row, "fence")? >= Fence::LIMIT.number() {
             return Err(Failure::FenceLimit);
         }

@@ -65,6 +65,7 @@ impl Tables for Name {
     type Foreign = Foreign;
 
     const KEY: &'static str = "lock_key";
+    const REVISION: i64 = 3;
     const WAITING: &'static str = "SELECT COUNT(*) FROM information_schema.PROCESSLIST
         WHERE COMMAND = 'Query' AND ID <> CONNECTION_ID() AND INFO LIKE '%{locks}%'";
 

@@ -27,6 +27,8 @@ pub trait Tables: Clone + Debug + Send + Sync + 'static {
 
     /// The column of the keys.
     const KEY: &'static str;
+    /// The revision of the tables that the backend creates.
+    const REVISION: i64 = 2;
     /// Counts the statements on the tables that wait at the server for the lock of a row.
     const WAITING: &'static str;
 
