@@ -34,6 +34,9 @@ pub(crate) const MAX_ATTEMPTS: usize = 4;
 /// in the middle of the three. The statement before creates a row that no one holds; the statement
 /// after reads. The id identifies the grant that it reads: if the row has our id and is live, the
 /// grant is ours, whether it was made now or long ago.
+///
+/// The row of a key that is shared is live for as long as one of its holders is, and therefore
+/// refused like any other. See [`share`].
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,

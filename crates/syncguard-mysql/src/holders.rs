@@ -14,6 +14,10 @@ use crate::{
     row::{lock_id, value},
 };
 
+/// What the names of the holders begin with. Without it, MariaDB cannot read a path to an id that
+/// begins with a hyphen.
+const NAME_PREFIX: &str = "id:";
+
 /// Reads the holders from a row, live or not. Returns `None` if the row is not shared.
 pub(crate) fn holders(row: &MySqlRow) -> Result<Option<SharedHolders>, Failure> {
     announced_holders(row, None)
@@ -29,7 +33,8 @@ pub(crate) fn announced_holders(
         return Ok(None);
     };
     let permits = value::<Option<u32>>(row, "permits")?;
-    let permits = permits.map(|permits| NonZeroU32::new(permits).ok_or(Failure::Unreadable("permits")));
+    let permits =
+        permits.map(|permits| NonZeroU32::new(permits).ok_or(Failure::Unreadable("permits")));
     let mode = Mode::Shared { permits: permits.transpose()? };
     let holders = parse(text).ok_or(Failure::Unreadable("holders"))?;
     Ok(Some(SharedHolders::restore(mode, holders, announcement)))
@@ -54,7 +59,7 @@ fn parse(text: &str) -> Option<Vec<SharedHolder>> {
 fn holder((lock_id, holder): (&String, &Value)) -> Option<SharedHolder> {
     let time = |name: &str| holder.get(name)?.as_i64().map(Timestamp::from_unix_millis);
     Some(SharedHolder {
-        lock_id: lock_id.parse().ok()?,
+        lock_id: lock_id.strip_prefix(NAME_PREFIX)?.parse().ok()?,
         fence: Fence::new(holder.get("fence")?.as_u64()?).ok()?,
         // It is for people to see, so one that cannot be shown is left out.
         owner: holder.get("owner").and_then(Value::as_str).and_then(|label| Owner::new(label).ok()),

@@ -26,9 +26,7 @@ pub(crate) async fn lookup(
     let answer = store.connections.run(statement.integer(GRACE_MS)).await?;
     match (answer.rows.first(), query) {
         (Some(row), _) => record(row).map(Some),
-        (None, LockQuery::ById(lock_id)) => {
-            lookup_shared(store, *lock_id, Priority::Acquire).await
-        }
+        (None, LockQuery::ById(lock_id)) => lookup_shared(store, *lock_id, Priority::Acquire).await,
         (None, LockQuery::ByKey(_)) => Ok(None),
     }
 }
@@ -42,8 +40,7 @@ async fn lookup_shared(
     let Some(sql) = &store.sql.sharing else {
         return Ok(None);
     };
-    let statement =
-        Statement::read(&sql.lookup_by_member).text(lock_id.as_str()).integer(GRACE_MS);
+    let statement = Statement::read(&sql.lookup_by_member).text(lock_id.as_str()).integer(GRACE_MS);
     let answer = store.connections.run_for(priority, statement).await?;
     let record = answer.rows.first().map(record).transpose()?;
     // The row of a member may outlast its grant.

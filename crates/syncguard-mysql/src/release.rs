@@ -102,16 +102,14 @@ pub(crate) fn remove_expired(
 ///   again.
 ///
 /// Two abandons of one id leave one tombstone: the second finds it, and leaves it as it is.
-pub(crate) async fn abandon(
-    store: &Store,
-    lock_id: LockId,
-    key: &LockKey,
-) -> Result<(), Failure> {
+pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Result<(), Failure> {
     let (tombstone, mut key) = (tombstone_key(lock_id), key.as_str().as_bytes().to_vec());
     store.readers.remove(lock_id);
     for _ in 0..MAX_ATTEMPTS {
-        let statement =
-            Statement::write(&store.sql.abandon).text(lock_id.as_str()).bytes(&tombstone).bytes(&key);
+        let statement = Statement::write(&store.sql.abandon)
+            .text(lock_id.as_str())
+            .bytes(&tombstone)
+            .bytes(&key);
         let row = store.connections.row_for(Priority::Release, statement).await?;
         match bytes(&row, "member_of") {
             Some(other) => key = other.to_vec(),

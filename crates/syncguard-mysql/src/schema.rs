@@ -2,9 +2,7 @@
 
 use syncguard_core::backend::{Effect, Finding};
 
-use crate::{
-    error::Failure, row::value, sql::Columns, statement::Statement, store::Store,
-};
+use crate::{error::Failure, row::value, sql::Columns, statement::Statement, store::Store};
 
 /// The revision of the table that the schema step creates, and the latest that this program knows.
 /// A table without a recorded revision is of revision 1; revision 2 records it, and revision 3 has

@@ -70,7 +70,8 @@ const EXPRESSIONS: [(&str, &str); 6] = [
 impl Sql {
     pub(crate) fn new(table: &Table, columns: Columns) -> Self {
         let statement = |text: &str| statement(table, columns, text);
-        let (prune, prune_some) = (include_str!("sql/prune.sql"), include_str!("sql/prune_some.sql"));
+        let (prune, prune_some) =
+            (include_str!("sql/prune.sql"), include_str!("sql/prune_some.sql"));
         let [prune, prune_some] = match columns {
             Columns::Exclusive => [prune, prune_some].map(str::to_owned),
             Columns::Sharing => [
@@ -216,7 +217,7 @@ mod tests {
             .into_iter()
             .chain([list, force_clear, prune, prune_some])
         {
-            for column in ["shared_id", "announced_", "FROM `locks` AS member"] {
+            for column in ["shared_id", "announced_", "FROM `locks` AS reader"] {
                 assert!(!text.contains(column), "{text}");
             }
         }

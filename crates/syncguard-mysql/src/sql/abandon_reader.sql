@@ -6,15 +6,15 @@
 {remove_holder}
 WHERE lock_key = $3
     AND shared_id = lock_id
-    AND JSON_CONTAINS_PATH(holders, 'one', CONCAT('$."', CONVERT($1 USING utf8mb4), '"'))
+    AND JSON_CONTAINS_PATH(holders, 'one', CONCAT('$."id:', CONVERT($1 USING utf8mb4), '"'))
     AND {is_readable};
 
 -- The row of the member stays for as long as the head may name it.
-DELETE member
+DELETE reader
 FROM {locks} AS head
-STRAIGHT_JOIN {locks} AS member ON member.member_of = head.lock_key
+STRAIGHT_JOIN {locks} AS reader ON reader.member_of = head.lock_key
 WHERE head.lock_key = $3
-    AND member.lock_key = CONCAT(X'FE', $1)
+    AND reader.lock_key = CONCAT(X'FE', $1)
     AND NOT {names_member};
 
 UPDATE {locks}

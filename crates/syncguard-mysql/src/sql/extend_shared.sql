@@ -9,12 +9,12 @@ UPDATE {locks}
 SET
     expires_at_ms = LAST_INSERT_ID({now} + $3),
     holders = JSON_SET(
-        holders, CONCAT('$."', CONVERT($1 USING utf8mb4), '".expires_at_ms'), expires_at_ms
+        holders, CONCAT('$."id:', CONVERT($1 USING utf8mb4), '".expires_at_ms'), expires_at_ms
     ),
     expires_at_ms = {latest_expiry}
 WHERE lock_key = $2
     AND shared_id = lock_id
     AND CAST(
-        JSON_EXTRACT(holders, CONCAT('$."', CONVERT($1 USING utf8mb4), '".expires_at_ms')) AS SIGNED
+        JSON_EXTRACT(holders, CONCAT('$."id:', CONVERT($1 USING utf8mb4), '".expires_at_ms')) AS SIGNED
     ) > {now} - $4
     AND {is_readable}

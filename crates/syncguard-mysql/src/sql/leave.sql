@@ -8,7 +8,7 @@ WHERE lock_key = $2
     AND shared_id = lock_id
     AND $4 = (
         CAST(
-            JSON_EXTRACT(holders, CONCAT('$."', CONVERT($1 USING utf8mb4), '".expires_at_ms')) AS SIGNED
+            JSON_EXTRACT(holders, CONCAT('$."id:', CONVERT($1 USING utf8mb4), '".expires_at_ms')) AS SIGNED
         ) > {now} - $3
     )
     AND {is_readable};

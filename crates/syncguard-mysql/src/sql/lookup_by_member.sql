@@ -6,8 +6,8 @@
 SELECT
     locks.lock_key, locks.lock_id, locks.fence, locks.owner, locks.acquired_at_ms, locks.expires_at_ms,
     {sharing}, {start} AS now_ms
-FROM {locks} AS member
-JOIN {locks} AS locks ON locks.lock_key = member.member_of
-WHERE member.lock_key = CONCAT(X'FE', $1)
+FROM {locks} AS reader
+JOIN {locks} AS locks ON locks.lock_key = reader.member_of
+WHERE reader.lock_key = CONCAT(X'FE', $1)
     AND locks.shared_id = locks.lock_id
     AND locks.expires_at_ms > {start} - $2

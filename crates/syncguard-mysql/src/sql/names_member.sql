@@ -1,6 +1,6 @@
 -- Tests whether a head names a member. A head whose holders cannot be read may name it.
 --
--- In:  nothing; the rows are named `head` and `member`
+-- In:  nothing; the rows are named `head` and `reader`
 -- Out: a condition
 IF(
     head.shared_id = head.lock_id,
@@ -9,7 +9,7 @@ IF(
         JSON_CONTAINS_PATH(
             head.holders,
             'one',
-            CONCAT('$."', CONVERT(SUBSTRING(member.lock_key, 2) USING utf8mb4), '"')
+            CONCAT('$."id:', CONVERT(SUBSTRING(reader.lock_key, 2) USING utf8mb4), '"')
         ),
         TRUE
     ),

@@ -6,15 +6,15 @@
 --
 -- A grant writes the member and the head at once. An old row that the head does not name therefore belongs to no
 -- grant, and to none in the future, because it keeps its id from being granted.
-DELETE members FROM {locks} AS members
+DELETE readers FROM {locks} AS readers
 JOIN (
-    SELECT member.lock_key
-    FROM {locks} AS member
-    LEFT JOIN {locks} AS head ON head.lock_key = member.member_of
-    WHERE member.lock_key >= X'FE'
-        AND member.lock_key < X'FF'
-        AND member.acquired_at_ms <= {now} - $2
+    SELECT reader.lock_key
+    FROM {locks} AS reader
+    LEFT JOIN {locks} AS head ON head.lock_key = reader.member_of
+    WHERE reader.lock_key >= X'FE'
+        AND reader.lock_key < X'FF'
+        AND reader.acquired_at_ms <= {now} - $2
         AND NOT {names_member}
     LIMIT $3
-) AS old ON members.lock_key = old.lock_key
-WHERE members.acquired_at_ms <= {now} - $2
+) AS old ON readers.lock_key = old.lock_key
+WHERE readers.acquired_at_ms <= {now} - $2

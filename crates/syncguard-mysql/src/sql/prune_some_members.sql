@@ -5,20 +5,20 @@
 -- Out: no rows; the number of deleted rows
 --
 -- See `prune_members.sql` for why no grant loses its member.
-DELETE members FROM {locks} AS members
+DELETE readers FROM {locks} AS readers
 JOIN (
-    SELECT member.lock_key
-    FROM {locks} AS member
+    SELECT reader.lock_key
+    FROM {locks} AS reader
     JOIN (
         SELECT lock_key FROM {locks}
         WHERE lock_key > CONCAT(X'FE', $1) AND lock_key < X'FF'
         ORDER BY lock_key
         LIMIT $3
-    ) AS seen ON member.lock_key = seen.lock_key
-    LEFT JOIN {locks} AS head ON head.lock_key = member.member_of
-    WHERE member.acquired_at_ms <= {now} - $2
+    ) AS seen ON reader.lock_key = seen.lock_key
+    LEFT JOIN {locks} AS head ON head.lock_key = reader.member_of
+    WHERE reader.acquired_at_ms <= {now} - $2
         AND NOT {names_member}
     LIMIT $3
     FOR UPDATE SKIP LOCKED
-) AS old ON members.lock_key = old.lock_key
-WHERE members.acquired_at_ms <= {now} - $2
+) AS old ON readers.lock_key = old.lock_key
+WHERE readers.acquired_at_ms <= {now} - $2

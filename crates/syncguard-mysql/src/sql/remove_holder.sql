@@ -6,7 +6,7 @@
 -- Assignments are made from left to right: the expiry is that of the holders that stay.
 UPDATE {locks}
 SET
-    holders = JSON_REMOVE(holders, CONCAT('$."', CONVERT($1 USING utf8mb4), '"')),
+    holders = JSON_REMOVE(holders, CONCAT('$."id:', CONVERT($1 USING utf8mb4), '"')),
     expires_at_ms = {latest_expiry},
     holders = IF(expires_at_ms = 0, NULL, holders),
     permits = IF(expires_at_ms = 0, NULL, permits),

@@ -51,7 +51,7 @@ WHERE head.last_fence < $6
             AND head.permits <=> $8
             AND JSON_TYPE(head.holders) = 'OBJECT'
             AND NOT JSON_CONTAINS_PATH(
-                head.holders, 'one', CONCAT('$."', CONVERT($2 USING utf8mb4), '"')
+                head.holders, 'one', CONCAT('$."id:', CONVERT($2 USING utf8mb4), '"')
             )
             -- This is false as well if an expiry cannot be read.
             AND (
@@ -77,7 +77,7 @@ ON DUPLICATE KEY UPDATE
     permits = $8,
     holders = JSON_SET(
         IF(head.is_shared, head.holders, JSON_OBJECT()),
-        CONCAT('$."', CONVERT($2 USING utf8mb4), '"'),
+        CONCAT('$."id:', CONVERT($2 USING utf8mb4), '"'),
         JSON_OBJECT(
             'fence', head.last_fence + 1,
             'acquired_at_ms', head.now_ms,
@@ -92,7 +92,7 @@ SELECT
         SELECT * FROM {locks} AS named
         WHERE named.lock_id = $2 AND named.lock_key <> $1 AND NOT named.member_of <=> $1
     ) AS refused,
-    EXISTS (SELECT * FROM {locks} AS member WHERE member.lock_key = CONCAT(X'FE', $2)) AS joined,
+    EXISTS (SELECT * FROM {locks} AS reader WHERE reader.lock_key = CONCAT(X'FE', $2)) AS joined,
     locks.lock_id,
     locks.fence,
     locks.owner,
