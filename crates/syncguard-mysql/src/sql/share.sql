@@ -53,14 +53,13 @@ WHERE head.last_fence < $6
             AND NOT JSON_CONTAINS_PATH(
                 head.holders, 'one', CONCAT('$."id:', CONVERT($2 USING utf8mb4), '"')
             )
-            -- This is false as well if an expiry cannot be read.
+            AND {is_readable}
             AND (
-                SELECT
-                    COUNT(*) = COUNT(holder.expires_at_ms)
-                    AND ($8 IS NULL OR COUNT(IF(holder.expires_at_ms > head.now_ms - $5, 1, NULL)) < $8)
+                SELECT $8 IS NULL OR COUNT(*) < $8
                 FROM JSON_TABLE(
                     head.holders, '$.*' COLUMNS (expires_at_ms BIGINT PATH '$.expires_at_ms')
                 ) AS holder
+                WHERE holder.expires_at_ms > head.now_ms - $5
             )
     )
     AND NOT EXISTS (SELECT * FROM {locks} AS named WHERE named.lock_id = $2)
