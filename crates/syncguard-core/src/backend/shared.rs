@@ -1,5 +1,8 @@
 //! The rules of shared mode, for backends that decide in Rust.
 
+#[cfg(test)]
+mod tests;
+
 use std::{num::NonZeroU32, time::Duration};
 
 use super::{Grant, Holder, LockRecord, Mode, SharedHolder};

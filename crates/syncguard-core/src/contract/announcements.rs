@@ -1,7 +1,12 @@
 //! Writers that announce that they wait.
 
+use std::time::Duration;
+
 use super::{CaseOutcome, Harness, steps::*};
-use crate::backend::{AcquireRequest, LockBackend, Mode};
+use crate::{
+    Ttl,
+    backend::{AcquireRequest, LockBackend, Mode},
+};
 
 /// Lets a reader hold "k", and announces a writer for so long that it does not end within the
 /// case. Returns both requests.
@@ -183,6 +188,63 @@ pub async fn a_repeated_attempt_prolongs_the_announcement<H: Harness>(
     Ok(())
 }
 
+/// An announcement that is made while the last reader leaves is not lost: either the writer is
+/// granted, or its announcement stands.
+pub async fn an_announcement_that_races_a_release_is_not_lost<H: Harness>(
+    h: H,
+) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    for round in 0..10 {
+        let (reader, writer) = (reader_for("k", LONG), announced_for("k", LONG));
+        granted(&a, &reader).await;
+        let (outcome, ()) = tokio::join!(b.acquire(&writer), async {
+            for _ in 0..round % 5 {
+                tokio::task::yield_now().await;
+            }
+            released(&a, lock_of(&reader)).await;
+        });
+        let _ = outcome.expect("the store answers");
+        contended(&a, &reader_for("k", LONG)).await;
+        abandoned(&b, &writer).await;
+    }
+    granted(&a, &reader_for("k", LONG)).await;
+    Ok(())
+}
+
+/// If the readers expire while an announcement stands, its writer is granted, and no reader before
+/// it.
+pub async fn an_announcement_outlives_readers_that_expire<H: Harness>(
+    h: H,
+) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    let writer = announced_for("k", LONG);
+    granted(&a, &reader_for("k", SHORT)).await;
+    contended(&a, &writer).await;
+    expire(&h, &a, SHORT).await;
+    contended(&b, &reader_for("k", LONG)).await;
+    assert_eq!(granted(&b, &writer).await.fence.number(), 2);
+    Ok(())
+}
+
+/// The longest and the shortest announcement work.
+pub async fn the_longest_and_the_shortest_announcement_work<H: Harness>(
+    h: H,
+) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    granted(&a, &reader_for("k", LONG)).await;
+    for short in [Duration::ZERO, Duration::from_nanos(1), Duration::from_millis(1)] {
+        contended(&a, &announced_for("k", short)).await;
+        h.advance(Duration::from_millis(5)).await;
+        granted(&b, &reader_for("k", LONG)).await;
+    }
+    let longest = announced_for("k", Ttl::MAX.as_duration());
+    contended(&b, &longest).await;
+    contended(&a, &reader_for("k", LONG)).await;
+    abandoned(&b, &longest).await;
+    granted(&a, &reader_for("k", LONG)).await;
+    Ok(())
+}
+
 /// Neither announcements nor the requests that they keep out use up a fence.
 pub async fn announcements_use_up_no_fence<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
@@ -239,9 +301,10 @@ pub async fn an_announced_key_without_holders_is_not_locked<H: Harness>(
     Ok(())
 }
 
-/// A reader that an announcement keeps out is informed how long it stands at most, also if no one
-/// holds the key.
-pub async fn a_reader_is_informed_of_the_announcement<H: Harness>(h: H) -> Result<(), CaseOutcome> {
+/// Contention with an announcement reports when it ends, whether or not anyone holds the key.
+pub async fn contention_with_an_announcement_reports_its_end<H: Harness>(
+    h: H,
+) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
     let reader = reader_for("k", LONG * 4);
     granted(&a, &reader).await;

@@ -198,14 +198,19 @@ macro_rules! __contract_cases {
                 fences_increase_across_both_modes
                 a_released_reader_leaves_the_others
                 an_extended_reader_leaves_the_others
+                racing_holders_change_only_their_own_grants
                 an_abandoned_reader_leaves_the_others
                 a_key_is_free_after_its_last_reader
                 an_id_holds_a_key_in_one_mode
                 each_key_has_its_own_mode
+                keys_of_any_text_are_shared
+                a_reader_at_the_fence_limit_is_rejected
+                shared_grants_survive_a_restart
             }
             permits {
                 as_many_holders_as_permits_are_admitted
                 a_single_permit_admits_one_holder
+                the_largest_number_of_permits_works
                 a_race_for_the_permits_admits_no_more_than_there_are
                 racing_acquires_and_releases_lose_no_permit
                 a_freed_permit_admits_one_more
@@ -227,11 +232,14 @@ macro_rules! __contract_cases {
                 a_later_announcement_replaces_an_earlier_one
                 an_earlier_announcement_does_not_shorten_a_later_one
                 a_repeated_attempt_prolongs_the_announcement
+                an_announcement_that_races_a_release_is_not_lost
+                an_announcement_outlives_readers_that_expire
+                the_longest_and_the_shortest_announcement_work
                 announcements_use_up_no_fence
                 an_announcement_behind_a_writer_has_no_effect
                 a_request_in_shared_mode_announces_nothing
                 an_announced_key_without_holders_is_not_locked
-                a_reader_is_informed_of_the_announcement
+                contention_with_an_announcement_reports_its_end
             }
             shared_requests {
                 a_repeated_request_of_a_reader_returns_its_grant
@@ -252,6 +260,7 @@ macro_rules! __contract_cases {
                 a_shortened_reader_ends_sooner
                 the_expiry_of_the_key_is_that_of_its_longest_reader
                 a_longer_reader_that_left_does_not_keep_the_key
+                a_reader_may_have_the_longest_ttl
                 readers_in_succession_keep_the_key
             }
             shared_lookup {
@@ -262,15 +271,29 @@ macro_rules! __contract_cases {
                 a_shared_key_is_listed_once
                 a_release_by_force_ends_all_shared_grants
                 a_release_by_force_removes_the_announcement
-                a_refused_writer_is_informed_of_the_readers
-                a_refused_request_is_informed_of_the_next_permit
-                a_refused_reader_is_informed_of_the_writer
+                contention_with_readers_reports_the_last_to_expire
+                contention_for_a_permit_reports_the_first_to_expire
+                contention_with_a_writer_reports_the_writer
             }
             shared_waiting {
                 a_subscriber_is_notified_when_the_last_reader_leaves
                 a_subscriber_is_notified_when_a_permit_becomes_free
                 a_subscriber_is_notified_when_an_announcement_is_abandoned
                 a_subscription_stays_pending_while_readers_stay
+            }
+            shared_guards {
+                guards_share_a_key
+                a_shared_guard_extends_its_own_grant
+                a_renewing_shared_guard_keeps_its_grant
+                a_dropped_shared_guard_leaves_the_others
+                a_shared_guard_that_is_lost_leaves_the_others
+                work_in_shared_mode_runs_beside_readers
+                waiters_are_granted_a_key_in_the_other_mode
+                waiters_for_permits_are_all_served
+                another_number_of_permits_ends_the_wait
+                a_lost_reply_leaves_one_shared_grant
+                a_shared_grant_without_a_reply_is_abandoned
+                lookups_of_shared_locks_return_hashes
             }
         }
     };

@@ -70,6 +70,7 @@ pub mod permits;
 pub mod running;
 pub mod shared;
 pub mod shared_expiry;
+pub mod shared_guards;
 pub mod shared_lookup;
 pub mod shared_requests;
 pub mod shared_waiting;

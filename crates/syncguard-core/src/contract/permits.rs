@@ -45,6 +45,18 @@ pub async fn a_single_permit_admits_one_holder<H: Harness>(h: H) -> Result<(), C
     Ok(())
 }
 
+/// The number of permits may be as large as its type allows, and is kept as it is.
+pub async fn the_largest_number_of_permits_works<H: Harness>(h: H) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    let request = permit_for("k", u32::MAX, LONG);
+    granted(&a, &request).await;
+    granted(&b, &permit_for("k", u32::MAX, LONG)).await;
+    assert_eq!(record_of(&b, "k").await.mode, request.mode);
+    let other = permit_for("k", u32::MAX - 1, LONG);
+    error_of(b.acquire(&other).await, ErrorKind::InvalidArgument);
+    Ok(())
+}
+
 /// Of many that race for the permits, exactly as many as there are permits are granted one.
 pub async fn a_race_for_the_permits_admits_no_more_than_there_are<H: Harness>(
     h: H,

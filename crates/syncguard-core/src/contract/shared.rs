@@ -7,10 +7,10 @@ use std::sync::{
 
 use tokio::{sync::RwLock, task::JoinSet};
 
-use super::{CaseOutcome, Harness, steps::*};
+use super::{CaseOutcome, Harness, Hook, steps::*};
 use crate::{
-    Owner,
-    backend::{AcquireOutcome, LockBackend, Mode},
+    ErrorKind, Fence, Owner,
+    backend::{AcquireOutcome, Fencing, LockBackend, Mode},
 };
 
 /// Readers hold the key at the same time, those of one client and those of several.
@@ -106,7 +106,7 @@ pub async fn racing_readers_and_writers_never_overlap<H: Harness>(h: H) -> Resul
 /// Each holder has its own fence, expiry, owner and start.
 pub async fn each_holder_has_its_own_grant<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
-    let owner = Owner::new("reader 2").ok();
+    let owner = Owner::new("reader \"2\" of {ü}, 'x'\\").ok();
     let first = reader_for("k", LONG);
     let second = reader_for("k", LONG * 2).with_owner(owner.clone());
     let grants = [granted(&a, &first).await, granted(&b, &second).await];
@@ -177,6 +177,35 @@ pub async fn an_extended_reader_leaves_the_others<H: Harness>(h: H) -> Result<()
     Ok(())
 }
 
+/// Extends and releases of the holders of a key that race each apply to their own grant: none
+/// overwrites what another has written.
+pub async fn racing_holders_change_only_their_own_grants<H: Harness>(
+    h: H,
+) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    let readers = [(); 8].map(|()| reader_for("k", LONG));
+    for reader in &readers {
+        granted(&a, reader).await;
+    }
+    let before = record_of(&a, "k").await.expires_at;
+    let mut tasks = JoinSet::new();
+    for (n, reader) in readers.iter().enumerate() {
+        let (client, lock) = (if n < 4 { a.clone() } else { b.clone() }, lock_of(reader));
+        tasks.spawn(async move {
+            match n % 2 {
+                0 => extended(&client, lock, LONG * 2).await,
+                _ => released(&client, lock).await,
+            }
+        });
+    }
+    tasks.join_all().await;
+    let holders = record_of(&b, "k").await.holders;
+    let left: Vec<_> = holders.iter().map(|holder| holder.lock_id).collect();
+    assert_eq!(left, [0, 2, 4, 6].map(|n: usize| readers[n].lock_id));
+    assert!(holders.iter().all(|holder| holder.expires_at > before), "{holders:?}");
+    Ok(())
+}
+
 /// The abandon of one reader ends its grant, and leaves those of the others as they were.
 pub async fn an_abandoned_reader_leaves_the_others<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
@@ -192,7 +221,7 @@ pub async fn an_abandoned_reader_leaves_the_others<H: Harness>(h: H) -> Result<(
     Ok(())
 }
 
-/// A key is free once its last reader has left, for whoever comes first, in either mode.
+/// A key is free once its last reader has left, for a writer as for a reader.
 pub async fn a_key_is_free_after_its_last_reader<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
     let readers = [reader_for("k", LONG), reader_for("k", LONG)];
@@ -204,7 +233,10 @@ pub async fn a_key_is_free_after_its_last_reader<H: Harness>(h: H) -> Result<(),
     assert!(is_locked(&b, "k").await);
     abandoned(&a, &readers[1]).await;
     assert!(!is_locked(&b, "k").await && found(&b, key("k")).await.is_none());
-    granted(&b, &request_for("k", LONG)).await;
+    let writer = request_for("k", LONG);
+    granted(&b, &writer).await;
+    released(&b, lock_of(&writer)).await;
+    granted(&a, &reader_for("k", LONG)).await;
     Ok(())
 }
 
@@ -239,5 +271,67 @@ pub async fn each_key_has_its_own_mode<H: Harness>(h: H) -> Result<(), CaseOutco
     for (text, holders) in all.into_iter().zip([1, 0, 1, 2]) {
         assert_eq!(record_of(&a, text).await.holders.len(), holders, "{text}");
     }
+    Ok(())
+}
+
+/// Keys of any text are shared, and the longest ones.
+pub async fn keys_of_any_text_are_shared<H: Harness>(h: H) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    let longest = "é".repeat(256);
+    for text in ["{k}", "k:readers", "id:k", "nul\0", "a/b", "'\"\\", "%_*", "🔒", &longest] {
+        let readers = [reader_for(text, LONG), reader_for(text, LONG)];
+        for reader in &readers {
+            granted(&a, reader).await;
+        }
+        contended(&b, &announced_for(text, LONG)).await;
+        assert_eq!(sharers_of(&b, text).await, readers.each_ref().map(|reader| reader.lock_id));
+        for reader in &readers {
+            assert_eq!(found(&b, reader.lock_id).await.expect("it holds").key, reader.key);
+            released(&b, reader.lock_id.into()).await;
+        }
+        assert!(!is_locked(&a, text).await, "{text}");
+    }
+    Ok(())
+}
+
+/// At the limit of the fence counter, a request in shared mode fails before anything is stored.
+pub async fn a_reader_at_the_fence_limit_is_rejected<H: Harness>(h: H) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    let last = Fence::new(Fence::LIMIT.number() - 1).expect("it fits");
+    h.seed_fence(&key("k"), last).await.or_skip("the harness cannot set a fence counter")?;
+    let (reader, rejected) = (reader_for("k", LONG), reader_for("k", LONG));
+    assert_eq!(granted(&a, &reader).await.fence, Fence::LIMIT);
+    for present in [&[reader.lock_id][..], &[]] {
+        let error = error_of(b.acquire(&rejected).await, ErrorKind::Internal);
+        assert!(!error.may_have_applied());
+        assert_eq!(sharers_of(&b, "k").await, present);
+        if !present.is_empty() {
+            released(&a, lock_of(&reader)).await;
+        }
+    }
+    assert!(!is_locked(&a, "k").await);
+    Ok(())
+}
+
+/// Shared grants, their number of permits and announcements survive a restart of a store that
+/// reports itself durable.
+pub async fn shared_grants_survive_a_restart<H: Harness>(h: H) -> Result<(), CaseOutcome> {
+    let (a, _) = sharing_clients(&h).await?;
+    if a.capabilities().fencing != Fencing::Durable {
+        return Err(CaseOutcome::Skipped("the store does not claim to be durable"));
+    }
+    let (permit, reader) = (permit_for("permits", 2, LONG), reader_for("k", LONG));
+    granted(&a, &permit).await;
+    granted(&a, &reader).await;
+    let writer = announced_for("k", LONG);
+    contended(&a, &writer).await;
+    assert_eq!(h.restart().await, Hook::Done, "a durable store must be restarted");
+    let b = h.client().await;
+    assert_eq!(granted(&b, &permit).await.fence.number(), 1);
+    error_of(b.acquire(&permit_for("permits", 3, LONG)).await, ErrorKind::InvalidArgument);
+    contended(&b, &reader_for("k", LONG)).await;
+    abandoned(&b, &writer).await;
+    assert_eq!(granted(&b, &reader_for("k", LONG)).await.fence.number(), 2);
+    released(&b, lock_of(&reader)).await;
     Ok(())
 }

@@ -140,7 +140,19 @@ pub async fn a_longer_reader_that_left_does_not_keep_the_key<H: Harness>(
     Ok(())
 }
 
-/// Readers who replace each other keep the key held, although each of them expires.
+/// A reader may have the longest ttl, and be extended by it.
+pub async fn a_reader_may_have_the_longest_ttl<H: Harness>(h: H) -> Result<(), CaseOutcome> {
+    let (a, b) = sharing_clients(&h).await?;
+    let reader = reader_for("k", crate::Ttl::MAX.as_duration());
+    let grant = granted(&a, &reader).await;
+    assert_eq!(granted(&b, &reader).await, grant);
+    extended(&a, lock_of(&reader), crate::Ttl::MAX.as_duration()).await;
+    assert!(record_of(&b, "k").await.expires_at >= grant.expires_at);
+    contended(&b, &request_for("k", LONG)).await;
+    Ok(())
+}
+
+/// Readers that replace each other keep the key held, whenever each of them leaves or expires.
 pub async fn readers_in_succession_keep_the_key<H: Harness>(h: H) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
     let first = reader_for("k", SHORT);

@@ -149,9 +149,9 @@ pub async fn a_release_by_force_removes_the_announcement<H: Harness>(
     Ok(())
 }
 
-/// Contention with readers reports their mode, number, highest fence, and how long the last of
-/// them stays, for whom a writer waits.
-pub async fn a_refused_writer_is_informed_of_the_readers<H: Harness>(
+/// Contention with readers reports their mode, number and highest fence, and when the last of them
+/// expires, which is when the key is free for a writer.
+pub async fn contention_with_readers_reports_the_last_to_expire<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
@@ -167,8 +167,8 @@ pub async fn a_refused_writer_is_informed_of_the_readers<H: Harness>(
     Ok(())
 }
 
-/// A request for a permit is informed of the first holder to expire, for whose permit it waits.
-pub async fn a_refused_request_is_informed_of_the_next_permit<H: Harness>(
+/// Contention for a permit reports when the first holder expires, which is when a permit is free.
+pub async fn contention_for_a_permit_reports_the_first_to_expire<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;
@@ -185,8 +185,8 @@ pub async fn a_refused_request_is_informed_of_the_next_permit<H: Harness>(
     Ok(())
 }
 
-/// A reader that is refused because of a writer is informed of the writer.
-pub async fn a_refused_reader_is_informed_of_the_writer<H: Harness>(
+/// Contention of a reader with a writer reports the writer, as to another writer.
+pub async fn contention_with_a_writer_reports_the_writer<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {
     let (a, b) = sharing_clients(&h).await?;

@@ -10,7 +10,7 @@ use syncguard_core::{
 use crate::store::{Acquired, Call, Extended, Flaw, Released};
 
 /// Takes the key from its holder.
-async fn steal(call: &Call, request: &AcquireRequest) -> Acquired {
+pub(crate) async fn steal(call: &Call, request: &AcquireRequest) -> Acquired {
     call.memory.force_release(&request.key).await?;
     call.memory.acquire(request).await
 }

@@ -150,16 +150,6 @@ impl Flaw for ClaimsAList {
     }
 }
 
-/// Reports a shared mode that it does not have.
-#[derive(Default)]
-pub(crate) struct ClaimsSharedMode;
-
-impl Flaw for ClaimsSharedMode {
-    fn capabilities(&self, memory: &MemoryBackend) -> Capabilities {
-        memory.capabilities().with_shared()
-    }
-}
-
 /// Reports that its fences outlast the process.
 #[derive(Default)]
 pub(crate) struct ClaimsToBeDurable;
