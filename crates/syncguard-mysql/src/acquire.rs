@@ -53,8 +53,8 @@ pub(crate) async fn acquire(
                     // The grant stands, whatever the result of this call.
                     harden(store).await.map_err(Failure::with_unknown_effect)?;
                 }
-                if let (Some(time), true) = (request.announce, is_shared(&outcome)) {
-                    announce(store, request.lock_id, &request.key, time).await?;
+                if is_shared(&outcome) && !announce(store, request).await? {
+                    continue;
                 }
                 return Ok(outcome);
             }

@@ -1,10 +1,8 @@
 //! Acquiring locks in shared mode, and announcing writers.
 
-use std::time::Duration;
-
 use sqlx::mysql::MySqlRow;
 use syncguard_core::{
-    Fence, Holder, LockId, LockKey, Owner,
+    Fence, Holder, LockId, Owner,
     backend::{
         AcquireOutcome, AcquireRequest, Admission, Capabilities, Grant, Mode, SharedHolders,
     },
@@ -121,18 +119,19 @@ fn outcome(
     })
 }
 
-/// Keeps new readers out of a shared key, if it is still shared, for as long as the writer of this
-/// id announces that it waits.
-pub(crate) async fn announce(
-    store: &Store,
-    lock_id: LockId,
-    key: &LockKey,
-    announce: Duration,
-) -> Result<(), Failure> {
+/// Keeps new readers out of a shared key for as long as a refused writer announces that it waits.
+/// Returns whether the writer can wait: `false` if the readers have left since it was refused, and
+/// there is nothing that keeps new ones out.
+pub(crate) async fn announce(store: &Store, request: &AcquireRequest) -> Result<bool, Failure> {
+    let Some(time) = request.announce else {
+        return Ok(true);
+    };
     let statement = Statement::write(&store.sql.sharing()?.announce)
-        .text(key.as_str())
-        .text(lock_id.as_str())
-        .integer(i64::try_from(announce.as_millis()).unwrap_or(i64::MAX / 2))
+        .text(request.key.as_str())
+        .text(request.lock_id.as_str())
+        .integer(i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 2))
         .integer(GRACE_MS);
-    store.connections.run(statement).await.map(drop)
+    let answer = store.connections.run(statement).await?;
+    let row = answer.rows.first().ok_or(Failure::UnreadableAnswer("answer"))?;
+    Ok(answer.changed > 0 || value::<i64>(row, "stands")? > 0)
 }

@@ -1,8 +1,9 @@
--- Keeps new holders in shared mode out of a shared key. Two statements that are sent together; each is a
+-- Keeps new holders in shared mode out of a shared key. Three statements that are sent together; each is a
 -- transaction by itself.
 --
 -- In:  $1 key, $2 lock id, $3 how long in ms, $4 grace in ms
--- Out: no rows
+-- Out: one row: stands: the number of announcements that stand for the key; the number of changed rows, 0 if the
+--      key is not shared any more, or another announcement ends later
 --
 -- An announcement stands only while the fence of its row is unchanged. Therefore every exclusive grant ends it,
 -- and no statement that makes one needs to mention it. No shared grant is made while it stands.
@@ -26,4 +27,8 @@ WHERE lock_key = $1
     AND EXISTS (
         SELECT *
         FROM (SELECT lock_key FROM {locks} WHERE lock_key = CONCAT(X'FF', $2) LIMIT 1) AS tombstone
-    )
+    );
+
+SELECT COUNT(*) AS stands
+FROM {locks}
+WHERE lock_key = $1 AND announced_fence = fence AND announced_until_ms > {now}
