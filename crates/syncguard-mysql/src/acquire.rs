@@ -1,14 +1,15 @@
 //! Acquiring locks.
 
+use std::num::NonZeroU32;
+
 use sqlx::mysql::MySqlRow;
 use syncguard_core::{
     Fence, Holder, Owner,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant},
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, Mode},
 };
 
 use crate::{
     error::Failure,
-    holders::holders,
     row::{GRACE_MS, bytes, fence, owner, timestamp, value},
     share::{announce, share},
     statement::Statement,
@@ -94,8 +95,11 @@ fn statement(store: &Store, request: &AcquireRequest) -> Statement {
 fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
     let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
     let is_live = expires_at.is_live(now, Capabilities::GRACE);
-    if let Some(holders) = if is_live { holders(row)? } else { None } {
-        let holder = holders.holder(request.mode, now);
+    if let Some(mode) = shared_mode(row)?.filter(|_| is_live) {
+        // The last fence of the key. That of the last holder may be lower, but not higher.
+        let grant = Grant { fence: fence(row)?, expires_at };
+        let mut holder = Holder::new(grant, None, now, Capabilities::GRACE);
+        holder.mode = mode;
         return Ok(Some(AcquireOutcome::Contended { holder: Some(holder) }));
     }
     if value::<i64>(row, "refused")? != 0 {
@@ -121,4 +125,11 @@ fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOut
         let holder = Holder::new(grant, owner(row), now, Capabilities::GRACE);
         AcquireOutcome::Contended { holder: Some(holder) }
     }))
+}
+
+/// Reads the mode from a row, if it is shared. The number of holders would cost more.
+fn shared_mode(row: &MySqlRow) -> Result<Option<Mode>, Failure> {
+    let permits = value::<Option<i64>>(row, "shared")?;
+    let permits = permits.map(|permits| u32::try_from(permits).ok().and_then(NonZeroU32::new));
+    Ok(permits.map(|permits| Mode::Shared { permits }))
 }

@@ -48,7 +48,8 @@ pub(crate) enum Columns {
 
 /// The parts of statements that name the columns of shared mode, and what takes their place in a
 /// table without them.
-const PARTS: [(&str, &str, &str); 6] = [
+const PARTS: [(&str, &str, &str); 7] = [
+    ("{shared_mode}", include_str!("sql/shared_mode.sql"), "NULL AS shared"),
     ("{sharing}", include_str!("sql/sharing.sql"), "NULL AS holders, NULL AS permits"),
     ("{is_grant}", include_str!("sql/is_grant.sql"), "TRUE"),
     ("{is_intact}", include_str!("sql/is_intact.sql"), "TRUE"),

@@ -207,7 +207,7 @@ async fn holders_that_cannot_be_read_are_an_error_and_are_cleared_by_force() {
         let damage = damage.replace("ID", request.lock_id.as_str());
         site.run(&format!("UPDATE {{locks}} SET holders = {damage} WHERE lock_key = '{text}'"))
             .await;
-        error_of(site.backend.acquire(&ask(&text, LONG)).await, ErrorKind::Internal);
+        assert!(is_contended(&site.backend, &text).await);
         error_of(site.backend.acquire(&reader(&text)).await, ErrorKind::Internal);
         error_of(site.backend.lookup(&key(&text).into()).await, ErrorKind::Internal);
         error_of(site.other().await.lookup(&other.lock_id.into()).await, ErrorKind::Internal);
