@@ -57,7 +57,7 @@ pub(crate) async fn on_shared_key(
     store: &Store,
     lock_id: LockId,
     priority: Priority,
-    statement: impl Fn(&SharingSql, &LockKey) -> Statement,
+    statement: impl Fn(&SharingSql, &LockKey) -> Statement + Send + Sync,
 ) -> Result<Option<Answer>, Failure> {
     let Some(sql) = &store.sql.sharing else {
         return Ok(None);
