@@ -92,7 +92,7 @@ mod tests {
 
     use syncguard_core::{
         BootInstant, Clock, LockId, LockKey, ManualClock, Ttl,
-        backend::{AcquireOutcome, AcquireRequest, ListRequest, LockBackend},
+        backend::{AcquireOutcome, AcquireRequest, ListRequest, LockBackend, Mode},
     };
 
     use super::{MemoryBackend, Store};
@@ -124,6 +124,26 @@ mod tests {
             assert!(woken.await.is_err(), "nothing is released");
         }
         assert!(backend.0.lock().waiters.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_leaves_others_behind_notifies_no_waiter() {
+        let backend = MemoryBackend::new();
+        let key = LockKey::new("k").unwrap();
+        let ids = [(); 2].map(|()| LockId::mint().unwrap());
+        for id in ids {
+            let request = AcquireRequest::new(key.clone(), id, Ttl::default());
+            let _ = backend.acquire(&request.with_mode(Mode::SHARED)).await.unwrap();
+        }
+        let mut woken = std::pin::pin!(backend.released(&key));
+        for (id, is_last) in ids.into_iter().zip([false, true]) {
+            let wait = Duration::from_millis(1);
+            assert!(tokio::time::timeout(wait, &mut woken).await.is_err(), "none was released");
+            let _ = backend.release(&id.into()).await.unwrap();
+            if is_last {
+                woken.as_mut().await;
+            }
+        }
     }
 
     /// Records, for each read of the clock, whether the slots were locked.

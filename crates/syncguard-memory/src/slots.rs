@@ -223,7 +223,7 @@ mod tests {
 
     use syncguard_core::{
         LockId, LockKey, ManualClock, ReleaseOutcome, Ttl,
-        backend::{AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, NotHeld},
+        backend::{AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Mode, NotHeld},
     };
 
     use super::TOMBSTONE_TTL;
@@ -244,9 +244,13 @@ mod tests {
 
     /// Grants the only key to a new id.
     fn grant(store: &Store) -> LockId {
+        grant_in(Mode::Exclusive, store)
+    }
+
+    fn grant_in(mode: Mode, store: &Store) -> LockId {
         let id = LockId::mint().unwrap();
         let request = AcquireRequest::new(LockKey::new("k").unwrap(), id, Ttl::default());
-        let outcome = acquire(store, &request).unwrap();
+        let outcome = acquire(store, &request.with_mode(mode)).unwrap();
         assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
         id
     }
@@ -268,6 +272,49 @@ mod tests {
             clock.advance(Ttl::default().as_duration() + Capabilities::GRACE);
             assert_eq!(store.lock().by_id.len(), 1, "expired: removed by the next grant");
         }
+    }
+
+    #[test]
+    fn the_ids_of_shared_grants_are_removed_however_the_grants_end() {
+        let (store, clock) = store();
+        let key = LockKey::new("k").unwrap();
+        let expire = || clock.advance(Ttl::default().as_duration() + Capabilities::GRACE);
+        let readers = || [(); 3].map(|()| grant_in(Mode::SHARED, &store));
+        for _ in 0..ITERATIONS {
+            let [released, abandoned, _forced] = readers();
+            let _ = release(&store, released);
+            assert_eq!(store.lock().by_id.len(), 2, "released");
+            abandon(&store, abandoned, &key);
+            assert_eq!(store.lock().by_id.len(), 1, "abandoned");
+            assert!(force_release(&store, &key).is_some());
+            assert_eq!(store.lock().by_id.len(), 0, "released by force");
+        }
+        for _ in 0..ITERATIONS {
+            readers();
+            expire();
+            grant(&store);
+            assert_eq!(store.lock().by_id.len(), 1, "expired: removed by the next writer");
+            expire();
+            readers();
+            assert_eq!(store.lock().by_id.len(), 3, "expired: removed by the next readers");
+            expire();
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_shared_key_after_its_holders_and_its_announcement() {
+        let (store, _clock) = store();
+        let key = LockKey::new("k").unwrap();
+        let is_shared = || store.lock().by_key[&key].shared.is_some();
+        let (reader, writer) = (grant_in(Mode::SHARED, &store), LockId::mint().unwrap());
+        let request = AcquireRequest::new(key.clone(), writer, Ttl::default());
+        let _ = acquire(&store, &request.with_announcement(Some(TOMBSTONE_TTL))).unwrap();
+        let _ = release(&store, reader);
+        assert!(is_shared(), "the announcement is left");
+        abandon(&store, writer, &key);
+        assert!(!is_shared());
+        let _ = release(&store, grant_in(Mode::SHARED, &store));
+        assert!(!is_shared());
     }
 
     #[test]

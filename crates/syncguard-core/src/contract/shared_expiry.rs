@@ -95,8 +95,8 @@ pub async fn a_shortened_reader_ends_sooner<H: Harness>(h: H) -> Result<(), Case
     Ok(())
 }
 
-/// The key is held exactly as long as its longest reader: its expiry is the latest of those that
-/// hold it, whoever comes, extends, shortens or leaves.
+/// The expiry of the key is the latest of the readers that hold it, after each acquire, extend,
+/// release and abandon.
 pub async fn the_expiry_of_the_key_is_that_of_its_longest_reader<H: Harness>(
     h: H,
 ) -> Result<(), CaseOutcome> {

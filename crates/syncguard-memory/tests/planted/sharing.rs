@@ -154,7 +154,7 @@ impl Flaw for ReadersShareAnExpiry {
     }
 }
 
-/// Gives each reader the fence of the first.
+/// Returns the fence of the first reader to each reader.
 #[derive(Default)]
 pub(crate) struct ReadersShareAFence;
 
