@@ -66,10 +66,14 @@ pub(crate) async fn force_release(
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
     loop {
-        let statement = Statement::read(&store.sql.lookup_by_key).text(key.as_str());
-        let rows = store.connections.run(statement.integer(GRACE_MS)).await?.rows;
+        let statement = match &store.sql.sharing {
+            Some(sql) => Statement::write(&sql.withdraw),
+            None => Statement::read(&store.sql.lookup_by_key),
+        };
+        let statement = statement.text(key.as_str()).integer(GRACE_MS);
+        let rows = store.connections.run(statement).await?.rows;
         let Some(row) = rows.first() else {
-            return withdraw(store, key).await.map(|()| None);
+            return Ok(None);
         };
         let record = match record(row) {
             Ok(record) => record,
@@ -107,16 +111,8 @@ async fn end_shared(
     Ok(ended > 0)
 }
 
-/// Clears the live grant of a key whose record cannot be read, and its announcement.
+/// Clears the live grant of a key whose record cannot be read.
 async fn clear(store: &Store, key: &LockKey) -> Result<u64, Failure> {
     let statement = Statement::write(&store.sql.force_clear).text(key.as_str()).integer(GRACE_MS);
-    let cleared = store.connections.run_for(Priority::Release, statement).await?.changed;
-    withdraw(store, key).await.map(|()| cleared).map_err(Failure::with_unknown_effect)
-}
-
-/// Removes the announcement of a key.
-async fn withdraw(store: &Store, key: &LockKey) -> Result<(), Failure> {
-    let Some(sql) = &store.sql.sharing else { return Ok(()) };
-    let statement = Statement::write(&sql.withdraw).text(key.as_str());
-    store.connections.run_for(Priority::Release, statement).await.map(drop)
+    Ok(store.connections.run_for(Priority::Release, statement).await?.changed)
 }

@@ -35,6 +35,7 @@ pub(crate) struct SharingSql {
     pub(crate) leave: Arc<str>,
     pub(crate) lookup_by_member: Arc<str>,
     pub(crate) force_release: Arc<str>,
+    /// Removes an announcement, and looks the key up.
     pub(crate) withdraw: Arc<str>,
 }
 
@@ -120,7 +121,10 @@ impl SharingSql {
             leave: statement(include_str!("sql/leave.sql")),
             lookup_by_member: statement(include_str!("sql/lookup_by_member.sql")),
             force_release: statement(include_str!("sql/force_shared.sql")),
-            withdraw: statement(include_str!("sql/withdraw.sql")),
+            withdraw: statement(
+                &[include_str!("sql/withdraw.sql"), include_str!("sql/lookup_by_key.sql")]
+                    .join(";\n"),
+            ),
         }
     }
 }
