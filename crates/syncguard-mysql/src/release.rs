@@ -90,11 +90,11 @@ pub(crate) fn remove_expired(
 ///   leaves the tombstone, or ends the grant that was made under the id meanwhile.
 /// - The tombstone was first. The acquire violates the index and is undone, together with its
 ///   fence, however late it arrives.
-/// - The id has a grant in shared mode. The INSERT frees the id of its member, the statement after it
-///   removes the id from the head, and the one after that deletes the member. Until then, the member
-///   keeps its id from being granted again. The statement that removes the id from the head runs
-///   after the one that inserts the tombstone as well, so that it finds a grant whose member another
-///   abandon has freed.
+/// - The id has a grant in shared mode. The INSERT frees the id of its member, and further statements
+///   remove the id from the head and then delete the member. Until then, the member keeps its id from
+///   being granted again, and the abandon is not done: it looks for the member after it has left the
+///   tombstone, so that it finds one that another abandon has freed. The row of the key is locked
+///   only then.
 /// - Another id takes the row over, because this id's grant has expired. If the INSERT finds the
 ///   entry of the old id first, the takeover waits, and then finds a row that no one holds. If the
 ///   takeover is first, the INSERT waits until it is committed, and finds the id gone. If each
@@ -112,7 +112,12 @@ pub(crate) async fn abandon(store: &Store, lock_id: LockId, key: &LockKey) -> Re
             .bytes(&key);
         let row = store.connections.row_for(Priority::Release, statement).await?;
         match bytes(&row, "member_of") {
-            Some(other) => key = other.to_vec(),
+            Some(shared) => {
+                key = shared.to_vec();
+                let statement = Statement::write(&store.sql.sharing()?.abandon);
+                let statement = statement.text(lock_id.as_str()).bytes(&key);
+                store.connections.run_for(Priority::Release, statement).await?;
+            }
             None if value::<i64>(&row, "done")? == 0 => {}
             None => {
                 prune_some(store, lock_id);

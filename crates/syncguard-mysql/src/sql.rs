@@ -33,6 +33,7 @@ pub(crate) struct SharingSql {
     pub(crate) announce: Arc<str>,
     pub(crate) extend: Arc<str>,
     pub(crate) leave: Arc<str>,
+    pub(crate) abandon: Arc<str>,
     pub(crate) lookup_by_member: Arc<str>,
     pub(crate) force_release: Arc<str>,
     /// Removes an announcement, and looks the key up.
@@ -49,13 +50,12 @@ pub(crate) enum Columns {
 
 /// The parts of statements that name the columns of shared mode, and what takes their place in a
 /// table without them.
-const PARTS: [(&str, &str, &str); 7] = [
+const PARTS: [(&str, &str, &str); 6] = [
     ("{shared_mode}", include_str!("sql/shared_mode.sql"), "NULL AS shared"),
     ("{sharing}", include_str!("sql/sharing.sql"), "NULL AS holders, NULL AS permits"),
     ("{is_grant}", include_str!("sql/is_grant.sql"), "TRUE"),
     ("{is_intact}", include_str!("sql/is_intact.sql"), "TRUE"),
     ("{and_unshare}", include_str!("sql/and_unshare.sql"), ""),
-    ("{abandon_reader}", include_str!("sql/abandon_reader.sql"), ""),
     ("{member_of}", include_str!("sql/member_of.sql"), "NULL"),
 ];
 
@@ -119,6 +119,7 @@ impl SharingSql {
             announce: statement(include_str!("sql/announce.sql")),
             extend: statement(include_str!("sql/extend_shared.sql")),
             leave: statement(include_str!("sql/leave.sql")),
+            abandon: statement(include_str!("sql/abandon_reader.sql")),
             lookup_by_member: statement(include_str!("sql/lookup_by_member.sql")),
             force_release: statement(include_str!("sql/force_shared.sql")),
             withdraw: statement(
@@ -198,13 +199,13 @@ mod tests {
             texts.extend([prune_some, revision, schema_revision, schema_sharing, &settings]);
             if let Some(sharing) = sharing {
                 let SharingSql { share, announce, extend, leave, .. } = sharing;
-                let SharingSql { lookup_by_member, force_release, withdraw, .. } = sharing;
+                let SharingSql { lookup_by_member, force_release, withdraw, abandon, .. } = sharing;
                 for text in [share, announce, extend, leave] {
                     assert!(text.contains("SYSDATE(3)") && !text.contains("NOW(3)"), "{text}");
                 }
                 assert!(!lookup_by_member.contains("SYSDATE"), "{lookup_by_member}");
                 texts.extend([share, announce, extend, leave, lookup_by_member]);
-                texts.extend([force_release, withdraw]);
+                texts.extend([force_release, withdraw, abandon]);
             }
             for text in texts {
                 assert!(!text.contains(['{', '}']) && !text.contains("--"), "{text}");

@@ -1,9 +1,9 @@
--- Inserts the tombstone of an abandoned id, or ends the grant that holds the id. Statements that are sent
+-- Inserts the tombstone of an abandoned id, or ends the grant that holds the id. Two statements that are sent
 -- together; each is a transaction by itself.
 --
 -- In:  $1 lock id, $2 key of the tombstone, $3 key
 -- Out: one row: done; if it is 0, a grant under the id was ended, and the tombstone is still missing;
---      member_of: the key of which the id is still a member
+--      member_of: the key that the id still shares, or has announced itself for
 --
 -- See `release.rs` for why no grant escapes this.
 INSERT INTO {locks} (lock_key, fence, lock_id, acquired_at_ms, expires_at_ms)
@@ -14,8 +14,6 @@ ON DUPLICATE KEY UPDATE
     owner = IF(lock_id = $1, NULL, owner),
     expires_at_ms = IF(lock_id = $1 AND {is_grant}, 0, expires_at_ms),
     lock_id = IF(lock_id = $1 AND lock_key <> $2 AND {is_grant}, NULL, lock_id);
-
-{abandon_reader}
 
 SELECT
     EXISTS (SELECT * FROM {locks} WHERE lock_key = $2)
