@@ -13,7 +13,10 @@ use syncguard_testkit::{
         LONG, ask, error_of, eventually, extended, granted, is_contended, is_locked, key, released,
     },
     server::{Mariadb, Shared},
-    sql::schema::{acquire_and_release, recorded},
+    sql::{
+        Tables,
+        schema::{acquire_and_release, recorded},
+    },
 };
 
 use crate::{Foreign, NOW_MS, Name, shared};
@@ -320,4 +323,28 @@ async fn an_id_may_begin_with_a_hyphen() {
     granted(&site.backend, &request).await;
     site.backend.abandon(request.lock_id, &request.key).await.unwrap();
     assert_eq!(site.number(MEMBERS).await, 0);
+}
+
+/// The tombstone is not committed yet when the grant looks for it, so only the unique index can order
+/// the two.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_is_abandoned_while_it_is_granted_holds_nothing() {
+    let mut site = Site::set_up().await;
+    let (present, request) = (reader("job"), reader("job"));
+    granted(&site.backend, &present).await;
+    let id = request.lock_id.as_str();
+    site.run("BEGIN").await;
+    let tombstone = "INSERT INTO {locks} (lock_key, fence, lock_id, acquired_at_ms, expires_at_ms)";
+    site.run(&format!("{tombstone} VALUES (CONCAT(X'FF', '{id}'), 0, '{id}', 1, 0)")).await;
+    let backend = site.backend.clone();
+    let acquire = tokio::spawn(async move { backend.acquire(&request).await });
+    let waiting = <Name as Tables>::WAITING;
+    eventually("the grant waits for the tombstone", async || site.number(waiting).await == 1).await;
+    site.run("COMMIT").await;
+    let error = error_of(acquire.await.unwrap(), ErrorKind::Aborted);
+    assert!(!error.may_have_applied(), "{error}");
+    let record = site.backend.lookup(&key("job").into()).await.unwrap().unwrap();
+    assert_eq!((record.holders.len(), record.fence.number()), (1, 1));
+    assert_eq!(site.number(MEMBERS).await, 1);
+    assert!(released(&site.backend, &present).await);
 }
