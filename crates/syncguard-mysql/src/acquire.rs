@@ -1,21 +1,24 @@
 //! Acquiring locks.
 
+use std::num::NonZeroU32;
+
 use sqlx::mysql::MySqlRow;
 use syncguard_core::{
     Fence, Holder, Owner,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant},
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant, Mode},
 };
 
 use crate::{
     error::Failure,
     row::{GRACE_MS, bytes, fence, owner, timestamp, value},
+    share::{announce, share},
     statement::Statement,
     store::Store,
 };
 
 /// How many times to try to acquire a key that changes hands between the statement that would grant
 /// it and the one that reads its holder.
-const MAX_ATTEMPTS: usize = 4;
+pub(crate) const MAX_ATTEMPTS: usize = 4;
 
 /// Grants the key, or returns its holder: one round trip.
 ///
@@ -32,12 +35,15 @@ const MAX_ATTEMPTS: usize = 4;
 /// in the middle of the three. The statement before creates a row that no one holds; the statement
 /// after reads. The id identifies the grant that it reads: if the row has our id and is live, the
 /// grant is ours, whether it was made now or long ago.
+///
+/// The row of a key that is shared is live for as long as one of its holders is, and therefore
+/// refused like any other. See [`share`].
 pub(crate) async fn acquire(
     store: &Store,
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
     if request.mode.is_shared() {
-        return Err(Failure::SharedMode);
+        return share(store, request).await;
     }
     for _ in 0..MAX_ATTEMPTS {
         match store.connections.row(statement(store, request)).await {
@@ -47,6 +53,9 @@ pub(crate) async fn acquire(
                 {
                     // The grant stands, whatever the result of this call.
                     harden(store).await.map_err(Failure::with_unknown_effect)?;
+                }
+                if is_shared(&outcome) && !announce(store, request).await? {
+                    continue;
                 }
                 return Ok(outcome);
             }
@@ -58,12 +67,17 @@ pub(crate) async fn acquire(
     Ok(AcquireOutcome::Contended { holder: None })
 }
 
+fn is_shared(outcome: &AcquireOutcome) -> bool {
+    let AcquireOutcome::Contended { holder: Some(holder) } = outcome else { return false };
+    holder.mode.is_shared()
+}
+
 /// Guarantees that a grant that was made by another request is on the disk.
 ///
 /// The server shows a commit to others before it is on the disk, and only the connection that made
 /// it waits for that. A caller that asks again while that connection still waits would get a grant
 /// that a crash can undo, after which its fence is issued to another holder.
-async fn harden(store: &Store) -> Result<(), Failure> {
+pub(crate) async fn harden(store: &Store) -> Result<(), Failure> {
     store.connections.run(Statement::write(&store.sql.harden)).await.map(drop)
 }
 
@@ -79,12 +93,20 @@ fn statement(store: &Store, request: &AcquireRequest) -> Statement {
 
 /// Reads the outcome from the row. Returns `None` if the key was held and has become free since.
 fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
+    let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
+    let is_live = expires_at.is_live(now, Capabilities::GRACE);
+    if let Some(mode) = shared_mode(row)?.filter(|_| is_live) {
+        // The last fence of the key. That of the last holder may be lower, but not higher.
+        let grant = Grant { fence: fence(row)?, expires_at };
+        let mut holder = Holder::new(grant, None, now, Capabilities::GRACE);
+        holder.mode = mode;
+        return Ok(Some(AcquireOutcome::Contended { holder: Some(holder) }));
+    }
     if value::<i64>(row, "refused")? != 0 {
         return Err(Failure::Abandoned);
     }
-    let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
     let is_own = bytes(row, "lock_id") == Some(request.lock_id.as_str().as_bytes());
-    if !expires_at.is_live(now, Capabilities::GRACE) {
+    if !is_live {
         if value::<u64>(row, "fence")? >= Fence::LIMIT.number() {
             return Err(Failure::FenceLimit);
         }
@@ -103,4 +125,11 @@ fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOut
         let holder = Holder::new(grant, owner(row), now, Capabilities::GRACE);
         AcquireOutcome::Contended { holder: Some(holder) }
     }))
+}
+
+/// Reads the mode from a row, if it is shared. The number of holders would cost more.
+fn shared_mode(row: &MySqlRow) -> Result<Option<Mode>, Failure> {
+    let permits = value::<Option<i64>>(row, "shared")?;
+    let permits = permits.map(|permits| u32::try_from(permits).ok().and_then(NonZeroU32::new));
+    Ok(permits.map(|permits| Mode::Shared { permits }))
 }

@@ -116,7 +116,7 @@ impl MysqlBackend {
 
 impl LockBackend for MysqlBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities::new().with_list()
+        Capabilities::new().with_list().with_shared()
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
@@ -138,8 +138,8 @@ impl LockBackend for MysqlBackend {
         lookup::lookup(&self.0, query).await.map_err(|failure| self.error(failure))
     }
 
-    async fn abandon(&self, lock_id: LockId, _: &LockKey) -> Result<(), Error> {
-        let outcome = release::abandon(&self.0, lock_id).await;
+    async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
+        let outcome = release::abandon(&self.0, lock_id, key).await;
         outcome.map_err(|failure| self.error(failure))
     }
 

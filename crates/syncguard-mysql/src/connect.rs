@@ -13,8 +13,9 @@ use crate::{
     error::Failure,
     names::Table,
     pool::{Server, Settings},
+    readers::Readers,
     schema,
-    sql::Sql,
+    sql::{Columns, Sql},
     store::Store,
     transport,
 };
@@ -25,11 +26,12 @@ const OPENING: Duration = Duration::from_secs(5);
 
 /// Connects, creates the table if it is missing, and checks the server's settings.
 pub(crate) async fn connect(config: MysqlConfig) -> Result<Store, Failure> {
-    let store = open(&config).await?;
-    match config.missing {
+    let mut store = open(&config).await?;
+    let columns = match config.missing {
         Missing::Create => schema::set_up(&store).await?,
         Missing::Refuse => schema::verify(&store).await?,
-    }
+    };
+    store.sql = Sql::new(&store.table, columns);
     let failed = |failure: Failure| failure.into_error_at(&store.server);
     let checking = async { check::check(&store).await.map_err(failed) };
     config.unsafe_settings.enforce(checking).await?;
@@ -55,8 +57,9 @@ pub(crate) async fn open(config: &MysqlConfig) -> Result<Store, Failure> {
     Ok(Store {
         server: config.server(),
         connections: Arc::new(connections),
-        sql: Sql::new(&table),
+        sql: Sql::new(&table, Columns::Exclusive),
         table,
+        readers: Readers::default(),
         pruning: Pruning::default(),
         transport: transport::finding(&config.options),
     })

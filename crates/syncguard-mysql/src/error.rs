@@ -14,8 +14,10 @@ pub(crate) enum Failure {
     Core(#[from] Error),
     #[error("{0}")]
     Config(String),
-    #[error("this backend does not grant shared mode")]
-    SharedMode,
+    #[error("the lock table does not have the columns of shared mode: {ADVICE_SCHEMA}")]
+    NoSharing,
+    #[error("the operating system returned no random bytes")]
+    NoRandomness(#[source] std::io::Error),
     #[error("the id was abandoned, or holds another key")]
     Abandoned,
     #[error("the id was granted in every attempt to abandon it")]
@@ -267,6 +269,7 @@ impl Failure {
         match self {
             Self::Connecting(source) | Self::Driver(source, _) => Some(source.into()),
             Self::Unleased(unleased) => Some(unleased.into()),
+            Self::NoRandomness(source) => Some(source.into()),
             Self::UnknownEffect(failure) => failure.into_source(),
             _ => None,
         }
@@ -276,11 +279,12 @@ impl Failure {
         match self {
             Self::Core(error) => (error.kind(), Effect::NotApplied),
             Self::Config(_) => (ErrorKind::InvalidArgument, Effect::NotApplied),
-            Self::NewerSchema { .. } | Self::SharedMode => {
+            Self::NewerSchema { .. } | Self::NoSharing => {
                 (ErrorKind::Unsupported, Effect::NotApplied)
             }
             Self::Abandoned => (ErrorKind::Aborted, Effect::NotApplied),
             Self::FenceLimit
+            | Self::NoRandomness(_)
             | Self::NoTable
             | Self::Unpinned(_)
             | Self::NoRuntime

@@ -1,5 +1,5 @@
 //! The name of the table, and the only place that writes a name into a statement. Also the keys of
-//! tombstones.
+//! tombstones and members.
 
 use syncguard_core::LockId;
 
@@ -13,6 +13,9 @@ const MAX_TABLE_BYTES: usize = 64 - SCHEMA_SUFFIX.len();
 
 /// The first byte of the keys of tombstones. No text in UTF-8 has this byte.
 const TOMBSTONE_PREFIX: u8 = 0xff;
+
+/// The first byte of the keys of members. No text in UTF-8 has this byte.
+const MEMBER_PREFIX: u8 = 0xfe;
 
 /// The validated name of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,10 +36,11 @@ impl Table {
     }
 
     /// Fills the quoted names of the table, and of the table that records its revision, into the
-    /// text of a statement.
+    /// text of a statement, and the former as a string.
     pub(crate) fn fill(&self, text: &str) -> String {
         text.replace("{locks}", &format!("`{}`", self.0))
             .replace("{schema}", &format!("`{}{SCHEMA_SUFFIX}`", self.0))
+            .replace("{name}", &format!("'{}'", self.0))
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -47,6 +51,12 @@ impl Table {
 /// Returns the key of the tombstone of an abandoned id, which cannot be the key of any user.
 pub(crate) fn tombstone_key(id: LockId) -> Vec<u8> {
     [[TOMBSTONE_PREFIX].as_slice(), id.as_str().as_bytes()].concat()
+}
+
+/// Returns the key of the row that belongs to a holder in shared mode, which cannot be the key of
+/// any user.
+pub(crate) fn member_key(id: LockId) -> Vec<u8> {
+    [[MEMBER_PREFIX].as_slice(), id.as_str().as_bytes()].concat()
 }
 
 fn is_plain(name: &str) -> bool {

@@ -2,17 +2,19 @@
 
 use std::str::from_utf8;
 
+use sqlx::mysql::MySqlRow;
 use syncguard_core::{
     Error, LockKey, ReleaseOutcome,
-    backend::{ListRequest, LockPage, LockQuery, LockRecord, PageToken},
+    backend::{ListRequest, LockPage, LockRecord, PageToken, SharedHolder, SharedHolders},
     pool::Priority,
 };
 
 use crate::{
     error::Failure,
-    lookup::lookup,
+    holders::holders,
+    names::member_key,
     release::release,
-    row::{GRACE_MS, bytes, record},
+    row::{GRACE_MS, bytes, record, value},
     statement::{Statement, digits},
     store::Store,
 };
@@ -55,30 +57,61 @@ fn key_of_token(token: &PageToken) -> Result<Vec<u8>, Failure> {
     key.ok_or_else(|| Failure::Config("the page token is not one of this backend".to_owned()))
 }
 
-/// Ends the live grant of a key and returns its record: two round trips, or more if the key changes
-/// hands between them. The grant that is ended is the one that is returned. A record that cannot be
-/// read is cleared except for its fence, and reported as such by an error.
+/// Ends every live grant of a key and its announcement, and returns the record: two round trips, or
+/// more if the key changes hands between them. The grants that are ended are those that are
+/// returned. A record that cannot be read is cleared except for its fence, and reported as such by
+/// an error.
 pub(crate) async fn force_release(
     store: &Store,
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
-    let query = LockQuery::ByKey(key.clone());
     loop {
-        let record = match lookup(store, &query).await {
-            Ok(Some(record)) => record,
-            Ok(None) => return Ok(None),
+        let statement = match &store.sql.sharing {
+            Some(sql) => Statement::write(&sql.withdraw),
+            None => Statement::read(&store.sql.lookup_by_key),
+        };
+        let statement = statement.text(key.as_str()).integer(GRACE_MS);
+        let rows = store.connections.run(statement).await?.rows;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let record = match record(row) {
+            Ok(record) => record,
             Err(Failure::Unreadable(what)) => match clear(store, key).await? {
                 0 => continue,
                 _ => return Err(Error::cleared(what).into()),
             },
             Err(failure) => return Err(failure),
         };
-        if release(store, record.lock_id).await? == ReleaseOutcome::Released {
+        let is_ended = match holders(row)? {
+            Some(holders) => end_shared(store, row, &record, &holders).await?,
+            None => release(store, record.lock_id).await? == ReleaseOutcome::Released,
+        };
+        if is_ended {
             return Ok(Some(record));
         }
     }
 }
 
+/// Ends the grants of a shared key and its announcement, unless another grant was made since.
+async fn end_shared(
+    store: &Store,
+    row: &MySqlRow,
+    record: &LockRecord,
+    holders: &SharedHolders,
+) -> Result<bool, Failure> {
+    let member = |holder: &SharedHolder| format!("X'{}'", digits(&member_key(holder.lock_id)));
+    let members: Vec<_> = holders.holders().iter().map(member).collect();
+    let statement = Statement::write(&store.sql.sharing()?.force_release)
+        .text(record.key.as_str())
+        .text(record.lock_id.as_str())
+        .digits(&value::<u64>(row, "fence")?.to_string())
+        .digits(&members.join(", "));
+    let ended = store.connections.run_for(Priority::Release, statement).await?.changed;
+    Ok(ended > 0)
+}
+
+/// Clears the live grant of a key whose record cannot be read.
 async fn clear(store: &Store, key: &LockKey) -> Result<u64, Failure> {
     let statement = Statement::write(&store.sql.force_clear).text(key.as_str()).integer(GRACE_MS);
     Ok(store.connections.run_for(Priority::Release, statement).await?.changed)

@@ -2,22 +2,23 @@
 
 use syncguard_core::backend::{Effect, Finding};
 
-use crate::{error::Failure, row::value, statement::Statement, store::Store};
+use crate::{error::Failure, row::value, sql::Columns, statement::Statement, store::Store};
 
 /// The revision of the table that the schema step creates, and the latest that this program knows.
-/// A table without a recorded revision is of revision 1; revision 2 records it.
+/// A table without a recorded revision is of revision 1; revision 2 records it, and revision 3 has
+/// the columns of shared mode.
 ///
 /// A change that is compatible with earlier clients raises only the revision, and gets a step in
 /// [`upgrade`]. An incompatible change also raises the least revision that the row demands of
 /// clients.
-const REVISION: i64 = 2;
+const REVISION: i64 = 3;
 
 /// Which parts of the table exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Missing,
     Incomplete,
-    Complete(Revision),
+    Complete(Revision, Columns),
 }
 
 /// What is known about the revision of the table.
@@ -31,15 +32,16 @@ enum Revision {
     Recorded(i64),
 }
 
-/// Creates the table if it is missing. If the table exists, this only reads.
+/// Creates the table if it is missing. If the table exists, this only reads. Returns which columns
+/// it has.
 ///
 /// It checks first, so that a user without the privilege to create tables does not need it if there
 /// is nothing to create. An existing table is never altered, and no statement is sent that would
 /// wait for its users. Creating the table waits no longer than the lock timeout, after which the
 /// server withdraws the request.
-pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
+pub(crate) async fn set_up(store: &Store) -> Result<Columns, Failure> {
     match state(store).await? {
-        State::Complete(_) => Ok(()),
+        State::Complete(_, columns) => Ok(columns),
         State::Incomplete => Err(Failure::NoTable),
         State::Missing => {
             // The revision comes first, so that a client that finds the table finds its revision.
@@ -50,14 +52,16 @@ pub(crate) async fn set_up(store: &Store) -> Result<(), Failure> {
     }
 }
 
-/// Creates the table if it is missing, and records its revision if none is recorded, or an earlier
-/// one.
+/// Creates the table if it is missing, adds the columns that it lacks, and records its revision if
+/// none is recorded, or an earlier one.
 ///
 /// Clients that are connected keep working.
 pub(crate) async fn upgrade(store: &Store) -> Result<(), Failure> {
-    set_up(store).await?;
+    if set_up(store).await? == Columns::Exclusive {
+        store.connections.run(Statement::write(&store.sql.schema_sharing)).await?;
+    }
     match state(store).await? {
-        State::Complete(Revision::Recorded(REVISION..)) => Ok(()),
+        State::Complete(Revision::Recorded(REVISION..), _) => Ok(()),
         _ => record(store).await,
     }
 }
@@ -66,10 +70,10 @@ async fn record(store: &Store) -> Result<(), Failure> {
     store.connections.run(Statement::write(&store.sql.schema_revision)).await.map(drop)
 }
 
-/// Fails if the table is missing, or does not have the expected form.
-pub(crate) async fn verify(store: &Store) -> Result<(), Failure> {
+/// Fails if the table is missing, or does not have the expected form. Returns which columns it has.
+pub(crate) async fn verify(store: &Store) -> Result<Columns, Failure> {
     match state(store).await? {
-        State::Complete(_) => Ok(()),
+        State::Complete(_, columns) => Ok(columns),
         State::Missing | State::Incomplete => Err(Failure::NoTable),
     }
 }
@@ -82,13 +86,13 @@ pub(crate) async fn finding(store: &Store) -> Result<Option<Finding>, Failure> {
                                schema_sql returns";
             Some(Finding::unsafe_setting("lock table missing or incomplete", consequence))
         }
-        State::Complete(Revision::Hidden) => {
+        State::Complete(Revision::Hidden, _) => {
             let consequence = "a table for later clients is not noticed; run the statements that \
                                schema_sql returns, and grant SELECT on the table that they create \
                                beside the lock table";
             Some(Finding::warning("revision of the lock table unreadable", consequence))
         }
-        State::Complete(_) => None,
+        State::Complete(..) => None,
     })
 }
 
@@ -102,10 +106,14 @@ async fn state(store: &Store) -> Result<State, Failure> {
     // timeout.
     let complete: Option<i64> = value(&row, "complete")?;
     let complete = complete.ok_or(Failure::TimedOut(Effect::NotApplied))?;
+    let columns = match value::<i64>(&row, "shared")? {
+        0 => Columns::Exclusive,
+        _ => Columns::Sharing,
+    };
     Ok(match (value::<i64>(&row, "present")?, complete) {
         (0, _) => State::Missing,
         (_, 0) => State::Incomplete,
-        _ => State::Complete(revision),
+        _ => State::Complete(revision, columns),
     })
 }
 

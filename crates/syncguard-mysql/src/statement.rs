@@ -114,12 +114,17 @@ impl Statement {
         let mut parts = self.sql.split('$');
         let mut text = parts.next().unwrap_or_default().to_owned();
         for part in parts {
-            let (number, rest) = part.split_at(1);
-            let number: usize = number.parse().unwrap_or_default();
-            if let Some(value) = self.values.get(number.wrapping_sub(1)) {
+            let digit = part.chars().next().and_then(|first| first.to_digit(10));
+            let Some(number) = digit else {
+                // This begins a path in JSON.
+                text.push('$');
+                text.push_str(part);
+                continue;
+            };
+            if let Some(value) = self.values.get((number as usize).wrapping_sub(1)) {
                 text.push_str(value);
             }
-            text.push_str(rest);
+            text.push_str(&part[1..]);
         }
         text
     }
@@ -143,13 +148,13 @@ mod tests {
 
     #[test]
     fn values_in_the_text_of_a_statement_are_only_digits() {
-        let sql = Arc::from("SELECT $1, $2, $3, $4, $1");
+        let sql = Arc::from("SELECT $1, $2, $3, $4, $1, '$.*'");
         let statement = Statement::read(&sql);
         let statement = statement.text("'; $4 --").text_or_null(None).integer(-1).bytes(&[0xff]);
         let value = "X'273B202434202D2D'";
         assert_eq!(
             statement.text_with_values(),
-            format!("SELECT {value}, NULL, -1, X'FF', {value}")
+            format!("SELECT {value}, NULL, -1, X'FF', {value}, '$.*'")
         );
     }
 }

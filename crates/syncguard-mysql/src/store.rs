@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use syncguard_core::{backend::Finding, pool::Pruning};
 
-use crate::{connection::Connections, names::Table, sql::Sql};
+use crate::{connection::Connections, names::Table, readers::Readers, sql::Sql};
 
 /// What the operations work with.
 pub(crate) struct Store {
@@ -13,6 +13,7 @@ pub(crate) struct Store {
     pub(crate) connections: Arc<Connections>,
     pub(crate) sql: Sql,
     pub(crate) table: Table,
+    pub(crate) readers: Readers,
     pub(crate) pruning: Pruning,
     /// What is unsafe about the connection to the server.
     pub(crate) transport: Option<Finding>,

@@ -1,17 +1,22 @@
 -- Inserts the tombstone of an abandoned id, or ends the grant that holds the id. Two statements that are sent
 -- together; each is a transaction by itself.
 --
--- In:  $1 lock id, $2 key of the tombstone
--- Out: one row: tombstones; if it is 0, a grant under the id was ended, and the tombstone is still missing
+-- In:  $1 lock id, $2 key of the tombstone, $3 key
+-- Out: one row: done; if it is 0, a grant under the id was ended, and the tombstone is still missing;
+--      member_of: the key that the id still shares, or has announced itself for
 --
 -- See `release.rs` for why no grant escapes this.
 INSERT INTO {locks} (lock_key, fence, lock_id, acquired_at_ms, expires_at_ms)
 VALUES ($2, 0, $1, {now}, 0)
 ON DUPLICATE KEY UPDATE
-    -- This is the row that already has the id: the row of a key, or the tombstone, which is not changed.
-    -- Assignments are made from left to right.
+    -- This is the row that already has the id: the row of a key, that of a member, or the tombstone, which is not
+    -- changed. Neither is a head, which is no grant. Assignments are made from left to right.
     owner = IF(lock_id = $1, NULL, owner),
-    expires_at_ms = IF(lock_id = $1, 0, expires_at_ms),
-    lock_id = IF(lock_id = $1 AND lock_key <> $2, NULL, lock_id);
+    expires_at_ms = IF(lock_id = $1 AND {is_grant}, 0, expires_at_ms),
+    lock_id = IF(lock_id = $1 AND lock_key <> $2 AND {is_grant}, NULL, lock_id);
 
-SELECT COUNT(*) AS tombstones FROM {locks} WHERE lock_key = $2
+SELECT
+    EXISTS (SELECT * FROM {locks} WHERE lock_key = $2)
+        -- No request has the id of a head.
+        OR EXISTS (SELECT * FROM {locks} WHERE lock_id = $1 AND NOT ({is_grant})) AS done,
+    {member_of} AS member_of

@@ -3,7 +3,8 @@
 --
 -- In:  $1 key, $2 lock id, $3 ttl in ms, $4 owner or NULL, $5 grace in ms, $6 fence limit
 -- Out: one row: made: the number of grants made by these statements; refused: whether the id holds another key
---      or was abandoned; lock_id, fence, owner, expires_at_ms; now_ms.
+--      or was abandoned; lock_id, fence, owner, expires_at_ms; shared: NULL, or the number of
+--      permits if the row is shared, 0 for any number; now_ms.
 --      An error if the id is not unique: it was abandoned, or holds another key.
 
 -- A key that was never locked gets a row that no one holds. Of several concurrent clients, one inserts the
@@ -15,7 +16,8 @@ WHERE NOT EXISTS (SELECT * FROM {locks} WHERE lock_key = $1);
 
 -- This statement alone makes the grant. The row is locked before the condition is tested, on the latest version
 -- of the row. Therefore, of several concurrent clients, the first is granted the key, and the others find it
--- held. The clock is read after the wait for the row. If the key is held, nothing is written.
+-- held. The clock is read after the wait for the row. If the key is held, nothing is written. A new id ends what
+-- the row has of shared mode, because that counts only with its own id.
 --
 -- Assignments are made from left to right: `expires_at_ms` is computed from the new `acquired_at_ms`.
 UPDATE {locks}
@@ -40,6 +42,7 @@ SELECT
     locks.fence,
     locks.owner,
     locks.expires_at_ms,
+    {shared_mode},
     {now} AS now_ms
 FROM {locks} AS locks
 WHERE locks.lock_key = $1

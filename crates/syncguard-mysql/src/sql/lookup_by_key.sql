@@ -1,7 +1,9 @@
--- Reads the live grant of a key.
+-- Reads the live grant of a key, or its head.
 --
 -- In:  $1 key, $2 grace in ms
--- Out: a row if there is a grant: lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, now_ms
-SELECT lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {start} AS now_ms
-FROM {locks}
+-- Out: a row if there is a grant: lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, holders,
+--      permits, now_ms
+SELECT
+    lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {sharing}, {start} AS now_ms
+FROM {locks} AS locks
 WHERE lock_key = $1 AND expires_at_ms > {start} - $2

@@ -6,7 +6,7 @@
 --      of rows for each statement
 -- Out: no rows; the number of rows changed by both
 UPDATE {locks} FORCE INDEX (lock_id)
-SET lock_id = NULL, owner = NULL, expires_at_ms = 0
+SET lock_id = NULL, owner = NULL, expires_at_ms = 0 {and_unshare}
 WHERE lock_id IS NOT NULL AND expires_at_ms > 0 AND expires_at_ms <= {now} - $1
 LIMIT $3;
 

@@ -7,8 +7,8 @@
 --
 -- The first statement examines only the rows with the ids that follow the given id. The second examines the
 -- tombstones that follow it. Rows that another client is changing are left alone, so neither statement waits
--- for another client. Rows whose fence is at or above the limit, or whose id cannot be read, are left alone
--- as well, so that an operator sees them unchanged. The inner limits keep the server from merging the
+-- for another client. Rows whose fence is at or above the limit, or whose id or holders cannot be read, are left
+-- alone as well, so that an operator sees them unchanged. The inner limits keep the server from merging the
 -- subqueries, which would lock rows before it is known whether their grants have ended.
 UPDATE {locks} AS locks
 JOIN (
@@ -21,12 +21,13 @@ JOIN (
         AND candidate.fence < $4
         AND LENGTH(candidate.lock_id) = 22
         AND NOT CONVERT(candidate.lock_id USING latin1) REGEXP '[^0-9A-Za-z_-]'
+        AND {is_intact}
         AND candidate.expires_at_ms > 0
         AND candidate.expires_at_ms <= {now} - $2
     LIMIT $3
     FOR UPDATE SKIP LOCKED
 ) AS old ON locks.lock_key = old.lock_key
-SET locks.lock_id = NULL, locks.owner = NULL, locks.expires_at_ms = 0
+SET locks.lock_id = NULL, locks.owner = NULL, locks.expires_at_ms = 0 {and_unshare}
 WHERE locks.expires_at_ms > 0 AND locks.expires_at_ms <= {now} - $2;
 
 DELETE locks FROM {locks} AS locks

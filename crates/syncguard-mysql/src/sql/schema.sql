@@ -9,6 +9,11 @@
 -- Therefore a grant changes one row. A row whose key begins with the byte FF, which no text in UTF-8 has, is
 -- the tombstone of an abandoned id.
 --
+-- If the row is shared, `shared_id` equals `lock_id`, which is the id of the head and no holder's. `holders` then
+-- contains the grants, and `expires_at_ms` is the latest of theirs. Each holder has a row of its own under a key
+-- that begins with the byte FE, with its id and `member_of`, and an expiry of 0: it is not a lock. An announcement
+-- of a writer stands until its time while `announced_fence` equals `fence`.
+--
 -- Keys and ids are bytes, compared as bytes, whatever the collation of the database. By the unique index, an
 -- id holds at most one key, and an abandoned id stays abandoned.
 CREATE TABLE IF NOT EXISTS {locks} (
@@ -18,6 +23,13 @@ CREATE TABLE IF NOT EXISTS {locks} (
     owner VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     acquired_at_ms BIGINT NOT NULL,
     expires_at_ms BIGINT NOT NULL,
+    shared_id VARBINARY(22) NULL,
+    permits INT UNSIGNED NULL,
+    holders LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
+    announced_id VARBINARY(22) NULL,
+    announced_fence BIGINT UNSIGNED NULL,
+    announced_until_ms BIGINT NULL,
+    member_of VARBINARY(512) NULL,
     PRIMARY KEY (lock_key),
     UNIQUE KEY lock_id (lock_id)
 ) ENGINE = InnoDB ROW_FORMAT = DYNAMIC

@@ -17,5 +17,5 @@ CREATE TABLE IF NOT EXISTS {schema} (
 -- lower isolation level.
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
-INSERT INTO {schema} (id, version, revision) VALUES (1, 1, 2)
-ON DUPLICATE KEY UPDATE revision = GREATEST(revision, 2)
+INSERT INTO {schema} (id, version, revision) VALUES (1, 1, 3)
+ON DUPLICATE KEY UPDATE revision = GREATEST(revision, 3)

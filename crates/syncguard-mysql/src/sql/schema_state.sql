@@ -2,7 +2,8 @@
 --
 -- In:  $1 name of the table
 -- Out: one row: present: whether there is a table of this name; complete: whether it has all columns, keys and
---      ids are bytes, each of these two has a unique index of its own, and its engine is InnoDB
+--      ids are bytes, each of these two has a unique index of its own, and its engine is InnoDB; shared: whether
+--      it has the columns of shared mode
 SELECT
     EXISTS (
         SELECT * FROM information_schema.TABLES
@@ -35,4 +36,12 @@ SELECT
         SELECT COUNT(*) = 1
         FROM information_schema.TABLES
         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1 AND ENGINE = 'InnoDB'
-    ) AS complete
+    ) AS complete,
+    (
+        SELECT COUNT(*) = 7
+        FROM information_schema.COLUMNS
+        WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1 AND COLUMN_NAME IN (
+            'shared_id', 'permits', 'holders', 'announced_id', 'announced_fence', 'announced_until_ms',
+            'member_of'
+        )
+    ) AS shared

@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     Fence, LockKey,
-    contract::{Harness, Hook, Profile, lifecycle, run},
+    contract::{Harness, Hook, Profile, lifecycle, run, shared},
 };
 use syncguard_mysql::{MysqlBackend, MysqlConfig};
 use syncguard_testkit::{
@@ -26,12 +26,18 @@ fn a_dedicated_server_keeps_locks_and_fences_over_a_restart() {
     run::<Plain<OWN>, _, _>(RESTART, case);
 }
 
+#[test]
+fn a_dedicated_server_keeps_shared_grants_over_a_restart() {
+    run::<Plain<OWN>, _, _>(SHARED_RESTART, shared::shared_grants_survive_a_restart);
+}
+
 const SHARED: u8 = 0;
 const OWN: u8 = 1;
 /// A dedicated server with snapshot isolation.
 const SNAPSHOT: u8 = 2;
 
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
+const SHARED_RESTART: &str = "shared::shared_grants_survive_a_restart";
 
 /// A table on a server that the cases share unless they break it, behind a proxy.
 struct Plain<const SITE: u8> {
@@ -52,7 +58,7 @@ impl<const SITE: u8> Harness for Plain<SITE> {
     fn profile() -> Profile {
         let why = "it breaks the server that the cases share; run on one of its own";
         match SITE {
-            SHARED => Profile::network("mysql").without(RESTART, why),
+            SHARED => Profile::network("mysql").without(RESTART, why).without(SHARED_RESTART, why),
             SNAPSHOT => Profile::network("mariadb with snapshot isolation"),
             _ => Profile::network("mysql"),
         }

@@ -22,13 +22,13 @@ async fn a_table_without_a_recorded_revision_is_of_revision_1_until_the_schema_s
     let (server, name) = (shared().await, Name::fresh());
     let mut foreign = Foreign::open(server.url()).await;
     let backend = name.connect(server.url()).await;
-    assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+    assert_eq!(recorded(&mut foreign, &name).await, (1, 3));
     foreign.run(&name.fill("DROP TABLE {locks}_schema")).await;
     assert_eq!(acquire_and_release(&name.connect(server.url()).await, "job").await, 1);
     assert!(!is_recorded(&mut foreign, &name).await, "connecting changes nothing");
     for _ in 0..2 {
         MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
-        assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+        assert_eq!(recorded(&mut foreign, &name).await, (1, 3));
     }
     assert_eq!(acquire_and_release(&backend, "job").await, 2, "who was connected goes on");
     assert_eq!(acquire_and_release(&name.connect(server.url()).await, "job").await, 3);
@@ -36,7 +36,7 @@ async fn a_table_without_a_recorded_revision_is_of_revision_1_until_the_schema_s
     foreign.run(&name.fill("DELETE FROM {locks}_schema")).await;
     assert_eq!(acquire_and_release(&name.connect(server.url()).await, "job").await, 4);
     MysqlBackend::setup_schema(&name.config(server.url())).await.unwrap();
-    assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+    assert_eq!(recorded(&mut foreign, &name).await, (1, 3));
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn a_user_without_the_privilege_to_create_tables_or_to_read_the_revision_c
         acquire_and_release(&MysqlBackend::connect(theirs.clone()).await.unwrap(), "job").await,
         2
     );
-    foreign.run(&format!("UPDATE {schema} SET version = 3, revision = 3")).await;
+    foreign.run(&format!("UPDATE {schema} SET version = 4, revision = 4")).await;
     error_of(MysqlBackend::connect(theirs).await, ErrorKind::Unsupported);
     foreign.run(&format!("DROP USER {user}; DROP DATABASE {database}")).await;
 }
@@ -120,7 +120,7 @@ async fn a_server_with_a_statement_log_records_the_revision_and_connecting_only_
         if old {
             foreign.run(&name.fill("DROP TABLE {locks}_schema")).await;
         } else {
-            assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+            assert_eq!(recorded(&mut foreign, &name).await, (1, 3));
         }
         let written = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
         name.connect(&server.url()).await.check().await.unwrap();
@@ -128,7 +128,7 @@ async fn a_server_with_a_statement_log_records_the_revision_and_connecting_only_
         let then = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
         assert_eq!(then, written, "connecting has written");
         MysqlBackend::setup_schema(&name.config(&server.url())).await.unwrap();
-        assert_eq!(recorded(&mut foreign, &name).await, (1, 2));
+        assert_eq!(recorded(&mut foreign, &name).await, (1, 3));
         let then = foreign.row("SHOW MASTER STATUS").await.get::<u64, _>("Position");
         assert_eq!(then > written, old, "the schema step is in the log");
     }

@@ -1,0 +1,5 @@
+-- Tests whether the holders of a row can be read, if it is a head.
+--
+-- In:  nothing; the row is named `candidate`
+-- Out: a condition
+IF(candidate.shared_id = candidate.lock_id, COALESCE(JSON_VALID(candidate.holders), FALSE), TRUE)
