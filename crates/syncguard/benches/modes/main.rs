@@ -78,7 +78,7 @@ async fn measure(extent: Extent, only: Option<&str>) {
         readers(name, url, extent.time, &mut table).await;
         semaphore(name, url, extent.time, &mut table).await;
         let readers = Task { lock: Lock::Shared, ..Task::new(8, HOLD, Duration::ZERO) };
-        let worst = among(url, readers, extent.waits, LockManager::lock::<&str>).await;
+        let worst = among(url, readers, extent.waits, |locks, key| locks.lock(key)).await;
         let what = format!("{name}: a writer among 32 readers, worst of {}", extent.waits);
         table.judge(&what, worst, "ms", Bar::AtMost(WRITER_MS));
         let writers = Task::new(8, HOLD, Duration::ZERO);
