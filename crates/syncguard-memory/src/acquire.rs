@@ -5,7 +5,7 @@ use syncguard_core::{
     backend::{AcquireOutcome, AcquireRequest},
 };
 
-use crate::store::Store;
+use crate::{rejection::rejection, store::Store};
 
 /// Grants the key, or returns its holder.
 pub(crate) fn acquire(store: &Store, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
@@ -34,8 +34,4 @@ pub(crate) fn acquire(store: &Store, request: &AcquireRequest) -> Result<Acquire
     slots
         .grant(request, now)
         .ok_or_else(|| rejection(ErrorKind::Internal, "the fence counter is at its limit"))
-}
-
-pub(crate) fn rejection(kind: ErrorKind, detail: &'static str) -> Error {
-    Error::new(kind).with_detail(detail).not_applied()
 }

@@ -5,6 +5,7 @@ mod backend;
 mod extend;
 mod lookup;
 mod operate;
+mod rejection;
 mod release;
 mod sharing;
 mod slots;

@@ -1,32 +1,14 @@
 //! Shared mode.
 
 use syncguard_core::{
-    Error, ErrorKind, Fence, LockId, Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, Admission, SharedHolder, SharedHolders},
+    Error, ErrorKind, Fence, Timestamp,
+    backend::{AcquireOutcome, AcquireRequest, Admission, SharedHolder},
 };
 
 use crate::{
-    acquire::rejection,
-    slots::{Slot, Slots},
+    rejection::rejection,
+    slots::{Sharing, Slot, Slots},
 };
-
-/// A key that is shared, or announced for a writer.
-#[derive(Clone, Debug)]
-pub(crate) struct Sharing {
-    /// The id of the head, which holds nothing. Lookups show it.
-    pub(crate) head: LockId,
-    pub(crate) holders: SharedHolders,
-}
-
-impl Sharing {
-    fn new() -> Result<Self, Error> {
-        let head = LockId::mint().map_err(|source| {
-            rejection(ErrorKind::Internal, "the operating system returned no random bytes")
-                .with_source(source)
-        })?;
-        Ok(Self { head, holders: SharedHolders::default() })
-    }
-}
 
 impl Slots {
     /// Grants a key in shared mode that no one holds exclusively, or returns its holders.

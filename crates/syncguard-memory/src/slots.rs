@@ -6,7 +6,7 @@ use std::{
 };
 
 use syncguard_core::{
-    Fence, Holder, LockId, LockKey, Owner, Timestamp,
+    Error, ErrorKind, Fence, Holder, LockId, LockKey, Owner, Timestamp,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, Grant, LockRecord, Mode, NotHeld,
         SharedHolders,
@@ -14,7 +14,7 @@ use syncguard_core::{
 };
 
 use crate::{
-    sharing::Sharing,
+    rejection::rejection,
     waiters::{PendingWakeUp, Waiters},
 };
 
@@ -51,6 +51,24 @@ pub(crate) struct Held {
     pub(crate) owner: Option<Owner>,
     pub(crate) acquired_at: Timestamp,
     pub(crate) expires_at: Timestamp,
+}
+
+/// A key that is shared, or announced for a writer.
+#[derive(Clone, Debug)]
+pub(crate) struct Sharing {
+    /// The id of the head, which holds nothing. Lookups show it.
+    pub(crate) head: LockId,
+    pub(crate) holders: SharedHolders,
+}
+
+impl Sharing {
+    pub(crate) fn new() -> Result<Self, Error> {
+        let head = LockId::mint().map_err(|source| {
+            rejection(ErrorKind::Internal, "the operating system returned no random bytes")
+                .with_source(source)
+        })?;
+        Ok(Self { head, holders: SharedHolders::default() })
+    }
 }
 
 impl Slot {

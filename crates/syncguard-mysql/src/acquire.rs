@@ -10,15 +10,12 @@ use syncguard_core::{
 
 use crate::{
     error::Failure,
+    granting::{MAX_ATTEMPTS, harden},
     row::{GRACE_MS, bytes, fence, owner, timestamp, value},
     share::{announce, share},
     statement::Statement,
     store::Store,
 };
-
-/// How many times to try to acquire a key that changes hands between the statement that would grant
-/// it and the one that reads its holder.
-pub(crate) const MAX_ATTEMPTS: usize = 4;
 
 /// Grants the key, or returns its holder: one round trip.
 ///
@@ -70,15 +67,6 @@ pub(crate) async fn acquire(
 fn is_shared(outcome: &AcquireOutcome) -> bool {
     let AcquireOutcome::Contended { holder: Some(holder) } = outcome else { return false };
     holder.mode.is_shared()
-}
-
-/// Guarantees that a grant that was made by another request is on the disk.
-///
-/// The server shows a commit to others before it is on the disk, and only the connection that made
-/// it waits for that. A caller that asks again while that connection still waits would get a grant
-/// that a crash can undo, after which its fence is issued to another holder.
-pub(crate) async fn harden(store: &Store) -> Result<(), Failure> {
-    store.connections.run(Statement::write(&store.sql.harden)).await.map(drop)
 }
 
 fn statement(store: &Store, request: &AcquireRequest) -> Statement {

@@ -8,7 +8,8 @@ use syncguard_core::{
 
 use crate::{
     error::Failure,
-    row::{GRACE_MS, record},
+    record::record,
+    row::GRACE_MS,
     sql::SharingSql,
     statement::{Answer, Statement},
     store::Store,

@@ -13,8 +13,9 @@ use crate::{
     error::Failure,
     holders::holders,
     names::member_key,
+    record::record,
     release::release,
-    row::{GRACE_MS, bytes, record, value},
+    row::{GRACE_MS, bytes, value},
     statement::{Statement, digits},
     store::Store,
 };

@@ -3,39 +3,12 @@
 use std::str::from_utf8;
 
 use sqlx::{Decode, MySql, Row, Type, mysql::MySqlRow};
-use syncguard_core::{
-    Fence, LockId, LockKey, Owner, Timestamp,
-    backend::{Capabilities, LockRecord, Mode},
-};
+use syncguard_core::{Fence, LockId, Owner, Timestamp, backend::Capabilities};
 
-use crate::{error::Failure, holders::holders};
+use crate::error::Failure;
 
 /// How long a grant keeps its key past its expiry, in milliseconds, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
-
-/// Reads a whole lock from a row.
-pub(crate) fn record(row: &MySqlRow) -> Result<LockRecord, Failure> {
-    let key = bytes(row, "lock_key").and_then(|key| LockKey::new(from_utf8(key).ok()?).ok());
-    let key = key.ok_or(Failure::Unreadable("key"))?;
-    let lock_id = lock_id(row, "lock_id").ok_or(Failure::Unreadable("lock id"))?;
-    let observed_at = timestamp(row, "now_ms")?;
-    if let Some(holders) = holders(row)? {
-        // The expiry of a head is that of a holder.
-        let record = holders.record(key, lock_id, observed_at);
-        return record.ok_or(Failure::Unreadable("holders"));
-    }
-    Ok(LockRecord {
-        mode: Mode::Exclusive,
-        holders: Vec::new(),
-        key,
-        lock_id,
-        fence: fence(row)?,
-        owner: owner(row),
-        acquired_at: timestamp(row, "acquired_at_ms")?,
-        expires_at: timestamp(row, "expires_at_ms")?,
-        observed_at,
-    })
-}
 
 /// Reads a lock id from a row.
 pub(crate) fn lock_id(row: &MySqlRow, column: &'static str) -> Option<LockId> {

@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire::{MAX_ATTEMPTS, harden},
     error::Failure,
+    granting::{MAX_ATTEMPTS, harden},
     holders::{announced_holders, announcement},
     release::remove_expired,
     row::{GRACE_MS, fence, owner, timestamp, value},

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
-    Fence, Holder, Jitter, Owner, Retry, Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities, Grant},
+    Fence, Jitter, Owner, Retry,
+    backend::{AcquireOutcome, AcquireRequest, Capabilities},
 };
 
 use crate::{
-    error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
+    error::Failure,
+    granting::{exclusive_grant, exclusive_holder, read_grant, violation},
     holder_cache::Strategy,
     names::StoredKey,
-    row::{GRACE_MS, fence, owner, text, timestamp, value},
+    row::{GRACE_MS, text, timestamp},
     share::{announce, share},
     sharing::sharing_now,
     statement::Statement,
@@ -150,33 +151,12 @@ fn write_statement(sql: &SqlStr, request: &AcquireRequest, key: &StoredKey) -> S
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
 }
 
-/// Maps a violated constraint to its meaning. In both cases the whole statement was rolled back.
-pub(crate) fn violation(failure: Failure) -> Failure {
-    match failure.state() {
-        // ON CONFLICT handles the other two unique indexes, so this is the index of the ids.
-        Some(UNIQUE_VIOLATION) => Failure::Abandoned,
-        // Of the values written, only the counter can be NULL: it is NULL if it would exceed its
-        // limit or go back.
-        Some(NOT_NULL_VIOLATION) => Failure::FenceLimit,
-        _ => failure,
-    }
-}
-
 /// Reads the grant that was made, or the existing one. Returns `None` if there is neither.
 fn read_outcome(row: &PgRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
     if let Some(outcome) = existing_grant(row, request)? {
         return Ok(Some(outcome));
     }
     Ok(read_grant(row)?.map(AcquireOutcome::Granted))
-}
-
-/// Reads the grant that was made.
-pub(crate) fn read_grant(row: &PgRow) -> Result<Option<Grant>, Failure> {
-    let granted = fence(row, "granted_fence");
-    let Some(fence) = granted.map_err(|_| Failure::UnreadableAnswer("fence"))? else {
-        return Ok(None);
-    };
-    Ok(Some(Grant { fence, expires_at: timestamp(row, "granted_expires_at_ms")? }))
 }
 
 /// Reads the existing grant of the key, which may be the id's own. Returns `None` if there is none.
@@ -207,20 +187,4 @@ fn existing_grant(
         None
     };
     Ok(Some(AcquireOutcome::Contended { holder }))
-}
-
-/// Reads the grant of a key in exclusive mode, live or not.
-pub(crate) fn exclusive_grant(row: &PgRow) -> Result<Grant, Failure> {
-    let fence = fence(row, "fence")?.ok_or(Failure::Unreadable("fence"))?;
-    Ok(Grant { fence, expires_at: timestamp(row, "expires_at_ms")? })
-}
-
-/// Describes the holder of a key in exclusive mode.
-pub(crate) fn exclusive_holder(
-    row: &PgRow,
-    grant: Grant,
-    now: Timestamp,
-) -> Result<Holder, Failure> {
-    let holder = Holder::new(grant, owner(row, "owner"), now, Capabilities::GRACE);
-    Ok(if value(row, "notifies")? { holder } else { holder.silent() })
 }

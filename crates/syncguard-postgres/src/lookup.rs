@@ -3,10 +3,7 @@
 use syncguard_core::backend::{LockQuery, LockRecord};
 
 use crate::{
-    error::Failure,
-    names::StoredKey,
-    row::{GRACE_MS, record},
-    statement::Statement,
+    error::Failure, names::StoredKey, record::record, row::GRACE_MS, statement::Statement,
     store::Store,
 };
 

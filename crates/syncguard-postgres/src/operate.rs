@@ -9,7 +9,8 @@ use syncguard_core::{
 use crate::{
     error::Failure,
     names::{StoredKey, WAITER_CLASS, escaped},
-    row::{GRACE_MS, record, text},
+    record::record,
+    row::{GRACE_MS, text},
     statement::Statement,
     store::Store,
 };

@@ -3,40 +3,12 @@
 use std::str::FromStr;
 
 use sqlx::{Decode, Postgres, Row, Type, postgres::PgRow};
-use syncguard_core::{
-    Fence, Owner, Timestamp,
-    backend::{Capabilities, LockRecord, Mode},
-};
+use syncguard_core::{Fence, Owner, Timestamp, backend::Capabilities};
 
-use crate::{error::Failure, names::user_key, sharing::sharing_now};
+use crate::error::Failure;
 
 /// How long a grant keeps its key past its expiry, in milliseconds, as statements take it.
 pub(crate) const GRACE_MS: i64 = Capabilities::GRACE.as_millis() as i64;
-
-/// Reads a whole lock from a row. Returns `None` if the row has no lock, or no holder in shared mode.
-pub(crate) fn record(row: &PgRow) -> Result<Option<LockRecord>, Failure> {
-    let Some(key) = text(row, "key") else {
-        return Ok(None);
-    };
-    let user_key = text(row, "user_key").and_then(|text| user_key(key, text));
-    let lock_id = text(row, "lock_id").and_then(|text| text.parse().ok());
-    let key = user_key.ok_or(Failure::Unreadable("key"))?;
-    let lock_id = lock_id.ok_or(Failure::Unreadable("lock id"))?;
-    if let Some((holders, now)) = sharing_now(row)? {
-        return Ok(holders.record(key, lock_id, now));
-    }
-    Ok(Some(LockRecord {
-        mode: Mode::Exclusive,
-        holders: Vec::new(),
-        key,
-        lock_id,
-        fence: fence(row, "fence")?.ok_or(Failure::Unreadable("fence"))?,
-        owner: owner(row, "owner"),
-        acquired_at: timestamp(row, "acquired_at_ms")?,
-        expires_at: timestamp(row, "expires_at_ms")?,
-        observed_at: timestamp(row, "now_ms")?,
-    }))
-}
 
 /// Reads a fence from a row, or `None` if it is NULL.
 pub(crate) fn fence(row: &PgRow, column: &'static str) -> Result<Option<Fence>, Failure> {

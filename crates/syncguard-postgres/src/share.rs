@@ -9,8 +9,8 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire::{exclusive_grant, exclusive_holder, read_grant, violation},
     error::Failure,
+    granting::{exclusive_grant, exclusive_holder, read_grant, violation},
     names::{StoredKey, member_key},
     row::{GRACE_MS, text, timestamp},
     sharing::sharing_now,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use syncguard_core::{
     Fence, Holder, LockId, LockKey, Owner, Timestamp,
-    backend::{Grant, LockRecord, Mode, SharedHolder, SharedHolders},
+    backend::{Capabilities, Grant, LockRecord, Mode, SharedHolder, SharedHolders},
 };
 
 use crate::{
@@ -84,13 +84,28 @@ pub(crate) fn announced(mode: Mode, now: Timestamp, free: Timestamp) -> Holder {
     holder
 }
 
+/// Builds a record from the server's time and the reply of a script about a lock, if it is live.
+pub(crate) fn live(now: &Reply, stored: &Reply) -> Result<Option<LockRecord>, Failure> {
+    let now = now.integer().ok_or(Failure::Unreadable("the server's time"))?;
+    let now = Timestamp::from_unix_millis(now);
+    let (stored, shared) = match (stored, stored.list()) {
+        (Reply::Nil, _) => return Ok(None),
+        (_, [head, holders]) => (head, Some(holders)),
+        (stored, _) => (stored, None),
+    };
+    let stored = Stored::parse(stored.text().unwrap_or_default())?;
+    if !stored.expires_at().is_live(now, Capabilities::GRACE) {
+        return Ok(None);
+    }
+    match shared {
+        None => stored.into_record(now).map(Some),
+        Some(fields) => record(stored, fields, now),
+    }
+}
+
 /// Builds the record of a lock from the record of all holders and the fields of the hash, if any
 /// holder is live.
-pub(crate) fn record(
-    head: Stored,
-    fields: &Reply,
-    now: Timestamp,
-) -> Result<Option<LockRecord>, Failure> {
+fn record(head: Stored, fields: &Reply, now: Timestamp) -> Result<Option<LockRecord>, Failure> {
     let unreadable = || Failure::UNREADABLE_HOLDERS;
     let pairs = || fields.list().chunks_exact(2);
     let is_of_head =

@@ -12,6 +12,7 @@ mod connect;
 mod deserialize;
 mod error;
 mod extend;
+mod granting;
 mod holders;
 mod index;
 mod lookup;

@@ -6,7 +6,7 @@ use syncguard_core::{
 };
 
 use crate::{
-    client::Reply, error::Failure, index::find, names::LockName, record::live, script::LOOKUP,
+    client::Reply, error::Failure, holders::live, index::find, names::LockName, script::LOOKUP,
     store::Store,
 };
 

@@ -10,8 +10,8 @@ use syncguard_core::{
 use crate::{
     client::Reply,
     error::Failure,
+    holders::live,
     names::{LockName, Shape},
-    record::live,
     script::{FORCE_RELEASE, LOOKUP},
     store::Store,
 };

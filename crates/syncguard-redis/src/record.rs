@@ -6,10 +6,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use syncguard_core::{
     Fence, Holder, LockId, LockKey, Owner, Timestamp,
-    backend::{Capabilities, Grant, LockRecord, Mode},
+    backend::{Grant, LockRecord, Mode},
 };
 
-use crate::{client::Reply, error::Failure, holders};
+use crate::error::Failure;
 
 /// The maximum difference between two readings of the server's clock in one script.
 const MAX_CLOCK_SKEW: Duration = Duration::from_millis(20);
@@ -151,25 +151,6 @@ pub(crate) fn owner_of(stored: Option<&Value>) -> Option<Owner> {
 #[expect(clippy::cast_possible_truncation, reason = "milliseconds are whole and fit by far")]
 fn timestamp(millis: f64) -> Timestamp {
     Timestamp::from_unix_millis(millis as i64)
-}
-
-/// Builds a record from the server's time and the reply of a script about a lock, if it is live.
-pub(crate) fn live(now: &Reply, stored: &Reply) -> Result<Option<LockRecord>, Failure> {
-    let now = now.integer().ok_or(Failure::Unreadable("the server's time"))?;
-    let now = Timestamp::from_unix_millis(now);
-    let (stored, shared) = match (stored, stored.list()) {
-        (Reply::Nil, _) => return Ok(None),
-        (_, [head, holders]) => (head, Some(holders)),
-        (stored, _) => (stored, None),
-    };
-    let stored = Stored::parse(stored.text().unwrap_or_default())?;
-    if !stored.expires_at().is_live(now, Capabilities::GRACE) {
-        return Ok(None);
-    }
-    match shared {
-        None => stored.into_record(now).map(Some),
-        Some(fields) => holders::record(stored, fields, now),
-    }
 }
 
 #[cfg(test)]

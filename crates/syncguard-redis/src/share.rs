@@ -6,9 +6,9 @@ use syncguard_core::{
 };
 
 use crate::{
-    acquire::{granted, refused_by_writer, rejection},
     client::{Answer, Reply},
     error::Failure,
+    granting::{granted, refused_by_writer, rejection},
     holders::{announced, grant, head_tail, holder_tail, permits, refusal},
     names::LockName,
     options::Counters,

@@ -20,8 +20,8 @@ use crate::{
     error::Failure,
     statement::Statement,
     store::Store,
-    transaction::Work,
     turn::Rank,
+    work::Work,
     worker::{Ticket, Worker},
 };
 

@@ -20,8 +20,9 @@ use crate::{
     permission::create_private,
     schema,
     statement::Statement,
-    transaction::{Decided, Transaction, Work},
+    transaction::{Decided, Transaction},
     turn::{Turn, Turns},
+    work::Work,
     worker::Ticket,
 };
 

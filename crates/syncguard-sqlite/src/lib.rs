@@ -30,6 +30,7 @@ mod transaction;
 mod turn;
 mod wait;
 mod waiters;
+mod work;
 mod worker;
 
 pub use backend::SqliteBackend;

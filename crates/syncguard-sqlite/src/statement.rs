@@ -7,7 +7,7 @@ use sqlx::{
 
 use syncguard_core::Fence;
 
-use crate::transaction::Work;
+use crate::work::Work;
 
 /// A statement with its values.
 pub(crate) struct Statement {

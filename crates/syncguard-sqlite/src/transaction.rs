@@ -5,19 +5,7 @@ use sqlx::{
     sqlite::{SqliteConnection, SqliteRow},
 };
 
-use crate::{error::Failure, statement::Statement};
-
-/// What a connection runs in one turn.
-pub(crate) trait Work: Sync {
-    type Output: Send;
-
-    /// Runs it to its end. If it fails, nothing of it is stored, except what a statement kept by
-    /// itself.
-    fn run(
-        &self,
-        connection: &mut SqliteConnection,
-    ) -> impl Future<Output = Result<Self::Output, sqlx::Error>> + Send;
-}
+use crate::{error::Failure, statement::Statement, work::Work};
 
 /// A statement that reads, and the statements that are derived from what it read.
 ///

@@ -1,0 +1,38 @@
+//! Reading the replies that the acquire scripts of both modes have in common.
+
+use syncguard_core::{
+    Fence, Timestamp,
+    backend::{AcquireOutcome, Grant},
+};
+
+use crate::{client::Reply, error::Failure, record::Stored, script::reply, store::Store};
+
+/// Reports the holder of an exclusive lock to a contender.
+pub(crate) fn refused_by_writer(
+    store: &Store,
+    now: i64,
+    record: &str,
+    kept_for: &Reply,
+) -> AcquireOutcome {
+    let (now, grace) = (Timestamp::from_unix_millis(now), store.options.grace);
+    let kept_for = kept_for.integer().unwrap_or(-1);
+    let stored = Stored::parse(record).ok();
+    AcquireOutcome::Contended { holder: stored.map(|stored| stored.holder(now, kept_for, grace)) }
+}
+
+/// Returns the failure for which a code of an acquire script stands.
+pub(crate) fn rejection(reply: &Reply) -> Failure {
+    match reply {
+        Reply::Integer(reply::ABANDONED) => Failure::Abandoned,
+        Reply::Integer(reply::FENCE_LIMIT) => Failure::FenceLimit,
+        Reply::Integer(reply::UNREADABLE) => Failure::UNREADABLE_RECORD,
+        Reply::Integer(reply::UNREADABLE_HOLDERS) => Failure::UNREADABLE_HOLDERS,
+        _ => Failure::Garbled("an acquire"),
+    }
+}
+
+pub(crate) fn granted(fence: i64, expires_at: Timestamp) -> Result<AcquireOutcome, Failure> {
+    let fence = u64::try_from(fence).ok().and_then(|number| Fence::new(number).ok());
+    let fence = fence.ok_or(Failure::Garbled("an acquire"))?;
+    Ok(AcquireOutcome::Granted(Grant { fence, expires_at }))
+}
