@@ -33,8 +33,6 @@ enum Fault {
     NoWithdrawal,
     /// The store admits readers while a writer is announced.
     AnnouncementsAreIgnored,
-    /// A new head waits for what the head before it waited for.
-    NewHeadWaits,
     /// The store admits readers beside a writer.
     ReadersBesideAWriter,
     /// The last reader that leaves notifies no one.
@@ -88,7 +86,10 @@ struct State {
     /// Which processes are subscribed, and which have been notified since they last asked.
     subscribed: Vec<bool>,
     notified: Vec<bool>,
-    /// How many readers were granted the key since a writer announced itself that still waits.
+    /// The writers that rely on their announcement: they have announced themselves, and no other
+    /// writer was granted the key since, which ends every announcement.
+    relying: BTreeSet<usize>,
+    /// How many readers were granted the key while a writer relied on its announcement.
     overtakers: u8,
 }
 
@@ -137,9 +138,7 @@ impl Protocol {
             return;
         }
         if announces && !writer_holds {
-            if state.announcement.is_none_or(|(by, _)| by != task) {
-                state.overtakers = 0;
-            }
+            state.relying.insert(task);
             state.announcement = Some((task, ANNOUNCEMENT));
         }
         let process = self.tasks[task].process;
@@ -158,37 +157,14 @@ impl Protocol {
     }
 
     fn grant(&self, state: &mut State, task: usize) {
-        if !self.is_writer(task) && self.is_announced_and_waits(state) {
-            state.overtakers += 1;
-        }
         if self.is_writer(task) {
             state.announcement = None;
+            state.relying.clear();
+        } else if !state.relying.is_empty() {
+            state.overtakers += 1;
         }
         state.holders.insert(task);
         state.phases[task] = Phase::Holding;
-        self.promote(state, task);
-    }
-
-    /// Returns whether a writer that was refused because of readers waits on.
-    fn is_announced_and_waits(&self, state: &State) -> bool {
-        (0..self.tasks.len()).any(|task| {
-            self.is_writer(task)
-                && matches!(state.phases[task], Phase::Waiting { renewal, .. }
-                    if renewal.is_some() || self.fault == Fault::NoRenewal)
-                && state.holders.iter().all(|holder| !self.is_writer(*holder))
-        })
-    }
-
-    /// Makes the next task of the process its head, which begins with an attempt.
-    fn promote(&self, state: &mut State, task: usize) {
-        let process = self.tasks[task].process;
-        if self.fault == Fault::NewHeadWaits
-            && state.subscribed[process]
-            && let Some(head) = self.head(state, process)
-            && state.phases[head] == Phase::Queued
-        {
-            state.phases[head] = self.waiting(head, false, false);
-        }
     }
 
     fn notify(&self, state: &mut State) {
@@ -205,11 +181,11 @@ impl Protocol {
     /// Ends a wait without a grant.
     fn end(&self, state: &mut State, task: usize, withdraws: bool) {
         state.phases[task] = Phase::Ended;
+        state.relying.remove(&task);
         if withdraws && state.announcement.is_some_and(|(by, _)| by == task) {
             state.announcement = None;
             self.notify(state);
         }
-        self.promote(state, task);
     }
 
     /// Returns whether any renewal or retry is due, so that no time passes before it.
@@ -264,6 +240,7 @@ impl Model for Protocol {
             announcement: None,
             subscribed: vec![false; processes],
             notified: vec![false; processes],
+            relying: BTreeSet::new(),
             overtakers: 0,
         }]
     }
@@ -411,11 +388,6 @@ fn a_store_that_ignores_announcements_lets_readers_overtake() {
 #[test]
 fn a_writer_that_withdraws_nothing_keeps_readers_out_for_ever() {
     assert_found(Fault::NoWithdrawal, WAKE_UP);
-}
-
-#[test]
-fn a_new_head_that_waits_first_loses_a_wake_up() {
-    assert_found(Fault::NewHeadWaits, WAKE_UP);
 }
 
 #[test]
