@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use firestore_emulator::{Concurrency, Emulator};
 use syncguard_core::{
     Fence, LockId, LockKey,
-    contract::{Harness, Hook, Profile, lifecycle, run},
+    contract::{Harness, Hook, Profile, lifecycle, run, shared},
 };
 use syncguard_firestore::FirestoreBackend;
 use syncguard_testkit::{find::Store, proxy::Proxy};
@@ -31,6 +31,12 @@ fn the_double_keeps_locks_and_fences_over_a_restart() {
     run::<Site<PESSIMISTIC>, _, _>(RESTART, case);
 }
 
+#[test]
+fn the_double_keeps_shared_grants_over_a_restart() {
+    let case = shared::shared_grants_survive_a_restart;
+    run::<Site<PESSIMISTIC>, _, _>(SHARED_RESTART, case);
+}
+
 /// The server that the environment names, or else a pessimistic double started for the case.
 const EXTERNAL: u8 = 0;
 /// A pessimistic double started for the case.
@@ -39,6 +45,7 @@ const PESSIMISTIC: u8 = 1;
 const OPTIMISTIC: u8 = 2;
 
 const RESTART: &str = "lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart";
+const SHARED_RESTART: &str = "shared::shared_grants_survive_a_restart";
 
 /// Two collections that no other case uses, on a server behind a proxy.
 struct Site<const KIND: u8> {
@@ -66,7 +73,8 @@ impl<const KIND: u8> Harness for Site<KIND> {
         if KIND != EXTERNAL || Store::Firestore.address().is_none() {
             return profile;
         }
-        profile.without(RESTART, "it breaks the server that was given; run on one of its own")
+        let reason = "it breaks the server that was given; run on one of its own";
+        profile.without(RESTART, reason).without(SHARED_RESTART, reason)
     }
 
     async fn start() -> Self {
