@@ -95,10 +95,11 @@ impl<'a> Acquisition<'a> {
     /// Makes one attempt in shared mode while another waiter is the head. Whatever it waits for
     /// after a refusal, or a failure that may pass, the head waits for too.
     async fn attempt_beside_head(&mut self, waiter: &Waiter) -> Result<Option<LockGuard>, Error> {
+        let sent = Instant::now();
         self.in_flight = true;
         let outcome = attempt::start(self.shared, self.options, None, &self.home).await;
         self.in_flight = false;
-        waiter.shared_attempt_ended(matches!(outcome, Ok(AttemptOutcome::Granted(_))));
+        self.shared_attempt_ended(waiter, outcome.as_ref().ok(), sent);
         match outcome {
             Ok(AttemptOutcome::Granted(guard)) => return Ok(Some(guard)),
             Ok(AttemptOutcome::Contended(holder)) => {
@@ -167,14 +168,10 @@ impl<'a> Acquisition<'a> {
 
     /// Makes one attempt, after a pause for the waiters of other processes if it is their turn.
     async fn attempt(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
-        if self.options.mode.is_shared() {
-            let outcome = self.send(waiter).await;
-            let is_granted = matches!(outcome, Some(Ok(AttemptOutcome::Granted(_))));
-            waiter.shared_attempt_ended(is_granted);
-            return outcome;
-        }
-        let Some(min_pause) = self.shared.min_pause else { return self.send(waiter).await };
-        if waiter.is_sharing() {
+        let mode = self.options.mode;
+        let min_pause = self.shared.min_pause;
+        // Readers need no pause: a writer of another process keeps them out by its announcement.
+        if let Some(min_pause) = min_pause.filter(|_| mode != Mode::SHARED && waiter.is_sharing()) {
             let pause = waiter.fairness(|fairness| fairness.pause(Instant::now(), min_pause));
             if let Some(pause) = pause {
                 Timer::after(pause).await;
@@ -182,6 +179,13 @@ impl<'a> Acquisition<'a> {
         }
         let sent = Instant::now();
         let outcome = self.send(waiter).await;
+        if mode.is_shared() {
+            let outcome = outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
+            self.shared_attempt_ended(waiter, outcome, sent);
+        }
+        if min_pause.is_none() || mode.is_shared() {
+            return outcome;
+        }
         waiter.fairness(|fairness| match &outcome {
             Some(Ok(AttemptOutcome::Granted(guard))) => {
                 let now = Instant::now();
@@ -194,6 +198,24 @@ impl<'a> Acquisition<'a> {
             Some(Err(_)) | None => {}
         });
         outcome
+    }
+
+    /// Records the outcome of an attempt in shared mode, `None` if it has none.
+    fn shared_attempt_ended(
+        &self,
+        waiter: &Waiter,
+        outcome: Option<&AttemptOutcome>,
+        sent: Instant,
+    ) {
+        let granted = match outcome {
+            Some(AttemptOutcome::Granted(guard)) => Some(guard.granted_fence()),
+            Some(AttemptOutcome::Contended(_)) | None => None,
+        };
+        waiter.shared_attempt_ended(granted.is_some());
+        if let Some(fence) = granted.filter(|_| self.shared.min_pause.is_some()) {
+            let now = Instant::now();
+            waiter.fairness(|fairness| fairness.granted_shared(fence, now, now - sent));
+        }
     }
 
     async fn send(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {

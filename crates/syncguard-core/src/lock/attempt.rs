@@ -80,7 +80,9 @@ async fn attempt(
         Ok(AcquireOutcome::Contended { holder }) => {
             if !reply_lost {
                 pending.disarm();
-                if let Some(announcement) = announcement {
+                // An exclusive holder's key takes no announcement.
+                let is_recorded = holder.as_ref().is_none_or(|holder| holder.mode.is_shared());
+                if let Some(announcement) = announcement.filter(|_| is_recorded) {
                     announcement.announced(lock_id, &shared, &home);
                 }
             }

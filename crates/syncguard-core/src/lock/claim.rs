@@ -97,5 +97,6 @@ impl Drop for Claim {
     /// a claim.
     fn drop(&mut self) {
         self.0.state().end_with(End::Released);
+        self.0.state().end_count();
     }
 }

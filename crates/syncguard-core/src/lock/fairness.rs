@@ -91,6 +91,26 @@ impl Fairness {
         self.round_trip = round_trip;
     }
 
+    /// Records a shared grant to this process. It belongs to the turn, as the grants of the writers
+    /// between which it was made do.
+    ///
+    /// The replies of shared grants that were in flight together arrive in any order, so a gap in
+    /// their fences shows nothing. A grant to another process among them goes unnoticed, and the
+    /// next pause comes as if there had been none.
+    pub(crate) fn granted_shared(&mut self, fence: Fence, now: Instant, round_trip: Duration) {
+        let turn = match self.turn {
+            Some((last, _)) if self.paused => {
+                self.turn_limit = (self.turn_limit * 2).min(MAX_TURN);
+                (last.max(fence), now)
+            }
+            Some((last, began)) => (last.max(fence), began),
+            None => (fence, now),
+        };
+        self.turn = Some(turn);
+        self.paused = false;
+        self.round_trip = round_trip;
+    }
+
     /// Records that a task of this process released the key.
     pub(crate) fn released(&mut self) {
         self.held = false;
@@ -167,6 +187,34 @@ mod tests {
         assert!(!scenario.hold(5, MAX_TURN - just));
         assert!(scenario.hold(6, just));
         assert!(!scenario.hold(7, MAX_TURN - just));
+    }
+
+    #[test]
+    fn shared_grants_to_this_process_belong_to_its_turn() {
+        let mut scenario = Scenario::new();
+        assert!(!scenario.hold(1, MIN_TURN / 2));
+        // In the order in which their replies arrive.
+        for fence in [3, 2] {
+            let fence = Fence::new(fence).unwrap();
+            scenario.fairness.granted_shared(fence, scenario.now, ROUND_TRIP);
+        }
+        assert!(scenario.hold(4, MIN_TURN / 2), "no grant to another process ended the turn");
+        assert!(!scenario.fairness.is_contested());
+    }
+
+    #[test]
+    fn turns_of_shared_grants_end_with_a_pause_too() {
+        let mut fairness = Fairness::default();
+        let (began, mut fences) = (Instant::now(), (1..).map(|fence| Fence::new(fence).unwrap()));
+        let mut grant = |fairness: &mut Fairness, now| {
+            fairness.granted_shared(fences.next().unwrap(), now, ROUND_TRIP);
+            fairness.pause(now, MIN_NOTIFIED_PAUSE).is_some()
+        };
+        assert!(!grant(&mut fairness, began));
+        assert!(grant(&mut fairness, began + MIN_TURN));
+        assert!(!grant(&mut fairness, began + MIN_TURN), "a turn begins");
+        assert!(!grant(&mut fairness, began + MIN_TURN * 2), "it is longer");
+        assert!(grant(&mut fairness, began + MIN_TURN * 3));
     }
 
     #[test]

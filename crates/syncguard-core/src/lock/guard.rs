@@ -178,7 +178,9 @@ impl LockGuard {
     /// # Ok(()) }
     /// ```
     pub fn keep(self) {
-        self.disarm().end_with(End::Released);
+        let lease = self.disarm();
+        lease.end_with(End::Released);
+        lease.end_count();
     }
 
     /// Disables the release on drop. The caller has to end the lease.

@@ -212,6 +212,13 @@ impl LeaseState {
         self.counted.swap(false, Ordering::Relaxed)
     }
 
+    /// Counts the lock less without a release, unless that was done before.
+    pub(crate) fn end_count(&self) {
+        if self.uncount() {
+            self.shared.holds.ended(&self.key, self.mode);
+        }
+    }
+
     /// Returns whether an acquire under the id may still be in flight.
     pub(crate) fn is_in_doubt(&self) -> bool {
         self.action == Action::Abandon
@@ -314,8 +321,8 @@ impl LeaseState {
             End::Lost(loss) => Some(loss),
             End::Released => None,
         };
-        if loss.is_some() && self.uncount() {
-            self.shared.holds.ended(&self.key, self.mode);
+        if loss.is_some() {
+            self.end_count();
         }
         telemetry::ended(&self.key, self.lock_id, self.fence, &self.held_since, loss);
     }
@@ -339,9 +346,7 @@ impl LeaseState {
 impl Drop for LeaseState {
     fn drop(&mut self) {
         // A claim, for example, ends without a release.
-        if self.uncount() {
-            self.shared.holds.ended(&self.key, self.mode);
-        }
+        self.end_count();
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{LockManager, Operation};
+use syncguard_core::{LockBuilder, LockManager, Operation};
 use syncguard_memory::MemoryBackend;
 use tokio::{
     task::JoinSet,
@@ -47,23 +47,30 @@ impl Stats {
 struct Process {
     locks: LockManager,
     tasks: usize,
+    /// What each task locks.
+    lock: fn(&LockManager, usize) -> LockBuilder,
     stats: Arc<Stats>,
 }
 
 impl Process {
     fn new(world: &World, store: RecordingStore<MemoryBackend>, tasks: usize) -> Self {
         let locks = LockManager::builder(store).clock(world.clock.shared()).build();
-        Self { locks, tasks, stats: Arc::default() }
+        Self { locks, tasks, lock: |locks, _| locks.lock("k"), stats: Arc::default() }
+    }
+
+    fn locking(self, lock: fn(&LockManager, usize) -> LockBuilder) -> Self {
+        Self { lock, ..self }
     }
 
     /// Starts tasks that acquire and release the lock until the time is over.
     fn start(&self, all: &mut JoinSet<()>, over: &Arc<AtomicBool>) {
-        for _ in 0..self.tasks {
+        for number in 0..self.tasks {
+            let lock = self.lock;
             let (locks, stats, over) = (self.locks.clone(), self.stats.clone(), over.clone());
             all.spawn(async move {
                 while !over.load(Ordering::SeqCst) {
                     let requested = Instant::now();
-                    let guard = locks.lock("k").wait(LONG).acquire().await.unwrap();
+                    let guard = lock(&locks, number).wait(LONG).acquire().await.unwrap();
                     let waited = usize::try_from(requested.elapsed().as_millis()).unwrap();
                     stats.longest_wait_millis.fetch_max(waited, Ordering::SeqCst);
                     stats.grants.fetch_add(1, Ordering::SeqCst);
@@ -103,6 +110,35 @@ async fn a_process_with_many_waiters_does_not_shut_out_a_process_with_one() {
     let longest = lone.stats.longest_wait();
     assert!(longest <= millis(1_500), "{longest:?}");
     assert!(all >= 1_500 * 9 / 10, "{all} of 1500");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_with_many_waiters_for_a_permit_does_not_shut_out_a_process_with_one() {
+    let world = World::new();
+    let permit = |locks: &LockManager, _: usize| locks.semaphore("k", 2);
+    let busy = Process::new(&world, shared(&world), MANY_TASKS).locking(permit);
+    let slow = shared(&world);
+    slow.delay(Operation::Acquire, millis(3));
+    let lone = Process::new(&world, slow, 1).locking(permit);
+    run(&[&busy, &lone]).await;
+    let longest = lone.stats.longest_wait();
+    assert!(longest <= millis(1_500), "{longest:?}");
+}
+
+/// The grants to the readers of a process are no sign of another process that ends its turn.
+#[tokio::test(start_paused = true)]
+async fn a_process_with_readers_and_writers_does_not_shut_out_a_process_with_a_writer() {
+    let world = World::new();
+    let busy = Process::new(&world, shared(&world), MANY_TASKS).locking(|locks, number| {
+        let lock = locks.lock("k");
+        if number % 2 == 0 { lock.shared() } else { lock }
+    });
+    let slow = shared(&world);
+    slow.delay(Operation::Acquire, millis(3));
+    let lone = Process::new(&world, slow, 1);
+    run(&[&busy, &lone]).await;
+    let longest = lone.stats.longest_wait();
+    assert!(longest <= secs(2), "{longest:?}");
 }
 
 /// A single task that acquires the lock again immediately after each release can keep the key too.

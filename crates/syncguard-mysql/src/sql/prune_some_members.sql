@@ -4,7 +4,8 @@
 -- In:  $1 lock id, $2 minimum age of a row in ms, $3 number of rows to examine
 -- Out: no rows; the number of deleted rows
 --
--- See `prune_members.sql` for why no grant loses its member.
+-- See `prune_members.sql` for why no grant loses its member. A head that another client has locked is skipped, and
+-- its members with it: the join must not be an outer one, which would take them for members that no head names.
 DELETE readers FROM {locks} AS readers
 JOIN (
     SELECT reader.lock_key
@@ -15,7 +16,7 @@ JOIN (
         ORDER BY lock_key
         LIMIT $3
     ) AS seen ON reader.lock_key = seen.lock_key
-    LEFT JOIN {locks} AS head ON head.lock_key = reader.member_of
+    JOIN {locks} AS head ON head.lock_key = reader.member_of
     WHERE reader.acquired_at_ms <= {now} - $2
         AND NOT {names_member}
     LIMIT $3

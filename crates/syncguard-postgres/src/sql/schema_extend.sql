@@ -61,3 +61,5 @@ BEGIN
     RETURN new_expiry;
 END
 $extend$;
+
+GRANT EXECUTE ON FUNCTION {extend} TO PUBLIC;

@@ -50,7 +50,12 @@ BEGIN
         SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
     ) AS clock
     JOIN {locks} AS locks ON locks.key = the_key AND locks.shared_id = locks.lock_id;
-    IF NOT FOUND OR NOT (is_member OR head.is_announcer) THEN
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    -- The row of a member may be missing: earlier versions of the client prune it as an old tombstone.
+    is_member := is_member OR coalesce(jsonb_exists(head.holders, in_lock_id), false);
+    IF NOT (is_member OR head.is_announcer) THEN
         RETURN false;
     END IF;
     live := {live}(head.holders, head.now_ms, in_grace_ms);
@@ -74,3 +79,5 @@ BEGIN
     RETURN was_live;
 END
 $leave$;
+
+GRANT EXECUTE ON FUNCTION {leave} TO PUBLIC;

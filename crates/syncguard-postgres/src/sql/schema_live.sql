@@ -24,3 +24,5 @@ BEGIN
     );
 END
 $live$;
+
+GRANT EXECUTE ON FUNCTION {live} TO PUBLIC;

@@ -273,6 +273,29 @@ async fn pruning_keeps_live_holders_and_announcements_and_removes_what_crashed_h
     granted(&scene.backend, &reader("kept")).await;
 }
 
+/// The `prune` of an earlier version takes the row of a member for that of an old tombstone.
+#[tokio::test]
+async fn an_abandon_ends_a_grant_whose_row_of_a_member_is_missing() {
+    let mut scene = Scene::set().await;
+    let lost = reader("job");
+    granted(&scene.backend, &lost).await;
+    let id = lost.lock_id.as_str();
+    scene.run(&format!("DELETE FROM {{locks}} WHERE lock_id = '{id}' AND head_key = 'job'")).await;
+    scene.backend.abandon(lost.lock_id, &lost.key).await.unwrap();
+    granted(&scene.backend, &ask("job", LONG)).await;
+}
+
+/// An administrator may have revoked the default. Exclusive locks would then be granted, but neither
+/// extended nor released, because their statements contain calls of the functions.
+#[tokio::test]
+async fn every_role_may_call_the_functions_whatever_the_default_is() {
+    let mut scene = Scene::set().await;
+    let granted = "SELECT count(*) FROM pg_proc
+        WHERE starts_with(proname, '{locks}') AND proacl::text LIKE '%{=X/%'";
+    let granted = with_names(granted, &scene.names);
+    assert_eq!(scene.foreign.number(&granted).await, 4);
+}
+
 #[tokio::test]
 async fn extends_of_readers_and_writers_that_are_sent_together_are_all_applied() {
     let (server, names) = (shared().await, Names::fresh());
