@@ -279,25 +279,6 @@ async fn releases_prune_old_members_that_no_head_names() {
     assert!(released(&site.other().await, &stays).await);
 }
 
-/// The statement that prunes skips what another client has locked. A head that it does not see is
-/// not one that names no one.
-#[tokio::test]
-async fn releases_keep_the_members_of_a_head_that_another_client_has_locked() {
-    let mut site = Site::set_up().await;
-    let stays = reader("held");
-    granted(&site.backend, &stays).await;
-    site.run("UPDATE {locks} SET acquired_at_ms = 1").await;
-    site.run("START TRANSACTION").await;
-    site.run("UPDATE {locks} SET acquired_at_ms = 2 WHERE lock_key = 'held'").await;
-    // Each run of 64 releases examines members from a random id on.
-    for _ in 0..64 * 10 {
-        acquire_and_release(&site.backend, "job").await;
-    }
-    site.run("ROLLBACK").await;
-    assert_eq!(site.number(MEMBERS).await, 1);
-    assert!(released(&site.other().await, &stays).await);
-}
-
 #[tokio::test]
 async fn holders_that_have_expired_are_removed_from_a_head_that_others_keep() {
     let mut site = Site::set_up().await;
