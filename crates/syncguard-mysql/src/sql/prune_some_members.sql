@@ -4,8 +4,8 @@
 -- In:  $1 lock id, $2 minimum age of a row in ms, $3 number of rows to examine
 -- Out: no rows; the number of deleted rows
 --
--- See `prune_members.sql` for why no grant loses its member. A head that another client has locked is skipped, and
--- its members with it: the join must not be an outer one, which would take them for members that no head names.
+-- See `prune_members.sql` for why no grant loses its member. The join is an inner one, so that the members of a head
+-- that is skipped, because another client has locked it, stay.
 DELETE readers FROM {locks} AS readers
 JOIN (
     SELECT reader.lock_key
