@@ -11,6 +11,7 @@ use syncguard_core::{
 use crate::{
     error::Failure,
     granting::{MAX_ATTEMPTS, harden},
+    names::shown_head_id,
     row::{GRACE_MS, bytes, fence, owner, timestamp, value},
     share::{announce, share},
     statement::Statement,
@@ -83,17 +84,20 @@ fn statement(store: &Store, request: &AcquireRequest) -> Statement {
 fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOutcome>, Failure> {
     let (expires_at, now) = (timestamp(row, "expires_at_ms")?, timestamp(row, "now_ms")?);
     let is_live = expires_at.is_live(now, Capabilities::GRACE);
-    if let Some(mode) = shared_mode(row)?.filter(|_| is_live) {
+    let id = bytes(row, "lock_id");
+    if is_live && id.and_then(shown_head_id).is_some() {
         // The last fence of the key. That of the last holder may be lower, but not higher.
         let grant = Grant { fence: fence(row)?, expires_at };
         let mut holder = Holder::new(grant, None, now, Capabilities::GRACE);
-        holder.mode = mode;
+        // The number of holders would cost more.
+        let permits = value::<Option<u32>>(row, "permits")?.and_then(NonZeroU32::new);
+        holder.mode = Mode::Shared { permits };
         return Ok(Some(AcquireOutcome::Contended { holder: Some(holder) }));
     }
     if value::<i64>(row, "refused")? != 0 {
         return Err(Failure::Abandoned);
     }
-    let is_own = bytes(row, "lock_id") == Some(request.lock_id.as_str().as_bytes());
+    let is_own = id == Some(request.lock_id.as_str().as_bytes());
     if !is_live {
         if value::<u64>(row, "fence")? >= Fence::LIMIT.number() {
             return Err(Failure::FenceLimit);
@@ -113,11 +117,4 @@ fn outcome(row: &MySqlRow, request: &AcquireRequest) -> Result<Option<AcquireOut
         let holder = Holder::new(grant, owner(row), now, Capabilities::GRACE);
         AcquireOutcome::Contended { holder: Some(holder) }
     }))
-}
-
-/// Reads the mode from a row, if it is shared. The number of holders would cost more.
-fn shared_mode(row: &MySqlRow) -> Result<Option<Mode>, Failure> {
-    let permits = value::<Option<i64>>(row, "shared")?;
-    let permits = permits.map(|permits| u32::try_from(permits).ok().and_then(NonZeroU32::new));
-    Ok(permits.map(|permits| Mode::Shared { permits }))
 }

@@ -1,5 +1,7 @@
 //! The name of the table, and the only place that writes a name into a statement. Also the keys of
-//! tombstones and members.
+//! tombstones and members, and the ids of heads.
+
+use std::str::from_utf8;
 
 use syncguard_core::LockId;
 
@@ -16,6 +18,13 @@ const TOMBSTONE_PREFIX: u8 = 0xff;
 
 /// The first byte of the keys of members. No text in UTF-8 has this byte.
 const MEMBER_PREFIX: u8 = 0xfe;
+
+/// The length of the id of a head, in digits: one byte less than that of a [`LockId`]. Therefore no
+/// id of a holder equals it, and statements about exclusive grants need not mention heads.
+pub(crate) const HEAD_BYTES: &str = "21";
+
+/// The byte that makes the id of a head as long as that of a holder, where one is shown.
+const HEAD_SUFFIX: char = 'A';
 
 /// The validated name of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +68,19 @@ pub(crate) fn member_key(id: LockId) -> Vec<u8> {
     [[MEMBER_PREFIX].as_slice(), id.as_str().as_bytes()].concat()
 }
 
+/// Returns the id of a new head, cut from a new id.
+pub(crate) fn head_id(id: &LockId) -> &str {
+    let id = id.as_str();
+    &id[..id.len() - HEAD_SUFFIX.len_utf8()]
+}
+
+/// Reads the id of a head, in the form in which ids are shown. Returns `None` if it is not that of a
+/// head.
+pub(crate) fn shown_head_id(id: &[u8]) -> Option<LockId> {
+    let id = format!("{}{HEAD_SUFFIX}", from_utf8(id).ok()?);
+    id.parse().ok()
+}
+
 fn is_plain(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     (1..=MAX_TABLE_BYTES).contains(&name.len())
@@ -68,7 +90,9 @@ fn is_plain(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_TABLE_BYTES, Table};
+    use syncguard_core::LockId;
+
+    use super::{HEAD_BYTES, MAX_TABLE_BYTES, Table, head_id, shown_head_id};
 
     #[test]
     fn names_that_could_break_out_of_their_quotes_or_are_too_long_are_refused() {
@@ -76,6 +100,19 @@ mod tests {
         for bad in ["", "a b", "a`b", "a;b", "a.b", "1a", "é", "a\0b", "--", "{locks}", "$1", &long]
         {
             assert!(Table::new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_head_is_not_that_of_a_holder() {
+        let id = LockId::mint().unwrap();
+        let head = head_id(&id);
+        assert_eq!(head.len().to_string(), HEAD_BYTES);
+        assert!(head.parse::<LockId>().is_err());
+        let shown = shown_head_id(head.as_bytes()).unwrap();
+        assert!(shown.as_str().starts_with(head));
+        for other in [id.as_str().as_bytes(), b"short", &[0xff; 21]] {
+            assert_eq!(shown_head_id(other), None);
         }
     }
 

@@ -4,7 +4,7 @@ use std::str::from_utf8;
 
 use sqlx::mysql::MySqlRow;
 use syncguard_core::{
-    Error, LockKey, ReleaseOutcome,
+    Error, LockKey,
     backend::{ListRequest, LockPage, LockRecord, PageToken, SharedHolder, SharedHolders},
     pool::Priority,
 };
@@ -14,7 +14,6 @@ use crate::{
     holders::holders,
     names::member_key,
     record::record,
-    release::release,
     row::{GRACE_MS, bytes, value},
     statement::{Statement, digits},
     store::Store,
@@ -86,12 +85,19 @@ pub(crate) async fn force_release(
         };
         let is_ended = match holders(row)? {
             Some(holders) => end_shared(store, row, &record, &holders).await?,
-            None => release(store, record.lock_id).await? == ReleaseOutcome::Released,
+            None => end_exclusive(store, row).await?,
         };
         if is_ended {
             return Ok(Some(record));
         }
     }
+}
+
+/// Ends the grant of a row, by its id as it is stored, unless another grant was made since.
+async fn end_exclusive(store: &Store, row: &MySqlRow) -> Result<bool, Failure> {
+    let statement = Statement::write(&store.sql.release);
+    let statement = statement.bytes(bytes(row, "lock_id").unwrap_or_default()).integer(GRACE_MS);
+    Ok(store.connections.run_for(Priority::Release, statement).await?.changed > 0)
 }
 
 /// Ends the grants of a shared key and its announcement, unless another grant was made since.
@@ -105,7 +111,7 @@ async fn end_shared(
     let members: Vec<_> = holders.holders().iter().map(member).collect();
     let statement = Statement::write(&store.sql.sharing()?.force_release)
         .text(record.key.as_str())
-        .text(record.lock_id.as_str())
+        .bytes(bytes(row, "lock_id").unwrap_or_default())
         .digits(&value::<u64>(row, "fence")?.to_string())
         .digits(&members.join(", "));
     let ended = store.connections.run_for(Priority::Release, statement).await?.changed;

@@ -11,6 +11,7 @@ use syncguard_core::{
 use crate::{
     error::Failure,
     holders::holders,
+    names::shown_head_id,
     row::{bytes, fence, lock_id, owner, timestamp},
 };
 
@@ -18,7 +19,9 @@ use crate::{
 pub(crate) fn record(row: &MySqlRow) -> Result<LockRecord, Failure> {
     let key = bytes(row, "lock_key").and_then(|key| LockKey::new(from_utf8(key).ok()?).ok());
     let key = key.ok_or(Failure::Unreadable("key"))?;
-    let lock_id = lock_id(row, "lock_id").ok_or(Failure::Unreadable("lock id"))?;
+    // In a table whose later columns are not known yet, a head is read as an exclusive lock.
+    let lock_id = lock_id(row, "lock_id").or_else(|| shown_head_id(bytes(row, "lock_id")?));
+    let lock_id = lock_id.ok_or(Failure::Unreadable("lock id"))?;
     let observed_at = timestamp(row, "now_ms")?;
     if let Some(holders) = holders(row)? {
         // The expiry of a head is that of a holder.

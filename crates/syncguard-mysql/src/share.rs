@@ -12,6 +12,7 @@ use crate::{
     error::Failure,
     granting::{MAX_ATTEMPTS, harden},
     holders::{announced_holders, announcement},
+    names::head_id,
     release::remove_expired,
     row::{GRACE_MS, fence, owner, timestamp, value},
     sql::SharingSql,
@@ -22,7 +23,7 @@ use crate::{
 /// Grants the key in shared mode, or returns its holders: one round trip.
 ///
 /// **Invariant:** the row of the key alone shows who holds it. In shared mode that row is the head:
-/// `shared_id` equals `lock_id`, `holders` contains the grants, and `expires_at_ms` is the latest of
+/// `lock_id` has the length of the id of a head, `holders` contains the grants, and `expires_at_ms` is the latest of
 /// theirs. The statement of an exclusive grant, also that of an earlier version of this crate, is
 /// therefore refused until the last shared grant has ended, and gives the row another `lock_id`,
 /// which voids what is left of shared mode. The statement that makes a shared grant locks the same
@@ -77,7 +78,7 @@ fn statement(sql: &SharingSql, request: &AcquireRequest) -> Result<Statement, Fa
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
         .integer(GRACE_MS)
         .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
-        .text(head.as_str())
+        .text(head_id(&head))
         .digits(&permits))
 }
 

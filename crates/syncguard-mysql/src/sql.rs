@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::{error::Failure, names::Table};
+use crate::{
+    error::Failure,
+    names::{HEAD_BYTES, Table},
+};
 
 /// Each statement, or group of statements that are sent together, without the values.
 pub(crate) struct Sql {
@@ -50,21 +53,21 @@ pub(crate) enum Columns {
 
 /// The parts of statements that name the columns of shared mode, and what takes their place in a
 /// table without them.
-const PARTS: [(&str, &str, &str); 6] = [
-    ("{shared_mode}", include_str!("sql/shared_mode.sql"), "NULL AS shared"),
+const PARTS: [(&str, &str, &str); 5] = [
+    ("{shared_mode}", include_str!("sql/shared_mode.sql"), "NULL AS permits"),
     ("{sharing}", include_str!("sql/sharing.sql"), "NULL AS holders, NULL AS permits"),
-    ("{is_grant}", include_str!("sql/is_grant.sql"), "TRUE"),
     ("{is_intact}", include_str!("sql/is_intact.sql"), "TRUE"),
     ("{and_unshare}", include_str!("sql/and_unshare.sql"), ""),
     ("{member_of}", include_str!("sql/member_of.sql"), "NULL"),
 ];
 
 /// The expressions that statements have in common, in the order in which they are filled in.
-const EXPRESSIONS: [(&str, &str); 6] = [
+const EXPRESSIONS: [(&str, &str); 7] = [
     ("{remove_holder}", include_str!("sql/remove_holder.sql")),
     ("{latest_expiry}", include_str!("sql/latest_expiry.sql")),
     ("{is_readable}", include_str!("sql/is_readable.sql")),
     ("{names_member}", include_str!("sql/names_member.sql")),
+    ("{head_bytes}", HEAD_BYTES),
     ("{now}", include_str!("sql/now.sql")),
     ("{start}", include_str!("sql/start.sql")),
 ];
@@ -223,7 +226,7 @@ mod tests {
             .into_iter()
             .chain([list, force_clear, prune, prune_some])
         {
-            for column in ["shared_id", "announced_", "FROM `locks` AS reader"] {
+            for column in ["holders =", "announced_", "FROM `locks` AS reader"] {
                 assert!(!text.contains(column), "{text}");
             }
         }

@@ -72,7 +72,8 @@ impl Raw {
     async fn send(&mut self, text: &str, values: &[String]) -> Vec<MySqlRow> {
         let now = without_comments(include_str!("../../src/sql/now.sql"));
         let text = without_comments(text).replace("{locks}", "`syncguard_locks`");
-        let mut text = text.replace("{now}", &now);
+        let mode = without_comments(include_str!("../../src/sql/shared_mode.sql"));
+        let mut text = text.replace("{now}", &now).replace("{shared_mode}", &mode);
         for (index, value) in values.iter().enumerate() {
             text = text.replace(&format!("${}", index + 1), value);
         }

@@ -10,13 +10,11 @@ INSERT INTO {locks} (lock_key, fence, lock_id, acquired_at_ms, expires_at_ms)
 VALUES ($2, 0, $1, {now}, 0)
 ON DUPLICATE KEY UPDATE
     -- This is the row that already has the id: the row of a key, that of a member, or the tombstone, which is not
-    -- changed. Neither is a head, which is no grant. Assignments are made from left to right.
+    -- changed. Assignments are made from left to right.
     owner = IF(lock_id = $1, NULL, owner),
-    expires_at_ms = IF(lock_id = $1 AND {is_grant}, 0, expires_at_ms),
-    lock_id = IF(lock_id = $1 AND lock_key <> $2 AND {is_grant}, NULL, lock_id);
+    expires_at_ms = IF(lock_id = $1, 0, expires_at_ms),
+    lock_id = IF(lock_id = $1 AND lock_key <> $2, NULL, lock_id);
 
 SELECT
-    EXISTS (SELECT * FROM {locks} WHERE lock_key = $2)
-        -- No request has the id of a head.
-        OR EXISTS (SELECT * FROM {locks} WHERE lock_id = $1 AND NOT ({is_grant})) AS done,
+    EXISTS (SELECT * FROM {locks} WHERE lock_key = $2) AS done,
     {member_of} AS member_of

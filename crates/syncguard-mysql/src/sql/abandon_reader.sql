@@ -5,7 +5,7 @@
 -- Out: nothing
 {remove_holder}
 WHERE lock_key = $2
-    AND shared_id = lock_id
+    AND LENGTH(lock_id) = {head_bytes}
     AND JSON_CONTAINS_PATH(holders, 'one', CONCAT('$."id:', CONVERT($1 USING utf8mb4), '"'))
     AND {is_readable};
 

@@ -3,8 +3,7 @@
 --
 -- In:  $1 key, $2 lock id, $3 ttl in ms, $4 owner or NULL, $5 grace in ms, $6 fence limit
 -- Out: one row: made: the number of grants made by these statements; refused: whether the id holds another key
---      or was abandoned; lock_id, fence, owner, expires_at_ms; shared: NULL, or the number of
---      permits if the row is shared, 0 for any number; now_ms.
+--      or was abandoned; lock_id, fence, owner, expires_at_ms, permits, now_ms.
 --      An error if the id is not unique: it was abandoned, or holds another key.
 
 -- A key that was never locked gets a row that no one holds. Of several concurrent clients, one inserts the

@@ -2,4 +2,4 @@
 --
 -- In:  nothing
 -- Out: more assignments
-, shared_id = NULL, permits = NULL, holders = NULL
+, permits = NULL, holders = NULL

@@ -13,7 +13,7 @@ SET
     announced_fence = fence,
     announced_until_ms = {now} + $3
 WHERE lock_key = $1
-    AND shared_id = lock_id
+    AND LENGTH(lock_id) = {head_bytes}
     AND expires_at_ms > {now} - $4
     AND NOT (announced_fence <=> fence AND announced_until_ms > {now} + $3);
 

@@ -13,7 +13,7 @@ SET
     ),
     expires_at_ms = {latest_expiry}
 WHERE lock_key = $2
-    AND shared_id = lock_id
+    AND LENGTH(lock_id) = {head_bytes}
     AND CAST(
         JSON_EXTRACT(holders, CONCAT('$."id:', CONVERT($1 USING utf8mb4), '".expires_at_ms')) AS SIGNED
     ) > {now} - $4

@@ -6,8 +6,8 @@
 UPDATE {locks}
 SET
     lock_id = NULL, expires_at_ms = 0,
-    shared_id = NULL, permits = NULL, holders = NULL,
+    permits = NULL, holders = NULL,
     announced_id = NULL, announced_fence = NULL, announced_until_ms = NULL
-WHERE lock_key = $1 AND lock_id = $2 AND shared_id = lock_id AND fence = $3;
+WHERE lock_key = $1 AND lock_id = $2 AND fence = $3;
 
 DELETE FROM {locks} WHERE lock_key IN ($4) AND ROW_COUNT() > 0

@@ -2,4 +2,4 @@
 --
 -- In:  nothing; the row is named `candidate`
 -- Out: a condition
-IF(candidate.shared_id = candidate.lock_id, COALESCE(JSON_VALID(candidate.holders), FALSE), TRUE)
+IF(LENGTH(candidate.lock_id) = {head_bytes}, COALESCE(JSON_VALID(candidate.holders), FALSE), TRUE)

@@ -5,7 +5,7 @@
 -- Out: no rows; the number of rows changed by both
 {remove_holder}
 WHERE lock_key = $2
-    AND shared_id = lock_id
+    AND LENGTH(lock_id) = {head_bytes}
     AND $4 = (
         CAST(
             JSON_EXTRACT(holders, CONCAT('$."id:', CONVERT($1 USING utf8mb4), '".expires_at_ms')) AS SIGNED

@@ -6,4 +6,4 @@
 SELECT
     lock_key, lock_id, fence, owner, acquired_at_ms, expires_at_ms, {sharing}, {start} AS now_ms
 FROM {locks} AS locks
-WHERE lock_id = $1 AND expires_at_ms > {start} - $2 AND {is_grant}
+WHERE lock_id = $1 AND expires_at_ms > {start} - $2

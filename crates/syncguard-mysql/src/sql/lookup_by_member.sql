@@ -9,5 +9,5 @@ SELECT
 FROM {locks} AS reader
 JOIN {locks} AS locks ON locks.lock_key = reader.member_of
 WHERE reader.lock_key = CONCAT(X'FE', $1)
-    AND locks.shared_id = locks.lock_id
+    AND LENGTH(locks.lock_id) = {head_bytes}
     AND locks.expires_at_ms > {start} - $2

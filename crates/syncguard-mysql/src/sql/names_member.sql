@@ -3,7 +3,7 @@
 -- In:  nothing; the rows are named `head` and `reader`
 -- Out: a condition
 IF(
-    head.shared_id = head.lock_id,
+    LENGTH(head.lock_id) = {head_bytes},
     IF(
         JSON_VALID(head.holders),
         JSON_CONTAINS_PATH(

@@ -19,7 +19,7 @@ JOIN (
     ) AS seen ON candidate.lock_key = seen.lock_key
     WHERE candidate.lock_key < X'FF'
         AND candidate.fence < $4
-        AND LENGTH(candidate.lock_id) = 22
+        AND LENGTH(candidate.lock_id) IN (22, {head_bytes})
         AND NOT CONVERT(candidate.lock_id USING latin1) REGEXP '[^0-9A-Za-z_-]'
         AND {is_intact}
         AND candidate.expires_at_ms > 0

@@ -10,5 +10,4 @@ SET
     expires_at_ms = {latest_expiry},
     holders = IF(expires_at_ms = 0, NULL, holders),
     permits = IF(expires_at_ms = 0, NULL, permits),
-    shared_id = IF(expires_at_ms = 0, NULL, shared_id),
-    lock_id = shared_id
+    lock_id = IF(expires_at_ms = 0, NULL, lock_id)

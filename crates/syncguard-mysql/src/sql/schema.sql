@@ -9,8 +9,8 @@
 -- Therefore a grant changes one row. A row whose key begins with the byte FF, which no text in UTF-8 has, is
 -- the tombstone of an abandoned id.
 --
--- If the row is shared, `shared_id` equals `lock_id`, which is the id of the head and no holder's. `holders` then
--- contains the grants, and `expires_at_ms` is the latest of theirs. Each holder has a row of its own under a key
+-- If the row is shared, `lock_id` is the id of the head, which is one byte shorter than that of a holder. `holders`
+-- then contains the grants, and `expires_at_ms` is the latest of theirs. Each holder has a row of its own under a key
 -- that begins with the byte FE, with its id and `member_of`, and an expiry of 0: it is not a lock. An announcement
 -- of a writer stands until its time while `announced_fence` equals `fence`.
 --
@@ -23,7 +23,6 @@ CREATE TABLE IF NOT EXISTS {locks} (
     owner VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     acquired_at_ms BIGINT NOT NULL,
     expires_at_ms BIGINT NOT NULL,
-    shared_id VARBINARY(22) NULL,
     permits INT UNSIGNED NULL,
     holders LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
     announced_id VARBINARY(22) NULL,

@@ -14,7 +14,6 @@ SET @syncguard_sharing = IF(
     ),
     'DO 0',
     'ALTER TABLE {locks}
-        ADD COLUMN shared_id VARBINARY(22) NULL,
         ADD COLUMN permits INT UNSIGNED NULL,
         ADD COLUMN holders LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL,
         ADD COLUMN announced_id VARBINARY(22) NULL,

@@ -38,10 +38,9 @@ SELECT
         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1 AND ENGINE = 'InnoDB'
     ) AS complete,
     (
-        SELECT COUNT(*) = 7
+        SELECT COUNT(*) = 6
         FROM information_schema.COLUMNS
         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = $1 AND COLUMN_NAME IN (
-            'shared_id', 'permits', 'holders', 'announced_id', 'announced_fence', 'announced_until_ms',
-            'member_of'
+            'permits', 'holders', 'announced_id', 'announced_fence', 'announced_until_ms', 'member_of'
         )
     ) AS shared

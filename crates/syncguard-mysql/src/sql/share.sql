@@ -30,11 +30,11 @@ FROM (
     SELECT
         seen.*,
         seen.expires_at_ms <= seen.now_ms - $5 AS is_free,
-        seen.expires_at_ms > seen.now_ms - $5 AND seen.shared_id = seen.lock_id AS is_shared
+        seen.expires_at_ms > seen.now_ms - $5 AND LENGTH(seen.lock_id) = {head_bytes} AS is_shared
     FROM (
         SELECT
-            fence AS last_fence, lock_id, shared_id, acquired_at_ms, expires_at_ms, permits, holders,
-            announced_fence, announced_until_ms, {now} AS now_ms
+            fence AS last_fence, lock_id, acquired_at_ms, expires_at_ms, permits, holders, announced_fence,
+            announced_until_ms, {now} AS now_ms
         FROM {locks}
         WHERE lock_key = $1
         LIMIT 1
@@ -69,7 +69,6 @@ ON DUPLICATE KEY UPDATE
     lock_key = $1,
     fence = head.last_fence + 1,
     lock_id = IF(head.is_shared, head.lock_id, $7),
-    shared_id = IF(head.is_shared, head.lock_id, $7),
     owner = NULL,
     acquired_at_ms = IF(head.is_shared, head.acquired_at_ms, head.now_ms),
     expires_at_ms = GREATEST(head.now_ms + $3, IF(head.is_shared, head.expires_at_ms, 0)),

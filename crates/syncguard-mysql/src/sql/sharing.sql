@@ -2,4 +2,4 @@
 --
 -- In:  nothing; the row is named `locks`
 -- Out: expressions: holders: NULL if the row is not shared; permits
-IF(locks.shared_id = locks.lock_id, COALESCE(locks.holders, ''), NULL) AS holders, locks.permits
+IF(LENGTH(locks.lock_id) = {head_bytes}, COALESCE(locks.holders, ''), NULL) AS holders, locks.permits
