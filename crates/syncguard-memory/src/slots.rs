@@ -160,33 +160,31 @@ impl Slots {
         request: &AcquireRequest,
         now: Timestamp,
     ) -> Option<AcquireOutcome> {
-        let last = self.by_key.get(&request.key).map_or(Fence::ZERO, |slot| slot.fence);
+        // A key that was granted before, which is the usual case, is not cloned.
+        let slot = match self.by_key.get_mut(&request.key) {
+            Some(slot) => slot,
+            None => self.by_key.entry(request.key.clone()).or_insert(Slot::free(Fence::ZERO)),
+        };
         let held = Held {
             lock_id: request.lock_id,
             owner: request.owner.clone(),
             acquired_at: now,
             expires_at: now.after(request.ttl),
         };
-        let slot = Slot { fence: last.next()?, held: Some(held.clone()), shared: None };
-        let granted = AcquireOutcome::Granted(slot.grant(&held));
-        self.replace(&request.key, slot);
-        Some(granted)
-    }
-
-    /// Replaces the slot of a key, and its holders among the ids.
-    pub(crate) fn replace(&mut self, key: &LockKey, slot: Slot) {
-        let after: Vec<_> = slot.ids().collect();
-        let before = self.by_key.insert(key.clone(), slot);
-        for lock_id in before.iter().flat_map(Slot::ids) {
-            self.by_id.remove(&lock_id);
-        }
-        self.by_id.extend(after.into_iter().map(|lock_id| (lock_id, key.clone())));
+        let grant = Grant { fence: slot.fence.next()?, expires_at: held.expires_at };
+        let granted = Slot { held: Some(held), ..Slot::free(grant.fence) };
+        let before = std::mem::replace(slot, granted);
+        before.ids().for_each(|expired| drop(self.by_id.remove(&expired)));
+        self.by_id.insert(request.lock_id, request.key.clone());
+        Some(AcquireOutcome::Granted(grant))
     }
 
     /// Ends every grant of a key and its announcement. Returns the wake-up of the waiters.
     pub(crate) fn end_grants(&mut self, key: &LockKey) -> PendingWakeUp {
-        let Some(slot) = self.by_key.get(key) else { return PendingWakeUp::default() };
-        self.replace(key, Slot::free(slot.fence));
+        let Some(slot) = self.by_key.get_mut(key) else { return PendingWakeUp::default() };
+        let free = Slot::free(slot.fence);
+        let ended = std::mem::replace(slot, free);
+        ended.ids().for_each(|lock_id| drop(self.by_id.remove(&lock_id)));
         self.waiters.wake_up(key)
     }
 
