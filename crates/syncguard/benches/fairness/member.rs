@@ -2,7 +2,10 @@ use std::{
     env::current_exe,
     process::Stdio,
     str::FromStr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -62,20 +65,43 @@ impl Did {
     }
 }
 
-/// Lets processes work beside each other, from when all of them are connected.
+/// Lets processes work beside each other, from when all of them are connected, for the longest time
+/// of theirs.
 pub(crate) async fn together(url: &str, tasks: impl IntoIterator<Item = Task>) -> Vec<Did> {
-    let mut members = Vec::new();
-    for task in tasks {
-        members.push(Member::start(url, task).await);
+    let tasks: Vec<Task> = tasks.into_iter().collect();
+    let time = tasks.iter().map(|task| task.time).max().unwrap_or_default();
+    let crowd = Crowd::start(url, tasks).await;
+    sleep(time).await;
+    crowd.end().await
+}
+
+/// Processes that work beside each other.
+pub(crate) struct Crowd(Vec<Member>);
+
+impl Crowd {
+    /// Starts the processes, which begin once all of them are connected.
+    pub(crate) async fn start(url: &str, tasks: impl IntoIterator<Item = Task>) -> Self {
+        let mut members = Vec::new();
+        for task in tasks {
+            members.push(Member::start(url, task).await);
+        }
+        for member in &mut members {
+            member.order("begin").await;
+        }
+        Self(members)
     }
-    for member in &mut members {
-        member.begin().await;
+
+    /// Ends the work, after each process has released what it holds.
+    pub(crate) async fn end(mut self) -> Vec<Did> {
+        for member in &mut self.0 {
+            member.order("end").await;
+        }
+        let mut did = Vec::new();
+        for member in self.0 {
+            did.push(member.finish().await);
+        }
+        did
     }
-    let mut did = Vec::new();
-    for member in members {
-        did.push(member.finish().await);
-    }
-    did
 }
 
 /// A process that contends for the lock.
@@ -98,8 +124,8 @@ impl Member {
         Self { _process: process, orders, news }
     }
 
-    async fn begin(&mut self) {
-        self.orders.write_all(b"begin\n").await.unwrap();
+    async fn order(&mut self, order: &str) {
+        self.orders.write_all(format!("{order}\n").as_bytes()).await.unwrap();
     }
 
     async fn finish(mut self) -> Did {
@@ -111,13 +137,21 @@ impl Member {
 pub(crate) async fn be(url: &str, task: Task) {
     let locks = LockManager::new(connect(url).await.unwrap());
     say("connected").await;
-    BufReader::new(stdin()).lines().next_line().await.unwrap().unwrap();
+    let mut orders = BufReader::new(stdin()).lines();
+    orders.next_line().await.unwrap().unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    tokio::spawn({
+        let ended = ended.clone();
+        async move {
+            let _order = orders.next_line().await;
+            ended.store(true, Ordering::Relaxed);
+        }
+    });
     let (did, mut all) = (Arc::new(Mutex::new(Did::default())), JoinSet::new());
-    let end = Instant::now() + task.time;
     for number in 0..task.tasks {
-        let (locks, did) = (locks.clone(), did.clone());
+        let (locks, did, ended) = (locks.clone(), did.clone(), ended.clone());
         all.spawn(async move {
-            while Instant::now() < end {
+            while !ended.load(Ordering::Relaxed) {
                 let lock = match task.lock {
                     Lock::Exclusive => locks.lock(KEY),
                     Lock::OwnKey => locks.lock(format!("{KEY}:{}:{number}", std::process::id())),

@@ -20,7 +20,7 @@ use syncguard_testkit::{
 };
 use tokio::time::sleep;
 
-use self::member::{Did, KEY, Lock, Task, together};
+use self::member::{Crowd, Did, KEY, Lock, Task, together};
 
 const HOLD: Duration = Duration::from_millis(20);
 
@@ -126,12 +126,7 @@ async fn among(
     lock: impl Fn(&LockManager, &'static str) -> LockBuilder,
 ) -> f64 {
     let locks = LockManager::new(connect(url).await.unwrap());
-    // Long enough for all waits, each with the longest bar.
-    let crowd = Task { time: Duration::from_secs(3_600), ..crowd };
-    let crowd = tokio::spawn({
-        let url = url.to_owned();
-        async move { together(&url, vec![crowd; 4]).await }
-    });
+    let crowd = Crowd::start(url, vec![crowd; 4]).await;
     sleep(Duration::from_secs(2)).await;
     let mut worst = Duration::ZERO;
     for _ in 0..waits {
@@ -141,8 +136,6 @@ async fn among(
         let _ = guard.release().await.unwrap();
         sleep(HOLD).await;
     }
-    // It kills its processes.
-    crowd.abort();
-    let _: Result<Vec<Did>, _> = crowd.await;
+    let _: Vec<Did> = crowd.end().await;
     worst.as_secs_f64() * 1e3
 }
