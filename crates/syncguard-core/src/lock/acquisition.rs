@@ -155,7 +155,12 @@ impl<'a> Acquisition<'a> {
                 () = waiter.attempt_due() => due = Some(scheduled),
                 () = waiter.released_elsewhere(self.shared, &self.home) => {
                     due = Some(scheduled);
-                    if let Some(earliest) = next_wake_up.filter(|at| Instant::now() < *at) {
+                    let now = Instant::now();
+                    let deferral = waiter.fairness(|fairness| fairness.deferral(now));
+                    // Readers defer to no one, as they pause for no one.
+                    let deferral = deferral.filter(|_| self.options.mode != Mode::SHARED);
+                    let earliest = deferral.map(|deferral| now + deferral).max(next_wake_up);
+                    if let Some(earliest) = earliest.filter(|earliest| now < *earliest) {
                         Timer::at(earliest).await;
                     }
                     next_wake_up = Some(Instant::now() + MIN_WAKE_UP_INTERVAL);
@@ -192,7 +197,7 @@ impl<'a> Acquisition<'a> {
                 fairness.granted(guard.granted_fence(), now, now - sent);
             }
             Some(Ok(AttemptOutcome::Contended(Some(holder)))) if !holder.mode.is_shared() => {
-                fairness.contended(holder.fence);
+                fairness.contended(holder.fence, Instant::now());
             }
             Some(Ok(AttemptOutcome::Contended(_))) => {}
             Some(Err(_)) | None => {}

@@ -26,6 +26,18 @@ const MIN_WATCHED_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause, however slow the store is.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
+/// The longest delay of a request after a release by another process. It is shorter than a pause, so
+/// that the key does not stay free until the other process requests it again.
+const MAX_DEFERRAL: Duration = Duration::from_millis(6);
+
+/// How long after its last grant a process requests a key without a delay again: the time in which a
+/// few processes have a turn each.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// A wait that is longer than this shows more than one other process: a single one would have paused
+/// after [`MIN_TURN`].
+const CROWDED_WAIT: Duration = Duration::from_millis(375);
+
 /// Returns the shortest pause, or `None` if no other process can use the store.
 pub(crate) fn min_pause(capabilities: &Capabilities) -> Option<Duration> {
     match (capabilities.fencing, capabilities.wake_up) {
@@ -44,6 +56,12 @@ pub(crate) fn min_pause(capabilities: &Capabilities) -> Option<Duration> {
 /// every grant of a key, so a gap is a grant to another process. Without a gap, the pause was
 /// unused, and the next turn is twice as long. If another process was seen, the same applies to a
 /// single task that acquires the key repeatedly, until a pause after the longest turn was unused.
+///
+/// A pause is used by the process whose request arrives first. If that was left to chance, one of
+/// several processes could be unlucky for many turns. So where more than one other process was
+/// seen, a process that had the key lately delays its request after a release, by the less the
+/// longer ago that was: the one that has waited longest comes first, and one that has not had the key
+/// before every other.
 #[derive(Debug)]
 pub(crate) struct Fairness {
     /// The fence of the last grant to this process, and when its turn began.
@@ -55,6 +73,11 @@ pub(crate) struct Fairness {
     round_trip: Duration,
     /// Whether another process was seen.
     contested: bool,
+    last_grant: Option<Instant>,
+    /// Since when requests are refused because of other processes.
+    refused_since: Option<Instant>,
+    /// Whether more than one other process was seen.
+    crowded: bool,
 }
 
 impl Default for Fairness {
@@ -66,6 +89,9 @@ impl Default for Fairness {
             held: false,
             round_trip: Duration::ZERO,
             contested: false,
+            last_grant: None,
+            refused_since: None,
+            crowded: false,
         }
     }
 }
@@ -73,6 +99,7 @@ impl Default for Fairness {
 impl Fairness {
     /// Records a grant to this process.
     pub(crate) fn granted(&mut self, fence: Fence, now: Instant, round_trip: Duration) {
+        self.end_wait(now);
         let began = match self.turn {
             Some((last, _)) if last.next() != Some(fence) => {
                 (self.turn_limit, self.contested) = (MIN_TURN, true);
@@ -111,21 +138,38 @@ impl Fairness {
         self.round_trip = round_trip;
     }
 
+    fn end_wait(&mut self, now: Instant) {
+        if let Some(since) = self.refused_since.take() {
+            self.crowded = now.saturating_duration_since(since) > CROWDED_WAIT;
+        }
+        self.last_grant = Some(now);
+    }
+
     /// Records that a task of this process released the key.
     pub(crate) fn released(&mut self) {
         self.held = false;
     }
 
     /// Records the holder because of which an attempt was not granted.
-    pub(crate) fn contended(&mut self, holder: Option<Fence>) {
+    pub(crate) fn contended(&mut self, holder: Option<Fence>, now: Instant) {
         let own = self.turn.map(|(fence, _)| fence);
         if holder.is_some() && holder != own {
-            *self = Self { contested: true, ..Self::default() };
+            let Self { last_grant, crowded, .. } = *self;
+            let refused_since = Some(self.refused_since.unwrap_or(now));
+            let contested = true;
+            *self = Self { contested, last_grant, refused_since, crowded, ..Self::default() };
         }
     }
 
     pub(crate) fn is_contested(&self) -> bool {
         self.contested
+    }
+
+    /// Returns by how much to delay a request after a release by another process.
+    pub(crate) fn deferral(&self, now: Instant) -> Option<Duration> {
+        let last_grant = self.last_grant.filter(|_| self.crowded)?;
+        let rest = ROUND.checked_sub(now.saturating_duration_since(last_grant))?;
+        Some(MAX_DEFERRAL.mul_f64(rest.as_secs_f64() / ROUND.as_secs_f64()))
     }
 
     /// Returns how long to pause before the next request, at most once in a turn.
@@ -147,7 +191,10 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Fairness, MAX_PAUSE, MAX_TURN, MIN_NOTIFIED_PAUSE, MIN_TURN};
+    use super::{
+        CROWDED_WAIT, Fairness, MAX_DEFERRAL, MAX_PAUSE, MAX_TURN, MIN_NOTIFIED_PAUSE, MIN_TURN,
+        ROUND,
+    };
     use crate::Fence;
 
     const ROUND_TRIP: Duration = Duration::from_millis(1);
@@ -237,9 +284,9 @@ mod tests {
         assert!(scenario.fairness.is_contested());
         scenario.hold(6, MIN_TURN);
         assert!(!scenario.fairness.is_contested());
-        scenario.fairness.contended(Some(Fence::new(6).unwrap()));
+        scenario.fairness.contended(Fence::new(6).ok(), scenario.now);
         assert!(!scenario.fairness.is_contested(), "the holder was this process");
-        scenario.fairness.contended(Some(Fence::new(7).unwrap()));
+        scenario.fairness.contended(Fence::new(7).ok(), scenario.now);
         assert!(scenario.fairness.is_contested());
     }
 
@@ -264,8 +311,32 @@ mod tests {
     fn a_process_that_waited_for_another_one_does_not_pause_after_its_release() {
         let mut scenario = Scenario::new();
         assert!(!scenario.hold(1, MIN_TURN / 2));
-        scenario.fairness.contended(Some(Fence::new(2).unwrap()));
+        scenario.fairness.contended(Fence::new(2).ok(), scenario.now);
         scenario.now += MIN_TURN * 4;
         assert_eq!(scenario.pause(), None);
+    }
+
+    #[test]
+    fn among_several_processes_the_one_that_had_the_key_last_defers_longest() {
+        let mut scenario = Scenario::new();
+        let deferral = |scenario: &Scenario| scenario.fairness.deferral(scenario.now);
+        let wait = |scenario: &mut Scenario, fence: u64, time: Duration| {
+            scenario.fairness.contended(Fence::new(fence).ok(), scenario.now);
+            scenario.now += time;
+            scenario.fairness.contended(Fence::new(fence + 1).ok(), scenario.now);
+        };
+        wait(&mut scenario, 1, ROUND * 2);
+        assert_eq!(deferral(&scenario), None, "it has never had the key");
+        scenario.hold(3, Duration::ZERO);
+        assert_eq!(deferral(&scenario), Some(MAX_DEFERRAL));
+        wait(&mut scenario, 4, ROUND / 2);
+        assert_eq!(deferral(&scenario), Some(MAX_DEFERRAL / 2));
+        wait(&mut scenario, 6, ROUND);
+        assert_eq!(deferral(&scenario), None);
+        // A single other process, which paused after its turn.
+        scenario.hold(8, Duration::ZERO);
+        wait(&mut scenario, 9, CROWDED_WAIT);
+        scenario.hold(11, Duration::ZERO);
+        assert_eq!(deferral(&scenario), None);
     }
 }

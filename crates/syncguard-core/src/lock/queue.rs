@@ -180,7 +180,8 @@ impl Holds for Queues {
     fn released(&self, key: &LockKey, mode: Mode) {
         let mut queues = self.lock();
         let removed = queues.end_hold(key, mode);
-        let entry = queues.entries.get(key);
+        // An entry that was removed has no waiter.
+        let entry = if removed.is_none() { queues.entries.get(key) } else { None };
         // A reader that leaves others behind has freed nothing.
         let stays_shared = mode == Mode::SHARED && entry.is_some_and(|e| e.holders.shared > 0);
         let queue = entry.filter(|_| !stays_shared).map(|entry| entry.queue.clone());

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{Holds, Queues, RETENTION, Turn, Waiter};
 use crate::{Fence, LockKey, backend::Mode};
 
@@ -58,7 +60,7 @@ fn a_runtime_that_is_shut_down_drops_its_watcher_and_can_be_watched_again() {
 
 /// Records that another process holds the key of a waiter.
 fn see_another_process(waiter: &Waiter) {
-    waiter.fairness(|fairness| fairness.contended(Some(Fence::new(7).unwrap())));
+    waiter.fairness(|fairness| fairness.contended(Fence::new(7).ok(), Instant::now()));
 }
 
 #[test]
