@@ -4,6 +4,7 @@ mod api;
 mod api_list;
 mod apt;
 mod block_on;
+mod chaos;
 mod ci;
 mod command;
 mod contract;
@@ -75,6 +76,20 @@ enum Task {
         /// The files to plant them in, instead of all
         files: Vec<String>,
     },
+    /// Runs a storm over each store: processes lock in all modes, and are killed and stopped at any
+    /// moment. Then checks who held what, and when
+    ///
+    /// The servers are started for it. A violation, or too few holds, is a failure.
+    Chaos {
+        /// Install with apt-get, on Debian or Ubuntu, what is needed and not there
+        #[arg(long)]
+        install: bool,
+        /// How long the storm over each store lasts
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+        /// sqlite, redis, postgres, mariadb, firestore, instead of all
+        stores: Vec<String>,
+    },
     /// Compares the public API of each published library with the list in its folder, public-api.txt
     Api {
         /// Write the lists instead
@@ -109,6 +124,9 @@ fn dispatch(task: Task) -> Result<(), Failure> {
         }
         Task::Mutants { install, resume, files } => {
             mutants::run(Install::from_flag(install), Progress::from_flag(resume), &files)
+        }
+        Task::Chaos { install, seconds, stores } => {
+            chaos::run(Install::from_flag(install), seconds, &stores)
         }
         Task::Api { accept } => api::run(Changes::from_flag(accept)),
         Task::Services { task } => services::run(&task),

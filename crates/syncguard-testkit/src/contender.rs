@@ -4,7 +4,7 @@
 use std::{io, path::PathBuf, process};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use syncguard_core::{Fence, LockKey, Ttl};
+use syncguard_core::{Fence, LockKey, Ttl, backend::Mode};
 
 use crate::{history::Incarnation, process::Process};
 
@@ -12,8 +12,8 @@ use crate::{history::Incarnation, process::Process};
 /// at the end of its standard input.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
-    /// Open the store. The reply is [`Reply::Opened`].
-    Open(PathBuf),
+    /// Open the store that a URL names. The reply is [`Reply::Opened`].
+    Open(String),
     /// Wait for a lock. The reply is [`Reply::Waiting`], followed by [`Reply::Granted`] once the
     /// lock is held.
     Acquire {
@@ -53,6 +53,10 @@ pub struct Storm {
     pub process: Incarnation,
     /// The keys to lock.
     pub keys: Vec<LockKey>,
+    /// The modes in which to lock them.
+    pub modes: Vec<Mode>,
+    /// The number of locks to wait for or to hold at the same time.
+    pub tasks: u32,
     /// The ttl of each lock.
     pub ttl: Ttl,
     /// The journal in which the holds are recorded.
@@ -112,8 +116,8 @@ impl Contender {
     /// # Errors
     ///
     /// The error of starting the process.
-    pub fn start(program: &str) -> io::Result<Self> {
-        Process::start(&mut process::Command::new(program)).map(Self)
+    pub fn start(program: &mut process::Command) -> io::Result<Self> {
+        Process::start(program).map(Self)
     }
 
     /// Sends a command without waiting for a reply.
@@ -200,7 +204,8 @@ mod tests {
 
     #[test]
     fn finish_reports_a_process_that_exits_with_a_failure() {
-        assert!(Contender::start("false").unwrap().finish().is_err());
-        assert!(Contender::start("cat").unwrap().finish().is_ok());
+        let start = |program| Contender::start(&mut process::Command::new(program)).unwrap();
+        assert!(start("false").finish().is_err());
+        assert!(start("cat").finish().is_ok());
     }
 }

@@ -15,6 +15,7 @@
 //! | [`node`] | packages for Node, for tests that run other clients |
 //! | [`process`] | a handle on a child process |
 //! | [`resource`] | a resource that checks fences |
+//! | [`storm`] | processes that lock, and are killed and stopped |
 //! | [`sql`] | the cases that the backends on SQL servers share |
 //! | [`traced`] | spans and events as a subscriber sees them |
 //!
@@ -36,5 +37,6 @@ pub mod proxy;
 pub mod resource;
 pub mod server;
 pub mod sql;
+pub mod storm;
 mod subscriber;
 pub mod traced;

@@ -5,22 +5,26 @@ use std::{
     error::Error,
     io::{self, Write},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
-use syncguard_core::{
-    BootClock, BootInstant, Clock, Fence, LockGuard, LockKey, LockManager, Renew,
+use syncguard::{
+    BootClock, BootInstant, Clock, ErrorKind, Fence, LockGuard, LockKey, LockManager, Renew,
+    backend::Mode,
 };
-use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 use syncguard_testkit::{
     contender::{Command, Locking, Renewal, Reply, Storm, WriteResult, from_line, to_line},
     history::{Event, Journal, Record},
     resource::{ResourceFile, Stamp, WriteOutcome},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Longer than any test waits for a lock.
 const WAIT: Duration = Duration::from_secs(60);
@@ -52,9 +56,8 @@ struct Held {
 impl Contender {
     fn execute(&mut self, command: Command) -> Outcome<()> {
         match command {
-            Command::Open(path) => {
-                let backend =
-                    self.runtime.block_on(SqliteBackend::connect(SqliteConfig::new(path)))?;
+            Command::Open(url) => {
+                let backend = self.runtime.block_on(syncguard::connect(&url))?;
                 self.locks = Some(LockManager::new(backend));
                 reply(&Reply::Opened)
             }
@@ -80,7 +83,7 @@ impl Contender {
                 self.runtime.block_on(guard.release())?;
                 reply(&Reply::Released)
             }
-            Command::Storm(storm) => self.storm(&storm),
+            Command::Storm(storm) => self.storm(storm),
         }
     }
 
@@ -88,16 +91,39 @@ impl Contender {
         Ok(self.locks.as_ref().ok_or("no store is open")?)
     }
 
-    fn storm(&self, storm: &Storm) -> Outcome<()> {
+    fn storm(&self, storm: Storm) -> Outcome<()> {
         let journal = Journal::open(&storm.journal)?;
-        let input_ended = end_of_input();
+        let member = Arc::new(Member { storm, journal, input_ended: end_of_input() });
+        let locks = self.locks()?;
         reply(&Reply::Waiting)?;
-        while !input_ended.is_cancelled() {
-            let key = &storm.keys[random_below(storm.keys.len())?];
-            let hold = Hold { storm, key, journal: &journal };
-            match storm.locking {
-                Locking::Disabled => hold.run_without_lock()?,
-                Locking::Enabled => self.runtime.block_on(hold.run(self.locks()?))?,
+        self.runtime.block_on(async {
+            let mut tasks = JoinSet::new();
+            for _ in 0..member.storm.tasks {
+                tasks.spawn(member.clone().take_part(locks.clone()));
+            }
+            while let Some(ended) = tasks.join_next().await {
+                ended??;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The part of this process in a storm.
+struct Member {
+    storm: Storm,
+    journal: Journal,
+    input_ended: CancellationToken,
+}
+
+impl Member {
+    async fn take_part(self: Arc<Self>, locks: LockManager) -> Outcome<()> {
+        while !self.input_ended.is_cancelled() {
+            let key = one_of(&self.storm.keys)?;
+            let hold = Hold { member: &self, key, mode: *one_of(&self.storm.modes)? };
+            match self.storm.locking {
+                Locking::Disabled => hold.run_without_lock().await?,
+                Locking::Enabled => hold.run(&locks).await?,
             }
         }
         Ok(())
@@ -106,53 +132,61 @@ impl Contender {
 
 /// One hold of one lock in a storm.
 struct Hold<'a> {
-    storm: &'a Storm,
+    member: &'a Member,
     key: &'a LockKey,
-    journal: &'a Journal,
+    mode: Mode,
 }
 
 impl Hold<'_> {
     async fn run(&self, locks: &LockManager) -> Outcome<()> {
         // Often too short, so that the storm includes waits that time out at any moment.
-        let wait = Duration::from_millis(u64::try_from(random_below(100)?)?);
-        let lock = locks.lock(self.key.clone()).ttl(self.storm.ttl).wait(wait);
-        let guard = match lock.acquire().await {
+        let wait = Duration::from_millis(u64::try_from(random_below(200)?)?);
+        let requested = BootClock.now();
+        let lock = locks.lock(self.key.clone()).mode(self.mode).ttl(self.member.storm.ttl);
+        let guard = match lock.wait(wait).acquire().await {
             Err(error) if error.is_retryable() => return Ok(()),
+            // Others hold the key with another number of permits.
+            Err(error) if error.kind() == ErrorKind::InvalidArgument => return Ok(()),
             result => result?,
         };
         // The clock is read before the lock is checked: if the lock is held at the check, it was
         // held at that time.
         let entered = BootClock.now();
         let Ok(fence) = guard.fence() else { return Ok(()) };
-        let (key, until) = (self.key.clone(), entered + guard.remaining());
-        self.record(entered, Event::Entered { key: key.clone(), fence, until })?;
+        let until = entered + guard.remaining();
+        self.record(entered, self.entered(fence, requested, until))?;
         let mut left = entered;
         for _ in 0..random_below(20)? {
-            std::thread::sleep(Duration::from_millis(1));
+            tokio::time::sleep(Duration::from_millis(1)).await;
             let now = BootClock.now();
             if !guard.is_valid() {
                 break;
             }
             left = now;
         }
-        self.record(left, Event::Left { key, fence })?;
+        self.record(left, Event::Left { key: self.key.clone(), fence })?;
         match guard.release().await {
             Err(error) if !error.is_retryable() => Err(error.into()),
             _ => Ok(()),
         }
     }
 
-    fn run_without_lock(&self) -> Outcome<()> {
+    async fn run_without_lock(&self) -> Outcome<()> {
         let entered = BootClock.now();
         let fence = Fence::new(u64::try_from(entered.since_boot().as_micros())?)?;
-        let (key, until) = (self.key.clone(), entered + self.storm.ttl.as_duration());
-        self.record(entered, Event::Entered { key: key.clone(), fence, until })?;
-        std::thread::sleep(Duration::from_millis(5));
-        self.record(BootClock.now(), Event::Left { key, fence })
+        let until = entered + self.member.storm.ttl.as_duration();
+        self.record(entered, self.entered(fence, entered, until))?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.record(BootClock.now(), Event::Left { key: self.key.clone(), fence })
+    }
+
+    fn entered(&self, fence: Fence, requested: BootInstant, until: BootInstant) -> Event {
+        Event::Entered { key: self.key.clone(), fence, mode: self.mode, requested, until }
     }
 
     fn record(&self, at: BootInstant, event: Event) -> Outcome<()> {
-        Ok(self.journal.write(&Record { process: self.storm.process, at, event })?)
+        let process = self.member.storm.process;
+        Ok(self.member.journal.write(&Record { process, at, event })?)
     }
 }
 
@@ -181,9 +215,14 @@ fn end_of_input() -> CancellationToken {
     input_ended
 }
 
+/// Returns a random one of `choices`.
+fn one_of<T>(choices: &[T]) -> Outcome<&T> {
+    Ok(choices.get(random_below(choices.len())?).ok_or("there is no choice")?)
+}
+
 /// Returns a random number below `limit`.
 fn random_below(limit: usize) -> Outcome<usize> {
-    Ok(usize::try_from(getrandom::u64()? % u64::try_from(limit)?)?)
+    Ok(usize::try_from(getrandom::u64()? % u64::try_from(limit.max(1))?)?)
 }
 
 fn reply(reply: &Reply) -> Outcome<()> {

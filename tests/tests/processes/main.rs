@@ -8,11 +8,13 @@ mod opening;
 mod stopped;
 mod storm;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process};
 
 use syncguard_core::{Fence, LockKey, Ttl};
 use syncguard_testkit::contender::{Command, Contender, Renewal, Reply};
 use tempfile::TempDir;
+
+const CONTENDER: &str = env!("CARGO_BIN_EXE_contender");
 
 /// The directory that the processes of a test share.
 struct SharedDir(TempDir);
@@ -26,6 +28,10 @@ impl SharedDir {
         self.0.path().join("locks.db")
     }
 
+    fn url(&self) -> String {
+        format!("sqlite:{}", self.store().display())
+    }
+
     fn resource(&self) -> PathBuf {
         self.0.path().join("resource")
     }
@@ -37,13 +43,13 @@ impl SharedDir {
     /// Starts a process and waits until it has opened the store.
     fn contender(&self) -> Contender {
         let mut contender = start();
-        assert_eq!(contender.request(&Command::Open(self.store())).unwrap(), Reply::Opened);
+        assert_eq!(contender.request(&Command::Open(self.url())).unwrap(), Reply::Opened);
         contender
     }
 }
 
 fn start() -> Contender {
-    Contender::start(env!("CARGO_BIN_EXE_contender")).unwrap()
+    Contender::start(&mut process::Command::new(CONTENDER)).unwrap()
 }
 
 fn key(text: &str) -> LockKey {

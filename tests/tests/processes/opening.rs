@@ -13,7 +13,7 @@ fn fifty_processes_can_create_and_open_one_file_at_the_same_time() {
     let mut contenders: Vec<_> = (0..PROCESSES).map(|_| start()).collect();
     assert!(!dir.store().exists());
     for contender in &mut contenders {
-        contender.send(&Command::Open(dir.store())).unwrap();
+        contender.send(&Command::Open(dir.url())).unwrap();
     }
     for contender in &mut contenders {
         assert_eq!(contender.receive().unwrap(), Reply::Opened);

@@ -14,7 +14,9 @@ use std::{fmt, num::NonZeroU32};
 /// assert_eq!(semaphore.permits(), NonZeroU32::new(4));
 /// assert_eq!(semaphore.to_string(), "shared mode with 4 permits");
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// No one else holds the key.

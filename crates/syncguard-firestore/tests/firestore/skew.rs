@@ -10,7 +10,7 @@ use std::{
 use firestore_emulator::{ClockOffset, Emulator, Rpc};
 use syncguard_core::{
     BootClock, Clock, ErrorKind, LockManager, ReleaseOutcome, Renew, UnsafeSettings,
-    backend::{AcquireOutcome, ExtendOutcome, LockBackend, NotHeld, Severity},
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, Mode, NotHeld, Severity},
 };
 use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard_testkit::{
@@ -90,17 +90,19 @@ fn contend_on_a_clock_of_its_own() {
         let backend = FirestoreBackend::connect(FirestoreConfig::new(PROJECT)).unwrap();
         let locks = LockManager::new(backend.clone());
         for hold in 0..HOLDS {
+            let requested = BootClock.now();
             let lock = locks.lock("job").ttl(TTL).renew(Renew::Auto).wait(LONG);
             let guard = lock.acquire().await.unwrap();
             let (at, fence) = (BootClock.now(), guard.fence().unwrap());
             let until = at + guard.remaining();
-            let entered = Event::Entered { key: key("job"), fence, until };
+            let (key, mode) = (key("job"), Mode::Exclusive);
+            let entered = Event::Entered { key: key.clone(), fence, mode, requested, until };
             journal.write(&Record { process, at, event: entered }).unwrap();
             let long = hold % 20 == 7;
             tokio::time::sleep(if long { TTL * 3 / 2 } else { TTL / 200 }).await;
             let at = BootClock.now();
             assert!(guard.is_valid(), "the lease was lost");
-            let left = Event::Left { key: key("job"), fence };
+            let left = Event::Left { key, fence };
             journal.write(&Record { process, at, event: left }).unwrap();
             assert_eq!(guard.release().await.unwrap(), ReleaseOutcome::Released);
         }

@@ -13,7 +13,7 @@ use syncguard_core::{
     ReleaseOutcome, Renew, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockBackend, LockQuery,
-        LockRecord, LockRef,
+        LockRecord, LockRef, Mode,
     },
 };
 use syncguard_memory::MemoryBackend;
@@ -197,7 +197,8 @@ impl Process {
         let Ok(fence) = lease.fence() else { return };
         let mut hold = Hold { process: self, key: key.clone(), fence, last: entered };
         // No process crashes here, so the end of the lease does not matter.
-        self.record(entered, Event::Entered { key, fence, until: entered });
+        let (mode, requested, until) = (Mode::Exclusive, entered, entered);
+        self.record(entered, Event::Entered { key, fence, mode, requested, until });
         for _ in 0..self.random.below(20) {
             sleep(millis(self.random.below(1_000))).await;
             let now = self.clock.now();

@@ -11,7 +11,7 @@ use std::{
 
 use syncguard_core::{
     BootClock, BootInstant, Clock,
-    backend::{AcquireOutcome, LockBackend},
+    backend::{AcquireOutcome, LockBackend, Mode},
 };
 use syncguard_mysql::MysqlBackend;
 use syncguard_testkit::{
@@ -59,13 +59,15 @@ async fn contend(backend: MysqlBackend, number: u32, journal: Arc<Journal>) {
             return;
         }
         let request = ask(&format!("k{}", turn % KEYS), TTL);
-        let sent = BootClock.now();
+        let requested = BootClock.now();
         let AcquireOutcome::Granted(grant) = backend.acquire(&request).await.unwrap() else {
             continue;
         };
         let (key, fence) = (request.key.clone(), grant.fence);
-        let (entered, until) = (BootClock.now(), sent + TTL + GRACE);
-        journal.write(process, entered, Event::Entered { key: key.clone(), fence, until });
+        let (entered, until) = (BootClock.now(), requested + TTL + GRACE);
+        let (mode, held) = (Mode::Exclusive, key.clone());
+        let event = Event::Entered { key: held, fence, mode, requested, until };
+        journal.write(process, entered, event);
         tokio::task::yield_now().await;
         let left = BootClock.now().min(until);
         journal.write(process, left, Event::Left { key, fence });

@@ -8,11 +8,13 @@ use super::Entry;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Flaw {
-    /// The second hold began while the first had not ended.
+    /// The second hold began while the first had not ended, and the two may not share the key.
     Overlap(Entry, Entry),
+    /// More processes held the key at once than their mode has permits. The last hold began last.
+    TooMany(Vec<Entry>),
     /// The two holds had the same fence.
     RepeatedFence(Entry, Entry),
-    /// The second hold began after the first, with a lower fence.
+    /// The second grant was made after the first, with a lower fence.
     LowerFence(Entry, Entry),
     /// The hold never ended: its process neither left nor died.
     NeverLeft(Entry),
@@ -22,6 +24,10 @@ impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Overlap(one, other) => write!(f, "overlap of {one} and {other}"),
+            Self::TooMany(entries) => {
+                f.write_str("too many at once:")?;
+                entries.iter().try_for_each(|entry| write!(f, " {entry};"))
+            }
             Self::RepeatedFence(one, other) => write!(f, "one fence for {one} and {other}"),
             Self::LowerFence(one, other) => write!(f, "after {one}, a lower fence for {other}"),
             Self::NeverLeft(entry) => write!(f, "{entry} never left"),
@@ -31,9 +37,9 @@ impl fmt::Display for Flaw {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { process, key, fence, entered, .. } = self;
-        let key = key.as_str();
-        write!(f, "{process} in {key:?} under {fence} from {:?}", entered.since_boot())?;
+        let Self { process, key, fence, mode, entered, .. } = self;
+        let (key, from) = (key.as_str(), entered.since_boot());
+        write!(f, "{process} in {key:?} in {mode} under {fence} from {from:?}")?;
         match self.left() {
             Some(left) => write!(f, " to {:?}", left.since_boot()),
             None => f.write_str(" on"),
@@ -58,23 +64,29 @@ pub fn flaws(entries: &[Entry]) -> Vec<Flaw> {
     found
 }
 
-/// Compares each hold with the earlier one that ended last. A hold without an end counts as
+/// Compares each hold with those that had not ended when it began. A hold without an end counts as
 /// endless.
 fn overlaps(entries: &[&Entry]) -> Vec<Flaw> {
     let mut found = Vec::new();
-    let mut last_to_end: Option<&Entry> = None;
+    let mut current: Vec<&Entry> = Vec::new();
     for &entry in entries {
-        if let Some(before) = last_to_end
-            && before.left().is_none_or(|left| entry.entered < left)
+        current.retain(|before| before.left().is_none_or(|left| entry.entered < left));
+        let conflicting = current.iter().filter(|before| !may_share(before, entry));
+        found.extend(conflicting.map(|before| Flaw::Overlap((*before).clone(), entry.clone())));
+        current.push(entry);
+        let sharing = || current.iter().filter(|holder| may_share(holder, entry));
+        if let Some(permits) = entry.mode.permits()
+            && sharing().count() > permits.get() as usize
         {
-            found.push(Flaw::Overlap(before.clone(), entry.clone()));
-        }
-        let end = |entry: &Entry| (entry.left().is_none(), entry.left());
-        if last_to_end.is_none_or(|before| end(before) < end(entry)) {
-            last_to_end = Some(entry);
+            found.push(Flaw::TooMany(sharing().copied().cloned().collect()));
         }
     }
     found
+}
+
+/// Returns whether the two may hold one key at the same time.
+fn may_share(one: &Entry, other: &Entry) -> bool {
+    one.mode.is_shared() && one.mode == other.mode
 }
 
 fn repeated_fences(entries: &[&Entry]) -> Vec<Flaw> {
@@ -88,27 +100,33 @@ fn repeated_fences(entries: &[&Entry]) -> Vec<Flaw> {
     found
 }
 
-/// Compares each fence with the highest one before it.
+/// Compares each fence with the highest one of the grants that were certainly made before.
 fn lower_fences(entries: &[&Entry]) -> Vec<Flaw> {
     let mut found = Vec::new();
-    let mut highest: Option<&Entry> = None;
-    for &entry in entries {
-        match highest.filter(|highest| entry.fence <= highest.fence) {
-            Some(highest) if entry.fence < highest.fence => {
-                found.push(Flaw::LowerFence(highest.clone(), entry.clone()));
-            }
-            Some(_) => {}
-            None => highest = Some(entry),
+    for (index, &entry) in entries.iter().enumerate() {
+        let before = entries[..index].iter().filter(|before| precedes(before, entry));
+        let highest = before.max_by_key(|before| before.fence);
+        if let Some(highest) = highest.filter(|highest| entry.fence < highest.fence) {
+            found.push(Flaw::LowerFence((*highest).clone(), entry.clone()));
         }
     }
     found
 }
 
+/// Returns whether the grant of a hold that began before another was also made before that one's.
+///
+/// Of two that may not share the key, the one that is seen to hold it first had its grant first. Two
+/// that may share it can be granted in one order and begin in the other, unless the later one began
+/// to wait only after the earlier one held.
+fn precedes(before: &Entry, entry: &Entry) -> bool {
+    !may_share(before, entry) || before.entered < entry.requested
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{num::NonZeroU32, time::Duration};
 
-    use syncguard_core::{BootInstant, Fence, LockKey};
+    use syncguard_core::{BootInstant, Fence, LockKey, backend::Mode};
 
     use super::{Flaw, flaws};
     use crate::history::{End, Entry, Incarnation};
@@ -119,11 +137,20 @@ mod tests {
 
     fn hold(process: u32, key: &str, fence: u64, entered: u64, end: End) -> Entry {
         let (key, fence) = (LockKey::new(key).unwrap(), Fence::new(fence).unwrap());
-        Entry { process: Incarnation(process), key, fence, entered: at(entered), end }
+        let (process, mode, entered) = (Incarnation(process), Mode::Exclusive, at(entered));
+        Entry { process, key, fence, mode, requested: entered, entered, end }
     }
 
     fn left(process: u32, fence: u64, entered: u64, left: u64) -> Entry {
         hold(process, "k", fence, entered, End::Left(at(left)))
+    }
+
+    fn shared(permits: u32, entry: Entry) -> Entry {
+        Entry { mode: Mode::Shared { permits: NonZeroU32::new(permits) }, ..entry }
+    }
+
+    fn reader(process: u32, fence: u64, entered: u64, until: u64) -> Entry {
+        shared(0, left(process, fence, entered, until))
     }
 
     #[test]
@@ -191,5 +218,48 @@ mod tests {
         for part in ["process 1", "process 2", "\"k\"", "000000000000002", "19ms", "30ms"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn readers_may_overlap_each_other_but_no_writer() {
+        let readers = [reader(1, 1, 10, 40), reader(2, 2, 20, 30), reader(3, 3, 29, 50)];
+        assert_eq!(flaws(&readers), []);
+        let [one, _, three] = readers.clone();
+        let writer = left(4, 4, 35, 60);
+        let late = reader(5, 5, 55, 70);
+        let [first, second, third] =
+            [(one, writer.clone()), (three, writer.clone()), (writer, late)];
+        let found = flaws(&[readers.as_slice(), &[first.1.clone(), third.1.clone()]].concat());
+        let expected = [first, second, third].map(|(one, other)| Flaw::Overlap(one, other));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn holders_with_different_numbers_of_permits_may_not_overlap() {
+        let (two, three) = (shared(2, left(1, 1, 10, 30)), shared(3, left(2, 2, 20, 40)));
+        let expected = [Flaw::Overlap(two.clone(), three.clone())];
+        assert_eq!(flaws(&[two, three]), expected);
+    }
+
+    #[test]
+    fn more_holders_at_once_than_permits_are_found() {
+        let holders: Vec<Entry> =
+            (0..4).map(|n| shared(2, left(n, 1 + u64::from(n), 10 * u64::from(n), 25))).collect();
+        assert_eq!(flaws(&holders[..2]), []);
+        // The last one begins when the others have left.
+        assert_eq!(flaws(&holders), [Flaw::TooMany(holders[..3].to_vec())]);
+    }
+
+    #[test]
+    fn the_fences_of_readers_are_in_the_order_of_their_grants_not_of_their_holds() {
+        let (first, second) = (reader(1, 2, 10, 40), reader(2, 1, 20, 30));
+        let waited = Entry { requested: at(5), ..second.clone() };
+        assert_eq!(flaws(&[first.clone(), waited]), []);
+        let expected = [Flaw::LowerFence(first.clone(), second.clone())];
+        assert_eq!(flaws(&[first.clone(), second]), expected);
+        // A writer is after all readers before it.
+        let writer = Entry { requested: at(1), ..left(3, 1, 50, 60) };
+        let found = flaws(&[first.clone(), writer.clone()]);
+        assert_eq!(found, [Flaw::LowerFence(first, writer)]);
     }
 }

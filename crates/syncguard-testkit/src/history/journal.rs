@@ -91,7 +91,7 @@ fn deaths(records: &[Record]) -> Vec<Incarnation> {
 mod tests {
     use std::time::Duration;
 
-    use syncguard_core::{BootInstant, Fence, LockKey};
+    use syncguard_core::{BootInstant, Fence, LockKey, backend::Mode};
     use tempfile::TempDir;
 
     use super::*;
@@ -104,7 +104,8 @@ mod tests {
     fn entered(process: u32) -> Record {
         let (key, fence) = (LockKey::new("a \"key\"\n").unwrap(), Fence::new(42).unwrap());
         let until = BootInstant::from_boot(Duration::new(8, 1));
-        record(process, Event::Entered { key, fence, until })
+        let (mode, requested) = (Mode::SHARED, BootInstant::from_boot(Duration::new(6, 2)));
+        record(process, Event::Entered { key, fence, mode, requested, until })
     }
 
     fn journal() -> (TempDir, Journal) {

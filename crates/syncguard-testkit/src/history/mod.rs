@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 pub use flaw::{Flaw, flaws};
 pub use journal::{Journal, JournalError};
 pub use record::{Event, Incarnation, Record};
-use syncguard_core::{BootInstant, Fence, LockKey};
+use syncguard_core::{BootInstant, Fence, LockKey, backend::Mode};
 
 /// One hold of one lock by one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub struct Entry {
     pub key: LockKey,
     /// The fence of the grant.
     pub fence: Fence,
+    /// The mode of the grant.
+    pub mode: Mode,
+    /// When the process began to wait for the lock.
+    pub requested: BootInstant,
     /// When the process knew that it held the lock.
     pub entered: BootInstant,
     /// How, and when, the hold ended.
@@ -67,8 +71,9 @@ impl History {
         let (mut entries, mut leases) = (Vec::new(), Vec::new());
         for Record { process, at, event } in records {
             match event {
-                Event::Entered { key, fence, until } => {
-                    entries.push(Entry { process, key, fence, entered: at, end: End::Open });
+                Event::Entered { key, fence, mode, requested, until } => {
+                    let (entered, end) = (at, End::Open);
+                    entries.push(Entry { process, key, fence, mode, requested, entered, end });
                     leases.push(until);
                 }
                 Event::Left { key, fence } => {
@@ -98,6 +103,18 @@ impl History {
         self.entries.iter().filter(|entry| matches!(entry.end, End::Died(_))).count()
     }
 
+    /// Returns how many holds began while another one of the same key had not ended.
+    pub fn shared_at_once(&self) -> usize {
+        let mut ends: BTreeMap<&LockKey, Option<BootInstant>> = BTreeMap::new();
+        let mut count = 0;
+        for entry in &self.entries {
+            let end = ends.entry(&entry.key).or_insert(Some(entry.entered));
+            count += usize::from(end.is_none_or(|end| entry.entered < end));
+            *end = (*end).zip(entry.left()).map(|(end, left)| end.max(left));
+        }
+        count
+    }
+
     /// Returns the violations of what a lock guarantees.
     pub fn flaws(&self) -> Vec<Flaw> {
         flaws(&self.entries)
@@ -123,7 +140,8 @@ mod tests {
 
     fn entered(process: u32, at: u64, fence: u64) -> Record {
         let (key, fence) = (LockKey::new("k").unwrap(), Fence::new(fence).unwrap());
-        record(process, at, Event::Entered { key, fence, until: boot(at + LEASE) })
+        let (mode, requested, until) = (Mode::Exclusive, boot(at), boot(at + LEASE));
+        record(process, at, Event::Entered { key, fence, mode, requested, until })
     }
 
     fn left(process: u32, at: u64, fence: u64) -> Record {

@@ -1,7 +1,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use syncguard_core::{BootInstant, Fence, LockKey};
+use syncguard_core::{BootInstant, Fence, LockKey, backend::Mode};
 
 /// The number of a process in a test. A process that replaces a dead one has its own number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,6 +35,11 @@ pub enum Event {
         key: LockKey,
         /// The fence of the grant.
         fence: Fence,
+        /// The mode of the grant.
+        mode: Mode,
+        /// When the process began to wait for the lock.
+        #[serde(with = "since_boot")]
+        requested: BootInstant,
         /// Until when the process may rely on the lock without checking it again.
         #[serde(with = "since_boot")]
         until: BootInstant,
