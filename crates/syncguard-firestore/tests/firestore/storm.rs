@@ -178,7 +178,7 @@ impl Task {
             }
             let key = KEYS[turn % KEYS.len()];
             match turn % STAY_INTERVAL {
-                0 if self.mode.is_shared() => self.stay(key, turn % 2 == 0).await,
+                0 if self.mode.is_shared() => self.stay(key, turn.is_multiple_of(2)).await,
                 _ => self.visit(key, turn).await,
             }
             // Long enough for clients that make more round trips to acquire a lock.
@@ -190,21 +190,16 @@ impl Task {
         ask(key, ttl).with_mode(self.mode)
     }
 
-    /// Holds the key for a moment, if it becomes free.
+    /// Holds the key for a moment.
     async fn visit(&self, key: &str, turn: usize) {
-        let announcement = (turn % 2 == 0).then_some(ANNOUNCEMENT);
+        let announcement = turn.is_multiple_of(2).then_some(ANNOUNCEMENT);
         let request = self.ask(key, LONG).with_announcement(announcement);
-        for attempt in 0..ATTEMPTS {
-            let Some(mut hold) = self.enter(self.who, &request).await else {
-                sleep(Duration::from_millis(10)).await;
-                continue;
-            };
-            sleep(Duration::from_millis(turn as u64 % 5)).await;
-            if (turn + attempt) % 4 == 0 {
-                self.extend(&request, &mut hold).await;
-            }
-            return self.leave(&request, &hold).await;
+        let Some(mut hold) = self.enter(self.who, &request).await else { return };
+        sleep(Duration::from_millis(turn as u64 % 5)).await;
+        if turn.is_multiple_of(4) {
+            self.extend(&request, &mut hold).await;
         }
+        self.leave(&request, &hold).await;
     }
 
     /// Holds the key twice, and leaves one of the grants to expire while the other lasts. The longer
@@ -220,16 +215,21 @@ impl Task {
         self.leave(&staying, &hold).await;
     }
 
+    /// Tries a few times to hold the key.
     async fn enter(&self, who: &str, request: &AcquireRequest) -> Option<Hold<'_>> {
-        match again(|| self.backend.acquire(request)).await {
-            Ok(AcquireOutcome::Granted(grant)) => {
-                Some(self.holds.enter(who, request.key.as_str(), self.mode, grant))
+        for _ in 0..ATTEMPTS {
+            match again(|| self.backend.acquire(request)).await {
+                Ok(AcquireOutcome::Granted(grant)) => {
+                    return Some(self.holds.enter(who, request.key.as_str(), self.mode, grant));
+                }
+                Ok(AcquireOutcome::Contended { .. }) => {}
+                // The key is shared with another number of permits.
+                Err(error) if error.kind() == ErrorKind::InvalidArgument => {}
+                Err(error) => panic!("{error:?}"),
             }
-            Ok(AcquireOutcome::Contended { .. }) => None,
-            // The key is shared with another number of permits.
-            Err(error) if error.kind() == ErrorKind::InvalidArgument => None,
-            Err(error) => panic!("{error:?}"),
+            sleep(Duration::from_millis(10)).await;
         }
+        None
     }
 
     async fn extend(&self, request: &AcquireRequest, hold: &mut Hold<'_>) {
