@@ -10,6 +10,7 @@ mod contract;
 mod damaged;
 mod faults;
 mod fencing;
+mod holds;
 mod keeping;
 mod keys;
 mod late;

@@ -1,9 +1,9 @@
 // Acquires locks as the TypeScript SyncGuard does: in read-write transactions, by the clock of this host.
 //
-// Arguments: the number of clients, the duration in milliseconds, a directory, and the keys. Each holder
-// of a lock creates a file that must not exist yet, records its fence, and removes the file. Prints how
-// many locks were granted and how many extends were made.
-import { appendFileSync, closeSync, openSync, unlinkSync } from "node:fs";
+// Arguments: the number of clients, the maximum duration in milliseconds, a directory, and the keys. Ends
+// when the directory contains a file `stop`. Each holder of a lock creates a file that names the hold, records
+// its fence, and removes the file; what it finds beside it is recorded as a flaw (see `holds.rs`).
+import { appendFileSync, existsSync, readdirSync, unlinkSync, writeFileSync } from "node:fs";
 import { randomBytes } from "node:crypto";
 import { Firestore } from "@google-cloud/firestore";
 
@@ -26,22 +26,24 @@ const acquire = (client, key) => client.runTransaction(async (transaction) => {
   const lockId = randomBytes(16).toString("base64url");
   transaction.set(counter, { fence, keyDebug: key });
   transaction.set(lock, { lockId, expiresAtMs: now + TTL, acquiredAtMs: now, key, fence });
-  return { lockId, fence };
+  return { lockId, fence, until: now + TTL + GRACE };
 });
 
 const byId = (client, transaction, lockId) =>
   transaction.get(client.collection("locks").where("lockId", "==", lockId).limit(1));
 
+const isHeld = (lock) => lock !== undefined && lock.get("expiresAtMs") > Date.now() - GRACE;
+
 const extend = (client, lockId) => client.runTransaction(async (transaction) => {
   const [lock] = (await byId(client, transaction, lockId)).docs;
-  if (lock === undefined || lock.get("expiresAtMs") <= Date.now() - GRACE) return false;
+  if (!isHeld(lock)) return false;
   transaction.update(lock.ref, { expiresAtMs: Date.now() + TTL });
   return true;
 });
 
 const release = (client, lockId) => client.runTransaction(async (transaction) => {
   const [lock] = (await byId(client, transaction, lockId)).docs;
-  if (lock === undefined) return false;
+  if (!isHeld(lock)) return false;
   transaction.delete(lock.ref);
   return true;
 });
@@ -58,34 +60,38 @@ const again = async (attempt) => {
   }
 };
 
-const must = (holds, what) => {
-  if (!holds) throw new Error(what);
+const flaw = (text) => appendFileSync(`${directory}/flaws`, `${text}\n`);
+
+// Creates the file of a hold, and returns its name.
+const enter = (key, grant) => {
+  const name = `${key}~exclusive mode~${grant.fence}~${grant.until}`;
+  writeFileSync(`${directory}/${name}`, "");
+  const now = Date.now();
+  const beside = readdirSync(directory).filter((other) => {
+    const [text, , , until] = other.split("~");
+    return text === key && other !== name && Number(until) > now;
+  });
+  if (beside.length > 0) flaw(`node in ${name} is beside ${beside}`);
+  appendFileSync(`${directory}/fences`, `${key}~exclusive mode~${grant.fence}~node\n`);
+  return name;
 };
 
-let grants = 0;
-let extends_ = 0;
 async function contend() {
   const client = new Firestore({ projectId: "p" });
-  while (Date.now() < end) {
+  while (Date.now() < end && !existsSync(`${directory}/stop`)) {
     const key = keys[below(keys.length)];
     const grant = await again(() => acquire(client, key));
     if (grant === undefined) {
       await sleep(below(20));
       continue;
     }
-    closeSync(openSync(`${directory}/${key}.held`, "wx"));
-    appendFileSync(`${directory}/${key}.fences`, `${grant.fence} node\n`);
+    const name = enter(key, grant);
     await sleep(below(5));
-    if (below(4) === 0) {
-      must(await again(() => extend(client, grant.lockId)), "a lock was lost");
-      extends_ += 1;
-    }
-    unlinkSync(`${directory}/${key}.held`);
-    must(await again(() => release(client, grant.lockId)), "a lock was gone");
-    grants += 1;
+    if (below(4) === 0 && !await again(() => extend(client, grant.lockId))) flaw(`node lost ${name}`);
+    unlinkSync(`${directory}/${name}`);
+    if (!await again(() => release(client, grant.lockId))) flaw(`node lost ${name} at the end`);
     await sleep(below(10));
   }
 }
 
 await Promise.all(Array.from({ length: clients }, contend));
-console.log(JSON.stringify({ grants, extends: extends_ }));

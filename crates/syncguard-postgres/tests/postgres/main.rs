@@ -6,12 +6,15 @@
 mod batching;
 mod connections;
 mod contract;
+mod holds;
 mod hostile;
 mod losers;
 mod malformed;
+mod mixed_storm;
 mod mutants;
 mod network;
 mod not_applied;
+mod peer;
 mod peers;
 mod poison;
 mod pooler;

@@ -18,9 +18,9 @@ use tokio::{task::JoinSet, time::sleep};
 
 use crate::{
     Foreign, Names,
+    peer::{typescript_acquire, typescript_release},
     queueing::{hold_turn, queued},
     shared,
-    storm::{typescript_acquire, typescript_release},
 };
 
 /// How long a worker holds the key. It reacquires the key at once.

@@ -23,8 +23,9 @@ use syncguard_testkit::{
 use tokio::task::JoinSet;
 
 use crate::{
-    Foreign, Names, shared,
-    storm::{typescript_acquire, typescript_release},
+    Foreign, Names,
+    peer::{typescript_acquire, typescript_release},
+    shared,
     typescript::{TABLES, with_names},
 };
 
