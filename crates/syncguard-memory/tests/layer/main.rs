@@ -37,7 +37,7 @@ use syncguard_core::{
     Error, ErrorKind, LockId, LockKey, LockManager, LockManagerBuilder, Operation, ReleaseOutcome,
     ShutdownOutcome, Ttl,
     backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, LockBackend, LockRef},
-    contract::{Fault, Faulty},
+    contract::{Fault, Faulty, Gate},
 };
 use syncguard_memory::MemoryBackend;
 
@@ -118,6 +118,13 @@ impl World {
 
 fn key(text: &str) -> LockKey {
     LockKey::new(text).unwrap()
+}
+
+/// A gate that lets requests pass.
+fn open_gate() -> Gate {
+    let gate = Gate::default();
+    gate.open();
+    gate
 }
 
 #[track_caller]

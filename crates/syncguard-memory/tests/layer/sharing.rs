@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    LONG, World, drained, error_of, key,
+    LONG, World, drained, error_of, key, open_gate,
     time::{millis, secs},
 };
 
@@ -145,12 +145,6 @@ async fn a_writer_that_is_dropped_with_its_request_in_flight_leaves_no_announcem
         drained(&locks).await;
         assert!(world.is_readable_elsewhere().await);
     }
-}
-
-fn open_gate() -> Gate {
-    let gate = Gate::default();
-    gate.open();
-    gate
 }
 
 #[tokio::test(start_paused = true)]
