@@ -93,12 +93,14 @@ impl<'a> Acquisition<'a> {
     }
 
     /// Makes one attempt in shared mode while another waiter is the head. Whatever it waits for
-    /// after a refusal, or a failure that may pass, the head waits for too.
+    /// after a refusal, a failure that may pass, or a lost admission, the head waits for too.
     async fn attempt_beside_head(&mut self, waiter: &Waiter) -> Result<Option<LockGuard>, Error> {
         let sent = Instant::now();
         self.in_flight = true;
-        let outcome = attempt::start(self.shared, self.options, None, &self.home).await;
+        let attempt = attempt::start(self.shared, self.options, None, &self.home);
+        let outcome = waiter.attempt_beside_head(&self.home, attempt).await;
         self.in_flight = false;
+        let Some(outcome) = outcome else { return Ok(None) };
         self.shared_attempt_ended(waiter, outcome.as_ref().ok(), sent);
         match outcome {
             Ok(AttemptOutcome::Granted(guard)) => return Ok(Some(guard)),

@@ -19,17 +19,19 @@ use tokio::{
 
 use super::{
     attempt::AttemptOutcome,
+    contender::{Attempt, Candidate, Place, Subscription},
     fairness::Fairness,
     shared::{Holds, Shared},
     stats::{KeyStats, LockStats},
-    waiters::{Attempt, Candidate, Subscription, Turn, Waiters},
+    waiters::{Turn, Waiters},
 };
 use crate::{
     Error, LockKey,
     backend::{LockBackend, Mode},
 };
 
-/// How long a woken head may stay unpolled before the turn passes to the next waiter.
+/// How long a woken head may stay unpolled before the turn passes to the next waiter, and a woken
+/// waiter beside it before it loses its admission.
 ///
 /// A future that is polled by a task is polled within microseconds. A future that needs longer is
 /// no longer polled, or runs on a runtime that is blocked or that no thread drives.
@@ -259,14 +261,13 @@ impl Queue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the turn from a head that was woken and has not been polled since `polls`.
-    fn skip_head(&self, polls: u64) {
-        let passed = self.waiters().skip_head(polls);
-        if let Some((attempt, wakers)) = passed {
-            // An attempt in flight continues in the background, which releases a grant.
-            drop(attempt);
-            wakers.wake();
-        }
+    /// Takes the turn from a head, and the admission from those beside it, that were woken by
+    /// `wake_up` or earlier and not polled since.
+    fn skip_unpolled(&self, wake_up: u64) {
+        let (attempts, wakers) = self.waiters().skip_unpolled(wake_up);
+        // An attempt in flight continues in the background, which releases a grant.
+        drop(attempts);
+        wakers.wake();
     }
 }
 
@@ -280,6 +281,26 @@ impl Wake for Queue {
         wakers.wake();
     }
 }
+
+/// The waker of a waiter beside the head: the watchers see its wake-ups too.
+struct AdmittedWaker {
+    queue: Arc<Queue>,
+    place: Place,
+}
+
+impl Wake for AdmittedWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers = self.queue.waiters().woken(self.place);
+        wakers.wake();
+    }
+}
+
+/// Where the queue keeps what a waiter has between two polls; `None` if it is not its turn.
+type Slot<T> = fn(&mut Waiters, Place) -> Option<&mut Option<T>>;
 
 /// A waiter in a queue. Dropping it leaves the queue.
 pub(crate) struct Waiter {
@@ -301,10 +322,12 @@ impl Waiter {
     }
 
     fn poll_turn(&self, home: &Handle, is_admissible: bool, context: &Context<'_>) -> Turn {
-        let polled = self.queue.waiters().poll_turn(self.candidate, is_admissible, context.waker());
-        let (turn, wakers) = polled;
+        let mut waiters = self.queue.waiters();
+        let (turn, wakers) = waiters.poll_turn(self.candidate, is_admissible, context.waker());
+        let depends_on_others = waiters.depends_on_others(turn);
+        drop(waiters);
         wakers.wake();
-        if turn == Turn::Waiting {
+        if depends_on_others {
             self.watch(home);
         }
         turn
@@ -324,10 +347,11 @@ impl Waiter {
 
     /// Polls `contend` whenever this waiter is the head.
     ///
-    /// **Invariant:** a head that is not polled does not keep the key from the waiters behind it.
-    /// Its wake-ups go through the queue. If a wake-up is not followed by a poll within
-    /// [`MAX_UNPOLLED`], the head loses the turn, and its attempt in flight, if any, continues in
-    /// the background. It keeps its place: when polled again, it precedes waiters that came later.
+    /// **Invariant:** a head that is not polled does not keep the key from the waiters behind it,
+    /// and a waiter beside the head does not keep it from any. Their wake-ups go through the queue.
+    /// If a wake-up is not followed by a poll within [`MAX_UNPOLLED`], the head loses the turn, the
+    /// other one its admission, and an attempt in flight continues in the background, where a grant
+    /// is released. Both keep their place: when polled again, they precede waiters that came later.
     /// A task on the runtime of each waiter measures the time, because neither an unpolled future
     /// nor an undriven runtime can do so.
     pub(crate) async fn drive<F: Future>(&self, home: &Handle, contend: F) -> F::Output {
@@ -339,9 +363,26 @@ impl Waiter {
         .await
     }
 
+    /// Makes an attempt as a waiter that was admitted beside the head; returns `None` if it lost its
+    /// admission, and the attempt with it, because it was not polled in time.
+    pub(crate) async fn attempt_beside_head(
+        &self,
+        home: &Handle,
+        attempt: Attempt,
+    ) -> Option<Result<AttemptOutcome, Error>> {
+        let (queue, place) = (self.queue.clone(), self.candidate.place);
+        let waker = Waker::from(Arc::new(AdmittedWaker { queue, place }));
+        let mut attempt = pin!(self.attempt(attempt));
+        poll_fn(|context| match self.poll_turn(home, true, context) {
+            Turn::Admitted => attempt.as_mut().poll(&mut Context::from_waker(&waker)),
+            Turn::Head | Turn::Waiting => Poll::Ready(None),
+        })
+        .await
+    }
+
     /// Starts the watcher of the queue on a runtime that has none yet.
     fn watch(&self, runtime: &Handle) {
-        if self.queue.waiters().add_watcher(runtime.id()) {
+        if self.queue.waiters().watchers.add(runtime.id()) {
             let (queue, runtime_id) = (self.queue.clone(), runtime.id());
             runtime.spawn(watch(Watcher { queue, runtime: runtime_id, listed: true }));
         }
@@ -353,7 +394,7 @@ impl Waiter {
         poll_fn(|context| {
             let mut attempt = match first.take() {
                 Some(first) => first,
-                None => match self.take(|waiters| &mut waiters.attempt) {
+                None => match self.take(Waiters::attempt) {
                     Some(Some(attempt)) => attempt,
                     Some(None) => return Poll::Ready(None),
                     None => return Poll::Pending,
@@ -361,27 +402,26 @@ impl Waiter {
             };
             let polled = Pin::new(&mut attempt).poll(context);
             if polled.is_pending() {
-                self.put_back(|waiters| &mut waiters.attempt, attempt);
+                self.put_back(Waiters::attempt, attempt);
             }
             polled.map(Some)
         })
         .await
     }
 
-    /// Takes the head's state out of the queue for a poll; returns `None` for any other waiter. A
-    /// poll may take so long that the turn is lost during it.
-    fn take<T>(&self, slot: impl FnOnce(&mut Waiters) -> &mut Option<T>) -> Option<Option<T>> {
-        let mut waiters = self.queue.waiters();
-        waiters.is_head(self.candidate.place).then(|| slot(&mut waiters).take())
+    /// Takes what the queue keeps for this waiter, for a poll; returns `None` if it is not its turn.
+    /// A poll may take so long that the turn is lost during it.
+    fn take<T>(&self, slot: Slot<T>) -> Option<Option<T>> {
+        slot(&mut self.queue.waiters(), self.candidate.place).map(Option::take)
     }
 
-    /// Puts the head's state back into the queue between two polls, where the task that takes the
-    /// turn away finds it. If the turn was lost during this poll, the state is dropped.
-    fn put_back<T>(&self, slot: impl FnOnce(&mut Waiters) -> &mut Option<T>, value: T) {
+    /// Puts it back into the queue between two polls, where the task that takes the turn away finds
+    /// it. If the turn was lost during this poll, the value is dropped.
+    fn put_back<T>(&self, slot: Slot<T>, value: T) {
         let mut waiters = self.queue.waiters();
-        let rest = match waiters.is_head(self.candidate.place) {
-            true => slot(&mut waiters).replace(value),
-            false => Some(value),
+        let rest = match slot(&mut waiters, self.candidate.place) {
+            Some(slot) => slot.replace(value),
+            None => Some(value),
         };
         drop(waiters);
         drop(rest);
@@ -405,7 +445,7 @@ impl Waiter {
 
     /// Returns whether the queue is subscribed to the releases of other processes.
     pub(crate) fn is_subscribed(&self) -> bool {
-        self.queue.waiters().subscription.is_some()
+        self.queue.waiters().is_subscribed()
     }
 
     /// Subscribes to the releases of other processes. No later release is missed.
@@ -420,23 +460,21 @@ impl Waiter {
         if first.await.is_ready() {
             released = Box::pin(std::future::ready(()));
         }
-        self.put_back(|waiters| &mut waiters.subscription, released);
-        let completed = self.queue.waiters().completed_subscription.take();
+        self.put_back(Waiters::subscription, released);
+        let completed = self.take(Waiters::completed_subscription);
         drop(completed);
     }
 
     /// Completes when another process releases the lock; never completes without a subscription.
     pub(crate) async fn released_elsewhere(&self, shared: &Shared, home: &Handle) {
         poll_fn(|context| {
-            let Some(Some(mut released)) = self.take(|waiters| &mut waiters.subscription) else {
+            let Some(Some(mut released)) = self.take(Waiters::subscription) else {
                 return Poll::Pending;
             };
             let polled = shared.runtimes.poll_in_context(Some(home), released.as_mut(), context);
             match polled {
-                Poll::Pending => self.put_back(|waiters| &mut waiters.subscription, released),
-                Poll::Ready(()) => {
-                    self.put_back(|waiters| &mut waiters.completed_subscription, released)
-                }
+                Poll::Pending => self.put_back(Waiters::subscription, released),
+                Poll::Ready(()) => self.put_back(Waiters::completed_subscription, released),
             }
             polled
         })
@@ -479,9 +517,9 @@ struct Watcher {
 async fn watch(mut watcher: Watcher) {
     let (queue, runtime) = (watcher.queue.clone(), watcher.runtime);
     let woken = || poll_fn(|context| queue.waiters().poll_overdue(runtime, context.waker()));
-    while let Some(polls) = woken().await {
+    while let Some(wake_up) = woken().await {
         tokio::time::sleep(MAX_UNPOLLED).await;
-        queue.skip_head(polls);
+        queue.skip_unpolled(wake_up);
     }
     watcher.listed = false;
 }
@@ -490,7 +528,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         // Dropped with its runtime: the next waiter on a live runtime starts another watcher.
         if self.listed {
-            let waker = self.queue.waiters().remove_watcher(self.runtime);
+            let waker = self.queue.waiters().watchers.remove(self.runtime);
             drop(waker);
         }
     }

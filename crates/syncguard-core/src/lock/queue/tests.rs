@@ -51,9 +51,9 @@ fn a_runtime_that_is_shut_down_drops_its_watcher_and_can_be_watched_again() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (waiter, id) = (queues.join(&key, Mode::Exclusive, 0), runtime.handle().id());
     waiter.watch(runtime.handle());
-    assert!(!waiter.queue.waiters().add_watcher(id));
+    assert!(!waiter.queue.waiters().watchers.add(id));
     drop(runtime);
-    assert!(waiter.queue.waiters().add_watcher(id));
+    assert!(waiter.queue.waiters().watchers.add(id));
 }
 
 /// Records that another process holds the key of a waiter.
