@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    announcing::{self, Announcing},
+    announcing,
     attempt::{self, AttemptOutcome},
     guard::LockGuard,
     options::LockOptions,
@@ -47,8 +47,6 @@ pub(crate) struct Acquisition<'a> {
     options: &'a LockOptions,
     home: Handle,
     last_failure: Option<AttemptFailure>,
-    /// The announcements of a writer that waits for readers.
-    announcing: Option<Announcing>,
     /// Whether an attempt is in flight.
     in_flight: bool,
 }
@@ -66,15 +64,7 @@ impl<'a> Acquisition<'a> {
         options: &'a LockOptions,
         home: Handle,
     ) -> Self {
-        Self {
-            shared,
-            queues,
-            options,
-            home,
-            last_failure: None,
-            announcing: None,
-            in_flight: false,
-        }
+        Self { shared, queues, options, home, last_failure: None, in_flight: false }
     }
 
     /// Joins the queue, and contends once it is the head.
@@ -129,7 +119,7 @@ impl<'a> Acquisition<'a> {
         loop {
             match self.attempt(waiter).await {
                 Some(Ok(AttemptOutcome::Granted(guard))) => {
-                    self.announcing.iter().for_each(Announcing::granted);
+                    waiter.announcement_granted();
                     return Ok(guard);
                 }
                 Some(Ok(AttemptOutcome::Contended(holder))) => {
@@ -222,11 +212,12 @@ impl<'a> Acquisition<'a> {
 
     async fn send(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
         waiter.clear_attempt_due();
-        let announcement = self.is_announcing().then(|| {
-            let Self { shared, options, home, .. } = self;
-            let announcing = || Announcing::new(shared.clone(), options.key.clone(), home.clone());
-            self.announcing.get_or_insert_with(announcing).announce()
-        });
+        // The first attempt keeps up the announcement of the writer that was the head before.
+        let announcement = match &self.last_failure {
+            None => waiter.continue_announcement(),
+            Some(_) if self.is_announcing() => waiter.announce(self.shared, &self.home),
+            Some(_) => None,
+        };
         self.in_flight = true;
         let attempt = attempt::start(self.shared, self.options, announcement, &self.home);
         let outcome = waiter.attempt(attempt).await;

@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    announcing::{Announcing, PendingAnnouncement},
     attempt::AttemptOutcome,
     contender::{Attempt, Candidate, Place, Subscription},
     fairness::Fairness,
@@ -425,6 +426,32 @@ impl Waiter {
         };
         drop(waiters);
         drop(rest);
+    }
+
+    /// Begins an announcement of this waiter, the head, with the attempt that it is about to make.
+    /// Returns `None` if the turn was lost.
+    pub(crate) fn announce(
+        &self,
+        shared: &Arc<Shared>,
+        home: &Handle,
+    ) -> Option<PendingAnnouncement> {
+        let begin = || Announcing::new(shared.clone(), self.key.clone(), home.clone());
+        let mut waiters = self.queue.waiters();
+        let announcing = waiters.announcing(self.candidate.place)?;
+        Some(announcing.get_or_insert_with(begin).announce())
+    }
+
+    /// As [`announce`](Self::announce), if the writer that was the head before has announced itself.
+    pub(crate) fn continue_announcement(&self) -> Option<PendingAnnouncement> {
+        let mut waiters = self.queue.waiters();
+        waiters.announcing(self.candidate.place)?.as_ref().map(Announcing::announce)
+    }
+
+    /// Records that this waiter, the head, was granted the key, which has ended the announcement.
+    pub(crate) fn announcement_granted(&self) {
+        let mut waiters = self.queue.waiters();
+        let announcing = waiters.announcing(self.candidate.place);
+        announcing.into_iter().flatten().for_each(|announcing| announcing.granted());
     }
 
     /// Discards earlier reasons for an attempt.

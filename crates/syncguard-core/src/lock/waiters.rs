@@ -10,6 +10,7 @@ use std::{
 use tokio::{runtime::Id, time::Instant};
 
 use super::{
+    announcing::Announcing,
     contender::{Attempt, Candidate, Contender, Place, Subscription},
     fairness::Fairness,
     wakers::{Removed, Wakers},
@@ -53,6 +54,8 @@ pub(super) struct Waiters {
     /// The subscription that completed last, kept until the next one is active, so that a
     /// connection or a task that the backend uses for both does not end in between.
     completed_subscription: Option<Subscription>,
+    /// The announcements of a head that is a writer, passed on to the next head if that is one too.
+    announcing: Option<Announcing>,
     pub(super) fairness: Fairness,
 }
 
@@ -127,6 +130,11 @@ impl Waiters {
         place: Place,
     ) -> Option<&mut Option<Subscription>> {
         self.is_head(place).then_some(&mut self.completed_subscription)
+    }
+
+    /// Returns where the announcements are kept, for the head.
+    pub(super) fn announcing(&mut self, place: Place) -> Option<&mut Option<Announcing>> {
+        self.is_head(place).then_some(&mut self.announcing)
     }
 
     /// Records a poll, and returns what the waiter may do.
@@ -383,8 +391,11 @@ impl Waiters {
     }
 
     /// Passes the turn to the first waiter that is not unresponsive.
+    ///
+    /// An announcement stays for a head that is a writer too. It would keep out any other, and no
+    /// one renews it.
     fn promote_next(&mut self) -> Wakers {
-        match self.next().and_then(|place| self.waiting.remove(&place)) {
+        let mut wakers = match self.next().and_then(|place| self.waiting.remove(&place)) {
             Some(Waiting { candidate, waker, .. }) => {
                 let admitted = self.set_head(candidate, waker);
                 let mut wakers = self.head_woken();
@@ -392,7 +403,12 @@ impl Waiters {
                 wakers
             }
             None => Wakers::of(self.take_watchers_if_empty()),
+        };
+        let mode = self.head.as_ref().map(|head| head.candidate.mode);
+        if mode != Some(Mode::Exclusive) {
+            wakers.announcing = self.announcing.take();
         }
+        wakers
     }
 
     /// Takes the wakers of all watchers if the queue has become empty: they end with it.

@@ -2,22 +2,27 @@
 
 use std::task::Waker;
 
-use super::contender::{Attempt, Subscription};
+use super::{
+    announcing::Announcing,
+    contender::{Attempt, Subscription},
+};
 
-/// Wakers to be called.
+/// Wakers to be called, and announcements to be withdrawn.
 #[derive(Default)]
 #[must_use = "a waiter that is not woken waits for ever"]
 pub(super) struct Wakers {
     pub(super) contender: Option<Waker>,
     pub(super) others: Vec<Waker>,
+    pub(super) announcing: Option<Announcing>,
 }
 
 impl Wakers {
     pub(super) fn of(others: Vec<Waker>) -> Self {
-        Self { contender: None, others }
+        Self { others, ..Self::default() }
     }
 
     pub(super) fn wake(self) {
+        drop(self.announcing);
         self.contender.into_iter().chain(self.others).for_each(Waker::wake);
     }
 }
