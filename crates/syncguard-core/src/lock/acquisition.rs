@@ -11,7 +11,7 @@ use super::{
     retry::{Jitter, Retry, Schedule},
     shared::Shared,
     timer::Timer,
-    waiters::Turn,
+    waiters::{Due, Turn},
 };
 use crate::{
     Error, ErrorKind, Holder, LockKey, Operation,
@@ -144,7 +144,7 @@ impl<'a> Acquisition<'a> {
             let until = self.next_hint().map_or(scheduled, |hint| hint.min(scheduled));
             due = Some(scheduled).filter(|scheduled| *scheduled > until);
             tokio::select! {
-                () = waiter.attempt_due() => due = Some(scheduled),
+                () = waiter.attempt_due(self.least_due()) => due = Some(scheduled),
                 () = waiter.released_elsewhere(self.shared, &self.home) => {
                     due = Some(scheduled);
                     if let Some(earliest) = next_wake_up.filter(|at| Instant::now() < *at) {
@@ -232,6 +232,17 @@ impl<'a> Acquisition<'a> {
         self.options.mode == Mode::Exclusive
             && holder.as_ref().is_none_or(|holder| holder.mode.is_shared())
             && self.shared.backend.capabilities().shared
+    }
+
+    /// Returns the least reason for which the next attempt is made early.
+    ///
+    /// After an error, the id of the attempt that failed is abandoned. If that were a reason, a store
+    /// that fails fast would be sent one attempt after the other, without the delays of the schedule.
+    fn least_due(&self) -> Due {
+        match self.last_failure {
+            Some(AttemptFailure::Error(_)) => Due::Released,
+            Some(AttemptFailure::Contended(_)) | None => Due::Abandoned,
+        }
     }
 
     /// Returns when to make the next attempt, according to what is known of the holder, or because

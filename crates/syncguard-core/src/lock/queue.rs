@@ -24,7 +24,7 @@ use super::{
     fairness::Fairness,
     shared::{Holds, Shared},
     stats::{KeyStats, LockStats},
-    waiters::{Turn, Waiters},
+    waiters::{Due, Turn, Waiters},
 };
 use crate::{
     Error, LockKey,
@@ -118,9 +118,13 @@ impl Queues {
 
     /// Notifies the head of the queue for `key`, if there is one, that the key may be free.
     pub(crate) fn notify_released(&self, key: &LockKey) {
+        self.notify(key, Due::Released);
+    }
+
+    fn notify(&self, key: &LockKey, due: Due) {
         let queue = self.lock().entries.get(key).map(|entry| entry.queue.clone());
         if let Some(queue) = queue {
-            let wakers = queue.waiters().notify_released();
+            let wakers = queue.waiters().notify(due);
             wakers.wake();
         }
     }
@@ -190,13 +194,17 @@ impl Holds for Queues {
         drop(queues);
         drop(removed);
         if let Some(queue) = queue {
-            let wakers = queue.waiters().notify_released();
+            let wakers = queue.waiters().notify(Due::Released);
             wakers.wake();
         }
     }
 
-    fn notify(&self, key: &LockKey) {
+    fn freed(&self, key: &LockKey) {
         self.notify_released(key);
+    }
+
+    fn abandoned(&self, key: &LockKey) {
+        self.notify(key, Due::Abandoned);
     }
 }
 
@@ -456,16 +464,16 @@ impl Waiter {
 
     /// Discards earlier reasons for an attempt.
     pub(crate) fn clear_attempt_due(&self) {
-        self.queue.waiters().attempt_due = false;
+        self.queue.waiters().attempt_due = None;
     }
 
-    /// Completes when this process has released the lock, or this waiter has become the head again,
-    /// since [`clear_attempt_due`](Self::clear_attempt_due).
-    pub(crate) async fn attempt_due(&self) {
-        // Each release wakes the head, which polls this again.
+    /// Completes when an attempt is due for this reason or a stronger one since
+    /// [`clear_attempt_due`](Self::clear_attempt_due).
+    pub(crate) async fn attempt_due(&self, least: Due) {
+        // Each event wakes the head, which polls this again.
         let due = |_: &mut Context<'_>| match self.queue.waiters().attempt_due {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+            Some(due) if due >= least => Poll::Ready(()),
+            _ => Poll::Pending,
         };
         poll_fn(due).await;
     }

@@ -32,6 +32,15 @@ pub(crate) enum Turn {
     Waiting,
 }
 
+/// Why the head is to make an attempt before it is time, in ascending order of what it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// An id of this process was abandoned. If it was granted the key, the key may be free.
+    Abandoned,
+    /// This process has released the key, or the waiter has become the head.
+    Released,
+}
+
 /// The waiters for a key, and the state of the head, whose turn it is.
 #[derive(Default)]
 pub(super) struct Waiters {
@@ -47,8 +56,8 @@ pub(super) struct Waiters {
     /// Counts the wake-ups of those that contend.
     wake_ups: u64,
     pub(super) watchers: Watchers,
-    /// Whether the head is to make an attempt because of an event in this process.
-    pub(super) attempt_due: bool,
+    /// Whether, and why, the head is to make an attempt because of an event in this process.
+    pub(super) attempt_due: Option<Due>,
     /// The subscription to releases by other processes, passed on from head to head.
     subscription: Option<Subscription>,
     /// The subscription that completed last, kept until the next one is active, so that a
@@ -226,7 +235,7 @@ impl Waiters {
     /// when it was the head before. Returns the wakers of those that enter with it.
     fn set_head(&mut self, candidate: Candidate, waker: Waker) -> Vec<Waker> {
         self.head = Some(Contender::new(candidate, waker));
-        self.attempt_due = true;
+        self.attempt_due = Some(Due::Released);
         self.admit()
     }
 
@@ -296,9 +305,9 @@ impl Waiters {
         wakers
     }
 
-    /// Records that a lock of this process was released.
-    pub(super) fn notify_released(&mut self) -> Wakers {
-        self.attempt_due = true;
+    /// Notifies the head of an event in this process.
+    pub(super) fn notify(&mut self, due: Due) -> Wakers {
+        self.attempt_due = self.attempt_due.max(Some(due));
         self.fairness.released();
         self.head_woken()
     }
