@@ -1,14 +1,25 @@
 //! The lock, or the locks, under which a command runs.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
-use syncguard::{Error, Lease, LockAllGuard, LockGuard, LockId, Loss, ReleaseOutcome};
+use syncguard::{Error, ErrorKind, Lease, LockAllGuard, LockGuard, LockId, Loss, ReleaseOutcome};
+
+use crate::report::chain;
 
 /// What is held: one lock, or several that are lost together.
 #[derive(Debug)]
 pub(crate) enum Held {
     One(LockGuard),
     All(LockAllGuard),
+}
+
+/// How the release of what was held ended. By default, nothing is known of it.
+#[derive(Debug, Default)]
+pub(crate) struct Released {
+    /// The store no longer had one of the locks.
+    pub(crate) was_lost: bool,
+    /// Why a lock was not released. One may be lost and another not released.
+    pub(crate) failure: Option<String>,
 }
 
 impl Held {
@@ -43,14 +54,25 @@ impl Held {
         }
     }
 
-    /// Releases the locks. Returns whether all of them were still held.
-    pub(crate) async fn release(self) -> Result<bool, Error> {
-        let is_released = |outcome: &ReleaseOutcome| *outcome == ReleaseOutcome::Released;
-        match self {
-            Self::One(guard) => guard.release().await.map(|outcome| is_released(&outcome)),
+    /// Releases the locks.
+    pub(crate) async fn release(self) -> Released {
+        let released = match self {
+            Self::One(guard) => guard.release().await.map(|outcome| vec![outcome]),
             Self::All(guard) => {
-                let outcomes = guard.release().await?;
-                Ok(outcomes.iter().all(|(_, outcome)| is_released(outcome)))
+                let released = guard.release().await;
+                released.map(|all| all.into_iter().map(|(_, outcome)| outcome).collect())
+            }
+        };
+        match released {
+            Ok(outcomes) => {
+                let was_lost = outcomes.iter().any(|outcome| *outcome != ReleaseOutcome::Released);
+                Released { was_lost, failure: None }
+            }
+            Err(error) => {
+                let was_lost = error.kind() == ErrorKind::Lost;
+                // Behind a loss is the error of the lock that was not released.
+                let failed = error.source().filter(|_| was_lost);
+                Released { was_lost, failure: Some(failed.map_or_else(|| chain(&error), chain)) }
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     display,
     exit::Exit,
     failure::Failure,
-    held::Held,
+    held::{Held, Released},
     report::{chain, say},
     signals::Signals,
     store,
@@ -120,11 +120,7 @@ async fn clean_up(locks: &LockManager, held: Option<Held>, signals: &mut Signals
         Some(held) => within(deadline, held.release(), signals, &mut signal).await,
         None => None,
     };
-    let (was_lost, failure) = match released {
-        Some(Ok(was_held)) => (!was_held, None),
-        Some(Err(error)) => (false, Some(chain(&error))),
-        None => (false, None),
-    };
+    let Released { was_lost, failure } = released.unwrap_or_default();
     // A release without an answer continues in the background.
     let drained = within(deadline, locks.shutdown(CLEAN_UP_LIMIT), signals, &mut signal).await;
     let pending = match drained {

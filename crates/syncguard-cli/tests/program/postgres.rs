@@ -33,6 +33,29 @@ async fn two_programs_exclude_each_other_in_a_database() {
 }
 
 #[tokio::test]
+async fn a_lock_that_was_lost_is_reported_although_another_cannot_be_released() {
+    let server = PostgresServer::start().await.unwrap();
+    let url = server.url();
+    let held = ["--key", "a", "--key", "b", "--", "sh", "-c", "echo held; read line; exit 0"];
+    let mut holder = Running::start(&mut on(&url, "run", &held));
+    assert_eq!(holder.read_line(), "held");
+    let faults = "DELETE FROM syncguard_locks WHERE user_key = 'b';
+        CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN RAISE EXCEPTION ''this row is kept''; END';
+        CREATE TRIGGER keep BEFORE DELETE ON syncguard_locks
+            FOR EACH ROW WHEN (OLD.user_key = 'a') EXECUTE FUNCTION keep()";
+    server.command(&["--command", faults]).await.unwrap();
+
+    let output = holder.finish();
+    assert_code(&output, 76);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let [kept, lost] = stderr.lines().collect::<Vec<_>>()[..] else { panic!("{stderr}") };
+    assert!(kept.contains("left to its ttl") && kept.contains("this row is kept"), "{kept}");
+    assert!(!kept.contains("lost"), "{kept}");
+    assert!(lost.contains("the lock was lost") && lost.contains("overlapped"), "{lost}");
+}
+
+#[tokio::test]
 async fn the_printed_schema_is_the_one_that_is_applied() {
     let (one, other) =
         (PostgresServer::start().await.unwrap(), PostgresServer::start().await.unwrap());

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{runtime::Handle, time::Instant};
 
 use super::{
-    announcing::{self, Announcing},
+    announcing,
     attempt::{self, AttemptOutcome},
     guard::LockGuard,
     options::LockOptions,
@@ -11,7 +11,7 @@ use super::{
     retry::{Jitter, Retry, Schedule},
     shared::Shared,
     timer::Timer,
-    waiters::Turn,
+    waiters::{Due, Turn},
 };
 use crate::{
     Error, ErrorKind, Holder, LockKey, Operation,
@@ -47,8 +47,6 @@ pub(crate) struct Acquisition<'a> {
     options: &'a LockOptions,
     home: Handle,
     last_failure: Option<AttemptFailure>,
-    /// The announcements of a writer that waits for readers.
-    announcing: Option<Announcing>,
     /// Whether an attempt is in flight.
     in_flight: bool,
 }
@@ -66,15 +64,7 @@ impl<'a> Acquisition<'a> {
         options: &'a LockOptions,
         home: Handle,
     ) -> Self {
-        Self {
-            shared,
-            queues,
-            options,
-            home,
-            last_failure: None,
-            announcing: None,
-            in_flight: false,
-        }
+        Self { shared, queues, options, home, last_failure: None, in_flight: false }
     }
 
     /// Joins the queue, and contends once it is the head.
@@ -93,12 +83,14 @@ impl<'a> Acquisition<'a> {
     }
 
     /// Makes one attempt in shared mode while another waiter is the head. Whatever it waits for
-    /// after a refusal, or a failure that may pass, the head waits for too.
+    /// after a refusal, a failure that may pass, or a lost admission, the head waits for too.
     async fn attempt_beside_head(&mut self, waiter: &Waiter) -> Result<Option<LockGuard>, Error> {
         let sent = Instant::now();
         self.in_flight = true;
-        let outcome = attempt::start(self.shared, self.options, None, &self.home).await;
+        let attempt = attempt::start(self.shared, self.options, None, &self.home);
+        let outcome = waiter.attempt_beside_head(&self.home, attempt).await;
         self.in_flight = false;
+        let Some(outcome) = outcome else { return Ok(None) };
         self.shared_attempt_ended(waiter, outcome.as_ref().ok(), sent);
         match outcome {
             Ok(AttemptOutcome::Granted(guard)) => return Ok(Some(guard)),
@@ -127,7 +119,7 @@ impl<'a> Acquisition<'a> {
         loop {
             match self.attempt(waiter).await {
                 Some(Ok(AttemptOutcome::Granted(guard))) => {
-                    self.announcing.iter().for_each(Announcing::granted);
+                    waiter.announcement_granted();
                     return Ok(guard);
                 }
                 Some(Ok(AttemptOutcome::Contended(holder))) => {
@@ -152,7 +144,7 @@ impl<'a> Acquisition<'a> {
             let until = self.next_hint().map_or(scheduled, |hint| hint.min(scheduled));
             due = Some(scheduled).filter(|scheduled| *scheduled > until);
             tokio::select! {
-                () = waiter.attempt_due() => due = Some(scheduled),
+                () = waiter.attempt_due(self.least_due()) => due = Some(scheduled),
                 () = waiter.released_elsewhere(self.shared, &self.home) => {
                     due = Some(scheduled);
                     let now = Instant::now();
@@ -225,11 +217,12 @@ impl<'a> Acquisition<'a> {
 
     async fn send(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
         waiter.clear_attempt_due();
-        let announcement = self.is_announcing().then(|| {
-            let Self { shared, options, home, .. } = self;
-            let announcing = || Announcing::new(shared.clone(), options.key.clone(), home.clone());
-            self.announcing.get_or_insert_with(announcing).announce()
-        });
+        // The first attempt keeps up the announcement of the writer that was the head before.
+        let announcement = match &self.last_failure {
+            None => waiter.continue_announcement(),
+            Some(_) if self.is_announcing() => waiter.announce(self.shared, &self.home),
+            Some(_) => None,
+        };
         self.in_flight = true;
         let attempt = attempt::start(self.shared, self.options, announcement, &self.home);
         let outcome = waiter.attempt(attempt).await;
@@ -244,6 +237,17 @@ impl<'a> Acquisition<'a> {
         self.options.mode == Mode::Exclusive
             && holder.as_ref().is_none_or(|holder| holder.mode.is_shared())
             && self.shared.backend.capabilities().shared
+    }
+
+    /// Returns the least reason for which the next attempt is made early.
+    ///
+    /// After an error, the id of the attempt that failed is abandoned. If that were a reason, a store
+    /// that fails fast would be sent one attempt after the other, without the delays of the schedule.
+    fn least_due(&self) -> Due {
+        match self.last_failure {
+            Some(AttemptFailure::Error(_)) => Due::Released,
+            Some(AttemptFailure::Contended(_)) | None => Due::Abandoned,
+        }
     }
 
     /// Returns when to make the next attempt, according to what is known of the holder, or because

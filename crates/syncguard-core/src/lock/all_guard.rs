@@ -128,8 +128,10 @@ impl LockAllGuard {
     /// # Errors
     ///
     /// The reason why the store did not answer, for the first key for which it did not; the error
-    /// names the key. The release of every other key is attempted all the same. Background tasks
-    /// retry those that failed, so the caller need not repeat them.
+    /// names the key. If another lock was [`NotHeld`](ReleaseOutcome::NotHeld), the error is
+    /// [`Lost`](crate::ErrorKind::Lost) and names the first such key; the reason and its key are in
+    /// the [source](std::error::Error::source). The release of every key is attempted in any case.
+    /// Background tasks retry those that failed, so the caller need not repeat them.
     ///
     /// # Cancel safety
     ///
@@ -152,8 +154,15 @@ impl LockAllGuard {
     /// ```
     pub async fn release(self) -> Result<Vec<(LockKey, ReleaseOutcome)>, Error> {
         let Self { lease, guards } = self;
-        let outcomes = release_all(guards).await;
-        lease.keys().zip(outcomes).map(|(key, outcome)| Ok((key.clone(), outcome?))).collect()
+        let results = release_all(guards).await;
+        let lost = results.iter().position(|r| matches!(r, Ok(ReleaseOutcome::NotHeld(_))));
+        let outcomes: Result<_, Error> =
+            lease.keys().zip(results).map(|(key, result)| Ok((key.clone(), result?))).collect();
+        // A loss comes before any other reason.
+        outcomes.map_err(|failed| match lost {
+            Some(lost) => lease.lost_before_release(lost, failed),
+            None => failed,
+        })
     }
 }
 

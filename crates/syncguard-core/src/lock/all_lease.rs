@@ -1,7 +1,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{guard::LockGuard, join, lease::Lease, validity::Loss};
-use crate::{Error, Fence, InvalidValue, LockKey, Timestamp, Ttl, value::invalid::Invalid};
+use crate::{
+    Error, ErrorKind, Fence, InvalidValue, LockKey, Operation, Timestamp, Ttl,
+    value::invalid::Invalid,
+};
 
 /// A handle on the held locks of several keys, for everything except releasing them.
 ///
@@ -263,6 +266,18 @@ impl LockAllLease {
         let lost = self.0.iter().position(|lease| lease.loss().is_some());
         let ended = lost.or_else(|| self.0.iter().position(|lease| !lease.is_valid()));
         self.0[ended.unwrap_or_default()].lost_error()
+    }
+
+    /// Returns the error for a release that found the lock at position `lost` gone and failed for
+    /// another.
+    pub(super) fn lost_before_release(&self, lost: usize, failed: Error) -> Error {
+        let lost = &self.0[lost];
+        Error::new(ErrorKind::Lost)
+            .with_operation(Operation::Release)
+            .with_key(lost.key())
+            .with_lock_id(lost.lock_id())
+            .with_detail(format!("{}, and the release of another lock failed", Loss::NotHeld))
+            .with_source(failed)
     }
 }
 

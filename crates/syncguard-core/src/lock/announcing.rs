@@ -21,12 +21,20 @@ const ANNOUNCEMENT: Duration = Duration::from_secs(1);
 /// of it, so that a request may be slow or lost without new readers getting in.
 pub(crate) const MAX_RENEWAL: Duration = Duration::from_millis(500);
 
-/// The announcements of one wait for a lock.
+/// The announcements of the writers that are the head of a queue one after the other: each keeps up
+/// the announcement of the one before, with its first attempt. Dropped when the turn passes to
+/// another waiter than a writer, or to none.
 ///
-/// **Invariant:** when the wait ends without a grant, no announcement stays behind for longer than
-/// [`ANNOUNCEMENT`]: the last one is withdrawn by abandoning its id. That includes one whose request
-/// is in flight at that time. It [learns](PendingAnnouncement::announced) when its reply arrives that
-/// the wait is over, and withdraws its own. A grant replaces the announcement at the store.
+/// **Invariant:** none of them stays behind. The announcement that the store recorded last is
+/// withdrawn on the drop, by abandoning its id; a grant replaces it at the store.
+///
+/// The head makes one attempt at a time, so replies arrive in the order of the announcements, with
+/// two exceptions: the attempt in flight when the announcements end, and that of a head which was
+/// skipped, because it was not polled. Such an attempt [learns](PendingAnnouncement::announced) when
+/// its reply arrives that it is not the last one any more, and withdraws its own announcement. It
+/// must not be recorded in place of the later one, which would then stay behind. Nor can it be left
+/// alone: the store may have handled it after the later one. In that case the withdrawal leaves the
+/// key without an announcement until the head renews it, within [`MAX_RENEWAL`].
 pub(crate) struct Announcing {
     shared: Arc<Shared>,
     key: LockKey,
@@ -35,18 +43,19 @@ pub(crate) struct Announcing {
 }
 
 /// An announcement whose request is not answered yet.
-#[derive(Clone)]
 pub(crate) struct PendingAnnouncement {
     key: LockKey,
+    number: u64,
     state: Arc<Mutex<State>>,
 }
 
 #[derive(Default)]
 struct State {
-    /// The id of the last announcement that the store has recorded.
+    /// The id of the last announcement, once the store has recorded it; until then, that of the one
+    /// before.
     announced: Option<LockId>,
-    /// Whether the wait is over.
-    ended: bool,
+    /// The number of the last announcement; higher than that of any once they have ended.
+    last: u64,
 }
 
 impl Announcing {
@@ -56,10 +65,14 @@ impl Announcing {
 
     /// Begins an announcement.
     pub(crate) fn announce(&self) -> PendingAnnouncement {
-        PendingAnnouncement { key: self.key.clone(), state: self.state.clone() }
+        let mut state = lock(&self.state);
+        state.last += 1;
+        let number = state.last;
+        drop(state);
+        PendingAnnouncement { key: self.key.clone(), number, state: self.state.clone() }
     }
 
-    /// Ends the wait with a grant, which has replaced the announcement.
+    /// Records a grant, which has replaced the announcement.
     pub(crate) fn granted(&self) {
         lock(&self.state).announced = None;
     }
@@ -74,10 +87,12 @@ impl PendingAnnouncement {
     /// Records that the store has refused the request, and recorded its announcement.
     pub(crate) fn announced(self, lock_id: LockId, shared: &Arc<Shared>, home: &Handle) {
         let mut state = lock(&self.state);
-        state.announced = Some(lock_id);
-        let ended = state.ended;
+        let is_last = state.last == self.number;
+        if is_last {
+            state.announced = Some(lock_id);
+        }
         drop(state);
-        if ended {
+        if !is_last {
             withdraw(self.key, lock_id, shared, home);
         }
     }
@@ -86,7 +101,7 @@ impl PendingAnnouncement {
 impl Drop for Announcing {
     fn drop(&mut self) {
         let mut state = lock(&self.state);
-        state.ended = true;
+        state.last += 1;
         let announced = state.announced.take();
         drop(state);
         if let Some(lock_id) = announced {

@@ -95,9 +95,10 @@ impl Task {
 
     fn uncount(&mut self) {
         let (holds, key) = (&self.shared.holds, &self.cleanup.key);
-        match self.cleanup.counted.take() {
-            Some(mode) => holds.released(key, mode),
-            None => holds.notify(key),
+        match (self.cleanup.counted.take(), self.cleanup.action) {
+            (Some(mode), _) => holds.released(key, mode),
+            (None, Action::Release) => holds.freed(key),
+            (None, Action::Abandon) => holds.abandoned(key),
         }
     }
 

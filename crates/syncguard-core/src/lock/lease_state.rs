@@ -170,9 +170,13 @@ impl LeaseState {
         self.fence().map(drop)
     }
 
-    /// Waits until no extend awaits its reply. An extend that timed out may still be in flight.
+    /// Waits until no extend awaits its reply, for as long as one may take. An extend that timed out
+    /// may still be in flight, and so may one on a runtime that no thread drives.
     pub(crate) async fn extends_finished(&self) {
-        drop(self.extending.lock().await);
+        tokio::select! {
+            _none = self.extending.lock() => {}
+            () = Timer::after(self.shared.request_timeout) => {}
+        }
     }
 
     /// Returns the ttl that renewals request.

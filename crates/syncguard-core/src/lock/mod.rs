@@ -9,6 +9,7 @@ mod attempt;
 mod builder;
 mod claim;
 mod cleanup;
+mod contender;
 mod fairness;
 mod guard;
 mod join;
@@ -34,7 +35,9 @@ mod term;
 mod timer;
 mod validity;
 mod waiters;
+mod wakers;
 mod watch;
+mod watchers;
 
 pub use all_guard::{LockAllGuard, TryAcquireAllOutcome};
 pub use all_lease::LockAllLease;

@@ -18,18 +18,21 @@ use tokio::{
 };
 
 use super::{
+    announcing::{Announcing, PendingAnnouncement},
     attempt::AttemptOutcome,
+    contender::{Attempt, Candidate, Place, Subscription},
     fairness::Fairness,
     shared::{Holds, Shared},
     stats::{KeyStats, LockStats},
-    waiters::{Attempt, Candidate, Subscription, Turn, Waiters},
+    waiters::{Due, Turn, Waiters},
 };
 use crate::{
     Error, LockKey,
     backend::{LockBackend, Mode},
 };
 
-/// How long a woken head may stay unpolled before the turn passes to the next waiter.
+/// How long a woken head may stay unpolled before the turn passes to the next waiter, and a woken
+/// waiter beside it before it loses its admission.
 ///
 /// A future that is polled by a task is polled within microseconds. A future that needs longer is
 /// no longer polled, or runs on a runtime that is blocked or that no thread drives.
@@ -115,9 +118,13 @@ impl Queues {
 
     /// Notifies the head of the queue for `key`, if there is one, that the key may be free.
     pub(crate) fn notify_released(&self, key: &LockKey) {
+        self.notify(key, Due::Released);
+    }
+
+    fn notify(&self, key: &LockKey, due: Due) {
         let queue = self.lock().entries.get(key).map(|entry| entry.queue.clone());
         if let Some(queue) = queue {
-            let wakers = queue.waiters().notify_released();
+            let wakers = queue.waiters().notify(due);
             wakers.wake();
         }
     }
@@ -188,13 +195,17 @@ impl Holds for Queues {
         drop(queues);
         drop(removed);
         if let Some(queue) = queue {
-            let wakers = queue.waiters().notify_released();
+            let wakers = queue.waiters().notify(Due::Released);
             wakers.wake();
         }
     }
 
-    fn notify(&self, key: &LockKey) {
+    fn freed(&self, key: &LockKey) {
         self.notify_released(key);
+    }
+
+    fn abandoned(&self, key: &LockKey) {
+        self.notify(key, Due::Abandoned);
     }
 }
 
@@ -260,14 +271,13 @@ impl Queue {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the turn from a head that was woken and has not been polled since `polls`.
-    fn skip_head(&self, polls: u64) {
-        let passed = self.waiters().skip_head(polls);
-        if let Some((attempt, wakers)) = passed {
-            // An attempt in flight continues in the background, which releases a grant.
-            drop(attempt);
-            wakers.wake();
-        }
+    /// Takes the turn from a head, and the admission from those beside it, that were woken by
+    /// `wake_up` or earlier and not polled since.
+    fn skip_unpolled(&self, wake_up: u64) {
+        let (attempts, wakers) = self.waiters().skip_unpolled(wake_up);
+        // An attempt in flight continues in the background, which releases a grant.
+        drop(attempts);
+        wakers.wake();
     }
 }
 
@@ -281,6 +291,26 @@ impl Wake for Queue {
         wakers.wake();
     }
 }
+
+/// The waker of a waiter beside the head: the watchers see its wake-ups too.
+struct AdmittedWaker {
+    queue: Arc<Queue>,
+    place: Place,
+}
+
+impl Wake for AdmittedWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let wakers = self.queue.waiters().woken(self.place);
+        wakers.wake();
+    }
+}
+
+/// Where the queue keeps what a waiter has between two polls; `None` if it is not its turn.
+type Slot<T> = fn(&mut Waiters, Place) -> Option<&mut Option<T>>;
 
 /// A waiter in a queue. Dropping it leaves the queue.
 pub(crate) struct Waiter {
@@ -302,10 +332,12 @@ impl Waiter {
     }
 
     fn poll_turn(&self, home: &Handle, is_admissible: bool, context: &Context<'_>) -> Turn {
-        let polled = self.queue.waiters().poll_turn(self.candidate, is_admissible, context.waker());
-        let (turn, wakers) = polled;
+        let mut waiters = self.queue.waiters();
+        let (turn, wakers) = waiters.poll_turn(self.candidate, is_admissible, context.waker());
+        let depends_on_others = waiters.depends_on_others(turn);
+        drop(waiters);
         wakers.wake();
-        if turn == Turn::Waiting {
+        if depends_on_others {
             self.watch(home);
         }
         turn
@@ -325,10 +357,11 @@ impl Waiter {
 
     /// Polls `contend` whenever this waiter is the head.
     ///
-    /// **Invariant:** a head that is not polled does not keep the key from the waiters behind it.
-    /// Its wake-ups go through the queue. If a wake-up is not followed by a poll within
-    /// [`MAX_UNPOLLED`], the head loses the turn, and its attempt in flight, if any, continues in
-    /// the background. It keeps its place: when polled again, it precedes waiters that came later.
+    /// **Invariant:** a head that is not polled does not keep the key from the waiters behind it,
+    /// and a waiter beside the head does not keep it from any. Their wake-ups go through the queue.
+    /// If a wake-up is not followed by a poll within [`MAX_UNPOLLED`], the head loses the turn, the
+    /// other one its admission, and an attempt in flight continues in the background, where a grant
+    /// is released. Both keep their place: when polled again, they precede waiters that came later.
     /// A task on the runtime of each waiter measures the time, because neither an unpolled future
     /// nor an undriven runtime can do so.
     pub(crate) async fn drive<F: Future>(&self, home: &Handle, contend: F) -> F::Output {
@@ -340,9 +373,26 @@ impl Waiter {
         .await
     }
 
+    /// Makes an attempt as a waiter that was admitted beside the head; returns `None` if it lost its
+    /// admission, and the attempt with it, because it was not polled in time.
+    pub(crate) async fn attempt_beside_head(
+        &self,
+        home: &Handle,
+        attempt: Attempt,
+    ) -> Option<Result<AttemptOutcome, Error>> {
+        let (queue, place) = (self.queue.clone(), self.candidate.place);
+        let waker = Waker::from(Arc::new(AdmittedWaker { queue, place }));
+        let mut attempt = pin!(self.attempt(attempt));
+        poll_fn(|context| match self.poll_turn(home, true, context) {
+            Turn::Admitted => attempt.as_mut().poll(&mut Context::from_waker(&waker)),
+            Turn::Head | Turn::Waiting => Poll::Ready(None),
+        })
+        .await
+    }
+
     /// Starts the watcher of the queue on a runtime that has none yet.
     fn watch(&self, runtime: &Handle) {
-        if self.queue.waiters().add_watcher(runtime.id()) {
+        if self.queue.waiters().watchers.add(runtime.id()) {
             let (queue, runtime_id) = (self.queue.clone(), runtime.id());
             runtime.spawn(watch(Watcher { queue, runtime: runtime_id, listed: true }));
         }
@@ -354,7 +404,7 @@ impl Waiter {
         poll_fn(|context| {
             let mut attempt = match first.take() {
                 Some(first) => first,
-                None => match self.take(|waiters| &mut waiters.attempt) {
+                None => match self.take(Waiters::attempt) {
                     Some(Some(attempt)) => attempt,
                     Some(None) => return Poll::Ready(None),
                     None => return Poll::Pending,
@@ -362,51 +412,76 @@ impl Waiter {
             };
             let polled = Pin::new(&mut attempt).poll(context);
             if polled.is_pending() {
-                self.put_back(|waiters| &mut waiters.attempt, attempt);
+                self.put_back(Waiters::attempt, attempt);
             }
             polled.map(Some)
         })
         .await
     }
 
-    /// Takes the head's state out of the queue for a poll; returns `None` for any other waiter. A
-    /// poll may take so long that the turn is lost during it.
-    fn take<T>(&self, slot: impl FnOnce(&mut Waiters) -> &mut Option<T>) -> Option<Option<T>> {
-        let mut waiters = self.queue.waiters();
-        waiters.is_head(self.candidate.place).then(|| slot(&mut waiters).take())
+    /// Takes what the queue keeps for this waiter, for a poll; returns `None` if it is not its turn.
+    /// A poll may take so long that the turn is lost during it.
+    fn take<T>(&self, slot: Slot<T>) -> Option<Option<T>> {
+        slot(&mut self.queue.waiters(), self.candidate.place).map(Option::take)
     }
 
-    /// Puts the head's state back into the queue between two polls, where the task that takes the
-    /// turn away finds it. If the turn was lost during this poll, the state is dropped.
-    fn put_back<T>(&self, slot: impl FnOnce(&mut Waiters) -> &mut Option<T>, value: T) {
+    /// Puts it back into the queue between two polls, where the task that takes the turn away finds
+    /// it. If the turn was lost during this poll, the value is dropped.
+    fn put_back<T>(&self, slot: Slot<T>, value: T) {
         let mut waiters = self.queue.waiters();
-        let rest = match waiters.is_head(self.candidate.place) {
-            true => slot(&mut waiters).replace(value),
-            false => Some(value),
+        let rest = match slot(&mut waiters, self.candidate.place) {
+            Some(slot) => slot.replace(value),
+            None => Some(value),
         };
         drop(waiters);
         drop(rest);
     }
 
-    /// Discards earlier reasons for an attempt.
-    pub(crate) fn clear_attempt_due(&self) {
-        self.queue.waiters().attempt_due = false;
+    /// Begins an announcement of this waiter, the head, with the attempt that it is about to make.
+    /// Returns `None` if the turn was lost.
+    pub(crate) fn announce(
+        &self,
+        shared: &Arc<Shared>,
+        home: &Handle,
+    ) -> Option<PendingAnnouncement> {
+        let begin = || Announcing::new(shared.clone(), self.key.clone(), home.clone());
+        let mut waiters = self.queue.waiters();
+        let announcing = waiters.announcing(self.candidate.place)?;
+        Some(announcing.get_or_insert_with(begin).announce())
     }
 
-    /// Completes when this process has released the lock, or this waiter has become the head again,
-    /// since [`clear_attempt_due`](Self::clear_attempt_due).
-    pub(crate) async fn attempt_due(&self) {
-        // Each release wakes the head, which polls this again.
+    /// As [`announce`](Self::announce), if the writer that was the head before has announced itself.
+    pub(crate) fn continue_announcement(&self) -> Option<PendingAnnouncement> {
+        let mut waiters = self.queue.waiters();
+        waiters.announcing(self.candidate.place)?.as_ref().map(Announcing::announce)
+    }
+
+    /// Records that this waiter, the head, was granted the key, which has ended the announcement.
+    pub(crate) fn announcement_granted(&self) {
+        let mut waiters = self.queue.waiters();
+        let announcing = waiters.announcing(self.candidate.place);
+        announcing.into_iter().flatten().for_each(|announcing| announcing.granted());
+    }
+
+    /// Discards earlier reasons for an attempt.
+    pub(crate) fn clear_attempt_due(&self) {
+        self.queue.waiters().attempt_due = None;
+    }
+
+    /// Completes when an attempt is due for this reason or a stronger one since
+    /// [`clear_attempt_due`](Self::clear_attempt_due).
+    pub(crate) async fn attempt_due(&self, least: Due) {
+        // Each event wakes the head, which polls this again.
         let due = |_: &mut Context<'_>| match self.queue.waiters().attempt_due {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+            Some(due) if due >= least => Poll::Ready(()),
+            _ => Poll::Pending,
         };
         poll_fn(due).await;
     }
 
     /// Returns whether the queue is subscribed to the releases of other processes.
     pub(crate) fn is_subscribed(&self) -> bool {
-        self.queue.waiters().subscription.is_some()
+        self.queue.waiters().is_subscribed()
     }
 
     /// Subscribes to the releases of other processes. No later release is missed.
@@ -421,23 +496,21 @@ impl Waiter {
         if first.await.is_ready() {
             released = Box::pin(std::future::ready(()));
         }
-        self.put_back(|waiters| &mut waiters.subscription, released);
-        let completed = self.queue.waiters().completed_subscription.take();
+        self.put_back(Waiters::subscription, released);
+        let completed = self.take(Waiters::completed_subscription);
         drop(completed);
     }
 
     /// Completes when another process releases the lock; never completes without a subscription.
     pub(crate) async fn released_elsewhere(&self, shared: &Shared, home: &Handle) {
         poll_fn(|context| {
-            let Some(Some(mut released)) = self.take(|waiters| &mut waiters.subscription) else {
+            let Some(Some(mut released)) = self.take(Waiters::subscription) else {
                 return Poll::Pending;
             };
             let polled = shared.runtimes.poll_in_context(Some(home), released.as_mut(), context);
             match polled {
-                Poll::Pending => self.put_back(|waiters| &mut waiters.subscription, released),
-                Poll::Ready(()) => {
-                    self.put_back(|waiters| &mut waiters.completed_subscription, released)
-                }
+                Poll::Pending => self.put_back(Waiters::subscription, released),
+                Poll::Ready(()) => self.put_back(Waiters::completed_subscription, released),
             }
             polled
         })
@@ -480,9 +553,9 @@ struct Watcher {
 async fn watch(mut watcher: Watcher) {
     let (queue, runtime) = (watcher.queue.clone(), watcher.runtime);
     let woken = || poll_fn(|context| queue.waiters().poll_overdue(runtime, context.waker()));
-    while let Some(polls) = woken().await {
+    while let Some(wake_up) = woken().await {
         tokio::time::sleep(MAX_UNPOLLED).await;
-        queue.skip_head(polls);
+        queue.skip_unpolled(wake_up);
     }
     watcher.listed = false;
 }
@@ -491,7 +564,7 @@ impl Drop for Watcher {
     fn drop(&mut self) {
         // Dropped with its runtime: the next waiter on a live runtime starts another watcher.
         if self.listed {
-            let waker = self.queue.waiters().remove_watcher(self.runtime);
+            let waker = self.queue.waiters().watchers.remove(self.runtime);
             drop(waker);
         }
     }

@@ -27,7 +27,7 @@ async fn release_at_store(lease: Arc<LeaseState>) -> Result<ReleaseOutcome, Erro
         pending.armed = lease.is_in_doubt();
         match lease.uncount() {
             true => shared.holds.released(&lease.key, lease.mode),
-            false => shared.holds.notify(&lease.key),
+            false => shared.holds.freed(&lease.key),
         }
     }
     reply.map_err(|error| error.with_key(&lease.key).with_lock_id(lease.lock_id))

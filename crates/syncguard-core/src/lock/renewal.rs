@@ -11,7 +11,7 @@ use super::{
     timer::{MAX_TIMER_SLEEP, Timer},
     validity::{End, Loss},
 };
-use crate::{BootInstant, Error, ErrorKind, telemetry};
+use crate::{BootInstant, Error, ErrorKind, backend::Detached, telemetry};
 
 /// Selects whether a lock is extended while its guard exists.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,8 +146,18 @@ async fn renew_once(lease: &Arc<LeaseState>) -> BootInstant {
     }
 }
 
+/// Sends one extend. If dropped while it is in flight, it continues in the background.
+///
+/// **Invariant:** the reply to a renewal that was sent reaches its lease, although the renewals end
+/// meanwhile: those of [`lock_all`](crate::LockManager::lock_all) when it returns its guard, those
+/// of a guard with its release. Cut off, the extend would stay in doubt, and its ttl would bound
+/// every later deadline. And the next extend, or the release at the end of
+/// [`min_hold`](crate::LockBuilder::min_hold), could be overtaken by it; this way, both wait for its
+/// reply or its time limit.
 async fn extend(lease: &Arc<LeaseState>) -> Result<(), Error> {
     let renewing = telemetry::renewing(&lease.key, lease.lock_id, lease.fence);
-    let result = renewing.within(lease.extend_once(lease.ttl())).await;
+    let (state, host) = (lease.clone(), lease.shared.runtimes.host(&lease.home));
+    let extend = async move { state.extend_once(state.ttl()).await };
+    let result = renewing.within(Detached::new(extend, host)).await;
     renewing.end(result)
 }

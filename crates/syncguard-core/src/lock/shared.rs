@@ -32,8 +32,12 @@ pub(crate) trait Holds: Send + Sync {
     /// have freed it for them.
     fn released(&self, key: &LockKey, mode: Mode);
 
-    /// Notifies the waiters of a key that may have become free otherwise.
-    fn notify(&self, key: &LockKey);
+    /// Notifies the waiters of a key that was released by a lock that no longer counted.
+    fn freed(&self, key: &LockKey);
+
+    /// Notifies the waiters of a key that an abandoned id may have held. One whose last attempt
+    /// failed waits on.
+    fn abandoned(&self, key: &LockKey);
 }
 
 /// The state that all locks of one [`LockManager`](crate::LockManager) share.

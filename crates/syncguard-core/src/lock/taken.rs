@@ -104,6 +104,12 @@ impl Taken {
         error.with_detail("it was granted, and lost before the last key was granted")
     }
 
+    /// Hands the guards over, and ends their renewals.
+    ///
+    /// An extend that is in flight continues in the background, and its reply counts for the lease
+    /// of its guard. Until then, the guard counts with the deadline from before, which the extend
+    /// does not make too late: its ttl is that of the lease. An extend of the guard waits for the
+    /// reply, so none overtakes the other.
     pub(super) fn into_guards(self) -> Vec<LockGuard> {
         self.guards
     }

@@ -1,53 +1,25 @@
 //! The order of the waiters for one key. Pure: it calls no waker and drops no foreign value.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
+    collections::BTreeMap,
     mem::take,
-    pin::Pin,
     task::{Poll, Waker},
     time::Duration,
 };
 
 use tokio::{runtime::Id, time::Instant};
 
-use super::{attempt::AttemptOutcome, fairness::Fairness};
-use crate::{
-    Error,
-    backend::{Detached, Mode},
+use super::{
+    announcing::Announcing,
+    contender::{Attempt, Candidate, Contender, Place, Subscription},
+    fairness::Fairness,
+    wakers::{Removed, Wakers},
+    watchers::Watchers,
 };
-
-pub(super) type Attempt = Detached<Result<AttemptOutcome, Error>>;
-
-pub(super) type Subscription = Pin<Box<dyn Future<Output = ()> + Send>>;
+use crate::backend::Mode;
 
 /// How many shared waiters may have an attempt in flight at once, the head included.
 const MAX_ADMITTED: usize = 64;
-
-/// One level of priority counts as much as this time in the queue.
-const PRIORITY_LEVEL: Duration = Duration::from_secs(1);
-
-/// The place of a waiter in the queue: the earlier it arrived and the higher its priority, the
-/// further ahead it is.
-///
-/// A level of priority puts a waiter [`PRIORITY_LEVEL`] ahead of its arrival. So the order of two
-/// waiters never changes, and none starves: those that arrive later by more than their advantage
-/// are behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    /// In microseconds.
-    order: i64,
-    /// Decides among those that arrived at the same instant, and identifies the waiter.
-    ticket: u64,
-}
-
-/// A waiter as it presents itself to the queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Candidate {
-    pub(super) place: Place,
-    pub(super) mode: Mode,
-    pub(super) arrived: Instant,
-}
 
 /// What a waiter may do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,38 +32,40 @@ pub(crate) enum Turn {
     Waiting,
 }
 
+/// Why the head is to make an attempt before it is time, in ascending order of what it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// An id of this process was abandoned. If it was granted the key, the key may be free.
+    Abandoned,
+    /// This process has released the key, or the waiter has become the head.
+    Released,
+}
+
 /// The waiters for a key, and the state of the head, whose turn it is.
 #[derive(Default)]
 pub(super) struct Waiters {
     last_ticket: u64,
-    head: Option<Head>,
+    head: Option<Contender>,
     /// The others, in their order.
     waiting: BTreeMap<Place, Waiting>,
     /// The shared waiters that make an attempt beside the head. They are no longer in the order
     /// until their attempt is refused.
-    admitted: BTreeSet<Place>,
+    admitted: BTreeMap<Place, Contender>,
     /// The mode in which attempts were granted last, and how many since one was refused.
     grants: (Mode, usize),
-    /// Counts the polls of heads.
-    polls: u64,
-    watchers: Vec<(Id, Option<Waker>)>,
-    /// Whether the head is to make an attempt because of an event in this process.
-    pub(super) attempt_due: bool,
+    /// Counts the wake-ups of those that contend.
+    wake_ups: u64,
+    pub(super) watchers: Watchers,
+    /// Whether, and why, the head is to make an attempt because of an event in this process.
+    pub(super) attempt_due: Option<Due>,
     /// The subscription to releases by other processes, passed on from head to head.
-    pub(super) subscription: Option<Subscription>,
+    subscription: Option<Subscription>,
     /// The subscription that completed last, kept until the next one is active, so that a
     /// connection or a task that the backend uses for both does not end in between.
-    pub(super) completed_subscription: Option<Subscription>,
-    /// The attempt of the head, between two polls.
-    pub(super) attempt: Option<Attempt>,
+    completed_subscription: Option<Subscription>,
+    /// The announcements of a head that is a writer, passed on to the next head if that is one too.
+    announcing: Option<Announcing>,
     pub(super) fairness: Fairness,
-}
-
-struct Head {
-    candidate: Candidate,
-    waker: Waker,
-    /// Whether it was woken and has not been polled since.
-    woken: bool,
 }
 
 struct Waiting {
@@ -99,39 +73,15 @@ struct Waiting {
     waker: Waker,
     /// Whether it has not been the head yet. One that was has begun to contend as such.
     is_admissible: bool,
-    /// Whether it was the head and was not polled in time; it is skipped until it is polled again.
+    /// Whether it contended and was not polled in time; it is skipped until it is polled again.
     unresponsive: bool,
-}
-
-/// Wakers to be called once the waiters are unlocked.
-#[derive(Default)]
-#[must_use = "a waiter that is not woken waits for ever"]
-pub(super) struct Wakers {
-    head: Option<Waker>,
-    others: Vec<Waker>,
-}
-
-/// The state that is removed with a waiter. Dropping it runs backend code.
-#[derive(Default)]
-pub(super) struct Removed {
-    attempt: Option<Attempt>,
-    subscriptions: [Option<Subscription>; 2],
-}
-
-impl Wakers {
-    pub(super) fn wake(self) {
-        self.head.into_iter().chain(self.others).for_each(Waker::wake);
-    }
 }
 
 impl Waiters {
     /// Returns the place of a waiter that arrives so long after the queues were created.
     pub(super) fn next_place(&mut self, age: Duration, priority: i32) -> Place {
         self.last_ticket += 1;
-        let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
-        let level = i64::try_from(PRIORITY_LEVEL.as_micros()).unwrap_or(i64::MAX);
-        let advantage = level.saturating_mul(priority.into());
-        Place { order: age.saturating_sub(advantage), ticket: self.last_ticket }
+        Place::new(self.last_ticket, age, priority)
     }
 
     pub(super) fn is_head(&self, place: Place) -> bool {
@@ -143,13 +93,57 @@ impl Waiters {
         !self.waiting.is_empty()
     }
 
+    /// Returns whether a waiter with this turn may have to wait for others of this process to be
+    /// polled.
+    pub(super) fn depends_on_others(&self, turn: Turn) -> bool {
+        match turn {
+            Turn::Head => !self.admitted.is_empty(),
+            Turn::Admitted => false,
+            Turn::Waiting => true,
+        }
+    }
+
     /// Returns how many wait, the head and those with an attempt in flight included, and since when
     /// the one that arrived first.
     pub(super) fn summary(&self) -> (usize, Option<Instant>) {
-        let head = self.head.iter().map(|head| head.candidate.arrived);
+        let contenders = self.head.iter().chain(self.admitted.values());
         let waiting = self.waiting.values().map(|waiting| waiting.candidate.arrived);
-        let count = usize::from(self.head.is_some()) + self.waiting.len() + self.admitted.len();
-        (count, head.chain(waiting).min())
+        let arrived = contenders.map(|contender| contender.candidate.arrived).chain(waiting);
+        (arrived.clone().count(), arrived.min())
+    }
+
+    /// Returns where the attempt of a waiter is kept between two polls, if it contends.
+    pub(super) fn attempt(&mut self, place: Place) -> Option<&mut Option<Attempt>> {
+        self.contender(place).map(|contender| &mut contender.attempt)
+    }
+
+    fn contender(&mut self, place: Place) -> Option<&mut Contender> {
+        match &mut self.head {
+            Some(head) if head.candidate.place == place => Some(head),
+            _ => self.admitted.get_mut(&place),
+        }
+    }
+
+    pub(super) fn is_subscribed(&self) -> bool {
+        self.subscription.is_some()
+    }
+
+    /// Returns where the subscription is kept, for the head.
+    pub(super) fn subscription(&mut self, place: Place) -> Option<&mut Option<Subscription>> {
+        self.is_head(place).then_some(&mut self.subscription)
+    }
+
+    /// Returns where the subscription that completed last is kept, for the head.
+    pub(super) fn completed_subscription(
+        &mut self,
+        place: Place,
+    ) -> Option<&mut Option<Subscription>> {
+        self.is_head(place).then_some(&mut self.completed_subscription)
+    }
+
+    /// Returns where the announcements are kept, for the head.
+    pub(super) fn announcing(&mut self, place: Place) -> Option<&mut Option<Announcing>> {
+        self.is_head(place).then_some(&mut self.announcing)
     }
 
     /// Records a poll, and returns what the waiter may do.
@@ -164,7 +158,8 @@ impl Waiters {
         waker: &Waker,
     ) -> (Turn, Wakers) {
         let place = candidate.place;
-        if self.admitted.contains(&place) {
+        if let Some(admitted) = self.admitted.get_mut(&place) {
+            admitted.polled(waker);
             return (Turn::Admitted, Wakers::default());
         }
         let mut wakers = Wakers::default();
@@ -172,23 +167,20 @@ impl Waiters {
             // No other waiter would take the turn: all of them are unresponsive.
             self.waiting.remove(&place);
             wakers.others = self.set_head(candidate, waker.clone());
+            // Those that were admitted have a waiter again that may need the key.
+            wakers.others.extend(self.take_watchers_if_overdue());
         }
-        let yields = self.attempt.is_none() && self.is_preceded(place);
+        let is_preceded = self.is_preceded(place);
         match &mut self.head {
-            Some(head) if head.candidate.place == place && !yields => {
-                self.polls += 1;
-                head.woken = false;
-                head.waker.clone_from(waker);
-                (Turn::Head, wakers)
-            }
             Some(head) if head.candidate.place == place => {
+                if head.attempt.is_some() || !is_preceded {
+                    head.polled(waker);
+                    return (Turn::Head, wakers);
+                }
                 self.head = None;
-                let waiting = Waiting {
-                    candidate,
-                    waker: waker.clone(),
-                    is_admissible: false,
-                    unresponsive: false,
-                };
+                let waker = waker.clone();
+                let waiting =
+                    Waiting { candidate, waker, is_admissible: false, unresponsive: false };
                 self.waiting.insert(place, waiting);
                 (Turn::Waiting, self.promote_next())
             }
@@ -219,13 +211,13 @@ impl Waiters {
             return (Turn::Waiting, Wakers::default());
         }
         // There is one more waiter that can take the turn, or make an attempt beside the head.
-        let admitted = self.admit();
-        if self.admitted.contains(&place) {
-            return (Turn::Admitted, Wakers { head: None, others: admitted });
+        let mut wakers = self.admit();
+        if let Some(admitted) = self.admitted.get_mut(&place) {
+            admitted.polled(waker);
+            return (Turn::Admitted, Wakers::of(wakers));
         }
-        let mut others = self.take_watchers_if_overdue();
-        others.extend(admitted);
-        (Turn::Waiting, Wakers { head: None, others })
+        wakers.extend(self.take_watchers_if_overdue());
+        (Turn::Waiting, Wakers::of(wakers))
     }
 
     /// Returns whether a waiter that can take the turn is ahead of `place`.
@@ -242,8 +234,8 @@ impl Waiters {
     /// Makes a waiter the head. A new head always begins with an attempt, whatever it waited for
     /// when it was the head before. Returns the wakers of those that enter with it.
     fn set_head(&mut self, candidate: Candidate, waker: Waker) -> Vec<Waker> {
-        self.head = Some(Head { candidate, waker, woken: false });
-        self.attempt_due = true;
+        self.head = Some(Contender::new(candidate, waker));
+        self.attempt_due = Some(Due::Released);
         self.admit()
     }
 
@@ -269,9 +261,14 @@ impl Waiters {
                 break;
             }
             if let Some(waiter) = self.waiting.remove(&place) {
-                self.admitted.insert(place);
-                wakers.push(waiter.waker);
+                wakers.push(waiter.waker.clone());
+                let mut admitted = Contender::new(waiter.candidate, waiter.waker);
+                admitted.woken(&mut self.wake_ups);
+                self.admitted.insert(place, admitted);
             }
+        }
+        if !wakers.is_empty() {
+            wakers.extend(self.take_watchers_if_overdue());
         }
         wakers
     }
@@ -280,7 +277,7 @@ impl Waiters {
     pub(super) fn shared_granted(&mut self, mode: Mode) -> Wakers {
         let streak = if self.grants.0 == mode { self.grants.1.saturating_add(1) } else { 1 };
         self.grants = (mode, streak);
-        Wakers { head: None, others: self.admit() }
+        Wakers::of(self.admit())
     }
 
     /// Records that an attempt in shared mode was not granted, and ends its admission.
@@ -291,90 +288,110 @@ impl Waiters {
 
     /// Records that the head was woken.
     pub(super) fn head_woken(&mut self) -> Wakers {
-        let Some(head) = &mut self.head else { return Wakers::default() };
-        let first = !std::mem::replace(&mut head.woken, true);
-        let head = Some(head.waker.clone());
-        Wakers { head, others: if first { self.take_watchers_if_overdue() } else { Vec::new() } }
+        let place = self.head.as_ref().map(|head| head.candidate.place);
+        place.map_or_else(Wakers::default, |place| self.woken(place))
     }
 
-    /// Records that a lock of this process was released.
-    pub(super) fn notify_released(&mut self) -> Wakers {
-        self.attempt_due = true;
+    /// Records that a waiter was woken, if it contends.
+    pub(super) fn woken(&mut self, place: Place) -> Wakers {
+        let (mut wake_ups, mut wakers) = (self.wake_ups, Wakers::default());
+        let Some(contender) = self.contender(place) else { return wakers };
+        let first = contender.woken(&mut wake_ups);
+        wakers.contender = Some(contender.waker.clone());
+        if first {
+            self.wake_ups = wake_ups;
+            wakers.others.extend(self.take_watchers_if_overdue());
+        }
+        wakers
+    }
+
+    /// Notifies the head of an event in this process.
+    pub(super) fn notify(&mut self, due: Due) -> Wakers {
+        self.attempt_due = self.attempt_due.max(Some(due));
         self.fairness.released();
         self.head_woken()
     }
 
-    /// Takes the wakers of the watchers that have to check the head, if it was woken and another
-    /// waiter can take the turn.
+    /// Takes the wakers of the watchers that have to check those that contend, if one of them was
+    /// woken and others wait.
     fn take_watchers_if_overdue(&mut self) -> Vec<Waker> {
         match self.is_overdue() {
-            true => self.watchers.iter_mut().filter_map(|(_, waker)| waker.take()).collect(),
+            true => self.watchers.take_wakers(),
             false => Vec::new(),
         }
     }
 
+    /// Returns whether the head was woken and another waiter can take the turn, or one beside it
+    /// was woken and may have been granted what another one waits for.
     fn is_overdue(&self) -> bool {
-        let woken = self.head.as_ref().is_some_and(|head| head.woken);
-        woken && self.next().is_some()
+        let is_next = self.next().is_some();
+        let is_woken = |contender: &Contender| contender.is_unpolled_since(self.wake_ups);
+        is_next && self.head.as_ref().is_some_and(is_woken)
+            || (is_next || self.head.is_some()) && self.admitted.values().any(is_woken)
     }
 
-    /// Waits, for a watcher, until the head was woken and another waiter can take the turn. Returns
-    /// the count of polls, or `None` when the queue is empty; the watcher is then no longer listed.
+    /// Waits, for a watcher, until one that contends was woken and others wait for it. Returns the
+    /// number of the last wake-up, or `None` when the queue is empty; the watcher is then no longer
+    /// listed.
     pub(super) fn poll_overdue(&mut self, runtime: Id, waker: &Waker) -> Poll<Option<u64>> {
         if self.head.is_none() && self.waiting.is_empty() {
-            self.remove_watcher(runtime);
+            self.watchers.remove(runtime);
             return Poll::Ready(None);
         }
         if self.is_overdue() {
-            return Poll::Ready(Some(self.polls));
+            return Poll::Ready(Some(self.wake_ups));
         }
-        let own = self.watchers.iter_mut().find(|(id, _)| *id == runtime);
-        if let Some((_, slot)) = own {
-            *slot = Some(waker.clone());
-        }
+        self.watchers.wait(runtime, waker);
         Poll::Pending
     }
 
-    /// Lists a watcher for a runtime. Returns false if the runtime already has one.
-    pub(super) fn add_watcher(&mut self, runtime: Id) -> bool {
-        let unwatched = self.watchers.iter().all(|(id, _)| *id != runtime);
-        if unwatched {
-            self.watchers.push((runtime, None));
+    /// Takes the turn from a head, and their admission from those beside it, that were woken by the
+    /// wake-up of this number or an earlier one and not polled since, if others wait for them.
+    /// Returns the attempts that they had in flight.
+    pub(super) fn skip_unpolled(&mut self, wake_up: u64) -> (Vec<Attempt>, Wakers) {
+        let mut attempts = Vec::new();
+        let is_next = self.next().is_some();
+        if is_next || self.head.is_some() {
+            let unpolled = self.admitted.values().filter(|a| a.is_unpolled_since(wake_up));
+            for place in unpolled.map(|a| a.candidate.place).collect::<Vec<_>>() {
+                let admitted = self.admitted.remove(&place);
+                attempts.extend(admitted.and_then(|admitted| self.set_aside(admitted, true)));
+            }
         }
-        unwatched
+        let head = self.head.take_if(|head| is_next && head.is_unpolled_since(wake_up));
+        let wakers = match head {
+            Some(head) => {
+                attempts.extend(self.set_aside(head, false));
+                self.promote_next()
+            }
+            None => Wakers::of(self.admit()),
+        };
+        (attempts, wakers)
     }
 
-    pub(super) fn remove_watcher(&mut self, runtime: Id) -> Option<Waker> {
-        let index = self.watchers.iter().position(|(id, _)| *id == runtime)?;
-        self.watchers.swap_remove(index).1
-    }
-
-    /// Takes the turn from a head that was woken and not polled since the count was `polls`.
-    pub(super) fn skip_head(&mut self, polls: u64) -> Option<(Option<Attempt>, Wakers)> {
-        if self.polls != polls || !self.is_overdue() {
-            return None;
-        }
-        let Head { candidate, waker, .. } = self.head.take()?;
-        let waiting = Waiting { candidate, waker, is_admissible: false, unresponsive: true };
+    /// Lets one that contended wait in its place until it is polled again. Returns its attempt.
+    fn set_aside(&mut self, contender: Contender, is_admissible: bool) -> Option<Attempt> {
+        let Contender { candidate, waker, attempt, .. } = contender;
+        let waiting = Waiting { candidate, waker, is_admissible, unresponsive: true };
         self.waiting.insert(candidate.place, waiting);
-        Some((self.attempt.take(), self.promote_next()))
+        attempt
     }
 
     /// Removes a waiter. Returns the state that is removed with it.
     pub(super) fn remove(&mut self, place: Place) -> (Removed, Wakers) {
         let mut removed = Removed::default();
         let wakers = if self.is_head(place) {
-            self.head = None;
-            removed.attempt = self.attempt.take();
+            removed.attempt = self.head.take().and_then(|head| head.attempt);
             self.promote_next()
-        } else if self.admitted.remove(&place) {
-            Wakers { head: None, others: self.admit() }
+        } else if let Some(admitted) = self.admitted.remove(&place) {
+            removed.attempt = admitted.attempt;
+            Wakers::of(self.admit())
         } else {
             self.waiting.remove(&place);
             let mut wakers = self.take_watchers_if_empty();
             // It may have been what the next ones were not to overtake.
-            wakers.others.extend(self.admit());
-            wakers
+            wakers.extend(self.admit());
+            Wakers::of(wakers)
         };
         if self.head.is_none() && self.waiting.is_empty() {
             removed.subscriptions = [self.subscription.take(), self.completed_subscription.take()];
@@ -383,24 +400,32 @@ impl Waiters {
     }
 
     /// Passes the turn to the first waiter that is not unresponsive.
+    ///
+    /// An announcement stays for a head that is a writer too. It would keep out any other, and no
+    /// one renews it.
     fn promote_next(&mut self) -> Wakers {
-        let Some(place) = self.next() else {
-            return self.take_watchers_if_empty();
+        let mut wakers = match self.next().and_then(|place| self.waiting.remove(&place)) {
+            Some(Waiting { candidate, waker, .. }) => {
+                let admitted = self.set_head(candidate, waker);
+                let mut wakers = self.head_woken();
+                wakers.others.extend(admitted);
+                wakers
+            }
+            None => Wakers::of(self.take_watchers_if_empty()),
         };
-        let mut admitted = Vec::new();
-        if let Some(waiter) = self.waiting.remove(&place) {
-            admitted = self.set_head(waiter.candidate, waiter.waker);
+        let mode = self.head.as_ref().map(|head| head.candidate.mode);
+        if mode != Some(Mode::Exclusive) {
+            wakers.announcing = self.announcing.take();
         }
-        let mut wakers = self.head_woken();
-        wakers.others.extend(admitted);
         wakers
     }
 
     /// Takes the wakers of all watchers if the queue has become empty: they end with it.
-    fn take_watchers_if_empty(&mut self) -> Wakers {
-        let empty = self.head.is_none() && self.waiting.is_empty();
-        let watchers = self.watchers.iter_mut().filter(|_| empty);
-        Wakers { head: None, others: watchers.filter_map(|(_, waker)| waker.take()).collect() }
+    fn take_watchers_if_empty(&mut self) -> Vec<Waker> {
+        match self.head.is_none() && self.waiting.is_empty() {
+            true => self.watchers.take_wakers(),
+            false => Vec::new(),
+        }
     }
 }
 
@@ -421,8 +446,8 @@ mod tests {
         time::Instant,
     };
 
-    use super::{Candidate, MAX_ADMITTED, PRIORITY_LEVEL, Turn, Waiters};
-    use crate::backend::Mode;
+    use super::{Candidate, MAX_ADMITTED, Turn, Waiters};
+    use crate::{backend::Mode, lock::contender::PRIORITY_LEVEL};
 
     /// Counts its calls.
     #[derive(Default)]
@@ -489,39 +514,58 @@ mod tests {
     #[test]
     fn the_turn_is_taken_only_from_a_head_that_was_woken_and_has_not_been_polled_since() {
         let (mut waiters, head, next) = pair();
-        assert!(waiters.skip_head(waiters.polls).is_none(), "it was not woken");
+        let skipped = |waiters: &mut Waiters, wake_up| {
+            waiters.skip_unpolled(wake_up).1.wake();
+            waiters.is_head(next.place)
+        };
+        let wake_up = waiters.wake_ups;
+        assert!(!skipped(&mut waiters, wake_up), "it was not woken");
         waiters.head_woken().wake();
-        let polls = waiters.polls;
+        let wake_up = waiters.wake_ups;
         assert!(poll(&mut waiters, head));
-        assert!(waiters.skip_head(polls).is_none(), "it was polled since");
+        assert!(!skipped(&mut waiters, wake_up), "it was polled since");
         waiters.head_woken().wake();
-        assert!(waiters.skip_head(polls).is_none(), "it was polled since, and woken again");
-        assert!(waiters.skip_head(waiters.polls).is_some() && waiters.is_head(next.place));
+        assert!(!skipped(&mut waiters, wake_up), "it was polled since, and woken again");
+        waiters.head_woken().wake();
+        let wake_up = waiters.wake_ups;
+        assert!(skipped(&mut waiters, wake_up));
         assert!(!poll(&mut waiters, head));
+    }
+
+    #[test]
+    fn a_new_head_has_its_own_time_until_the_turn_is_taken_from_it() {
+        let (mut waiters, head, next) = pair();
+        let last = writer(&mut waiters);
+        assert!(!poll(&mut waiters, last));
+        waiters.head_woken().wake();
+        let wake_up = waiters.wake_ups;
+        waiters.remove(head.place).1.wake();
+        waiters.skip_unpolled(wake_up).1.wake();
+        assert!(waiters.is_head(next.place));
     }
 
     #[test]
     fn a_runtime_whose_watcher_has_ended_is_watched_again_and_other_runtimes_stay_watched() {
         let (mut waiters, head, next) = pair();
         let [(_first, first), (_second, second)] = runtimes();
-        assert!(waiters.add_watcher(first) && waiters.add_watcher(second));
+        assert!(waiters.watchers.add(first) && waiters.watchers.add(second));
         let (calls, waker) = waker();
         assert!(waiters.poll_overdue(second, &waker).is_pending());
         assert!(waiters.poll_overdue(first, Waker::noop()).is_pending());
-        waiters.remove_watcher(second).unwrap().wake();
+        waiters.watchers.remove(second).unwrap().wake();
         assert_eq!(calls.count(), 1, "the waker of this watcher is returned");
-        assert!(!waiters.add_watcher(first));
-        assert!(waiters.add_watcher(second));
+        assert!(!waiters.watchers.add(first));
+        assert!(waiters.watchers.add(second));
         drop((waiters.remove(head.place), waiters.remove(next.place)));
         assert_eq!(waiters.poll_overdue(first, Waker::noop()), Poll::Ready(None));
-        assert!(waiters.add_watcher(first) && !waiters.add_watcher(second));
+        assert!(waiters.watchers.add(first) && !waiters.watchers.add(second));
     }
 
     #[test]
     fn watchers_end_when_the_last_waiter_leaves_and_not_before() {
         let (mut waiters, head, next) = pair();
         let [(_first, first), _] = runtimes();
-        assert!(waiters.add_watcher(first));
+        assert!(waiters.watchers.add(first));
         let (calls, waker) = waker();
         assert!(waiters.poll_overdue(first, &waker).is_pending());
         waiters.remove(next.place).1.wake();
@@ -618,6 +662,47 @@ mod tests {
         assert_eq!(turn(&mut waiters, readers[0]), Turn::Head);
         waiters.remove(readers[0].place).1.wake();
         assert!(waiters.is_head(readers[1].place), "it kept its place");
+    }
+
+    /// Counts the readers that may make an attempt beside the head.
+    fn admitted(waiters: &mut Waiters, readers: &[Candidate]) -> usize {
+        let turns = readers.iter().map(|reader| turn(waiters, *reader));
+        turns.filter(|turn| *turn == Turn::Admitted).count()
+    }
+
+    #[test]
+    fn a_reader_that_was_admitted_and_is_not_polled_makes_room_for_the_next() {
+        let (mut waiters, readers) = readers(1, 2);
+        let late = reader(&mut waiters);
+        assert_eq!(turn(&mut waiters, readers[1]), Turn::Admitted);
+        assert_eq!(turn(&mut waiters, late), Turn::Waiting);
+        let wake_up = waiters.wake_ups;
+        waiters.skip_unpolled(wake_up).1.wake();
+        assert_eq!(turn(&mut waiters, readers[1]), Turn::Admitted, "it was polled");
+        waiters.woken(readers[1].place).wake();
+        let wake_up = waiters.wake_ups;
+        waiters.skip_unpolled(wake_up).1.wake();
+        assert_eq!(waiters.summary().0, 3, "it still waits");
+        assert_eq!(admitted(&mut waiters, &[late, readers[1]]), 1, "there is room for one");
+        // It has lost its turn, and not its place.
+        waiters.shared_refused(late.place);
+        assert_eq!(turn(&mut waiters, late), Turn::Waiting);
+        waiters.remove(readers[0].place).1.wake();
+        assert!(waiters.is_head(readers[1].place));
+    }
+
+    #[test]
+    fn a_reader_that_was_admitted_and_woken_is_overdue_once_another_waiter_needs_the_key() {
+        let (mut waiters, readers) = readers(1, 2);
+        assert_eq!(turn(&mut waiters, readers[1]), Turn::Admitted);
+        waiters.remove(readers[0].place).1.wake();
+        waiters.woken(readers[1].place).wake();
+        assert!(!waiters.is_overdue());
+        let writer = writer(&mut waiters);
+        assert_eq!(turn(&mut waiters, writer), Turn::Head);
+        assert!(waiters.is_overdue() && waiters.depends_on_others(Turn::Head));
+        assert_eq!(turn(&mut waiters, readers[1]), Turn::Admitted);
+        assert!(!waiters.is_overdue(), "it was polled");
     }
 
     #[test]

@@ -9,10 +9,10 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    contender::Subscription,
     retry::{Retry, Schedule},
     shared::Shared,
     timer::Timer,
-    waiters::Subscription,
 };
 use crate::{
     Error, LockId, LockInfo, LockKey, Operation,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use syncguard_core::{
-    Error, ErrorKind, LockManager, ManualClock, Operation, TryAcquireOutcome,
+    Error, ErrorKind, LockManager, ManualClock, Operation, Retry, TryAcquireOutcome,
     backend::LockBackend,
     contract::{Fault, Faulty, Gate},
 };
@@ -12,8 +12,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    World, drained, error_of, key,
-    time::{TICK, secs},
+    LONG, World, drained, error_of, key,
+    time::{TICK, assert_all_at, secs},
 };
 
 /// More requests than any test sends.
@@ -63,6 +63,18 @@ async fn an_ambiguous_grant_is_abandoned_after_its_callers_token_was_cancelled()
     assert_eq!(world.sent(Operation::Acquire).len(), 2);
     assert_eq!(world.sent(Operation::Abandon).len(), 4);
     assert!(!world.is_locked("k").await);
+}
+
+/// Each attempt fails at once, and so does its repetition; the abandon of its id succeeds.
+#[tokio::test(start_paused = true)]
+async fn an_abandon_does_not_cut_the_delay_after_an_error_short() {
+    let world = World::new();
+    world.plan(Operation::Acquire, &Fault::RequestLost, 4);
+    let lock = world.locks().lock("k").wait(LONG).retry(Retry::fixed(secs(1)));
+    let _guard = lock.acquire().await.unwrap();
+    world.assert_planned(0);
+    assert_all_at(&world.sent(Operation::Acquire), &[0, 0, 1, 1, 2].map(secs));
+    assert_all_at(&world.sent(Operation::Abandon), &[0, 1].map(secs));
 }
 
 #[tokio::test(start_paused = true)]

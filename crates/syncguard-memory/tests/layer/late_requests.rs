@@ -1,7 +1,7 @@
 //! Requests that reach the store after their callers stopped waiting for them.
 
 use syncguard_core::{
-    Error, ErrorKind, LockId, LockKey, LockManager, Loss, Operation, ReleaseOutcome,
+    Error, ErrorKind, LockId, LockKey, LockManager, Loss, Operation, ReleaseOutcome, Renew,
     TryAcquireOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, LockBackend, LockQuery,
@@ -159,6 +159,24 @@ async fn a_release_within_min_hold_follows_an_extend_that_is_in_flight() {
     error_of(extend.await.unwrap(), ErrorKind::Lost);
     assert_eq!(world.sent(Operation::Extend).len(), 2);
     assert!(world.is_locked("k").await);
+    // With the grace of a second.
+    sleep(secs(11)).await;
+    assert!(!world.is_locked("k").await);
+}
+
+/// The release ends the renewals, and not the one that was sent.
+#[tokio::test(start_paused = true)]
+async fn a_release_within_min_hold_follows_a_renewal_that_is_in_flight() {
+    let (world, gate) = (World::new(), Gate::new());
+    world.plan(Operation::Extend, &Fault::RequestDelayed(gate.clone()), 1);
+    let lock = world.locks().lock("k").ttl(secs(600)).min_hold(secs(10));
+    let guard = lock.renew(Renew::Every(secs(1))).acquire().await.unwrap();
+    gate.reached().await;
+    let release = tokio::spawn(guard.release());
+    sleep(secs(1)).await;
+    assert_eq!(world.sent(Operation::Extend).len(), 1, "the release waits");
+    gate.open();
+    release.await.unwrap().unwrap();
     // With the grace of a second.
     sleep(secs(11)).await;
     assert!(!world.is_locked("k").await);

@@ -31,13 +31,13 @@ mod waiting;
 mod waking;
 mod watching;
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
 
 use syncguard_core::{
     Error, ErrorKind, LockId, LockKey, LockManager, LockManagerBuilder, Operation, ReleaseOutcome,
     ShutdownOutcome, Ttl,
     backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, LockBackend, LockRef},
-    contract::{Fault, Faulty},
+    contract::{Fault, Faulty, Gate},
 };
 use syncguard_memory::MemoryBackend;
 
@@ -120,11 +120,27 @@ fn key(text: &str) -> LockKey {
     LockKey::new(text).unwrap()
 }
 
+/// A gate that lets requests pass.
+fn open_gate() -> Gate {
+    let gate = Gate::default();
+    gate.open();
+    gate
+}
+
 #[track_caller]
 fn error_of<T>(result: Result<T, Error>, kind: ErrorKind) -> Error {
     let error = result.err().expect("the call fails");
     assert_eq!(error.kind(), kind, "{error}");
     error
+}
+
+/// Polls a future that is not ready, once.
+async fn poll_once<F: Future + ?Sized>(mut future: Pin<&mut F>) {
+    poll_fn(|context| {
+        assert!(future.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
 }
 
 /// Waits until all work in the background is done.

@@ -6,6 +6,7 @@ use std::{
     pin::pin,
     sync::{Arc, Mutex, mpsc},
     task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
 
 use syncguard_core::{
@@ -16,7 +17,7 @@ use syncguard_memory::MemoryBackend;
 use tokio::{
     runtime::{Builder, Runtime},
     task::yield_now,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -131,6 +132,24 @@ fn a_lease_whose_runtime_was_shut_down_is_renewed_on_the_one_that_uses_it() {
             }
         });
     }
+}
+
+#[test]
+fn a_release_within_min_hold_waits_a_limited_time_for_a_renewal_on_a_runtime_that_is_not_driven() {
+    let (store, idle) = (store(), single());
+    let locks = LockManager::builder(store.clone()).request_timeout(millis(50)).build();
+    store.delay(Operation::Extend, secs(600));
+    let guard = idle.block_on(async {
+        let lock = locks.lock("k").renew(Renew::Every(millis(1))).min_hold(secs(10));
+        let guard = lock.acquire().await.unwrap();
+        while store.in_flight(Operation::Extend) == 0 {
+            sleep(millis(1)).await;
+        }
+        guard
+    });
+    store.delay(Operation::Extend, Duration::ZERO);
+    let release = async { timeout(secs(60), guard.release()).await.expect("it ends") };
+    assert_eq!(single().block_on(release).unwrap(), ReleaseOutcome::Released);
 }
 
 #[test]

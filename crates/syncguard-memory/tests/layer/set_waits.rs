@@ -8,8 +8,10 @@ use std::{
 };
 
 use syncguard_core::{
-    Error, ErrorKind, LockAllBuilder, LockAllGuard, LockManager, Operation, Renew, Retry,
-    TryAcquireAllOutcome, backend::LockBackend, contract::Fault,
+    Error, ErrorKind, LockAllBuilder, LockAllGuard, LockManager, Loss, Operation, Renew, Retry,
+    TryAcquireAllOutcome,
+    backend::LockBackend,
+    contract::{Fault, Gate},
 };
 use tokio::{
     task::JoinHandle,
@@ -74,6 +76,56 @@ async fn renewals_during_and_after_the_wait_follow_the_configured_interval() {
     let due = [70, 70, 95, 95, 95, 120, 120, 120, 145, 145, 145].map(secs);
     assert_all_at(&world.sent(Operation::Extend)[4..], &due);
     assert!(guard.is_valid());
+}
+
+/// Returns a guard of three keys that was handed over while the renewals of the first two, at 10 s,
+/// were held up.
+async fn held_with_renewals_in_flight(world: &World, fault: fn(Gate) -> Fault) -> Handed {
+    let (held, gate) = (world.hold_elsewhere("c", LONG).await, Gate::new());
+    world.plan(Operation::Extend, &fault(gate.clone()), 2);
+    let acquiring = waiting(&world.locks());
+    gate.reached().await;
+    gate.reached().await;
+    world.release_elsewhere(&held).await;
+    (acquiring.await.unwrap().unwrap(), gate)
+}
+
+type Handed = (LockAllGuard, Gate);
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_in_flight_when_the_last_key_is_granted_counts_for_the_guard() {
+    let world = World::new();
+    let (guard, gate) = held_with_renewals_in_flight(&world, Fault::ReplyDelayed).await;
+    assert_eq!(guard.remaining(), millis(18_500), "since the grant of `a`");
+    let lease = guard.lease();
+    let extending = tokio::spawn(async move { lease.extend(secs(600)).await });
+    sleep(secs(1)).await;
+    let sent = world.sent(Operation::Extend).len();
+    assert_eq!(sent, 3, "two renewals and the extend of `c`: none overtakes a renewal");
+    gate.open();
+    extending.await.unwrap().unwrap();
+    assert_eq!(guard.remaining(), secs(570) - secs(1), "no doubt remains that would shorten it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_in_flight_when_the_last_key_is_granted_extends_the_guard() {
+    let world = World::new();
+    let (guard, gate) = held_with_renewals_in_flight(&world, Fault::ReplyDelayed).await;
+    gate.open();
+    sleep(secs(1)).await;
+    assert_eq!(guard.remaining(), millis(28_500) - secs(1), "since the renewals");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_in_flight_that_finds_a_key_lost_ends_the_guard() {
+    let world = World::new();
+    let (guard, gate) = held_with_renewals_in_flight(&world, Fault::RequestDelayed).await;
+    world.release_by_force("b").await;
+    assert!(guard.is_valid(), "no one has noticed yet");
+    gate.open();
+    guard.lost().await;
+    assert_eq!(guard.loss(), Some((&key("b"), Loss::NotHeld)));
+    assert_at(world.clock.elapsed(), secs(10));
 }
 
 #[tokio::test(start_paused = true)]

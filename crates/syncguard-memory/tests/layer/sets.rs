@@ -1,10 +1,10 @@
 //! Several keys under one guard: their order, their joint lease, and its end.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use syncguard_core::{
-    ErrorKind, LockAllBuilder, LockAllGuard, LockKey, LockManager, Loss, Operation, ReleaseOutcome,
-    Renew, RunOutcome, TryAcquireAllOutcome, backend::NotHeld, contract::Fault,
+    Error, ErrorKind, LockAllBuilder, LockAllGuard, LockKey, LockManager, Loss, Operation,
+    ReleaseOutcome, Renew, RunOutcome, TryAcquireAllOutcome, backend::NotHeld, contract::Fault,
 };
 use syncguard_testkit::traced::Trace;
 use tokio::{
@@ -14,7 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    LONG, World, drained, error_of, key,
+    LONG, World, drained, error_of, key, open_gate,
     time::{assert_all_at, assert_at, millis, secs},
 };
 
@@ -305,6 +305,34 @@ async fn a_release_that_fails_for_one_key_releases_the_others_and_is_retried() {
     assert!(!world.is_locked("b").await && !world.is_locked("c").await);
     drained(&locks).await;
     assert!(!world.is_locked("a").await);
+}
+
+/// Whichever of the two keys is first.
+#[tokio::test(start_paused = true)]
+async fn a_release_that_fails_for_one_key_reports_that_another_was_lost() {
+    for (lost, failing) in [("a", "b"), ("b", "a")] {
+        let world = World::new();
+        let locks = world.locks();
+        let guard = locks.lock_all(["a", "b", "c"]).acquire().await.unwrap();
+        let lock_id = guard.lease_of(lost).unwrap().lock_id();
+        world.release_by_force(lost).await;
+        // The releases are sent in the order of the keys.
+        world.plan(
+            Operation::Release,
+            &Fault::ReplyDelayed(open_gate()),
+            usize::from(lost < failing),
+        );
+        world.plan(Operation::Release, &Fault::NotSent, 1);
+        let error = error_of(guard.release().await, ErrorKind::Lost);
+        world.assert_planned(0);
+        assert_eq!(error.operation(), Some(Operation::Release));
+        assert_eq!((error.key(), error.lock_id()), (Some(key(lost).display_hash()), Some(lock_id)));
+        let failed: &Error = error.source().unwrap().downcast_ref().unwrap();
+        assert_eq!(failed.kind(), ErrorKind::ServiceUnavailable);
+        assert_eq!(failed.key(), Some(key(failing).display_hash()));
+        drained(&locks).await;
+        assert!(!world.is_locked(failing).await, "it is retried");
+    }
 }
 
 #[tokio::test(start_paused = true)]

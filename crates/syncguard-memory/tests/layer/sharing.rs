@@ -1,6 +1,7 @@
 //! Readers, writers and permits: who enters with whom, and who goes first.
 
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 use super::{
-    LONG, World, drained, error_of, key,
+    LONG, World, drained, error_of, key, open_gate, poll_once,
     time::{millis, secs},
 };
 
@@ -147,10 +148,91 @@ async fn a_writer_that_is_dropped_with_its_request_in_flight_leaves_no_announcem
     }
 }
 
-fn open_gate() -> Gate {
-    let gate = Gate::default();
-    gate.open();
-    gate
+/// The head announces its wait with its second attempt, and yields when it would renew that.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_yields_to_a_reader_of_its_process_does_not_keep_it_out() {
+    let world = World::new();
+    let locks = world.locks();
+    let reader = world.read_elsewhere().await.unwrap();
+    let writer = tokio::spawn(patient(locks.lock("k")).acquire());
+    sleep(millis(10)).await;
+    assert!(!world.is_readable_elsewhere().await, "it is announced");
+    let announced = *world.sent(Operation::Acquire).last().unwrap();
+    let guard = patient(locks.lock("k").shared().priority(5)).acquire().await.unwrap();
+    assert!(world.clock.elapsed() < announced + ANNOUNCEMENT);
+    guard.release().await.unwrap();
+    world.release_elsewhere(&reader).await;
+    writer.await.unwrap().unwrap().release().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_is_left_unpolled_does_not_keep_the_next_reader_out() {
+    let world = World::new();
+    let locks = world.locks();
+    let _reader = world.read_elsewhere().await.unwrap();
+    let mut writer = pin!(patient(locks.lock("k")).acquire());
+    poll_once(writer.as_mut()).await;
+    assert!(!world.is_readable_elsewhere().await, "it is announced");
+    let guard = patient(locks.lock("k").shared()).acquire().await.unwrap();
+    assert!(world.clock.elapsed() < ANNOUNCEMENT);
+    guard.release().await.unwrap();
+}
+
+/// The requests are so slow that the announcement of the first writer would end before the second
+/// one is renewed, if it did not begin with its first attempt.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_gives_up_leaves_its_announcement_to_the_next_writer_of_its_process() {
+    let world = World::new();
+    let locks = world.locks();
+    let _reader = world.read_elsewhere().await.unwrap();
+    let writers = [(); 2].map(|()| tokio::spawn(patient(locks.lock("k")).acquire()));
+    sleep(millis(200)).await;
+    world.store.delay(Operation::Acquire, millis(300));
+    for (writer, time) in writers.into_iter().zip([2_000, 0]) {
+        assert!(!world.is_readable_elsewhere().await);
+        writer.abort();
+        assert!(writer.await.unwrap_err().is_cancelled());
+        for _ in 0..time / 7 {
+            assert!(!world.is_readable_elsewhere().await);
+            sleep(millis(7)).await;
+        }
+    }
+    drained(&locks).await;
+    assert!(world.is_readable_elsewhere().await);
+}
+
+/// The reply to the first announcement arrives after the next announcement was made, or even the
+/// request does.
+#[tokio::test(start_paused = true)]
+async fn a_late_announcement_does_not_take_the_place_of_the_next_one() {
+    for fault in [Fault::ReplyDelayed, Fault::RequestDelayed] {
+        let (world, gate) = (World::new(), Gate::default());
+        let locks = world.locks();
+        let _reader = world.read_elsewhere().await.unwrap();
+        let own_reader = patient(locks.lock("k").shared()).acquire().await.unwrap();
+        // The first attempt announces nothing, the second one does.
+        world.plan(Operation::Acquire, &Fault::ReplyDelayed(open_gate()), 1);
+        world.plan(Operation::Acquire, &fault(gate.clone()), 1);
+        let mut writer = Box::pin(patient(locks.lock("k")).acquire());
+        assert!(timeout(millis(10), writer.as_mut()).await.is_err());
+        gate.reached().await;
+        let next = tokio::spawn(patient(locks.lock("k")).acquire());
+        yield_now().await;
+        // Wakes the head, which is not polled and loses its turn.
+        let sent = world.sent(Operation::Acquire).len();
+        own_reader.release().await.unwrap();
+        sleep(millis(300)).await;
+        assert_eq!(world.sent(Operation::Acquire).len(), sent + 1, "the next one has the turn");
+        next.abort();
+        assert!(next.await.unwrap_err().is_cancelled());
+        assert!(timeout(millis(10), writer.as_mut()).await.is_err(), "it announces again");
+        assert!(!world.is_readable_elsewhere().await);
+        gate.open();
+        sleep(millis(1)).await;
+        drop(writer);
+        drained(&locks).await;
+        assert!(world.is_readable_elsewhere().await);
+    }
 }
 
 #[tokio::test(start_paused = true)]

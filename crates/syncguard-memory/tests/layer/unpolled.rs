@@ -1,13 +1,9 @@
 //! Futures that are polled once and then left alone.
 
-use std::{
-    future::poll_fn,
-    pin::{Pin, pin},
-    task::Poll,
-};
+use std::pin::{Pin, pin};
 
 use syncguard_core::{
-    ErrorKind, LockManager, Operation, Retry,
+    Error, ErrorKind, LockBuilder, LockGuard, LockManager, Operation, Retry,
     backend::LockBackend,
     contract::{Fault, Gate},
 };
@@ -15,11 +11,11 @@ use syncguard_memory::MemoryBackend;
 use tokio::{
     runtime::{Builder, Runtime},
     task::yield_now,
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use super::{
-    LONG, World, drained, error_of, key,
+    LONG, World, drained, error_of, key, poll_once,
     store::RecordingStore,
     time::{TICK, millis, secs},
 };
@@ -27,17 +23,12 @@ use super::{
 /// How long a head may be left unpolled after it was woken before it loses its turn.
 const HEAD_TIMEOUT: std::time::Duration = millis(250);
 
-/// Polls a future that is not ready, once.
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) {
-    poll_fn(|context| {
-        assert!(future.as_mut().poll(context).is_pending());
-        Poll::Ready(())
-    })
-    .await;
+fn waiting_lock(locks: &LockManager) -> LockBuilder {
+    locks.lock("k").wait(LONG).retry(Retry::fixed(LONG))
 }
 
-fn waiting_lock(locks: &LockManager) -> syncguard_core::LockBuilder {
-    locks.lock("k").wait(LONG).retry(Retry::fixed(LONG))
+fn waiting_reader(locks: &LockManager) -> LockBuilder {
+    waiting_lock(locks).shared().ttl(LONG)
 }
 
 #[tokio::test(start_paused = true)]
@@ -102,6 +93,75 @@ async fn a_grant_to_a_head_that_is_left_unpolled_goes_to_the_next() {
     assert!(world.clock.elapsed() <= secs(1) + HEAD_TIMEOUT + TICK, "{:?}", world.clock.elapsed());
     guard.release().await.unwrap();
     head.await.unwrap().release().await.unwrap();
+}
+
+type Acquiring = Pin<Box<dyn Future<Output = Result<LockGuard, Error>> + Send>>;
+
+/// A reader that waited beside the head, and was granted the key while it was left unpolled. When
+/// the two others have released the key, it is the only one that holds it.
+struct UnpolledReader {
+    world: World,
+    locks: LockManager,
+    reader: Acquiring,
+    /// Opens for its reply.
+    gate: Gate,
+    others: Vec<LockGuard>,
+}
+
+impl UnpolledReader {
+    async fn new() -> Self {
+        let (world, [head_gate, gate]) = (World::new(), [Gate::new(), Gate::new()]);
+        let locks = world.locks();
+        let mut others = Vec::new();
+        // Two grants in a row admit one more reader.
+        for _ in 0..2 {
+            others.push(waiting_reader(&locks).acquire().await.unwrap());
+        }
+        world.plan(Operation::Acquire, &Fault::ReplyDelayed(head_gate.clone()), 1);
+        world.plan(Operation::Acquire, &Fault::ReplyDelayed(gate.clone()), 1);
+        let head = tokio::spawn(waiting_reader(&locks).acquire());
+        head_gate.reached().await;
+        let mut reader: Acquiring = Box::pin(waiting_reader(&locks).acquire());
+        poll_once(reader.as_mut()).await;
+        gate.reached().await;
+        head_gate.open();
+        others.push(head.await.unwrap().unwrap());
+        Self { world, locks, reader, gate, others }
+    }
+
+    async fn release_others(&mut self) {
+        for guard in self.others.drain(..) {
+            guard.release().await.unwrap();
+        }
+        assert!(self.world.is_locked("k").await, "it was granted the key");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_grant_to_a_reader_beside_the_head_that_is_left_unpolled_goes_to_the_next() {
+    let mut unpolled = UnpolledReader::new().await;
+    let writer = tokio::spawn(waiting_lock(&unpolled.locks).acquire());
+    yield_now().await;
+    unpolled.release_others().await;
+    unpolled.gate.open();
+    let guard = timeout(secs(60), writer).await.unwrap().unwrap().unwrap();
+    poll_once(unpolled.reader.as_mut()).await;
+    guard.release().await.unwrap();
+    unpolled.reader.await.unwrap().release().await.unwrap();
+    drained(&unpolled.locks).await;
+    assert_eq!(unpolled.world.store.subscriptions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_was_left_unpolled_when_no_one_waited_does_not_keep_the_key_from_the_next() {
+    let mut unpolled = UnpolledReader::new().await;
+    unpolled.gate.open();
+    unpolled.release_others().await;
+    sleep(secs(60)).await;
+    assert!(unpolled.world.is_locked("k").await, "no one else of the process needs the key");
+    let writer = waiting_lock(&unpolled.locks).acquire();
+    timeout(secs(60), writer).await.unwrap().unwrap().release().await.unwrap();
+    unpolled.reader.await.unwrap().release().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

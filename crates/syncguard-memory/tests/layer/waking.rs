@@ -1,10 +1,10 @@
 //! Wake-ups by releases of the same process, if the store notifies no waiters.
 
-use syncguard_core::{LockGuard, LockManager, Operation, Retry, contract::Fault};
+use syncguard_core::{ErrorKind, LockGuard, LockManager, Operation, Retry, contract::Fault};
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    LONG, World,
+    LONG, World, error_of,
     time::{assert_at, secs},
 };
 
@@ -56,6 +56,23 @@ async fn a_release_that_is_repeated_in_the_background_wakes_the_next_waiter_of_t
     let _next = waiter.await.unwrap();
     world.assert_planned(0);
     assert_at(world.clock.elapsed(), secs(5));
+}
+
+/// The only reply to the acquire is lost, so the abandon ends the grant.
+#[tokio::test(start_paused = true)]
+async fn an_abandon_in_the_background_wakes_the_next_waiter_of_the_process() {
+    let Waiting { world, locks, guard, waiter } = Waiting::new().await;
+    world.plan(Operation::Acquire, &Fault::ReplyLost, 1);
+    world.plan(Operation::Acquire, &Fault::NotSent, 1);
+    world.store.delay(Operation::Abandon, secs(1));
+    // Faster than the waiter, which the release wakes.
+    let lock = locks.lock("k").ttl(LONG);
+    let (released, attempt) = tokio::join!(guard.release(), lock.try_acquire());
+    released.unwrap();
+    error_of(attempt, ErrorKind::Ambiguous);
+    let _next = waiter.await.unwrap();
+    world.assert_planned(0);
+    assert_at(world.clock.elapsed(), secs(6));
 }
 
 /// A forced release may have applied although its reply was lost.
