@@ -11,7 +11,7 @@ use super::{
     retry::{Jitter, Retry, Schedule},
     shared::Shared,
     timer::Timer,
-    waiters::{Due, Turn},
+    turn::{Due, Turn},
 };
 use crate::{
     Error, ErrorKind, Holder, LockKey, Operation,
@@ -85,7 +85,7 @@ impl<'a> Acquisition<'a> {
     /// Makes one attempt in shared mode while another waiter is the head. Whatever it waits for
     /// after a refusal, a failure that may pass, or a lost admission, the head waits for too.
     async fn attempt_beside_head(&mut self, waiter: &Waiter) -> Result<Option<LockGuard>, Error> {
-        let sent = Instant::now();
+        let sent = self.now_if_fair();
         self.in_flight = true;
         let attempt = attempt::start(self.shared, self.options, None, &self.home);
         let outcome = waiter.attempt_beside_head(&self.home, attempt).await;
@@ -166,23 +166,21 @@ impl<'a> Acquisition<'a> {
     /// Makes one attempt, after a pause for the waiters of other processes if it is their turn.
     async fn attempt(&mut self, waiter: &Waiter) -> Option<Result<AttemptOutcome, Error>> {
         let mode = self.options.mode;
-        let min_pause = self.shared.min_pause;
         // Readers need no pause: a writer of another process keeps them out by its announcement.
+        let min_pause = self.shared.min_pause;
         if let Some(min_pause) = min_pause.filter(|_| mode != Mode::SHARED && waiter.is_sharing()) {
             let pause = waiter.fairness(|fairness| fairness.pause(Instant::now(), min_pause));
             if let Some(pause) = pause {
                 Timer::after(pause).await;
             }
         }
-        let sent = Instant::now();
+        let sent = self.now_if_fair();
         let outcome = self.send(waiter).await;
         if mode.is_shared() {
             let outcome = outcome.as_ref().and_then(|outcome| outcome.as_ref().ok());
             self.shared_attempt_ended(waiter, outcome, sent);
         }
-        if min_pause.is_none() || mode.is_shared() {
-            return outcome;
-        }
+        let Some(sent) = sent.filter(|_| !mode.is_shared()) else { return outcome };
         waiter.fairness(|fairness| match &outcome {
             Some(Ok(AttemptOutcome::Granted(guard))) => {
                 let now = Instant::now();
@@ -197,19 +195,24 @@ impl<'a> Acquisition<'a> {
         outcome
     }
 
+    /// Returns the present time, if other processes may wait for the key as well.
+    fn now_if_fair(&self) -> Option<Instant> {
+        self.shared.min_pause.map(|_| Instant::now())
+    }
+
     /// Records the outcome of an attempt in shared mode, `None` if it has none.
     fn shared_attempt_ended(
         &self,
         waiter: &Waiter,
         outcome: Option<&AttemptOutcome>,
-        sent: Instant,
+        sent: Option<Instant>,
     ) {
         let granted = match outcome {
             Some(AttemptOutcome::Granted(guard)) => Some(guard.granted_fence()),
             Some(AttemptOutcome::Contended(_)) | None => None,
         };
         waiter.shared_attempt_ended(granted.is_some());
-        if let Some(fence) = granted.filter(|_| self.shared.min_pause.is_some()) {
+        if let (Some(fence), Some(sent)) = (granted, sent) {
             let now = Instant::now();
             waiter.fairness(|fairness| fairness.granted_shared(fence, now, now - sent));
         }

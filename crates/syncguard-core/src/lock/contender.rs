@@ -1,4 +1,4 @@
-//! Those that make attempts at the store, and their places in the queue.
+//! Those in a queue: their places, who waits, and who makes attempts at the store.
 
 use std::{future::Future, pin::Pin, task::Waker, time::Duration};
 
@@ -47,6 +47,16 @@ pub(super) struct Candidate {
     pub(super) place: Place,
     pub(super) mode: Mode,
     pub(super) arrived: Instant,
+}
+
+/// A waiter that waits for its turn.
+pub(super) struct Waiting {
+    pub(super) candidate: Candidate,
+    pub(super) waker: Waker,
+    /// Whether it has not been the head yet. One that was has begun to contend as such.
+    pub(super) is_admissible: bool,
+    /// Whether it contended and was not polled in time; it is skipped until it is polled again.
+    pub(super) unresponsive: bool,
 }
 
 /// A waiter that makes attempts: the head, or one that was admitted beside it.

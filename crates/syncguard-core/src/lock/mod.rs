@@ -33,6 +33,7 @@ mod store_clock;
 mod taken;
 mod term;
 mod timer;
+mod turn;
 mod validity;
 mod waiters;
 mod wakers;

@@ -24,7 +24,8 @@ use super::{
     fairness::Fairness,
     shared::{Holds, Shared},
     stats::{KeyStats, LockStats},
-    waiters::{Due, Turn, Waiters},
+    turn::{Due, Turn},
+    waiters::Waiters,
 };
 use crate::{
     Error, LockKey,

@@ -11,8 +11,9 @@ use tokio::{runtime::Id, time::Instant};
 
 use super::{
     announcing::Announcing,
-    contender::{Attempt, Candidate, Contender, Place, Subscription},
+    contender::{Attempt, Candidate, Contender, Place, Subscription, Waiting},
     fairness::Fairness,
+    turn::{Due, Turn},
     wakers::{Removed, Wakers},
     watchers::Watchers,
 };
@@ -20,26 +21,6 @@ use crate::backend::Mode;
 
 /// How many shared waiters may have an attempt in flight at once, the head included.
 const MAX_ADMITTED: usize = 64;
-
-/// What a waiter may do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// It is the head, and contends.
-    Head,
-    /// It may make one attempt beside the head.
-    Admitted,
-    /// It waits.
-    Waiting,
-}
-
-/// Why the head is to make an attempt before it is time, in ascending order of what it shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
-    /// An id of this process was abandoned. If it was granted the key, the key may be free.
-    Abandoned,
-    /// This process has released the key, or the waiter has become the head.
-    Released,
-}
 
 /// The waiters for a key, and the state of the head, whose turn it is.
 #[derive(Default)]
@@ -66,15 +47,6 @@ pub(super) struct Waiters {
     /// The announcements of a head that is a writer, passed on to the next head if that is one too.
     announcing: Option<Announcing>,
     pub(super) fairness: Fairness,
-}
-
-struct Waiting {
-    candidate: Candidate,
-    waker: Waker,
-    /// Whether it has not been the head yet. One that was has begun to contend as such.
-    is_admissible: bool,
-    /// Whether it contended and was not polled in time; it is skipped until it is polled again.
-    unresponsive: bool,
 }
 
 impl Waiters {
@@ -315,10 +287,7 @@ impl Waiters {
     /// Takes the wakers of the watchers that have to check those that contend, if one of them was
     /// woken and others wait.
     fn take_watchers_if_overdue(&mut self) -> Vec<Waker> {
-        match self.is_overdue() {
-            true => self.watchers.take_wakers(),
-            false => Vec::new(),
-        }
+        if self.is_overdue() { self.watchers.take_wakers() } else { Vec::new() }
     }
 
     /// Returns whether the head was woken and another waiter can take the turn, or one beside it
