@@ -147,12 +147,8 @@ impl<'a> Acquisition<'a> {
                 () = waiter.attempt_due(self.least_due()) => due = Some(scheduled),
                 () = waiter.released_elsewhere(self.shared, &self.home) => {
                     due = Some(scheduled);
-                    let now = Instant::now();
-                    let deferral = waiter.fairness(|fairness| fairness.deferral(now));
-                    // Readers defer to no one, as they pause for no one.
-                    let deferral = deferral.filter(|_| self.options.mode != Mode::SHARED);
-                    let earliest = deferral.map(|deferral| now + deferral).max(next_wake_up);
-                    if let Some(earliest) = earliest.filter(|earliest| now < *earliest) {
+                    let earliest = self.deferred_until(waiter).max(next_wake_up);
+                    if let Some(earliest) = earliest.filter(|at| Instant::now() < *at) {
                         Timer::at(earliest).await;
                     }
                     next_wake_up = Some(Instant::now() + MIN_WAKE_UP_INTERVAL);
@@ -161,6 +157,15 @@ impl<'a> Acquisition<'a> {
                 () = Timer::at(until) => {}
             }
         }
+    }
+
+    /// Returns until when to leave a released key to processes that have waited longer.
+    fn deferred_until(&self, waiter: &Waiter) -> Option<Instant> {
+        // Readers defer to no one, as they pause for no one.
+        let min_pause = self.shared.min_pause.filter(|_| self.options.mode != Mode::SHARED)?;
+        let now = Instant::now();
+        let deferral = waiter.fairness(|fairness| fairness.deferral(now, min_pause))?;
+        Some(now + deferral)
     }
 
     /// Makes one attempt, after a pause for the waiters of other processes if it is their turn.

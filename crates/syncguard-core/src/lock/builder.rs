@@ -1,4 +1,12 @@
-use std::{num::NonZeroU32, ops::AsyncFnOnce, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    num::NonZeroU32,
+    ops::AsyncFnOnce,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -418,17 +426,27 @@ impl LockBuilder {
         let options = options?.checked()?;
         let home = shared.runtimes.home(Operation::Acquire)?;
         let retry = retry.unwrap_or_else(|| default_retry(wait));
-        let mut acquisition = Acquisition::new(&shared, &queues, &options, home);
-        tokio::select! {
-            biased;
-            () = cancelled_by.cancelled() => return Err(aborted(&options.key)),
-            // Before the attempts, which could use up the task's budget each time it is polled.
-            () = Timer::after(wait.unwrap_or(DEFAULT_WAIT)) => {}
-            result = acquisition.run(&retry) => {
-                return result.map(|guard| start_min_hold(guard, &options));
-            }
+        if cancelled_by.is_cancelled() {
+            return Err(aborted(&options.key));
         }
-        Err(acquisition.timeout_error())
+        let mut acquisition = Acquisition::new(&shared, &queues, &options, home);
+        let granted = {
+            let mut run = pin!(acquisition.run(&retry));
+            // A store in this process answers in the first poll, which then costs no timer.
+            match poll_fn(|context| Poll::Ready(run.as_mut().poll(context))).await {
+                Poll::Ready(result) => Some(result),
+                Poll::Pending => tokio::select! {
+                    biased;
+                    () = cancelled_by.cancelled() => return Err(aborted(&options.key)),
+                    // Before the attempts, which could use up the task's budget each time it is
+                    // polled.
+                    () = Timer::after(wait.unwrap_or(DEFAULT_WAIT)) => None,
+                    result = run => Some(result),
+                },
+            }
+        };
+        let guard = granted.unwrap_or_else(|| Err(acquisition.timeout_error()))?;
+        Ok(start_min_hold(guard, &options))
     }
 
     async fn acquire_without_waiting(self) -> Result<LockGuard, Error> {

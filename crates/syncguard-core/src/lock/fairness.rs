@@ -26,10 +26,6 @@ const MIN_WATCHED_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause, however slow the store is.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest delay of a request after a release by another process. It is shorter than a pause, so
-/// that the key does not stay free until the other process requests it again.
-const MAX_DEFERRAL: Duration = Duration::from_millis(6);
-
 /// How long after its last grant a process requests a key without a delay again: the time in which a
 /// few processes have a turn each.
 const ROUND: Duration = Duration::from_secs(1);
@@ -37,6 +33,10 @@ const ROUND: Duration = Duration::from_secs(1);
 /// A wait that is longer than this shows more than one other process: a single one would have paused
 /// after [`MIN_TURN`].
 const CROWDED_WAIT: Duration = Duration::from_millis(375);
+
+/// How long after such a wait more than one other process is assumed. In the order of their waits,
+/// some processes wait for only one other, and must keep to the order nevertheless.
+const CROWDED_TIME: Duration = Duration::from_secs(10);
 
 /// Returns the shortest pause, or `None` if no other process can use the store.
 pub(crate) fn min_pause(capabilities: &Capabilities) -> Option<Duration> {
@@ -76,8 +76,8 @@ pub(crate) struct Fairness {
     last_grant: Option<Instant>,
     /// Since when requests are refused because of other processes.
     refused_since: Option<Instant>,
-    /// Whether more than one other process was seen.
-    crowded: bool,
+    /// When more than one other process was seen last.
+    crowded: Option<Instant>,
 }
 
 impl Default for Fairness {
@@ -91,7 +91,7 @@ impl Default for Fairness {
             contested: false,
             last_grant: None,
             refused_since: None,
-            crowded: false,
+            crowded: None,
         }
     }
 }
@@ -139,8 +139,9 @@ impl Fairness {
     }
 
     fn end_wait(&mut self, now: Instant) {
-        if let Some(since) = self.refused_since.take() {
-            self.crowded = now.saturating_duration_since(since) > CROWDED_WAIT;
+        let refused_since = self.refused_since.take();
+        if refused_since.is_some_and(|since| now > since + CROWDED_WAIT) {
+            self.crowded = Some(now);
         }
         self.last_grant = Some(now);
     }
@@ -154,10 +155,15 @@ impl Fairness {
     pub(crate) fn contended(&mut self, holder: Option<Fence>, now: Instant) {
         let own = self.turn.map(|(fence, _)| fence);
         if holder.is_some() && holder != own {
-            let Self { last_grant, crowded, .. } = *self;
-            let refused_since = Some(self.refused_since.unwrap_or(now));
-            let contested = true;
-            *self = Self { contested, last_grant, refused_since, crowded, ..Self::default() };
+            let Self { last_grant, crowded, round_trip, .. } = *self;
+            *self = Self {
+                contested: true,
+                refused_since: Some(self.refused_since.unwrap_or(now)),
+                last_grant,
+                crowded,
+                round_trip,
+                ..Self::default()
+            };
         }
     }
 
@@ -166,10 +172,15 @@ impl Fairness {
     }
 
     /// Returns by how much to delay a request after a release by another process.
-    pub(crate) fn deferral(&self, now: Instant) -> Option<Duration> {
-        let last_grant = self.last_grant.filter(|_| self.crowded)?;
+    ///
+    /// With the round trip of the request, it is shorter than the [`pause`](Self::pause) of the
+    /// other process, whose waiter would otherwise be the next to request the key.
+    pub(crate) fn deferral(&self, now: Instant, min_pause: Duration) -> Option<Duration> {
+        let last_grant = self.last_grant?;
+        self.crowded.filter(|at| now < *at + CROWDED_TIME)?;
         let rest = ROUND.checked_sub(now.saturating_duration_since(last_grant))?;
-        Some(MAX_DEFERRAL.mul_f64(rest.as_secs_f64() / ROUND.as_secs_f64()))
+        let longest = (self.round_trip + min_pause / 2).min(MAX_PAUSE / 2);
+        Some(longest.mul_f64(rest.as_secs_f64() / ROUND.as_secs_f64()))
     }
 
     /// Returns how long to pause before the next request, at most once in a turn.
@@ -192,7 +203,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{
-        CROWDED_WAIT, Fairness, MAX_DEFERRAL, MAX_PAUSE, MAX_TURN, MIN_NOTIFIED_PAUSE, MIN_TURN,
+        CROWDED_TIME, CROWDED_WAIT, Fairness, MAX_PAUSE, MAX_TURN, MIN_NOTIFIED_PAUSE, MIN_TURN,
         ROUND,
     };
     use crate::Fence;
@@ -319,7 +330,9 @@ mod tests {
     #[test]
     fn among_several_processes_the_one_that_had_the_key_last_defers_longest() {
         let mut scenario = Scenario::new();
-        let deferral = |scenario: &Scenario| scenario.fairness.deferral(scenario.now);
+        let deferral =
+            |scenario: &Scenario| scenario.fairness.deferral(scenario.now, MIN_NOTIFIED_PAUSE);
+        let longest = ROUND_TRIP + MIN_NOTIFIED_PAUSE / 2;
         let wait = |scenario: &mut Scenario, fence: u64, time: Duration| {
             scenario.fairness.contended(Fence::new(fence).ok(), scenario.now);
             scenario.now += time;
@@ -328,15 +341,18 @@ mod tests {
         wait(&mut scenario, 1, ROUND * 2);
         assert_eq!(deferral(&scenario), None, "it has never had the key");
         scenario.hold(3, Duration::ZERO);
-        assert_eq!(deferral(&scenario), Some(MAX_DEFERRAL));
+        assert_eq!(deferral(&scenario), Some(longest));
         wait(&mut scenario, 4, ROUND / 2);
-        assert_eq!(deferral(&scenario), Some(MAX_DEFERRAL / 2));
+        assert_eq!(deferral(&scenario), Some(longest / 2));
         wait(&mut scenario, 6, ROUND);
         assert_eq!(deferral(&scenario), None);
-        // A single other process, which paused after its turn.
-        scenario.hold(8, Duration::ZERO);
-        wait(&mut scenario, 9, CROWDED_WAIT);
+        // These waits show a single other process, which paused after its turn.
+        scenario.hold(8, CROWDED_TIME - Duration::from_millis(1));
+        wait(&mut scenario, 9, Duration::ZERO);
         scenario.hold(11, Duration::ZERO);
+        assert_eq!(deferral(&scenario), Some(longest), "it still counts with others");
+        wait(&mut scenario, 12, CROWDED_WAIT);
+        scenario.hold(14, Duration::ZERO);
         assert_eq!(deferral(&scenario), None);
     }
 }

@@ -36,6 +36,11 @@ impl Scope {
         .await;
     }
 
+    /// Returns whether any of the tokens is cancelled.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.0.iter().any(CancellationToken::is_cancelled)
+    }
+
     /// Returns whether the scope has no token, so that nothing can cancel it.
     pub(crate) fn has_no_token(&self) -> bool {
         self.0.is_empty()

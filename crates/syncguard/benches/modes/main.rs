@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use syncguard::{LockBuilder, LockManager, connect};
 use syncguard_testkit::{
-    bench::{Bar, Table},
+    bench::{Bar, Table, median},
     server::{PostgresServer, RedisServer},
 };
 use tokio::time::sleep;
@@ -78,15 +78,20 @@ async fn measure(extent: Extent, only: Option<&str>) {
         readers(name, url, extent.time, &mut table).await;
         semaphore(name, url, extent.time, &mut table).await;
         let readers = Task { lock: Lock::Shared, ..Task::new(8, HOLD, Duration::ZERO) };
-        let worst = among(url, readers, extent.waits, |locks, key| locks.lock(key)).await;
-        let what = format!("{name}: a writer among 32 readers, worst of {}", extent.waits);
-        table.judge(&what, worst, "ms", Bar::AtMost(WRITER_MS));
+        let waits = among(url, readers, extent.waits, |locks, key| locks.lock(key)).await;
+        report(&format!("{name}: a writer among 32 readers"), waits, WRITER_MS, &mut table);
         let writers = Task::new(8, HOLD, Duration::ZERO);
-        let worst = among(url, writers, extent.waits, |locks, key| locks.lock(key).shared()).await;
-        let what = format!("{name}: a reader among 32 writers, worst of {}", extent.waits);
-        table.judge(&what, worst, "ms", Bar::AtMost(READER_MS));
+        let waits = among(url, writers, extent.waits, |locks, key| locks.lock(key).shared()).await;
+        report(&format!("{name}: a reader among 32 writers"), waits, READER_MS, &mut table);
     }
     table.print();
+}
+
+/// Reports waits, in milliseconds, of which the worst has a bar.
+fn report(what: &str, waits: Vec<f64>, bar: f64, table: &mut Table) {
+    let (count, worst) = (waits.len(), waits.iter().copied().fold(0.0, f64::max));
+    table.note(&format!("{what}, median"), median(waits), "ms");
+    table.judge(&format!("{what}, worst of {count}"), worst, "ms", Bar::AtMost(bar));
 }
 
 /// Readers of one key beside exclusive locks on as many keys, in one process and in eight.
@@ -118,24 +123,24 @@ async fn semaphore(name: &str, url: &str, time: Duration, table: &mut Table) {
     table.judge(&format!("{name}: waits that failed"), failed, "", Bar::AtMost(0.0));
 }
 
-/// Returns the worst wait, in milliseconds, of one task beside four processes that do `crowd`.
+/// Returns the waits, in milliseconds, of one task beside four processes that do `crowd`.
 async fn among(
     url: &str,
     crowd: Task,
     waits: u32,
     lock: impl Fn(&LockManager, &'static str) -> LockBuilder,
-) -> f64 {
+) -> Vec<f64> {
     let locks = LockManager::new(connect(url).await.unwrap());
     let crowd = Crowd::start(url, vec![crowd; 4]).await;
     sleep(Duration::from_secs(2)).await;
-    let mut worst = Duration::ZERO;
+    let mut waited = Vec::new();
     for _ in 0..waits {
         let asked = Instant::now();
         let guard = lock(&locks, KEY).wait(Duration::from_secs(30)).acquire().await.unwrap();
-        worst = worst.max(asked.elapsed());
+        waited.push(asked.elapsed().as_secs_f64() * 1e3);
         let _ = guard.release().await.unwrap();
         sleep(HOLD).await;
     }
     let _: Vec<Did> = crowd.end().await;
-    worst.as_secs_f64() * 1e3
+    waited
 }
