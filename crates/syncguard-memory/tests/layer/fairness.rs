@@ -125,6 +125,37 @@ async fn a_process_with_many_waiters_for_a_permit_does_not_shut_out_a_process_wi
     assert!(longest <= millis(1_500), "{longest:?}");
 }
 
+/// Its request would arrive first. It leaves the key because it had it lately, and then waited for
+/// longer than a single other process would make it wait.
+#[tokio::test(start_paused = true)]
+async fn among_several_processes_one_that_had_the_key_leaves_it_to_one_that_had_not() {
+    let world = World::new();
+    let process = |delay| {
+        let store = shared(&world);
+        store.delay(Operation::Acquire, delay);
+        Process::new(&world, store, 1).locks
+    };
+    let [holder, before, new] = [0, 0, 2].map(|delay| process(millis(delay)));
+    let hold = async |locks: &LockManager, time| {
+        let guard = locks.lock("k").wait(LONG).acquire().await.unwrap();
+        sleep(time).await;
+        guard.release().await.unwrap();
+        Instant::now()
+    };
+    let guard = holder.lock("k").acquire().await.unwrap();
+    let release = async {
+        sleep(secs(1)).await;
+        guard.release().await.unwrap();
+    };
+    tokio::join!(release, hold(&before, HOLD));
+    let waits = async |locks| {
+        sleep(millis(1)).await;
+        hold(locks, HOLD).await
+    };
+    let (_, before, new) = tokio::join!(hold(&holder, HOLD), waits(&before), waits(&new));
+    assert!(new < before);
+}
+
 /// The grants to the readers of a process are no sign of another process that ends its turn.
 #[tokio::test(start_paused = true)]
 async fn a_process_with_readers_and_writers_does_not_shut_out_a_process_with_a_writer() {
