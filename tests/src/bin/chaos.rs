@@ -108,27 +108,26 @@ fn modes() -> Vec<Mode> {
 
 fn report(place: Place, history: &History, stops: usize) -> Outcome<bool> {
     let (holds, flaws) = (history.entries().len(), history.flaws());
+    let (shared, deaths) = (history.shared_at_once(), history.deaths_inside());
+    let mut is_enough = holds >= MIN_HOLDS && shared > 0 && deaths > 0 && stops > 0;
     let mut output = io::stdout().lock();
     let name = place.to_possible_value().map(|value| value.get_name().to_owned());
     writeln!(output, "{}: {holds} holds", name.unwrap_or_default())?;
     for mode in modes() {
         let count = history.entries().iter().filter(|hold| hold.mode == mode).count();
         writeln!(output, "  in {mode}: {count}")?;
+        is_enough &= count > 0;
     }
-    writeln!(output, "  beside another hold of the key: {}", history.shared_at_once())?;
-    writeln!(
-        output,
-        "  holders killed: {}, stopped past their ttl: {stops}",
-        history.deaths_inside()
-    )?;
+    writeln!(output, "  beside another hold of the key: {shared}")?;
+    writeln!(output, "  holders killed: {deaths}, stopped past their ttl: {stops}")?;
     writeln!(output, "  violations: {}", flaws.len())?;
     for flaw in flaws.iter().take(SHOWN) {
         writeln!(output, "    {flaw}")?;
     }
-    if holds < MIN_HOLDS {
-        writeln!(output, "  fewer than {MIN_HOLDS} holds show too little")?;
+    if !is_enough {
+        writeln!(output, "  a zero, or fewer than {MIN_HOLDS} holds, shows too little")?;
     }
-    Ok(flaws.is_empty() && holds >= MIN_HOLDS)
+    Ok(flaws.is_empty() && is_enough)
 }
 
 impl Place {

@@ -145,8 +145,10 @@ impl Hold<'_> {
         let lock = locks.lock(self.key.clone()).mode(self.mode).ttl(self.member.storm.ttl);
         let guard = match lock.wait(wait).acquire().await {
             Err(error) if error.is_retryable() => return Ok(()),
-            // Others hold the key with another number of permits.
-            Err(error) if error.kind() == ErrorKind::InvalidArgument => return Ok(()),
+            // Others hold the key with another number of permits, or with none.
+            Err(error) if self.mode.is_shared() && error.kind() == ErrorKind::InvalidArgument => {
+                return Ok(());
+            }
             result => result?,
         };
         // The clock is read before the lock is checked: if the lock is held at the check, it was

@@ -147,8 +147,14 @@ impl<'a> Acquisition<'a> {
                 () = waiter.attempt_due(self.least_due()) => due = Some(scheduled),
                 () = waiter.released_elsewhere(self.shared, &self.home) => {
                     due = Some(scheduled);
-                    let earliest = self.deferred_until(waiter).max(next_wake_up);
-                    if let Some(earliest) = earliest.filter(|at| Instant::now() < *at) {
+                    if let Some(until) = self.deferred_until(waiter) {
+                        // This process may release the key itself meanwhile.
+                        tokio::select! {
+                            () = waiter.attempt_due(Due::Released) => {}
+                            () = Timer::at(until) => {}
+                        }
+                    }
+                    if let Some(earliest) = next_wake_up.filter(|at| Instant::now() < *at) {
                         Timer::at(earliest).await;
                     }
                     next_wake_up = Some(Instant::now() + MIN_WAKE_UP_INTERVAL);

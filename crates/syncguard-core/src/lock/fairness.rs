@@ -28,7 +28,7 @@ const MAX_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long after its last grant a process requests a key without a delay again: the time in which a
 /// few processes have a turn each.
-const ROUND: Duration = Duration::from_secs(1);
+const DEFERRAL_TIME: Duration = Duration::from_secs(1);
 
 /// A wait that is longer than this shows more than one other process: a single one would have paused
 /// after [`MIN_TURN`].
@@ -174,13 +174,14 @@ impl Fairness {
     /// Returns by how much to delay a request after a release by another process.
     ///
     /// With the round trip of the request, it is shorter than the [`pause`](Self::pause) of the
-    /// other process, whose waiter would otherwise be the next to request the key.
+    /// other process, whose waiter would otherwise be the next to request the key. A process that
+    /// holds the key, as far as it knows, was notified of a release of its own.
     pub(crate) fn deferral(&self, now: Instant, min_pause: Duration) -> Option<Duration> {
-        let last_grant = self.last_grant?;
+        let last_grant = self.last_grant.filter(|_| !self.held)?;
         self.crowded.filter(|at| now < *at + CROWDED_TIME)?;
-        let rest = ROUND.checked_sub(now.saturating_duration_since(last_grant))?;
+        let rest = DEFERRAL_TIME.checked_sub(now.saturating_duration_since(last_grant))?;
         let longest = (self.round_trip + min_pause / 2).min(MAX_PAUSE / 2);
-        Some(longest.mul_f64(rest.as_secs_f64() / ROUND.as_secs_f64()))
+        Some(longest.mul_f64(rest.as_secs_f64() / DEFERRAL_TIME.as_secs_f64()))
     }
 
     /// Returns how long to pause before the next request, at most once in a turn.
@@ -203,8 +204,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{
-        CROWDED_TIME, CROWDED_WAIT, Fairness, MAX_PAUSE, MAX_TURN, MIN_NOTIFIED_PAUSE, MIN_TURN,
-        ROUND,
+        CROWDED_TIME, CROWDED_WAIT, DEFERRAL_TIME, Fairness, MAX_PAUSE, MAX_TURN,
+        MIN_NOTIFIED_PAUSE, MIN_TURN,
     };
     use crate::Fence;
 
@@ -338,13 +339,13 @@ mod tests {
             scenario.now += time;
             scenario.fairness.contended(Fence::new(fence + 1).ok(), scenario.now);
         };
-        wait(&mut scenario, 1, ROUND * 2);
+        wait(&mut scenario, 1, DEFERRAL_TIME * 2);
         assert_eq!(deferral(&scenario), None, "it has never had the key");
         scenario.hold(3, Duration::ZERO);
         assert_eq!(deferral(&scenario), Some(longest));
-        wait(&mut scenario, 4, ROUND / 2);
+        wait(&mut scenario, 4, DEFERRAL_TIME / 2);
         assert_eq!(deferral(&scenario), Some(longest / 2));
-        wait(&mut scenario, 6, ROUND);
+        wait(&mut scenario, 6, DEFERRAL_TIME);
         assert_eq!(deferral(&scenario), None);
         // These waits show a single other process, which paused after its turn.
         scenario.hold(8, CROWDED_TIME - Duration::from_millis(1));

@@ -153,7 +153,8 @@ async fn renew_once(lease: &Arc<LeaseState>) -> BootInstant {
 /// of a guard with its release. Cut off, the extend would stay in doubt, and its ttl would bound
 /// every later deadline. And the next extend, or the release at the end of
 /// [`min_hold`](crate::LockBuilder::min_hold), could be overtaken by it; this way, both wait for its
-/// reply or its time limit.
+/// reply or its time limit. The release in the background, of a guard that was dropped, does not: if
+/// it is overtaken, the key stays held until the ttl of the renewal has elapsed.
 async fn extend(lease: &Arc<LeaseState>) -> Result<(), Error> {
     let renewing = telemetry::renewing(&lease.key, lease.lock_id, lease.fence);
     let (state, host) = (lease.clone(), lease.shared.runtimes.host(&lease.home));
