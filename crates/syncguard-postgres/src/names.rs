@@ -46,8 +46,13 @@ impl Tables {
         if locks == counters {
             return Err(Failure::Config(format!("both tables have the name {locks:?}")));
         }
-        if counters.strip_prefix(locks) == Some("_schema") {
-            let rule = format!("{counters:?} is the name of the table that records the revision");
+        let use_of_name = match counters.strip_prefix(locks) {
+            Some("_schema") => Some("records the revision"),
+            Some("_line") => Some("lists the waiters"),
+            _ => None,
+        };
+        if let Some(use_of_name) = use_of_name {
+            let rule = format!("{counters:?} is the name of the table that {use_of_name}");
             return Err(Failure::Config(rule));
         }
         Ok(Self { locks: locks.to_owned(), counters: counters.to_owned() })
@@ -61,10 +66,14 @@ impl Tables {
             .replace("{schema}", &self.quoted_schema())
             .replace("{locks_lock_id}", &index("lock_id"))
             .replace("{locks_expires}", &index("expires"))
+            .replace("{locks_line}", &index("line"))
+            .replace("{line}", &self.quoted_line())
             .replace("{share}", &self.quoted_function("share"))
             .replace("{extend}", &self.quoted_function("extend"))
             .replace("{leave}", &self.quoted_function("leave"))
             .replace("{live}", &self.quoted_function("live"))
+            .replace("{enter}", &self.quoted_function("enter"))
+            .replace("{next}", &self.quoted_function("next"))
     }
 
     pub(crate) fn quoted_locks(&self) -> String {
@@ -80,9 +89,15 @@ impl Tables {
         quoted(&format!("{}_schema", self.locks))
     }
 
-    /// The functions of shared mode.
+    /// The table of the waiters in line.
+    fn quoted_line(&self) -> String {
+        quoted(&format!("{}_line", self.locks))
+    }
+
+    /// The functions of shared mode and of the line.
     pub(crate) fn quoted_functions(&self) -> Vec<String> {
-        ["share", "extend", "leave", "live"].map(|name| self.quoted_function(name)).into()
+        let names = ["share", "extend", "leave", "live", "enter", "next"];
+        names.map(|name| self.quoted_function(name)).into()
     }
 
     fn quoted_function(&self, name: &str) -> String {
@@ -198,6 +213,7 @@ mod tests {
         }
         assert!(Tables::new("same", "same").is_err());
         assert!(Tables::new("locks", "locks_schema").is_err());
+        assert!(Tables::new("locks", "locks_line").is_err());
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use sqlx::postgres::PgRow;
 use syncguard_core::{
-    Error, ErrorKind, Fence, LockId, Owner,
+    Fence, LockId, Owner,
     backend::{AcquireOutcome, AcquireRequest, Admission, Capabilities},
 };
 
 use crate::{
-    error::Failure,
+    error::{Failure, no_random_bytes},
     granting::{exclusive_grant, exclusive_holder, read_grant, violation},
     names::{StoredKey, member_key},
     row::{GRACE_MS, text, timestamp},
@@ -110,10 +110,3 @@ pub(crate) async fn announce(
 
 /// The longest announcement, which leaves room for an addition: a hundred years.
 const MAX_ANNOUNCEMENT_MS: i64 = 100 * 366 * 24 * 3_600_000;
-
-fn no_random_bytes(source: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Internal)
-        .with_detail("the operating system returned no random bytes")
-        .with_source(source)
-        .not_applied()
-}

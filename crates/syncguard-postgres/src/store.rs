@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use syncguard_core::pool::Pruning;
+use syncguard_core::{LockId, pool::Pruning};
 
 use crate::{
     columns::Columns,
     connection::Connections,
     extends::{self, Extends},
     holder_cache::HolderCache,
+    line::Line,
     names::Tables,
     sql::{SchemaTexts, Sql, StatementOptions},
     waiters::Waiters,
@@ -18,6 +19,8 @@ use crate::{
 pub(crate) struct Store {
     /// Where the locks are, for error messages.
     pub(crate) server: String,
+    /// Names this client in the line of waiters.
+    pub(crate) client: LockId,
     pub(crate) connections: Arc<Connections>,
     pub(crate) extends: Extends,
     pub(crate) sql: Sql,
@@ -36,5 +39,6 @@ impl Store {
         self.sql = Sql::new(&self.tables, &self.statement_options, columns);
         let size = self.connections.limits.max_replacements;
         self.extends = extends::queue(&self.connections, &self.sql, size);
+        self.waiters.set_line(Line::new(&self.connections, &self.sql, &self.channel, self.client));
     }
 }

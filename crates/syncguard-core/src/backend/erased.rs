@@ -59,6 +59,7 @@ trait Erased: Send + Sync {
     fn list<'a>(&'a self, request: &'a ListRequest) -> BoxResultFuture<'a, LockPage>;
     fn force_release<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, Option<LockRecord>>;
     fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
+    fn turn<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
     fn check(&self) -> BoxResultFuture<'_, Vec<Finding>>;
 }
 
@@ -149,6 +150,10 @@ impl<B: LockBackend> Erased for B {
         Box::pin(LockBackend::released(self, key))
     }
 
+    fn turn<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()> {
+        Box::pin(LockBackend::turn(self, key))
+    }
+
     fn check(&self) -> BoxResultFuture<'_, Vec<Finding>> {
         Context::new(Operation::Check).attach(LockBackend::check(self))
     }
@@ -193,6 +198,10 @@ impl LockBackend for DynBackend {
 
     async fn released(&self, key: &LockKey) {
         self.0.released(key).await;
+    }
+
+    async fn turn(&self, key: &LockKey) {
+        self.0.turn(key).await;
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {

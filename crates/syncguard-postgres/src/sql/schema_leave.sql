@@ -44,7 +44,8 @@ BEGIN
         clock.now_ms,
         locks.holders,
         locks.permits,
-        coalesce(locks.announced_by = in_lock_id, false) AS is_announcer
+        coalesce(locks.announced_by = in_lock_id, false) AS is_announcer,
+        coalesce(locks.announced_until_ms > clock.now_ms, false) AS is_announced
     INTO head
     FROM (
         SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
@@ -74,7 +75,11 @@ BEGIN
     IF (live = jsonb_build_object() OR head.permits IS NOT NULL OR head.is_announcer)
         AND NOT pg_try_advisory_xact_lock(in_class, hashtext(the_key) & 255)
     THEN
-        PERFORM pg_notify(in_channel, hashtext(the_key)::text);
+        PERFORM pg_notify(in_channel, {next}(
+            the_key,
+            CASE WHEN live <> jsonb_build_object() THEN 1 END,
+            head.is_announced AND NOT head.is_announcer
+        ));
     END IF;
     RETURN was_live;
 END
