@@ -16,6 +16,8 @@ pub enum Flaw {
     RepeatedFence(Entry, Entry),
     /// The second grant was made after the first, with a lower fence.
     LowerFence(Entry, Entry),
+    /// The store reported that the lock is not held, while its lease was valid.
+    NotHeld(Entry),
     /// The hold never ended: its process neither left nor died.
     NeverLeft(Entry),
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Flaw {
             }
             Self::RepeatedFence(one, other) => write!(f, "one fence for {one} and {other}"),
             Self::LowerFence(one, other) => write!(f, "after {one}, a lower fence for {other}"),
+            Self::NotHeld(entry) => write!(f, "{entry} was not held within its lease"),
             Self::NeverLeft(entry) => write!(f, "{entry} never left"),
         }
     }
@@ -59,6 +62,8 @@ pub fn flaws(entries: &[Entry]) -> Vec<Flaw> {
         found.extend(repeated_fences(entries));
         found.extend(lower_fences(entries));
     }
+    let not_held = entries.iter().filter(|entry| entry.not_held.is_some());
+    found.extend(not_held.cloned().map(Flaw::NotHeld));
     let open = entries.iter().filter(|entry| entry.left().is_none());
     found.extend(open.cloned().map(Flaw::NeverLeft));
     found
@@ -173,7 +178,8 @@ mod tests {
     fn hold(process: u32, key: &str, fence: u64, entered: u64, end: End) -> Entry {
         let (key, fence) = (LockKey::new(key).unwrap(), Fence::new(fence).unwrap());
         let (process, mode, entered) = (Incarnation(process), Mode::Exclusive, at(entered));
-        Entry { process, key, fence, mode, requested: entered, entered, end }
+        let (requested, not_held) = (entered, None);
+        Entry { process, key, fence, mode, requested, entered, end, not_held }
     }
 
     fn left(process: u32, fence: u64, entered: u64, left: u64) -> Entry {
@@ -244,6 +250,14 @@ mod tests {
         let bad = [left(1, 5, 10, 20), left(2, 4, 30, 40), left(3, 6, 50, 60)];
         let [one, two, _] = bad.clone();
         assert_eq!(flaws(&bad), [Flaw::LowerFence(one, two)]);
+    }
+
+    #[test]
+    fn a_lock_that_is_not_held_within_its_lease_is_found() {
+        let denied = Entry { not_held: Some(at(22)), ..left(1, 1, 10, 20) };
+        let found = flaws(&[denied.clone(), left(2, 2, 30, 40)]);
+        assert_eq!(found, [Flaw::NotHeld(denied)]);
+        assert!(found[0].to_string().ends_with("was not held within its lease"), "{}", found[0]);
     }
 
     #[test]
