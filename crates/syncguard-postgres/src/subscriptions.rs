@@ -471,6 +471,17 @@ mod tests {
     }
 
     #[test]
+    fn a_waiter_enters_the_line_again_after_a_lost_connection() {
+        let subscriptions = Subscriptions::default();
+        let _handles = in_line(&subscriptions, "a");
+        subscriptions.set_place("a", 7);
+        subscriptions.set_all_unwatched();
+        assert_eq!(subscriptions.refused("a", None), None, "it cannot be notified");
+        subscriptions.set_watched("a", 1, 1);
+        assert_eq!(subscriptions.refused("a", None), Some(Some(7)), "a turn may have been lost");
+    }
+
+    #[test]
     fn only_a_waiter_that_can_be_notified_enters_the_line() {
         let subscriptions = Subscriptions::default();
         assert_eq!(subscriptions.refused("a", None), None, "it does not wait");
