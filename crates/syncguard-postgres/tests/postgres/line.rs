@@ -76,15 +76,19 @@ async fn turn(waiting: Waiting) -> LockGuard {
     tokio::time::timeout(TURN_TIMEOUT, waiting).await.unwrap().unwrap()
 }
 
-/// Returns how many waiters the next notification gives the turn, and how many are their substitutes.
-async fn notified(listener: &mut PgListener) -> (usize, usize) {
+/// Returns those whose turn it is by the next notification, and their substitutes.
+async fn notified(listener: &mut PgListener) -> [Vec<String>; 2] {
     let notification = tokio::time::timeout(TURN_TIMEOUT, listener.recv()).await.unwrap().unwrap();
     let mut parts = notification.payload().split(' ').skip(1);
-    let mut names = || {
+    [(); 2].map(|()| {
         let names = parts.next().unwrap_or_default().split(',');
-        names.filter(|name| !name.is_empty()).count()
-    };
-    (names(), names())
+        names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    })
+}
+
+/// Returns how many they are.
+async fn number_notified(listener: &mut PgListener) -> [usize; 2] {
+    notified(listener).await.map(|names| names.len())
 }
 
 #[tokio::test]
@@ -122,7 +126,7 @@ async fn a_release_wakes_one_client_and_the_others_send_nothing() {
     let sent = proxy.tally(Flow::Requests, || Occurrences::of(crate::network::SYNC));
     let mut listener = scene.listener().await;
     assert!(released(&scene.mine, &held).await);
-    assert_eq!(notified(&mut listener).await, (1, 3));
+    assert_eq!(number_notified(&mut listener).await, [1, 3]);
     let guard = turn(first).await;
     assert_eq!(sent.total(), 0, "it is the turn of another one");
     guard.release().await.unwrap();
@@ -144,6 +148,7 @@ async fn a_turn_of_a_client_that_died_is_taken_by_a_substitute() {
     assert!(released(&scene.mine, &held).await);
     let guard = turn(alive).await;
     assert_eq!(guard.fence().unwrap().number(), 2);
+    eventually("it has left the line", async || scene.in_line().await == 0).await;
     dead.abort();
     guard.release().await.unwrap();
 }
@@ -164,8 +169,8 @@ async fn a_turn_that_a_client_does_not_want_any_more_is_passed_on() {
     gone.abort();
     let _ = gone.await;
     assert!(released(&scene.mine, &held).await);
-    assert_eq!(notified(&mut listener).await, (1, 1));
-    assert_eq!(notified(&mut listener).await, (1, 0), "the turn is passed on");
+    assert_eq!(number_notified(&mut listener).await, [1, 1]);
+    assert_eq!(number_notified(&mut listener).await, [1, 0], "the turn is passed on");
     next.abort();
 }
 
@@ -189,7 +194,7 @@ async fn readers_enter_together_and_a_writer_that_has_announced_itself_before_th
     let writer = scene.wait(Mode::Exclusive).await;
     let mut listener = scene.listener().await;
     assert!(released(&scene.mine, &held).await);
-    assert_eq!(notified(&mut listener).await, (2, 1), "the writer is their substitute");
+    assert_eq!(number_notified(&mut listener).await, [2, 1], "the writer is their substitute");
     let [one, other] = readers;
     let guards = [turn(one).await, turn(other).await];
     let announced =
@@ -198,10 +203,13 @@ async fn readers_enter_together_and_a_writer_that_has_announced_itself_before_th
     let reader = scene.wait(Mode::SHARED).await;
     let first = format!("UPDATE {}_line SET place = 0 WHERE room > 1", scene.names.locks);
     scene.line.run(&first).await;
+    let writers = format!("SELECT waiter FROM {}_line WHERE room = 1", scene.names.locks);
+    let the_writer = scene.line.text(&writers).await;
     for guard in guards {
         guard.release().await.unwrap();
     }
-    assert_eq!(notified(&mut listener).await, (1, 1), "the reader is its substitute");
+    let [first, substitutes] = notified(&mut listener).await;
+    assert_eq!((first, substitutes.len()), (vec![the_writer], 1), "the reader is its substitute");
     let guard = turn(writer).await;
     assert_eq!(guard.fence().unwrap().number(), 4);
     guard.release().await.unwrap();
@@ -220,7 +228,7 @@ async fn a_permit_that_becomes_free_wakes_one_client() {
     let mut listener = scene.listener().await;
     for (request, waiting) in held.iter().zip([one, other]) {
         assert!(released(&scene.mine, request).await);
-        assert_eq!(notified(&mut listener).await.0, 1);
+        assert_eq!(number_notified(&mut listener).await[0], 1);
         drop(turn(waiting).await);
     }
 }
