@@ -72,7 +72,7 @@ pub(crate) async fn acquire(
 ) -> Result<AcquireOutcome, Failure> {
     let key = StoredKey::of(&request.key)?;
     if request.mode.is_shared() {
-        return share(store, request, &key).await;
+        return share(store, request, key).await;
     }
     let outcome = attempt(store, request, &key).await?;
     match &outcome {

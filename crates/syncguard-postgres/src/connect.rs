@@ -14,6 +14,7 @@ use crate::{
     error::Failure,
     extends,
     holder_cache::HolderCache,
+    lanes::Lanes,
     listener::ListenerOptions,
     names::Tables,
     pool::{Server, Source, Turns},
@@ -87,6 +88,7 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
     Ok(Store {
         server: config.server(),
         extends: extends::queue(&connections, &sql, limits.max_replacements),
+        lanes: Lanes::default(),
         connections,
         sql,
         statement_options,
