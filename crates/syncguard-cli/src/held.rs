@@ -1,8 +1,8 @@
 //! The lock, or the locks, under which a command runs.
 
-use std::{error::Error as _, time::Duration};
+use std::{future::poll_fn, task::Poll, time::Duration};
 
-use syncguard::{Error, ErrorKind, Lease, LockAllGuard, LockGuard, LockId, Loss, ReleaseOutcome};
+use syncguard::{Error, Lease, LockAllGuard, LockGuard, LockId, LockKey, Loss, ReleaseOutcome};
 
 use crate::report::chain;
 
@@ -13,11 +13,11 @@ pub(crate) enum Held {
     All(LockAllGuard),
 }
 
-/// How the release of what was held ended. By default, nothing is known of it.
+/// How the release of what was held ended, as far as it is known.
 #[derive(Debug, Default)]
 pub(crate) struct Released {
-    /// The store no longer had one of the locks.
-    pub(crate) was_lost: bool,
+    /// How a lock was lost that the store no longer had.
+    pub(crate) lost: Option<String>,
     /// Why a lock was not released. One may be lost and another not released.
     pub(crate) failure: Option<String>,
 }
@@ -38,11 +38,11 @@ impl Held {
         }
     }
 
-    /// Returns how a lock was lost.
-    pub(crate) fn loss(&self) -> Option<Loss> {
+    /// Returns how a lock was lost, and which one if there are several.
+    pub(crate) fn loss(&self) -> Option<String> {
         match self {
-            Self::One(guard) => guard.loss(),
-            Self::All(guard) => guard.loss().map(|(_, loss)| loss),
+            Self::One(guard) => guard.loss().map(|loss| loss.to_string()),
+            Self::All(guard) => guard.loss().map(|(key, loss)| loss_of(key, loss)),
         }
     }
 
@@ -54,27 +54,37 @@ impl Held {
         }
     }
 
-    /// Releases the locks.
-    pub(crate) async fn release(self) -> Released {
-        let released = match self {
-            Self::One(guard) => guard.release().await.map(|outcome| vec![outcome]),
-            Self::All(guard) => {
-                let released = guard.release().await;
-                released.map(|all| all.into_iter().map(|(_, outcome)| outcome).collect())
-            }
+    /// Releases the locks in parallel, and records how each release ended as soon as it has. If
+    /// dropped, the others continue in the background.
+    pub(crate) async fn release(self, released: &mut Released) {
+        let (guards, describe): (_, fn(&LockKey, Loss) -> String) = match self {
+            Self::One(guard) => (vec![guard], |_, loss| loss.to_string()),
+            Self::All(guard) => (guard.into_guards(), loss_of),
         };
-        match released {
-            Ok(outcomes) => {
-                let was_lost = outcomes.iter().any(|outcome| *outcome != ReleaseOutcome::Released);
-                Released { was_lost, failure: None }
-            }
-            Err(error) => {
-                let was_lost = error.kind() == ErrorKind::Lost;
-                // Behind a loss is the error of the lock that was not released.
-                let failed = error.source().filter(|_| was_lost);
-                Released { was_lost, failure: Some(failed.map_or_else(|| chain(&error), chain)) }
-            }
-        }
+        let release = |guard: LockGuard| {
+            let key = guard.key().clone();
+            Box::pin(async move { (key, guard.release().await) })
+        };
+        let mut releases: Vec<_> = guards.into_iter().map(release).collect();
+        poll_fn(|context| {
+            releases.retain_mut(|release| {
+                let Poll::Ready((key, outcome)) = release.as_mut().poll(context) else {
+                    return true;
+                };
+                match outcome {
+                    Ok(ReleaseOutcome::Released) => {}
+                    Ok(ReleaseOutcome::NotHeld(_)) => {
+                        released.lost.get_or_insert_with(|| describe(&key, Loss::NotHeld));
+                    }
+                    Err(error) => {
+                        released.failure.get_or_insert_with(|| chain(&error));
+                    }
+                }
+                false
+            });
+            if releases.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Returns what the command finds in its environment; a variable without a value is removed
@@ -96,6 +106,11 @@ impl Held {
         }
         Ok(all)
     }
+}
+
+/// Describes the loss of one of several locks.
+fn loss_of(key: &LockKey, loss: Loss) -> String {
+    format!("key {:?}: {loss}", key.as_str())
 }
 
 const NAMES: [&str; 3] = ["SYNCGUARD_KEY", "SYNCGUARD_FENCE", "SYNCGUARD_LOCK_ID"];

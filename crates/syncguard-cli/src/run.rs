@@ -7,8 +7,7 @@ use std::{
 
 use rustix::process::Signal;
 use syncguard::{
-    DynBackend, Error, ErrorKind, LockAllBuilder, LockBuilder, LockManager, Loss, Renew,
-    ShutdownOutcome,
+    DynBackend, Error, ErrorKind, LockAllBuilder, LockBuilder, LockManager, Renew, ShutdownOutcome,
     backend::{LockBackend, Severity},
 };
 use tokio::time::{Instant, timeout_at};
@@ -62,8 +61,8 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
         let left = display::duration(left);
         say(format_args!("warning: the lock is left to its ttl, free in about {left}: {reason}"));
     }
-    if cleaned.was_lost {
-        say_lost(Some(Loss::NotHeld), OVERLAPPED);
+    if cleaned.lost.is_some() {
+        say_lost(cleaned.lost, OVERLAPPED);
         return Ok(Exit::LOST);
     }
     match (result, cleaned.signal) {
@@ -104,8 +103,8 @@ fn time_left(locks: &LockManager, arguments: &Run, held: Option<&Held>) -> Durat
 /// The state of the locks at the end.
 #[derive(Debug)]
 struct CleanedUp {
-    /// The store no longer had the lock.
-    was_lost: bool,
+    /// How a lock was lost that the store no longer had.
+    lost: Option<String>,
     /// Why a release is still pending.
     pending: Option<String>,
     /// The signal that arrived meanwhile.
@@ -115,19 +114,19 @@ struct CleanedUp {
 /// Releases what is held, within the time limit.
 async fn clean_up(locks: &LockManager, held: Option<Held>, signals: &mut Signals) -> CleanedUp {
     let deadline = Instant::now() + CLEAN_UP_LIMIT;
-    let mut signal = None;
-    let released = match held {
-        Some(held) => within(deadline, held.release(), signals, &mut signal).await,
-        None => None,
-    };
-    let Released { was_lost, failure } = released.unwrap_or_default();
+    let (mut signal, mut released) = (None, Released::default());
+    if let Some(held) = held {
+        // What is known at the deadline counts, although another release may not have ended.
+        within(deadline, held.release(&mut released), signals, &mut signal).await;
+    }
+    let Released { lost, failure } = released;
     // A release without an answer continues in the background.
     let drained = within(deadline, locks.shutdown(CLEAN_UP_LIMIT), signals, &mut signal).await;
     let pending = match drained {
         Some(ShutdownOutcome::Drained) => None,
         _ => Some(failure.unwrap_or_else(|| "the store does not answer".to_owned())),
     };
-    CleanedUp { was_lost, pending, signal }
+    CleanedUp { lost, pending, signal }
 }
 
 /// Waits for `work` until `deadline`, and keeps the signal that arrives meanwhile.

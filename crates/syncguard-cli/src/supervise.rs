@@ -3,7 +3,6 @@
 use std::{ffi::OsStr, time::Duration};
 
 use rustix::process::Signal;
-use syncguard::Loss;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
@@ -136,7 +135,7 @@ impl<'a> Command<'a> {
 }
 
 /// Reports that the lock was lost, how, and what that means for the command.
-pub(crate) fn say_lost(loss: Option<Loss>, consequence: &str) {
+pub(crate) fn say_lost(loss: Option<String>, consequence: &str) {
     let how = loss.map_or_else(String::new, |loss| format!("{loss}; "));
     say(format_args!("the lock was lost: {how}{consequence}"));
 }

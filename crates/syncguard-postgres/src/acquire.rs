@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
     Fence, Jitter, Owner, Retry,
-    backend::{AcquireOutcome, AcquireRequest, Capabilities},
+    backend::{AcquireOutcome, AcquireRequest, Capabilities, Mode},
 };
 
 use crate::{
@@ -71,15 +71,33 @@ pub(crate) async fn acquire(
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
     let key = StoredKey::of(&request.key)?;
-    if request.mode.is_shared() {
-        return share(store, request, key).await;
+    let outcome = match request.mode {
+        Mode::Shared { .. } => share(store, request, key.clone()).await?,
+        Mode::Exclusive => acquire_exclusive(store, request, &key).await?,
+    };
+    match &outcome {
+        AcquireOutcome::Granted(grant) => {
+            store.waiters.granted(&key.key, request.mode, grant.fence);
+        }
+        AcquireOutcome::Contended { holder: Some(holder) } => {
+            store.waiters.refused(&key.key, request.mode, holder);
+        }
+        AcquireOutcome::Contended { holder: None } => {}
     }
-    let outcome = attempt(store, request, &key).await?;
+    Ok(outcome)
+}
+
+async fn acquire_exclusive(
+    store: &Store,
+    request: &AcquireRequest,
+    key: &StoredKey,
+) -> Result<AcquireOutcome, Failure> {
+    let outcome = attempt(store, request, key).await?;
     match &outcome {
         AcquireOutcome::Contended { holder: Some(holder) } => {
             store.holder_cache.record(&key.key, holder);
             if let Some(time) = request.announce.filter(|_| holder.mode.is_shared()) {
-                announce(store, request, &key, time).await?;
+                announce(store, request, key, time).await?;
             }
         }
         _ => store.holder_cache.forget(&key.key),

@@ -4,7 +4,7 @@
 /// Which columns the lock table has. Connecting finds out; it never adds any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Columns {
-    /// All columns, and the functions of shared mode.
+    /// All columns, the functions of shared mode, and the line of waiters.
     All,
     /// The eight columns of revision 2, without shared mode.
     Owner,
@@ -30,7 +30,7 @@ const OWNER: [Part; 6] = [
 /// What a head contains counts only while `shared_id` is its lock id, for the same reason. The
 /// functions of shared mode are called only for ids that have no exclusive grant, so that exclusive
 /// grants do not pay for them.
-const SHARED: [Part; 13] = [
+const SHARED: [Part; 14] = [
     (
         "{shared}",
         "CASE WHEN locks.shared_id = locks.lock_id THEN jsonb_build_object(
@@ -92,6 +92,7 @@ const SHARED: [Part; 13] = [
         "false",
     ),
     ("{abandon_shared}", "{leave}(ARRAY[$1], $3, $6, $4, $5)", ""),
+    ("{next_in_line}", "{next}(locks.key, NULL, false)", "hashtext(locks.key)::text"),
 ];
 
 impl Columns {
@@ -104,6 +105,11 @@ impl Columns {
         parts.fold(text.to_owned(), |text, ((placeholder, with, without), has_columns)| {
             text.replace(placeholder, if has_columns { with } else { without })
         })
+    }
+
+    /// Returns whether waiters can stand in line.
+    pub(crate) fn has_line(self) -> bool {
+        self == Self::All
     }
 
     /// Returns whether shared grants can be stored.

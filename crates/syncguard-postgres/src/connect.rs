@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
-use syncguard_core::pool::{self, Pool, Pruning};
+use syncguard_core::{
+    LockId,
+    pool::{self, Pool, Pruning},
+};
 use tokio::runtime::Handle;
 
 use crate::{
@@ -11,7 +14,7 @@ use crate::{
     columns::Columns,
     config::{Listening, Missing, Origin, Pooler},
     connection::{Connections, Limits},
-    error::Failure,
+    error::{Failure, no_random_bytes},
     extends,
     holder_cache::HolderCache,
     lanes::Lanes,
@@ -87,6 +90,7 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
     let sql = Sql::new(&tables, &statement_options, Columns::All);
     Ok(Store {
         server: config.server(),
+        client: LockId::mint().map_err(no_random_bytes)?,
         extends: extends::queue(&connections, &sql, limits.max_replacements),
         lanes: Lanes::default(),
         connections,

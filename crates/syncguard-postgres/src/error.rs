@@ -279,3 +279,11 @@ fn database_error(source: &sqlx::Error) -> Option<&PgDatabaseError> {
 fn ends_connection(error: &PgDatabaseError) -> bool {
     matches!(error.severity(), PgSeverity::Fatal | PgSeverity::Panic)
 }
+
+/// Returns the error of an id that cannot be minted.
+pub(crate) fn no_random_bytes(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::new(ErrorKind::Internal)
+        .with_detail("the operating system returned no random bytes")
+        .with_source(source)
+        .not_applied()
+}

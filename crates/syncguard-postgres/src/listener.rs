@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use syncguard_core::backend::Effect;
 
-use crate::{error::Failure, names::WAITER_CLASS, row::value};
+use crate::{error::Failure, names::WAITER_CLASS, released::Released, row::value};
 
 /// How to open the connection that listens.
 #[derive(Clone)]
@@ -69,15 +69,15 @@ impl Listener {
         opened.unwrap_or(Err(Failure::Unconnected(options.timeout)))
     }
 
-    /// Waits for a release, and returns the hash of its key.
-    pub(crate) async fn recv(&mut self) -> Result<i32, Failure> {
+    /// Waits for a release.
+    pub(crate) async fn recv(&mut self) -> Result<Released, Failure> {
         loop {
             let Some(notification) = self.driver.try_recv().await.map_err(broken)? else {
                 return Err(broken(sqlx::Error::WorkerCrashed));
             };
             // Other payloads are not ours.
-            if let Ok(hash) = notification.payload().parse() {
-                return Ok(hash);
+            if let Some(released) = Released::parse(notification.payload()) {
+                return Ok(released);
             }
         }
     }

@@ -23,12 +23,14 @@ const MAX_KEY_BYTES: usize = 1_700;
 /// the key. Locks of two halves are distinct from locks of one number, which acquires queue by.
 pub(crate) const WAITER_CLASS: i32 = i32::from_be_bytes(*b"SGwt");
 
-/// The functions of shared mode, and the types of what they take.
-const FUNCTIONS: [(&str, &str); 4] = [
+/// The functions of shared mode and of the line, and the types of what they take.
+const FUNCTIONS: [(&str, &str); 6] = [
     ("share", "boolean, text, text[], bigint[], text[], bigint, text, text, bigint, bigint, text"),
     ("extend", "text, bigint, bigint, boolean"),
     ("leave", "text[], text, bigint, text, integer"),
     ("live", "jsonb, bigint, bigint"),
+    ("enter", "text, text, bigint, bigint, bigint"),
+    ("next", "text, bigint, boolean"),
 ];
 
 /// The validated names of two different tables.
@@ -54,8 +56,13 @@ impl Tables {
         if locks == counters {
             return Err(Failure::Config(format!("both tables have the name {locks:?}")));
         }
-        if counters.strip_prefix(locks) == Some("_schema") {
-            let rule = format!("{counters:?} is the name of the table that records the revision");
+        let use_of_name = match counters.strip_prefix(locks) {
+            Some("_schema") => Some("records the revision"),
+            Some("_line") => Some("lists the waiters"),
+            _ => None,
+        };
+        if let Some(use_of_name) = use_of_name {
+            let rule = format!("{counters:?} is the name of the table that {use_of_name}");
             return Err(Failure::Config(rule));
         }
         Ok(Self { locks: locks.to_owned(), counters: counters.to_owned() })
@@ -69,12 +76,16 @@ impl Tables {
             .replace("{schema}", &self.quoted_schema())
             .replace("{locks_lock_id}", &index("lock_id"))
             .replace("{locks_expires}", &index("expires"))
+            .replace("{locks_line}", &index("line"))
+            .replace("{line}", &self.quoted_line())
             .replace("{share}", &self.quoted_function("share"))
             .replace("{extend}", &self.quoted_function("extend"))
             .replace("{leave}", &self.quoted_function("leave"))
             .replace("{live}", &self.quoted_function("live"))
             .replace("{functions}", &self.functions())
             .replace("{max_key_bytes}", &LockKey::MAX_BYTES.to_string())
+            .replace("{enter}", &self.quoted_function("enter"))
+            .replace("{next}", &self.quoted_function("next"))
     }
 
     pub(crate) fn quoted_locks(&self) -> String {
@@ -90,7 +101,12 @@ impl Tables {
         quoted(&format!("{}_schema", self.locks))
     }
 
-    /// The signatures of the functions of shared mode, as an array of texts.
+    /// The table of the waiters in line.
+    fn quoted_line(&self) -> String {
+        quoted(&format!("{}_line", self.locks))
+    }
+
+    /// The signatures of the functions of shared mode and of the line, as an array of texts.
     fn functions(&self) -> String {
         let signatures = FUNCTIONS
             .map(|(name, types)| format!("'{}({types})'", self.quoted_function(name)))
@@ -200,6 +216,7 @@ mod tests {
         }
         assert!(Tables::new("same", "same").is_err());
         assert!(Tables::new("locks", "locks_schema").is_err());
+        assert!(Tables::new("locks", "locks_line").is_err());
     }
 
     #[test]

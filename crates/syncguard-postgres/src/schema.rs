@@ -7,7 +7,8 @@ use crate::{
 
 /// The revision of the tables that the schema step creates, and the latest that this program knows.
 /// Those of a TypeScript client are of revision 1; revision 2 has the columns of the owner, and a
-/// row that records the revision; revision 3 has the columns and the functions of shared mode.
+/// row that records the revision; revision 3 has the columns and the functions of shared
+/// mode, and the line of waiters.
 ///
 /// A change that is compatible with earlier clients raises only the revision, and gets a step in
 /// [`State::upgrade_text`]. An incompatible change also raises the least revision that the row
@@ -29,7 +30,7 @@ pub(crate) struct State {
     pub(crate) usable: bool,
     /// Whether they have the columns that the TypeScript client does not create.
     pub(crate) has_owner_columns: bool,
-    /// Whether they have the columns of shared mode, and its functions exist.
+    /// Whether they have the columns of shared mode, and its functions and the line exist.
     has_shared_mode: bool,
     /// The revision that is recorded, if one is.
     revision: Option<i64>,

@@ -2,14 +2,14 @@
 
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
-    Error, ErrorKind, Fence, LockId, Owner, Timestamp, Ttl,
+    Fence, LockId, Owner, Timestamp, Ttl,
     backend::{AcquireOutcome, Admission, Capabilities, Grant, Mode, SharedHolders},
     pool::{Priority, SendBatch},
 };
 
 use crate::{
     batch::Firsts,
-    error::Failure,
+    error::{Failure, no_random_bytes},
     granting::{exclusive_grant, exclusive_holder, is_of_one_request, violation},
     names::StoredKey,
     row::{GRACE_MS, text, timestamp, value},
@@ -155,11 +155,4 @@ fn grant((fence, expires_at): (i64, i64)) -> Result<Grant, Failure> {
     let fence = u64::try_from(fence).ok().and_then(|number| Fence::new(number).ok());
     let fence = fence.ok_or(Failure::UnreadableAnswer("fence"))?;
     Ok(Grant { fence, expires_at: Timestamp::from_unix_millis(expires_at) })
-}
-
-fn no_random_bytes(source: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(ErrorKind::Internal)
-        .with_detail("the operating system returned no random bytes")
-        .with_source(source)
-        .not_applied()
 }

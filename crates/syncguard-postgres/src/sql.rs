@@ -15,6 +15,12 @@ use crate::{columns::Columns, names::Tables};
 /// `holder_cache.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
 
+/// How many waiters a release notifies at most, as many readers as enter together.
+const MAX_NOTIFIED: u32 = 64;
+
+/// How many waiters behind them a notification names, which take the turn if no one else does.
+const SUBSTITUTES: u32 = 3;
+
 /// How long a change of a table in use may wait for its users. Meanwhile, all later users of the
 /// table wait behind it.
 const SCHEMA_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
@@ -71,6 +77,9 @@ pub(crate) struct Sql {
     pub(crate) schema_state: SqlStr,
     /// Without a preamble, because it reads the settings that other sessions get.
     pub(crate) check: SqlStr,
+    pub(crate) enter: SqlStr,
+    pub(crate) quit: SqlStr,
+    pub(crate) pass: SqlStr,
     pub(crate) columns: Columns,
 }
 
@@ -111,6 +120,9 @@ impl Sql {
             revision: statement(include_str!("sql/revision.sql")),
             schema_state: statement(include_str!("sql/schema_state.sql")),
             check: sent(plain(include_str!("sql/check.sql"))),
+            enter: statement(include_str!("sql/enter.sql")),
+            quit: statement(include_str!("sql/quit.sql")),
+            pass: statement(include_str!("sql/pass.sql")),
             columns,
         }
     }
@@ -155,6 +167,8 @@ impl SchemaTexts {
                 .fill(&Columns::All.fill(text))
                 .replace("{statement_timeout}", &statement_timeout.as_millis().to_string())
                 .replace("{lock_timeout}", &lock_timeout.as_millis().to_string())
+                .replace("{max_notified}", &MAX_NOTIFIED.to_string())
+                .replace("{substitutes}", &SUBSTITUTES.to_string())
                 .replace(
                     "{schema_lock_timeout}",
                     &lock_timeout.min(SCHEMA_LOCK_TIMEOUT).as_millis().to_string(),
@@ -167,6 +181,7 @@ impl SchemaTexts {
             columns: fill(include_str!("sql/schema_columns.sql")),
             functions: fill(concat!(
                 include_str!("sql/schema_stale.sql"),
+                include_str!("sql/schema_line.sql"),
                 include_str!("sql/schema_live.sql"),
                 include_str!("sql/schema_share.sql"),
                 include_str!("sql/schema_extend.sql"),
@@ -225,6 +240,9 @@ mod tests {
                     &sql.announce,
                     &sql.lookup_by_id,
                     &sql.force_release,
+                    &sql.enter,
+                    &sql.quit,
+                    &sql.pass,
                     &sql.list,
                     &sql.prune,
                     &sql.prune_some,

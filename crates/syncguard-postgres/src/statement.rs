@@ -20,7 +20,7 @@ pub(crate) struct Statement {
 
 enum Value {
     Text(Option<String>),
-    Long(i64),
+    Long(Option<i64>),
     Short(i32),
     Texts(Vec<String>),
     Longs(Vec<i64>),
@@ -75,6 +75,11 @@ impl Statement {
 
     /// Binds an integer of 64 bits to the next parameter.
     pub(crate) fn integer(self, integer: i64) -> Self {
+        self.integer_or_null(Some(integer))
+    }
+
+    /// Binds an integer of 64 bits or NULL to the next parameter.
+    pub(crate) fn integer_or_null(self, integer: Option<i64>) -> Self {
         self.value(Value::Long(integer))
     }
 
@@ -158,7 +163,8 @@ impl Value {
         match self {
             Self::Text(None) => "NULL::text".to_owned(),
             Self::Text(Some(text)) => hex_literal(text),
-            Self::Long(integer) => format!("({integer})::bigint"),
+            Self::Long(None) => "NULL::bigint".to_owned(),
+            Self::Long(Some(integer)) => format!("({integer})::bigint"),
             Self::Short(integer) => format!("({integer})::integer"),
             Self::Texts(texts) => array("text", texts.iter().map(|text| hex_literal(text))),
             Self::Longs(integers) => array("bigint", integers.iter().map(i64::to_string)),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use syncguard_core::pool::Pruning;
+use syncguard_core::{LockId, pool::Pruning};
 
 use crate::{
     columns::Columns,
@@ -10,6 +10,7 @@ use crate::{
     extends::{self, Extends},
     holder_cache::HolderCache,
     lanes::Lanes,
+    line::Line,
     names::Tables,
     sql::{SchemaTexts, Sql, StatementOptions},
     waiters::Waiters,
@@ -19,6 +20,8 @@ use crate::{
 pub(crate) struct Store {
     /// Where the locks are, for error messages.
     pub(crate) server: String,
+    /// Names this client in the line of waiters.
+    pub(crate) client: LockId,
     pub(crate) connections: Arc<Connections>,
     pub(crate) extends: Extends,
     pub(crate) lanes: Lanes,
@@ -38,5 +41,6 @@ impl Store {
         self.sql = Sql::new(&self.tables, &self.statement_options, columns);
         let size = self.connections.limits.max_replacements;
         self.extends = extends::queue(&self.connections, &self.sql, size);
+        self.waiters.set_line(Line::new(&self.connections, &self.sql, &self.channel, self.client));
     }
 }

@@ -23,10 +23,22 @@ use crate::{names::StoredKey, store::Store};
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match StoredKey::of(key) {
         Ok(stored) if store.waiters.wake_up() == WakeUp::Notified => {
-            store.waiters.notified(&stored.key).await;
+            store.waiters.released(&stored.key).await;
             store.holder_cache.forget(&stored.key);
         }
         // A key without a stored name cannot be locked; an attempt reports that.
+        _ => std::future::pending().await,
+    }
+}
+
+/// Resolves when a waiter should request the key: as [`released`] does, but of those in line, a
+/// release notifies only the first (see [`Line`](crate::line::Line)).
+pub(crate) async fn turn(store: &Store, key: &LockKey) {
+    match StoredKey::of(key) {
+        Ok(stored) if store.waiters.wake_up() == WakeUp::Notified => {
+            store.waiters.turn(&stored.key).await;
+            store.holder_cache.forget(&stored.key);
+        }
         _ => std::future::pending().await,
     }
 }

@@ -7,23 +7,32 @@ use std::{
 
 use sqlx::postgres::PgConnectOptions;
 use syncguard_core::{
-    backend::{LINGER, WakeUp},
+    Fence, Holder,
+    backend::{LINGER, Mode, WakeUp},
     pool::contained,
 };
 use tokio::{
     runtime::Handle,
+    task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     error::Failure,
+    line::Line,
     listener::{Listener, ListenerOptions, Watch, Watched},
+    released::Turn,
     subscriptions::Subscriptions,
 };
 
 /// How often the keys are swept, and how long to wait before a failed attempt is retried.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long the first substitute waits for the waiter whose turn it is, and each of the others for
+/// the one before. A waiter that is alive has sent its attempt by then, unless it is far away; then
+/// both attempts are sent, and one is refused.
+pub(crate) const SUBSTITUTE_DELAY: Duration = Duration::from_millis(50);
 
 /// How long to wait before watching a key whose release is being committed.
 const COMMIT_DELAY: Duration = Duration::from_millis(2);
@@ -32,6 +41,8 @@ const COMMIT_DELAY: Duration = Duration::from_millis(2);
 pub(crate) struct Waiters {
     options: Option<ListenerOptions>,
     subscriptions: Arc<Subscriptions>,
+    /// The line in which the waiters of all clients stand, if the store has one.
+    line: Option<Arc<Line>>,
     /// The task that listens. It ends with the backend, or when there has been no waiter for a
     /// while.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
@@ -42,7 +53,13 @@ pub(crate) struct Waiters {
 
 impl Waiters {
     pub(crate) fn new(options: Option<ListenerOptions>, runtime: Handle) -> Self {
-        Self { options, subscriptions: Arc::default(), listener: Mutex::default(), runtime }
+        let (subscriptions, listener) = (Arc::default(), Mutex::default());
+        Self { options, subscriptions, line: None, listener, runtime }
+    }
+
+    /// Makes the waiters stand in line. No one waits yet.
+    pub(crate) fn set_line(&mut self, line: Option<Arc<Line>>) {
+        self.line = line;
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
@@ -55,11 +72,41 @@ impl Waiters {
     }
 
     /// Waits for a release of `key`.
-    pub(crate) async fn notified(&self, key: &str) {
+    pub(crate) async fn released(&self, key: &str) {
         // Subscribed from here on, before a listener is started.
-        let notified = self.subscriptions.subscribe(key).notified();
+        let released = self.subscriptions.subscribe(key).notified();
         self.listen();
-        notified.await;
+        released.await;
+    }
+
+    /// Waits for the turn of a waiter to request `key`.
+    pub(crate) async fn turn(&self, key: &str) {
+        let (_watched, turns) = self.subscriptions.subscribe_to_turns(key);
+        let turn = turns.notified();
+        self.listen();
+        turn.await;
+    }
+
+    /// Records that an attempt was refused. A waiter enters the line.
+    pub(crate) fn refused(&self, key: &str, mode: Mode, holder: &Holder) {
+        let Some(line) = &self.line else { return };
+        let exclusive = holder.fence.filter(|_| !holder.mode.is_shared());
+        if let Some(place) = self.subscriptions.refused(key, exclusive) {
+            let room = match mode {
+                Mode::Exclusive => 1,
+                Mode::Shared { permits } => permits.map_or(i64::MAX, |n| n.get().into()),
+            };
+            line.enter(&self.subscriptions, key, place, room);
+        }
+    }
+
+    /// Records that an attempt was granted. A waiter leaves the line.
+    pub(crate) fn granted(&self, key: &str, mode: Mode, fence: Fence) {
+        let Some(line) = &self.line else { return };
+        let exclusive = Some(fence).filter(|_| !mode.is_shared());
+        if self.subscriptions.granted(key, exclusive) {
+            line.quit(key);
+        }
     }
 
     /// Notifies the listener that a key is to be watched. Starts a listener if none is running: the
@@ -69,7 +116,8 @@ impl Waiters {
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         let ended = listener.as_ref().is_none_or(AbortOnDropHandle::is_finished);
         if self.subscriptions.register_listener() || ended {
-            let listening = listen(options.clone(), self.subscriptions.clone());
+            let (subscriptions, line) = (self.subscriptions.clone(), self.line.clone());
+            let listening = listen(options.clone(), subscriptions, line);
             *listener = Some(AbortOnDropHandle::new(self.runtime.spawn(listening)));
         }
         self.subscriptions.added.notify_one();
@@ -77,11 +125,16 @@ impl Waiters {
 }
 
 /// Listens while there are keys to watch, over as many connections as it takes.
-async fn listen(options: ListenerOptions, subscriptions: Arc<Subscriptions>) {
+async fn listen(
+    options: ListenerOptions,
+    subscriptions: Arc<Subscriptions>,
+    line: Option<Arc<Line>>,
+) {
     loop {
         subscriptions.set_all_unwatched();
-        let (options, keys) = (options.clone(), subscriptions.clone());
-        let listening = contained(async move { listen_once(&options, &keys).await });
+        let (options, keys, line) = (options.clone(), subscriptions.clone(), line.clone());
+        let listening =
+            contained(async move { listen_once(&options, &keys, line.as_deref()).await });
         match listening.await.unwrap_or_else(Failure::uncontained) {
             Ok(()) => return,
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
@@ -98,8 +151,10 @@ async fn listen(options: ListenerOptions, subscriptions: Arc<Subscriptions>) {
 async fn listen_once(
     options: &ListenerOptions,
     subscriptions: &Subscriptions,
+    line: Option<&Line>,
 ) -> Result<(), Failure> {
     let mut listener = Listener::open(options).await?;
+    let mut substitutes = JoinSet::new();
     let mut sweeps = interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -117,10 +172,30 @@ async fn listen_once(
             }
         }
         tokio::select! {
-            hash = listener.recv() => subscriptions.notify(hash?),
+            released = listener.recv() => {
+                let released = released?;
+                let turn = line.map_or(Turn::Open, |line| released.turn(line.client()));
+                let left = subscriptions.notify(released.hash, turn);
+                if let Some(line) = line {
+                    left.unwanted.iter().for_each(|key| line.pass(key));
+                }
+                for substitute in left.substitutes {
+                    substitutes.spawn(async move {
+                        sleep(SUBSTITUTE_DELAY * substitute.rank).await;
+                        substitute
+                    });
+                }
+            }
+            Some(Ok(substitute)) = substitutes.join_next() => {
+                subscriptions.notify_substitute(&substitute);
+            }
             () = subscriptions.added.notified() => {}
             () = sleep(COMMIT_DELAY), if committing => {}
             _ = sweeps.tick() => {
+                let gone = subscriptions.sweep_waiters(SWEEP_INTERVAL);
+                if let Some(line) = line {
+                    gone.iter().for_each(|key| line.quit(key));
+                }
                 subscriptions.sweep(LINGER);
                 if subscriptions.deregister_listener() {
                     return Ok(());

@@ -58,9 +58,11 @@ async fn attempt(
     let announce = announce.as_millis().to_string();
     let keys = [lock.as_str(), &id_entry, &shared, &fence];
     let arguments = [head.as_str(), &ttl, &lifetime, &tail, &announce, "seed"];
-    let arguments = match store.options.counters {
-        Counters::FromOne => &arguments[..5],
-        Counters::FromServerTime => &arguments,
+    // The server copies each argument into the script, so those that change nothing are left out.
+    let arguments = match (store.options.counters, request.announce) {
+        (Counters::FromOne, None) => &arguments[..4],
+        (Counters::FromOne, Some(_)) => &arguments[..5],
+        (Counters::FromServerTime, _) => &arguments,
     };
     let replicas = store.options.replicas;
     let Answer { reply, replicas } =

@@ -165,23 +165,26 @@ impl Client {
         self.on_runtime(async move { core.connection.command(node, name, arguments).await }).await
     }
 
-    /// Runs a future on the client's runtime. The caller can stop waiting for it but cannot stop
-    /// it.
+    /// Runs a future on the client's runtime, from now on. The caller can stop waiting for it but
+    /// cannot stop it.
     ///
     /// While disconnected, the driver keeps a command whose future is dropped, however long that
     /// takes, and sends it after the reconnect. Only the driver's own timeout cancels a command,
     /// and that timeout runs only while the future is polled.
-    async fn on_runtime<T: Send + 'static>(
+    ///
+    /// The future that this returns does not contain the work, which keeps the futures of all
+    /// operations small.
+    fn on_runtime<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, Failure> {
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
         let begun = Arc::new(AtomicBool::new(false));
         let begin = begun.clone();
         let task = self.0.runtime.spawn(async move {
             begin.store(true, Ordering::Relaxed);
             work.await
         });
-        let answered = async {
+        let answered = async move {
             task.await.unwrap_or_else(|_| {
                 Err(Failure::Ended(match begun.load(Ordering::Relaxed) {
                     true => Effect::MayHaveApplied,
@@ -189,7 +192,7 @@ impl Client {
                 }))
             })
         };
-        self.bounded(answered).await
+        self.bounded(answered)
     }
 
     /// Bounds the wait for the client's runtime if the caller is on another one. The client's

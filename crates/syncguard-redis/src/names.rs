@@ -59,7 +59,7 @@ impl LockName {
         &self.0
     }
 
-    /// Returns the channel to which a release is published.
+    /// Returns the channel to which a release is published. The scripts derive it as well.
     pub(crate) fn channel(&self) -> String {
         format!("{}:released", self.0)
     }
@@ -69,7 +69,7 @@ impl LockName {
     /// It is the name of no lock: a key is in normal form C, which replaces every U+037E by a
     /// semicolon, before either client derives a name from it.
     pub(crate) fn shared(&self) -> String {
-        format!("{}{SHARED_SUFFIX}", self.0)
+        [&self.0, SHARED_SUFFIX].concat()
     }
 }
 
@@ -148,7 +148,7 @@ impl Layout {
 
     /// Returns the name of the index entry that maps an id to its lock.
     pub(crate) fn index(&self, id: LockId) -> String {
-        self.join(&format!("id:{}", id.as_str()))
+        self.join(&["id:", id.as_str()].concat())
     }
 
     /// Returns the `SCAN` pattern that matches the names of all locks whose keys begin with a text,
@@ -208,7 +208,7 @@ impl Layout {
     fn join(&self, text: &str) -> String {
         match self.prefix.as_str() {
             "" => text.to_owned(),
-            prefix => format!("{prefix}:{text}"),
+            prefix => [prefix, ":", text].concat(),
         }
     }
 }

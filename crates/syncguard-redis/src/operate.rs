@@ -95,8 +95,8 @@ pub(crate) async fn force_release(
     key: &LockKey,
 ) -> Result<Option<LockRecord>, Failure> {
     let lock: LockName = store.layout.lock(key)?;
-    let arguments = [&lock.channel(), store.waiters.publish()];
     let keys = [lock.as_str(), &lock.shared()];
+    let arguments = [store.waiters.publish()];
     match store.client.run(&FORCE_RELEASE, &keys, &arguments).await?.list() {
         [now, record] => live(now, record).map_err(|failure| match failure {
             Failure::Unreadable(what) => Error::cleared(what).into(),

@@ -39,7 +39,7 @@ pub(crate) struct Stored {
 /// Writes the head of every record of an id, up to the number of its expiry. A script that finds a
 /// record with this head knows its owner without reading on.
 pub(crate) fn head(id: LockId) -> String {
-    format!(r#"{{"lockId":"{}","expiresAtMs":"#, id.as_str())
+    [r#"{"lockId":""#, id.as_str(), r#"","expiresAtMs":"#].concat()
 }
 
 /// Writes the end of a record, after the members that the script writes: the key, the owner, and
@@ -47,8 +47,8 @@ pub(crate) fn head(id: LockId) -> String {
 pub(crate) fn tail(key: &LockKey, owner: Option<&Owner>) -> String {
     let key = quoted(key.as_str());
     match owner {
-        Some(owner) => format!(r#""key":{key},"owner":{}}}"#, quoted(owner.as_str())),
-        None => format!(r#""key":{key}}}"#),
+        Some(owner) => [r#""key":"#, &key, r#","owner":"#, &quoted(owner.as_str()), "}"].concat(),
+        None => [r#""key":"#, &key, "}"].concat(),
     }
 }
 

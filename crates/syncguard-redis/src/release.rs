@@ -48,10 +48,9 @@ pub(crate) async fn release_lock(
     lock: &LockName,
     id: LockId,
 ) -> Result<ReleaseOutcome, Failure> {
-    let (id_entry, head, channel) = (store.layout.id_entry(lock, id), head(id), lock.channel());
-    let shared = lock.shared();
+    let (id_entry, shared, head) = (store.layout.id_entry(lock, id), lock.shared(), head(id));
     let keys = [lock.as_str(), id_entry.as_str(), &shared];
-    let arguments = [head.as_str(), &channel, store.waiters.publish()];
+    let arguments = [head.as_str(), store.waiters.publish()];
     let answer = store.change(&RELEASE, keys, &arguments, None).await?;
     match answer.reply.integer() {
         Some(RELEASED) => {
@@ -73,10 +72,9 @@ pub(crate) async fn release_lock(
 /// comes first and over whichever connection.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let lock = store.layout.lock(key)?;
-    let (id_entry, head, channel) = (store.layout.id_entry(&lock, id), head(id), lock.channel());
-    let shared = lock.shared();
+    let (id_entry, shared, head) = (store.layout.id_entry(&lock, id), lock.shared(), head(id));
     let keys = [lock.as_str(), &id_entry, &shared];
-    let arguments = [head.as_str(), &channel, store.waiters.publish(), TOMBSTONE_MS];
+    let arguments = [head.as_str(), store.waiters.publish(), TOMBSTONE_MS];
     let reply = store.client.run(&ABANDON, &keys, &arguments).await?;
     reply.integer().ok_or(Failure::Garbled("an abandon"))?;
     forget(store, id).await;

@@ -10,8 +10,8 @@ use std::{
 };
 
 use syncguard::{
-    BootClock, BootInstant, Clock, ErrorKind, Fence, LockGuard, LockKey, LockManager, Renew,
-    backend::Mode,
+    BootClock, BootInstant, Clock, ErrorKind, Fence, LockGuard, LockKey, LockManager, Loss,
+    ReleaseOutcome, Renew, backend::Mode,
 };
 use syncguard_testkit::{
     contender::{Command, Locking, Renewal, Reply, Storm, WriteResult, from_line, to_line},
@@ -160,6 +160,9 @@ impl Hold<'_> {
         let mut left = entered;
         for _ in 0..random_below(20)? {
             tokio::time::sleep(Duration::from_millis(1)).await;
+            if random_below(20)? == 0 {
+                self.extend(&guard, fence).await?;
+            }
             let now = BootClock.now();
             if !guard.is_valid() {
                 break;
@@ -167,10 +170,35 @@ impl Hold<'_> {
             left = now;
         }
         self.record(left, Event::Left { key: self.key.clone(), fence })?;
+        self.release(guard, fence).await
+    }
+
+    /// Extends the lock. One that has expired is not extended.
+    async fn extend(&self, guard: &LockGuard, fence: Fence) -> Outcome<()> {
+        match guard.extend(self.member.storm.ttl).await {
+            // Such a loss is noticed only within the lease, and otherwise the lease has expired.
+            Err(_) if guard.loss() == Some(Loss::NotHeld) => self.record_not_held(fence),
+            Err(error) if error.is_retryable() || error.kind() == ErrorKind::Lost => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Releases the lock. If that is reported as not held before the lease ends, which is before
+    /// the grant can expire, the store has lost the grant. A process that was stopped meanwhile
+    /// receives the reply too late for that.
+    async fn release(&self, guard: LockGuard, fence: Fence) -> Outcome<()> {
+        let until = BootClock.now() + guard.remaining();
         match guard.release().await {
+            Ok(ReleaseOutcome::NotHeld(_)) if BootClock.now() < until => {
+                self.record_not_held(fence)
+            }
             Err(error) if !error.is_retryable() => Err(error.into()),
             _ => Ok(()),
         }
+    }
+
+    fn record_not_held(&self, fence: Fence) -> Outcome<()> {
+        self.record(BootClock.now(), Event::NotHeld { key: self.key.clone(), fence })
     }
 
     async fn run_without_lock(&self) -> Outcome<()> {

@@ -59,6 +59,7 @@ trait Erased: Send + Sync {
     fn list<'a>(&'a self, request: &'a ListRequest) -> BoxResultFuture<'a, LockPage>;
     fn force_release<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, Option<LockRecord>>;
     fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
+    fn turn<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
     fn check(&self) -> BoxResultFuture<'_, Vec<Finding>>;
 }
 
@@ -82,14 +83,17 @@ impl<'a> Context<'a> {
         Self { lock_id: Some(lock_id), ..self }
     }
 
-    /// Boxes the future of an operation, so that its error has this context.
-    fn attach<T>(
+    /// Boxes the future that `call` makes, so that its error has this context.
+    ///
+    /// The future is made inside the box, at the first poll. If it were passed as an argument, it
+    /// would be copied several times, and the futures of some backends take kilobytes.
+    fn attach<T, F: Future<Output = Result<T, Error>> + Send>(
         self,
-        future: impl Future<Output = Result<T, Error>> + Send + 'a,
+        call: impl FnOnce() -> F + Send + 'a,
     ) -> BoxResultFuture<'a, T> {
         let Self { operation, key, lock_id } = self;
         Box::pin(async move {
-            future.await.map_err(|error| error.with_context(operation, key, lock_id))
+            call().await.map_err(|error| error.with_context(operation, key, lock_id))
         })
     }
 }
@@ -102,19 +106,19 @@ impl<B: LockBackend> Erased for B {
     fn acquire<'a>(&'a self, request: &'a AcquireRequest) -> BoxResultFuture<'a, AcquireOutcome> {
         let context =
             Context::new(Operation::Acquire).with_key(&request.key).with_lock_id(request.lock_id);
-        context.attach(LockBackend::acquire(self, request))
+        context.attach(move || LockBackend::acquire(self, request))
     }
 
     fn extend<'a>(&'a self, lock: &'a LockRef, ttl: Ttl) -> BoxResultFuture<'a, ExtendOutcome> {
         let context =
             Context::new(Operation::Extend).with_key(lock.key.as_ref()).with_lock_id(lock.lock_id);
-        context.attach(LockBackend::extend(self, lock, ttl))
+        context.attach(move || LockBackend::extend(self, lock, ttl))
     }
 
     fn release<'a>(&'a self, lock: &'a LockRef) -> BoxResultFuture<'a, ReleaseOutcome> {
         let context =
             Context::new(Operation::Release).with_key(lock.key.as_ref()).with_lock_id(lock.lock_id);
-        context.attach(LockBackend::release(self, lock))
+        context.attach(move || LockBackend::release(self, lock))
     }
 
     fn lookup<'a>(&'a self, query: &'a LockQuery) -> BoxResultFuture<'a, Option<LockRecord>> {
@@ -123,34 +127,38 @@ impl<B: LockBackend> Erased for B {
             LockQuery::ByKey(key) => context.with_key(key),
             LockQuery::ById(lock_id) => context.with_lock_id(*lock_id),
         };
-        context.attach(LockBackend::lookup(self, query))
+        context.attach(move || LockBackend::lookup(self, query))
     }
 
     fn abandon<'a>(&'a self, lock_id: LockId, key: &'a LockKey) -> BoxResultFuture<'a, ()> {
         let context = Context::new(Operation::Abandon).with_key(key).with_lock_id(lock_id);
-        context.attach(LockBackend::abandon(self, lock_id, key))
+        context.attach(move || LockBackend::abandon(self, lock_id, key))
     }
 
     fn is_locked<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, bool> {
         let context = Context::new(Operation::IsLocked).with_key(key);
-        context.attach(LockBackend::is_locked(self, key))
+        context.attach(move || LockBackend::is_locked(self, key))
     }
 
     fn list<'a>(&'a self, request: &'a ListRequest) -> BoxResultFuture<'a, LockPage> {
-        Context::new(Operation::List).attach(LockBackend::list(self, request))
+        Context::new(Operation::List).attach(move || LockBackend::list(self, request))
     }
 
     fn force_release<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, Option<LockRecord>> {
         let context = Context::new(Operation::ForceRelease).with_key(key);
-        context.attach(LockBackend::force_release(self, key))
+        context.attach(move || LockBackend::force_release(self, key))
     }
 
     fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()> {
         Box::pin(LockBackend::released(self, key))
     }
 
+    fn turn<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()> {
+        Box::pin(LockBackend::turn(self, key))
+    }
+
     fn check(&self) -> BoxResultFuture<'_, Vec<Finding>> {
-        Context::new(Operation::Check).attach(LockBackend::check(self))
+        Context::new(Operation::Check).attach(move || LockBackend::check(self))
     }
 }
 
@@ -195,6 +203,10 @@ impl LockBackend for DynBackend {
         self.0.released(key).await;
     }
 
+    async fn turn(&self, key: &LockKey) {
+        self.0.turn(key).await;
+    }
+
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         self.0.check().await
     }
@@ -202,6 +214,8 @@ impl LockBackend for DynBackend {
 
 #[cfg(test)]
 mod tests {
+    use tokio::task::yield_now;
+
     use super::DynBackend;
     use crate::{
         Error, ErrorKind, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
@@ -291,6 +305,54 @@ mod tests {
             assert_eq!(error.key(), has_key.then(|| key.display_hash()), "{error}");
             assert_eq!(error.lock_id(), has_id.then_some(id), "{error}");
             assert_eq!(error.may_have_applied(), is_write, "{error}");
+        }
+    }
+
+    /// Its futures take kilobytes.
+    struct Large;
+
+    const LARGE: usize = 8_192;
+
+    async fn large<T>() -> Result<T, Error> {
+        let kept = [0_u8; LARGE];
+        yield_now().await;
+        let _ = std::hint::black_box(kept);
+        failed()
+    }
+
+    impl LockBackend for Large {
+        fn capabilities(&self) -> Capabilities {
+            Capabilities::new()
+        }
+        async fn acquire(&self, _: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+            large().await
+        }
+        async fn extend(&self, _: &LockRef, _: Ttl) -> Result<ExtendOutcome, Error> {
+            large().await
+        }
+        async fn release(&self, _: &LockRef) -> Result<ReleaseOutcome, Error> {
+            large().await
+        }
+        async fn lookup(&self, _: &LockQuery) -> Result<Option<LockRecord>, Error> {
+            large().await
+        }
+        async fn abandon(&self, _: LockId, _: &LockKey) -> Result<(), Error> {
+            large().await
+        }
+    }
+
+    #[test]
+    fn the_context_of_errors_does_not_double_the_future_of_an_operation() {
+        let backend = DynBackend::new(Large);
+        let (key, id) = (LockKey::new("k").unwrap(), LockId::mint().unwrap());
+        let (lock, request) = (id.into(), AcquireRequest::new(key.clone(), id, Ttl::default()));
+        for size in [
+            size_of_val(&*backend.0.acquire(&request)),
+            size_of_val(&*backend.0.extend(&lock, Ttl::default())),
+            size_of_val(&*backend.0.release(&lock)),
+            size_of_val(&*backend.0.abandon(id, &key)),
+        ] {
+            assert!((LARGE..LARGE + 512).contains(&size), "{size}");
         }
     }
 }

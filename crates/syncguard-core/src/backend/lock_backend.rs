@@ -190,6 +190,18 @@ pub trait LockBackend: Send + Sync + 'static {
         pending()
     }
 
+    /// Completes when a waiter for the key should request it again. It may complete spuriously.
+    ///
+    /// A store that keeps its waiters in line notifies the first of them of a release, and the
+    /// others continue to wait. Whoever is not notified in time, because a notification was lost or
+    /// its receiver has died, is woken by the caller's schedule.
+    ///
+    /// The same applies to the first poll as for [`released`](Self::released), which is the default:
+    /// every waiter is notified of every release.
+    fn turn(&self, key: &LockKey) -> impl Future<Output = ()> + Send {
+        self.released(key)
+    }
+
     /// Checks the store's own settings and returns those that would break a guarantee.
     ///
     /// The default returns no findings, which is correct if there is nothing to configure.

@@ -153,11 +153,16 @@ impl<S> SubscribedKey<S> {
         &self.subscription
     }
 
+    /// Returns whether the key has a waiter.
+    pub fn has_waiter(&self) -> bool {
+        Arc::strong_count(&self.subscription.0) > 1
+    }
+
     /// Returns for how long sweeps have found no waiter, or `None` if there is one.
     fn idle_time(&mut self, now: Instant) -> Option<Duration> {
         // A handle is cloned from this one, which the caller has exclusively, or from another that
         // is alive. So once this is the only one, no other appears.
-        if Arc::strong_count(&self.subscription.0) > 1 {
+        if self.has_waiter() {
             self.idle_since = None;
             return None;
         }

@@ -117,6 +117,26 @@ impl LockAllGuard {
         self.lease.clone()
     }
 
+    /// Separates the locks. Returns a guard for each key, in the order of the keys. For releases of
+    /// which each counts as soon as it is answered, or of some keys before the others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager, NullBackend};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Error> {
+    /// # let locks = LockManager::new(NullBackend::default());
+    /// let guard = locks.lock_all(["input", "output"]).acquire().await?;
+    /// let [input, output] = guard.into_guards().try_into().expect("two keys");
+    /// input.release().await?; // it was read
+    /// assert!(output.is_valid());
+    /// # Ok(()) }
+    /// ```
+    pub fn into_guards(self) -> Vec<LockGuard> {
+        self.guards
+    }
+
     /// Releases all of the locks in parallel and waits for the store's replies. Before
     /// [`min_hold`](crate::LockAllBuilder::min_hold) has elapsed, it sets them to expire at that
     /// time instead.

@@ -146,6 +146,12 @@ impl Fairness {
         self.last_grant = Some(now);
     }
 
+    /// Records that no task of this process waits for the key any more. If the last one gave up, its
+    /// wait does not continue with that of the next one.
+    pub(crate) fn waits_ended(&mut self) {
+        self.refused_since = None;
+    }
+
     /// Records that a task of this process released the key.
     pub(crate) fn released(&mut self) {
         self.held = false;

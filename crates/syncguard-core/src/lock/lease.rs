@@ -201,7 +201,8 @@ impl Lease {
     /// Sets the expiry to the store's current time plus `ttl`, sooner or later than before.
     /// Renewals continue with this ttl.
     ///
-    /// At most one extend is in flight; this call waits for a renewal that is.
+    /// At most one extend is in flight; this call waits for one that is, but no longer than the
+    /// [request timeout](crate::LockManagerBuilder::request_timeout).
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
 use std::{
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -140,8 +141,11 @@ impl LeaseState {
 
     /// Extends the lease in the caller's task.
     pub(crate) async fn extend_once(self: &Arc<Self>, ttl: Ttl) -> Result<(), Error> {
-        let _alone = self.extending.lock().await;
+        let alone = self.extends_finished().await;
         self.fence()?;
+        if alone.is_none() {
+            return Err(self.not_sent());
+        }
         let sent = self.shared.clock.now();
         self.state().validity.extend_sent(sent, ttl);
         self.changed.notify_waiters();
@@ -170,13 +174,29 @@ impl LeaseState {
         self.fence().map(drop)
     }
 
-    /// Waits until no extend awaits its reply, for as long as one may take. An extend that timed out
-    /// may still be in flight, and so may one on a runtime that no thread drives.
-    pub(crate) async fn extends_finished(&self) {
-        tokio::select! {
-            _none = self.extending.lock() => {}
-            () = Timer::after(self.shared.request_timeout) => {}
+    /// Waits until no extend awaits its reply, and then excludes others. Of several, it waits for each
+    /// as long as one may take. An extend that timed out may still be in flight, and so may one on a
+    /// runtime that no thread drives: that one keeps the others out, so this returns `None`.
+    pub(crate) async fn extends_finished(&self) -> Option<tokio::sync::MutexGuard<'_, ()>> {
+        let mut alone = pin!(self.extending.lock());
+        loop {
+            tokio::select! {
+                biased;
+                alone = &mut alone => return Some(alone),
+                // The one before has ended, and the next one was sent.
+                () = self.changed() => {}
+                () = Timer::after(self.shared.request_timeout) => return None,
+            }
         }
+    }
+
+    fn not_sent(&self) -> Error {
+        Error::new(ErrorKind::NetworkTimeout)
+            .with_operation(Operation::Extend)
+            .with_key(&self.key)
+            .with_lock_id(self.lock_id)
+            .with_detail("an earlier extend awaits its reply, so this one was not sent")
+            .not_applied()
     }
 
     /// Returns the ttl that renewals request.

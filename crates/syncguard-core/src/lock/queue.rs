@@ -488,7 +488,7 @@ impl Waiter {
     /// Subscribes to the releases of other processes. No later release is missed.
     pub(crate) async fn subscribe(&self, shared: &Shared, home: &Handle) {
         let (backend, key) = (shared.backend.clone(), self.key.clone());
-        let mut released: Subscription = Box::pin(async move { backend.released(&key).await });
+        let mut released: Subscription = Box::pin(async move { backend.turn(&key).await });
         let first = poll_fn(|context| {
             Poll::Ready(shared.runtimes.poll_in_context(Some(home), released.as_mut(), context))
         });

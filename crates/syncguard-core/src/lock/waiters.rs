@@ -363,6 +363,7 @@ impl Waiters {
             Wakers::of(wakers)
         };
         if self.head.is_none() && self.waiting.is_empty() {
+            self.fairness.waits_ended();
             removed.subscriptions = [self.subscription.take(), self.completed_subscription.take()];
         }
         (removed, wakers)

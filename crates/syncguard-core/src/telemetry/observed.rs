@@ -263,6 +263,10 @@ impl<B: LockBackend> LockBackend for Observed<B> {
         self.backend.released(key).await;
     }
 
+    async fn turn(&self, key: &LockKey) {
+        self.backend.turn(key).await;
+    }
+
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         self.observe(Operation::Check, None, None, self.backend.check()).await
     }

@@ -76,7 +76,7 @@ impl KeyLayout {
     ///
     /// As [`lock_name`](Self::lock_name).
     pub fn fence_name(&self, key: &LockKey) -> Result<String, InvalidValue> {
-        self.derive(&format!("fence:{}", self.lock_name(key)?))
+        self.derive(&["fence:", &self.lock_name(key)?].concat())
     }
 
     /// Returns the name of the lock of `key` in its hashed form, regardless of its length. For keys

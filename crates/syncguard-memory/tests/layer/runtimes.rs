@@ -134,13 +134,13 @@ fn a_lease_whose_runtime_was_shut_down_is_renewed_on_the_one_that_uses_it() {
     }
 }
 
-#[test]
-fn a_release_within_min_hold_waits_a_limited_time_for_a_renewal_on_a_runtime_that_is_not_driven() {
-    let (store, idle) = (store(), single());
+/// Acquires a lock on a runtime that is not driven any more when this returns, while a renewal of the
+/// lock is in flight there. Later extends are answered immediately.
+fn with_a_stuck_renewal(store: &Store, idle: &Runtime, min_hold: Duration) -> LockGuard {
     let locks = LockManager::builder(store.clone()).request_timeout(millis(50)).build();
     store.delay(Operation::Extend, secs(600));
     let guard = idle.block_on(async {
-        let lock = locks.lock("k").renew(Renew::Every(millis(1))).min_hold(secs(10));
+        let lock = locks.lock("k").renew(Renew::Every(millis(1))).min_hold(min_hold);
         let guard = lock.acquire().await.unwrap();
         while store.in_flight(Operation::Extend) == 0 {
             sleep(millis(1)).await;
@@ -148,8 +148,29 @@ fn a_release_within_min_hold_waits_a_limited_time_for_a_renewal_on_a_runtime_tha
         guard
     });
     store.delay(Operation::Extend, Duration::ZERO);
+    guard
+}
+
+#[test]
+fn a_release_within_min_hold_waits_a_limited_time_for_a_renewal_on_a_runtime_that_is_not_driven() {
+    let (store, idle) = (store(), single());
+    let guard = with_a_stuck_renewal(&store, &idle, secs(10));
     let release = async { timeout(secs(60), guard.release()).await.expect("it ends") };
     assert_eq!(single().block_on(release).unwrap(), ReleaseOutcome::Released);
+}
+
+#[test]
+fn an_extend_waits_a_limited_time_for_a_renewal_on_a_runtime_that_is_not_driven() {
+    let (store, idle) = (store(), single());
+    let guard = with_a_stuck_renewal(&store, &idle, Duration::ZERO);
+    let sent = store.sent(Operation::Extend).len();
+    let error = error_of(single().block_on(guard.extend(secs(60))), ErrorKind::NetworkTimeout);
+    assert!(error.is_retryable() && !error.may_have_applied(), "{error}");
+    assert_eq!(error.lock_id(), Some(guard.lock_id()));
+    assert_eq!(store.sent(Operation::Extend).len(), sent);
+    assert!(guard.is_valid());
+    // Once it is driven again, the renewal ends with its own time limit.
+    idle.block_on(guard.extend(secs(60))).unwrap();
 }
 
 #[test]

@@ -9,9 +9,9 @@
 -- tombstones that follow it. Rows that another client is changing are left alone, so neither statement waits
 -- for another client. Rows whose fence is at or above the limit, or whose id or holders cannot be read, are left
 -- alone as well, so that an operator sees them unchanged. The inner limits keep the server from merging the
--- subqueries, which would lock rows before it is known whether their grants have ended.
-UPDATE {locks} AS locks
-JOIN (
+-- subqueries, which would lock rows before it is known whether their grants have ended. The order of the joins is
+-- fixed, because the server would scan a small table first, and wait for the rows that the subqueries skip.
+UPDATE (
     SELECT candidate.lock_key
     FROM {locks} AS candidate
     JOIN (
@@ -26,12 +26,12 @@ JOIN (
         AND candidate.expires_at_ms <= {now} - $2
     LIMIT $3
     FOR UPDATE SKIP LOCKED
-) AS old ON locks.lock_key = old.lock_key
+) AS old
+STRAIGHT_JOIN {locks} AS locks ON locks.lock_key = old.lock_key
 SET locks.lock_id = NULL, locks.owner = NULL, locks.expires_at_ms = 0 {and_unshare}
 WHERE locks.expires_at_ms > 0 AND locks.expires_at_ms <= {now} - $2;
 
-DELETE locks FROM {locks} AS locks
-JOIN (
+DELETE locks FROM (
     SELECT candidate.lock_key
     FROM {locks} AS candidate
     JOIN (
@@ -43,5 +43,6 @@ JOIN (
     WHERE candidate.acquired_at_ms <= {now} - $2
     LIMIT $3
     FOR UPDATE SKIP LOCKED
-) AS old ON locks.lock_key = old.lock_key
+) AS old
+STRAIGHT_JOIN {locks} AS locks ON locks.lock_key = old.lock_key
 WHERE locks.acquired_at_ms <= {now} - $2

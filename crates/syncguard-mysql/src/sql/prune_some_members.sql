@@ -4,10 +4,10 @@
 -- In:  $1 lock id, $2 minimum age of a row in ms, $3 number of rows to examine
 -- Out: no rows; the number of deleted rows
 --
--- See `prune_members.sql` for why no grant loses its member. The join is an inner one, so that the members of a head
--- that is skipped, because another client has locked it, stay.
-DELETE readers FROM {locks} AS readers
-JOIN (
+-- See `prune_members.sql` for why no grant loses its member, and `prune_some.sql` for the order of the joins. The
+-- join of the head is an inner one, so that the members of a head that is skipped, because another client has locked
+-- it, stay.
+DELETE readers FROM (
     SELECT reader.lock_key
     FROM {locks} AS reader
     JOIN (
@@ -21,5 +21,6 @@ JOIN (
         AND NOT {names_member}
     LIMIT $3
     FOR UPDATE SKIP LOCKED
-) AS old ON readers.lock_key = old.lock_key
+) AS old
+STRAIGHT_JOIN {locks} AS readers ON readers.lock_key = old.lock_key
 WHERE readers.acquired_at_ms <= {now} - $2

@@ -281,6 +281,35 @@ async fn releases_prune_old_members_that_no_head_names() {
 }
 
 #[tokio::test]
+async fn releases_keep_the_members_of_a_head_that_another_client_has_locked() {
+    let mut site = Site::set_up().await;
+    let stays = reader("held");
+    granted(&site.backend, &stays).await;
+    acquire_and_release(&site.backend, "free").await;
+    site.run("UPDATE {locks} SET acquired_at_ms = 1").await;
+    // Of these two, whichever pruning examines the second has examined the first before.
+    let columns = "(lock_key, fence, acquired_at_ms, expires_at_ms, member_of)";
+    let next = format!("CONCAT(X'FE', '{}', '-')", stays.lock_id.as_str());
+    site.run(&format!("INSERT INTO {{locks}} {columns} VALUES ({next}, 0, 1, 0, 'free')")).await;
+    let mut other = Foreign::open(site.server.url()).await;
+    other.run("BEGIN").await;
+    let locked = "SELECT * FROM {locks} WHERE lock_key = 'held' FOR UPDATE";
+    other.run(&site.name.fill(locked)).await;
+    let backend = site.backend.clone();
+    let next = format!("SELECT COUNT(*) FROM {{locks}} WHERE lock_key = {next}");
+    eventually("the second has gone", async || {
+        for _ in 0..64 {
+            acquire_and_release(&backend, "job").await;
+        }
+        site.number(&next).await == 0
+    })
+    .await;
+    assert_eq!(site.number(MEMBERS).await, 1, "the first stays");
+    other.run("COMMIT").await;
+    assert!(released(&site.other().await, &stays).await);
+}
+
+#[tokio::test]
 async fn holders_that_have_expired_are_removed_from_a_head_that_others_keep() {
     let mut site = Site::set_up().await;
     let crashed = reader("job");

@@ -6,7 +6,8 @@
 -- A client that waits holds the advisory lock of the class and the key's bucket, shared (see `listen_watch`).
 -- If no client waits, this statement gets the lock, and holds it until it has committed. A client that starts
 -- to wait meanwhile finds the lock taken; once it gets the lock, it finds the key free. If a client waits, or
--- another key of the bucket is being released, this statement notifies. A commit that notifies delays every
+-- another key of the bucket is being released, this statement notifies, first of all the first in line (see
+-- `schema_line.sql`). A commit that notifies delays every
 -- other commit that notifies. Therefore the statement does not notify if no client waits.
 --
 -- A shared grant has no row that `released` deletes; a function ends it (see `schema_leave.sql`).
@@ -21,7 +22,7 @@ WITH released AS (
             > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
     RETURNING
         CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key) & 255)
-            THEN pg_notify($3, hashtext(locks.key)::text)::text
+            THEN pg_notify($3, {next_in_line})::text
         END
 )
 SELECT

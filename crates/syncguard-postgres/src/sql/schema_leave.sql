@@ -50,7 +50,8 @@ BEGIN
         clock.now_ms,
         locks.holders,
         locks.permits,
-        coalesce(locks.announced_by = ANY (in_lock_ids), false) AS is_announcer
+        coalesce(locks.announced_by = ANY (in_lock_ids), false) AS is_announcer,
+        coalesce(locks.announced_until_ms > clock.now_ms, false) AS is_announced
     INTO head
     FROM (
         SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms
@@ -80,7 +81,15 @@ BEGIN
         IF (live = jsonb_build_object() OR head.permits IS NOT NULL OR head.is_announcer)
             AND NOT pg_try_advisory_xact_lock(in_class, hashtext(the_key) & 255)
         THEN
-            PERFORM pg_notify(in_channel, hashtext(the_key)::text);
+            PERFORM pg_notify(in_channel, {next}(
+                the_key,
+                CASE WHEN live <> jsonb_build_object() THEN (
+                    SELECT greatest(count(*), 1)
+                    FROM unnest(in_lock_ids) AS lock_id
+                    WHERE jsonb_exists(were_live, lock_id)
+                ) END,
+                head.is_announced AND NOT head.is_announcer
+            ));
         END IF;
     END IF;
     RETURN (

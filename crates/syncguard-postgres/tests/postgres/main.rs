@@ -8,6 +8,7 @@ mod connections;
 mod contract;
 mod holds;
 mod hostile;
+mod line;
 mod losers;
 mod malformed;
 mod mixed_storm;

@@ -294,7 +294,7 @@ async fn every_role_may_call_the_functions_whatever_the_default_is() {
     let granted = "SELECT count(*) FROM pg_proc
         WHERE starts_with(proname, '{locks}') AND proacl::text LIKE '%{=X/%'";
     let granted = with_names(granted, &scene.names);
-    assert_eq!(scene.foreign.number(&granted).await, 4);
+    assert_eq!(scene.foreign.number(&granted).await, 6);
 }
 
 #[tokio::test]

@@ -377,7 +377,7 @@ async fn the_schema_step_replaces_functions_of_other_signatures() {
     assert!(released(&backend, &request).await);
     PostgresBackend::setup_schema(&config).await.unwrap();
     let functions = "SELECT count(*) FROM pg_proc WHERE starts_with(proname, '{locks}')";
-    assert_eq!(scene.number(functions).await, 4);
+    assert_eq!(scene.number(functions).await, 6);
     let backend = PostgresBackend::connect(config).await.unwrap();
     let request = reader();
     granted(&backend, &request).await;

@@ -119,8 +119,7 @@ impl Hand {
     async fn acquires(self, task: usize) -> Vec<f64> {
         let mut trips = Vec::new();
         let (key, lock) = (format!("bench:hand:{task}"), format!("syncguard:bench:hand:{task}"));
-        let (fence, channel) = (format!("syncguard:fence:{lock}"), format!("{lock}:released"));
-        let shared = format!("{lock}\u{37e}shared");
+        let (fence, shared) = (format!("syncguard:fence:{lock}"), format!("{lock}\u{37e}shared"));
         for _ in 0..ACQUIRES {
             let start = Instant::now();
             let id = LockId::mint().unwrap();
@@ -128,12 +127,12 @@ impl Hand {
             let head = format!(r#"{{"lockId":"{}","expiresAtMs":"#, id.as_str());
             let tail = format!(r#""key":"{key}"}}"#);
             let words = ["EVALSHA", &self.acquire, "4", &lock, &id_entry, &shared, &fence, &head];
-            let arguments = ["60000", "61000", &tail, "0"];
+            let arguments = ["60000", "61000", &tail];
             let granted = self.bare.call(&[&words[..], &arguments].concat()).await;
             trips.push(to_micros(start.elapsed()));
             assert_eq!(granted, "*2");
             let words = ["EVALSHA", &self.release, "3", &lock, &id_entry, &shared, &head];
-            let released = self.bare.call(&[&words[..], &[&channel, "PUBLISH"]].concat()).await;
+            let released = self.bare.call(&[&words[..], &["PUBLISH"]].concat()).await;
             assert_eq!(released, ":1");
         }
         trips

@@ -79,22 +79,22 @@ impl Raw {
     pub(crate) async fn acquire_and_release(&self, pair: &Pair, key: &str, id: &str) {
         let lock = format!("syncguard:{key}");
         let (fence, id_entry) = (format!("syncguard:fence:{lock}"), format!("syncguard:id:{id}"));
-        let channel = format!("{lock}:released");
         match pair.style {
             Style::Lean => {
                 let tail = format!(r#""key":"{key}"}}"#);
                 let head = format!(r#"{{"lockId":"{id}","expiresAtMs":"#);
                 let shared = format!("{lock}\u{37e}shared");
                 let keys = ["4", &lock, &id_entry, &shared, &fence];
-                let arguments = [head.as_str(), "30000", "31000", &tail, "0"];
+                let arguments = [head.as_str(), "30000", "31000", &tail];
                 let acquire = [&[pair.acquire.as_str()], &keys[..], &arguments].concat();
                 self.call("EVALSHA", &acquire).await;
                 let keys = ["3", &lock, &id_entry, &shared];
-                let arguments = [head.as_str(), &channel, "PUBLISH"];
+                let arguments = [head.as_str(), "PUBLISH"];
                 let release = [&[pair.release.as_str()], &keys[..], &arguments].concat();
                 assert_eq!(self.call("EVALSHA", &release).await, Value::Integer(1));
             }
             Style::Cjson => {
+                let channel = format!("{lock}:released");
                 let acquire =
                     [&pair.acquire, "3", &lock, &fence, &id_entry, id, "30000", "31000", key, ""];
                 self.call("EVALSHA", &acquire).await;

@@ -4,8 +4,7 @@
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- KEYS[3] the shared holders
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
--- ARGV[2] the channel of the lock
--- ARGV[3] PUBLISH, SPUBLISH or ""                            ARGV[4] the lifetime of the tombstone in ms
+-- ARGV[2] PUBLISH, SPUBLISH or ""                            ARGV[3] the lifetime of the tombstone in ms
 --
 -- Reply   1                  the id held the lock, which is now free, or kept others from it
 --         0                  it did not

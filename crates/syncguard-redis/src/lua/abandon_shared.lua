@@ -21,6 +21,6 @@ end
 
 -- The tombstone is last, because a server that is out of memory refuses it unless something was deleted
 -- before.
-call('SET', KEYS[2], '', 'PX', ARGV[4])
-if frees and ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
+call('SET', KEYS[2], '', 'PX', ARGV[3])
+if frees and ARGV[2] ~= '' then redis.pcall(ARGV[2], KEYS[1] .. ':released', '') end
 return frees and 1 or 0

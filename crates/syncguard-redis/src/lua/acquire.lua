@@ -6,7 +6,7 @@
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
 -- ARGV[4] the tail of the record: "key", "owner" and the closing brace
--- ARGV[5] for how long to announce the id to shared holders in ms, or 0
+-- ARGV[5] optional: for how long to announce the id to shared holders in ms, or 0
 -- ARGV[6] optional: "seed" to start a new counter at the server's milliseconds
 --
 -- Reply   {fence, now}       granted by this call, until now + ttl
@@ -44,8 +44,8 @@ if not record then
     fence = math.floor(now)
     call('SET', KEYS[4], fence)
   end
-  call('SET', KEYS[1], string.format('%s%d,"acquiredAtMs":%d,"fence":"%015d",%s',
-    ARGV[1], now + ARGV[2], now, fence, ARGV[4]), 'PX', ARGV[3])
+  local numbers = string.format('%d,"acquiredAtMs":%d,"fence":"%015d",', now + ARGV[2], now, fence)
+  call('SET', KEYS[1], ARGV[1] .. numbers .. ARGV[4], 'PX', ARGV[3])
   return {fence, now}
 end
 if own then return {now, record} end

@@ -11,7 +11,7 @@ if shared.first <= now then
 end
 -- An announcement that ends later stays. One that stands was made at the present value of the counter: the holders
 -- were granted before, and no grant was made since.
-local ends = now + ARGV[5]
+local ends = now + (ARGV[5] or 0)
 local counter = ends > now and ends >= shared.writer_until and call('GET', KEYS[4])
 if counter then
   local lifetime = call('PTTL', KEYS[3])

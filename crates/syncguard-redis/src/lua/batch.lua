@@ -14,10 +14,9 @@
 
 local replies, key, arg = {}, 0, 0
 while arg < #ARGV do
-  local script, keys, arguments = SCRIPTS[tonumber(ARGV[arg + 1])], {}, {}
-  local last_key, last_arg = key + ARGV[arg + 2], arg + 3 + ARGV[arg + 3]
-  for i = key + 1, last_key do keys[i - key] = KEYS[i] end
-  for i = arg + 4, last_arg do arguments[i - arg - 3] = ARGV[i] end
+  local script, last_key, last_arg = SCRIPTS[tonumber(ARGV[arg + 1])], key + ARGV[arg + 2], arg + 3 + ARGV[arg + 3]
+  -- Built from a list, a table is allocated once. Filled item by item, it is allocated several times.
+  local keys, arguments = {unpack(KEYS, key + 1, last_key)}, {unpack(ARGV, arg + 4, last_arg)}
   key, arg = last_key, last_arg
   local ok, reply = pcall(script, keys, arguments)
   if not ok then

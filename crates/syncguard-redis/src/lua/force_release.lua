@@ -2,7 +2,7 @@
 -- as well.
 --
 -- KEYS[1] the lock           KEYS[2] the shared holders
--- ARGV[1] the channel of the lock                            ARGV[2] PUBLISH, SPUBLISH or ""
+-- ARGV[1] PUBLISH, SPUBLISH or ""
 --
 -- Reply   {now, record}      ended, if the record is live at now; as in lookup.lua
 --
@@ -18,5 +18,5 @@ if type(record) == 'table' then
 elseif record and string.find(record, '^{"shared":%d+,"lockId":"[%w_-]+","expiresAtMs":%d+,') then
   record = {record, holders.err and -3 or holders}
 end
-if redis.call('DEL', KEYS[1], KEYS[2]) > 0 and ARGV[2] ~= '' then redis.pcall(ARGV[2], ARGV[1], '') end
+if redis.call('DEL', KEYS[1], KEYS[2]) > 0 and ARGV[1] ~= '' then redis.pcall(ARGV[1], KEYS[1] .. ':released', '') end
 return {math.floor(time[1] * 1000 + time[2] / 1000), record}

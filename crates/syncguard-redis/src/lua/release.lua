@@ -3,8 +3,7 @@
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- KEYS[3] the shared holders; without it, only an exclusive lock is changed
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
--- ARGV[2] the channel of the lock
--- ARGV[3] PUBLISH, SPUBLISH or ""
+-- ARGV[2] PUBLISH, SPUBLISH or ""
 --
 -- Reply   1                  released
 --         0                  the id does not hold this lock
@@ -32,7 +31,7 @@ if own then
   call('DEL', KEYS[1], KEYS[2])
   -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
   -- lock is released nevertheless.
-  if ARGV[3] ~= '' then redis.pcall(ARGV[3], ARGV[2], '') end
+  if ARGV[2] ~= '' then redis.pcall(ARGV[2], KEYS[1] .. ':released', '') end
   return 1
 end
 if not KEYS[3] then return -5 end

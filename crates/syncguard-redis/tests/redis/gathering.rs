@@ -63,6 +63,37 @@ async fn calls_that_are_ready_together_are_sent_as_few_commands() {
     assert!(commands.total() <= 1 + TASKS as u64 / 16, "{}", commands.total());
 }
 
+/// Each word costs the server time: it is copied into a table of the script, and the table grows.
+#[tokio::test]
+async fn a_lock_that_no_one_else_wants_sends_only_the_words_that_it_needs() {
+    let (_server, proxy, backend) = started().await;
+    let of_length = |words: usize| {
+        let command = format!("*{words}\r\n$7\r\nEVALSHA\r\n");
+        proxy.tally(Flow::Requests, move || Occurrences::of(command.as_str()))
+    };
+    // The command, the hash and the number of keys; then the keys and the arguments.
+    let (acquires, releases) = (of_length(3 + 4 + 4), of_length(3 + 3 + 2));
+    let request = ask("k", LONG);
+    granted(&backend, &request).await;
+    assert!(released(&backend, &request).await);
+    assert_eq!((acquires.total(), releases.total()), (1, 1));
+}
+
+/// The lock layer boxes them, so each of its requests allocates that much.
+#[tokio::test]
+async fn the_futures_of_the_operations_are_small() {
+    let (_server, _proxy, backend) = started().await;
+    let request = ask("k", LONG);
+    let lock = lock_of(&request);
+    let sizes = [
+        size_of_val(&backend.acquire(&request)),
+        size_of_val(&backend.extend(&lock, ttl(LONG))),
+        size_of_val(&backend.release(&lock)),
+        size_of_val(&backend.abandon(request.lock_id, &request.key)),
+    ];
+    assert!(sizes.iter().all(|size| *size < 2_048), "{sizes:?}");
+}
+
 #[tokio::test]
 async fn each_call_of_a_batch_receives_its_own_reply() {
     let (server, proxy, backend) = started().await;

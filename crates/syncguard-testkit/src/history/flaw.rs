@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, fmt};
 
-use syncguard_core::LockKey;
+use syncguard_core::{Fence, LockKey};
 
 use super::Entry;
 
@@ -16,6 +16,8 @@ pub enum Flaw {
     RepeatedFence(Entry, Entry),
     /// The second grant was made after the first, with a lower fence.
     LowerFence(Entry, Entry),
+    /// The store reported that the lock is not held, while its lease was valid.
+    NotHeld(Entry),
     /// The hold never ended: its process neither left nor died.
     NeverLeft(Entry),
 }
@@ -30,6 +32,7 @@ impl fmt::Display for Flaw {
             }
             Self::RepeatedFence(one, other) => write!(f, "one fence for {one} and {other}"),
             Self::LowerFence(one, other) => write!(f, "after {one}, a lower fence for {other}"),
+            Self::NotHeld(entry) => write!(f, "{entry} was not held within its lease"),
             Self::NeverLeft(entry) => write!(f, "{entry} never left"),
         }
     }
@@ -59,6 +62,8 @@ pub fn flaws(entries: &[Entry]) -> Vec<Flaw> {
         found.extend(repeated_fences(entries));
         found.extend(lower_fences(entries));
     }
+    let not_held = entries.iter().filter(|entry| entry.not_held.is_some());
+    found.extend(not_held.cloned().map(Flaw::NotHeld));
     let open = entries.iter().filter(|entry| entry.left().is_none());
     found.extend(open.cloned().map(Flaw::NeverLeft));
     found
@@ -101,34 +106,69 @@ fn repeated_fences(entries: &[&Entry]) -> Vec<Flaw> {
 }
 
 /// Compares each fence with the highest one of the grants that were certainly made before.
+///
+/// Of two that may not share the key, the one that is seen to hold it first had its grant first. Two
+/// that may share it can be granted in one order and begin in the other, unless the later one began
+/// to wait only after the earlier one held. So before a hold came all that began before its request,
+/// and of those that began since, the ones with which it may not share the key.
 fn lower_fences(entries: &[&Entry]) -> Vec<Flaw> {
     let mut found = Vec::new();
+    let mut highest = Highest::default();
+    // The highest fence of the holds up to each one.
+    let mut highest_up_to: Vec<Rank> = Vec::with_capacity(entries.len());
     for (index, &entry) in entries.iter().enumerate() {
-        let before = entries[..index].iter().filter(|before| precedes(before, entry));
-        let highest = before.max_by_key(|before| before.fence);
-        if let Some(highest) = highest.filter(|highest| entry.fence < highest.fence) {
-            found.push(Flaw::LowerFence((*highest).clone(), entry.clone()));
+        let requested = entries[..index].partition_point(|before| before.entered < entry.requested);
+        let before_request = requested.checked_sub(1).map(|last| highest_up_to[last]);
+        let before = before_request.max(highest.not_sharing_with(entry, entries));
+        if let Some((_, before)) = before.filter(|(fence, _)| entry.fence < *fence) {
+            found.push(Flaw::LowerFence(entries[before].clone(), entry.clone()));
         }
+        highest.add((entry.fence, index), entries);
+        highest_up_to.extend(highest.of_all);
     }
     found
 }
 
-/// Returns whether the grant of a hold that began before another was also made before that one's.
-///
-/// Of two that may not share the key, the one that is seen to hold it first had its grant first. Two
-/// that may share it can be granted in one order and begin in the other, unless the later one began
-/// to wait only after the earlier one held.
-fn precedes(before: &Entry, entry: &Entry) -> bool {
-    !may_share(before, entry) || before.entered < entry.requested
+/// The fence of a hold, and the position of the hold, which decides between equal fences.
+type Rank = (Fence, usize);
+
+/// The highest fences of some holds.
+#[derive(Default)]
+struct Highest {
+    of_all: Option<Rank>,
+    /// That of the holds in another mode than the hold of `of_all`.
+    of_other_modes: Option<Rank>,
+}
+
+impl Highest {
+    fn add(&mut self, rank: Rank, entries: &[&Entry]) {
+        let is_other = |than: Rank| entries[than.1].mode != entries[rank.1].mode;
+        let is_other = self.of_all.is_some_and(is_other);
+        if self.of_all < Some(rank) {
+            if is_other {
+                self.of_other_modes = self.of_all;
+            }
+            self.of_all = Some(rank);
+        } else if is_other {
+            self.of_other_modes = self.of_other_modes.max(Some(rank));
+        }
+    }
+
+    /// Returns the highest fence of the holds that may not share the key with `entry`.
+    fn not_sharing_with(&self, entry: &Entry, entries: &[&Entry]) -> Option<Rank> {
+        let may_share = self.of_all.is_some_and(|(_, hold)| may_share(entries[hold], entry));
+        if may_share { self.of_other_modes } else { self.of_all }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{num::NonZeroU32, time::Duration};
 
+    use proptest::prelude::*;
     use syncguard_core::{BootInstant, Fence, LockKey, backend::Mode};
 
-    use super::{Flaw, flaws};
+    use super::{Flaw, flaws, lower_fences, may_share};
     use crate::history::{End, Entry, Incarnation};
 
     fn at(millis: u64) -> BootInstant {
@@ -138,7 +178,8 @@ mod tests {
     fn hold(process: u32, key: &str, fence: u64, entered: u64, end: End) -> Entry {
         let (key, fence) = (LockKey::new(key).unwrap(), Fence::new(fence).unwrap());
         let (process, mode, entered) = (Incarnation(process), Mode::Exclusive, at(entered));
-        Entry { process, key, fence, mode, requested: entered, entered, end }
+        let (requested, not_held) = (entered, None);
+        Entry { process, key, fence, mode, requested, entered, end, not_held }
     }
 
     fn left(process: u32, fence: u64, entered: u64, left: u64) -> Entry {
@@ -212,6 +253,14 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_that_is_not_held_within_its_lease_is_found() {
+        let denied = Entry { not_held: Some(at(22)), ..left(1, 1, 10, 20) };
+        let found = flaws(&[denied.clone(), left(2, 2, 30, 40)]);
+        assert_eq!(found, [Flaw::NotHeld(denied)]);
+        assert!(found[0].to_string().ends_with("was not held within its lease"), "{}", found[0]);
+    }
+
+    #[test]
     fn a_flaw_names_the_processes_the_key_and_the_fences() {
         let found = flaws(&[left(1, 1, 10, 20), left(2, 2, 19, 30)]);
         let text = found[0].to_string();
@@ -261,5 +310,48 @@ mod tests {
         let writer = Entry { requested: at(1), ..left(3, 1, 50, 60) };
         let found = flaws(&[first.clone(), writer.clone()]);
         assert_eq!(found, [Flaw::LowerFence(first, writer)]);
+    }
+
+    /// The definition of a lower fence: compares each hold with every earlier one.
+    fn lower_fences_by_definition(entries: &[&Entry]) -> Vec<Flaw> {
+        let precedes = |before: &Entry, entry: &Entry| {
+            !may_share(before, entry) || before.entered < entry.requested
+        };
+        let mut found = Vec::new();
+        for (index, &entry) in entries.iter().enumerate() {
+            let before = entries[..index].iter().filter(|before| precedes(before, entry));
+            let highest = before.max_by_key(|before| before.fence);
+            if let Some(highest) = highest.filter(|highest| entry.fence < highest.fence) {
+                found.push(Flaw::LowerFence((*highest).clone(), entry.clone()));
+            }
+        }
+        found
+    }
+
+    /// Holds of one key, in the order of their beginning, in up to four modes. Some have the same
+    /// fence, or begin at the same time.
+    fn holds() -> impl Strategy<Value = Vec<Entry>> {
+        let hold = (0u64..30, 0u64..8, 1u64..20, 0u32..4);
+        let hold = hold.prop_map(|(entered, waited, fence, mode)| {
+            let entry = left(1, fence, entered + waited, entered + waited);
+            let entry = Entry { requested: at(entered), ..entry };
+            if mode == 0 { entry } else { shared(mode - 1, entry) }
+        });
+        proptest::collection::vec(hold, 0..40).prop_map(|holds| {
+            let numbered = (0..).zip(holds);
+            let numbered =
+                numbered.map(|(number, hold)| Entry { process: Incarnation(number), ..hold });
+            let mut holds: Vec<_> = numbered.collect();
+            holds.sort_by_key(|hold| hold.entered);
+            holds
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn lower_fences_are_those_of_the_definition(holds in holds()) {
+            let holds: Vec<_> = holds.iter().collect();
+            prop_assert_eq!(lower_fences(&holds), lower_fences_by_definition(&holds));
+        }
     }
 }

@@ -1,5 +1,5 @@
 use std::{
-    fs::{File, OpenOptions, read_to_string},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -53,25 +53,29 @@ impl Journal {
     /// interleave.
     ///
     /// A process that is killed during the write may leave a partial line. Each record therefore
-    /// begins with a line break, which separates it from such a line.
+    /// begins with a line break, which separates it from such a line. It also ends with one, by which
+    /// a reader distinguishes it from a record that is still being written.
     ///
     /// # Errors
     ///
     /// The error of writing the record.
     pub fn write(&self, record: &Record) -> io::Result<()> {
-        let line = format!("\n{}", serde_json::to_string(record)?);
+        let line = format!("\n{}\n", serde_json::to_string(record)?);
         (&self.file).write_all(line.as_bytes())
     }
 
-    /// Reads the records so far.
+    /// Reads the records so far. What follows the last line break is not a record yet: a process may
+    /// be writing it.
     ///
     /// # Errors
     ///
     /// If the file cannot be read, or has more unreadable lines than processes have died.
     pub fn read(&self) -> Result<History, JournalError> {
-        let text = read_to_string(&self.path)?;
-        let lines = text.lines().filter(|line| !line.is_empty());
-        let read: Vec<Option<Record>> = lines.map(|line| serde_json::from_str(line).ok()).collect();
+        let bytes = fs::read(&self.path)?;
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').unwrap_or_default();
+        let lines = bytes[..end].split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let read: Vec<Option<Record>> =
+            lines.map(|line| serde_json::from_slice(line).ok()).collect();
         let torn = read.iter().filter(|record| record.is_none()).count();
         let records: Vec<Record> = read.into_iter().flatten().collect();
         let deaths = deaths(&records);
@@ -102,7 +106,7 @@ mod tests {
     }
 
     fn entered(process: u32) -> Record {
-        let (key, fence) = (LockKey::new("a \"key\"\n").unwrap(), Fence::new(42).unwrap());
+        let (key, fence) = (LockKey::new("a \"këy\"\n").unwrap(), Fence::new(42).unwrap());
         let until = BootInstant::from_boot(Duration::new(8, 1));
         let (mode, requested) = (Mode::SHARED, BootInstant::from_boot(Duration::new(6, 2)));
         record(process, Event::Entered { key, fence, mode, requested, until })
@@ -123,14 +127,29 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_is_being_written_is_not_read_yet() {
+        let (_directory, journal) = journal();
+        journal.write(&entered(1)).unwrap();
+        let before = fs::read(journal.path()).unwrap();
+        journal.write(&entered(2)).unwrap();
+        let after = fs::read(journal.path()).unwrap();
+        assert!(after.starts_with(&before));
+        for written in before.len()..after.len() {
+            fs::write(journal.path(), &after[..written]).unwrap();
+            let history = journal.read().unwrap_or_else(|error| panic!("{written}: {error}"));
+            assert_eq!(history, History::new([entered(1)]), "{written}");
+        }
+    }
+
+    #[test]
     fn a_partial_line_affects_no_other_line_and_is_an_error_only_if_no_process_died() {
         let (_directory, journal) = journal();
         journal.write(&entered(1)).unwrap();
         (&journal.file).write_all(b"\n{\"process\":2,\"at\":{\"se").unwrap();
+        journal.write(&entered(3)).unwrap();
         let error = journal.read().unwrap_err();
         assert!(matches!(error, JournalError::Torn { torn: 1, deaths: 0 }), "{error}");
         journal.write(&record(2, Event::Died)).unwrap();
-        journal.write(&entered(3)).unwrap();
         let history = journal.read().unwrap();
         assert_eq!(history.entries().len(), 2, "{history:?}");
     }

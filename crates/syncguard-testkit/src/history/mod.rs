@@ -33,6 +33,8 @@ pub struct Entry {
     pub entered: BootInstant,
     /// How, and when, the hold ended.
     pub end: End,
+    /// When the store reported the lock as not held, although the lease was valid.
+    pub not_held: Option<BootInstant>,
 }
 
 /// How a hold ended.
@@ -67,17 +69,22 @@ impl History {
     /// Derives the holds from the records of the processes, which may be in any order.
     pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
         let mut ends = BTreeMap::new();
-        let mut deaths = BTreeMap::new();
+        let (mut denials, mut deaths) = (BTreeMap::new(), BTreeMap::new());
         let (mut entries, mut leases) = (Vec::new(), Vec::new());
         for Record { process, at, event } in records {
             match event {
                 Event::Entered { key, fence, mode, requested, until } => {
-                    let (entered, end) = (at, End::Open);
-                    entries.push(Entry { process, key, fence, mode, requested, entered, end });
+                    let (entered, end, not_held) = (at, End::Open, None);
+                    let entry =
+                        Entry { process, key, fence, mode, requested, entered, end, not_held };
+                    entries.push(entry);
                     leases.push(until);
                 }
                 Event::Left { key, fence } => {
                     ends.insert((process, key, fence), at);
+                }
+                Event::NotHeld { key, fence } => {
+                    denials.insert((process, key, fence), at);
                 }
                 Event::Died => {
                     deaths.insert(process, at);
@@ -85,7 +92,9 @@ impl History {
             }
         }
         for (entry, until) in entries.iter_mut().zip(leases) {
-            let left = ends.get(&(entry.process, entry.key.clone(), entry.fence)).copied();
+            let hold = (entry.process, entry.key.clone(), entry.fence);
+            entry.not_held = denials.get(&hold).copied();
+            let left = ends.get(&hold).copied();
             let died = || deaths.get(&entry.process).map(|at| End::Died(until.min(*at)));
             entry.end = left.map(End::Left).or_else(died).unwrap_or(End::Open);
         }
@@ -149,6 +158,11 @@ mod tests {
         record(process, at, Event::Left { key, fence })
     }
 
+    fn not_held(process: u32, at: u64, fence: u64) -> Record {
+        let (key, fence) = (LockKey::new("k").unwrap(), Fence::new(fence).unwrap());
+        record(process, at, Event::NotHeld { key, fence })
+    }
+
     fn times(history: &History) -> Vec<(u128, Option<u128>)> {
         let millis = |at: BootInstant| at.since_boot().as_millis();
         history.entries().iter().map(|e| (millis(e.entered), e.left().map(millis))).collect()
@@ -173,6 +187,22 @@ mod tests {
     fn a_hold_ends_with_its_lease_if_the_process_died_later() {
         let history = History::new([entered(1, 10, 1), record(1, 200, Event::Died)]);
         assert_eq!(times(&history), [(10, Some(10 + u128::from(LEASE)))]);
+    }
+
+    #[test]
+    fn a_report_that_a_lock_is_not_held_concerns_the_hold_under_its_fence() {
+        let records = [
+            entered(1, 10, 1),
+            left(1, 12, 1),
+            not_held(1, 13, 1),
+            entered(1, 20, 2),
+            left(1, 22, 2),
+        ];
+        let history = History::new(records);
+        let reports: Vec<_> = history.entries().iter().map(|entry| entry.not_held).collect();
+        assert_eq!(reports, [Some(boot(13)), None]);
+        let [Flaw::NotHeld(hold)] = &history.flaws()[..] else { panic!("{:?}", history.flaws()) };
+        assert_eq!(hold, &history.entries()[0]);
     }
 
     #[test]

@@ -52,6 +52,14 @@ pub enum Event {
         /// The fence of the grant.
         fence: Fence,
     },
+    /// The store answered an extend or a release of the process that it does not hold the lock. The
+    /// process received the answer while its lease was valid, that is, before the grant could expire.
+    NotHeld {
+        /// The key of the lock.
+        key: LockKey,
+        /// The fence of the grant.
+        fence: Fence,
+    },
     /// The process is dead. Recorded by the process that killed it, once its death was certain.
     Died,
 }

@@ -80,6 +80,37 @@ fn a_process_shares_a_key_while_more_of_its_tasks_wait_or_once_it_has_seen_anoth
     assert!(head.is_sharing());
 }
 
+/// Returns whether this process defers to others after two short waits, a second apart, of which the
+/// second was granted the key. If `other` is set, another task waited from the first to the second.
+async fn defers_after_two_short_waits(other: bool) -> bool {
+    let (queues, key) = (Queues::default(), LockKey::new("k").unwrap());
+    let wait = || {
+        let waiter = queues.join(&key, Mode::Exclusive, 0);
+        let polled = waiter.queue.waiters().poll_turn(waiter.candidate, false, Waker::noop());
+        polled.1.wake();
+        waiter
+    };
+    let (first, other) = (wait(), other.then(wait));
+    see_another_process(&first);
+    drop(first);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let last = wait();
+    see_another_process(&last);
+    drop(other);
+    let (now, short) = (Instant::now(), Duration::from_millis(1));
+    last.fairness(|fairness| {
+        fairness.granted(Fence::new(8).unwrap(), now, short);
+        fairness.released();
+        fairness.deferral(now, short).is_some()
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_was_given_up_does_not_count_as_part_of_the_next_one() {
+    assert!(defers_after_two_short_waits(true).await, "another task waited for a second");
+    assert!(!defers_after_two_short_waits(false).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_queue_of_a_key_that_others_contend_for_is_retained_and_then_removed() {
     let queues = Queues::default();
