@@ -72,7 +72,7 @@ pub(crate) async fn acquire(
 ) -> Result<AcquireOutcome, Failure> {
     let key = StoredKey::of(&request.key)?;
     let outcome = match request.mode {
-        Mode::Shared { .. } => share(store, request, &key).await?,
+        Mode::Shared { .. } => share(store, request, key.clone()).await?,
         Mode::Exclusive => acquire_exclusive(store, request, &key).await?,
     };
     match &outcome {

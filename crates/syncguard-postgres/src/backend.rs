@@ -31,7 +31,8 @@ use crate::{
 /// Extends are sent before releases and abandons, and those before acquires and lookups. One
 /// connection is never used for acquires and lookups. Extends that wait for a connection are sent
 /// together in one statement, those first whose [time](syncguard_core::backend::LockRef::time_left) is the
-/// shortest. An acquire that would wait for a connection for longer than the [connect
+/// shortest. Acquires in shared mode and releases of shared grants wait for the previous request of
+/// this backend for their key, and are then sent together. An acquire that would wait for a connection for longer than the [connect
 /// timeout](crate::PostgresConfig::connect_timeout) is refused at once with
 /// [`ServiceUnavailable`](syncguard_core::ErrorKind::ServiceUnavailable), and nothing is applied.
 ///

@@ -88,10 +88,10 @@ const SHARED: [Part; 14] = [
     ("{extend_shared_now}", "{extend}(found.lock_id, found.ttl_ms, $3, false)", "NULL::bigint"),
     (
         "{leave_shared}",
-        "CASE WHEN {own_transaction} THEN {leave}($1, NULL, $2, $3, $4) ELSE false END",
+        "coalesce(CASE WHEN {own_transaction} THEN ({leave}(ARRAY[$1], NULL, $2, $3, $4))[1] END, false)",
         "false",
     ),
-    ("{abandon_shared}", "{leave}($1, $3, $6, $4, $5)", ""),
+    ("{abandon_shared}", "{leave}(ARRAY[$1], $3, $6, $4, $5)", ""),
     ("{next_in_line}", "{next}(locks.key, NULL, false)", "hashtext(locks.key)::text"),
 ];
 

@@ -110,6 +110,9 @@ const INSIDE_TRANSACTION: [&str; 2] = ["25P02", "25001"];
 /// The server is starting, shutting down, or full.
 const PASSING: [&str; 4] = ["57P01", "57P02", "57P03", "53300"];
 
+/// The classes of errors that are due to the data of a statement, not to the server.
+pub(crate) const DATA_ERRORS: [&str; 2] = ["22", "23"];
+
 pub(crate) const UNIQUE_VIOLATION: &str = "23505";
 pub(crate) const NOT_NULL_VIOLATION: &str = "23502";
 

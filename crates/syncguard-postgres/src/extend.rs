@@ -1,14 +1,12 @@
 //! Extending locks.
 
-use std::sync::Arc;
-
 use syncguard_core::{
     Ttl,
-    backend::{Effect, ExtendOutcome, LockRef},
+    backend::{ExtendOutcome, LockRef},
 };
 use tokio::time::Instant;
 
-use crate::{error::Failure, extends::Extend, store::Store};
+use crate::{batch::answered, error::Failure, extends::Extend, store::Store};
 
 /// Sets the expiry of a live grant to now plus `ttl`, in either mode.
 ///
@@ -24,8 +22,5 @@ pub(crate) async fn extend(
     let time_left = lock.time_left.unwrap_or_default().min(Ttl::MAX.as_duration());
     let needed_by = Instant::now() + time_left;
     let extend = Extend { lock_id: lock.lock_id, ttl };
-    match store.extends.send(needed_by, extend).await {
-        Ok(answer) => answer.map_err(|e| Arc::try_unwrap(e).unwrap_or_else(Failure::Shared)),
-        Err(interrupted) => Err(Failure::interrupted(interrupted, Effect::MayHaveApplied)),
-    }
+    answered(store.extends.send(needed_by, extend).await)
 }

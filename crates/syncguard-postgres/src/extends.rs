@@ -1,6 +1,6 @@
 //! The queue of extends that wait for a connection, and the statements that send them.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use sqlx::SqlStr;
 use syncguard_core::{
@@ -10,6 +10,7 @@ use syncguard_core::{
 };
 
 use crate::{
+    batch::{BATCH_SIZE, Firsts},
     connection::Connections,
     error::Failure,
     pool::Leased,
@@ -17,10 +18,6 @@ use crate::{
     sql::Sql,
     statement::Statement,
 };
-
-/// The maximum number of extends in one statement. Such a statement takes a connection for a few
-/// milliseconds; extends that arrive meanwhile wait.
-const BATCH_SIZE: usize = 64;
 
 /// The extends that wait for a connection.
 pub(crate) type Extends = Batcher<Sender>;
@@ -76,28 +73,26 @@ impl SendBatch for Sender {
         leased: Leased,
         extends: &[Extend],
     ) -> Result<Vec<Option<ExtendOutcome>>, Failure> {
-        let mut ids = HashSet::new();
-        let is_first: Vec<bool> = extends.iter().map(|extend| ids.insert(extend.lock_id)).collect();
-        let firsts = || extends.iter().zip(&is_first).filter(|(_, first)| **first);
+        let firsts = Firsts::of(extends, |extend| extend.lock_id);
         let statement = Statement::write(&self.extend_many)
-            .texts(firsts().map(|(extend, _)| extend.lock_id.as_str().to_owned()).collect())
-            .integers(firsts().map(|(extend, _)| extend.ttl.as_millis()).collect())
+            .texts(
+                firsts.requests.iter().map(|extend| extend.lock_id.as_str().to_owned()).collect(),
+            )
+            .integers(firsts.requests.iter().map(|extend| extend.ttl.as_millis()).collect())
             .integer(GRACE_MS);
         let rows = match self.connections.run_leased(leased, Priority::Extend, statement).await {
             Err(Failure::Driver(_, Effect::NotApplied)) => return Ok(Vec::new()),
             rows => rows?,
         };
         let mut rows = rows.iter();
-        let mut answer = |is_first: &bool| {
-            if !*is_first {
-                return Ok(None);
-            }
+        let answer = |_| {
             let row = rows.next().ok_or(Failure::UnreadableAnswer("answer"))?;
             let is_busy: bool = value(row, "busy")?;
             let expires_at = value(row, "expires_at_ms")?;
             Ok((!is_busy).then(|| outcome(expires_at)))
         };
-        is_first.iter().map(&mut answer).collect()
+        let answers: Result<_, Failure> = firsts.requests.iter().map(answer).collect();
+        Ok(firsts.spread(answers?))
     }
 }
 

@@ -7,7 +7,7 @@ use syncguard_core::{
 };
 
 use crate::{
-    error::{Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
+    error::{DATA_ERRORS, Failure, NOT_NULL_VIOLATION, UNIQUE_VIOLATION},
     row::{fence, owner, timestamp, value},
 };
 
@@ -21,6 +21,12 @@ pub(crate) fn violation(failure: Failure) -> Failure {
         Some(NOT_NULL_VIOLATION) => Failure::FenceLimit,
         _ => failure,
     }
+}
+
+/// Returns whether the server has rejected a statement because of what it wrote. If the statement
+/// was sent for several requests, one of them may be the reason.
+pub(crate) fn is_of_one_request(failure: &Failure) -> bool {
+    failure.state().is_some_and(|state| DATA_ERRORS.iter().any(|class| state.starts_with(class)))
 }
 
 /// Reads the grant that was made.

@@ -23,6 +23,16 @@ const MAX_KEY_BYTES: usize = 1_700;
 /// the key. Locks of two halves are distinct from locks of one number, which acquires queue by.
 pub(crate) const WAITER_CLASS: i32 = i32::from_be_bytes(*b"SGwt");
 
+/// The functions of shared mode and of the line, and the types of what they take.
+const FUNCTIONS: [(&str, &str); 6] = [
+    ("share", "boolean, text, text[], bigint[], text[], bigint, text, text, bigint, bigint, text"),
+    ("extend", "text, bigint, bigint, boolean"),
+    ("leave", "text[], text, bigint, text, integer"),
+    ("live", "jsonb, bigint, bigint"),
+    ("enter", "text, text, bigint, bigint, bigint"),
+    ("next", "text, bigint, boolean"),
+];
+
 /// The validated names of two different tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tables {
@@ -72,6 +82,8 @@ impl Tables {
             .replace("{extend}", &self.quoted_function("extend"))
             .replace("{leave}", &self.quoted_function("leave"))
             .replace("{live}", &self.quoted_function("live"))
+            .replace("{functions}", &self.functions())
+            .replace("{max_key_bytes}", &LockKey::MAX_BYTES.to_string())
             .replace("{enter}", &self.quoted_function("enter"))
             .replace("{next}", &self.quoted_function("next"))
     }
@@ -94,10 +106,12 @@ impl Tables {
         quoted(&format!("{}_line", self.locks))
     }
 
-    /// The functions of shared mode and of the line.
-    pub(crate) fn quoted_functions(&self) -> Vec<String> {
-        let names = ["share", "extend", "leave", "live", "enter", "next"];
-        names.map(|name| self.quoted_function(name)).into()
+    /// The signatures of the functions of shared mode and of the line, as an array of texts.
+    fn functions(&self) -> String {
+        let signatures = FUNCTIONS
+            .map(|(name, types)| format!("'{}({types})'", self.quoted_function(name)))
+            .join(", ");
+        format!("ARRAY[{signatures}]")
     }
 
     fn quoted_function(&self, name: &str) -> String {
@@ -164,16 +178,7 @@ pub(crate) fn user_key(key: &str, user_key: &str) -> Option<LockKey> {
 
 /// Returns the key of the tombstone of an abandoned id: too long to be the key of any user.
 pub(crate) fn tombstone_key(id: LockId) -> String {
-    key_of_id("abandoned", id)
-}
-
-/// Returns the key of the row of a shared holder: too long to be the key of any user.
-pub(crate) fn member_key(id: LockId) -> String {
-    key_of_id("shared", id)
-}
-
-fn key_of_id(kind: &str, id: LockId) -> String {
-    format!("{kind}:{}:{:.>width$}", id.as_str(), "", width = LockKey::MAX_BYTES)
+    format!("abandoned:{}:{:.>width$}", id.as_str(), "", width = LockKey::MAX_BYTES)
 }
 
 /// Writes `\0` for NUL and `\\` for a backslash.
@@ -194,9 +199,7 @@ fn unescaped(text: &str) -> String {
 mod tests {
     use syncguard_core::{LockId, LockKey};
 
-    use super::{
-        MAX_TABLE_BYTES, StoredKey, Tables, escaped, member_key, tombstone_key, unescaped, user_key,
-    };
+    use super::{MAX_TABLE_BYTES, StoredKey, Tables, escaped, tombstone_key, unescaped, user_key};
 
     fn stored(text: &str) -> StoredKey {
         StoredKey::of(&LockKey::new(text).unwrap()).unwrap()
@@ -254,12 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn the_key_of_an_id_is_not_a_valid_key() {
+    fn the_key_of_a_tombstone_is_not_a_valid_key() {
         let (one, other) = (LockId::mint().unwrap(), LockId::mint().unwrap());
-        for key in [tombstone_key(one), member_key(one)] {
-            assert!(key.len() > LockKey::MAX_BYTES && LockKey::new(&key).is_err());
-        }
-        assert_ne!(tombstone_key(one), tombstone_key(other));
-        assert_ne!(member_key(one), tombstone_key(one));
+        let key = tombstone_key(one);
+        assert!(key.len() > LockKey::MAX_BYTES && LockKey::new(&key).is_err());
+        assert_ne!(key, tombstone_key(other));
     }
 }

@@ -2,12 +2,13 @@
 
 use syncguard_core::{
     LockId, LockKey, ReleaseOutcome,
-    backend::{LockRef, NotHeld},
+    backend::{LockRef, Mode, NotHeld},
     pool::Priority,
 };
 
 use crate::{
     error::{Failure, UNIQUE_VIOLATION},
+    leaves::release_statement,
     names::{StoredKey, WAITER_CLASS, tombstone_key},
     prune::prune_some,
     row::{GRACE_MS, value},
@@ -24,21 +25,31 @@ const MAX_ATTEMPTS: usize = 4;
 /// The statement deletes the row of an exclusive grant. Only if the id has none does it call the
 /// function that ends a shared grant (see `schema_leave.sql`), in the same round trip.
 ///
+/// If the holder takes the grant for a shared one of a key, releases that arrive while an earlier
+/// request for the key is in flight are sent together, in a call of that function. If the holder is
+/// wrong, its release is sent once more, by the id alone.
+///
 /// It does not wait for the disk. A crash of the server may restore the grant, for at most its ttl:
 /// the holder then keeps until the end what it released early, and no one else holds the key
 /// meanwhile. The fence never goes back, because a grant does wait for the disk, and with it all
 /// that was committed before.
 pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
-    let statement = Statement::write(&store.sql.release)
-        .text(lock.lock_id.as_str())
-        .integer(GRACE_MS)
-        .text(&store.channel)
-        .short(WAITER_CLASS);
-    let row = store.connections.row_for(Priority::Release, statement).await?;
-    if let Some(Ok(stored)) = lock.key.as_ref().map(StoredKey::of) {
-        store.holder_cache.forget(&stored.key);
+    let key = lock.key.as_ref().and_then(|key| StoredKey::of(key).ok()).map(|stored| stored.key);
+    let is_shared = store.sql.columns.has_shared_mode() && lock.mode.is_some_and(Mode::is_shared);
+    let released = match &key {
+        Some(key) if is_shared => {
+            let Store { lanes, connections, sql, channel, .. } = store;
+            lanes.leave(connections, sql, channel, key, lock.lock_id).await?
+        }
+        _ => {
+            let statement = release_statement(&store.sql.release, lock.lock_id, &store.channel);
+            value(&store.connections.row_for(Priority::Release, statement).await?, "released")?
+        }
+    };
+    if let Some(key) = &key {
+        store.holder_cache.forget(key);
     }
-    Ok(match value(&row, "released")? {
+    Ok(match released {
         true => {
             prune_some(store, lock.lock_id);
             ReleaseOutcome::Released
@@ -81,6 +92,12 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
 ///   sees the member and the holder, and removes both.
 /// - The abandon was first. The acquire finds the tombstone, or violates the index if it looked
 ///   before, and is rolled back.
+///
+/// An acquire may be written together with others of its key. The abandon of one of their ids waits
+/// for all of them, or the violation of the index rolls all of them back and each is sent alone. No
+/// other wait is added: the others of the batch have nothing that the abandon needs, and of what
+/// they wait for, the abandon has at most the entry of its id, which it keeps only until its commit
+/// (see `schema_share.sql`).
 ///
 /// An announcement of the id is removed in the same way. One that is still in flight finds the
 /// tombstone under the advisory lock, and is not made.

@@ -42,8 +42,7 @@ impl State {
         let statement = Statement::read(&store.sql.schema_state)
             .text(&store.tables.quoted_locks())
             .text(&store.tables.quoted_counters())
-            .text(&store.tables.quoted_schema())
-            .texts(store.tables.quoted_functions());
+            .text(&store.tables.quoted_schema());
         let row = store.connections.row(statement).await?;
         Ok(Self {
             locks: value(&row, "locks")?,

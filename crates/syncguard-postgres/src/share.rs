@@ -2,21 +2,9 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::PgRow;
-use syncguard_core::{
-    Fence, LockId, Owner,
-    backend::{AcquireOutcome, AcquireRequest, Admission, Capabilities},
-};
+use syncguard_core::backend::{AcquireOutcome, AcquireRequest};
 
-use crate::{
-    error::{Failure, no_random_bytes},
-    granting::{exclusive_grant, exclusive_holder, read_grant, violation},
-    names::{StoredKey, member_key},
-    row::{GRACE_MS, text, timestamp},
-    sharing::sharing_now,
-    statement::Statement,
-    store::Store,
-};
+use crate::{error::Failure, names::StoredKey, shares::Share, statement::Statement, store::Store};
 
 /// Grants the key in shared mode, or returns its holders: one call of a function, which is a
 /// transaction by itself.
@@ -28,63 +16,22 @@ use crate::{
 /// leave, and each of them may be granted. Whoever is refused after the wait has written nothing,
 /// and no fence is lost.
 ///
+/// Requests that arrive while a call for the key is in flight are sent together with the next one,
+/// so that they are granted by one commit.
+///
 /// The database decides to grant. The rules by which it refuses are read here from what it saw, so
 /// that [`SharedHolders`](syncguard_core::backend::SharedHolders) describes the refusal.
 pub(crate) async fn share(
     store: &Store,
     request: &AcquireRequest,
-    key: &StoredKey,
+    key: StoredKey,
 ) -> Result<AcquireOutcome, Failure> {
     if !store.sql.columns.has_shared_mode() {
         return Err(Failure::SharedMode);
     }
-    let head = LockId::mint().map_err(no_random_bytes)?;
-    let permits = request.mode.permits().map_or(0, |permits| permits.get().into());
-    let statement = Statement::write(&store.sql.share)
-        .text(&key.key)
-        .text(request.lock_id.as_str())
-        .integer(GRACE_MS)
-        .integer(request.ttl.as_millis())
-        .text(&key.fence_key)
-        .text(&key.user_key)
-        .integer(i64::try_from(Fence::LIMIT.number()).unwrap_or(i64::MAX))
-        .text_or_null(request.owner.as_ref().map(Owner::as_str))
-        .integer(permits)
-        .text(head.as_str())
-        .text(&member_key(request.lock_id));
-    let row = store.connections.row(statement).await.map_err(violation)?;
-    if let Some(grant) = read_grant(&row)? {
-        return Ok(AcquireOutcome::Granted(grant));
-    }
-    refusal(&row, request, key)
-}
-
-/// Reads why nothing was granted. The id may have the grant already.
-fn refusal(
-    row: &PgRow,
-    request: &AcquireRequest,
-    key: &StoredKey,
-) -> Result<AcquireOutcome, Failure> {
-    if let Some((holders, now)) = sharing_now(row)? {
-        match holders.admit(request.lock_id, request.mode, now)? {
-            Admission::Held(grant) => return Ok(AcquireOutcome::Granted(grant)),
-            Admission::Refused(holder) => {
-                return Ok(AcquireOutcome::Contended { holder: Some(holder) });
-            }
-            Admission::Admitted => {}
-        }
-    } else if text(row, "lock_id").is_some() {
-        let (grant, now) = (exclusive_grant(row)?, timestamp(row, "now_ms")?);
-        if grant.expires_at.is_live(now, Capabilities::GRACE) {
-            let holder = Some(exclusive_holder(row, grant, now)?);
-            return Ok(AcquireOutcome::Contended { holder });
-        }
-    }
-    match text(row, "id_key") {
-        Some(id_key) if id_key != key.key => Err(Failure::Abandoned),
-        // An id names at most one grant, and this id's grant has ended.
-        _ => Ok(AcquireOutcome::Contended { holder: None }),
-    }
+    let AcquireRequest { lock_id, ttl, mode, .. } = *request;
+    let share = Share { lock_id, ttl, owner: request.owner.clone() };
+    store.lanes.share(&store.connections, &store.sql, key, mode, share).await
 }
 
 /// Keeps new shared holders of the key out for `time`.

@@ -65,6 +65,7 @@ pub(crate) struct Sql {
     pub(crate) extend: SqlStr,
     pub(crate) extend_many: SqlStr,
     pub(crate) release: SqlStr,
+    pub(crate) leave: SqlStr,
     pub(crate) abandon: SqlStr,
     pub(crate) lookup_by_key: SqlStr,
     pub(crate) lookup_by_id: SqlStr,
@@ -108,6 +109,7 @@ impl Sql {
             extend: statement(include_str!("sql/extend.sql")),
             extend_many: statement(include_str!("sql/extend_many.sql")),
             release: statement(include_str!("sql/release.sql")),
+            leave: statement(include_str!("sql/leave.sql")),
             abandon: statement(include_str!("sql/abandon.sql")),
             lookup_by_key: statement(include_str!("sql/lookup_by_key.sql")),
             lookup_by_id: statement(include_str!("sql/lookup_by_id.sql")),
@@ -178,6 +180,7 @@ impl SchemaTexts {
             counters: fill(include_str!("sql/schema_counters.sql")),
             columns: fill(include_str!("sql/schema_columns.sql")),
             functions: fill(concat!(
+                include_str!("sql/schema_stale.sql"),
                 include_str!("sql/schema_line.sql"),
                 include_str!("sql/schema_live.sql"),
                 include_str!("sql/schema_share.sql"),
@@ -231,6 +234,7 @@ mod tests {
                     &sql.extend,
                     &sql.extend_many,
                     &sql.release,
+                    &sql.leave,
                     &sql.abandon,
                     &sql.share,
                     &sql.announce,
@@ -243,6 +247,7 @@ mod tests {
                     &sql.prune,
                     &sql.prune_some,
                     &sql.revision,
+                    &sql.schema_state,
                     &sql.check,
                 ] {
                     assert!(!text.as_str().contains(['{', '}']), "{}", text.as_str());

@@ -37,7 +37,7 @@ pub fn ask(text: &str, duration: Duration) -> AcquireRequest {
 /// Returns a reference to the grant of a request.
 #[must_use]
 pub fn lock_of(request: &AcquireRequest) -> LockRef {
-    LockRef::new(request.lock_id, request.key.clone())
+    LockRef::new(request.lock_id, request.key.clone()).with_mode(request.mode)
 }
 
 /// Acquires the lock and returns the grant. Panics if the lock is contended.

@@ -72,6 +72,8 @@ pub struct LockRef {
     pub lock_id: LockId,
     /// A hint that may save a round trip. If it does not match the id, the id takes precedence.
     pub key: Option<LockKey>,
+    /// A hint that may save a round trip. If it does not match the id, the id takes precedence.
+    pub mode: Option<Mode>,
     /// How long the holder can still rely on the grant. A hint: if extends queue, those with less
     /// time left go first. A reference without it counts as having no time left.
     pub time_left: Option<Duration>,
@@ -83,6 +85,12 @@ impl LockRef {
         Self { key: Some(key), ..Self::from(lock_id) }
     }
 
+    /// Sets the mode of the grant.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode: Some(mode), ..self }
+    }
+
     /// Sets how long the holder can still rely on the grant.
     #[must_use]
     pub fn with_time_left(self, time_left: Duration) -> Self {
@@ -92,7 +100,7 @@ impl LockRef {
 
 impl From<LockId> for LockRef {
     fn from(lock_id: LockId) -> Self {
-        Self { lock_id, key: None, time_left: None }
+        Self { lock_id, key: None, mode: None, time_left: None }
     }
 }
 

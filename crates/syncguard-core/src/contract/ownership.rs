@@ -1,7 +1,7 @@
 //! Only the id that holds a lock can end or extend it.
 
 use super::{Harness, steps::*};
-use crate::backend::{LockBackend, LockRef};
+use crate::backend::{LockBackend, LockRef, Mode};
 
 /// An id that never held anything releases nothing.
 pub async fn a_foreign_id_releases_nothing<H: Harness>(h: H) {
@@ -73,14 +73,15 @@ pub async fn the_lock_id_alone_is_sufficient<H: Harness>(h: H) {
     assert!(!is_locked(&a, "k").await);
 }
 
-/// A hint that names another key neither hides the lock nor affects that key's lock.
+/// A hint that names another key or mode neither hides the lock nor affects that key's lock.
 pub async fn a_wrong_hint_affects_no_other_lock<H: Harness>(h: H) {
     let (a, mine, other) =
         (h.client().await, request_for("mine", LONG), request_for("other", LONG));
     granted(&a, &mine).await;
     granted(&a, &other).await;
-    extended(&a, LockRef::new(mine.lock_id, key("other")), LONG).await;
-    released(&a, LockRef::new(mine.lock_id, key("other"))).await;
+    let wrong = LockRef::new(mine.lock_id, key("other")).with_mode(Mode::SHARED);
+    extended(&a, wrong.clone(), LONG).await;
+    released(&a, wrong).await;
     assert!(is_locked(&a, "other").await);
     assert!(!is_locked(&a, "mine").await);
 }

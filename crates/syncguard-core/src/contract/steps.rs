@@ -102,7 +102,7 @@ pub(super) async fn operating_clients<H: Harness>(
 
 /// Returns the grant of a request, with its key as a hint.
 pub(super) fn lock_of(request: &AcquireRequest) -> LockRef {
-    LockRef::new(request.lock_id, request.key.clone())
+    LockRef::new(request.lock_id, request.key.clone()).with_mode(request.mode)
 }
 
 pub(super) async fn granted(backend: &impl LockBackend, request: &AcquireRequest) -> Grant {

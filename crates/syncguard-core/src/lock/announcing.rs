@@ -11,7 +11,7 @@ use super::{
     cleanup::{Action, Cleanup},
     shared::Shared,
 };
-use crate::{LockId, LockKey, Ttl};
+use crate::{LockId, LockKey, Ttl, backend::Mode};
 
 /// How long an announcement keeps new shared holders out. A writer that waits on renews it in time;
 /// one that died keeps readers out for that long.
@@ -111,8 +111,9 @@ impl Drop for Announcing {
 }
 
 fn withdraw(key: LockKey, lock_id: LockId, shared: &Arc<Shared>, home: &Handle) {
-    let (ttl, action) = (Ttl::covering(ANNOUNCEMENT), Action::Abandon);
-    Cleanup { key, lock_id, ttl, action, keep_until: None, counted: None }.start(shared, home);
+    let (mode, ttl, action) = (Mode::Exclusive, Ttl::covering(ANNOUNCEMENT), Action::Abandon);
+    Cleanup { key, lock_id, mode, ttl, action, keep_until: None, counted: false }
+        .start(shared, home);
 }
 
 fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {

@@ -185,14 +185,15 @@ impl<'a> AbandonOnDrop<'a> {
 impl Drop for AbandonOnDrop<'_> {
     fn drop(&mut self) {
         if self.armed {
-            let AcquireRequest { key, lock_id, ttl, .. } = self.request.clone();
+            let AcquireRequest { key, lock_id, mode, ttl, .. } = self.request.clone();
             let cleanup = Cleanup {
                 key,
                 lock_id,
+                mode,
                 ttl,
                 action: Action::Abandon,
                 keep_until: None,
-                counted: None,
+                counted: false,
             };
             cleanup.start(self.shared, self.home);
         }

@@ -1,6 +1,6 @@
 //! Requests that must reach the store even after their caller was dropped.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
@@ -20,12 +20,13 @@ const MAX_RETRY_PAST_TTL: Duration = Duration::from_secs(1);
 pub(crate) struct Cleanup {
     pub(crate) key: LockKey,
     pub(crate) lock_id: LockId,
+    pub(crate) mode: Mode,
     pub(crate) ttl: Ttl,
     pub(crate) action: Action,
     /// Until when the key stays held, by `min_hold`.
     pub(crate) keep_until: Option<BootInstant>,
-    /// The mode of a lock that still counts as held.
-    pub(crate) counted: Option<Mode>,
+    /// Whether the lock still counts as held.
+    pub(crate) counted: bool,
 }
 
 /// How a grant is ended.
@@ -95,10 +96,10 @@ impl Task {
 
     fn uncount(&mut self) {
         let (holds, key) = (&self.shared.holds, &self.cleanup.key);
-        match (self.cleanup.counted.take(), self.cleanup.action) {
-            (Some(mode), _) => holds.released(key, mode),
-            (None, Action::Release) => holds.freed(key),
-            (None, Action::Abandon) => holds.abandoned(key),
+        match (mem::take(&mut self.cleanup.counted), self.cleanup.action) {
+            (true, _) => holds.released(key, self.cleanup.mode),
+            (false, Action::Release) => holds.freed(key),
+            (false, Action::Abandon) => holds.abandoned(key),
         }
     }
 
@@ -131,11 +132,11 @@ impl Task {
     }
 
     async fn attempt(&self) -> Result<(), Error> {
-        let Cleanup { key, lock_id, action, keep_until, .. } = &self.cleanup;
+        let Cleanup { key, lock_id, mode, action, keep_until, .. } = &self.cleanup;
         let shared = &self.shared;
         let reply = match action {
             Action::Release => {
-                let lock = LockRef::new(*lock_id, key.clone());
+                let lock = LockRef::new(*lock_id, key.clone()).with_mode(*mode);
                 shared.end_grant(&lock, *keep_until, &self.host).await.map(drop)
             }
             Action::Abandon => {

@@ -277,16 +277,16 @@ impl LeaseState {
     }
 
     pub(crate) fn lock_ref(&self) -> LockRef {
-        LockRef::new(self.lock_id, self.key.clone())
+        LockRef::new(self.lock_id, self.key.clone()).with_mode(self.mode)
     }
 
     /// Starts a background task that releases the lock.
     pub(crate) fn release_in_background(&self) {
         let (key, lock_id, ttl) =
             (self.key.clone(), self.lock_id, self.state().validity.longest_ttl());
-        let counted = self.uncount().then_some(self.mode);
+        let (mode, counted) = (self.mode, self.uncount());
         let (action, keep_until) = (self.action, self.keep_until());
-        let cleanup = Cleanup { key, lock_id, ttl, action, keep_until, counted };
+        let cleanup = Cleanup { key, lock_id, mode, ttl, action, keep_until, counted };
         cleanup.start(&self.shared, &self.home);
     }
 

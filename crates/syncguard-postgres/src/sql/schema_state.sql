@@ -1,7 +1,6 @@
 -- Reads which parts of the tables exist.
 --
--- In:  $1 lock table, quoted, $2 counter table, quoted, $3 table of the revision, quoted, $4 functions of shared
---      mode, quoted
+-- In:  $1 lock table, quoted, $2 counter table, quoted, $3 table of the revision, quoted
 -- Out: one row: own_transaction; locks, counters: whether the tables exist; usable: whether they have the
 --      columns of the TypeScript client, and the unique indexes by which statements find a row or insert one;
 --      has_owner_columns: whether the lock table also has the columns of the owner;
@@ -49,5 +48,5 @@ SELECT
                 'shared_id', 'permits', 'holders', 'announced_by', 'announced_until_ms', 'head_key'
             )
     ) AND NOT EXISTS (
-        SELECT FROM unnest($4::text[]) AS name WHERE to_regproc(name) IS NULL
+        SELECT FROM unnest({functions}) AS signature WHERE to_regprocedure(signature) IS NULL
     ) AS has_shared_mode

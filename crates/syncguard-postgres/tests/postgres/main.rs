@@ -28,6 +28,7 @@ mod sessions;
 mod settings;
 mod sharing;
 mod storm;
+mod together;
 mod typescript;
 mod wakeups;
 mod wire;
