@@ -32,6 +32,7 @@ pub(crate) fn statement(text: &str) -> String {
         .replace("{locks}", "\"syncguard_locks\"")
         .replace("{counters}", "\"syncguard_fence_counters\"")
         .replace("{leave}", "\"syncguard_locks_leave\"")
+        .replace("{next}", "\"syncguard_locks_next\"")
         .replace("{own_transaction}", "true")
 }
 

@@ -1,4 +1,4 @@
--- Drops the functions of shared mode of other signatures, which an unfinished version has left. Beside them, the
+-- Drops the functions of these names that have other signatures, such as another version creates. Beside them, the
 -- name alone would be ambiguous.
 --
 -- In:  nothing
