@@ -26,9 +26,10 @@ const MIN_WATCHED_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause, however slow the store is.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long after its last grant a process requests a key without a delay again: the time in which a
-/// few processes have a turn each.
-const DEFERRAL_TIME: Duration = Duration::from_secs(1);
+/// How long after its last grant a process requests a key without a delay again: several times the
+/// time in which a few processes have a turn each, so that each of them leaves a process that has
+/// waited for longer enough time to be woken and to send a request.
+const DEFERRAL_TIME: Duration = Duration::from_secs(4);
 
 /// A wait that is longer than this shows more than one other process: a single one would have paused
 /// after [`MIN_TURN`].
