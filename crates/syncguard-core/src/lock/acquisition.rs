@@ -110,6 +110,9 @@ impl<'a> Acquisition<'a> {
     /// it completes a subscription. Only the very first attempt is made without a subscription: a
     /// free lock needs none, and a lock that is not free is requested again as soon as the
     /// subscription is active.
+    ///
+    /// A store that keeps waiters in line completes only the subscription of the first of them. The
+    /// others are in line for a later release, and the schedule bounds what a lost turn costs.
     async fn contend(
         &mut self,
         waiter: &Waiter,

@@ -485,7 +485,8 @@ impl Waiter {
         self.queue.waiters().is_subscribed()
     }
 
-    /// Subscribes to the releases of other processes. No later release is missed.
+    /// Subscribes to the releases of other processes. No later release is missed, except those that
+    /// are another waiter's [turn](LockBackend::turn).
     pub(crate) async fn subscribe(&self, shared: &Shared, home: &Handle) {
         let (backend, key) = (shared.backend.clone(), self.key.clone());
         let mut released: Subscription = Box::pin(async move { backend.turn(&key).await });

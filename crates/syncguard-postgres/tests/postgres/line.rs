@@ -237,8 +237,10 @@ async fn a_permit_that_becomes_free_wakes_one_client() {
 #[tokio::test]
 async fn a_free_key_is_granted_to_a_client_that_is_not_in_line() {
     let mut scene = Scene::set().await;
-    let sql =
-        format!("SELECT {}_enter('{}', 'someone', NULL, 1, 60000)", scene.names.locks, scene.text);
+    let sql = format!(
+        "SELECT {}_enter('{}', rpad('someone', 22, '-'), NULL, 1, 60000)",
+        scene.names.locks, scene.text
+    );
     scene.line.number(&sql).await;
     let request = ask(&scene.text, LONG);
     granted(&scene.mine, &request).await;
@@ -251,11 +253,38 @@ async fn entering_the_line_removes_some_of_those_that_have_died() {
     let mut scene = Scene::set().await;
     let enter = format!("SELECT {}_enter", scene.names.locks);
     for client in 0..4 {
-        scene.line.number(&format!("{enter}('key {client}', 'dead', NULL, 1, 1000)")).await;
+        scene
+            .line
+            .number(&format!("{enter}('key {client}', rpad('dead', 22, '-'), NULL, 1, 1000)"))
+            .await;
     }
     assert_eq!(scene.in_line().await, 4);
     let dead = format!("UPDATE {}_line SET until_ms = 0", scene.names.locks);
     scene.line.run(&dead).await;
-    scene.line.number(&format!("{enter}('key', 'alive', NULL, 1, 60000)")).await;
+    scene.line.number(&format!("{enter}('key', rpad('alive', 22, '-'), NULL, 1, 60000)")).await;
     assert_eq!(scene.in_line().await, 1);
+}
+
+/// A role that could lock the rows of the line could delay the releases of others.
+#[tokio::test]
+async fn a_role_without_privileges_on_the_line_notifies_everyone() {
+    let mut scene = Scene::set().await;
+    let (locks, counters) = (&scene.names.locks, &scene.names.counters);
+    let role = format!("role_{locks}");
+    let grant = format!(
+        "CREATE ROLE {role} LOGIN;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON {locks}, {counters} TO {role}"
+    );
+    scene.line.run(&grant).await;
+    let url = scene.server.url().replace("postgres@", &format!("{role}@"));
+    let holder = scene.names.connect(&url).await;
+    let held = ask(&scene.text, LONG);
+    granted(&holder, &held).await;
+    let waiting = scene.wait(Mode::Exclusive).await;
+    let mut listener = scene.listener().await;
+    assert!(released(&holder, &held).await);
+    assert_eq!(number_notified(&mut listener).await, [0, 0]);
+    turn(waiting).await.release().await.unwrap();
+    drop(holder);
+    scene.line.run(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
