@@ -22,7 +22,7 @@ use crate::{names::StoredKey, store::Store};
 /// Peers that do not notify, such as TypeScript clients, are found by the caller's retry schedule.
 pub(crate) async fn released(store: &Store, key: &LockKey) {
     match StoredKey::of(key) {
-        Ok(stored) if store.waiters.wake_up() == WakeUp::Notified => {
+        Ok(stored) if store.waiters.wake_up() != WakeUp::None => {
             store.waiters.released(&stored.key).await;
             store.holder_cache.forget(&stored.key);
         }
@@ -35,7 +35,7 @@ pub(crate) async fn released(store: &Store, key: &LockKey) {
 /// release notifies only the first (see [`Line`](crate::line::Line)).
 pub(crate) async fn turn(store: &Store, key: &LockKey) {
     match StoredKey::of(key) {
-        Ok(stored) if store.waiters.wake_up() == WakeUp::Notified => {
+        Ok(stored) if store.waiters.wake_up() != WakeUp::None => {
             store.waiters.turn(&stored.key).await;
             store.holder_cache.forget(&stored.key);
         }

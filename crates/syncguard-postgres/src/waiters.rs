@@ -14,7 +14,7 @@ use syncguard_core::{
 use tokio::{
     runtime::Handle,
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval_at, sleep},
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -63,7 +63,11 @@ impl Waiters {
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
-        if self.options.is_some() { WakeUp::Notified } else { WakeUp::None }
+        match (&self.options, &self.line) {
+            (None, _) => WakeUp::None,
+            (Some(_), None) => WakeUp::Notified,
+            (Some(_), Some(_)) => WakeUp::InTurn,
+        }
     }
 
     /// Returns the options of the connection that listens, if the backend listens.
@@ -155,7 +159,7 @@ async fn listen_once(
 ) -> Result<(), Failure> {
     let mut listener = Listener::open(options).await?;
     let mut substitutes = JoinSet::new();
-    let mut sweeps = interval(SWEEP_INTERVAL);
+    let mut sweeps = interval_at(Instant::now() + SWEEP_INTERVAL, SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let mut committing = false;

@@ -135,4 +135,6 @@ pub enum WakeUp {
     Watched,
     /// The store notifies the waiter.
     Notified,
+    /// The store keeps the waiters of all processes in line, and notifies the first of them.
+    InTurn,
 }

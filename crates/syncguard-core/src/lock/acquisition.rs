@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Holder, LockKey, Operation,
-    backend::{LockBackend, Mode},
+    backend::{LockBackend, Mode, WakeUp},
 };
 
 /// The shortest delay between the holder's expiry and the next attempt: the store rounds to
@@ -169,7 +169,13 @@ impl<'a> Acquisition<'a> {
     }
 
     /// Returns until when to leave a released key to processes that have waited longer.
+    ///
+    /// Where the store notifies the one that has waited longest, that one loses its turn if it
+    /// defers to anyone.
     fn deferred_until(&self, waiter: &Waiter) -> Option<Instant> {
+        if self.shared.backend.capabilities().wake_up == WakeUp::InTurn {
+            return None;
+        }
         // Readers defer to no one, as they pause for no one.
         let min_pause = self.shared.min_pause.filter(|_| self.options.mode != Mode::SHARED)?;
         let now = Instant::now();

@@ -44,7 +44,7 @@ pub(crate) fn min_pause(capabilities: &Capabilities) -> Option<Duration> {
     match (capabilities.fencing, capabilities.wake_up) {
         (Fencing::Process, _) => None,
         (_, WakeUp::Watched) => Some(MIN_WATCHED_PAUSE),
-        (_, WakeUp::Notified | WakeUp::None) => Some(MIN_NOTIFIED_PAUSE),
+        (_, WakeUp::Notified | WakeUp::InTurn | WakeUp::None) => Some(MIN_NOTIFIED_PAUSE),
     }
 }
 
@@ -62,7 +62,8 @@ pub(crate) fn min_pause(capabilities: &Capabilities) -> Option<Duration> {
 /// several processes could be unlucky for many turns. So where more than one other process was
 /// seen, a process that had the key lately delays its request after a release, by the less the
 /// longer ago that was: the one that has waited longest comes first, and one that has not had the key
-/// before every other.
+/// before every other. A store that keeps its waiters in line ([`WakeUp::InTurn`]) decides that
+/// itself.
 #[derive(Debug)]
 pub(crate) struct Fairness {
     /// The fence of the last grant to this process, and when its turn began.

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::{LockBuilder, LockManager, Operation};
+use syncguard_core::{LockBuilder, LockManager, Operation, backend::WakeUp};
 use syncguard_memory::MemoryBackend;
 use tokio::{
     task::JoinSet,
@@ -125,13 +125,13 @@ async fn a_process_with_many_waiters_for_a_permit_does_not_shut_out_a_process_wi
     assert!(longest <= millis(1_500), "{longest:?}");
 }
 
-/// Its request would arrive first. It leaves the key because it had it lately, and then waited for
-/// longer than a single other process would make it wait.
-#[tokio::test(start_paused = true)]
-async fn among_several_processes_one_that_had_the_key_leaves_it_to_one_that_had_not() {
+/// Returns whether of two processes that wait for a third one, the one that has not had the key gets
+/// it before the one that had it lately. The request of the latter arrives first unless it is
+/// deferred.
+async fn new_comes_before_lately(wake_up: WakeUp) -> bool {
     let world = World::new();
     let process = |delay| {
-        let store = shared(&world);
+        let store = shared(&world).waking_up(wake_up);
         store.delay(Operation::Acquire, delay);
         Process::new(&world, store, 1).locks
     };
@@ -153,7 +153,19 @@ async fn among_several_processes_one_that_had_the_key_leaves_it_to_one_that_had_
         hold(locks, HOLD).await
     };
     let (_, before, new) = tokio::join!(hold(&holder, HOLD), waits(&before), waits(&new));
-    assert!(new < before);
+    new < before
+}
+
+/// It leaves the key because it had it lately, and then waited for longer than a single other
+/// process would make it wait.
+#[tokio::test(start_paused = true)]
+async fn among_several_processes_one_that_had_the_key_leaves_it_to_one_that_had_not() {
+    assert!(new_comes_before_lately(WakeUp::Notified).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_turn_it_is_leaves_the_key_to_no_other() {
+    assert!(!new_comes_before_lately(WakeUp::InTurn).await);
 }
 
 /// The grants to the readers of a process are no sign of another process that ends its turn.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 pub(super) struct RecordingStore<B> {
     inner: B,
     shared: bool,
-    without_wake_ups: bool,
+    wake_up: Option<WakeUp>,
     start: Instant,
     state: Arc<Mutex<State>>,
 }
@@ -35,13 +35,7 @@ struct State {
 
 impl<B> RecordingStore<B> {
     pub(super) fn new(inner: B) -> Self {
-        Self {
-            inner,
-            shared: false,
-            without_wake_ups: false,
-            start: Instant::now(),
-            state: Arc::default(),
-        }
+        Self { inner, shared: false, wake_up: None, start: Instant::now(), state: Arc::default() }
     }
 
     /// Reports durable fences, as a store that other processes use does.
@@ -51,7 +45,12 @@ impl<B> RecordingStore<B> {
 
     /// Notifies no one of a release.
     pub(super) fn without_wake_ups(self) -> Self {
-        Self { without_wake_ups: true, ..self }
+        self.waking_up(WakeUp::None)
+    }
+
+    /// Reports that it notifies waiters in this way.
+    pub(super) fn waking_up(self, wake_up: WakeUp) -> Self {
+        Self { wake_up: Some(wake_up), ..self }
     }
 
     /// Returns when requests of a kind were sent, counted from the start.
@@ -148,7 +147,10 @@ impl<B: LockBackend> LockBackend for RecordingStore<B> {
     fn capabilities(&self) -> Capabilities {
         let fencing = if self.shared { Fencing::Durable } else { Fencing::Process };
         let capabilities = self.inner.capabilities().with_fencing(fencing);
-        if self.without_wake_ups { capabilities.with_wake_up(WakeUp::None) } else { capabilities }
+        match self.wake_up {
+            Some(wake_up) => capabilities.with_wake_up(wake_up),
+            None => capabilities,
+        }
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
@@ -176,7 +178,7 @@ impl<B: LockBackend> LockBackend for RecordingStore<B> {
     }
 
     async fn released(&self, key: &LockKey) {
-        if self.without_wake_ups {
+        if self.wake_up == Some(WakeUp::None) {
             return std::future::pending().await;
         }
         let _subscription = Subscription::begin(self.state.clone());

@@ -63,7 +63,7 @@ async fn a_waiter_is_woken_only_if_it_can_listen() {
     assert_eq!(not_listening.capabilities().wake_up, WakeUp::None);
     let listening =
         PostgresBackend::connect(pooled.listen_url(&server.url()).unwrap()).await.unwrap();
-    assert_eq!(listening.capabilities().wake_up, WakeUp::Notified);
+    assert_eq!(listening.capabilities().wake_up, WakeUp::InTurn);
     let request = ask("job", LONG);
     granted(&not_listening, &request).await;
     assert!(is_contended(&listening, "job").await);
