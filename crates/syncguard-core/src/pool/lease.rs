@@ -6,8 +6,10 @@ use std::{
 use tokio::{
     runtime::Handle,
     sync::oneshot,
+    task::JoinHandle,
     time::{Instant, timeout_at},
 };
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::LeaseError,
@@ -30,6 +32,8 @@ pub(super) struct Tasks<M: Manager> {
     pub(super) open: fn(Arc<Inner<M>>),
     /// Ends the sessions that are to be ended.
     pub(super) end: fn(Arc<Inner<M>>),
+    /// Closes the connections that are idle for too long.
+    pub(super) close: fn(&Arc<Inner<M>>) -> JoinHandle<()>,
 }
 
 impl<M: Manager> Inner<M> {
@@ -65,13 +69,33 @@ impl<M: Manager> Inner<M> {
                 let lease = Lease::of(self.clone(), handover);
                 let unwanted = waiter.send(Ok(lease)).err().and_then(Result::ok);
                 if let Some(handover) = unwanted.and_then(Lease::into_handover) {
-                    self.state().take_back(handover);
+                    self.take_back(handover);
                     returned = true;
                 }
             }
             if !returned {
                 return;
             }
+        }
+    }
+
+    /// Returns a connection to the pool, used or not. Its state must be unchanged.
+    fn take_back(self: &Arc<Self>, handover: Handover<M::Connection>) {
+        let mut state = self.state();
+        state.take_back(handover);
+        self.close_idle(&mut state);
+    }
+
+    /// Adds a connection that was just opened.
+    pub(super) fn add(self: &Arc<Self>, state: &mut State<M, Lease<M>>, connection: M::Connection) {
+        state.add_idle(connection);
+        self.close_idle(state);
+    }
+
+    /// Makes sure that idle connections are closed in time. It is called after one became idle.
+    fn close_idle(self: &Arc<Self>, state: &mut State<M, Lease<M>>) {
+        if state.starts_closing() {
+            state.closer = Some(AbortOnDropHandle::new((self.tasks.close)(self)));
         }
     }
 
@@ -133,6 +157,7 @@ impl<M: Manager> Lease<M> {
                 let mut state = self.pool.state();
                 state.measure(held);
                 state.take_back(handover);
+                self.pool.close_idle(&mut state);
                 state.anyone_waits()
             };
             if waiting {
@@ -171,7 +196,7 @@ impl<M: Manager> Drop for Lease<M> {
     fn drop(&mut self) {
         let Some(handover) = self.handover.take() else { return };
         if self.untouched {
-            self.pool.state().take_back(handover);
+            self.pool.take_back(handover);
             self.pool.settle();
         } else {
             drop(handover.connection);

@@ -19,6 +19,8 @@
 //!   it opens belongs to the pool, whether or not the waiter that requested it is still there.
 //! - **Idle connections are tested.** A connection that was idle for a few seconds, or at the time
 //!   when another one broke, is pinged before it is leased.
+//! - **Unused connections are closed.** A timer closes a connection that no one has used for 45
+//!   seconds, or that is 30 minutes old when it is returned.
 //! - **A slot is free when the server confirms it.** A connection whose answer never arrived is
 //!   ended at the server before its slot is reused; see [`Lease::abandon`].
 //! - **Panics are contained.** A driver can open and end connections in [`contained`], so that a
@@ -66,6 +68,7 @@
 
 mod batcher;
 mod call;
+mod closing;
 mod ending;
 mod error;
 mod lease;
@@ -105,7 +108,7 @@ impl<M: Manager> Pool<M> {
     /// `runtime`.
     pub fn new(manager: M, limits: Limits, runtime: Handle) -> Self {
         let limits = Limits { size: limits.size.max(MIN_SIZE), ..limits };
-        let tasks = Tasks { open: opening::start, end: ending::start };
+        let tasks = Tasks { open: opening::start, end: ending::start, close: closing::start };
         Self(Arc::new(Inner::new(manager, limits, runtime, tasks)))
     }
 
@@ -120,7 +123,7 @@ impl<M: Manager> Pool<M> {
         let limit = self.0.limits.wait;
         match timeout(limit, self.0.manager.open()).await {
             Ok(Ok(connection)) => {
-                self.0.state().add_idle(connection);
+                self.0.add(&mut self.0.state(), connection);
                 Ok(())
             }
             Ok(Err(error)) => Err(LeaseError::Failed(Arc::new(error))),

@@ -48,7 +48,7 @@ impl<M: Manager> Opener<M> {
             (state.pauses, state.cause) = (None, None);
             state.opener_ended();
             self.counted = false;
-            state.add_idle(connection);
+            self.pool.add(&mut state, connection);
         }
         self.pool.settle();
     }

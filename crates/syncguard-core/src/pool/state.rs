@@ -1,6 +1,7 @@
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     error::LeaseError,
@@ -70,6 +71,11 @@ pub(super) struct State<M: Manager, L> {
     last_held: Duration,
     pub(super) ending: Vec<Ending<M::Session>>,
     pub(super) is_ending: bool,
+    /// Whether a task closes connections that are idle for too long. It is set and cleared together
+    /// with what it depends on, so an idle connection always has such a task.
+    is_closing: bool,
+    /// Ends that task with the pool.
+    pub(super) closer: Option<AbortOnDropHandle<()>>,
 }
 
 struct Idle<C> {
@@ -122,6 +128,8 @@ impl<M: Manager, L> State<M, L> {
             last_held: Duration::ZERO,
             ending: Vec::new(),
             is_ending: false,
+            is_closing: false,
+            closer: None,
         }
     }
 
@@ -265,6 +273,22 @@ impl<M: Manager, L> State<M, L> {
         self.idle.extract_if(.., stale).map(|idle| idle.connection).collect()
     }
 
+    /// Returns whether the task that closes idle connections is to be started.
+    pub(super) fn starts_closing(&mut self) -> bool {
+        !self.idle.is_empty() && !mem::replace(&mut self.is_closing, true)
+    }
+
+    /// Takes the connections that have been idle for too long, and returns when the next one will
+    /// have been. If none is left, the task that closes them ends.
+    pub(super) fn take_expired(&mut self) -> (Vec<M::Connection>, Option<Instant>) {
+        let now = Instant::now();
+        let expired = self.idle.extract_if(.., |idle| idle.is_expired(now));
+        let expired = expired.map(|idle| idle.connection).collect();
+        let next = self.idle.iter().map(Idle::expiry).min();
+        self.is_closing = next.is_some();
+        (expired, next)
+    }
+
     /// Removes an opener from the count.
     pub(super) fn opener_ended(&mut self) {
         self.opening -= 1;
@@ -286,7 +310,11 @@ impl<M: Manager, L> State<M, L> {
 }
 
 impl<C> Idle<C> {
+    fn expiry(&self) -> Instant {
+        (self.since + MAX_IDLE).min(self.opened + MAX_AGE)
+    }
+
     fn is_expired(&self, now: Instant) -> bool {
-        now.duration_since(self.since) >= MAX_IDLE || now.duration_since(self.opened) >= MAX_AGE
+        now >= self.expiry()
     }
 }

@@ -24,13 +24,14 @@ use super::{LeaseError, Limits, Manager, Pool, Priority};
 const WAIT: Duration = Duration::from_secs(4);
 const OPEN: Duration = Duration::from_secs(5);
 
-/// A server whose connections are numbers.
+/// A server whose connections are numbered.
 #[derive(Default)]
 struct Server {
     /// The results of attempts to open.
     state: Mutex<Opens>,
     attempts: AtomicUsize,
     opened: AtomicUsize,
+    closed: AtomicUsize,
     pings: AtomicUsize,
     is_silent: AtomicBool,
     /// The sessions that were ended.
@@ -59,12 +60,23 @@ impl Server {
 
 struct ToServer(Arc<Server>);
 
+struct Connection {
+    number: usize,
+    server: Arc<Server>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.server.closed.fetch_add(1, SeqCst);
+    }
+}
+
 impl Manager for ToServer {
-    type Connection = usize;
+    type Connection = Connection;
     type Error = &'static str;
     type Session = usize;
 
-    async fn open(&self) -> Result<usize, &'static str> {
+    async fn open(&self) -> Result<Connection, &'static str> {
         let started = self.0.attempts.fetch_add(1, SeqCst);
         let opens = *self.0.state.lock().unwrap();
         match opens {
@@ -77,10 +89,10 @@ impl Manager for ToServer {
             Opens::EveryFourth => {}
             Opens::WhenAdmitted => self.0.admits.notified().await,
         }
-        Ok(self.0.opened.fetch_add(1, SeqCst))
+        Ok(Connection { number: self.0.opened.fetch_add(1, SeqCst), server: self.0.clone() })
     }
 
-    async fn ping(&self, _: &mut usize) -> Result<(), &'static str> {
+    async fn ping(&self, _: &mut Connection) -> Result<(), &'static str> {
         self.0.pings.fetch_add(1, SeqCst);
         if self.0.is_silent.load(SeqCst) {
             std::future::pending().await
@@ -92,8 +104,8 @@ impl Manager for ToServer {
         *error == "starting"
     }
 
-    fn session(&self, connection: &usize) -> Option<usize> {
-        Some(*connection)
+    fn session(&self, connection: &Connection) -> Option<usize> {
+        Some(connection.number)
     }
 
     async fn end(&self, sessions: &[usize]) -> Result<Vec<bool>, &'static str> {

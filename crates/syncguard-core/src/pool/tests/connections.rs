@@ -25,6 +25,28 @@ async fn a_connection_is_pinged_after_it_was_idle_and_not_while_it_is_used_often
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_no_one_uses_is_closed_although_nothing_is_leased() {
+    let (pool, server) = pool(3);
+    pool.open_first().await.unwrap();
+    sleep(Duration::from_secs(30)).await;
+    let [used, other] = [Priority::Extend; 2].map(|priority| pool.lease(priority));
+    let (used, other) = (used.await.unwrap(), other.await.unwrap());
+    other.give_back();
+    sleep(Duration::from_secs(44)).await;
+    used.give_back();
+    assert_eq!(server.closed.load(SeqCst), 0);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.closed.load(SeqCst), 1, "the one that was returned first");
+    sleep(Duration::from_secs(42)).await;
+    assert_eq!(server.closed.load(SeqCst), 1);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.closed.load(SeqCst), 2);
+    pool.lease(Priority::Acquire).await.unwrap().give_back();
+    sleep(Duration::from_secs(46)).await;
+    assert_eq!((server.opened.load(SeqCst), server.closed.load(SeqCst)), (3, 3), "and once more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ping_without_an_answer_closes_all_connections_that_were_idle_as_long() {
     let (pool, server) = pool(4);
     let mut leases = Vec::new();
