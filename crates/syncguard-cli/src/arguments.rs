@@ -81,7 +81,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DURATION", default_value_t)]
     pub(crate) ttl: Ttl,
 
-    /// How long to wait for the lock
+    /// How long to wait for the lock, and before that for the store
     #[arg(long, value_name = "DURATION", default_value = "5s", conflicts_with = "no_wait")]
     #[arg(value_parser = humantime::parse_duration)]
     wait: Duration,
@@ -123,7 +123,7 @@ impl Run {
         }
     }
 
-    /// Returns how long to wait for the lock.
+    /// Returns how long to wait for the store and the lock.
     pub(crate) fn wait(&self) -> Duration {
         if self.no_wait { Duration::ZERO } else { self.wait }
     }

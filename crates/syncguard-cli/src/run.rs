@@ -7,10 +7,11 @@ use std::{
 
 use rustix::process::Signal;
 use syncguard::{
-    DynBackend, Error, ErrorKind, LockAllBuilder, LockBuilder, LockManager, Renew, ShutdownOutcome,
+    DynBackend, Error, ErrorKind, LockAllBuilder, LockBuilder, LockManager, Renew, Retry,
+    ShutdownOutcome,
     backend::{LockBackend, Severity},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     arguments::Run,
@@ -37,17 +38,18 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
         return Err(Failure::SharedKeys);
     }
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
+    let wait = Wait::start(arguments.wait());
     let backend = tokio::select! {
         biased;
         signal = signals.terminating() => return Ok(signal.into()),
-        backend = open(arguments) => backend?,
+        backend = open(arguments, wait) => backend?,
     };
     let failed = Arc::new(OnceLock::new());
     let locks = LockManager::builder(backend).on_release_error(keep_reason(failed.clone())).build();
     let acquired = tokio::select! {
         biased;
         signal = signals.terminating() => Err(Ok(signal.into())),
-        held = acquire(&locks, arguments) => held.map_err(|error| Err(Failure::from(error))),
+        held = acquire(&locks, arguments, wait.left()) => held.map_err(|error| Err(Failure::from(error))),
     };
     let (result, held) = match acquired {
         Ok(held) => (supervise(arguments, &held, &mut signals).await, Some(held)),
@@ -71,15 +73,47 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     }
 }
 
+/// How long to wait for the store and the lock together.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    start: Instant,
+    limit: Duration,
+}
+
+impl Wait {
+    fn start(limit: Duration) -> Self {
+        Self { start: Instant::now(), limit }
+    }
+
+    fn left(self) -> Duration {
+        self.limit.saturating_sub(self.start.elapsed())
+    }
+}
+
 /// Opens the store, and reports which of its settings would break a guarantee. If that cannot be
 /// checked, the lock is used nevertheless.
-async fn open(arguments: &Run) -> Result<DynBackend, Failure> {
-    let backend = store::open(&arguments.store).await?;
+async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
+    let backend = connect(arguments, wait).await?;
     let findings = backend.check().await.unwrap_or_default();
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
         say(format_args!("warning: {}: {}", finding.setting, finding.consequence));
     }
     Ok(backend)
+}
+
+/// Opens the store, and retries within the wait, as an acquire does: the server may be starting, or
+/// have no connection left for another process that waits for the lock.
+async fn connect(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
+    let mut delays = Retry::default().unlimited().delays();
+    loop {
+        match store::open(&arguments.store).await {
+            Err(Failure::Lock(error)) if error.is_retryable() => match delays.next() {
+                Some(delay) if delay < wait.left() => sleep(delay).await,
+                _ => return Err(Failure::Lock(error)),
+            },
+            opened => return opened,
+        }
+    }
 }
 
 /// Keeps why a release failed for good, unless the program's exit cut it off.
@@ -151,9 +185,9 @@ async fn within<T>(
 }
 
 /// Waits for the lock, or for all locks, as the arguments describe them.
-async fn acquire(locks: &LockManager, arguments: &Run) -> Result<Held, Error> {
+async fn acquire(locks: &LockManager, arguments: &Run, wait: Duration) -> Result<Held, Error> {
     let owner = || arguments.owner.clone();
-    let (ttl, wait) = (arguments.ttl, arguments.wait());
+    let ttl = arguments.ttl;
     if let [key] = arguments.keys.as_slice() {
         let mut lock = locks.lock(key).mode(arguments.mode());
         lock = lock.ttl(ttl).renew(Renew::Auto).wait(wait);
@@ -187,7 +221,7 @@ mod tests {
         let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
         let requested = Instant::now();
-        let held = acquire(&locks, &arguments).await.unwrap();
+        let held = acquire(&locks, &arguments, arguments.wait()).await.unwrap();
         let left = time_left(&locks, &arguments, Some(&held));
         assert!(left <= whole && left + requested.elapsed() >= whole, "{left:?}");
     }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use syncguard_testkit::server::PostgresServer;
 
-use crate::sandbox::{KEY, Running, assert_code, only_line, program, stdout};
+use crate::sandbox::{KEY, Running, assert_code, only_line, program, stdout, wait_until};
 
 fn on(url: &str, verb: &str, rest: &[&str]) -> Command {
     let mut program = program();
@@ -30,6 +30,34 @@ async fn two_programs_exclude_each_other_in_a_database() {
 
     assert_code(&holder.finish(), 0);
     assert_eq!(stdout(&on(&url, "status", &["--key", KEY]).output().unwrap()), "free");
+}
+
+#[tokio::test]
+async fn a_connection_is_waited_for_like_a_lock_and_not_without_a_wait() {
+    let server = PostgresServer::builder().setting("max_connections", "2");
+    let server = server.setting("superuser_reserved_connections", "0").start().await.unwrap();
+    let url = server.url();
+    let hold = |key: &str| {
+        let held = ["--key", key, "--", "sh", "-c", "echo held; read line; exit 0"];
+        let mut holder = Running::start(&mut on(&url, "run", &held));
+        assert_eq!(holder.read_line(), "held");
+        holder
+    };
+    // While it holds a lock, the program has one connection.
+    let [holder, other] = ["a", "b"].map(hold);
+    let refused = on(&url, "run", &["--key", "c", "--no-wait", "--", "true"]).output().unwrap();
+    assert_code(&refused, 69);
+    assert!(only_line(&refused).contains("too many clients"), "{refused:?}");
+
+    let waits = ["--key", "c", "--wait", "60s", "--", "echo", "done"];
+    let rejections = || server.log().matches("too many clients").count();
+    let before = rejections();
+    let mut waiter = Running::start(&mut on(&url, "run", &waits));
+    wait_until("the waiter is rejected", || rejections() > before);
+    assert_code(&holder.finish(), 0);
+    assert_eq!(waiter.read_line(), "done");
+    assert_code(&waiter.wait(), 0);
+    assert_code(&other.finish(), 0);
 }
 
 /// Runs a command under two locks, one of which is lost while it runs, and asserts that the program

@@ -50,7 +50,7 @@ async fn a_server_that_does_not_persist_is_reported_before_the_command_runs() {
 async fn a_server_that_does_not_speak_tls_cannot_be_used_over_it() {
     let server = RedisServer::builder().start().await.unwrap();
     let url = server.url().replace("redis://", "rediss://");
-    let output = on(&url, "run", &["--", "true"]).output().unwrap();
+    let output = on(&url, "run", &["--no-wait", "--", "true"]).output().unwrap();
     assert_code(&output, 69);
     only_line(&output);
 }
@@ -70,7 +70,8 @@ async fn a_lock_is_acquired_over_tls_from_a_server_whose_certificate_is_trusted(
         .start();
     let _server = server.await.unwrap();
     let run = |authority: &Path| {
-        let mut program = on(&format!("rediss://localhost:{port}"), "run", &["--", "echo", "done"]);
+        let mut program =
+            on(&format!("rediss://localhost:{port}"), "run", &["--no-wait", "--", "echo", "done"]);
         program.env("SSL_CERT_FILE", authority).output().unwrap()
     };
     assert_eq!(stdout(&run(&sandbox.path("authority.pem"))), "done");
