@@ -19,6 +19,7 @@ pub(super) struct RecordingStore<B> {
     inner: B,
     shared: bool,
     without_wake_ups: bool,
+    subscribed: bool,
     start: Instant,
     state: Arc<Mutex<State>>,
 }
@@ -39,6 +40,7 @@ impl<B> RecordingStore<B> {
             inner,
             shared: false,
             without_wake_ups: false,
+            subscribed: false,
             start: Instant::now(),
             state: Arc::default(),
         }
@@ -52,6 +54,11 @@ impl<B> RecordingStore<B> {
     /// Notifies no one of a release.
     pub(super) fn without_wake_ups(self) -> Self {
         Self { without_wake_ups: true, ..self }
+    }
+
+    /// Reports that waiters are notified of releases, whether they are or not.
+    pub(super) fn subscribed(self) -> Self {
+        Self { subscribed: true, ..self }
     }
 
     /// Returns when requests of a kind were sent, counted from the start.
@@ -185,5 +192,9 @@ impl<B: LockBackend> LockBackend for RecordingStore<B> {
             Some(left) => self.state().resolve_immediately = left,
             None => self.inner.released(key).await,
         }
+    }
+
+    fn is_subscribed(&self, _: &LockKey) -> bool {
+        self.subscribed
     }
 }
