@@ -19,3 +19,8 @@ pub(crate) async fn released(store: &Store, key: &LockKey) {
         _ => std::future::pending().await,
     }
 }
+
+/// Returns whether the server has confirmed the subscription of the waiters of the key.
+pub(crate) fn is_subscribed(store: &Store, key: &LockKey) -> bool {
+    store.layout.lock(key).is_ok_and(|lock| store.waiters.is_subscribed(&lock.channel()))
+}

@@ -81,6 +81,11 @@ impl Waiters {
         notification.await;
     }
 
+    /// Returns whether a release on `channel` is notified of.
+    pub(crate) fn is_subscribed(&self, channel: &str) -> bool {
+        self.channels.is_confirmed(channel)
+    }
+
     /// Returns whether the listener runs. It ends with the backend's runtime, or if it panicked.
     fn is_listening(&self) -> bool {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
