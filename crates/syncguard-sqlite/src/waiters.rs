@@ -6,15 +6,27 @@ use std::{
 };
 
 use sqlx::Row;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
     connection::SharedConnection, error::Failure, statement::Statement, turn::Rank, worker::Ticket,
 };
 
-/// How often the file is polled while there are waiters. A poll takes some ten microseconds.
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How often the file is polled while there are waiters, if it has changed a moment ago. A poll takes
+/// some ten microseconds.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// How often it is polled if it has not changed for long: a tenth of the polls, so that many
+/// processes can wait for a lock that is held for minutes.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// In between, the interval is the time since the last change divided by this. A release is then
+/// noticed late by at most that part of the time for which the lock was held.
+const POLLS_PER_QUIET_TIME: u32 = 40;
 
 /// How long to wait before reading again a database that could not be read.
 pub(crate) const READ_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -65,14 +77,15 @@ impl Watcher {
 /// lock before it must read the lock again.
 async fn observe(reader: Arc<SharedConnection>, publish: watch::Sender<()>) {
     let ticket = Ticket::new(Rank::Other);
-    let mut seen = None;
+    let (mut seen, mut changed) = (None, Instant::now());
     loop {
         match data_version(&reader, &ticket).await {
             Ok(version) => {
                 if seen.replace(version) != Some(version) {
+                    changed = Instant::now();
                     publish.send_replace(());
                 }
-                sleep(POLL_INTERVAL).await;
+                sleep(poll_interval(changed.elapsed())).await;
             }
             Err(failure) => {
                 tracing::debug!(%failure, "the watcher could not read the database");
@@ -82,10 +95,30 @@ async fn observe(reader: Arc<SharedConnection>, publish: watch::Sender<()>) {
     }
 }
 
+/// Returns when to poll again a database that has not changed for `quiet`.
+fn poll_interval(quiet: Duration) -> Duration {
+    (quiet / POLLS_PER_QUIET_TIME).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
+}
+
 /// Reads the version of the data, together with the connection for which it holds.
 async fn data_version(reader: &SharedConnection, ticket: &Ticket) -> Result<(i64, u64), Failure> {
     let statement = Statement::new(include_str!("sql/data_version.sql"));
     let (rows, connection) = reader.run(&statement, ticket).await?;
     let version = rows.first().and_then(|row| row.try_get(0).ok());
     Ok((version.ok_or(Failure::Unreadable("data version"))?, connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::poll_interval;
+
+    #[test]
+    fn the_longer_nothing_changes_the_less_often_the_file_is_polled() {
+        for (quiet_ms, interval_ms) in [(0, 5), (200, 5), (400, 10), (2_000, 50), (60_000, 50)] {
+            let interval = poll_interval(Duration::from_millis(quiet_ms));
+            assert_eq!(interval, Duration::from_millis(interval_ms), "after {quiet_ms} ms");
+        }
+    }
 }
