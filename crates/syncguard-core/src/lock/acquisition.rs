@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, time::Instant};
 
@@ -79,7 +79,8 @@ impl<'a> Acquisition<'a> {
                 }
             }
         }
-        waiter.drive(&home, self.contend(&waiter, retry.schedule())).await
+        let contend = pin!(self.contend(&waiter, retry.schedule()));
+        waiter.drive(&home, contend).await
     }
 
     /// Makes one attempt in shared mode while another waiter is the head. Whatever it waits for

@@ -420,7 +420,8 @@ impl LockBuilder {
 
     async fn wait_for_lock(self) -> Result<LockGuard, Error> {
         if self.wait == Some(Duration::ZERO) {
-            return self.acquire_without_waiting().await;
+            // Boxed, so that those that wait do not carry its size.
+            return Box::pin(self.acquire_without_waiting()).await;
         }
         let Self { shared, queues, options, wait, retry, cancelled_by } = self;
         let options = options?.checked()?;

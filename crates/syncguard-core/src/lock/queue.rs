@@ -366,8 +366,13 @@ impl Waiter {
     /// is released. Both keep their place: when polled again, they precede waiters that came later.
     /// A task on the runtime of each waiter measures the time, because neither an unpolled future
     /// nor an undriven runtime can do so.
-    pub(crate) async fn drive<F: Future>(&self, home: &Handle, contend: F) -> F::Output {
-        let (waker, mut contend) = (Waker::from(self.queue.clone()), pin!(contend));
+    /// The future is pinned by the caller: as an argument it would take its size twice.
+    pub(crate) async fn drive<F: Future>(
+        &self,
+        home: &Handle,
+        mut contend: Pin<&mut F>,
+    ) -> F::Output {
+        let waker = Waker::from(self.queue.clone());
         poll_fn(|context| match self.poll_turn(home, false, context) {
             Turn::Head => contend.as_mut().poll(&mut Context::from_waker(&waker)),
             Turn::Admitted | Turn::Waiting => Poll::Pending,

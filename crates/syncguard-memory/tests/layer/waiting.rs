@@ -36,6 +36,13 @@ async fn a_wait_lasts_five_seconds_by_default() {
     assert_at(world.clock.elapsed(), secs(5));
 }
 
+/// A task that waits keeps it.
+#[tokio::test(start_paused = true)]
+async fn the_future_of_an_acquire_is_small() {
+    let size = size_of_val(&World::new().locks().lock("k").acquire());
+    assert!(size < 3_072, "{size} bytes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_lasts_as_long_as_it_is_configured() {
     let world = World::new();

@@ -45,6 +45,7 @@ use std::{
 
 use tokio::{
     runtime::Handle,
+    task::yield_now,
     time::{Instant, sleep},
 };
 
@@ -216,6 +217,9 @@ impl Drop for InFlight<'_> {
 
 impl Flush {
     async fn run(mut self) {
+        // A worker of a multi-threaded runtime runs a task that was just spawned before the others that
+        // are ready, and that may be about to submit a call.
+        yield_now().await;
         let link = self.link().await;
         let calls = match &link {
             Some(_) => self.core.take(),

@@ -63,6 +63,17 @@ async fn calls_that_are_ready_together_are_sent_as_few_commands() {
     assert!(commands.total() <= 1 + TASKS as u64 / 16, "{}", commands.total());
 }
 
+/// A worker runs a task that was just spawned before the others that are ready.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn calls_that_are_ready_together_on_a_worker_are_sent_as_few_commands() {
+    let (_server, proxy, backend) = started().await;
+    acquire_all(&backend, "warm-up", TASKS).await;
+    let commands = commands(&proxy);
+    let together = tokio::spawn(async move { acquire_all(&backend, "k", TASKS).await.len() });
+    assert_eq!(together.await.unwrap(), TASKS);
+    assert!(commands.total() <= TASKS as u64 / 4, "{}", commands.total());
+}
+
 /// Each word costs the server time: it is copied into a table of the script, and the table grows.
 #[tokio::test]
 async fn a_lock_that_no_one_else_wants_sends_only_the_words_that_it_needs() {

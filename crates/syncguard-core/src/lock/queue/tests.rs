@@ -156,7 +156,9 @@ fn wakers_are_called_while_nothing_is_locked() {
         let waker = Waker::from(woken.clone());
         let wait = || {
             let (waiter, home) = (queues.join(&key, Mode::Exclusive, 0), runtime.handle());
-            Box::pin(async move { waiter.drive(home, std::future::pending::<()>()).await })
+            Box::pin(async move {
+                waiter.drive(home, std::pin::pin!(std::future::pending::<()>())).await
+            })
         };
         let mut context = Context::from_waker(&waker);
         let (mut head, mut next) = (wait(), wait());

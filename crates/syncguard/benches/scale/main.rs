@@ -1,0 +1,54 @@
+//! What a process with very many locks costs.
+//!
+//! ```console
+//! $ cargo bench -p syncguard --features redis --bench scale -- [case ...] [option=value ...]
+//! ```
+//!
+//! Without the name of a case, all are measured; servers are started here. The cases and their options:
+//!
+//! - `guards`: `guards` locks in memory, acquired together, are renewed for `seconds`.
+//! - `waits`: `waits` tasks wait on Redis, each for a key of its own.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
+
+mod counted;
+mod guards;
+mod process;
+mod waits;
+
+use std::collections::HashMap;
+
+use syncguard_testkit::bench::Table;
+
+fn main() {
+    // Cargo itself passes `--bench`.
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    let options = Options::read(&words);
+    let is_chosen = |case: &str| {
+        let mut cases = words.iter().filter(|word| !word.contains('=')).peekable();
+        cases.peek().is_none() || cases.any(|chosen| chosen == case)
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let mut table = Table::default();
+    if is_chosen("guards") {
+        runtime.block_on(guards::measure(&options, &mut table));
+    }
+    if is_chosen("waits") {
+        runtime.block_on(waits::measure(&options, &mut table));
+    }
+    table.print();
+}
+
+/// Whole numbers by their names.
+struct Options(HashMap<String, u32>);
+
+impl Options {
+    fn read(words: &[String]) -> Self {
+        let pairs = words.iter().filter_map(|word| word.split_once('='));
+        Self(pairs.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect())
+    }
+
+    fn of(&self, name: &str, default: u32) -> u32 {
+        self.0.get(name).copied().unwrap_or(default)
+    }
+}
