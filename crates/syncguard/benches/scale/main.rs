@@ -1,19 +1,22 @@
-//! What a process with very many locks costs.
+//! What very many locks, waits and processes cost.
 //!
 //! ```console
-//! $ cargo bench -p syncguard --features redis --bench scale -- [case ...] [option=value ...]
+//! $ cargo bench -p syncguard --features sqlite,redis,postgres --bench scale -- [case ...] [option=value ...]
 //! ```
 //!
 //! Without the name of a case, all are measured; servers are started here. The cases and their options:
 //!
 //! - `guards`: `guards` locks in memory, acquired together, are renewed for `seconds`.
 //! - `waits`: `waits` tasks wait on Redis, each for a key of its own.
+//! - `processes`: `processes` processes lock one key once, on Redis, SQLite and PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
+mod commands;
 mod counted;
 mod guards;
 mod process;
+mod processes;
 mod waits;
 
 use std::collections::HashMap;
@@ -23,18 +26,25 @@ use syncguard_testkit::bench::Table;
 fn main() {
     // Cargo itself passes `--bench`.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let options = Options::read(&words);
     let is_chosen = |case: &str| {
         let mut cases = words.iter().filter(|word| !word.contains('=')).peekable();
         cases.peek().is_none() || cases.any(|chosen| chosen == case)
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let mut table = Table::default();
+    if let [case, url] = &words[..]
+        && case == "process"
+    {
+        return runtime.block_on(processes::run(url));
+    }
+    let (options, mut table) = (Options::read(&words), Table::default());
     if is_chosen("guards") {
         runtime.block_on(guards::measure(&options, &mut table));
     }
     if is_chosen("waits") {
         runtime.block_on(waits::measure(&options, &mut table));
+    }
+    if is_chosen("processes") {
+        runtime.block_on(processes::measure(&options, &mut table));
     }
     table.print();
 }

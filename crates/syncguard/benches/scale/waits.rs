@@ -1,10 +1,6 @@
 //! Waiters for different keys, all of which are held, on Redis.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use syncguard::{
     LockGuard, LockManager, Operation,
@@ -18,6 +14,7 @@ use tokio::{sync::mpsc, time::sleep};
 
 use crate::{
     Options,
+    commands::script_calls,
     counted::Counted,
     process::{cpu_time, resident},
 };
@@ -56,11 +53,11 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) {
     sleep(SETTLE).await;
     let memory = (resident() - memory) / f64::from(count) / 1e3;
 
-    let before = (Instant::now(), cpu_time(), calls(&url));
+    let before = (Instant::now(), cpu_time(), script_calls(&url));
     sleep(Duration::from_secs(seconds.into())).await;
     let time = before.0.elapsed().as_secs_f64();
     let used = (cpu_time() - before.1).as_secs_f64() / time;
-    let calls = (calls(&url) - before.2) / time;
+    let calls = (script_calls(&url) - before.2) / time;
     let attempts = store.by_second(Operation::Acquire);
     let attempts: u32 = attempts.iter().rev().take(seconds.try_into().unwrap()).sum();
 
@@ -89,20 +86,4 @@ async fn hand_off(guard: LockGuard, grants: &mut mpsc::UnboundedReceiver<Grant>)
     let (at, granted) = grants.recv().await.unwrap();
     granted.unwrap().keep();
     to_micros(at - released)
-}
-
-/// Returns how many scripts the server has run for its clients.
-fn calls(url: &str) -> f64 {
-    let address = url.trim_start_matches("redis://").trim_end_matches('/');
-    let address = address.rsplit('@').next().unwrap();
-    let mut server = TcpStream::connect(address).unwrap();
-    server.write_all(b"INFO commandstats\r\nQUIT\r\n").unwrap();
-    let mut reply = String::new();
-    server.read_to_string(&mut reply).unwrap();
-    let count = |command: &str| {
-        let calls = format!("cmdstat_{command}:calls=");
-        let line = reply.lines().find_map(|line| line.strip_prefix(&calls));
-        line.and_then(|line| line.split(',').next()).map_or(0.0, |count| count.parse().unwrap())
-    };
-    count("evalsha") + count("eval")
 }
