@@ -28,6 +28,11 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// noticed late by at most that part of the time for which the lock was held.
 const POLLS_PER_QUIET_TIME: u32 = 40;
 
+/// The interval is at least this many times as long as a poll takes. With very many processes, polls
+/// take long, because all processors are busy with them. The more processes poll, the sooner one of
+/// them notices a release, so each can poll less often.
+const INTERVAL_PER_POLL: u32 = 20;
+
 /// How long to wait before reading again a database that could not be read.
 pub(crate) const READ_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -79,13 +84,15 @@ async fn observe(reader: Arc<SharedConnection>, publish: watch::Sender<()>) {
     let ticket = Ticket::new(Rank::Other);
     let (mut seen, mut changed) = (None, Instant::now());
     loop {
+        let started = Instant::now();
         match data_version(&reader, &ticket).await {
             Ok(version) => {
+                let took = started.elapsed();
                 if seen.replace(version) != Some(version) {
                     changed = Instant::now();
                     publish.send_replace(());
                 }
-                sleep(poll_interval(changed.elapsed())).await;
+                sleep(poll_interval(took, changed.elapsed())).await;
             }
             Err(failure) => {
                 tracing::debug!(%failure, "the watcher could not read the database");
@@ -95,9 +102,11 @@ async fn observe(reader: Arc<SharedConnection>, publish: watch::Sender<()>) {
     }
 }
 
-/// Returns when to poll again a database that has not changed for `quiet`.
-fn poll_interval(quiet: Duration) -> Duration {
-    (quiet / POLLS_PER_QUIET_TIME).clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
+/// Returns when to poll again a database that has not changed for `quiet`, after a poll that took this
+/// long.
+fn poll_interval(took: Duration, quiet: Duration) -> Duration {
+    let interval = (quiet / POLLS_PER_QUIET_TIME).max(took.saturating_mul(INTERVAL_PER_POLL));
+    interval.clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL)
 }
 
 /// Reads the version of the data, together with the connection for which it holds.
@@ -117,8 +126,16 @@ mod tests {
     #[test]
     fn the_longer_nothing_changes_the_less_often_the_file_is_polled() {
         for (quiet_ms, interval_ms) in [(0, 5), (200, 5), (400, 10), (2_000, 50), (60_000, 50)] {
-            let interval = poll_interval(Duration::from_millis(quiet_ms));
+            let interval = poll_interval(Duration::ZERO, Duration::from_millis(quiet_ms));
             assert_eq!(interval, Duration::from_millis(interval_ms), "after {quiet_ms} ms");
+        }
+    }
+
+    #[test]
+    fn the_longer_a_poll_takes_the_less_often_the_file_is_polled() {
+        for (poll_us, interval_ms) in [(50, 5), (250, 5), (1_000, 20), (10_000, 50)] {
+            let interval = poll_interval(Duration::from_micros(poll_us), Duration::ZERO);
+            assert_eq!(interval, Duration::from_millis(interval_ms), "after {poll_us} µs");
         }
     }
 }
