@@ -298,7 +298,8 @@ mod tests {
     fn a_sleeper_that_is_polled_on_another_runtime_wakes_up_and_joins_there() {
         let (sleepers, _, clock) = sleepers();
         let (first, second) = (runtime(), runtime());
-        let mut sleep = Box::pin(first.block_on(async { sleepers.join(&clock).sleep(LONG) }));
+        let sleep = async { sleepers.join(&clock).sleep(LONG).await };
+        let mut sleep = Box::pin(sleep);
         assert!(first.block_on(poll_once(sleep.as_mut())).is_pending());
         assert!(second.block_on(poll_once(sleep.as_mut())).is_ready());
         let _joined = second.block_on(async { sleepers.join(&clock) });
