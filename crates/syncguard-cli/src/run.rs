@@ -74,7 +74,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
 /// Opens the store, and reports which of its settings would break a guarantee. If that cannot be
 /// checked, the lock is used nevertheless.
 async fn open(arguments: &Run) -> Result<DynBackend, Failure> {
-    let backend = store::open(&arguments.store).await?;
+    let backend = store::open(&arguments.store, arguments.counters()).await?;
     let findings = backend.check().await.unwrap_or_default();
     for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
         say(format_args!("warning: {}: {}", finding.setting, finding.consequence));
