@@ -3,14 +3,18 @@
 use std::{ffi::OsString, num::NonZeroU32, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
-use syncguard::{LockKey, Owner, Ttl, backend::Mode};
+use syncguard::{
+    LockKey, Owner, Ttl,
+    backend::{Counters, Mode, RetireRequest},
+};
 
 const EXAMPLES: &str = "\
 Examples:
   syncguard run --key nightly-report -- ./report.sh
   syncguard run --key deploy --no-wait --owner ci-7 -- make deploy
   syncguard run --key gpu --permits 4 -- ./train.sh
-  syncguard status --key deploy";
+  syncguard status --key deploy
+  syncguard prune --counters-unused-for 30d";
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -35,6 +39,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Verb {
     Run(Run),
     Status(Status),
+    Prune(Prune),
     Schema(Schema),
     #[command(hide = true)]
     Launch(Launch),
@@ -106,6 +111,12 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) hide_store: bool,
 
+    /// Make the fence at least the time of the store, so that `prune` can delete its counter later
+    ///
+    /// All who use the store must do so. Services set `seed_new_counters`.
+    #[arg(long)]
+    seed_new_counters: bool,
+
     #[command(flatten)]
     pub(crate) store: Store,
 
@@ -121,6 +132,11 @@ impl Run {
             (false, None) => Mode::Exclusive,
             (_, permits) => Mode::Shared { permits },
         }
+    }
+
+    /// Returns where fence counters begin.
+    pub(crate) fn counters(&self) -> Counters {
+        if self.seed_new_counters { Counters::Seeded } else { Counters::FromOne }
     }
 
     /// Returns how long to wait for the store and the lock.
@@ -146,6 +162,24 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Delete the fence counters of keys that are no longer used
+///
+/// A counter stays for every key that was ever locked. Only counters that follow the time of the store
+/// are deleted: those that began at 1 stay.
+///
+/// Use it only if all that lock in the store set `seed_new_counters` (`run --seed-new-counters`), and
+/// none of them is a TypeScript client: it would begin a counter that was deleted at 1 again, and
+/// repeat fences. The clock of the store must never be set back by the given time or more.
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// How long a key must not have been locked, such as 30d; at least a day
+    #[arg(long, value_name = "DURATION", value_parser = retirement_age)]
+    pub(crate) counters_unused_for: Duration,
+
+    #[command(flatten)]
+    pub(crate) store: Store,
 }
 
 /// Show or create the tables of a database
@@ -231,6 +265,14 @@ impl Launch {
     pub(crate) fn placement(&self) -> Placement {
         if self.foreground { Placement::Foreground } else { Placement::Background }
     }
+}
+
+fn retirement_age(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration < RetireRequest::MIN_UNUSED_FOR {
+        return Err("it must be at least 24h".to_owned());
+    }
+    Ok(duration)
 }
 
 fn positive_duration(text: &str) -> Result<Duration, String> {

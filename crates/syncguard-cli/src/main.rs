@@ -11,6 +11,7 @@ mod failure;
 mod held;
 mod job;
 mod launch;
+mod prune;
 mod report;
 mod run;
 mod schema;
@@ -43,6 +44,7 @@ fn dispatch(verb: Verb) -> Exit {
     let result = match verb {
         Verb::Launch(arguments) => return launch::launch(&arguments),
         Verb::Run(arguments) => block_on(run::run(&arguments)),
+        Verb::Prune(arguments) => block_on(prune::prune(&arguments)),
         Verb::Schema(arguments) => block_on(schema::schema(&arguments)),
         Verb::Status(arguments) => block_on(status::status(&arguments)),
     };

@@ -106,7 +106,7 @@ async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
 async fn connect(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
     let mut delays = Retry::default().unlimited().delays();
     loop {
-        match store::open(&arguments.store).await {
+        match store::open(&arguments.store, arguments.counters()).await {
             Err(Failure::Lock(error)) if error.is_retryable() => match delays.next() {
                 Some(delay) if delay < wait.left() => sleep(delay).await,
                 _ => return Err(Failure::Lock(error)),

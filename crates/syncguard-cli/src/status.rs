@@ -10,7 +10,7 @@ use std::{
 use serde::Serialize;
 use syncguard::{
     Fence, Holder, LockKey, LockManager, Owner, Timestamp,
-    backend::{Grant, LockRecord},
+    backend::{Counters, Grant, LockRecord},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// Prints who holds the lock.
 pub(crate) async fn status(arguments: &Status) -> Result<Exit, Failure> {
-    let locks = LockManager::new(store::open(&arguments.store).await?);
+    let locks = LockManager::new(store::open(&arguments.store, Counters::FromOne).await?);
     let record = locks.lookup_raw(&arguments.key.clone().into()).await?;
     match write(arguments, record.as_ref(), locks.capabilities().grace) {
         // A reader that closed the pipe early wants no more.

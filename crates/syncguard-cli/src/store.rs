@@ -3,7 +3,8 @@
 use std::{env, fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 use syncguard::{
-    DynBackend,
+    DynBackend, StoreConfig,
+    backend::Counters,
     sqlite::{SqliteBackend, SqliteConfig},
 };
 
@@ -13,13 +14,16 @@ use crate::{arguments::Store, failure::Failure};
 pub(crate) const VARIABLE: &str = "SYNCGUARD_STORE";
 
 /// Opens the store named by `--store` or by the environment, or else the user's own.
-pub(crate) async fn open(store: &Store) -> Result<DynBackend, Failure> {
-    match named(store)? {
-        Some(url) => Ok(syncguard::connect(&url).await?),
-        None => {
-            Ok(DynBackend::new(SqliteBackend::connect(SqliteConfig::new(default_path()?)).await?))
-        }
+pub(crate) async fn open(store: &Store, counters: Counters) -> Result<DynBackend, Failure> {
+    let is_seeded = counters == Counters::Seeded;
+    if let Some(url) = named(store)? {
+        let config = StoreConfig::from_url(&url)?;
+        let config = if is_seeded { config.seed_new_counters() } else { config };
+        return Ok(config.connect().await?);
     }
+    let config = SqliteConfig::new(default_path()?);
+    let config = if is_seeded { config.seed_new_counters() } else { config };
+    Ok(DynBackend::new(SqliteBackend::connect(config).await?))
 }
 
 /// Returns the store named by `--store` or by the environment.

@@ -6,7 +6,8 @@ use syncguard_core::{
     Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, Detached, ExtendOutcome, Finding,
-        ListRequest, LockBackend, LockPage, LockQuery, LockRecord, LockRef, WakeUp,
+        ListRequest, LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage,
+        RetireRequest, WakeUp,
     },
 };
 
@@ -14,7 +15,7 @@ use tokio::runtime::Handle;
 
 use crate::{
     acquire, check, config::FirestoreConfig, connect, error::Failure, extend, lookup, operate,
-    release, store::Store, wait,
+    release, retire, store::Store, wait,
 };
 
 /// Keeps locks in Firestore.
@@ -99,6 +100,11 @@ impl LockBackend for FirestoreBackend {
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.0.counters.require_seeded()?;
+        retire::retire_counters(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn released(&self, key: &LockKey) {

@@ -170,6 +170,17 @@ impl Client {
         self.run(call, descendants(database, locks, after, limit)).await
     }
 
+    /// Reads a page of all fence counters, at any depth, in the order of names.
+    pub(crate) async fn counters(
+        &self,
+        call: Call,
+        after: Option<&DocumentName>,
+        limit: usize,
+    ) -> Result<Read<Vec<Document>>, Failure> {
+        let Settings { database, fences, .. } = &*self.settings;
+        self.run(call, descendants(database, fences, after, limit)).await
+    }
+
     async fn run(
         &self,
         call: Call,

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use gcloud_sdk::google_cloud_auth::credentials::Credentials;
-use syncguard_core::{Error, Operation, UnsafeSettings};
+use syncguard_core::{Error, Operation, UnsafeSettings, backend::Counters};
 
 use crate::{
     client::{Endpoint, Settings},
@@ -45,6 +45,7 @@ pub struct FirestoreConfig {
     fences: String,
     emulator: Option<String>,
     credentials: Option<Credentials>,
+    pub(crate) counters: Counters,
     pub(crate) unsafe_settings: UnsafeSettings,
     request_timeout: Duration,
     connect_timeout: Duration,
@@ -75,6 +76,7 @@ impl FirestoreConfig {
             fences: Self::DEFAULT_FENCES.to_owned(),
             emulator: None,
             credentials: None,
+            counters: Counters::default(),
             unsafe_settings: UnsafeSettings::default(),
             request_timeout: Self::DEFAULT_REQUEST_TIMEOUT,
             connect_timeout: Self::DEFAULT_CONNECT_TIMEOUT,
@@ -147,6 +149,17 @@ impl FirestoreConfig {
         self
     }
 
+    /// Makes the fence of each grant at least the server's Unix milliseconds. Without this, the
+    /// fences of a new key start at 1.
+    ///
+    /// If all clients of the collections set this, and none is a TypeScript client, counters that
+    /// are no longer used can be [retired](syncguard_core::LockManager::retire_counters).
+    #[must_use]
+    pub fn seed_new_counters(mut self) -> Self {
+        self.counters = Counters::Seeded;
+        self
+    }
+
     /// Sets what happens while the local wall clock differs from the server's by 200 ms or more:
     /// grants are refused with [`Unsupported`](syncguard_core::ErrorKind::Unsupported), a warning
     /// is logged once for each change, or nothing is logged. `check` reports the difference in any
@@ -193,6 +206,7 @@ impl FirestoreConfig {
             },
             database: layout.database().to_owned(),
             locks: self.locks,
+            fences: self.fences,
             request_timeout: self.request_timeout,
             connect_timeout: self.connect_timeout,
         };
@@ -244,6 +258,7 @@ impl fmt::Debug for FirestoreConfig {
             .field("locks", &self.locks)
             .field("fences", &self.fences)
             .field("emulator", &self.emulator)
+            .field("counters", &self.counters)
             .field("unsafe_settings", &self.unsafe_settings)
             .field("request_timeout", &self.request_timeout)
             .field("connect_timeout", &self.connect_timeout)

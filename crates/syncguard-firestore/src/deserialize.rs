@@ -20,6 +20,8 @@ struct Fields {
     #[serde(default, with = "humantime_serde")]
     connect_timeout: Option<Duration>,
     #[serde(default)]
+    seed_new_counters: bool,
+    #[serde(default)]
     unsafe_settings: UnsafeSettings,
 }
 
@@ -54,6 +56,9 @@ impl From<Fields> for FirestoreConfig {
         if let Some(timeout) = fields.connect_timeout {
             config = config.connect_timeout(timeout);
         }
+        if fields.seed_new_counters {
+            config = config.seed_new_counters();
+        }
         config
     }
 }
@@ -82,7 +87,7 @@ mod tests {
         let all = json!({
             "project": "p", "database": "db", "collections": { "locks": "l", "fences": "f" },
             "emulator": "localhost:1", "request_timeout": "1s", "connect_timeout": "2s",
-            "unsafe_settings": "ignore",
+            "seed_new_counters": true, "unsafe_settings": "ignore",
         });
         let config = config
             .database("db")
@@ -90,6 +95,7 @@ mod tests {
             .emulator("localhost:1")
             .request_timeout(Duration::from_secs(1))
             .connect_timeout(Duration::from_secs(2))
+            .seed_new_counters()
             .unsafe_settings(UnsafeSettings::Ignore);
         assert_eq!(show(&read(all).unwrap()), show(&config));
     }

@@ -77,7 +77,8 @@ pub(crate) fn key_state(
     if let Some(taken) = taken {
         return Ok(taken);
     }
-    let fence = next_fence(lock.as_ref(), counter.as_ref())?;
+    let last = last_fence(lock.as_ref(), counter.as_ref())?;
+    let fence = store.counters.next(last, now).ok_or(Failure::FenceLimit)?;
     reject_unsafe(store)?;
     let sharing = match sharing {
         _ if !request.mode.is_shared() => None,
@@ -180,25 +181,22 @@ fn is_confirmed(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
     })
 }
 
-/// Returns the fence of the next grant.
+/// Returns the fence of the last grant, if there is a counter.
 ///
 /// A lock and its counter are written together. So a counter that is missing beside a lock, or is
 /// behind it, was deleted or restored from a copy. Its next value may have been granted before.
-fn next_fence(lock: Option<&Stored>, counter: Option<&Counter>) -> Result<Fence, Failure> {
-    let last = match (lock, counter) {
-        (Some(_), None) => {
-            return Err(Failure::FenceLost("the fence counter of a lock is missing"));
-        }
-        (None, None) => Fence::ZERO,
+fn last_fence(lock: Option<&Stored>, counter: Option<&Counter>) -> Result<Option<Fence>, Failure> {
+    match (lock, counter) {
+        (Some(_), None) => Err(Failure::FenceLost("the fence counter of a lock is missing")),
+        (None, None) => Ok(None),
         (lock, Some(counter)) => {
             let last = counter.fence()?;
             if lock.is_some_and(|lock| last < lock.fence()) {
                 return Err(Failure::FenceLost("the fence counter is behind the last grant"));
             }
-            last
+            Ok(Some(last))
         }
-    };
-    last.next().ok_or(Failure::FenceLimit)
+    }
 }
 
 /// Refuses to grant while the wall clock is wrong, if so configured.

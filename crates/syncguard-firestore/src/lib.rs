@@ -21,6 +21,7 @@ mod operate;
 mod record;
 mod recount;
 mod release;
+mod retire;
 mod retry;
 mod runtimes;
 mod seen;

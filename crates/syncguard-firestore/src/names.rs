@@ -79,6 +79,12 @@ impl Layout {
         DocumentName(format!("{}fence:{path}", self.fences))
     }
 
+    /// Returns the name of the lock of a fence counter, if the document is one.
+    pub(crate) fn lock_of_fence(&self, fence: &DocumentName) -> Option<DocumentName> {
+        let path = fence.0.strip_prefix(&self.fences)?.strip_prefix("fence:")?;
+        Some(DocumentName(format!("{}{path}", self.locks)))
+    }
+
     /// Returns whether a lock lies below another document, where no query over the collection finds
     /// it.
     pub(crate) fn is_nested(&self, lock: &DocumentName) -> bool {

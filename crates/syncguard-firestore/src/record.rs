@@ -89,6 +89,11 @@ impl Stored {
         is_live(self.expires_at, now)
     }
 
+    /// Returns when the last grant expires.
+    pub(crate) fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+
     /// Returns when the grant was made: the time from which its first expiry was counted.
     pub(crate) fn acquired_at(&self) -> Timestamp {
         self.acquired_at
@@ -164,9 +169,20 @@ impl Counter {
         self.tombstones.ok_or(Failure::Unreadable("list of abandoned ids"))
     }
 
+    /// Returns whether it keeps ids from being granted at `now`, or cannot be read.
+    pub(crate) fn has_tombstones(&self, now: Timestamp) -> bool {
+        let tombstones = self.tombstones.as_ref();
+        tombstones.is_none_or(|tombstones| tombstones.0.values().any(|at| is_kept(*at, now)))
+    }
+
     pub(crate) fn has_abandoned(&self, id: LockId) -> bool {
         self.tombstones.as_ref().is_some_and(|tombstones| tombstones.has(id))
     }
+}
+
+/// Returns whether the tombstone of an id that was abandoned at this time still counts.
+fn is_kept(abandoned_at: i64, now: Timestamp) -> bool {
+    abandoned_at.saturating_add(TOMBSTONE_TTL_MS) > now.unix_millis()
 }
 
 impl Tombstones {
@@ -200,7 +216,7 @@ impl Tombstones {
 
     /// Drops the ids that are older than one hour.
     pub(crate) fn prune(&mut self, now: Timestamp) {
-        self.0.retain(|_, at| at.saturating_add(TOMBSTONE_TTL_MS) > now.unix_millis());
+        self.0.retain(|_, at| is_kept(*at, now));
     }
 
     fn into_value(self) -> Value {

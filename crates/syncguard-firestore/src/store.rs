@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use syncguard_core::UnsafeSettings;
+use syncguard_core::{UnsafeSettings, backend::Counters};
 
 use crate::{
     client::{Client, Endpoint, Settings},
@@ -20,6 +20,7 @@ pub(crate) struct Store {
     pub(crate) server: String,
     pub(crate) client: Arc<Client>,
     pub(crate) layout: Layout,
+    pub(crate) counters: Counters,
     pub(crate) grants: Grants,
     pub(crate) unsafe_settings: UnsafeSettings,
     pub(crate) scans: PerRuntime<Scans>,
@@ -27,7 +28,12 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(settings: Settings, layout: Layout, unsafe_settings: UnsafeSettings) -> Self {
+    pub(crate) fn new(
+        settings: Settings,
+        layout: Layout,
+        counters: Counters,
+        unsafe_settings: UnsafeSettings,
+    ) -> Self {
         let report = match unsafe_settings {
             UnsafeSettings::Ignore => Report::Silence,
             UnsafeSettings::Refuse | UnsafeSettings::Warn => Report::Log,
@@ -40,6 +46,7 @@ impl Store {
             server,
             client: Arc::new(Client::new(settings, ServerClock::new(report))),
             layout,
+            counters,
             grants: Grants::default(),
             unsafe_settings,
             scans: PerRuntime::default(),

@@ -131,6 +131,7 @@ mod tests {
             endpoint: Endpoint::Emulator("127.0.0.1:1".to_owned()),
             database: "projects/p/databases/(default)".to_owned(),
             locks: "locks".to_owned(),
+            fences: "fences".to_owned(),
             request_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
         };

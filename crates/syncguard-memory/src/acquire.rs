@@ -2,13 +2,17 @@
 
 use syncguard_core::{
     Error, ErrorKind,
-    backend::{AcquireOutcome, AcquireRequest},
+    backend::{AcquireOutcome, AcquireRequest, Counters},
 };
 
 use crate::{rejection::rejection, store::Store};
 
 /// Grants the key, or returns its holder.
-pub(crate) fn acquire(store: &Store, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
+pub(crate) fn acquire(
+    store: &Store,
+    request: &AcquireRequest,
+    counters: Counters,
+) -> Result<AcquireOutcome, Error> {
     let mut slots = store.lock();
     let now = store.now();
     if slots.abandoned.contains_key(&request.lock_id) {
@@ -29,9 +33,9 @@ pub(crate) fn acquire(store: &Store, request: &AcquireRequest) -> Result<Acquire
         }
     }
     if request.mode.is_shared() {
-        return slots.share(request, now);
+        return slots.share(request, counters, now);
     }
     slots
-        .grant(request, now)
+        .grant(request, counters, now)
         .ok_or_else(|| rejection(ErrorKind::Internal, "the fence counter is at its limit"))
 }

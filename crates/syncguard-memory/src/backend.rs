@@ -5,16 +5,20 @@ use std::sync::Arc;
 use syncguard_core::{
     BootClock, Clock, Error, Fence, LockId, LockKey, ReleaseOutcome, Ttl,
     backend::{
-        AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Fencing, ListRequest,
-        LockBackend, LockPage, LockQuery, LockRecord, LockRef, WakeUp,
+        AcquireOutcome, AcquireRequest, Capabilities, Counters, ExtendOutcome, Fencing,
+        ListRequest, LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage,
+        RetireRequest, WakeUp,
     },
 };
 
-use crate::{acquire, extend, lookup, operate, release, store::Store, wait};
+use crate::{acquire, extend, lookup, operate, release, retire, store::Store, wait};
 
 /// Keeps locks in this process. It is cheap to clone, and the clones share the locks.
 #[derive(Clone, Debug)]
-pub struct MemoryBackend(Arc<Store>);
+pub struct MemoryBackend {
+    store: Arc<Store>,
+    counters: Counters,
+}
 
 impl MemoryBackend {
     /// Creates a backend without locks.
@@ -24,13 +28,22 @@ impl MemoryBackend {
 
     /// Creates a backend whose locks expire by `clock`, for tests.
     pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
-        Self(Arc::new(Store::new(clock)))
+        Self { store: Arc::new(Store::new(clock)), counters: Counters::FromOne }
+    }
+
+    /// Makes the fence of each grant through this backend and its clones at least the clock's Unix
+    /// milliseconds, so that counters can be
+    /// [retired](syncguard_core::LockManager::retire_counters). The locks are still shared with the
+    /// backend of which this is a clone.
+    #[must_use]
+    pub fn seed_new_counters(self) -> Self {
+        Self { counters: Counters::Seeded, ..self }
     }
 
     /// Continues the fences of `key` after `fence`, unless they are already higher. Use it to move
     /// from another store whose fences the resource has seen.
     pub fn seed_fence(&self, key: &LockKey, fence: Fence) {
-        self.0.lock().seed(key, fence);
+        self.store.lock().seed(key, fence);
     }
 }
 
@@ -50,36 +63,41 @@ impl LockBackend for MemoryBackend {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<AcquireOutcome, Error> {
-        acquire::acquire(&self.0, request)
+        acquire::acquire(&self.store, request, self.counters)
     }
 
     async fn extend(&self, lock: &LockRef, ttl: Ttl) -> Result<ExtendOutcome, Error> {
-        Ok(extend::extend(&self.0, lock.lock_id, ttl))
+        Ok(extend::extend(&self.store, lock.lock_id, ttl))
     }
 
     async fn release(&self, lock: &LockRef) -> Result<ReleaseOutcome, Error> {
-        Ok(release::release(&self.0, lock.lock_id))
+        Ok(release::release(&self.store, lock.lock_id))
     }
 
     async fn lookup(&self, query: &LockQuery) -> Result<Option<LockRecord>, Error> {
-        Ok(lookup::lookup(&self.0, query))
+        Ok(lookup::lookup(&self.store, query))
     }
 
     async fn abandon(&self, lock_id: LockId, key: &LockKey) -> Result<(), Error> {
-        release::abandon(&self.0, lock_id, key);
+        release::abandon(&self.store, lock_id, key);
         Ok(())
     }
 
     async fn list(&self, request: &ListRequest) -> Result<LockPage, Error> {
-        Ok(operate::list(&self.0, request))
+        Ok(operate::list(&self.store, request))
     }
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
-        Ok(operate::force_release(&self.0, key))
+        Ok(operate::force_release(&self.store, key))
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.counters.require_seeded()?;
+        Ok(retire::retire_counters(&self.store, request))
     }
 
     async fn released(&self, key: &LockKey) {
-        wait::released(&self.0, key).await;
+        wait::released(&self.store, key).await;
     }
 
     fn is_subscribed(&self, _key: &LockKey) -> bool {
@@ -97,7 +115,7 @@ mod tests {
 
     use syncguard_core::{
         BootInstant, Clock, LockId, LockKey, ManualClock, Ttl,
-        backend::{AcquireOutcome, AcquireRequest, ListRequest, LockBackend, Mode},
+        backend::{AcquireOutcome, AcquireRequest, ListRequest, LockBackend, Mode, RetireRequest},
     };
 
     use super::{MemoryBackend, Store};
@@ -128,7 +146,7 @@ mod tests {
             let woken = tokio::time::timeout(Duration::from_millis(1), backend.released(&key));
             assert!(woken.await.is_err(), "nothing is released");
         }
-        assert!(backend.0.lock().waiters.is_empty());
+        assert!(backend.store.lock().waiters.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -172,7 +190,7 @@ mod tests {
     async fn each_operation_reads_the_clock_while_the_slots_are_locked() {
         let recording = Arc::new(RecordingClock::default());
         let backend = MemoryBackend::with_clock(recording.clone());
-        recording.store.set(Arc::downgrade(&backend.0)).unwrap();
+        recording.store.set(Arc::downgrade(&backend.store)).unwrap();
         let (id, key) = (LockId::mint().unwrap(), LockKey::new("k").unwrap());
         let assert_locked = |operation: &str| {
             let locked = std::mem::take(&mut *recording.locked.lock().unwrap());
@@ -196,5 +214,8 @@ mod tests {
         assert_locked("list");
         backend.force_release(&key).await.unwrap().unwrap();
         assert_locked("force_release");
+        let retire = RetireRequest::new(Duration::MAX).unwrap();
+        backend.seed_new_counters().retire_counters(&retire).await.unwrap();
+        assert_locked("retire_counters");
     }
 }

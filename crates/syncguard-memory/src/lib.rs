@@ -7,6 +7,7 @@ mod lookup;
 mod operate;
 mod rejection;
 mod release;
+mod retire;
 mod sharing;
 mod slots;
 mod store;

@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     Error, ErrorKind, Fence, Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, Admission, SharedHolder},
+    backend::{AcquireOutcome, AcquireRequest, Admission, Counters, SharedHolder},
 };
 
 use crate::{
@@ -15,6 +15,7 @@ impl Slots {
     pub(crate) fn share(
         &mut self,
         request: &AcquireRequest,
+        counters: Counters,
         now: Timestamp,
     ) -> Result<AcquireOutcome, Error> {
         let lock_id = request.lock_id;
@@ -31,7 +32,7 @@ impl Slots {
             Admission::Admitted => {}
         }
         let limit = || rejection(ErrorKind::Internal, "the fence counter is at its limit");
-        slot.fence = slot.fence.next().ok_or_else(limit)?;
+        slot.fence = counters.next(Some(slot.fence), now).ok_or_else(limit)?;
         for expired in sharing.holders.prune(now) {
             self.by_id.remove(&expired.lock_id);
         }

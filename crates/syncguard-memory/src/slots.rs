@@ -8,8 +8,8 @@ use std::{
 use syncguard_core::{
     Error, ErrorKind, Fence, Holder, LockId, LockKey, Owner, Timestamp,
     backend::{
-        AcquireOutcome, AcquireRequest, Capabilities, Grant, LockRecord, Mode, NotHeld,
-        SharedHolders,
+        AcquireOutcome, AcquireRequest, Capabilities, Counters, Grant, LockRecord, Mode, NotHeld,
+        RetireRequest, SharedHolders,
     },
 };
 
@@ -33,7 +33,7 @@ pub(crate) struct Slots {
     pub(crate) waiters: Waiters,
 }
 
-/// A key's fence counter, which is permanent, and its holders, which are not.
+/// A key's fence counter, which stays until it is retired, and its holders.
 ///
 /// **Invariant:** at most one of `held` and `shared` has a live grant.
 #[derive(Debug)]
@@ -158,6 +158,7 @@ impl Slots {
     pub(crate) fn grant(
         &mut self,
         request: &AcquireRequest,
+        counters: Counters,
         now: Timestamp,
     ) -> Option<AcquireOutcome> {
         // A key that was granted before, which is the usual case, is not cloned.
@@ -171,7 +172,8 @@ impl Slots {
             acquired_at: now,
             expires_at: now.after(request.ttl),
         };
-        let grant = Grant { fence: slot.fence.next()?, expires_at: held.expires_at };
+        let fence = counters.next(Some(slot.fence), now)?;
+        let grant = Grant { fence, expires_at: held.expires_at };
         let granted = Slot { held: Some(held), ..Slot::free(grant.fence) };
         let before = std::mem::replace(slot, granted);
         before.ids().for_each(|expired| drop(self.by_id.remove(&expired)));
@@ -226,6 +228,27 @@ impl Slots {
         self.waiters.wake_up(key)
     }
 
+    /// Removes a key that no one holds and no writer has announced itself for, if its counter can be
+    /// retired. Returns whether it was removed.
+    pub(crate) fn retire(
+        &mut self,
+        key: &LockKey,
+        request: &RetireRequest,
+        now: Timestamp,
+    ) -> bool {
+        let Some(slot) = self.by_key.get(key) else { return false };
+        let is_taken = slot.live(now).is_some()
+            || slot.shared.as_deref().is_some_and(|sharing| {
+                sharing.holders.is_held(now) || sharing.holders.announcement(now).is_some()
+            });
+        if is_taken || !request.is_due(slot.fence, now) {
+            return false;
+        }
+        slot.ids().for_each(|expired| drop(self.by_id.remove(&expired)));
+        self.by_key.remove(key);
+        true
+    }
+
     /// Continues the fences of a key after `fence`, unless they are already higher.
     pub(crate) fn seed(&mut self, key: &LockKey, fence: Fence) {
         let slot = self.by_key.entry(key.clone()).or_insert(Slot::free(fence));
@@ -239,7 +262,9 @@ mod tests {
 
     use syncguard_core::{
         LockId, LockKey, ManualClock, ReleaseOutcome, Ttl,
-        backend::{AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Mode, NotHeld},
+        backend::{
+            AcquireOutcome, AcquireRequest, Capabilities, Counters, ExtendOutcome, Mode, NotHeld,
+        },
     };
 
     use super::TOMBSTONE_TTL;
@@ -266,7 +291,7 @@ mod tests {
     fn grant_in(mode: Mode, store: &Store) -> LockId {
         let id = LockId::mint().unwrap();
         let request = AcquireRequest::new(LockKey::new("k").unwrap(), id, Ttl::default());
-        let outcome = acquire(store, &request.with_mode(mode)).unwrap();
+        let outcome = acquire(store, &request.with_mode(mode), Counters::FromOne).unwrap();
         assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
         id
     }
@@ -324,7 +349,8 @@ mod tests {
         let is_shared = || store.lock().by_key[&key].shared.is_some();
         let (reader, writer) = (grant_in(Mode::SHARED, &store), LockId::mint().unwrap());
         let request = AcquireRequest::new(key.clone(), writer, Ttl::default());
-        let _ = acquire(&store, &request.with_announcement(Some(TOMBSTONE_TTL))).unwrap();
+        let _ = acquire(&store, &request.with_announcement(Some(TOMBSTONE_TTL)), Counters::FromOne)
+            .unwrap();
         let _ = release(&store, reader);
         assert!(is_shared(), "the announcement is left");
         abandon(&store, writer, &key);

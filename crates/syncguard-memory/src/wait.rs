@@ -45,7 +45,10 @@ mod tests {
         time::Duration,
     };
 
-    use syncguard_core::{BootClock, LockId, LockKey, Ttl, backend::AcquireRequest};
+    use syncguard_core::{
+        BootClock, LockId, LockKey, Ttl,
+        backend::{AcquireRequest, Counters},
+    };
 
     use super::{Subscription, released};
     use crate::{
@@ -104,7 +107,7 @@ mod tests {
             let mut context = Context::from_waker(&waker);
             let id = LockId::mint().unwrap();
             let request = AcquireRequest::new(key.clone(), id, Ttl::default());
-            let _ = acquire(&store, &request).unwrap();
+            let _ = acquire(&store, &request, Counters::FromOne).unwrap();
             let mut waiting = pin!(released(&store, &key));
             assert!(waiting.as_mut().poll(&mut context).is_pending());
             let _ = release(&store, id);

@@ -24,6 +24,10 @@ impl Harness for Memory {
         self.0.clone()
     }
 
+    async fn seeding_client(&self) -> Option<MemoryBackend> {
+        Some(self.0.clone().seed_new_counters())
+    }
+
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
         self.0.seed_fence(key, fence);
         Hook::Done
@@ -48,6 +52,10 @@ impl Harness for ObservedMemory {
 
     async fn client(&self) -> Observed<MemoryBackend> {
         self.0.clone()
+    }
+
+    async fn seeding_client(&self) -> Option<Observed<MemoryBackend>> {
+        Some(Observed::new(self.0.backend().clone().seed_new_counters(), |_| ()))
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

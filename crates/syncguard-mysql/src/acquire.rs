@@ -44,10 +44,12 @@ pub(crate) async fn acquire(
         return share(store, request).await;
     }
     for _ in 0..MAX_ATTEMPTS {
-        match store.connections.row(statement(store, request)).await {
-            Ok(row) => {
-                let Some(outcome) = outcome(&row, request)? else { continue };
-                if matches!(outcome, AcquireOutcome::Granted(_)) && value::<i64>(&row, "made")? == 0
+        match store.connections.run(statement(store, request)).await {
+            Ok(answer) => {
+                // There is no row if it was retired after the first statement.
+                let Some(row) = answer.rows.first() else { continue };
+                let Some(outcome) = outcome(row, request)? else { continue };
+                if matches!(outcome, AcquireOutcome::Granted(_)) && value::<i64>(row, "made")? == 0
                 {
                     // The grant stands, whatever the result of this call.
                     harden(store).await.map_err(Failure::with_unknown_effect)?;

@@ -6,13 +6,13 @@ use syncguard_core::{
     Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
     },
 };
 
 use crate::{
     acquire, check, config::MysqlConfig, connect, error::Failure, extend, lookup, operate, prune,
-    release, schema, store::Store,
+    release, retire, schema, store::Store,
 };
 
 /// Keeps locks in MySQL or MariaDB. It is cheap to clone, and the clones share their connections.
@@ -92,7 +92,8 @@ impl MysqlBackend {
     }
 
     /// Clears the rows of grants that have been over for `older_than`, and at least for the grace
-    /// period. Returns the number of rows. The rows of keys stay forever, with their fences;
+    /// period. Returns the number of rows. The rows of keys stay, with their fences, until they
+    /// are [retired](syncguard_core::LockManager::retire_counters);
     /// tombstones of abandoned ids are deleted after an hour at the earliest.
     ///
     /// This only saves space, and reduces how much `list` reads: the next grant of a key takes over
@@ -149,6 +150,11 @@ impl LockBackend for MysqlBackend {
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.0.counters.require_seeded()?;
+        retire::retire_counters(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {

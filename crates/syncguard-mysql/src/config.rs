@@ -6,6 +6,7 @@ use sqlx::mysql::MySqlConnectOptions;
 use syncguard_core::{
     Error, Operation, UnsafeSettings,
     address::{check_parameters, unbracketed},
+    backend::Counters,
     pool::MIN_SIZE,
 };
 
@@ -44,6 +45,7 @@ pub struct MysqlConfig {
     pub(crate) statement_timeout: Duration,
     pub(crate) lock_timeout: Duration,
     pub(crate) missing: Missing,
+    pub(crate) counters: Counters,
     pub(crate) unsafe_settings: UnsafeSettings,
 }
 
@@ -98,6 +100,7 @@ impl MysqlConfig {
             statement_timeout: Self::DEFAULT_STATEMENT_TIMEOUT,
             lock_timeout: Self::DEFAULT_LOCK_TIMEOUT,
             missing: Missing::Create,
+            counters: Counters::default(),
             unsafe_settings: UnsafeSettings::default(),
         }
     }
@@ -155,6 +158,17 @@ impl MysqlConfig {
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
+        self
+    }
+
+    /// Makes the fence of each grant at least the server's Unix milliseconds. Without this, the
+    /// fences of a new key start at 1.
+    ///
+    /// If all clients of the table set this, counters that are no longer used can be
+    /// [retired](syncguard_core::LockManager::retire_counters).
+    #[must_use]
+    pub fn seed_new_counters(mut self) -> Self {
+        self.counters = Counters::Seeded;
         self
     }
 
@@ -272,6 +286,7 @@ impl fmt::Debug for MysqlConfig {
             .field("statement_timeout", &self.statement_timeout)
             .field("lock_timeout", &self.lock_timeout)
             .field("missing", &self.missing)
+            .field("counters", &self.counters)
             .field("unsafe_settings", &self.unsafe_settings)
             .finish_non_exhaustive()
     }

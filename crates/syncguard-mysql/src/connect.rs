@@ -31,7 +31,7 @@ pub(crate) async fn connect(config: MysqlConfig) -> Result<Store, Failure> {
         Missing::Create => schema::set_up(&store).await?,
         Missing::Refuse => schema::verify(&store).await?,
     };
-    store.sql = Sql::new(&store.table, columns);
+    store.sql = Sql::new(&store.table, columns, config.counters);
     let failed = |failure: Failure| failure.into_error_at(&store.server);
     let checking = async { check::check(&store).await.map_err(failed) };
     config.unsafe_settings.enforce(checking).await?;
@@ -57,8 +57,9 @@ pub(crate) async fn open(config: &MysqlConfig) -> Result<Store, Failure> {
     Ok(Store {
         server: config.server(),
         connections: Arc::new(connections),
-        sql: Sql::new(&table, Columns::Exclusive),
+        sql: Sql::new(&table, Columns::Exclusive, config.counters),
         table,
+        counters: config.counters,
         readers: Readers::default(),
         pruning: Pruning::default(),
         transport: transport::finding(&config.options),

@@ -23,6 +23,8 @@ struct Fields {
     #[serde(default, with = "humantime_serde")]
     lock_timeout: Option<Duration>,
     #[serde(default)]
+    seed_new_counters: bool,
+    #[serde(default)]
     unsafe_settings: UnsafeSettings,
 }
 
@@ -54,6 +56,9 @@ impl TryFrom<Fields> for MysqlConfig {
         }
         if let Some(timeout) = fields.lock_timeout {
             config = config.lock_timeout(timeout);
+        }
+        if fields.seed_new_counters {
+            config = config.seed_new_counters();
         }
         Ok(config)
     }
@@ -87,7 +92,7 @@ mod tests {
         let all = json!({
             "url": URL, "table": "l", "existing_table_only": true, "max_connections": 3,
             "connect_timeout": "200ms", "statement_timeout": "3s", "lock_timeout": "2s",
-            "unsafe_settings": "ignore",
+            "seed_new_counters": true, "unsafe_settings": "ignore",
         });
         let config = config
             .table("l")
@@ -96,6 +101,7 @@ mod tests {
             .connect_timeout(Duration::from_millis(200))
             .statement_timeout(Duration::from_secs(3))
             .lock_timeout(Duration::from_secs(2))
+            .seed_new_counters()
             .unsafe_settings(UnsafeSettings::Ignore);
         assert_eq!(show(&read(all).unwrap()), show(&config));
     }

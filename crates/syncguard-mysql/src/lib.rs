@@ -21,6 +21,7 @@ mod prune;
 mod readers;
 mod record;
 mod release;
+mod retire;
 mod row;
 mod schema;
 mod share;

@@ -48,7 +48,7 @@ pub(crate) async fn list(store: &Store, request: &ListRequest) -> Result<LockPag
     Ok(LockPage { locks, next })
 }
 
-fn key_of_token(token: &PageToken) -> Result<Vec<u8>, Failure> {
+pub(crate) fn key_of_token(token: &PageToken) -> Result<Vec<u8>, Failure> {
     let byte = |pair: &[u8]| match from_utf8(pair) {
         Ok(pair) if pair.len() == 2 => u8::from_str_radix(pair, 16).ok(),
         _ => None,

@@ -46,14 +46,16 @@ pub(crate) async fn share(
 ) -> Result<AcquireOutcome, Failure> {
     let sql = store.sql.sharing()?;
     for _ in 0..MAX_ATTEMPTS {
-        let row = match store.connections.row(statement(sql, request)?).await {
-            Ok(row) => row,
+        let answer = match store.connections.run(statement(sql, request)?).await {
+            Ok(answer) => answer,
             // A grant or a tombstone of the id was written at the same time. It is visible now.
             Err(failure) if failure.is_duplicate() => continue,
             Err(failure) => return Err(failure),
         };
-        let made = value::<i64>(&row, "made")? != 0;
-        let outcome = outcome(store, &row, request);
+        // There is no row if it was retired after the first statement.
+        let Some(row) = answer.rows.first() else { continue };
+        let made = value::<i64>(row, "made")? != 0;
+        let outcome = outcome(store, row, request);
         // A grant that is made stands, whatever the result of this call.
         let outcome = if made { outcome.map_err(Failure::with_unknown_effect) } else { outcome };
         let Some(outcome) = outcome? else { continue };

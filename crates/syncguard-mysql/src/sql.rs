@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use syncguard_core::backend::Counters;
+
 use crate::{
     error::Failure,
     names::{HEAD_BYTES, Table},
@@ -18,6 +20,7 @@ pub(crate) struct Sql {
     pub(crate) lookup_by_id: Arc<str>,
     pub(crate) list: Arc<str>,
     pub(crate) force_clear: Arc<str>,
+    pub(crate) retire: Arc<str>,
     pub(crate) prune: Arc<str>,
     pub(crate) prune_some: Arc<str>,
     pub(crate) revision: Arc<str>,
@@ -53,12 +56,23 @@ pub(crate) enum Columns {
 
 /// The parts of statements that name the columns of shared mode, and what takes their place in a
 /// table without them.
-const PARTS: [(&str, &str, &str); 5] = [
+const PARTS: [(&str, &str, &str); 6] = [
     ("{shared_mode}", include_str!("sql/shared_mode.sql"), "NULL AS permits"),
     ("{sharing}", include_str!("sql/sharing.sql"), "NULL AS holders, NULL AS permits"),
     ("{is_intact}", include_str!("sql/is_intact.sql"), "TRUE"),
     ("{and_unshare}", include_str!("sql/and_unshare.sql"), ""),
     ("{member_of}", include_str!("sql/member_of.sql"), "NULL"),
+    ("{and_unannounced}", include_str!("sql/and_unannounced.sql"), ""),
+];
+
+/// The fence of a grant without and with seeding.
+const FENCES: [(&str, &str, &str); 2] = [
+    ("{next_fence}", "fence + 1", "GREATEST(fence + 1, {now})"),
+    (
+        "{next_shared_fence}",
+        "head.last_fence + 1",
+        "CAST(GREATEST(head.last_fence + 1, head.now_ms) AS UNSIGNED)",
+    ),
 ];
 
 /// The expressions that statements have in common, in the order in which they are filled in.
@@ -73,8 +87,8 @@ const EXPRESSIONS: [(&str, &str); 7] = [
 ];
 
 impl Sql {
-    pub(crate) fn new(table: &Table, columns: Columns) -> Self {
-        let statement = |text: &str| statement(table, columns, text);
+    pub(crate) fn new(table: &Table, columns: Columns, counters: Counters) -> Self {
+        let statement = |text: &str| statement(table, columns, counters, text);
         let (prune, prune_some) =
             (include_str!("sql/prune.sql"), include_str!("sql/prune_some.sql"));
         let [prune, prune_some] = match columns {
@@ -94,6 +108,7 @@ impl Sql {
             lookup_by_id: statement(include_str!("sql/lookup_by_id.sql")),
             list: statement(include_str!("sql/list.sql")),
             force_clear: statement(include_str!("sql/force_clear.sql")),
+            retire: statement(include_str!("sql/retire.sql")),
             prune: statement(&prune),
             prune_some: statement(&prune_some),
             revision: statement(include_str!("sql/revision.sql")),
@@ -102,7 +117,7 @@ impl Sql {
             schema_sharing: statement(include_str!("sql/schema_sharing.sql")),
             schema_state: statement(include_str!("sql/schema_state.sql")),
             check: statement(include_str!("sql/check.sql")),
-            sharing: (columns == Columns::Sharing).then(|| SharingSql::new(table)),
+            sharing: (columns == Columns::Sharing).then(|| SharingSql::new(table, counters)),
         }
     }
 }
@@ -115,8 +130,8 @@ impl Sql {
 }
 
 impl SharingSql {
-    fn new(table: &Table) -> Self {
-        let statement = |text: &str| statement(table, Columns::Sharing, text);
+    fn new(table: &Table, counters: Counters) -> Self {
+        let statement = |text: &str| statement(table, Columns::Sharing, counters, text);
         Self {
             share: statement(include_str!("sql/share.sql")),
             announce: statement(include_str!("sql/announce.sql")),
@@ -134,12 +149,16 @@ impl SharingSql {
 }
 
 /// Fills in everything but the values.
-fn statement(table: &Table, columns: Columns, text: &str) -> Arc<str> {
+fn statement(table: &Table, columns: Columns, counters: Counters, text: &str) -> Arc<str> {
     let fill = |text: String, (name, sharing, exclusive): (&str, &str, &str)| match columns {
         Columns::Sharing => text.replace(name, &without_comments(sharing)),
         Columns::Exclusive => text.replace(name, exclusive),
     };
     let text = PARTS.into_iter().fold(text.to_owned(), fill);
+    let text = FENCES.into_iter().fold(text, |text, (name, from_one, seeded)| match counters {
+        Counters::FromOne => text.replace(name, from_one),
+        Counters::Seeded => text.replace(name, seeded),
+    });
     Arc::from(sent(table, &text))
 }
 
@@ -179,18 +198,24 @@ fn without_comments(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use syncguard_core::backend::Counters;
+
     use super::{Columns, SharingSql, Sql, settings};
     use crate::names::Table;
 
     #[test]
     fn no_statement_contains_a_placeholder_or_a_comment() {
-        for columns in [Columns::Exclusive, Columns::Sharing] {
-            let sql = Sql::new(&Table::new("locks").unwrap(), columns);
+        for (columns, counters) in [
+            (Columns::Exclusive, Counters::FromOne),
+            (Columns::Sharing, Counters::FromOne),
+            (Columns::Sharing, Counters::Seeded),
+        ] {
+            let sql = Sql::new(&Table::new("locks").unwrap(), columns, counters);
             let Sql { prune_some, revision, schema_revision, schema_sharing, .. } = &sql;
             let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;
             let Sql { lookup_by_id, list, force_clear, prune, schema, .. } = &sql;
-            let Sql { schema_state, check, sharing, .. } = &sql;
-            for text in [acquire, extend, release, abandon] {
+            let Sql { schema_state, check, sharing, retire, .. } = &sql;
+            for text in [acquire, extend, release, abandon, retire] {
                 assert!(text.contains("SYSDATE(3)"), "{text}");
             }
             for text in [lookup_by_key, lookup_by_id, list] {
@@ -198,7 +223,7 @@ mod tests {
             }
             let settings = settings();
             let mut texts = vec![acquire, extend, release, abandon, lookup_by_key, lookup_by_id];
-            texts.extend([harden, list, force_clear, prune, schema, schema_state, check]);
+            texts.extend([harden, list, force_clear, prune, schema, schema_state, check, retire]);
             texts.extend([prune_some, revision, schema_revision, schema_sharing, &settings]);
             if let Some(sharing) = sharing {
                 let SharingSql { share, announce, extend, leave, .. } = sharing;
@@ -218,13 +243,14 @@ mod tests {
 
     #[test]
     fn statements_on_an_earlier_table_name_none_of_the_later_columns() {
-        let sql = Sql::new(&Table::new("locks").unwrap(), Columns::Exclusive);
+        let table = Table::new("locks").unwrap();
+        let sql = Sql::new(&table, Columns::Exclusive, Counters::Seeded);
         assert!(sql.sharing.is_none());
         let Sql { acquire, extend, release, abandon, lookup_by_key, lookup_by_id, .. } = &sql;
-        let Sql { list, force_clear, prune, prune_some, .. } = &sql;
+        let Sql { list, force_clear, prune, prune_some, retire, .. } = &sql;
         for text in [acquire, extend, release, abandon, lookup_by_key, lookup_by_id]
             .into_iter()
-            .chain([list, force_clear, prune, prune_some])
+            .chain([list, force_clear, prune, prune_some, retire])
         {
             for column in ["holders =", "announced_", "FROM `locks` AS reader"] {
                 assert!(!text.contains(column), "{text}");

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use syncguard_core::{backend::Finding, pool::Pruning};
+use syncguard_core::{
+    backend::{Counters, Finding},
+    pool::Pruning,
+};
 
 use crate::{connection::Connections, names::Table, readers::Readers, sql::Sql};
 
@@ -13,6 +16,7 @@ pub(crate) struct Store {
     pub(crate) connections: Arc<Connections>,
     pub(crate) sql: Sql,
     pub(crate) table: Table,
+    pub(crate) counters: Counters,
     pub(crate) readers: Readers,
     pub(crate) pruning: Pruning,
     /// What is unsafe about the connection to the server.

@@ -6,13 +6,13 @@ use syncguard_core::{
     Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
     },
 };
 
 use crate::{
     acquire, check, config::PostgresConfig, connect, error::Failure, extend, lookup, operate,
-    prune, release, schema, store::Store, wait,
+    prune, release, retire, schema, store::Store, wait,
 };
 
 /// Keeps locks in PostgreSQL. It is cheap to clone. The clones share their connections, and one
@@ -105,7 +105,8 @@ impl PostgresBackend {
 
     /// Deletes the rows of grants that have been over for `older_than`, and at least for the grace
     /// period. Returns the number of rows deleted. Tombstones of abandoned ids are kept for an hour
-    /// in any case; fence counters are kept forever.
+    /// in any case; fence counters are kept until they are
+    /// [retired](syncguard_core::LockManager::retire_counters).
     ///
     /// This only saves space: the next grant of a key takes over its row. Every 64th release of a
     /// backend deletes a few such rows by itself, once they have been over for an hour.
@@ -165,6 +166,11 @@ impl LockBackend for PostgresBackend {
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.0.sql.counters.require_seeded()?;
+        retire::retire_counters(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn released(&self, key: &LockKey) {

@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use sqlx::{PgPool, postgres::PgConnectOptions};
-use syncguard_core::{Error, Operation, UnsafeSettings, pool::MIN_SIZE};
+use syncguard_core::{Error, Operation, UnsafeSettings, backend::Counters, pool::MIN_SIZE};
 
 use crate::{address, error::Failure, names::Tables, sql::SchemaTexts};
 
@@ -43,6 +43,7 @@ pub struct PostgresConfig {
     pub(crate) pooler: Pooler,
     pub(crate) listening: Listening,
     pub(crate) missing: Missing,
+    pub(crate) counters_from: Counters,
     pub(crate) unsafe_settings: UnsafeSettings,
 }
 
@@ -155,6 +156,7 @@ impl PostgresConfig {
             pooler: Pooler::None,
             listening: Listening::Default,
             missing: Missing::Create,
+            counters_from: Counters::default(),
             unsafe_settings: UnsafeSettings::default(),
         }
     }
@@ -246,6 +248,18 @@ impl PostgresConfig {
         self
     }
 
+    /// Makes the fence of each grant at least the server's Unix milliseconds. Without this, the
+    /// fences of a new key start at 1.
+    ///
+    /// If all clients of the tables set this, and none is a TypeScript client, counters that are no
+    /// longer used can be [retired](syncguard_core::LockManager::retire_counters). An acquire in
+    /// shared mode then sends one more statement in the same text, which is not prepared.
+    #[must_use]
+    pub fn seed_new_counters(mut self) -> Self {
+        self.counters_from = Counters::Seeded;
+        self
+    }
+
     /// Sets how unsafe settings of the server are handled.
     #[must_use]
     pub fn unsafe_settings(mut self, unsafe_settings: UnsafeSettings) -> Self {
@@ -318,6 +332,7 @@ impl fmt::Debug for PostgresConfig {
             .field("lock_timeout", &self.lock_timeout)
             .field("pooler", &self.pooler)
             .field("missing", &self.missing)
+            .field("counters_from", &self.counters_from)
             .field("unsafe_settings", &self.unsafe_settings)
             .finish_non_exhaustive()
     }

@@ -85,8 +85,11 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
     let limits = limits(config, size, sending);
     let connections = Connections { source, limits, plain, runtime: runtime.clone() };
     let connections = Arc::new(connections);
-    let statement_options =
-        StatementOptions { transaction_check, preamble: preamble(config, sending) };
+    let statement_options = StatementOptions {
+        transaction_check,
+        preamble: preamble(config, sending),
+        counters: config.counters_from,
+    };
     let sql = Sql::new(&tables, &statement_options, Columns::All);
     Ok(Store {
         server: config.server(),

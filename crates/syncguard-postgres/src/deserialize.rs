@@ -28,6 +28,8 @@ struct Fields {
     #[serde(default)]
     without_listening: bool,
     #[serde(default)]
+    seed_new_counters: bool,
+    #[serde(default)]
     unsafe_settings: UnsafeSettings,
 }
 
@@ -76,6 +78,9 @@ impl TryFrom<Fields> for PostgresConfig {
         if fields.without_listening {
             config = config.without_listening();
         }
+        if fields.seed_new_counters {
+            config = config.seed_new_counters();
+        }
         Ok(config)
     }
 }
@@ -108,7 +113,8 @@ mod tests {
         let all = json!({
             "url": URL, "tables": { "locks": "l", "counters": "c" }, "existing_tables_only": true,
             "max_connections": 3, "connect_timeout": "200ms", "statement_timeout": "3s",
-            "lock_timeout": "2s", "pgbouncer": true, "listen_url": URL, "unsafe_settings": "ignore",
+            "lock_timeout": "2s", "pgbouncer": true, "listen_url": URL, "seed_new_counters": true,
+            "unsafe_settings": "ignore",
         });
         let config = config
             .tables("l", "c")
@@ -120,6 +126,7 @@ mod tests {
             .pgbouncer()
             .listen_url(URL)
             .unwrap()
+            .seed_new_counters()
             .unsafe_settings(UnsafeSettings::Ignore);
         let read_all = read(all).unwrap();
         assert_eq!(show(&read_all), show(&config));

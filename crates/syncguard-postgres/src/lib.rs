@@ -28,6 +28,7 @@ mod prune;
 mod record;
 mod release;
 mod released;
+mod retire;
 mod row;
 mod schema;
 mod serial;

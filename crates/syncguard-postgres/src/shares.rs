@@ -3,7 +3,7 @@
 use sqlx::{SqlStr, postgres::PgRow};
 use syncguard_core::{
     Fence, LockId, Owner, Timestamp, Ttl,
-    backend::{AcquireOutcome, Admission, Capabilities, Grant, Mode, SharedHolders},
+    backend::{AcquireOutcome, Admission, Capabilities, Counters, Grant, Mode, SharedHolders},
     pool::{Priority, SendBatch},
 };
 
@@ -23,6 +23,7 @@ use crate::{
 pub(crate) struct Sender {
     serial: Serial,
     share: SqlStr,
+    counters: Counters,
     key: StoredKey,
     mode: Mode,
 }
@@ -36,14 +37,18 @@ pub(crate) struct Share {
 
 impl Sender {
     pub(crate) fn new(serial: Serial, sql: &Sql, key: StoredKey, mode: Mode) -> Self {
-        Self { serial, share: sql.share.clone(), key, mode }
+        Self { serial, share: sql.share.clone(), counters: sql.counters, key, mode }
     }
 
     fn statement(&self, shares: &[&Share]) -> Result<Statement, Failure> {
         let head = LockId::mint().map_err(no_random_bytes)?;
         let owner = |share: &&Share| share.owner.as_ref().map_or("", Owner::as_str).to_owned();
         let permits = self.mode.permits().map_or(0, |permits| permits.get().into());
-        Ok(Statement::write(&self.share)
+        let statement = match self.counters {
+            Counters::FromOne => Statement::write(&self.share),
+            Counters::Seeded => Statement::write(&self.share).multi_statement(),
+        };
+        Ok(statement
             .text(&self.key.key)
             .texts(shares.iter().map(|share| share.lock_id.as_str().to_owned()).collect())
             .integers(shares.iter().map(|share| share.ttl.as_millis()).collect())

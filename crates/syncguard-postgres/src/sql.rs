@@ -4,6 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 
+use syncguard_core::backend::Counters;
+
 use crate::{columns::Columns, names::Tables};
 
 /// The pauses of an acquire that waits at the head of the queue, in milliseconds. After each, it
@@ -14,6 +16,22 @@ use crate::{columns::Columns, names::Tables};
 /// pause is about the share of the time that the pauses take (see `MIN_HEAD_INTERVAL` in
 /// `holder_cache.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
+
+/// The fence of a grant without and with seeding, as an acquire computes it, and the fence that it
+/// expects the counter to have.
+const FENCES: [(&str, &str, &str); 3] = [
+    ("{first_fence}", "1", "floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
+    (
+        "{next_fence}",
+        "seen.fence + 1",
+        "greatest(seen.fence + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint)",
+    ),
+    (
+        "{seen_fence}",
+        "excluded.fence - 1",
+        "(SELECT last.fence FROM {counters} AS last WHERE last.fence_key = $5)",
+    ),
+];
 
 /// How many waiters a release notifies at most, as many readers as enter together.
 const MAX_NOTIFIED: u32 = 64;
@@ -31,6 +49,7 @@ pub(crate) struct StatementOptions {
     pub(crate) transaction_check: TransactionCheck,
     /// Sent before each statement if the session does not have our settings.
     pub(crate) preamble: Option<Preamble>,
+    pub(crate) counters: Counters,
 }
 
 /// Whether each statement checks that it runs in its own transaction.
@@ -59,6 +78,7 @@ pub(crate) struct Sql {
     pub(crate) acquire_lookup: SqlStr,
     /// Several statements: a wait for the client that is deciding who gets the key, and a lookup.
     pub(crate) settled_lookup: SqlStr,
+    /// Several statements if counters are seeded.
     pub(crate) share: SqlStr,
     /// Several statements: an announcement behind all clients that queue for the key.
     pub(crate) announce: SqlStr,
@@ -71,6 +91,7 @@ pub(crate) struct Sql {
     pub(crate) lookup_by_id: SqlStr,
     pub(crate) list: SqlStr,
     pub(crate) force_release: SqlStr,
+    pub(crate) retire: SqlStr,
     pub(crate) prune: SqlStr,
     pub(crate) prune_some: SqlStr,
     pub(crate) revision: SqlStr,
@@ -81,6 +102,7 @@ pub(crate) struct Sql {
     pub(crate) quit: SqlStr,
     pub(crate) pass: SqlStr,
     pub(crate) columns: Columns,
+    pub(crate) counters: Counters,
 }
 
 impl Sql {
@@ -88,7 +110,17 @@ impl Sql {
         let preamble = options.preamble.map_or_else(String::new, Preamble::text);
         let plain = |text: &str| {
             let text = text.replace("{stand}", include_str!("sql/stand.sql"));
-            let text = tables.fill(&columns.fill(&without_comments(&text)));
+            let text = without_comments(&text);
+            let text = FENCES.iter().fold(text, |text, (name, from_one, seeded)| {
+                text.replace(
+                    name,
+                    match options.counters {
+                        Counters::FromOne => from_one,
+                        Counters::Seeded => seeded,
+                    },
+                )
+            });
+            let text = tables.fill(&columns.fill(&text));
             text.replace("{own_transaction}", options.transaction_check.expression())
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
@@ -104,7 +136,12 @@ impl Sql {
             head_acquire: statements(&[first, second, third, fourth, queue, acquire]),
             acquire_lookup: statement(stand),
             settled_lookup: statements(&[include_str!("sql/turn.sql"), stand]),
-            share: statement(include_str!("sql/share.sql")),
+            share: match options.counters {
+                Counters::FromOne => statement(include_str!("sql/share.sql")),
+                Counters::Seeded => {
+                    statements(&[include_str!("sql/seed.sql"), include_str!("sql/share.sql")])
+                }
+            },
             announce: statements(&[queue, include_str!("sql/announce.sql")]),
             extend: statement(include_str!("sql/extend.sql")),
             extend_many: statement(include_str!("sql/extend_many.sql")),
@@ -115,6 +152,7 @@ impl Sql {
             lookup_by_id: statement(include_str!("sql/lookup_by_id.sql")),
             list: statement(include_str!("sql/list.sql")),
             force_release: statement(include_str!("sql/force_release.sql")),
+            retire: statement(include_str!("sql/retire.sql")),
             prune: statement(include_str!("sql/prune.sql")),
             prune_some: statement(include_str!("sql/prune_some.sql")),
             revision: statement(include_str!("sql/revision.sql")),
@@ -124,6 +162,7 @@ impl Sql {
             quit: statement(include_str!("sql/quit.sql")),
             pass: statement(include_str!("sql/pass.sql")),
             columns,
+            counters: options.counters,
         }
     }
 }
@@ -213,17 +252,20 @@ fn without_comments(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use syncguard_core::backend::Counters;
+
     use super::{Preamble, Sql, StatementOptions, TransactionCheck};
     use crate::{columns::Columns, names::Tables};
 
     #[test]
     fn no_statement_contains_a_placeholder_or_a_comment() {
         let preamble = Preamble { lock_timeout: 1, statement_timeout: 2 };
-        for (transaction_check, preamble) in
-            [(TransactionCheck::Skip, None), (TransactionCheck::Required, Some(preamble))]
-        {
+        for (transaction_check, preamble, counters) in [
+            (TransactionCheck::Skip, None, Counters::FromOne),
+            (TransactionCheck::Required, Some(preamble), Counters::Seeded),
+        ] {
             for columns in [Columns::All, Columns::Owner, Columns::TypeScript] {
-                let options = StatementOptions { transaction_check, preamble };
+                let options = StatementOptions { transaction_check, preamble, counters };
                 let sql = Sql::new(&Tables::new("a", "b").unwrap(), &options, columns);
                 for text in [
                     &sql.acquire,
@@ -240,6 +282,7 @@ mod tests {
                     &sql.announce,
                     &sql.lookup_by_id,
                     &sql.force_release,
+                    &sql.retire,
                     &sql.enter,
                     &sql.quit,
                     &sql.pass,

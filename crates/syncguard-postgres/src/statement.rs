@@ -56,9 +56,10 @@ impl Statement {
         Self { effect: Effect::NotApplied, ..Self::write(sql) }
     }
 
-    /// Declares that the text holds several statements, which cannot be prepared. The text is sent
-    /// unprepared on every connection, and the server runs it as one transaction. Each of its
-    /// statements has its own snapshot and is planned each time.
+    /// Declares that the text holds several statements, which cannot be prepared, or one that must not
+    /// be. The text is sent unprepared on every connection, and the server runs it as one
+    /// transaction. Each of its statements has its own snapshot and is planned each time, with its
+    /// values.
     pub(crate) fn multi_statement(self) -> Self {
         Self { is_multi_statement: true, ..self }
     }

@@ -14,7 +14,6 @@ use crate::{
     holders::refusal,
     index::remember,
     names::LockName,
-    options::Counters,
     record::{Stored, head, tail},
     release,
     replicas::{ReplicaCount, too_few},
@@ -57,12 +56,14 @@ async fn attempt(
     let announce = request.announce.unwrap_or_default().min(Ttl::MAX.as_duration());
     let announce = announce.as_millis().to_string();
     let keys = [lock.as_str(), &id_entry, &shared, &fence];
-    let arguments = [head.as_str(), &ttl, &lifetime, &tail, &announce, "seed"];
+    let seed = store.options.seeded_counter_lifetime();
+    let arguments =
+        [head.as_str(), &ttl, &lifetime, &tail, &announce, seed.as_deref().unwrap_or_default()];
     // The server copies each argument into the script, so those that change nothing are left out.
-    let arguments = match (store.options.counters, request.announce) {
-        (Counters::FromOne, None) => &arguments[..4],
-        (Counters::FromOne, Some(_)) => &arguments[..5],
-        (Counters::FromServerTime, _) => &arguments,
+    let arguments = match (&seed, request.announce) {
+        (None, None) => &arguments[..4],
+        (None, Some(_)) => &arguments[..5],
+        (Some(_), _) => &arguments,
     };
     let replicas = store.options.replicas;
     let Answer { reply, replicas } =

@@ -6,13 +6,14 @@ use syncguard_core::{
     Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ClockAuthority, ExtendOutcome, Finding,
-        ListRequest, LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+        ListRequest, LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage,
+        RetireRequest,
     },
 };
 
 use crate::{
     acquire, check, config::RedisConfig, connect, error::Failure, extend, lookup, names::Shape,
-    operate, release, store::Store, wait,
+    operate, release, retire, store::Store, wait,
 };
 
 /// Keeps locks in Redis or Valkey.
@@ -108,6 +109,11 @@ impl LockBackend for RedisBackend {
 
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         operate::force_release(&self.0, key).await.map_err(|failure| self.error(failure))
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.0.options.counters.require_seeded()?;
+        retire::retire_counters(&self.0, request).await.map_err(|failure| self.error(failure))
     }
 
     async fn released(&self, key: &LockKey) {

@@ -3,18 +3,24 @@
 use std::{fmt, time::Duration};
 
 use fred::types::Builder;
-use syncguard_core::{Error, Operation, UnsafeSettings};
+use syncguard_core::{
+    Error, Operation, UnsafeSettings,
+    backend::{Counters, RetireRequest},
+};
 
 use crate::{
     address,
     client::Settings,
     error::Failure,
     names::{Layout, Shape},
-    options::{Counters, Options, Replicas},
+    options::{Options, Replicas},
 };
 
 /// The shortest timeout: below it, a server that is not idle is taken for one that is down.
 const MIN_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// The longest lifetime of a counter, which leaves room for additions.
+const MAX_COUNTER_LIFETIME: Duration = Duration::from_secs(100 * 366 * 24 * 3_600);
 
 /// Configures which server keeps the locks and how it is used.
 ///
@@ -95,6 +101,7 @@ impl RedisConfig {
                 grace: Self::MAX_GRACE,
                 replicas: None,
                 counters: Counters::FromOne,
+                counter_lifetime: None,
             },
             unsafe_settings: UnsafeSettings::default(),
             command_timeout: Self::DEFAULT_COMMAND_TIMEOUT,
@@ -168,15 +175,33 @@ impl RedisConfig {
         self
     }
 
-    /// Starts the fences of a key that has no counter yet at the server's Unix milliseconds instead
-    /// of at 1.
+    /// Makes the fence of each grant at least the server's Unix milliseconds. Without this, the
+    /// fences of a key that has no counter yet start at 1.
     ///
-    /// If a server loses its data, new fences are then higher than all that it granted before,
-    /// unless a key was granted more than once per millisecond of its life. This does not help if a
-    /// server goes back to older data.
+    /// If a server loses its data, or goes back to older data, new fences are then higher than all
+    /// that it granted before, unless its clock is set back or a key was granted more than once per
+    /// millisecond.
+    ///
+    /// If all clients of the server set this, and none is a TypeScript client, counters that are no
+    /// longer used can be [retired](syncguard_core::LockManager::retire_counters), or
+    /// [expire](Self::expire_counters).
     #[must_use]
     pub fn seed_new_counters(mut self) -> Self {
-        self.options.counters = Counters::FromServerTime;
+        self.options.counters = Counters::Seeded;
+        self
+    }
+
+    /// Lets the server delete the counter of a key that was not granted for `unused_for`: at least a
+    /// day. Then nothing is left for ever of keys of one use.
+    ///
+    /// This requires [`seed_new_counters`](Self::seed_new_counters). **All clients of the server must
+    /// set both, and none may be a TypeScript client**: a counter that was deleted begins at 1 there.
+    /// The server's clock must never be set back by `unused_for` or more.
+    /// [`Counters`](syncguard_core::backend::Counters) has the proof; a counter expires once the
+    /// clock is `unused_for` beyond its value.
+    #[must_use]
+    pub fn expire_counters(mut self, unused_for: Duration) -> Self {
+        self.options.counter_lifetime = Some(unused_for);
         self
     }
 
@@ -232,6 +257,15 @@ impl RedisConfig {
                 )
             })?;
         }
+        if let Some(unused_for) = self.options.counter_lifetime {
+            require(self.options.counters == Counters::Seeded, || {
+                "expire_counters requires seed_new_counters".to_owned()
+            })?;
+            let limits = RetireRequest::MIN_UNUSED_FOR..=MAX_COUNTER_LIFETIME;
+            require(limits.contains(&unused_for), || {
+                format!("counters expire after {unused_for:?}; it must be 24 h to 100 years")
+            })?;
+        }
         Ok((settings, Layout::new(&self.prefix, shape)))
     }
 }
@@ -257,6 +291,8 @@ impl fmt::Debug for RedisConfig {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use syncguard_core::backend::RetireRequest;
 
     use super::RedisConfig;
     use crate::names::Shape;
@@ -304,6 +340,9 @@ mod tests {
             config().command_timeout(Duration::ZERO),
             config().wait_for_replicas(1, Duration::ZERO),
             config().wait_for_replicas(1, second).command_timeout(second),
+            config().expire_counters(RetireRequest::MIN_UNUSED_FOR),
+            config().seed_new_counters().expire_counters(RetireRequest::MIN_UNUSED_FOR - second),
+            config().seed_new_counters().expire_counters(Duration::MAX),
         ] {
             assert!(bad.validated().is_err(), "{bad:?}");
         }
@@ -314,6 +353,7 @@ mod tests {
             config().prefix("geo:fence:alerts"),
             config().prefix("a:fence:ab"),
             cluster().prefix("a:fence:a"),
+            config().seed_new_counters().expire_counters(RetireRequest::MIN_UNUSED_FOR),
         ] {
             assert!(good.validated().is_ok(), "{good:?}");
         }

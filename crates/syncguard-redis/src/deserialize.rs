@@ -22,6 +22,8 @@ struct Fields {
     wait_for_replicas: Option<Replicas>,
     #[serde(default)]
     seed_new_counters: bool,
+    #[serde(default, with = "humantime_serde")]
+    expire_counters: Option<Duration>,
     #[serde(default)]
     unsafe_settings: UnsafeSettings,
 }
@@ -63,6 +65,9 @@ impl TryFrom<Fields> for RedisConfig {
         if fields.seed_new_counters {
             config = config.seed_new_counters();
         }
+        if let Some(unused_for) = fields.expire_counters {
+            config = config.expire_counters(unused_for);
+        }
         Ok(config)
     }
 }
@@ -95,7 +100,7 @@ mod tests {
         let all = json!({
             "url": URL, "prefix": "app:", "grace": "500ms", "command_timeout": "1s",
             "connect_timeout": "2s", "wait_for_replicas": { "count": 1, "timeout": "100ms" },
-            "seed_new_counters": true, "unsafe_settings": "ignore",
+            "seed_new_counters": true, "expire_counters": "30days", "unsafe_settings": "ignore",
         });
         let config = config
             .prefix("app:")
@@ -104,6 +109,7 @@ mod tests {
             .connect_timeout(Duration::from_secs(2))
             .wait_for_replicas(1, Duration::from_millis(100))
             .seed_new_counters()
+            .expire_counters(Duration::from_secs(30 * 24 * 3_600))
             .unsafe_settings(UnsafeSettings::Ignore);
         assert_eq!(show(&read(all).unwrap()), show(&config));
     }

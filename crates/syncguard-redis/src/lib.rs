@@ -22,6 +22,7 @@ mod options;
 mod record;
 mod release;
 mod replicas;
+mod retire;
 mod script;
 mod share;
 mod store;

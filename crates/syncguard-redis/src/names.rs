@@ -167,6 +167,27 @@ impl Layout {
         format!("{brace}{}*", escape(&self.join(text)))
     }
 
+    /// Returns the `SCAN` pattern that matches the names of all counters, and possibly others. The
+    /// hashed name of a counter, which only a long prefix makes necessary, is not among them.
+    pub(crate) fn counter_pattern(&self) -> String {
+        match self.shape {
+            Shape::Plain => format!("{}*", escape(&self.join(&self.counter_word()))),
+            Shape::Tagged => format!("{{{}*}}:fence", escape(&self.join(""))),
+        }
+    }
+
+    /// Returns the lock of a scanned name if the name is that of a counter.
+    pub(crate) fn lock_of_counter(&self, name: &str) -> Option<LockName> {
+        let lock = match self.shape {
+            Shape::Plain => {
+                let text = name.strip_prefix(&self.join(""))?;
+                text.strip_prefix("fence:").filter(|_| self.is_derived(text))?
+            }
+            Shape::Tagged => name.strip_suffix(":fence").filter(|lock| self.is_lock(lock))?,
+        };
+        Some(LockName(lock.to_owned()))
+    }
+
     /// Returns whether a scanned name is that of a lock.
     pub(crate) fn is_lock(&self, name: &str) -> bool {
         match self.shape {
@@ -310,6 +331,10 @@ mod tests {
                 assert!(
                     layout.is_lock(&lock) && !layout.is_lock(&fence) && !layout.is_lock(&id_entry)
                 );
+                let lock_name = LockName(lock.clone());
+                assert_eq!(layout.lock_of_counter(&fence), Some(lock_name), "{fence}");
+                assert!(layout.lock_of_counter(&lock).is_none(), "{lock}");
+                assert!(layout.lock_of_counter(&id_entry).is_none(), "{id_entry}");
                 assert!(seen.insert(lock.clone()) && seen.insert(fence), "{lock}");
             }
         }
@@ -349,6 +374,8 @@ mod tests {
         }
         assert_eq!(plain.pattern("fence:y"), r"a\*b:fence:y*");
         assert_eq!(Layout::new("p", Shape::Tagged).pattern("id:"), "{p:id:*");
+        assert_eq!(plain.counter_pattern(), r"a\*b:fence:a\*b:*");
+        assert_eq!(Layout::new("p", Shape::Tagged).counter_pattern(), "{p:*}:fence");
     }
 
     #[test]

@@ -48,6 +48,7 @@ scripts! {
     5 LOOKUP = Other "lookup";
     6 FORCE_RELEASE = Other "force_release";
     7 SHARE = Other "record" "holders" "share";
+    8 RETIRE = Other "retire";
 }
 
 /// Runs several calls of the other scripts at once.

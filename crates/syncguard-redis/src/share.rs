@@ -11,7 +11,6 @@ use crate::{
     granting::{granted, refused_by_writer, rejection},
     holders::{announced, grant, head_tail, holder_tail, permits, refusal},
     names::LockName,
-    options::Counters,
     record::head,
     replicas::ReplicaCount,
     script::SHARE,
@@ -32,14 +31,12 @@ pub(crate) async fn attempt(
         (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
     let (permits, shared) = (permits(request.mode), lock.shared());
     let keys = [lock.as_str(), &id_entry, &shared, &fence];
-    let arguments = [head.as_str(), &ttl, &lifetime, &all, &own, &permits, "seed"];
-    let arguments = match store.options.counters {
-        Counters::FromOne => &arguments[..6],
-        Counters::FromServerTime => &arguments,
-    };
+    let seed = store.options.seeded_counter_lifetime();
+    let mut arguments = vec![head.as_str(), &ttl, &lifetime, &all, &own, &permits];
+    arguments.extend(seed.as_deref());
     let replicas = store.options.replicas;
     let Answer { reply, replicas } =
-        store.client.replicated(&SHARE, &keys, arguments, replicas).await?;
+        store.client.replicated(&SHARE, &keys, &arguments, replicas).await?;
     outcome_of(store, request, reply).map(|outcome| (outcome, replicas))
 }
 

@@ -3,7 +3,7 @@
 use sqlx::sqlite::SqliteRow;
 use syncguard_core::{
     Fence, Owner,
-    backend::{AcquireOutcome, AcquireRequest, Effect, Grant},
+    backend::{AcquireOutcome, AcquireRequest, Counters, Effect, Grant},
 };
 
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) async fn acquire(
 ) -> Result<AcquireOutcome, Failure> {
     for _ in 0..MAX_ATTEMPTS {
         let rows = read(store, ticket, request).await?;
-        let outcome = match decide(KeyState::read(&rows)?, request)? {
+        let outcome = match decide(KeyState::read(&rows)?, request, store.counters)? {
             Decision::Final(outcome) => return Ok(outcome),
             Decision::Grant { counted } => grant(store, ticket, request, counted).await?,
             Decision::Share { .. } | Decision::Announce { .. } => {
@@ -78,7 +78,8 @@ async fn grant(
         .text_or_null(request.owner.as_ref().map(Owner::as_str))
         .integer(request.ttl.as_millis())
         .integer(GRACE_MS)
-        .fence(counted);
+        .fence(counted)
+        .integer(i64::from(store.counters == Counters::Seeded));
     let Some(row) = store.writer.row(statement, ticket).await? else {
         return Ok(None);
     };

@@ -142,7 +142,8 @@ async fn a_commit_that_is_blocked_by_a_reader_stores_nothing() {
         .text_or_null(None)
         .integer(30_000)
         .integer(1_000)
-        .integer(1_000_000);
+        .integer(1_000_000)
+        .integer(0);
     let source = statement.run(&mut writer).await.expect_err("the reader was not in the way");
     let failure = Failure::Driver(source, Effect::MayHaveApplied);
     assert!(failure.is_busy(), "{failure}");

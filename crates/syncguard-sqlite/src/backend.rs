@@ -6,7 +6,7 @@ use syncguard_core::{
     Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-        LockBackend, LockPage, LockQuery, LockRecord, LockRef, WakeUp,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest, WakeUp,
     },
 };
 
@@ -15,7 +15,7 @@ use crate::{
     config::SqliteConfig,
     connect,
     error::Failure,
-    extend, lookup, operate, release,
+    extend, lookup, operate, release, retire,
     store::Store,
     turn::Rank,
     wait,
@@ -165,6 +165,15 @@ impl LockBackend for SqliteBackend {
             operate::force_release(&store, &ticket, &asked).await
         });
         ended.await
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.0.store.counters.require_seeded()?;
+        let request = request.clone();
+        let page = self.run(Operation::Prune, |store, ticket| async move {
+            retire::retire_counters(&store, &ticket, &request).await
+        });
+        page.await
     }
 
     async fn released(&self, key: &LockKey) {

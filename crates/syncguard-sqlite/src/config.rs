@@ -6,7 +6,7 @@ use std::{
 };
 
 use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
-use syncguard_core::{Error, ErrorKind, Operation, UnsafeSettings};
+use syncguard_core::{Error, ErrorKind, Operation, UnsafeSettings, backend::Counters};
 
 use crate::error::Failure;
 
@@ -31,6 +31,7 @@ pub struct SqliteConfig {
     pub(crate) path: PathBuf,
     busy_timeout: Duration,
     missing: Missing,
+    counters: Counters,
     pub(crate) unsafe_settings: UnsafeSettings,
 }
 
@@ -57,6 +58,7 @@ impl SqliteConfig {
             path: path.into(),
             busy_timeout: Self::DEFAULT_BUSY_TIMEOUT,
             missing: Missing::Create,
+            counters: Counters::default(),
             unsafe_settings: UnsafeSettings::default(),
         }
     }
@@ -91,6 +93,16 @@ impl SqliteConfig {
         Self { missing: Missing::Refuse, ..self }
     }
 
+    /// Makes the fence of each grant at least the host's Unix milliseconds. Without this, the fences
+    /// of a new key start at 1.
+    ///
+    /// If all processes that use the file set this, counters that are no longer used can be
+    /// [retired](syncguard_core::LockManager::retire_counters).
+    #[must_use]
+    pub fn seed_new_counters(self) -> Self {
+        Self { counters: Counters::Seeded, ..self }
+    }
+
     /// Sets how unsafe settings are handled: a network file system, or a file or directory that
     /// another user owns or that everyone may write.
     #[must_use]
@@ -107,6 +119,7 @@ pub(crate) struct Target {
     pub(crate) options: SqliteConnectOptions,
     pub(crate) busy_timeout: Duration,
     pub(crate) missing: Missing,
+    pub(crate) counters: Counters,
 }
 
 impl TryFrom<SqliteConfig> for Target {
@@ -126,8 +139,8 @@ impl TryFrom<SqliteConfig> for Target {
             // `SharedConnection` does the waiting, where it can be fair.
             .busy_timeout(Duration::ZERO)
             .disable_statement_logging();
-        let SqliteConfig { busy_timeout, missing, .. } = config;
-        Ok(Self { path, options, busy_timeout, missing })
+        let SqliteConfig { busy_timeout, missing, counters, .. } = config;
+        Ok(Self { path, options, busy_timeout, missing, counters })
     }
 }
 

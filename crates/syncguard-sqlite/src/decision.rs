@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     Fence, Holder, LockId, Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, Admission, Capabilities, Grant},
+    backend::{AcquireOutcome, AcquireRequest, Admission, Capabilities, Counters, Grant},
 };
 
 use crate::{error::Failure, key_state::KeyState};
@@ -24,6 +24,7 @@ pub(crate) enum Decision {
 pub(crate) fn decide(
     mut state: KeyState<'_>,
     request: &AcquireRequest,
+    counters: Counters,
 ) -> Result<Decision, Failure> {
     if state.is_abandoned() {
         return Err(Failure::Abandoned);
@@ -43,12 +44,13 @@ pub(crate) fn decide(
             Admission::Held(grant) => Ok(Decision::Final(AcquireOutcome::Granted(grant))),
             Admission::Refused(holder) => contended(Some(holder)),
             Admission::Admitted => {
-                Ok(Decision::Share { head: state.head(), fence: state.next_fence()?, now })
+                let fence = state.next_fence(counters)?;
+                Ok(Decision::Share { head: state.head(), fence, now })
             }
         };
     }
     if !state.holders.is_held(now) {
-        state.next_fence()?;
+        state.next_fence(counters)?;
         return Ok(Decision::Grant { counted: state.counted()? });
     }
     let holder = state.holders.holder(request.mode, now);

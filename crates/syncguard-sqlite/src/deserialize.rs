@@ -17,6 +17,8 @@ struct Fields {
     #[serde(default)]
     existing_only: bool,
     #[serde(default)]
+    seed_new_counters: bool,
+    #[serde(default)]
     unsafe_settings: UnsafeSettings,
 }
 
@@ -33,7 +35,8 @@ impl From<Fields> for SqliteConfig {
             Some(timeout) => config.busy_timeout(timeout),
             None => config,
         };
-        if fields.existing_only { config.existing_only() } else { config }
+        let config = if fields.existing_only { config.existing_only() } else { config };
+        if fields.seed_new_counters { config.seed_new_counters() } else { config }
     }
 }
 
@@ -54,11 +57,13 @@ mod tests {
     fn each_field_stands_for_the_method_of_its_name() {
         assert_eq!(read(json!({ "path": "a.db" })).unwrap(), SqliteConfig::new("a.db"));
         let all = json!({
-            "path": "a.db", "busy_timeout": "1s", "existing_only": true, "unsafe_settings": "ignore",
+            "path": "a.db", "busy_timeout": "1s", "existing_only": true, "seed_new_counters": true,
+            "unsafe_settings": "ignore",
         });
         let config = SqliteConfig::new("a.db")
             .busy_timeout(Duration::from_secs(1))
             .existing_only()
+            .seed_new_counters()
             .unsafe_settings(UnsafeSettings::Ignore);
         assert_eq!(read(all).unwrap(), config);
     }

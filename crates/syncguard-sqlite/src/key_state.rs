@@ -3,7 +3,7 @@
 use sqlx::{Row, sqlite::SqliteRow};
 use syncguard_core::{
     Fence, LockId, LockKey, Timestamp,
-    backend::{Capabilities, LockRecord, Mode, SharedHolders},
+    backend::{Capabilities, Counters, LockRecord, Mode, SharedHolders},
 };
 
 use crate::{
@@ -119,7 +119,7 @@ impl<'r> KeyState<'r> {
     }
 
     /// Returns the fence of the next grant.
-    pub(crate) fn next_fence(&self) -> Result<Fence, Failure> {
-        self.counted()?.unwrap_or(Fence::ZERO).next().ok_or(Failure::FenceLimit)
+    pub(crate) fn next_fence(&self, counters: Counters) -> Result<Fence, Failure> {
+        counters.next(self.counted()?, self.now).ok_or(Failure::FenceLimit)
     }
 }

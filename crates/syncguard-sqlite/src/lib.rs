@@ -21,6 +21,7 @@ mod operate;
 mod permission;
 mod prune;
 mod release;
+mod retire;
 mod row;
 mod schema;
 mod share;

@@ -33,7 +33,7 @@ pub(crate) async fn share_or_announce(
     })?;
     let read = KeyState::by_key(&request.key, Some(request.lock_id));
     let decide = |rows: &[_]| {
-        Ok(match decide(KeyState::read(rows)?, request)? {
+        Ok(match decide(KeyState::read(rows)?, request, store.counters)? {
             Decision::Final(outcome) => (Vec::new(), Some(outcome)),
             Decision::Grant { .. } => (Vec::new(), None),
             Decision::Share { head, fence, now } => {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use syncguard_core::pool::Pruning;
+use syncguard_core::{backend::Counters, pool::Pruning};
 
 use crate::{
     config::Target,
@@ -16,6 +16,7 @@ use crate::{
 /// The connections to one file.
 pub(crate) struct Store {
     pub(crate) path: PathBuf,
+    pub(crate) counters: Counters,
     pub(crate) writer: SharedConnection,
     pub(crate) releaser: SharedConnection,
     pub(crate) reader: Arc<SharedConnection>,
@@ -31,6 +32,7 @@ impl Store {
         let epochs = Arc::new(DatabaseEpochs::default());
         Ok(Self {
             path: target.path.clone(),
+            counters: target.counters,
             writer: SharedConnection::open(&target, Role::Durable, writes.clone(), &epochs).await?,
             releaser: SharedConnection::open(&target, Role::Relaxed, writes, &epochs).await?,
             reader: Arc::new(

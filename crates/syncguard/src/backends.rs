@@ -18,6 +18,7 @@ pub(crate) const ALL: Backends = Backends(&[
         schemes: &["null"],
         driver: Some(&Typed {
             from_url: NoFields::from_url,
+            seeded: |fields| fields,
             connect: |_| ready(Ok(NullBackend::default())),
         }),
     },
@@ -26,8 +27,9 @@ pub(crate) const ALL: Backends = Backends(&[
         schemes: &["memory"],
         #[cfg(feature = "memory")]
         driver: Some(&Typed {
-            from_url: NoFields::from_url,
-            connect: |_| ready(Ok(syncguard_memory::MemoryBackend::new())),
+            from_url: MemoryFields::from_url,
+            seeded: MemoryFields::seeded,
+            connect: |fields| ready(Ok(fields.backend())),
         }),
         #[cfg(not(feature = "memory"))]
         driver: None,
@@ -38,6 +40,7 @@ pub(crate) const ALL: Backends = Backends(&[
         #[cfg(feature = "sqlite")]
         driver: Some(&Typed {
             from_url: syncguard_sqlite::SqliteConfig::from_url,
+            seeded: syncguard_sqlite::SqliteConfig::seed_new_counters,
             connect: syncguard_sqlite::SqliteBackend::connect,
         }),
         #[cfg(not(feature = "sqlite"))]
@@ -49,6 +52,7 @@ pub(crate) const ALL: Backends = Backends(&[
         #[cfg(feature = "postgres")]
         driver: Some(&Typed {
             from_url: syncguard_postgres::PostgresConfig::from_url,
+            seeded: syncguard_postgres::PostgresConfig::seed_new_counters,
             connect: syncguard_postgres::PostgresBackend::connect,
         }),
         #[cfg(not(feature = "postgres"))]
@@ -60,6 +64,7 @@ pub(crate) const ALL: Backends = Backends(&[
         #[cfg(feature = "mysql")]
         driver: Some(&Typed {
             from_url: syncguard_mysql::MysqlConfig::from_url,
+            seeded: syncguard_mysql::MysqlConfig::seed_new_counters,
             connect: syncguard_mysql::MysqlBackend::connect,
         }),
         #[cfg(not(feature = "mysql"))]
@@ -71,6 +76,7 @@ pub(crate) const ALL: Backends = Backends(&[
         #[cfg(feature = "firestore")]
         driver: Some(&Typed {
             from_url: syncguard_firestore::FirestoreConfig::from_url,
+            seeded: syncguard_firestore::FirestoreConfig::seed_new_counters,
             connect: |config| ready(syncguard_firestore::FirestoreBackend::connect(config)),
         }),
         #[cfg(not(feature = "firestore"))]
@@ -97,6 +103,7 @@ pub(crate) const ALL: Backends = Backends(&[
         #[cfg(feature = "redis")]
         driver: Some(&Typed {
             from_url: syncguard_redis::RedisConfig::from_url,
+            seeded: syncguard_redis::RedisConfig::seed_new_counters,
             connect: syncguard_redis::RedisBackend::connect,
         }),
         #[cfg(not(feature = "redis"))]
@@ -127,18 +134,23 @@ trait Driver: Sync {
 
 /// Describes a store, and opens it any number of times.
 pub(crate) trait Open: Debug + Send + Sync {
+    /// Returns the description of the same store for a client that seeds fence counters.
+    fn seeded(&self) -> Arc<dyn Open>;
+
     fn open(&self) -> Pin<Box<dyn Future<Output = Result<DynBackend, Error>> + Send>>;
 }
 
 /// The driver of a backend whose configuration is of type `C`.
 struct Typed<C, F> {
     from_url: fn(&str) -> Result<C, Error>,
+    seeded: fn(C) -> C,
     connect: fn(C) -> F,
 }
 
 /// The configuration of a store, with the function that opens it.
 struct Configured<C, F> {
     config: C,
+    seeded: fn(C) -> C,
     connect: fn(C) -> F,
 }
 
@@ -147,6 +159,31 @@ struct Configured<C, F> {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NoFields {}
+
+/// The configuration of the memory backend.
+#[cfg(feature = "memory")]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MemoryFields {
+    #[serde(default)]
+    seed_new_counters: bool,
+}
+
+#[cfg(feature = "memory")]
+impl MemoryFields {
+    fn from_url(url: &str) -> Result<Self, Error> {
+        NoFields::from_url(url).map(|NoFields {}| Self::default())
+    }
+
+    fn seeded(self) -> Self {
+        Self { seed_new_counters: true }
+    }
+
+    fn backend(self) -> syncguard_memory::MemoryBackend {
+        let backend = syncguard_memory::MemoryBackend::new();
+        if self.seed_new_counters { backend.seed_new_counters() } else { backend }
+    }
+}
 
 impl Backends {
     /// Reads a URL.
@@ -202,6 +239,12 @@ impl Backends {
     }
 }
 
+impl<C, F> Typed<C, F> {
+    fn configured(&self, config: C) -> Configured<C, F> {
+        Configured { config, seeded: self.seeded, connect: self.connect }
+    }
+}
+
 impl<C, F, B> Driver for Typed<C, F>
 where
     C: DeserializeOwned + Clone + Debug + Send + Sync + 'static,
@@ -209,21 +252,25 @@ where
     B: LockBackend,
 {
     fn read_url(&self, url: &str) -> Result<Arc<dyn Open>, Error> {
-        Ok(Arc::new(Configured { config: (self.from_url)(url)?, connect: self.connect }))
+        Ok(Arc::new(self.configured((self.from_url)(url)?)))
     }
 
     fn read_fields(&self, fields: Value) -> serde_json::Result<Arc<dyn Open>> {
-        let config = serde_json::from_value(fields)?;
-        Ok(Arc::new(Configured::<C, F> { config, connect: self.connect }))
+        Ok(Arc::new(self.configured(serde_json::from_value(fields)?)))
     }
 }
 
 impl<C, F, B> Open for Configured<C, F>
 where
-    C: Clone + Debug + Send + Sync,
+    C: Clone + Debug + Send + Sync + 'static,
     F: Future<Output = Result<B, Error>> + Send + 'static,
     B: LockBackend,
 {
+    fn seeded(&self) -> Arc<dyn Open> {
+        let config = (self.seeded)(self.config.clone());
+        Arc::new(Self { config, seeded: self.seeded, connect: self.connect })
+    }
+
     fn open(&self) -> Pin<Box<dyn Future<Output = Result<DynBackend, Error>> + Send>> {
         let opening = (self.connect)(self.config.clone());
         Box::pin(async move { opening.await.map(DynBackend::new) })
@@ -266,6 +313,7 @@ mod tests {
         schemes: &["pigeon", "dove"],
         driver: Some(&Typed {
             from_url: Pigeon::from_url,
+            seeded: |pigeon| pigeon,
             connect: |pigeon: Pigeon| match pigeon.loft.as_str() {
                 "" => ready(Err(invalid("there is no loft".into()))),
                 _ => ready(Ok(NullBackend::default())),

@@ -18,12 +18,12 @@ use crate::backends::{ALL, Open};
 /// | `driver` | Fields, besides `unsafe_settings` | Feature |
 /// | --- | --- | --- |
 /// | `null` | none: [coordinates nothing](crate::NullBackend) | |
-/// | `memory` | none | `memory` |
-/// | `sqlite` | `path`; `busy_timeout`, `existing_only` | `sqlite` |
-/// | `redis` | `url`; `prefix`, `grace`, `command_timeout`, `connect_timeout`, `wait_for_replicas` with `count` and `timeout`, `seed_new_counters` | `redis` |
-/// | `postgres` | `url`; `tables` with `locks` and `counters`, `existing_tables_only`, `max_connections`, `connect_timeout`, `statement_timeout`, `lock_timeout`, `pgbouncer`, `listen_url`, `without_listening` | `postgres` |
-/// | `mysql` | `url`; `table`, `existing_table_only`, `max_connections`, `connect_timeout`, `statement_timeout`, `lock_timeout` | `mysql` |
-/// | `firestore` | `project`; `database`, `collections` with `locks` and `fences`, `emulator`, `request_timeout`, `connect_timeout` | `firestore` |
+/// | `memory` | `seed_new_counters` | `memory` |
+/// | `sqlite` | `path`; `busy_timeout`, `existing_only`, `seed_new_counters` | `sqlite` |
+/// | `redis` | `url`; `prefix`, `grace`, `command_timeout`, `connect_timeout`, `wait_for_replicas` with `count` and `timeout`, `seed_new_counters`, `expire_counters` | `redis` |
+/// | `postgres` | `url`; `tables` with `locks` and `counters`, `existing_tables_only`, `max_connections`, `connect_timeout`, `statement_timeout`, `lock_timeout`, `pgbouncer`, `listen_url`, `without_listening`, `seed_new_counters` | `postgres` |
+/// | `mysql` | `url`; `table`, `existing_table_only`, `max_connections`, `connect_timeout`, `statement_timeout`, `lock_timeout`, `seed_new_counters` | `mysql` |
+/// | `firestore` | `project`; `database`, `collections` with `locks` and `fences`, `emulator`, `request_timeout`, `connect_timeout`, `seed_new_counters` | `firestore` |
 ///
 /// The fields before the semicolon are required. Each field corresponds to the method of the same
 /// name of the backend's configuration, which documents it.
@@ -74,6 +74,41 @@ pub struct Config {
 pub struct StoreConfig(Arc<dyn Open>);
 
 impl StoreConfig {
+    /// Describes the store that a URL names, as [`connect`](crate::connect) reads it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidArgument`](crate::ErrorKind::InvalidArgument) as [`connect`](crate::connect)
+    /// does.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        ALL.read_url(url).map(Self)
+    }
+
+    /// Sets `seed_new_counters`, which each backend has: the fence of each grant is at least the
+    /// store's clock, so that counters can be [retired](crate::LockManager::retire_counters). All
+    /// clients of the store must set it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[cfg(feature = "memory")]
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), syncguard::Error> {
+    /// use syncguard::{DurationExt, LockManager, StoreConfig};
+    ///
+    /// let store = StoreConfig::from_url("memory:")?.seed_new_counters();
+    /// let locks = LockManager::new(store.connect().await?);
+    /// assert_eq!(locks.retire_counters(720.hours()).await?, 0);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "memory"))]
+    /// # fn main() {}
+    /// ```
+    #[must_use]
+    pub fn seed_new_counters(self) -> Self {
+        Self(self.0.seeded())
+    }
+
     /// Opens the store.
     ///
     /// # Errors

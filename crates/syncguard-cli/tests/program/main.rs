@@ -11,6 +11,7 @@ mod loss;
 mod mysql;
 mod pass_through;
 mod postgres;
+mod prune;
 mod redis;
 mod refusals;
 mod sandbox;

@@ -51,6 +51,15 @@ fn an_invalid_duration_is_refused() {
 }
 
 #[test]
+fn counters_that_are_used_now_and_then_are_not_pruned() {
+    for text in ["23h", "soon", "0s"] {
+        let arguments = ["prune", "--counters-unused-for", text];
+        assert_arguments_refused(&arguments, 64, "--counters-unused-for");
+    }
+    assert_arguments_refused(&["prune"], 64, "--counters-unused-for");
+}
+
+#[test]
 fn a_huge_or_hostile_argument_is_shortened_and_escaped_in_the_message() {
     for value in ["x".repeat(100_000), "\u{202e}\u{200b}s03".to_owned()] {
         let output = program().args(["run", "--key", KEY, "--ttl", &value, "--", "true"]).output();

@@ -4,7 +4,7 @@ use crate::{
     Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
     },
 };
 
@@ -58,6 +58,8 @@ trait Erased: Send + Sync {
     fn is_locked<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, bool>;
     fn list<'a>(&'a self, request: &'a ListRequest) -> BoxResultFuture<'a, LockPage>;
     fn force_release<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, Option<LockRecord>>;
+    fn retire_counters<'a>(&'a self, request: &'a RetireRequest)
+    -> BoxResultFuture<'a, RetirePage>;
     fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
     fn turn<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
     fn is_subscribed(&self, key: &LockKey) -> bool;
@@ -150,6 +152,14 @@ impl<B: LockBackend> Erased for B {
         context.attach(move || LockBackend::force_release(self, key))
     }
 
+    fn retire_counters<'a>(
+        &'a self,
+        request: &'a RetireRequest,
+    ) -> BoxResultFuture<'a, RetirePage> {
+        let context = Context::new(Operation::Prune);
+        context.attach(move || LockBackend::retire_counters(self, request))
+    }
+
     fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()> {
         Box::pin(LockBackend::released(self, key))
     }
@@ -204,6 +214,10 @@ impl LockBackend for DynBackend {
         self.0.force_release(key).await
     }
 
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.0.retire_counters(request).await
+    }
+
     async fn released(&self, key: &LockKey) {
         self.0.released(key).await;
     }
@@ -223,6 +237,8 @@ impl LockBackend for DynBackend {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use tokio::task::yield_now;
 
     use super::DynBackend;
@@ -230,7 +246,7 @@ mod tests {
         Error, ErrorKind, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
         backend::{
             AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-            LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+            LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
         },
     };
 
@@ -266,6 +282,9 @@ mod tests {
         async fn force_release(&self, _: &LockKey) -> Result<Option<LockRecord>, Error> {
             failed()
         }
+        async fn retire_counters(&self, _: &RetireRequest) -> Result<RetirePage, Error> {
+            failed()
+        }
         async fn check(&self) -> Result<Vec<Finding>, Error> {
             failed()
         }
@@ -278,6 +297,7 @@ mod tests {
         let lock = LockRef::new(id, key.clone());
         let request = AcquireRequest::new(key.clone(), id, Ttl::default());
         let (by_key, by_id) = (key.clone().into(), id.into());
+        let retire = RetireRequest::new(Duration::MAX).unwrap();
         for (error, operation, has_key, has_id, is_write) in [
             (backend.acquire(&request).await.map(drop), Operation::Acquire, true, true, true),
             (
@@ -304,6 +324,13 @@ mod tests {
                 backend.force_release(&key).await.map(drop),
                 Operation::ForceRelease,
                 true,
+                false,
+                true,
+            ),
+            (
+                backend.retire_counters(&retire).await.map(drop),
+                Operation::Prune,
+                false,
                 false,
                 true,
             ),

@@ -4,7 +4,7 @@ use crate::{
     Error, ErrorKind, LockId, LockKey, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-        LockPage, LockQuery, LockRecord, LockRef,
+        LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
     },
 };
 
@@ -23,8 +23,8 @@ use crate::{
 /// - **Atomicity.** Each method decides and writes in one step that no other client's step can
 ///   divide. `now` is read inside that step, after every wait for a lock of the store's own.
 /// - **Fences.** Each grant of a key has a higher [`Fence`](crate::Fence) than every grant before,
-///   across release, expiry, deletion of the lock's record and restart. Contention does not consume
-///   a fence. If the counter is at [`Fence::LIMIT`](crate::Fence::LIMIT), an acquire fails with
+///   across release, expiry, deletion of the lock's record, [retirement](Self::retire_counters) of
+///   the counter, and restart. Contention does not consume a fence. If the counter is at [`Fence::LIMIT`](crate::Fence::LIMIT), an acquire fails with
 ///   [`Internal`](ErrorKind::Internal) before anything is stored.
 /// - **Ownership by id.** An id names at most one grant. `extend` and `release` act on the id
 ///   alone. A stale or foreign id affects no other holder's lock.
@@ -174,6 +174,23 @@ pub trait LockBackend: Send + Sync + 'static {
         key: &LockKey,
     ) -> impl Future<Output = Result<Option<LockRecord>, Error>> + Send {
         let _ = key;
+        async { Err(Error::new(ErrorKind::Unsupported)) }
+    }
+
+    /// Deletes the fence counters of keys that no one holds and that were not granted for a time: one
+    /// bounded step, which decides on each counter and deletes it atomically. A counter that is
+    /// being used meanwhile may be left to a later call.
+    ///
+    /// Only a backend that was configured to seed its counters does so, because only a
+    /// [seeded](crate::backend::Counters::Seeded) counter that was retired never repeats a fence. The
+    /// others fail as [`Counters::require_seeded`](crate::backend::Counters::require_seeded) does.
+    ///
+    /// The default returns [`Unsupported`](ErrorKind::Unsupported).
+    fn retire_counters(
+        &self,
+        request: &RetireRequest,
+    ) -> impl Future<Output = Result<RetirePage, Error>> + Send {
+        let _ = request;
         async { Err(Error::new(ErrorKind::Unsupported)) }
     }
 

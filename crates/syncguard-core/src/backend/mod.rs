@@ -1,6 +1,7 @@
 //! The interface of a store, with its requests and outcomes.
 
 mod capabilities;
+mod counters;
 mod detached;
 mod erased;
 mod finding;
@@ -14,6 +15,7 @@ mod shared;
 mod subscriptions;
 
 pub use capabilities::{Capabilities, ClockAuthority, Fencing, WakeUp};
+pub use counters::{Counters, RetirePage, RetireRequest};
 pub use detached::Detached;
 pub use erased::DynBackend;
 pub use finding::{Finding, Severity, UnsafeSettings};

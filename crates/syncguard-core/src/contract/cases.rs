@@ -110,6 +110,16 @@ macro_rules! __contract_cases {
                 expired_locks_are_not_listed
                 a_lock_released_by_force_is_free
             }
+            retirement {
+                seeded_fences_follow_the_clock_of_the_store
+                a_retired_counter_is_followed_by_a_higher_fence
+                a_counter_in_use_is_not_retired
+                the_counter_of_a_held_key_is_not_retired
+                a_counter_that_began_at_one_is_not_retired
+                the_counter_of_a_key_that_expired_unreleased_is_retired
+                counters_are_retired_in_steps
+                retiring_counters_that_are_not_seeded_is_rejected
+            }
             cancellation {
                 an_attempt_dropped_at_any_await_leaves_no_lock
                 a_wait_dropped_at_any_await_leaves_no_lock

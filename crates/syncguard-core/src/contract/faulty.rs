@@ -10,7 +10,7 @@ use crate::{
     Error, ErrorKind, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
     },
 };
 
@@ -192,6 +192,10 @@ impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
         let key = key.clone();
         let request = |inner: B| async move { inner.force_release(&key).await };
         self.send(Operation::ForceRelease, request).await
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.inner.retire_counters(request).await
     }
 
     async fn released(&self, key: &LockKey) {

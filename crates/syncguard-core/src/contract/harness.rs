@@ -29,6 +29,12 @@ pub trait Harness: Sized + Send + Sync + 'static {
         tokio::time::sleep(duration)
     }
 
+    /// Opens a new connection that [seeds](crate::backend::Counters::Seeded) fence counters, and so
+    /// can retire them. Required for a backend that retires counters.
+    fn seeding_client(&self) -> impl Future<Output = Option<Self::Backend>> + Send {
+        async { None }
+    }
+
     /// Sets the fence counter of a key as if `fence` had been granted last.
     fn seed_fence(&self, key: &LockKey, fence: Fence) -> impl Future<Output = Hook> + Send {
         let _ = (key, fence);

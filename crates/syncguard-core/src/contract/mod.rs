@@ -67,6 +67,7 @@ pub mod ownership;
 pub mod parallel;
 pub mod patterns;
 pub mod permits;
+pub mod retirement;
 pub mod running;
 pub mod shared;
 pub mod shared_expiry;

@@ -18,7 +18,10 @@ use super::{
 };
 use crate::{
     DynBackend, Error, LockId, LockInfo, LockKey, Operation, Ttl,
-    backend::{Capabilities, Finding, ListRequest, LockBackend, LockPage, LockQuery, LockRecord},
+    backend::{
+        Capabilities, Finding, ListRequest, LockBackend, LockPage, LockQuery, LockRecord,
+        RetireRequest,
+    },
 };
 
 /// Locks keys through one backend. Cheap to clone; all clones share one queue for each key and one
@@ -238,6 +241,9 @@ impl LockManager {
     /// **Guarantees:** within the ttl one caller is the first, whatever happens to it. The claim
     /// stays when the work is done, when it fails, and when the process dies. It ends with the ttl
     /// (to which the store's grace period may be added) or by [`Claim::release`].
+    ///
+    /// What stays is the fence counter of the key. If every key is used once, let them be
+    /// [retired](Self::retire_counters), or on Redis expire.
     ///
     /// # Errors
     ///
@@ -540,6 +546,45 @@ impl LockManager {
         self.queues.notify_released(&key);
         let record = record.map_err(|error| error.with_key(&key))?;
         Ok(record.as_ref().map(LockInfo::from))
+    }
+
+    /// Retires the fence counters of keys that were not granted for `unused_for`, in bounded steps,
+    /// and returns how many. For operators: a counter stays for every key that was ever locked, and
+    /// keys of one use add up.
+    ///
+    /// The backend must be configured with `seed_new_counters`, and so must every other client of
+    /// the store, none of which may be a TypeScript client. Their fences then follow the store's
+    /// clock, so that a key whose counter was retired never repeats one, as long as that clock is
+    /// never set back by `unused_for` or more. [`Counters`](crate::backend::Counters) has the proof.
+    /// Counters that began at 1 stay.
+    ///
+    /// # Errors
+    ///
+    /// - [`Unsupported`](crate::ErrorKind::Unsupported) if the backend does not seed, or cannot
+    ///   retire counters.
+    /// - [`InvalidArgument`](crate::ErrorKind::InvalidArgument) if `unused_for` is below a day.
+    /// - Otherwise as [`lookup`](Self::lookup). What was retired before the error stays retired.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use syncguard_core::{Error, LockManager};
+    /// # async fn example(locks: LockManager) -> Result<(), Error> {
+    /// use syncguard_core::DurationExt;
+    ///
+    /// let retired = locks.retire_counters(720.hours()).await?;
+    /// println!("{retired} counters retired");
+    /// # Ok(()) }
+    /// ```
+    pub async fn retire_counters(&self, unused_for: Duration) -> Result<u64, Error> {
+        let (mut request, mut retired) = (RetireRequest::new(unused_for)?, 0);
+        loop {
+            let step = self.shared.backend.retire_counters(&request);
+            let page = self.shared.send(Operation::Prune, step).await?;
+            retired += page.retired;
+            let Some(next) = page.next else { return Ok(retired) };
+            request = request.after(next);
+        }
     }
 
     /// Returns the capabilities of the backend.

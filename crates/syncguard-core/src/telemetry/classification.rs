@@ -3,7 +3,7 @@
 use super::{Outcome, Reason};
 use crate::{
     Error, ErrorKind, Fence, LockId, ReleaseOutcome,
-    backend::{AcquireOutcome, ExtendOutcome, Finding, LockPage, LockRecord, NotHeld},
+    backend::{AcquireOutcome, ExtendOutcome, Finding, LockPage, LockRecord, NotHeld, RetirePage},
 };
 
 /// How an operation ended, and the fence and the lock id that its result contains.
@@ -112,6 +112,12 @@ impl<T> Classify for WorkOutput<T> {
 }
 
 impl Classify for LockPage {
+    fn classify(&self) -> Classification {
+        Classification::OK
+    }
+}
+
+impl Classify for RetirePage {
     fn classify(&self) -> Classification {
         Classification::OK
     }

@@ -9,7 +9,7 @@ use crate::{
     Error, LockId, LockKey, Operation, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, Finding, ListRequest,
-        LockBackend, LockPage, LockQuery, LockRecord, LockRef,
+        LockBackend, LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
     },
 };
 
@@ -257,6 +257,10 @@ impl<B: LockBackend> LockBackend for Observed<B> {
     async fn force_release(&self, key: &LockKey) -> Result<Option<LockRecord>, Error> {
         let request = self.backend.force_release(key);
         self.observe(Operation::ForceRelease, Some(key), None, request).await
+    }
+
+    async fn retire_counters(&self, request: &RetireRequest) -> Result<RetirePage, Error> {
+        self.observe(Operation::Prune, None, None, self.backend.retire_counters(request)).await
     }
 
     async fn released(&self, key: &LockKey) {

@@ -28,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) endpoint: Endpoint,
     pub(crate) database: String,
     pub(crate) locks: String,
+    pub(crate) fences: String,
     pub(crate) request_timeout: Duration,
     pub(crate) connect_timeout: Duration,
 }
@@ -122,6 +123,7 @@ mod tests {
             endpoint: Endpoint::Service(Some(credentials)),
             database: "projects/p/databases/(default)".to_owned(),
             locks: "locks".to_owned(),
+            fences: "fences".to_owned(),
             request_timeout: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
         }

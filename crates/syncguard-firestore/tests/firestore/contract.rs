@@ -7,7 +7,7 @@ use syncguard_core::{
     Fence, LockId, LockKey,
     contract::{Harness, Hook, Profile, lifecycle, run, shared},
 };
-use syncguard_firestore::FirestoreBackend;
+use syncguard_firestore::{FirestoreBackend, FirestoreConfig};
 use syncguard_testkit::{find::Store, proxy::Proxy};
 use tokio::sync::Mutex;
 
@@ -64,6 +64,14 @@ async fn external_server() -> Option<SocketAddr> {
     Some(found.next().unwrap_or_else(|| panic!("there is no {address}")))
 }
 
+impl<const KIND: u8> Site<KIND> {
+    fn config(&self) -> FirestoreConfig {
+        // A thousand concurrent calls take long on a busy machine.
+        let config = config_at(self.proxy.address()).request_timeout(Duration::from_secs(30));
+        config.collections(&self.locks, &self.fences)
+    }
+}
+
 impl<const KIND: u8> Harness for Site<KIND> {
     type Backend = FirestoreBackend;
 
@@ -92,9 +100,11 @@ impl<const KIND: u8> Harness for Site<KIND> {
     }
 
     async fn client(&self) -> FirestoreBackend {
-        // A thousand concurrent calls take long on a busy machine.
-        let config = config_at(self.proxy.address()).request_timeout(Duration::from_secs(30));
-        FirestoreBackend::connect(config.collections(&self.locks, &self.fences)).unwrap()
+        FirestoreBackend::connect(self.config()).unwrap()
+    }
+
+    async fn seeding_client(&self) -> Option<FirestoreBackend> {
+        Some(FirestoreBackend::connect(self.config().seed_new_counters()).unwrap())
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

@@ -17,6 +17,7 @@ mod late;
 mod network;
 mod peers;
 mod raw;
+mod retiring;
 mod runtimes;
 mod sharing;
 mod sharing_faults;

@@ -10,6 +10,7 @@ mod heads;
 mod leaving;
 mod ownership;
 mod reading;
+mod retiring;
 mod sharing;
 mod store;
 
@@ -23,7 +24,7 @@ use tokio::runtime::Builder;
 
 use self::{
     announcing::*, fences::*, granting::*, heads::*, leaving::*, ownership::*, reading::*,
-    sharing::*, store::*,
+    retiring::*, sharing::*, store::*,
 };
 
 /// The time limit of one case, in virtual time. No case takes as long.
@@ -131,6 +132,16 @@ planted! {
         => lifecycle::a_durable_store_keeps_locks_and_fences_over_a_restart
     a_grace_that_is_only_claimed: ClaimsALongerGrace
         => expiry::a_key_is_not_granted_within_the_grace
+
+    a_retirement_without_seeding: RetiresUnseededCounters
+        => retirement::retiring_counters_that_are_not_seeded_is_rejected
+    a_retirement_of_held_keys: RetiresHeldCounters
+        => retirement::the_counter_of_a_held_key_is_not_retired
+    a_retirement_of_young_counters: RetiresYoungCounters
+        => retirement::a_counter_in_use_is_not_retired
+    a_retirement_that_stops_early: StopsRetiring => retirement::counters_are_retired_in_steps
+    a_retired_counter_that_begins_again: RetiredCounterBeginsAgain
+        => retirement::a_retired_counter_is_followed_by_a_higher_fence
 
     a_subscription_that_never_resolves: NeverWakes => waiting::a_subscription_misses_no_release
     a_subscription_that_always_resolves: AlwaysWakes

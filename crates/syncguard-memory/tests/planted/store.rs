@@ -6,7 +6,7 @@ use syncguard_core::{
     BootInstant, Clock, Error, Fence, LockId, LockKey, ManualClock, ReleaseOutcome, Ttl,
     backend::{
         AcquireOutcome, AcquireRequest, Capabilities, ExtendOutcome, ListRequest, LockBackend,
-        LockPage, LockQuery, LockRecord, LockRef,
+        LockPage, LockQuery, LockRecord, LockRef, RetirePage, RetireRequest,
     },
     contract::{Harness, Hook, Profile},
 };
@@ -18,6 +18,7 @@ pub(crate) type Extended = Result<ExtendOutcome, Error>;
 pub(crate) type Released = Result<ReleaseOutcome, Error>;
 pub(crate) type Found = Result<Option<LockRecord>, Error>;
 pub(crate) type Listed = Result<LockPage, Error>;
+pub(crate) type Retired = Result<RetirePage, Error>;
 
 /// The flaw of a backend. Methods that are not overridden are those of the memory backend.
 pub(crate) trait Flaw: Default + Send + Sync + 'static {
@@ -69,6 +70,14 @@ pub(crate) trait Flaw: Default + Send + Sync + 'static {
 
     fn force_release(&self, call: &Call, key: &LockKey) -> impl Future<Output = Found> + Send {
         call.memory.force_release(key)
+    }
+
+    fn retire_counters(
+        &self,
+        call: &Call,
+        request: &RetireRequest,
+    ) -> impl Future<Output = Retired> + Send {
+        call.memory.retire_counters(request)
     }
 
     fn released(&self, memory: &MemoryBackend, key: &LockKey) -> impl Future<Output = ()> + Send {
@@ -167,6 +176,10 @@ impl<F: Flaw> LockBackend for Planted<F> {
         self.flaw.force_release(&self.call().await, key).await
     }
 
+    async fn retire_counters(&self, request: &RetireRequest) -> Retired {
+        self.flaw.retire_counters(&self.call().await, request).await
+    }
+
     async fn released(&self, key: &LockKey) {
         self.flaw.released(&self.memory, key).await;
     }
@@ -188,6 +201,11 @@ impl<F: Flaw> Harness for Planted<F> {
 
     async fn client(&self) -> Self {
         self.clone()
+    }
+
+    async fn seeding_client(&self) -> Option<Self> {
+        let memory = self.memory.clone().seed_new_counters();
+        Some(Self { memory, ..self.clone() })
     }
 
     async fn advance(&self, duration: Duration) {

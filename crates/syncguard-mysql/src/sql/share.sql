@@ -1,5 +1,5 @@
 -- Grants a key in shared mode, and then reads its row. Three statements that are sent together; each is a
--- transaction by itself.
+-- transaction by itself. The row may have been retired after the first one, as in `acquire.sql`.
 --
 -- In:  $1 key, $2 lock id, $3 ttl in ms, $4 owner or NULL, $5 grace in ms, $6 fence limit, $7 id of a new head,
 --      $8 number of permits or NULL
@@ -67,7 +67,7 @@ ON DUPLICATE KEY UPDATE
     -- Only the row of the key may be updated. A row that already has the key or the id of the member would get
     -- the key as well, which the primary key refuses, and with it the whole statement.
     lock_key = $1,
-    fence = head.last_fence + 1,
+    fence = {next_shared_fence},
     lock_id = IF(head.is_shared, head.lock_id, $7),
     owner = NULL,
     acquired_at_ms = IF(head.is_shared, head.acquired_at_ms, head.now_ms),
@@ -77,7 +77,7 @@ ON DUPLICATE KEY UPDATE
         IF(head.is_shared, head.holders, JSON_OBJECT()),
         CONCAT('$."id:', CONVERT($2 USING utf8mb4), '"'),
         JSON_OBJECT(
-            'fence', head.last_fence + 1,
+            'fence', {next_shared_fence},
             'acquired_at_ms', head.now_ms,
             'expires_at_ms', head.now_ms + $3,
             'owner', CONVERT($4 USING utf8mb4)

@@ -78,6 +78,10 @@ impl<const SITE: u8> Harness for Plain<SITE> {
         MysqlBackend::connect(self.config()).await.unwrap()
     }
 
+    async fn seeding_client(&self) -> Option<MysqlBackend> {
+        Some(MysqlBackend::connect(self.config().seed_new_counters()).await.unwrap())
+    }
+
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
         self.client().await;
         let (key, fence) = (key.as_str(), fence.number());

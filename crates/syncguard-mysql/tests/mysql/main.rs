@@ -13,6 +13,7 @@ mod mutants;
 mod network;
 mod poison;
 mod priorities;
+mod retiring;
 mod revisions;
 mod schema;
 mod server;

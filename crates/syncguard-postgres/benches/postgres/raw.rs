@@ -29,6 +29,9 @@ pub(crate) fn statement(text: &str) -> String {
     let text = lines.collect::<Vec<_>>().join("\n");
     Columns::All
         .fill(&text)
+        .replace("{first_fence}", "1")
+        .replace("{next_fence}", "seen.fence + 1")
+        .replace("{seen_fence}", "excluded.fence - 1")
         .replace("{locks}", "\"syncguard_locks\"")
         .replace("{counters}", "\"syncguard_fence_counters\"")
         .replace("{leave}", "\"syncguard_locks_leave\"")

@@ -19,6 +19,10 @@
 -- snapshot shows (`counted`). If they differ, no fence is counted and nothing is granted. An extend does not
 -- change the counter. Therefore the last upsert tests the latest version of the lock's row in the same way.
 --
+-- If counters are seeded, the fence is at least the server's time. The counter may have been retired between the
+-- snapshot and the upsert, which then inserts it again. The fence is above what the snapshot shows, and no grant was
+-- made since, because a counter is retired only if its key was not granted for a day.
+--
 -- A key in shared mode is held until the last of its holders expires, which is the expiry of its row. A grant
 -- over such a row clears its holders and its announcement.
 WITH stand AS MATERIALIZED (
@@ -38,8 +42,8 @@ counted AS (
         CASE
             WHEN length(past.fence) <> 15 OR past.fence ~ '[^0-9]' THEN NULL
             WHEN past.fence::bigint > coalesce(seen.fence, 0) THEN NULL
-            WHEN seen.fence IS NULL THEN 1
-            WHEN seen.fence >= 0 AND seen.fence < $7 THEN seen.fence + 1
+            WHEN seen.fence IS NULL THEN {first_fence}
+            WHEN seen.fence >= 0 AND seen.fence < $7 THEN {next_fence}
         END,
         $6
     FROM turn
@@ -47,7 +51,7 @@ counted AS (
     LEFT JOIN {locks} AS past ON past.key = $1
     WHERE turn.taken
     ON CONFLICT (fence_key) DO UPDATE SET fence = excluded.fence
-    WHERE counters.fence = excluded.fence - 1
+    WHERE counters.fence = {seen_fence}
     RETURNING
         counters.fence,
         floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms

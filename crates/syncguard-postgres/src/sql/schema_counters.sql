@@ -3,7 +3,8 @@
 -- In:  nothing
 -- Out: nothing
 --
--- It has a row for each key that was ever granted, kept forever, because a fence must never repeat. Only the
+-- It has a row for each key that was ever granted, because a fence must never repeat. Only seeded counters are ever
+-- deleted (see `retire.sql`). Only the
 -- number changes, and no index contains it. Therefore a row is rewritten in place if its page has room.
 CREATE TABLE {if_not_exists} {counters} (
     fence_key text PRIMARY KEY,

@@ -103,6 +103,10 @@ impl<const OWNED: bool> Harness for Plain<OWNED> {
         PostgresBackend::connect(self.config()).await.unwrap()
     }
 
+    async fn seeding_client(&self) -> Option<PostgresBackend> {
+        Some(PostgresBackend::connect(self.config().seed_new_counters()).await.unwrap())
+    }
+
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
         self.client().await;
         self.seed(key, fence).await;
@@ -127,6 +131,13 @@ struct Pooled<const OWNED: bool> {
     plain: Plain<OWNED>,
 }
 
+impl<const OWNED: bool> Pooled<OWNED> {
+    fn config(&self) -> PostgresConfig {
+        let config = self.plain.config().pgbouncer();
+        config.listen_url(&self.plain.server.url()).unwrap()
+    }
+}
+
 impl<const OWNED: bool> Harness for Pooled<OWNED> {
     type Backend = PostgresBackend;
 
@@ -143,10 +154,11 @@ impl<const OWNED: bool> Harness for Pooled<OWNED> {
     }
 
     async fn client(&self) -> PostgresBackend {
-        let config = self.plain.config().pgbouncer();
-        PostgresBackend::connect(config.listen_url(&self.plain.server.url()).unwrap())
-            .await
-            .unwrap()
+        PostgresBackend::connect(self.config()).await.unwrap()
+    }
+
+    async fn seeding_client(&self) -> Option<PostgresBackend> {
+        Some(PostgresBackend::connect(self.config().seed_new_counters()).await.unwrap())
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

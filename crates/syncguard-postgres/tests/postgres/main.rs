@@ -21,6 +21,7 @@ mod poison;
 mod pooler;
 mod priorities;
 mod queueing;
+mod retiring;
 mod revisions;
 mod schema;
 mod server;

@@ -7,7 +7,8 @@
 -- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
 -- ARGV[4] the tail of the record: "key", "owner" and the closing brace
 -- ARGV[5] optional: for how long to announce the id to shared holders in ms, or 0
--- ARGV[6] optional: "seed" to start a new counter at the server's milliseconds
+-- ARGV[6] optional: to make the fence at least the server's milliseconds; for how long to keep the counter beyond
+--         its value in ms, or 0 for ever
 --
 -- Reply   {fence, now}       granted by this call, until now + ttl
 --         {now, record}      the id already holds the lock
@@ -40,9 +41,14 @@ if not record then
     end
     call('SET', KEYS[2], KEYS[1], 'PX', ARGV[3])
   end
-  if fence == 1 and ARGV[6] then
-    fence = math.floor(now)
-    call('SET', KEYS[4], fence)
+  -- A counter expires once the clock is that far beyond its value, as if it were retired then.
+  if ARGV[6] then
+    fence = math.max(fence, math.floor(now))
+    if ARGV[6] == '0' then
+      call('SET', KEYS[4], fence)
+    else
+      call('SET', KEYS[4], fence, 'PX', fence - math.floor(now) + ARGV[6])
+    end
   end
   local numbers = string.format('%d,"acquiredAtMs":%d,"fence":"%015d",', now + ARGV[2], now, fence)
   call('SET', KEYS[1], ARGV[1] .. numbers .. ARGV[4], 'PX', ARGV[3])

@@ -7,7 +7,7 @@
 -- ARGV[4] the tail of the record of all holders: "key", "owner" and the closing brace
 -- ARGV[5] the tail of the holder's own record: "owner", if it has one, and the closing brace
 -- ARGV[6] the number of permits, or 0 for any number of holders
--- ARGV[7] optional: "seed" to start a new counter at the server's milliseconds
+-- ARGV[7] optional: as ARGV[6] of acquire.lua
 --
 -- Reply   {fence, now}       granted by this call, until now + ttl
 --         {now, holder}      the id is already a holder
@@ -71,9 +71,13 @@ if fence < 1 or fence > LIMIT then
   call('DECR', KEYS[4])
   return -2
 end
-if fence == 1 and ARGV[7] then
-  fence = now
-  call('SET', KEYS[4], fence)
+if ARGV[7] then
+  fence = math.max(fence, now)
+  if ARGV[7] == '0' then
+    call('SET', KEYS[4], fence)
+  else
+    call('SET', KEYS[4], fence, 'PX', fence - now + ARGV[7])
+  end
 end
 local expires, free = now + ARGV[2], now + ARGV[3]
 local holder = string.format('{"expiresAtMs":%d,"freeAtMs":%d,"acquiredAtMs":%d,"fence":"%015d"%s', expires, free,

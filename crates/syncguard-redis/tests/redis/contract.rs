@@ -7,6 +7,7 @@ use std::{
 
 use syncguard_core::{
     Fence, LockKey,
+    backend::RetireRequest,
     contract::{Harness, Hook, Profile, lifecycle, run},
 };
 use syncguard_redis::{RedisBackend, RedisConfig};
@@ -47,6 +48,13 @@ struct Standalone<const GRACE: u64> {
     proxy: Proxy,
 }
 
+impl<const GRACE: u64> Standalone<GRACE> {
+    fn config(&self) -> RedisConfig {
+        let config = config(&self.server.url_through(self.proxy.address()));
+        config.grace(Duration::from_millis(GRACE))
+    }
+}
+
 impl<const GRACE: u64> Harness for Standalone<GRACE> {
     type Backend = RedisBackend;
 
@@ -70,8 +78,11 @@ impl<const GRACE: u64> Harness for Standalone<GRACE> {
     }
 
     async fn client(&self) -> RedisBackend {
-        let config = config(&self.server.url_through(self.proxy.address()));
-        RedisBackend::connect(config.grace(Duration::from_millis(GRACE))).await.unwrap()
+        RedisBackend::connect(self.config()).await.unwrap()
+    }
+
+    async fn seeding_client(&self) -> Option<RedisBackend> {
+        Some(RedisBackend::connect(self.config().seed_new_counters()).await.unwrap())
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {
@@ -147,6 +158,13 @@ impl<const OWNED: bool> Harness for Cluster<OWNED> {
 
     async fn client(&self) -> RedisBackend {
         RedisBackend::connect(self.config()).await.unwrap()
+    }
+
+    async fn seeding_client(&self) -> Option<RedisBackend> {
+        // The counters of one client are kept for ever, those of the other one expire.
+        let config = self.config().seed_new_counters();
+        let config = config.expire_counters(RetireRequest::MIN_UNUSED_FOR);
+        Some(RedisBackend::connect(config).await.unwrap())
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 use syncguard_core::{
-    ErrorKind, Owner, ReleaseOutcome,
-    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef},
+    ErrorKind, LockId, Owner, ReleaseOutcome,
+    backend::{AcquireOutcome, ExtendOutcome, LockBackend, LockRef, Mode, RetireRequest},
 };
 use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
@@ -95,7 +95,7 @@ async fn an_extend_keeps_unknown_members() {
         let record =
             format!(r#"{{{order},"acquiredAtMs":7,"key":"job","fence":"000000000000005",{rest}}}"#);
         write_as_typescript(&server, &record).await;
-        let id: syncguard_core::LockId = ID.parse().unwrap();
+        let id: LockId = ID.parse().unwrap();
         let moved = backend.extend(&id.into(), ttl(LONG)).await.unwrap();
         let ExtendOutcome::Extended { expires_at } = moved else { panic!("{moved:?}") };
         let mut expected: Value = serde_json::from_str(&record).unwrap();
@@ -215,16 +215,56 @@ async fn an_acquire_with_an_invalid_counter_is_refused_before_anything_is_stored
 }
 
 #[tokio::test]
-async fn a_new_counter_may_start_at_the_server_time() {
+async fn a_fence_may_be_at_least_the_server_time_whatever_the_counter_was() {
     let server = safe().start().await.unwrap();
     let backend = RedisBackend::connect(config(&server.url()).seed_new_counters()).await.unwrap();
-    let before = u64::try_from(now_ms(&server).await).unwrap();
-    let request = ask("job", LONG);
-    let fence = granted(&backend, &request).await.fence.number();
-    assert!(fence >= before, "{fence} {before}");
-    assert!(released(&backend, &request).await);
-    assert_eq!(granted(&backend, &ask("job", LONG)).await.fence.number(), fence + 1);
+    let (exclusive, shared) = (ask("job", LONG), ask("job", LONG).with_mode(Mode::SHARED));
+    for request in [exclusive, shared] {
+        for counter in [None, Some("7")] {
+            match counter {
+                Some(counter) => server.command(&["SET", JOB_COUNTER, counter]).await.unwrap(),
+                None => server.command(&["DEL", JOB_COUNTER]).await.unwrap(),
+            };
+            let before = u64::try_from(now_ms(&server).await).unwrap();
+            let mut request = request.clone();
+            request.lock_id = LockId::mint().unwrap();
+            let fence = granted(&backend, &request).await.fence.number();
+            assert!(fence >= before, "{fence} {before}");
+            let stored = server.command(&["GET", JOB_COUNTER]).await.unwrap();
+            assert_eq!(stored, fence.to_string());
+            assert_eq!(server.command(&["PTTL", JOB_COUNTER]).await.unwrap(), "-1");
+            let lock = LockRef::new(request.lock_id, request.key);
+            assert_eq!(backend.release(&lock).await.unwrap(), ReleaseOutcome::Released);
+        }
+    }
 }
+
+/// A counter that is above the clock, because the clock was set back, is kept for longer.
+#[tokio::test]
+async fn a_counter_may_expire_a_time_after_its_value() {
+    let server = safe().start().await.unwrap();
+    let config = config(&server.url()).seed_new_counters();
+    let day = RetireRequest::MIN_UNUSED_FOR;
+    let backend = RedisBackend::connect(config.expire_counters(day)).await.unwrap();
+    let now = now_ms(&server).await;
+    let day = i64::try_from(day.as_millis()).unwrap();
+    for mode in [Mode::Exclusive, Mode::SHARED] {
+        for counter in [7, now - 2 * day, now + day / 2] {
+            let counter = counter.to_string();
+            server.command(&["SET", JOB_COUNTER, &counter, "PX", "100000"]).await.unwrap();
+            let request = ask("job", LONG).with_mode(mode);
+            let fence = granted(&backend, &request).await.fence.number();
+            let expires: i64 =
+                server.command(&["PEXPIRETIME", JOB_COUNTER]).await.unwrap().parse().unwrap();
+            let late = expires - i64::try_from(fence).unwrap() - day;
+            assert!((0..=1_000).contains(&late), "{mode:?} {counter} {late}");
+            let lock = LockRef::new(request.lock_id, request.key);
+            assert_eq!(backend.release(&lock).await.unwrap(), ReleaseOutcome::Released);
+        }
+    }
+}
+
+const JOB_COUNTER: &str = "syncguard:fence:syncguard:job";
 
 #[tokio::test]
 async fn each_operation_is_one_round_trip_once_the_scripts_are_known() {

@@ -18,7 +18,7 @@ CREATE TABLE IF NOT EXISTS syncguard_schema (
     revision INTEGER NOT NULL DEFAULT 1
 ) STRICT;
 
--- One row per key, forever. It is both the lock and the fence counter. A key that was not granted since its
+-- One row per key, until its counter is retired. It is both the lock and the fence counter. A key that was not granted since its
 -- last release has NULL in all columns after the fence.
 --
 -- While a key is shared, this row is its head: `lock_id` is an id that holds nothing, `expires_at_ms` is the latest

@@ -4,7 +4,7 @@ use syncguard_core::{
     Fence, LockKey,
     contract::{Harness, Hook, Profile},
 };
-use syncguard_sqlite::SqliteBackend;
+use syncguard_sqlite::{SqliteBackend, SqliteConfig};
 
 use super::{Scratch, until_the_files_are_checked_again};
 
@@ -21,6 +21,11 @@ impl Harness for Scratch {
 
     async fn client(&self) -> SqliteBackend {
         self.open().await
+    }
+
+    async fn seeding_client(&self) -> Option<SqliteBackend> {
+        let config = SqliteConfig::new(self.path()).seed_new_counters();
+        Some(SqliteBackend::connect(config).await.unwrap())
     }
 
     async fn seed_fence(&self, key: &LockKey, fence: Fence) -> Hook {

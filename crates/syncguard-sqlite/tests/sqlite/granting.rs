@@ -48,6 +48,7 @@ async fn sqlite_reads_the_clock_after_it_waited_for_the_write_lock() {
             .bind(0)
             .bind(1_000)
             .bind(10)
+            .bind(0)
             .fetch_all(&mut connection)
             .await
             .unwrap()
@@ -59,6 +60,28 @@ async fn sqlite_reads_the_clock_after_it_waited_for_the_write_lock() {
     let rows = waiting.await.unwrap();
     let expires: i64 = sqlx::Row::get(&rows[0], "expires_at_ms");
     assert!(expires >= freed, "{expires} is before {freed}");
+}
+
+/// The row that the acquire read is gone, and with it the value on which the write was decided.
+#[tokio::test]
+async fn a_grant_decided_on_a_counter_that_was_retired_since_is_made_under_a_higher_fence() {
+    let scratch = Scratch::new();
+    scratch.open().await;
+    let mut foreign = scratch.foreign().await;
+    let retired = foreign.number(NOW_MS).await - 2 * 24 * 3_600_000;
+    let rows = sqlx::query(include_str!("../../src/sql/acquire.sql"))
+        .bind("key")
+        .bind("id")
+        .bind(None::<String>)
+        .bind(1_000)
+        .bind(1_000)
+        .bind(retired)
+        .bind(1)
+        .fetch_all(&mut foreign.0)
+        .await
+        .unwrap();
+    let fence: i64 = sqlx::Row::get(&rows[0], "fence");
+    assert!(fence > retired, "{fence} after {retired}");
 }
 
 #[tokio::test]

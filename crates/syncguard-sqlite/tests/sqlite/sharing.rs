@@ -61,7 +61,8 @@ async fn acquire_as_earlier_client(foreign: &mut Foreign, key: &str, counted: i6
         .bind(None::<String>)
         .bind(60_000)
         .bind(1_000)
-        .bind(counted);
+        .bind(counted)
+        .bind(0);
     !query.fetch_all(&mut foreign.0).await.unwrap().is_empty()
 }
 
