@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
+use syncguard_core::backend::Turn;
 
 use crate::{columns::Columns, names::Tables};
 
@@ -14,12 +15,6 @@ use crate::{columns::Columns, names::Tables};
 /// pause is about the share of the time that the pauses take (see `MIN_HEAD_INTERVAL` in
 /// `holder_cache.rs`).
 const PAUSES_MS: [u32; 4] = [1, 2, 4, 8];
-
-/// How many waiters a release notifies at most, as many readers as enter together.
-const MAX_NOTIFIED: u32 = 64;
-
-/// How many waiters behind them a notification names, which take the turn if no one else does.
-const SUBSTITUTES: u32 = 3;
 
 /// How long a change of a table in use may wait for its users. Meanwhile, all later users of the
 /// table wait behind it.
@@ -167,8 +162,8 @@ impl SchemaTexts {
                 .fill(&Columns::All.fill(text))
                 .replace("{statement_timeout}", &statement_timeout.as_millis().to_string())
                 .replace("{lock_timeout}", &lock_timeout.as_millis().to_string())
-                .replace("{max_notified}", &MAX_NOTIFIED.to_string())
-                .replace("{substitutes}", &SUBSTITUTES.to_string())
+                .replace("{max_notified}", &Turn::MAX_NOTIFIED.to_string())
+                .replace("{substitutes}", &Turn::SUBSTITUTES.to_string())
                 .replace(
                     "{schema_lock_timeout}",
                     &lock_timeout.min(SCHEMA_LOCK_TIMEOUT).as_millis().to_string(),
