@@ -114,6 +114,10 @@ impl LockBackend for RedisBackend {
         wait::released(&self.0, key).await;
     }
 
+    async fn turn(&self, key: &LockKey) {
+        wait::turn(&self.0, key).await;
+    }
+
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         check::check(&self.0).await.map_err(|failure| self.error(failure))
     }

@@ -37,6 +37,10 @@ impl Channels {
         self.lock().get(channel).is_some_and(|channel| channel.state == State::Wanted)
     }
 
+    pub(crate) fn is_confirmed(&self, channel: &str) -> bool {
+        self.lock().get(channel).is_some_and(|channel| channel.state == State::Confirmed)
+    }
+
     /// Returns the channels that have not been requested yet, and records them as requested now.
     pub(crate) fn take_wanted(&self, epoch: u64) -> Vec<String> {
         let mut open = self.lock();

@@ -32,3 +32,13 @@ pub(crate) enum Counters {
     FromOne,
     FromServerTime,
 }
+
+impl Counters {
+    /// Returns the option as the scripts expect it.
+    pub(crate) fn seed(self) -> &'static str {
+        match self {
+            Self::FromOne => "",
+            Self::FromServerTime => "seed",
+        }
+    }
+}

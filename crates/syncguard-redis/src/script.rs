@@ -41,13 +41,14 @@ macro_rules! scripts {
 // Numbered from one, because Lua counts from one. The part of an exclusive lock comes first and ends the
 // script, so that an exclusive lock does not pay for the parts behind it.
 scripts! {
-    1 ACQUIRE = Other "record" "acquire" "holders" "announce";
+    1 ACQUIRE = Other "record" "acquire" "enter" "refuse" "holders" "announce";
     2 EXTEND = Extend "extend" "holders" "extend_shared";
-    3 RELEASE = Release "release" "holders" "release_shared";
+    3 RELEASE = Release "release" "next" "release_next" "holders" "release_shared";
     4 ABANDON = Release "abandon" "holders" "abandon_shared";
     5 LOOKUP = Other "lookup";
     6 FORCE_RELEASE = Other "force_release";
-    7 SHARE = Other "record" "holders" "share";
+    7 SHARE = Other "record" "holders" "enter" "share";
+    8 PASS = Release "next" "pass";
 }
 
 /// Runs several calls of the other scripts at once.

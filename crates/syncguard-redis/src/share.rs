@@ -2,14 +2,15 @@
 
 use syncguard_core::{
     Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, permits_differ},
+    backend::{AcquireOutcome, AcquireRequest, Entry, permits_differ},
 };
 
 use crate::{
     client::{Answer, Reply},
     error::Failure,
-    granting::{granted, refused_by_writer, rejection},
+    granting::{granted, refused_by_writer, rejection, take_place},
     holders::{announced, grant, head_tail, holder_tail, permits, refusal},
+    line::EntryWords,
     names::LockName,
     options::Counters,
     record::head,
@@ -23,7 +24,8 @@ pub(crate) async fn attempt(
     store: &Store,
     request: &AcquireRequest,
     lock: &LockName,
-) -> Result<(AcquireOutcome, ReplicaCount), Failure> {
+    entry: Option<&Entry>,
+) -> Result<(AcquireOutcome, Option<i64>, ReplicaCount), Failure> {
     let fence = store.layout.fence(&request.key, lock)?;
     let id_entry = store.layout.id_entry(lock, request.lock_id);
     let (head, all, own) =
@@ -31,16 +33,30 @@ pub(crate) async fn attempt(
     let (ttl, lifetime) =
         (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
     let (permits, shared) = (permits(request.mode), lock.shared());
-    let keys = [lock.as_str(), &id_entry, &shared, &fence];
-    let arguments = [head.as_str(), &ttl, &lifetime, &all, &own, &permits, "seed"];
-    let arguments = match store.options.counters {
-        Counters::FromOne => &arguments[..6],
-        Counters::FromServerTime => &arguments,
+    let (counters, words) = (store.options.counters, EntryWords::new(lock, entry));
+    let keys = [lock.as_str(), &id_entry, &shared, &fence, &words.line];
+    let arguments = [
+        head.as_str(),
+        &ttl,
+        &lifetime,
+        &all,
+        &own,
+        &permits,
+        counters.seed(),
+        store.waiters.name(),
+        &words.place,
+        &words.fence,
+    ];
+    let (keys, arguments) = match (entry, counters) {
+        (None, Counters::FromOne) => (&keys[..4], &arguments[..6]),
+        (None, Counters::FromServerTime) => (&keys[..4], &arguments[..7]),
+        (Some(_), _) => (&keys[..], &arguments[..]),
     };
     let replicas = store.options.replicas;
     let Answer { reply, replicas } =
-        store.client.replicated(&SHARE, &keys, arguments, replicas).await?;
-    outcome_of(store, request, reply).map(|outcome| (outcome, replicas))
+        store.client.replicated(&SHARE, keys, arguments, replicas).await?;
+    let (reply, place) = take_place(reply);
+    outcome_of(store, request, reply).map(|outcome| (outcome, place, replicas))
 }
 
 fn outcome_of(

@@ -1,7 +1,11 @@
--- Ends the grant of the id. Ends with holders.lua and release_shared.lua.
+-- Ends the grant of the id, and notifies the next waiters. Ends with next.lua, release_next.lua, holders.lua and
+-- release_shared.lua.
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
--- KEYS[3] the shared holders; without it, only an exclusive lock is changed
+-- KEYS[3] the shared holders KEYS[4] the line of waiters
+--
+-- If the lock is not shared, the third key can be left out, or the last two, so that everyone is notified.
+--
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] PUBLISH, SPUBLISH or ""
 --
@@ -10,7 +14,7 @@
 --         -1                 it did, but its grant has expired
 --         -3                 the record cannot be read
 --         -4                 the shared holders cannot be read
---         -5                 the lock is shared, and KEYS[3] is missing
+--         -5                 the lock is shared, and a key is missing
 --
 -- An exclusive record that is stored is live: it is stored for its ttl and at most the grace, by the same clock.
 
@@ -29,9 +33,13 @@ if not own and not string.find(record, '^{"shared":%d+,"lockId":"[%w_-]+","expir
 end
 if own then
   call('DEL', KEYS[1], KEYS[2])
-  -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
-  -- lock is released nevertheless.
-  if ARGV[2] ~= '' then redis.pcall(ARGV[2], KEYS[1] .. ':released', '') end
-  return 1
+  if ARGV[2] == '' then return 1 end
+  if #KEYS < 3 or redis.pcall('ZCARD', KEYS[#KEYS]) == 0 then
+    -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
+    -- lock is released nevertheless.
+    redis.pcall(ARGV[2], KEYS[1] .. ':released', '')
+    return 1
+  end
+elseif not KEYS[4] then
+  return -5
 end
-if not KEYS[3] then return -5 end

@@ -11,5 +11,7 @@ if free <= now then return -1 end
 local frees = leave(now, shared)
 if frees == nil then return UNREADABLE end
 call('DEL', KEYS[2])
-if frees and ARGV[2] ~= '' then redis.pcall(ARGV[2], KEYS[1] .. ':released', '') end
+if frees and ARGV[2] ~= '' then
+  redis.pcall(ARGV[2], KEYS[1] .. ':released', next_in_line(frees, shared.writer_until > now))
+end
 return 1
