@@ -26,8 +26,8 @@ impl<'a> Watch<'a> {
     /// other half is for killing a command that did not end by itself. If the loss is noticed late,
     /// because this process or the machine stood still, the time is shorter, down to zero.
     pub(crate) async fn lost(&mut self) -> Duration {
-        // Renewals happen every third of the ttl and move the deadline. Checking twice as often
-        // ensures that the last deadline is known when it passes.
+        // Renewals move the deadline, most of them after a quarter to a third of the ttl. Checking more
+        // often than that ensures that the last deadline is known when it passes.
         let poll_interval = self.ttl.as_duration() / 6;
         while !self.held.remaining().is_zero() {
             self.deadline = BootClock.now() + self.held.remaining();

@@ -105,6 +105,10 @@ impl LockBackend for FirestoreBackend {
         wait::released(&self.0, key).await;
     }
 
+    fn is_subscribed(&self, key: &LockKey) -> bool {
+        wait::is_subscribed(&self.0, key)
+    }
+
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         check::check(&self.0).await.map_err(|failure| self.error(failure))
     }

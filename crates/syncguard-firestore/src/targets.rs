@@ -1,8 +1,11 @@
 //! The documents that have waiters.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
-use syncguard_core::backend::{LINGER, Subscription, Subscriptions};
+use syncguard_core::backend::{LINGER, SubscribedKey, Subscription, Subscriptions};
 use tokio::sync::Notify;
 
 use crate::{client::Document, names::DocumentName, seen::Seen};
@@ -17,6 +20,11 @@ pub(crate) struct Targets {
 #[derive(Default)]
 struct Inner {
     targets: Subscriptions<DocumentName, Target>,
+    /// Every document that is wanted, and perhaps some that are requested or gone. It saves the
+    /// listener from a search among all documents after each event.
+    wanted: Vec<DocumentName>,
+    /// The documents of the ids that are in use.
+    by_id: HashMap<i32, DocumentName>,
     /// The id that was assigned last. No id is assigned twice, so an event of one stream is never
     /// taken for an event of another.
     last_id: i32,
@@ -59,7 +67,11 @@ impl Targets {
 
     /// Subscribes a waiter to the changes of a document.
     pub(crate) fn subscribe(&self, name: DocumentName) -> Subscription {
-        self.lock().targets.subscribe(name, || Target::WANTED)
+        let Inner { targets, wanted, .. } = &mut *self.lock();
+        targets.subscribe(name.clone(), || {
+            wanted.push(name);
+            Target::WANTED
+        })
     }
 
     /// Returns whether the document has not been requested yet.
@@ -70,6 +82,13 @@ impl Targets {
             .is_some_and(|target| target.state.progress == Progress::Wanted)
     }
 
+    /// Returns whether the stream reports changes of the document.
+    pub(crate) fn is_confirmed(&self, name: &DocumentName) -> bool {
+        let inner = self.lock();
+        let target = inner.targets.get(name);
+        target.is_some_and(|target| matches!(target.state.progress, Progress::Confirmed { .. }))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.lock().targets.is_empty()
     }
@@ -77,36 +96,40 @@ impl Targets {
     /// Assigns ids to the documents that have not been requested yet, and returns both to be
     /// requested now.
     pub(crate) fn take_wanted(&self) -> Vec<(i32, DocumentName)> {
-        let Inner { targets, last_id } = &mut *self.lock();
-        let wanted =
-            targets.iter_mut().filter(|(_, target)| target.state.progress == Progress::Wanted);
-        wanted
-            .map(|(name, target)| {
-                // Ids are positive.
-                *last_id = last_id.checked_add(1).unwrap_or(1);
-                target.state.progress = Progress::Requested { id: *last_id };
-                (*last_id, name.clone())
-            })
-            .collect()
+        let Inner { targets, wanted, by_id, last_id } = &mut *self.lock();
+        let request = |name: DocumentName| {
+            let target = targets.get_mut(&name)?;
+            if target.state.progress != Progress::Wanted {
+                return None;
+            }
+            // Ids are positive.
+            *last_id = last_id.checked_add(1).unwrap_or(1);
+            target.state.progress = Progress::Requested { id: *last_id };
+            by_id.insert(*last_id, name.clone());
+            Some((*last_id, name))
+        };
+        std::mem::take(wanted).into_iter().filter_map(request).collect()
     }
 
     /// Records that the initial state was reported: from here on, changes are reported too. That
     /// counts as a notification, because a release may have been missed until now.
     pub(crate) fn confirm(&self, ids: &[i32]) {
-        for (_, target) in self.lock().targets.iter_mut() {
-            if let Progress::Requested { id } = target.state.progress
-                && includes_target(id, ids)
-            {
+        self.lock().for_each(ids, |target| {
+            if let Progress::Requested { id } = target.state.progress {
                 target.state.progress = Progress::Confirmed { id };
                 target.subscription().notify_waiters();
             }
-        }
+        });
     }
 
     /// Treats all targets as lost.
     pub(crate) fn want_all(&self) {
-        for (_, target) in self.lock().targets.iter_mut() {
+        let Inner { targets, wanted, by_id, .. } = &mut *self.lock();
+        wanted.clear();
+        by_id.clear();
+        for (name, target) in targets.iter_mut() {
             target.state = Target::WANTED;
+            wanted.push(name.clone());
         }
     }
 
@@ -142,23 +165,30 @@ impl Targets {
 
     /// Notifies the waiters of these targets that a release may have been missed.
     pub(crate) fn notify_missed(&self, ids: &[i32]) {
-        for (_, target) in self.lock().targets.iter() {
-            if target.state.progress.id().is_some_and(|id| includes_target(id, ids)) {
-                target.subscription().notify_waiters();
-            }
-        }
+        self.lock().for_each(ids, |target| target.subscription().notify_waiters());
     }
 
     /// Removes the documents that have had no waiter for a while, and returns their ids.
     pub(crate) fn sweep(&self) -> Vec<i32> {
-        let swept = self.lock().targets.sweep(LINGER);
-        swept.into_iter().filter_map(|(_, target)| target.progress.id()).collect()
+        let Inner { targets, by_id, .. } = &mut *self.lock();
+        let swept = targets.sweep(LINGER).into_iter();
+        let ids: Vec<_> = swept.filter_map(|(_, target)| target.progress.id()).collect();
+        ids.iter().for_each(|id| drop(by_id.remove(id)));
+        ids
     }
 }
 
-/// The service means all targets where it names none.
-fn includes_target(id: i32, ids: &[i32]) -> bool {
-    ids.is_empty() || ids.contains(&id)
+impl Inner {
+    /// Visits the targets with these ids. The service means all targets where it names none.
+    fn for_each(&mut self, ids: &[i32], mut visit: impl FnMut(&mut SubscribedKey<Target>)) {
+        let Self { targets, by_id, .. } = self;
+        if ids.is_empty() {
+            by_id.values().for_each(|name| targets.get_mut(name).into_iter().for_each(&mut visit));
+        }
+        for name in ids.iter().filter_map(|id| by_id.get(id)) {
+            targets.get_mut(name).into_iter().for_each(&mut visit);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,6 +241,24 @@ mod tests {
             notified_by(&[&request, &lose_stream, &request, &late, &confirm_target]).await[3..],
             [false, true]
         );
+    }
+
+    #[test]
+    fn a_document_is_wanted_once_and_again_on_the_next_stream() {
+        let targets = Targets::default();
+        let _waiters = ["a", "b", "a"].map(|text| targets.subscribe(name(text)));
+        let ids = |wanted: Vec<(i32, DocumentName)>| {
+            let mut ids: Vec<_> = wanted.into_iter().map(|(id, _)| id).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(ids(targets.take_wanted()), [1, 2]);
+        assert!(targets.take_wanted().is_empty());
+        targets.confirm(&[1]);
+        assert!(targets.is_confirmed(&name("a")) && !targets.is_confirmed(&name("b")));
+        targets.want_all();
+        assert!(!targets.is_confirmed(&name("a")));
+        assert_eq!(ids(targets.take_wanted()), [3, 4]);
     }
 
     #[tokio::test]

@@ -17,3 +17,11 @@ pub(crate) async fn released(store: &Store, key: &LockKey) {
         _ => std::future::pending().await,
     }
 }
+
+/// Returns whether the stream listens to the document.
+pub(crate) fn is_subscribed(store: &Store, key: &LockKey) -> bool {
+    match (store.layout.lock(key), store.waiters.current()) {
+        (Ok(name), Ok(waiters)) => waiters.is_subscribed(&name),
+        _ => false,
+    }
+}

@@ -42,6 +42,11 @@ impl Waiters {
         notified.await;
     }
 
+    /// Returns whether changes of a document are notified of.
+    pub(crate) fn is_subscribed(&self, name: &DocumentName) -> bool {
+        self.targets.is_confirmed(name)
+    }
+
     /// Starts the listener, unless it runs.
     fn listen(&self, client: &Arc<Client>) {
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,6 +81,11 @@ impl LockBackend for MemoryBackend {
     async fn released(&self, key: &LockKey) {
         wait::released(&self.0, key).await;
     }
+
+    fn is_subscribed(&self, _key: &LockKey) -> bool {
+        // From the first poll on.
+        true
+    }
 }
 
 #[cfg(test)]

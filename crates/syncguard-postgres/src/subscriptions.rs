@@ -134,6 +134,10 @@ impl Subscriptions {
         }
     }
 
+    pub(crate) fn is_watched(&self, key: &str) -> bool {
+        self.lock().keys.get(key).is_some_and(|key| key.state != State::Unwatched)
+    }
+
     /// Marks a key as watched, and wakes its waiters, because earlier releases may have gone
     /// unnoticed.
     pub(crate) fn set_watched(&self, key: &str, hash: i32, bucket: i32) {

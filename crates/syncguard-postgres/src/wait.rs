@@ -42,3 +42,8 @@ pub(crate) async fn turn(store: &Store, key: &LockKey) {
         _ => std::future::pending().await,
     }
 }
+
+/// Returns whether the waiters of the key are notified of a release.
+pub(crate) fn is_subscribed(store: &Store, key: &LockKey) -> bool {
+    StoredKey::of(key).is_ok_and(|stored| store.waiters.is_subscribed(&stored.key))
+}

@@ -85,6 +85,11 @@ impl Waiters {
         turn.await;
     }
 
+    /// Returns whether a key is watched.
+    pub(crate) fn is_subscribed(&self, key: &str) -> bool {
+        self.subscriptions.is_watched(key)
+    }
+
     /// Records that an attempt was refused. A waiter enters the line.
     pub(crate) fn refused(&self, key: &str, mode: Mode, holder: &Holder) {
         let Some(line) = &self.line else { return };

@@ -7,9 +7,17 @@ use tokio::sync::Notify;
 
 #[derive(Default)]
 pub(crate) struct Channels {
-    open: Mutex<Subscriptions<String, State>>,
+    open: Mutex<Open>,
     /// Notifies the listener that a channel is wanted.
     pub(crate) wanted: Notify,
+}
+
+#[derive(Default)]
+struct Open {
+    channels: Subscriptions<String, State>,
+    /// Every channel in the state `Wanted`, and perhaps some that are requested or gone. It saves the
+    /// listener from a search among all channels after each message.
+    wanted: Vec<String>,
 }
 
 /// The progress of the subscription to a channel.
@@ -23,71 +31,84 @@ enum State {
 }
 
 impl Channels {
-    fn lock(&self) -> MutexGuard<'_, Subscriptions<String, State>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         // No code panics while the mutex is held.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Subscribes a waiter to the releases on a channel.
     pub(crate) fn subscribe(&self, channel: String) -> Subscription {
-        self.lock().subscribe(channel, || State::Wanted)
+        let Open { channels, wanted } = &mut *self.lock();
+        channels.subscribe(channel.clone(), || {
+            wanted.push(channel);
+            State::Wanted
+        })
     }
 
     pub(crate) fn is_wanted(&self, channel: &str) -> bool {
-        self.lock().get(channel).is_some_and(|channel| channel.state == State::Wanted)
+        self.lock().channels.get(channel).is_some_and(|channel| channel.state == State::Wanted)
     }
 
     pub(crate) fn is_confirmed(&self, channel: &str) -> bool {
-        self.lock().get(channel).is_some_and(|channel| channel.state == State::Confirmed)
+        self.lock().channels.get(channel).is_some_and(|channel| channel.state == State::Confirmed)
     }
 
     /// Returns the channels that have not been requested yet, and records them as requested now.
     pub(crate) fn take_wanted(&self, epoch: u64) -> Vec<String> {
-        let mut open = self.lock();
-        let wanted = open.iter_mut().filter(|(_, channel)| channel.state == State::Wanted);
-        wanted
-            .map(|(name, channel)| {
+        let Open { channels, wanted } = &mut *self.lock();
+        let mut taken = std::mem::take(wanted);
+        taken.retain(|name| match channels.get_mut(name.as_str()) {
+            Some(channel) if channel.state == State::Wanted => {
                 channel.state = State::Requested { epoch };
-                name.clone()
-            })
-            .collect()
+                true
+            }
+            _ => false,
+        });
+        taken
     }
 
     /// Records the end of an attempt to subscribe: a success wakes the waiters, a failure is
     /// retried.
     pub(crate) fn finish_attempt(&self, channel: &str, epoch: u64, confirmed: bool) {
-        if let Some(channel) = self.lock().get_mut(channel)
-            && channel.state == (State::Requested { epoch })
+        let Open { channels, wanted } = &mut *self.lock();
+        if let Some(subscribed) = channels.get_mut(channel)
+            && subscribed.state == (State::Requested { epoch })
         {
-            channel.state = if confirmed { State::Confirmed } else { State::Wanted };
             if confirmed {
-                channel.subscription().notify_waiters();
+                subscribed.state = State::Confirmed;
+                subscribed.subscription().notify_waiters();
+            } else {
+                subscribed.state = State::Wanted;
+                wanted.push(channel.to_owned());
             }
         }
     }
 
     /// Treats all subscriptions as lost.
     pub(crate) fn reset_all(&self) {
-        for (_, channel) in self.lock().iter_mut() {
+        let Open { channels, wanted } = &mut *self.lock();
+        wanted.clear();
+        for (name, channel) in channels.iter_mut() {
             channel.state = State::Wanted;
+            wanted.push(name.clone());
         }
     }
 
     pub(crate) fn notify(&self, channel: &str) {
-        if let Some(channel) = self.lock().get(channel) {
+        if let Some(channel) = self.lock().channels.get(channel) {
             channel.subscription().notify_waiters();
         }
     }
 
     pub(crate) fn notify_all(&self) {
-        for (_, channel) in self.lock().iter() {
+        for (_, channel) in self.lock().channels.iter() {
             channel.subscription().notify_waiters();
         }
     }
 
     /// Removes the channels that have had no waiter for a while.
     pub(crate) fn sweep(&self) -> Vec<String> {
-        self.lock().sweep(LINGER).into_iter().map(|(name, _)| name).collect()
+        self.lock().channels.sweep(LINGER).into_iter().map(|(name, _)| name).collect()
     }
 }
 
@@ -111,6 +132,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_channel_is_wanted_once_and_again_after_a_failure_or_a_reconnect() {
+        let channels = Channels::default();
+        let _waiters = ["a", "b", "a"].map(|name| channels.subscribe(name.to_owned()));
+        assert_eq!(channels.take_wanted(0), ["a", "b"]);
+        assert!(channels.take_wanted(0).is_empty());
+        channels.finish_attempt("a", 0, true);
+        channels.finish_attempt("b", 0, false);
+        assert!(channels.is_confirmed("a") && channels.is_wanted("b"));
+        channels.reset_all();
+        let mut wanted = channels.take_wanted(1);
+        wanted.sort();
+        assert_eq!(wanted, ["a", "b"]);
+        assert!(!channels.is_confirmed("a") && channels.take_wanted(1).is_empty());
+    }
+
     #[tokio::test]
     async fn a_reply_on_the_previous_connection_confirms_nothing() {
         let channels = Channels::default();
@@ -119,7 +156,7 @@ mod tests {
         channels.reset_all();
         assert_eq!(channels.take_wanted(1), ["a"]);
         channels.finish_attempt("a", 0, true);
-        let state = channels.lock().get("a").map(|channel| channel.state);
+        let state = channels.lock().channels.get("a").map(|channel| channel.state);
         assert_eq!(state, Some(State::Requested { epoch: 1 }));
         assert!(
             poll_fn(|context| Poll::Ready(notification.as_mut().poll(context).is_pending())).await,

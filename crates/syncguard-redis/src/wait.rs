@@ -26,6 +26,11 @@ pub(crate) async fn turn(store: &Store, key: &LockKey) {
     }
 }
 
+/// Returns whether the server has confirmed the subscription of the waiters of the key.
+pub(crate) fn is_subscribed(store: &Store, key: &LockKey) -> bool {
+    store.layout.lock(key).is_ok_and(|lock| store.waiters.is_subscribed(&lock.channel()))
+}
+
 /// Returns the lock of a key if its releases are published.
 fn notified_of(store: &Store, key: &LockKey) -> Option<LockName> {
     // A key without a name has no lock either; an attempt reports that.

@@ -106,7 +106,7 @@ impl Waiters {
     /// Returns the entry with which an attempt enters the line if it is refused. Only a waiter that
     /// can be notified enters.
     pub(crate) fn entry(&self, lock: &LockName) -> Option<Entry> {
-        self.line.entry(lock).filter(|_| self.channels.is_confirmed(&lock.channel()))
+        self.line.entry(lock).filter(|_| self.is_subscribed(&lock.channel()))
     }
 
     /// Records that an attempt with this entry was refused. It is in line if it has a place.
@@ -123,6 +123,11 @@ impl Waiters {
         if self.channels.is_wanted(channel) || !self.is_listening() {
             self.ensure_listener();
         }
+    }
+
+    /// Returns whether a release on `channel` is notified of.
+    pub(crate) fn is_subscribed(&self, channel: &str) -> bool {
+        self.channels.is_confirmed(channel)
     }
 
     /// Returns whether the listener runs. It ends with the backend's runtime, or if it panicked.

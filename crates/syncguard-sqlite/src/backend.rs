@@ -178,6 +178,11 @@ impl LockBackend for SqliteBackend {
         }
     }
 
+    fn is_subscribed(&self, _key: &LockKey) -> bool {
+        // The watcher notices the changes of all keys.
+        self.0.store.waiters.is_watching()
+    }
+
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         let findings = self.run(Operation::Check, |store, ticket| async move {
             check::check(&store, &ticket).await

@@ -26,7 +26,7 @@ pub(crate) struct Waiters(Mutex<Weak<Watcher>>);
 /// A task that polls the file. It ends when the last waiter drops its reference.
 pub(crate) struct Watcher {
     changes: watch::Receiver<()>,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Waiters {
@@ -38,9 +38,15 @@ impl Waiters {
         }
         let (publish, changes) = watch::channel(());
         let task = AbortOnDropHandle::new(tokio::spawn(observe(reader.clone(), publish)));
-        let watcher = Arc::new(Watcher { changes, _task: task });
+        let watcher = Arc::new(Watcher { changes, task });
         *shared = Arc::downgrade(&watcher);
         watcher
+    }
+
+    /// Returns whether the watcher runs.
+    pub(crate) fn is_watching(&self) -> bool {
+        let shared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().is_some_and(|watcher| !watcher.task.is_finished())
     }
 }
 

@@ -60,6 +60,7 @@ trait Erased: Send + Sync {
     fn force_release<'a>(&'a self, key: &'a LockKey) -> BoxResultFuture<'a, Option<LockRecord>>;
     fn released<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
     fn turn<'a>(&'a self, key: &'a LockKey) -> BoxFuture<'a, ()>;
+    fn is_subscribed(&self, key: &LockKey) -> bool;
     fn check(&self) -> BoxResultFuture<'_, Vec<Finding>>;
 }
 
@@ -157,6 +158,10 @@ impl<B: LockBackend> Erased for B {
         Box::pin(LockBackend::turn(self, key))
     }
 
+    fn is_subscribed(&self, key: &LockKey) -> bool {
+        LockBackend::is_subscribed(self, key)
+    }
+
     fn check(&self) -> BoxResultFuture<'_, Vec<Finding>> {
         Context::new(Operation::Check).attach(move || LockBackend::check(self))
     }
@@ -205,6 +210,10 @@ impl LockBackend for DynBackend {
 
     async fn turn(&self, key: &LockKey) {
         self.0.turn(key).await;
+    }
+
+    fn is_subscribed(&self, key: &LockKey) -> bool {
+        self.0.is_subscribed(key)
     }
 
     async fn check(&self) -> Result<Vec<Finding>, Error> {

@@ -202,6 +202,20 @@ pub trait LockBackend: Send + Sync + 'static {
         self.released(key)
     }
 
+    /// Returns whether a waiter that has polled [`turn`](Self::turn) would be notified if the
+    /// holder released the key now. It sends no request, and is called on the runtime on which
+    /// `turn` is polled.
+    ///
+    /// While it returns `true`, waiters make fewer attempts on their schedule, because these only
+    /// cover the loss of a notification (see [`Retry`](crate::Retry)). It returns `false` as long as
+    /// the subscription is not active.
+    ///
+    /// The default returns `false`, which is correct, if slower for a store that notifies.
+    fn is_subscribed(&self, key: &LockKey) -> bool {
+        let _ = key;
+        false
+    }
+
     /// Checks the store's own settings and returns those that would break a guarantee.
     ///
     /// The default returns no findings, which is correct if there is nothing to configure.

@@ -198,6 +198,10 @@ impl<B: LockBackend + Clone> LockBackend for Faulty<B> {
         self.inner.released(key).await;
     }
 
+    fn is_subscribed(&self, key: &LockKey) -> bool {
+        self.inner.is_subscribed(key)
+    }
+
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         self.inner.check().await
     }

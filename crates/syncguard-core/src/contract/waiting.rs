@@ -150,6 +150,7 @@ pub async fn a_subscription_misses_no_release<H: Harness>(h: H) -> Result<(), Ca
     if a.capabilities().wake_up == WakeUp::None {
         let woken = timeout(SHORT, a.released(&key("k"))).await;
         assert!(woken.is_err(), "its capabilities report no wake-ups");
+        assert!(!a.is_subscribed(&key("k")), "its capabilities report no wake-ups");
         return Err(NO_WAKE_UP);
     }
     for _ in 0..10 {

@@ -112,7 +112,9 @@ impl<'a> Acquisition<'a> {
     /// subscription is active.
     ///
     /// A store that keeps waiters in line completes only the subscription of the first of them. The
-    /// others are in line for a later release, and the schedule bounds what a lost turn costs.
+    /// others are in line for a later release, and the schedule bounds what a lost turn costs. The
+    /// schedule also bounds what a lost notification costs, and nothing else depends on it while the
+    /// store would notify of a release: its delays are long then.
     async fn contend(
         &mut self,
         waiter: &Waiter,
@@ -140,7 +142,10 @@ impl<'a> Acquisition<'a> {
             }
             let scheduled = match due {
                 Some(due) => due,
-                None => Instant::now() + schedule.next().ok_or_else(|| self.timeout_error())?,
+                None => {
+                    let next = self.next_scheduled(waiter, &mut schedule);
+                    next.ok_or_else(|| self.timeout_error())?
+                }
             };
             // An attempt that follows from the holder's expiry, from polling or from an announcement
             // is made in addition to the schedule and does not count as one of its retries.
@@ -166,6 +171,23 @@ impl<'a> Acquisition<'a> {
                 () = Timer::at(until) => {}
             }
         }
+    }
+
+    /// Returns when to make the next scheduled attempt, or `None` if none is left.
+    fn next_scheduled(&self, waiter: &Waiter, schedule: &mut Schedule) -> Option<Instant> {
+        if schedule.may_leave_out() && self.is_notified(waiter) {
+            return Some(waiter.aligned(Instant::now() + schedule.next_notified()?));
+        }
+        Some(Instant::now() + schedule.next()?)
+    }
+
+    /// Returns whether the store would notify the waiter if the holder released the key now. If the
+    /// holder is not known, nor is that.
+    fn is_notified(&self, waiter: &Waiter) -> bool {
+        let Shared { backend, runtimes, .. } = &**self.shared;
+        matches!(&self.last_failure, Some(AttemptFailure::Contended(Some(h))) if !h.silent)
+            && waiter.is_subscribed()
+            && runtimes.in_context(Some(&self.home), || backend.is_subscribed(&self.options.key))
     }
 
     /// Returns until when to leave a released key to processes that have waited longer.
@@ -278,10 +300,10 @@ impl<'a> Acquisition<'a> {
     fn next_hint(&self) -> Option<Instant> {
         let silent =
             matches!(&self.last_failure, Some(AttemptFailure::Contended(Some(h))) if h.silent)
-                .then(|| Instant::now() + jittered(MAX_POLL_INTERVAL, Jitter::Equal));
+                .then(|| Instant::now() + Jitter::Equal.of(MAX_POLL_INTERVAL));
         let renewal = self
             .is_announcing()
-            .then(|| Instant::now() + jittered(announcing::MAX_RENEWAL, Jitter::Equal));
+            .then(|| Instant::now() + Jitter::Equal.of(announcing::MAX_RENEWAL));
         self.holder_expiry().into_iter().chain(silent).chain(renewal).min()
     }
 
@@ -291,7 +313,7 @@ impl<'a> Acquisition<'a> {
             return None;
         };
         let delay = holder.free_in? + EXPIRY_ROUNDING;
-        Some(Instant::now() + delay + jittered(MAX_EXPIRY_JITTER, Jitter::Full))
+        Some(Instant::now() + delay + Jitter::Full.of(MAX_EXPIRY_JITTER))
     }
 
     fn ambiguous(&self) -> Error {
@@ -315,11 +337,6 @@ impl<'a> Acquisition<'a> {
         };
         contended(&self.options.key, holder)
     }
-}
-
-/// Returns a random delay of at most `delay`.
-fn jittered(delay: Duration, jitter: Jitter) -> Duration {
-    Retry::fixed(delay).jitter(jitter).schedule().next().unwrap_or_default()
 }
 
 /// Returns the error for a lock that another holder holds.

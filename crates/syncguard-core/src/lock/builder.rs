@@ -43,8 +43,8 @@ pub(super) const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 /// | --- | --- |
 /// | [`ttl`](Self::ttl) | 30 s |
 /// | [`wait`](Self::wait) | 5 s |
-/// | [`retry`](Self::retry) | 10 retries, 100 ms doubling up to 2 s, equal jitter |
-/// | [`renew`](Self::renew) | every third of the ttl in `run` and `try_run`, never otherwise |
+/// | [`retry`](Self::retry) | 10 retries, 100 ms doubling up to 2 s, or 15 s while the store notifies of releases, equal jitter |
+/// | [`renew`](Self::renew) | after a quarter to a third of the ttl in `run` and `try_run`, never otherwise |
 /// | [`min_hold`](Self::min_hold) | none |
 /// | [`max_hold`](Self::max_hold) | none |
 /// | [`owner`](Self::owner) | that of the [`LockManager`](crate::LockManager), `host:pid` |
@@ -150,7 +150,7 @@ impl LockBuilder {
     /// use syncguard_core::Renew;
     ///
     /// let guard = locks.lock("import").ttl("1m").renew(Renew::Auto).acquire().await?;
-    /// import().await; // may take longer than the ttl: the lock is extended every 20 s
+    /// import().await; // may take longer than the ttl: the lock is extended every 15 to 20 s
     /// assert!(guard.is_valid());
     /// # Ok(()) }
     /// ```
@@ -460,8 +460,8 @@ impl LockBuilder {
 
     /// Waits for the lock, runs `work` under it, and releases it.
     ///
-    /// **Guarantees:** the lock is renewed while the work runs, by default every third of the ttl
-    /// (see [`renew`](Self::renew)). The work is cancelled (its future is dropped) as soon as the
+    /// **Guarantees:** the lock is renewed while the work runs, by default after a quarter to
+    /// a third of the ttl (see [`renew`](Self::renew)). The work is cancelled (its future is dropped) as soon as the
     /// lock is lost; it never knowingly continues without the lock. If the work panics, the lock is
     /// released and the panic is propagated. The work is polled in place, so it may borrow and need
     /// not be `Send`.

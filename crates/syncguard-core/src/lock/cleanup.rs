@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 
-use super::{Retry, shared::Shared, timer::MAX_TIMER_SLEEP};
+use super::{Retry, shared::Shared};
 use crate::{
     BootInstant, Error, ErrorKind, LockId, LockKey, Operation, Ttl,
     backend::{LockBackend, LockRef, Mode},
@@ -121,13 +121,13 @@ impl Task {
         let Cleanup { action: Action::Abandon, keep_until: Some(until), .. } = self.cleanup else {
             return;
         };
-        // Sleep by the boot clock, in short steps: a timer stands still while the machine sleeps.
         loop {
+            let sleeper = self.shared.sleeper();
             let left = until.since(self.shared.clock.now());
             if left.is_zero() {
                 return;
             }
-            tokio::time::sleep(left.min(MAX_TIMER_SLEEP)).await;
+            sleeper.sleep(left).await;
         }
     }
 

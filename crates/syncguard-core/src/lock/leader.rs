@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, Owner, Ttl};
 /// | Setting | Default |
 /// | --- | --- |
 /// | [`ttl`](Self::ttl) | 30 s |
-/// | [`retry`](Self::retry) | 100 ms doubling up to 2 s, equal jitter |
+/// | [`retry`](Self::retry) | 100 ms doubling up to 2 s, or 15 s while the store notifies of releases, equal jitter |
 /// | [`owner`](Self::owner) | that of the [`LockManager`](crate::LockManager), `host:pid` |
 #[must_use = "a candidate does not campaign until `run`"]
 pub struct LeaderBuilder {
@@ -34,7 +34,7 @@ impl LeaderBuilder {
 
     /// Sets how long the key stays with a leader that has failed: a [`Ttl`], a [`Duration`] or text
     /// such as `"30s"`. The store's grace is added to it. While the leader works, its lease is
-    /// renewed every third of the ttl.
+    /// renewed after a quarter to a third of the ttl.
     ///
     /// # Examples
     ///
@@ -142,7 +142,7 @@ impl LeaderBuilder {
     ///
     /// **The pause** is the longest delay of the [retry](Self::retry) schedule and one more delay of
     /// it: a little more than 2 s by default. In that time every other candidate with this schedule
-    /// makes an attempt, even on a store that does not notify waiters of a release. It also keeps a
+    /// makes an attempt, because it is notified of the release or because its next retry is due. It also keeps a
     /// leader that loses or resigns each term immediately from sending requests in a loop.
     ///
     /// # Errors
@@ -207,8 +207,9 @@ async fn lead<F: Future>(lease: Lease, work: &mut impl FnMut(Term) -> F) -> Term
 
 /// Returns how long a candidate leaves the key alone after a term.
 ///
-/// Another candidate that is not notified of the release made its last attempt before the release,
-/// and makes its next one within the longest delay. The additional delay covers the round trips.
+/// Another candidate that the store does not notify of the release made its last attempt before the
+/// release, and makes its next one within the longest delay. The additional delay covers the round
+/// trips.
 fn pause(retry: &Retry) -> Duration {
     retry.longest_delay() + retry.schedule().next().unwrap_or_default()
 }

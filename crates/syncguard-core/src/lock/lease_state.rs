@@ -17,7 +17,7 @@ use tracing::Instrument;
 use super::{
     cleanup::{Action, Cleanup},
     shared::Shared,
-    timer::{MAX_TIMER_SLEEP, Timer},
+    timer::Timer,
     validity::{End, Loss, Validity},
 };
 use crate::{
@@ -105,11 +105,11 @@ impl LeaseState {
     /// Completes as soon as the lock is no longer held.
     pub(crate) async fn lost(self: &Arc<Self>) {
         loop {
-            let changed = self.changed();
+            let (changed, sleeper) = (self.changed(), self.shared.sleeper());
             let Some(remaining) = self.time_left() else { return };
             tokio::select! {
                 () = changed => {}
-                () = Timer::after(remaining.min(MAX_TIMER_SLEEP)) => {}
+                () = sleeper.sleep(remaining) => {}
             }
         }
     }

@@ -117,8 +117,8 @@ impl LockAllBuilder {
 
     /// Sets whether the locks are extended while they are held, as [`LockBuilder::renew`] does.
     ///
-    /// While later keys are waited for, those already acquired are extended in any case: at this
-    /// interval, or every third of the ttl.
+    /// While later keys are waited for, those already acquired are extended in any case: as set here,
+    /// or as with [`Renew::Auto`].
     pub fn renew(self, renew: Renew) -> Self {
         self.set(|settings| settings.renew(renew))
     }

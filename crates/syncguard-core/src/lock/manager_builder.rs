@@ -25,6 +25,7 @@ impl LockManagerBuilder {
             min_pause: fairness::min_pause(&capabilities),
             backend: DynBackend::new(backend),
             clock: Arc::new(BootClock),
+            sleepers: Arc::default(),
             store_clock: StoreClock::new(capabilities.clock),
             holds: Box::new(queues.clone()),
             tasks: TaskTracker::new(),

@@ -28,6 +28,7 @@ mod run;
 mod runtime;
 mod scope;
 mod shared;
+mod sleepers;
 mod stats;
 mod store_clock;
 mod taken;

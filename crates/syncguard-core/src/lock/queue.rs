@@ -22,6 +22,7 @@ use super::{
     attempt::AttemptOutcome,
     contender::{Attempt, Candidate, Place, Subscription},
     fairness::Fairness,
+    retry::ALIGNMENT,
     shared::{Holds, Shared},
     stats::{KeyStats, LockStats},
     turn::{Due, Turn},
@@ -483,6 +484,13 @@ impl Waiter {
     /// Returns whether the queue is subscribed to the releases of other processes.
     pub(crate) fn is_subscribed(&self) -> bool {
         self.queue.waiters().is_subscribed()
+    }
+
+    /// Returns the first time from `at` on at which other waiters of this process make attempts too.
+    pub(crate) fn aligned(&self, at: Instant) -> Instant {
+        let age = at.saturating_duration_since(self.queues.created).as_nanos();
+        let missing = age.next_multiple_of(ALIGNMENT.as_nanos()) - age;
+        at + Duration::from_nanos(u64::try_from(missing).unwrap_or_default())
     }
 
     /// Subscribes to the releases of other processes. No later release is missed, except those that

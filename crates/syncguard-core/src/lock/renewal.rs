@@ -6,9 +6,9 @@ use tokio::runtime::Handle;
 
 use super::{
     lease_state::LeaseState,
-    retry::{Jitter, Retry},
+    retry::Jitter,
     scope::Scope,
-    timer::{MAX_TIMER_SLEEP, Timer},
+    timer::Timer,
     validity::{End, Loss},
 };
 use crate::{BootInstant, Error, ErrorKind, backend::Detached, telemetry};
@@ -19,12 +19,24 @@ pub enum Renew {
     /// Never: the lock is held for its ttl, or as long as the caller extends it.
     #[default]
     Never,
-    /// Every third of the ttl.
+    /// After a random time between a quarter and a third of the ttl, counted from the request before
+    /// it, so that locks that were acquired together are not renewed together. The first renewal
+    /// comes after a twelfth of the ttl at the earliest: from the first round on, the renewals of
+    /// many locks spread over the whole time.
     Auto,
     /// At this interval, at most once per millisecond. If the interval is not well below the ttl,
     /// the lease ends before it is extended.
     Every(Duration),
 }
+
+/// The shortest and the longest interval between two renewals, in parts of the ttl.
+const INTERVAL: (f64, f64) = (1.0 / 4.0, 1.0 / 3.0);
+
+/// The shortest time from the request for a lock to its first renewal, in parts of the ttl. From here
+/// to the longest interval, it covers most of a period: the renewals of locks that are acquired
+/// together then never come much faster than on average. With the shortest interval instead, they
+/// would come three times as fast for several rounds.
+const MIN_FIRST_INTERVAL: f64 = 1.0 / 12.0;
 
 /// The shortest interval between two extends of a lease, whatever is configured.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
@@ -99,27 +111,36 @@ pub(crate) async fn renew_until_lost(lease: &Arc<LeaseState>, renew: Renew) {
 /// The first interval counts from the request for the lease, not from now: renewals may start later
 /// than the lease, or continue on another runtime. One that is overdue by then is sent immediately.
 async fn renewals(lease: &Arc<LeaseState>, renew: Renew) {
-    let mut last = lease.requested_at;
+    let (mut last, mut part) = (lease.requested_at, between(MIN_FIRST_INTERVAL, INTERVAL.1));
+    let mut late = Duration::ZERO;
     loop {
-        let changed = lease.changed();
-        let ttl = lease.shortest_ttl();
+        let (changed, sleeper) = (lease.changed(), lease.shared.sleeper());
         let interval = match renew {
             Renew::Never => return std::future::pending().await,
-            Renew::Auto => ttl / 3,
+            // A part of the ttl, or after a slow reply, of the time that was left then. After a stall,
+            // the next renewals of leases would otherwise be due immediately, ahead of those that were
+            // not renewed yet and have less time left.
+            Renew::Auto => late + lease.shortest_ttl().saturating_sub(late).mul_f64(part),
             Renew::Every(interval) => interval,
         };
-        // Sleep by the boot clock, in short steps: a timer stands still while the machine sleeps.
         let due = last + interval.max(MIN_INTERVAL);
         let left = due.since(lease.now());
         if !left.is_zero() {
             tokio::select! {
-                () = Timer::after(left.min(MAX_TIMER_SLEEP)) => {}
+                () = sleeper.sleep(left) => {}
                 () = changed => {}
             }
             continue;
         }
+        drop(sleeper);
         last = renew_once(lease).await;
+        (part, late) = (between(INTERVAL.0, INTERVAL.1), lease.now().since(last));
     }
+}
+
+/// Returns a random number in this range.
+fn between(min: f64, max: f64) -> f64 {
+    min + (max - min) * Jitter::Full.of(Duration::from_secs(1)).as_secs_f64()
 }
 
 /// Extends the lease once. If the store does not answer, retries until the lease is lost, which
@@ -140,9 +161,8 @@ async fn renew_once(lease: &Arc<LeaseState>) -> BootInstant {
             { syncguard.key.hash = %lease.key, %error },
             "a renewal failed and will be retried"
         );
-        let delay =
-            Retry::fixed((lease.shortest_ttl() / 10).min(MAX_RETRY_DELAY)).jitter(Jitter::Equal);
-        Timer::after(delay.schedule().next().unwrap_or_default()).await;
+        let delay = (lease.shortest_ttl() / 10).min(MAX_RETRY_DELAY).max(MIN_INTERVAL);
+        Timer::after(Jitter::Equal.of(delay)).await;
     }
 }
 

@@ -100,11 +100,16 @@ impl Runtimes {
         future: Pin<&mut F>,
         context: &mut Context<'_>,
     ) -> Poll<F::Output> {
+        self.in_context(home, || future.poll(context))
+    }
+
+    /// Calls the backend in the context in which its futures are polled.
+    pub(crate) fn in_context<T>(&self, home: Option<&Handle>, call: impl FnOnce() -> T) -> T {
         let _entered = match (self.configured(), home) {
             (Some(configured), _) => Some(configured.enter()),
             (None, Some(home)) if Handle::try_current().is_err() => Some(home.enter()),
             (None, _) => None,
         };
-        future.poll(context)
+        call()
     }
 }

@@ -10,7 +10,12 @@ use std::{
 use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
-use super::{runtime::Runtimes, store_clock::StoreClock, timer::Timer};
+use super::{
+    runtime::Runtimes,
+    sleepers::{Sleeper, Sleepers},
+    store_clock::StoreClock,
+    timer::Timer,
+};
 use crate::{
     BootInstant, Clock, DynBackend, Error, ErrorKind, LockKey, Operation, Owner, ReleaseOutcome,
     Timestamp, Ttl,
@@ -44,6 +49,8 @@ pub(crate) trait Holds: Send + Sync {
 pub(crate) struct Shared {
     pub(crate) backend: DynBackend,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Those that sleep by the clock.
+    pub(crate) sleepers: Arc<Sleepers>,
     /// `None` if the store has no clock of its own.
     pub(crate) store_clock: Option<StoreClock>,
     /// The holders and waiters of this process.
@@ -76,11 +83,19 @@ impl Shared {
         requesting.end(reply.unwrap_or_else(timed_out))
     }
 
-    /// Records the time on the store's clock, which a reply contains.
+    /// Records the time on the store's clock, which a reply contains. Those that sleep until a lease
+    /// ends are woken if it may end sooner than they assume.
     pub(crate) fn record_store_time(&self, expires_at: Timestamp, ttl: Ttl, sent: BootInstant) {
-        if let Some(store_clock) = &self.store_clock {
-            store_clock.record_reply(expires_at, ttl, sent, self.clock.now());
+        if let Some(store_clock) = &self.store_clock
+            && store_clock.record_reply(expires_at, ttl, sent, self.clock.now())
+        {
+            self.sleepers.wake();
         }
+    }
+
+    /// Registers one that is about to read the clock, and to sleep by it.
+    pub(crate) fn sleeper(&self) -> Sleeper<'_> {
+        self.sleepers.join(&self.clock)
     }
 
     /// Sends a request that does not concern a lock of this process, and bounds it by the request

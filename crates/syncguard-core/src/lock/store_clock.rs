@@ -9,6 +9,10 @@ use crate::{BootInstant, Timestamp, Ttl, backend::ClockAuthority};
 /// period.
 const MIN_LOGGED_JUMP_MS: i64 = 500;
 
+/// The smallest jump ahead for which leases are checked again at once. The margin covers a shorter
+/// one.
+const MIN_JUMP_MS: i64 = 50;
+
 /// Computes when a grant expires by the store's clock, from the store's replies.
 ///
 /// The *store's* clock decides when a lock ends. If that clock jumps ahead by `j`, every grant ends
@@ -48,23 +52,25 @@ impl StoreClock {
     }
 
     /// Records the reply to a request that set a grant to last for `ttl` from the store's current
-    /// time.
+    /// time. Returns whether the store's clock has jumped ahead, so that grants expire sooner.
     pub(crate) fn record_reply(
         &self,
         expires_at: Timestamp,
         ttl: Ttl,
         sent: BootInstant,
         received: BootInstant,
-    ) {
+    ) -> bool {
         let ttl_ms = i64::try_from(ttl.as_duration().as_millis()).unwrap_or(i64::MAX);
         let store_ms = expires_at.unix_millis().saturating_sub(ttl_ms);
-        if let Some(jump_ms) = self.record(Reading { store_ms, sent, received }) {
+        let jump_ms = self.record(Reading { store_ms, sent, received });
+        if jump_ms.abs() > MIN_LOGGED_JUMP_MS {
             tracing::warn!(
                 target: "syncguard",
                 jump_ms,
                 "the store's clock jumped; locks may expire early"
             );
         }
+        jump_ms >= MIN_JUMP_MS
     }
 
     /// Returns when a grant with this expiry at the store expires, on the local clock.
@@ -77,25 +83,20 @@ impl StoreClock {
     }
 
     /// Stores the reading unless the stored one is newer: replies may arrive out of the order of
-    /// their requests. Returns by how much the store's clock jumped at least, if that is to be
-    /// logged.
-    fn record(&self, reading: Reading) -> Option<i64> {
+    /// their requests. Returns by how much the store's clock jumped at least.
+    fn record(&self, reading: Reading) -> i64 {
         let mut latest = self.latest();
         let before = match *latest {
-            Some(before) if before.sent > reading.sent => return None,
+            Some(before) if before.sent > reading.sent => return 0,
             before => before,
         };
         *latest = Some(reading);
         drop(latest);
-        let before = before?;
+        let Some(before) = before else { return 0 };
         let moved = reading.store_ms - before.store_ms;
         let max = millis_between(before.sent, reading.received);
         let min = millis_between(before.received, reading.sent);
-        match () {
-            () if moved - max > MIN_LOGGED_JUMP_MS => Some(moved - max),
-            () if min - moved > MIN_LOGGED_JUMP_MS => Some(moved - min),
-            () => None,
-        }
+        moved - moved.clamp(min, max)
     }
 
     fn latest(&self) -> MutexGuard<'_, Option<Reading>> {
@@ -133,25 +134,25 @@ mod tests {
     #[test]
     fn an_accurate_clock_is_not_reported_however_slow_the_replies_are() {
         let clock = clock();
-        assert_eq!(clock.record(reading(10_000, 0, 1)), None);
-        assert_eq!(clock.record(reading(12_000, 1_500, 9_000)), None);
-        assert_eq!(clock.record(reading(19_000, 9_000, 9_010)), None);
+        assert_eq!(clock.record(reading(10_000, 0, 1)), 0);
+        assert_eq!(clock.record(reading(12_000, 1_500, 9_000)), 0);
+        assert_eq!(clock.record(reading(19_000, 9_000, 9_010)), 0);
     }
 
     #[test]
     fn a_jump_is_reported_by_its_lower_bound() {
         let clock = clock();
-        assert_eq!(clock.record(reading(10_000, 0, 2)), None);
-        assert_eq!(clock.record(reading(42_000, 1_000, 1_001)), Some(30_999));
-        assert_eq!(clock.record(reading(12_000, 1_010, 1_011)), Some(-30_009));
+        assert_eq!(clock.record(reading(10_000, 0, 2)), 0);
+        assert_eq!(clock.record(reading(42_000, 1_000, 1_001)), 30_999);
+        assert_eq!(clock.record(reading(12_000, 1_010, 1_011)), -30_009);
     }
 
     #[test]
     fn replies_out_of_the_order_of_their_requests_are_not_reported() {
         let clock = clock();
-        assert_eq!(clock.record(reading(15_000, 5_000, 5_001)), None);
-        assert_eq!(clock.record(reading(10_000, 0, 5_002)), None);
-        assert_eq!(clock.record(reading(15_010, 5_010, 5_011)), None);
+        assert_eq!(clock.record(reading(15_000, 5_000, 5_001)), 0);
+        assert_eq!(clock.record(reading(10_000, 0, 5_002)), 0);
+        assert_eq!(clock.record(reading(15_010, 5_010, 5_011)), 0);
     }
 
     #[test]

@@ -15,11 +15,6 @@ use tokio::{
 
 use super::alarm::Alarm;
 
-/// How long a wait on the boot clock sleeps before it reads that clock again. Timers stand still
-/// while the machine is suspended, and the boot clock does not, so this is the longest delay after
-/// resuming until the end of the wait is noticed.
-pub(crate) const MAX_TIMER_SLEEP: Duration = Duration::from_secs(1);
-
 /// Completes when its duration has passed.
 ///
 /// A [`Sleep`] belongs to the runtime that polls it first, and panics if it is polled after that

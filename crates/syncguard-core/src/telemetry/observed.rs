@@ -267,6 +267,10 @@ impl<B: LockBackend> LockBackend for Observed<B> {
         self.backend.turn(key).await;
     }
 
+    fn is_subscribed(&self, key: &LockKey) -> bool {
+        self.backend.is_subscribed(key)
+    }
+
     async fn check(&self) -> Result<Vec<Finding>, Error> {
         self.observe(Operation::Check, None, None, self.backend.check()).await
     }

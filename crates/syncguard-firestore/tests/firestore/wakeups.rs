@@ -57,6 +57,21 @@ async fn a_waiter_is_notified_by_the_release_of_another_client_and_not_before() 
 }
 
 #[tokio::test]
+async fn a_subscription_is_active_once_the_stream_listens_and_not_after_the_stream_is_lost() {
+    let (_emulator, proxy, mine) = started().await;
+    let job = key("job");
+    let mut confirmed = pin!(mine.released(&job));
+    assert!(is_pending(&mut confirmed).await && !mine.is_subscribed(&job));
+    tokio::time::timeout(NOTIFY_TIMEOUT, confirmed).await.unwrap();
+    assert!(mine.is_subscribed(&job) && !mine.is_subscribed(&key("another")));
+    proxy.refuse().await;
+    proxy.cut_all().await;
+    while mine.is_subscribed(&job) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
 async fn every_way_to_end_a_lock_notifies_its_waiters() {
     let (emulator, _proxy, mine) = started().await;
     let (theirs, raw) = (connect(&emulator), Raw::connect(&emulator));

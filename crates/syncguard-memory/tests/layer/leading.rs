@@ -205,7 +205,7 @@ impl Losing {
 #[tokio::test(start_paused = true)]
 async fn the_work_is_dropped_when_the_store_reports_the_loss_and_a_campaign_follows() {
     let (dropped, began) = Losing::lead(World::new(), End::Forced).await;
-    assert_at(dropped, secs(10)); // at the first renewal
+    assert!(dropped <= secs(10) + TICK, "at the first renewal");
     assert_a_pause_after(began, dropped);
 }
 
@@ -304,8 +304,8 @@ async fn a_leader_that_crashes_is_followed_when_its_ttl_and_the_grace_are_over()
     sleep(secs(45)).await;
     leader.abort();
     candidate.await.unwrap().unwrap();
-    // The last renewal was made after 40 s.
-    let (min, max) = (secs(40 + 30 + 1) + millis(2), secs(40 + 30 + 1) + millis(10) + TICK);
+    // The last renewal was made in the last 10 s.
+    let (min, max) = (secs(35 + 30 + 1) + millis(2), secs(45 + 30 + 1) + millis(10) + TICK);
     let led = world.clock.elapsed();
     assert!(min <= led && led <= max, "{led:?}");
     assert!(cut_off.planned() < ALL, "a release was lost");

@@ -94,7 +94,7 @@ async fn a_lease_whose_renewals_all_fail_is_lost_at_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_whose_later_renewals_fail_is_lost_one_lease_after_the_last_success() {
     let world = World::new();
-    let guard = held(&world, secs(30), Renew::Auto).await;
+    let guard = held(&world, secs(30), Renew::Every(secs(10))).await;
     sleep_until(Instant::now() + secs(45)).await;
     world.plan(Operation::Extend, &Fault::RequestLost, ALL);
     assert_lost_at(&world, &guard, secs(40) + LEASE).await;
@@ -141,6 +141,21 @@ async fn a_lease_is_lost_sooner_by_the_jump_of_the_stores_clock() {
     guard.lost().await;
     assert_at(clock.elapsed(), LEASE - secs(20));
     assert_eq!(guard.loss(), Some(Loss::Expired));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_waits_for_a_loss_is_woken_by_the_reply_that_shows_a_jump() {
+    let (clock, stores_clock) = (VirtualClock::new(), VirtualClock::new());
+    let store = MemoryBackend::with_clock(stores_clock.shared());
+    let locks = LockManager::builder(store).clock(clock.shared()).build();
+    let guard = locks.lock("k").ttl(secs(30)).acquire().await.unwrap();
+    let lease = guard.lease();
+    let waiting = tokio::spawn(async move { lease.lost().await });
+    sleep_until(Instant::now() + secs(5)).await;
+    stores_clock.suspend(secs(100));
+    let _other = locks.lock("other").ttl(secs(30)).acquire().await.unwrap();
+    waiting.await.unwrap();
+    assert_at(clock.elapsed(), secs(5));
 }
 
 /// Work that blocks its thread is not dropped when its scope is cancelled.

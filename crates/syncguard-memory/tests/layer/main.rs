@@ -12,6 +12,7 @@ mod late_requests;
 mod leading;
 mod limits;
 mod loss;
+mod notified;
 mod observer;
 mod queueing;
 mod renewing;

@@ -1,11 +1,13 @@
 //! The times at which a lease is renewed.
 
+use std::time::Duration;
+
 use syncguard_core::{LockGuard, Operation, Renew};
 use tokio::time::sleep;
 
 use super::{
     World, drained,
-    time::{assert_all_at, secs},
+    time::{TICK, assert_all_at, millis, secs},
 };
 
 /// Acquires a lock for 30 s.
@@ -13,13 +15,53 @@ async fn renewed(world: &World, renew: Renew) -> LockGuard {
     world.locks().lock("k").ttl(secs(30)).renew(renew).acquire().await.unwrap()
 }
 
+/// Acquires a lock for 30 s that is renewed every 10 s.
+async fn steadily_renewed(world: &World) -> LockGuard {
+    renewed(world, Renew::Every(secs(10))).await
+}
+
+/// Asserts that renewals of a ttl are sent a quarter to a third of it apart.
+#[track_caller]
+fn assert_intervals(sent: &[Duration], ttl: Duration) {
+    for pair in sent.windows(2) {
+        let interval = pair[1] - pair[0];
+        assert!(ttl / 4 <= interval + TICK && interval <= ttl / 3 + TICK, "{interval:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn renewals_are_sent_every_third_of_the_ttl() {
+async fn renewals_are_sent_after_a_quarter_to_a_third_of_the_ttl() {
+    for _ in 0..16 {
+        let world = World::new();
+        let guard = renewed(&world, Renew::Auto).await;
+        sleep(secs(120)).await;
+        let sent = world.sent(Operation::Extend);
+        assert!(millis(2_500) <= sent[0] && sent[0] <= secs(10) + TICK, "{:?}", sent[0]);
+        assert_intervals(&sent, secs(30));
+        assert!(guard.is_valid());
+    }
+}
+
+/// Without jitter, all of them are renewed in the same second of ten.
+#[tokio::test(start_paused = true)]
+async fn the_renewals_of_locks_that_were_acquired_together_are_spread_over_the_whole_time() {
+    const GUARDS: usize = 2_000;
     let world = World::new();
-    let guard = renewed(&world, Renew::Auto).await;
-    sleep(secs(65)).await;
-    assert_all_at(&world.sent(Operation::Extend), &[10, 20, 30, 40, 50, 60].map(secs));
-    assert!(guard.is_valid());
+    let locks = world.locks();
+    let mut guards = Vec::new();
+    for number in 0..GUARDS {
+        let lock = locks.lock(format!("k{number}")).ttl(secs(30)).renew(Renew::Auto);
+        guards.push(lock.acquire().await.unwrap());
+    }
+    assert_eq!(world.clock.elapsed(), secs(0), "they were acquired together");
+    sleep(secs(120)).await;
+    let mut by_second = [0; 121];
+    for sent in world.sent(Operation::Extend) {
+        by_second[sent.as_secs() as usize] += 1;
+    }
+    let mean = by_second.iter().sum::<usize>() / by_second.len();
+    let max = *by_second.iter().max().unwrap();
+    assert!(max <= 2 * mean, "{max} in a second, {mean} on average: {by_second:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -27,10 +69,12 @@ async fn renewals_request_the_ttl_of_their_lock_until_an_extend_sets_another() {
     let world = World::new();
     let guard = world.locks().lock("k").ttl(secs(90)).renew(Renew::Auto).acquire().await.unwrap();
     sleep(secs(65)).await;
-    assert_all_at(&world.sent(Operation::Extend), &[30, 60].map(secs));
+    let sent = world.sent(Operation::Extend);
+    assert_intervals(&sent, secs(90));
     guard.extend(secs(15)).await.unwrap();
-    sleep(secs(12)).await;
-    assert_all_at(&world.sent(Operation::Extend)[3..], &[65, 70, 75].map(secs));
+    sleep(secs(120)).await;
+    // The renewal that the ttl of 90 s would have delayed is sent at once.
+    assert_intervals(&world.sent(Operation::Extend)[sent.len() + 1..], secs(15));
     assert!(guard.is_valid());
 }
 
@@ -47,7 +91,7 @@ async fn renewals_are_sent_at_the_configured_interval() {
 async fn a_slow_store_does_not_delay_the_next_renewal() {
     let world = World::new();
     world.store.delay(Operation::Extend, secs(4));
-    let guard = renewed(&world, Renew::Auto).await;
+    let guard = steadily_renewed(&world).await;
     sleep(secs(45)).await;
     assert_all_at(&world.sent(Operation::Extend), &[10, 20, 30, 40].map(secs));
     assert!(guard.is_valid());
@@ -57,7 +101,7 @@ async fn a_slow_store_does_not_delay_the_next_renewal() {
 async fn at_most_one_extend_is_in_flight_at_a_time() {
     let world = World::new();
     world.store.delay(Operation::Extend, secs(4));
-    let guard = renewed(&world, Renew::Auto).await;
+    let guard = steadily_renewed(&world).await;
     let callers = (0..3).map(|_| {
         let lease = guard.lease();
         tokio::spawn(async move {
@@ -80,7 +124,7 @@ async fn at_most_one_extend_is_in_flight_at_a_time() {
 async fn renewals_around(end: impl AsyncFnOnce(LockGuard)) -> (usize, usize) {
     let world = World::new();
     world.store.delay(Operation::Extend, secs(4));
-    let guard = renewed(&world, Renew::Auto).await;
+    let guard = steadily_renewed(&world).await;
     sleep(secs(21)).await;
     let before = world.sent(Operation::Extend).len();
     end(guard).await;
@@ -121,7 +165,8 @@ async fn a_lock_that_is_kept_is_held_until_its_ttl_is_over() {
 async fn no_renewal_follows_the_work() {
     let world = World::new();
     let locks = world.locks();
-    locks.lock("k").ttl(secs(30)).run(async |_| sleep(secs(25)).await).await.unwrap();
+    let lock = locks.lock("k").ttl(secs(30)).renew(Renew::Every(secs(10)));
+    lock.run(async |_| sleep(secs(25)).await).await.unwrap();
     drained(&locks).await;
     assert!(!world.is_locked("k").await);
     sleep(secs(600)).await;

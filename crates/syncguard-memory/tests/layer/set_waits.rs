@@ -28,6 +28,9 @@ const ALL: usize = 1_000;
 
 const KEYS: [&str; 3] = ["a", "b", "c"];
 
+/// The time from a request for 30 s to the deadline.
+const LEASE: Duration = millis(28_500);
+
 type Acquiring = JoinHandle<Result<LockAllGuard, Error>>;
 
 /// Waits for three keys as long as it takes, and without retries of its own.
@@ -52,14 +55,14 @@ async fn keys_that_were_taken_are_renewed_while_a_later_one_is_waited_for() {
     let held = world.hold_elsewhere("c", LONG).await;
     let acquiring = waiting(&world.locks());
     sleep(secs(95)).await;
-    let due: Vec<_> = (1..10).flat_map(|tenth| [secs(10 * tenth); 2]).collect();
-    assert_all_at(&world.sent(Operation::Extend), &due);
+    let sent = world.sent(Operation::Extend);
+    assert!(sent.len() >= 2 * 9, "{sent:?}");
     world.release_elsewhere(&held).await;
     let guard = acquiring.await.unwrap().unwrap();
     assert_eq!(guard.fence("a").unwrap().number(), 1, "it was never lost");
-    assert_eq!(guard.remaining(), millis(28_500) - secs(5), "since the last renewal");
+    assert!(guard.remaining() >= LEASE - secs(10), "since the last renewals");
     guard.lost().await;
-    assert_eq!(world.sent(Operation::Extend).len(), due.len(), "a guard is not renewed by default");
+    assert_eq!(world.sent(Operation::Extend), sent, "a guard is not renewed by default");
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,8 +81,8 @@ async fn renewals_during_and_after_the_wait_follow_the_configured_interval() {
     assert!(guard.is_valid());
 }
 
-/// Returns a guard of three keys that was handed over while the renewals of the first two, at 10 s,
-/// were held up.
+/// Returns a guard of three keys that was handed over while the first renewals of the first two were
+/// held up.
 async fn held_with_renewals_in_flight(world: &World, fault: fn(Gate) -> Fault) -> Handed {
     let (held, gate) = (world.hold_elsewhere("c", LONG).await, Gate::new());
     world.plan(Operation::Extend, &fault(gate.clone()), 2);
@@ -96,7 +99,7 @@ type Handed = (LockAllGuard, Gate);
 async fn a_renewal_in_flight_when_the_last_key_is_granted_counts_for_the_guard() {
     let world = World::new();
     let (guard, gate) = held_with_renewals_in_flight(&world, Fault::ReplyDelayed).await;
-    assert_eq!(guard.remaining(), millis(18_500), "since the grant of `a`");
+    assert_eq!(guard.remaining(), LEASE - world.clock.elapsed(), "since the grant of `a`");
     let lease = guard.lease();
     let extending = tokio::spawn(async move { lease.extend(secs(600)).await });
     sleep(secs(1)).await;
@@ -113,7 +116,8 @@ async fn a_renewal_in_flight_when_the_last_key_is_granted_extends_the_guard() {
     let (guard, gate) = held_with_renewals_in_flight(&world, Fault::ReplyDelayed).await;
     gate.open();
     sleep(secs(1)).await;
-    assert_eq!(guard.remaining(), millis(28_500) - secs(1), "since the renewals");
+    let renewed = world.sent(Operation::Extend)[0];
+    assert_eq!(guard.remaining(), renewed + LEASE - world.clock.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -122,10 +126,11 @@ async fn a_renewal_in_flight_that_finds_a_key_lost_ends_the_guard() {
     let (guard, gate) = held_with_renewals_in_flight(&world, Fault::RequestDelayed).await;
     world.release_by_force("b").await;
     assert!(guard.is_valid(), "no one has noticed yet");
+    let opened = world.clock.elapsed();
     gate.open();
     guard.lost().await;
     assert_eq!(guard.loss(), Some((&key("b"), Loss::NotHeld)));
-    assert_at(world.clock.elapsed(), secs(10));
+    assert_at(world.clock.elapsed(), opened);
 }
 
 #[tokio::test(start_paused = true)]
@@ -224,7 +229,8 @@ fn suspended_before_the_last_grant(world: &World) -> (LockAllBuilder, JoinHandle
         // Timers stand still.
         clock.suspend(secs(40));
     });
-    (world.locks().lock_all(["a", "b"]).ttl(secs(60)).wait(LONG), suspension)
+    let set = world.locks().lock_all(["a", "b"]).renew(Renew::Every(secs(20)));
+    (set.ttl(secs(60)).wait(LONG), suspension)
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,7 +315,7 @@ async fn drop_after_each_poll<T>(call: impl AsyncFn(LockManager) -> T) -> usize 
 /// Renews at intervals that are shorter than the wait, so that the call is also dropped while
 /// renewals are in flight.
 fn quick(locks: &LockManager) -> LockAllBuilder {
-    locks.lock_all(KEYS).ttl(millis(600)).wait(LONG)
+    locks.lock_all(KEYS).ttl(millis(600)).renew(Renew::Every(millis(200))).wait(LONG)
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,6 +19,7 @@ pub(super) struct RecordingStore<B> {
     inner: B,
     shared: bool,
     wake_up: Option<WakeUp>,
+    subscribed: bool,
     start: Instant,
     state: Arc<Mutex<State>>,
 }
@@ -35,7 +36,14 @@ struct State {
 
 impl<B> RecordingStore<B> {
     pub(super) fn new(inner: B) -> Self {
-        Self { inner, shared: false, wake_up: None, start: Instant::now(), state: Arc::default() }
+        Self {
+            inner,
+            shared: false,
+            wake_up: None,
+            subscribed: false,
+            start: Instant::now(),
+            state: Arc::default(),
+        }
     }
 
     /// Reports durable fences, as a store that other processes use does.
@@ -51,6 +59,11 @@ impl<B> RecordingStore<B> {
     /// Reports that it notifies waiters in this way.
     pub(super) fn waking_up(self, wake_up: WakeUp) -> Self {
         Self { wake_up: Some(wake_up), ..self }
+    }
+
+    /// Reports that waiters are notified of releases, whether they are or not.
+    pub(super) fn subscribed(self) -> Self {
+        Self { subscribed: true, ..self }
     }
 
     /// Returns when requests of a kind were sent, counted from the start.
@@ -187,5 +200,9 @@ impl<B: LockBackend> LockBackend for RecordingStore<B> {
             Some(left) => self.state().resolve_immediately = left,
             None => self.inner.released(key).await,
         }
+    }
+
+    fn is_subscribed(&self, _: &LockKey) -> bool {
+        self.subscribed
     }
 }

@@ -1,9 +1,9 @@
 //! A machine that sleeps: the boot clock advances, and timers do not.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, time::Duration};
 
 use syncguard_core::{Clock, ErrorKind, LockGuard, Loss, Renew};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{
     World, drained, error_of,
@@ -96,11 +96,25 @@ async fn max_hold_counts_the_time_asleep() {
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_became_due_during_sleep_is_sent_after_waking() {
     let world = World::new();
-    let lock = world.locks().lock("k").ttl(secs(30)).renew(Renew::Auto);
+    let lock = world.locks().lock("k").ttl(secs(30)).renew(Renew::Every(secs(10)));
     let guard = lock.acquire().await.unwrap();
     sleep(secs(11)).await;
     suspend(&world, secs(25));
     assert!(guard.is_valid(), "the last renewal is 26 s old");
     sleep(secs(60)).await;
     assert!(guard.is_valid(), "{:?}", guard.loss());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_waits_for_a_loss_is_not_woken_while_the_clocks_agree() {
+    let world = World::new();
+    let guard = held(&world, Renew::Never).await;
+    let mut polls = 0;
+    let mut lost = pin!(guard.lost());
+    let counted = poll_fn(|context| {
+        polls += 1;
+        lost.as_mut().poll(context)
+    });
+    assert!(timeout(secs(590 - 30 - 7 - 1), counted).await.is_err());
+    assert!(polls <= 2, "{polls} polls");
 }

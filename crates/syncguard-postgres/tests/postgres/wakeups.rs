@@ -77,6 +77,16 @@ async fn watched(backend: &PostgresBackend, text: &str) {
 }
 
 #[tokio::test]
+async fn a_subscription_is_active_once_the_key_is_watched() {
+    let scene = Scene::set().await;
+    let (mine, job) = (&scene.mine, key(&scene.text("job")));
+    let mut confirmed = pin!(mine.released(&job));
+    assert!(is_pending(&mut confirmed).await && !mine.is_subscribed(&job));
+    tokio::time::timeout(WAKE_TIMEOUT, confirmed).await.unwrap();
+    assert!(mine.is_subscribed(&job) && !mine.is_subscribed(&key("another")));
+}
+
+#[tokio::test]
 async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
     let scene = Scene::set().await;
     let text = scene.text("job");

@@ -63,6 +63,16 @@ async fn a_waiter_is_woken_by_the_release_of_another_client_and_not_before() {
 }
 
 #[tokio::test]
+async fn a_subscription_is_active_once_the_server_has_confirmed_it() {
+    let (_server, _proxy, mine) = started().await;
+    let job = key("job");
+    let mut confirmed = pin!(mine.released(&job));
+    assert!(is_pending(&mut confirmed).await && !mine.is_subscribed(&job));
+    tokio::time::timeout(WAKE_UP_TIMEOUT, confirmed).await.unwrap();
+    assert!(mine.is_subscribed(&job) && !mine.is_subscribed(&key("another")));
+}
+
+#[tokio::test]
 async fn an_abandon_and_a_forced_release_wake_waiters() {
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;

@@ -32,7 +32,9 @@ async fn a_release_through_the_same_instance_wakes_the_waiter() {
     granted(&backend, &held).await;
     let key = key("key");
     let mut released = pin!(backend.released(&key));
+    assert!(!backend.is_subscribed(&key), "no one waits");
     assert!(timeout(MANY_POLLS, released.as_mut()).await.is_err());
+    assert!(backend.is_subscribed(&key));
     release(&backend, &held).await;
     timeout(WAKE_UP_TIMEOUT, released).await.unwrap();
 }
