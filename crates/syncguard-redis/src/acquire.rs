@@ -69,7 +69,8 @@ async fn attempt(
     let announce = request.announce.unwrap_or_default().min(Ttl::MAX.as_duration());
     let announce = announce.as_millis().to_string();
     let (counters, words) = (store.options.counters, EntryWords::new(lock, entry));
-    let keys = [lock.as_str(), &id_entry, &shared, &fence, &words.line];
+    let [mark, line] = &words.keys;
+    let keys = [lock.as_str(), &id_entry, &shared, &fence, mark, line];
     let arguments = [
         head.as_str(),
         &ttl,

@@ -44,7 +44,7 @@ pub(crate) struct Line {
 /// An entry as the scripts expect it.
 #[derive(Default)]
 pub(crate) struct EntryWords {
-    pub(crate) line: String,
+    pub(crate) keys: [String; 2],
     pub(crate) place: String,
     pub(crate) fence: String,
 }
@@ -56,7 +56,7 @@ impl EntryWords {
         let place = entry.place.map(|place| place.to_string()).unwrap_or_default();
         // As in the record of a lock.
         let fence = entry.granted.map(|fence| format!("{:015}", fence.number()));
-        Self { line: lock.line(), place, fence: fence.unwrap_or_default() }
+        Self { keys: lock.line(), place, fence: fence.unwrap_or_default() }
     }
 }
 
@@ -158,14 +158,16 @@ impl Line {
     fn quit(self: &Arc<Self>, lock: LockName) {
         let line = self.clone();
         self.in_background(async move {
-            line.client.command("ZREM", &[&lock.line(), line.name()]).await.map(drop)
+            let [_, key] = lock.line();
+            line.client.command("ZREM", &[&key, line.name()]).await.map(drop)
         });
     }
 
     fn pass(self: &Arc<Self>, lock: LockName) {
         let line = self.clone();
         self.in_background(async move {
-            let keys = [lock.as_str(), &lock.line()];
+            let [mark, key] = lock.line();
+            let keys = [lock.as_str(), &mark, &key];
             line.client.run(&PASS, &keys, &[line.publish]).await.map(drop)
         });
     }

@@ -10,8 +10,9 @@ const RESERVED_BYTES: usize = 26;
 /// Ends the names of shared holders. It begins with U+037E, the Greek question mark.
 const SHARED_SUFFIX: &str = "\u{37e}shared";
 
-/// Ends the names of the lines of waiters.
+/// Ends the names of the lines of waiters, and of the marks that say that someone is in line.
 const LINE_SUFFIX: &str = "\u{37e}line";
+const MARK_SUFFIX: &str = "\u{37e}waits";
 
 /// Ends the names of channels. The scripts append it as well.
 const CHANNEL_SUFFIX: &str = ":released";
@@ -83,10 +84,10 @@ impl LockName {
         [&self.0, SHARED_SUFFIX].concat()
     }
 
-    /// Returns the name of the line of its waiters, which is in the slot of the lock, and the name of
-    /// no lock either.
-    pub(crate) fn line(&self) -> String {
-        [&self.0, LINE_SUFFIX].concat()
+    /// Returns the name of the mark that says that someone is in line, and that of the line of its
+    /// waiters. Both are in the slot of the lock, and the names of no lock either.
+    pub(crate) fn line(&self) -> [String; 2] {
+        [MARK_SUFFIX, LINE_SUFFIX].map(|suffix| [self.0.as_str(), suffix].concat())
     }
 }
 
@@ -190,7 +191,9 @@ impl Layout {
             Shape::Plain => {
                 let text = name.strip_prefix(&self.join(""));
                 let is_beside = |text: &str| {
-                    [SHARED_SUFFIX, LINE_SUFFIX].iter().any(|suffix| text.ends_with(suffix))
+                    [SHARED_SUFFIX, LINE_SUFFIX, MARK_SUFFIX]
+                        .iter()
+                        .any(|suffix| text.ends_with(suffix))
                 };
                 text.is_some_and(|text| !self.is_derived(text) && !is_beside(text))
             }
@@ -378,7 +381,9 @@ mod tests {
             let layout = Layout::new("p", shape);
             let lock = layout.lock(&LockKey::new("k").unwrap()).unwrap();
             assert!(layout.is_lock(lock.as_str()));
-            for (beside, suffix) in [(lock.shared(), "\u{37e}shared"), (lock.line(), "\u{37e}line")]
+            let [mark, line] = lock.line();
+            for (beside, suffix) in
+                [(lock.shared(), "\u{37e}shared"), (line, "\u{37e}line"), (mark, "\u{37e}waits")]
             {
                 assert_eq!(beside, format!("{name}{suffix}"));
                 assert!(!layout.is_lock(&beside));

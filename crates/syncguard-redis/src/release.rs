@@ -53,9 +53,9 @@ pub(crate) async fn release_lock(
     mode: Option<Mode>,
 ) -> Result<ReleaseOutcome, Failure> {
     let (id_entry, shared, head) = (store.layout.id_entry(lock, id), lock.shared(), head(id));
-    let (line, arguments) = (lock.line(), [head.as_str(), store.waiters.publish()]);
-    let exclusive = [lock.as_str(), id_entry.as_str(), &line];
-    let either = [lock.as_str(), id_entry.as_str(), &shared, &line];
+    let ([mark, line], arguments) = (lock.line(), [head.as_str(), store.waiters.publish()]);
+    let exclusive = [lock.as_str(), &id_entry, &mark, &line];
+    let either = [lock.as_str(), &id_entry, &shared, &mark, &line];
     let keys = if mode == Some(Mode::Exclusive) { &exclusive[..] } else { &either };
     let mut reply = store.change(&RELEASE, keys, &arguments, None).await?.reply;
     if reply.integer() == Some(reply::NEEDS_HOLDERS) {

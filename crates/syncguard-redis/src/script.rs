@@ -73,7 +73,10 @@ pub(crate) mod reply {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::{Fence, backend::Capabilities};
+    use syncguard_core::{
+        Fence,
+        backend::{Capabilities, Turn},
+    };
 
     use super::SOURCES;
 
@@ -94,9 +97,13 @@ mod tests {
     }
 
     #[test]
-    fn scripts_use_the_grace_and_the_fence_limit_of_the_core() {
+    fn scripts_use_the_constants_of_the_core() {
         let (grace, limit) = (Capabilities::GRACE.as_millis(), Fence::LIMIT.number());
         assert!(SOURCES[0].contains(&format!("local GRACE, LIMIT = {grace}, {limit}\n")));
         assert!(SOURCES[1].contains(&format!("local GRACE = {grace}\n")));
+        let (first, substitutes) = (Turn::MAX_NOTIFIED, Turn::SUBSTITUTES);
+        let rounds = Turn::TIME_IN_LINE.as_secs() / 20;
+        let line = "local MAX_NOTIFIED, SUBSTITUTES, ROUNDS_IN_LINE =";
+        assert!(SOURCES[7].contains(&format!("{line} {first}, {substitutes}, {rounds}\n")));
     }
 }

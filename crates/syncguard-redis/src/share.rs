@@ -34,7 +34,8 @@ pub(crate) async fn attempt(
         (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
     let (permits, shared) = (permits(request.mode), lock.shared());
     let (counters, words) = (store.options.counters, EntryWords::new(lock, entry));
-    let keys = [lock.as_str(), &id_entry, &shared, &fence, &words.line];
+    let [mark, line] = &words.keys;
+    let keys = [lock.as_str(), &id_entry, &shared, &fence, mark, line];
     let arguments = [
         head.as_str(),
         &ttl,

@@ -3,13 +3,13 @@
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- KEYS[3] the shared holders KEYS[4] the fence counter
--- KEYS[5] optional: the line of its waiters, which the client enters or leaves; see enter.lua
+-- KEYS[5], KEYS[6]           optional: the line of its waiters, which the client enters or leaves; see enter.lua
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
 -- ARGV[4] the tail of the record: "key", "owner" and the closing brace
 -- ARGV[5] optional: for how long to announce the id to shared holders in ms, or 0
 -- ARGV[6] optional: "seed" to start a new counter at the server's milliseconds
--- ARGV[7] … ARGV[9]          with KEYS[5]: as in enter.lua
+-- ARGV[7] … ARGV[9]          with KEYS[6]: as in enter.lua
 --
 -- Reply   {fence, now}       granted by this call, until now + ttl
 --         {now, record}      the id already holds the lock
@@ -49,9 +49,9 @@ if not record then
   end
   local numbers = string.format('%d,"acquiredAtMs":%d,"fence":"%015d",', now + ARGV[2], now, fence)
   call('SET', KEYS[1], ARGV[1] .. numbers .. ARGV[4], 'PX', ARGV[3])
-  if KEYS[5] then redis.pcall('ZREM', KEYS[5], ARGV[7]) end
+  if KEYS[6] then redis.pcall('ZREM', KEYS[6], ARGV[7]) end
   return {fence, now}
 end
 if own then return {now, record} end
 if call('GET', KEYS[2]) == '' then return -1 end
-if not shared and not KEYS[5] then return {now, record, call('PTTL', KEYS[1])} end
+if not shared and not KEYS[6] then return {now, record, call('PTTL', KEYS[1])} end

@@ -1,8 +1,11 @@
 -- Takes the first waiters out of the line of a lock. Part of the scripts that free a lock.
 --
--- KEYS[#KEYS] the line, as described in enter.lua
+-- KEYS[#KEYS - 1]            the mark that says that someone is in line; the script has deleted it
+-- KEYS[#KEYS]                the line, as described in enter.lua
 --
 -- The line only decides whom a release notifies. If it cannot be read or changed, everyone is notified.
+
+local MAX_NOTIFIED, SUBSTITUTES, ROUNDS_IN_LINE = 64, 3, 3
 
 -- Returns those at the front of the line that are alive, as {client, room}. Removes the others.
 local function front(count)
@@ -12,8 +15,7 @@ local function front(count)
     local alive, dead = {}, {}
     for i = 1, #found, 2 do
       local score = tonumber(found[i + 1])
-      -- A client enters again within a minute, which is three rounds.
-      if (round - score) % 32 <= 3 then
+      if (round - score) % 32 <= ROUNDS_IN_LINE then
         alive[#alive + 1] = {found[i], math.floor(score / 32) % 64 + 1}
       else
         dead[#dead + 1] = found[i]
@@ -28,9 +30,10 @@ end
 -- none of the first does. It is empty if no one is in line.
 --
 -- All who can hold the lock together leave the line at once: several readers, several permits, or one writer, but not
--- more than `free`. If a writer has announced itself, readers are behind writers.
+-- more than `free`. If a writer has announced itself, readers are behind writers. If there are more readers than can be
+-- named, everyone is notified: no release follows for those who are left out.
 local function next_in_line(free, writers_first)
-  local ahead = front(writers_first and 1000 or 67)
+  local ahead = front(writers_first and 1000 or MAX_NOTIFIED + SUBSTITUTES)
   if writers_first then
     local ordered = {}
     for _, of_writers in ipairs({true, false}) do
@@ -45,10 +48,14 @@ local function next_in_line(free, writers_first)
   for _, waiter in ipairs(ahead) do
     if #substitutes == 0 and waiter[2] == room and #first < math.min(room, free) then
       first[#first + 1] = waiter[1]
-    elseif #substitutes < 3 then
+    elseif #first == MAX_NOTIFIED and waiter[2] == room and #substitutes == 0 then
+      redis.pcall('DEL', KEYS[#KEYS])
+      return ''
+    elseif #substitutes < SUBSTITUTES then
       substitutes[#substitutes + 1] = waiter[1]
     end
   end
   if type(redis.pcall('ZREM', KEYS[#KEYS], unpack(first))) == 'table' then return '' end
+  if redis.pcall('EXISTS', KEYS[#KEYS]) == 1 then redis.pcall('SET', KEYS[#KEYS - 1], '', 'PX', 80000) end
   return table.concat(first, ',') .. ' ' .. table.concat(substitutes, ',')
 end

@@ -1,6 +1,7 @@
 -- Notifies the next waiter of a lock, in place of one that does not want its turn any more. Begins with next.lua.
 --
--- KEYS[1] the lock           KEYS[2] the line of its waiters
+-- KEYS[1] the lock
+-- KEYS[2], KEYS[3]           the line of its waiters, as in next.lua
 -- ARGV[1] PUBLISH or SPUBLISH
 --
 -- Reply   1

@@ -2,10 +2,9 @@
 -- release_shared.lua.
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
--- KEYS[3] the shared holders KEYS[4] the line of waiters
---
--- If the lock is not shared, the third key can be left out, or the last two, so that everyone is notified.
---
+-- KEYS[3] the shared holders; may be left out if the lock is not shared
+-- KEYS[#KEYS - 1], KEYS[#KEYS]                               the line of its waiters, as in next.lua; they may be
+--                            left out too, and everyone is notified
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] PUBLISH, SPUBLISH or ""
 --
@@ -32,14 +31,15 @@ if not own and not string.find(record, '^{"shared":%d+,"lockId":"[%w_-]+","expir
   own = true
 end
 if own then
-  call('DEL', KEYS[1], KEYS[2])
+  -- A lock for which no one waits costs no command more than without a line.
+  local gone = #KEYS > 2 and call('DEL', KEYS[1], KEYS[2], KEYS[#KEYS - 1]) or call('DEL', KEYS[1], KEYS[2])
   if ARGV[2] == '' then return 1 end
-  if #KEYS < 3 or redis.pcall('ZCARD', KEYS[#KEYS]) == 0 then
+  if gone < 3 then
     -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
     -- lock is released nevertheless.
     redis.pcall(ARGV[2], KEYS[1] .. ':released', '')
     return 1
   end
-elseif not KEYS[4] then
+elseif not KEYS[5] then
   return -5
 end

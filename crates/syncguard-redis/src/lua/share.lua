@@ -2,14 +2,14 @@
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
 -- KEYS[3] the shared holders KEYS[4] the fence counter
--- KEYS[5] optional: the line of its waiters, which the client enters or leaves; see enter.lua
+-- KEYS[5], KEYS[6]           optional: the line of its waiters, which the client enters or leaves; see enter.lua
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] the ttl in ms      ARGV[3] ttl + grace in ms
 -- ARGV[4] the tail of the record of all holders: "key", "owner" and the closing brace
 -- ARGV[5] the tail of the holder's own record: "owner", if it has one, and the closing brace
 -- ARGV[6] the number of permits, or 0 for any number of holders
 -- ARGV[7] optional: "seed" to start a new counter at the server's milliseconds
--- ARGV[8] … ARGV[10]         with KEYS[5]: as in enter.lua
+-- ARGV[8] … ARGV[10]         with KEYS[6]: as in enter.lua
 --
 -- Reply   {fence, now}       granted by this call, until now + ttl
 --         {now, holder}      the id is already a holder
@@ -28,7 +28,7 @@ if call('GET', KEYS[2]) == '' then return -1 end
 local permits = tonumber(ARGV[6])
 local room = permits > 0 and math.min(permits, 64) or 64
 if record and not shared then
-  if not KEYS[5] then return {now, record, call('PTTL', KEYS[1])} end
+  if not KEYS[6] then return {now, record, call('PTTL', KEYS[1])} end
   return {now, record, call('PTTL', KEYS[1]), false, enter(room)}
 end
 
@@ -106,5 +106,5 @@ call('SET', KEYS[2], KEYS[1], 'PX', ARGV[3])
 call('HSET', KEYS[3], 'head', head, 'firstMs', first, 'last', last, id, holder)
 keep(now, string.format('{"shared":%d,"lockId":"%s","expiresAtMs":%d,"acquiredAtMs":%s,"fence":"%015d",%s',
   permits, head, latest, acquired, fence, ARGV[4]), latest - now + (free - expires), 0)
-if KEYS[5] then redis.pcall('ZREM', KEYS[5], ARGV[8]) end
+if KEYS[6] then redis.pcall('ZREM', KEYS[6], ARGV[8]) end
 return {fence, now}

@@ -28,13 +28,15 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(20);
 
 const LOCK: &str = "syncguard:job";
 const LINE: &str = "syncguard:job\u{37e}line";
+const MARK: &str = "syncguard:job\u{37e}waits";
 const HOLDERS: &str = "syncguard:job\u{37e}shared";
 
 /// The score of an entry in front of all others, whose client is alive or has not entered again for
 /// 80 seconds.
 const ENTER_FIRST: &str = "\
     local round = math.floor(redis.call('TIME')[1] / 20) - (ARGV[2] == 'dead' and 4 or 0) \
-    return redis.call('ZADD', KEYS[1], round % 32, ARGV[1])";
+    redis.call('SET', KEYS[2], '') \
+    return redis.call('ZADD', KEYS[1], (ARGV[3] - 1) * 32 + round % 32, ARGV[1])";
 
 /// A key that someone holds, and those that wait for it, each with a client of its own.
 struct Scene {
@@ -61,8 +63,11 @@ impl Scene {
     }
 
     /// Puts another client in front of all others.
-    async fn enter_first(&self, name: &str, state: &str) {
-        assert_eq!(self.call(&["EVAL", ENTER_FIRST, "1", LINE, name, state]).await, "1");
+    async fn enter_first(&self, name: &str, state: &str, room: &str) {
+        assert_eq!(
+            self.call(&["EVAL", ENTER_FIRST, "2", LINE, MARK, name, state, room]).await,
+            "1"
+        );
     }
 
     /// Makes a new client wait for the key until it is in line.
@@ -198,6 +203,7 @@ async fn a_release_wakes_one_client_and_the_others_send_nothing() {
     let guard = turn(first).await;
     assert_eq!(sent.total(), 0, "it is the turn of another one");
     guard.release().await.unwrap();
+    assert_eq!(listener.count().await, [1, 3], "the next one");
     for waiting in others.into_iter().chain([last]) {
         turn(waiting).await.release().await.unwrap();
     }
@@ -245,7 +251,7 @@ async fn a_client_that_has_not_entered_again_is_not_named() {
     let mut listener = Listener::start(&scene).await;
     // More than are read at once.
     for number in 0..100 {
-        scene.enter_first(&format!("dead {number}"), "dead").await;
+        scene.enter_first(&format!("dead {number}"), "dead", "1").await;
     }
     assert!(released(&scene.mine, &held).await);
     assert_eq!(listener.count().await, [1, 0]);
@@ -315,6 +321,29 @@ async fn readers_enter_together_and_a_writer_that_has_announced_itself_before_th
     turn(reader).await.release().await.unwrap();
 }
 
+/// A reader that stays keeps no other reader out, and no release notifies of it.
+#[tokio::test]
+async fn more_readers_than_a_notification_names_enter_together() {
+    let scene = Scene::set().await;
+    let held = held();
+    granted(&scene.mine, &held).await;
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        readers.push(scene.wait(Mode::SHARED).await);
+    }
+    // In front of them: as many as a notification names.
+    for number in 0..64 {
+        scene.enter_first(&format!("reader {number}"), "alive", "64").await;
+    }
+    let mut listener = Listener::start(&scene).await;
+    assert!(released(&scene.mine, &held).await);
+    assert_eq!(listener.count().await, [0, 0], "everyone is notified");
+    let mut guards = Vec::new();
+    for waiting in readers {
+        guards.push(turn(waiting).await);
+    }
+}
+
 #[tokio::test]
 async fn a_permit_that_becomes_free_wakes_one_client() {
     let scene = Scene::set().await;
@@ -336,7 +365,7 @@ async fn a_permit_that_becomes_free_wakes_one_client() {
 #[tokio::test]
 async fn a_free_key_is_granted_to_a_client_that_is_not_in_line() {
     let scene = Scene::set().await;
-    scene.enter_first("someone", "alive").await;
+    scene.enter_first("someone", "alive", "1").await;
     let request = held();
     granted(&scene.mine, &request).await;
     assert_eq!(scene.in_line().await, 1);
@@ -419,7 +448,7 @@ async fn a_value_of_another_type_in_place_of_a_line_makes_no_difference() {
 #[tokio::test]
 async fn a_line_is_no_lock() {
     let scene = Scene::set().await;
-    scene.enter_first("someone", "alive").await;
+    scene.enter_first("someone", "alive", "1").await;
     let page = scene.mine.list(&ListRequest::new("")).await.unwrap();
     assert!(page.locks.is_empty());
 }
