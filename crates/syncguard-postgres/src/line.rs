@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use sqlx::SqlStr;
-use syncguard_core::LockId;
+use syncguard_core::{
+    LockId,
+    backend::{Entry, Turn},
+};
 
 use crate::{
     connection::Connections, row::value, sql::Sql, statement::Statement,
     subscriptions::Subscriptions,
 };
-
-/// How long a waiter stays in line. It enters again before that (see
-/// [`MAX_AGE`](crate::subscriptions::MAX_AGE)). One that died costs a single delay of a substitute.
-const TIME_IN_LINE_MS: i64 = 60_000;
 
 /// The line at the store, as one client uses it.
 ///
@@ -21,11 +20,8 @@ const TIME_IN_LINE_MS: i64 = 60_000;
 /// the key is free is granted the key, in line or not. So the line may be wrong, and everything here
 /// happens in the background and may fail.
 ///
-/// **Invariant:** a waiter that is not notified of a release is in line, as far as this client knows.
-/// Every release names the first in line and some substitutes behind it (see
-/// [`SUBSTITUTE_DELAY`](crate::waiters::SUBSTITUTE_DELAY)). If all of them have died, which takes at
-/// least four deaths since the last release, the waiters' schedules take over. Each release takes a
-/// dead waiter out of the line.
+/// What this client knows of its own waiters, and why none of them is forgotten, is in
+/// [`Standings`](syncguard_core::backend::Standings).
 ///
 /// A process is in line once for each key, because only the head of its own queue makes attempts.
 /// It leaves with a grant, and enters again, behind the others, when its next waiter is refused. It
@@ -59,21 +55,22 @@ impl Line {
         self.client.as_str()
     }
 
-    /// Enters the line of a key, in the background, at a place from before or at the end. Of such
+    /// Enters the line of a key, in the background, at the place from before or at the end. Of such
     /// waiters, `room` can hold the key together.
     pub(crate) fn enter(
         &self,
         subscriptions: &Arc<Subscriptions>,
         key: &str,
-        place: Option<i64>,
+        entry: Entry,
         room: i64,
     ) {
+        let time_in_line = Turn::TIME_IN_LINE.as_millis();
         let statement = Statement::write(&self.enter)
             .text(key)
             .text(self.client())
-            .integer_or_null(place)
+            .integer_or_null(entry.place)
             .integer(room)
-            .integer(TIME_IN_LINE_MS);
+            .integer(i64::try_from(time_in_line).unwrap_or(i64::MAX));
         let (connections, subscriptions) = (self.connections.clone(), subscriptions.clone());
         let key = key.to_owned();
         self.connections.runtime.spawn(async move {

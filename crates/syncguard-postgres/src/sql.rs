@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
-
-use syncguard_core::backend::Counters;
+use syncguard_core::backend::{Counters, Turn};
 
 use crate::{columns::Columns, names::Tables};
 
@@ -32,12 +31,6 @@ const FENCES: [(&str, &str, &str); 3] = [
         "(SELECT last.fence FROM {counters} AS last WHERE last.fence_key = $5)",
     ),
 ];
-
-/// How many waiters a release notifies at most, as many readers as enter together.
-const MAX_NOTIFIED: u32 = 64;
-
-/// How many waiters behind them a notification names, which take the turn if no one else does.
-const SUBSTITUTES: u32 = 3;
 
 /// How long a change of a table in use may wait for its users. Meanwhile, all later users of the
 /// table wait behind it.
@@ -206,8 +199,8 @@ impl SchemaTexts {
                 .fill(&Columns::All.fill(text))
                 .replace("{statement_timeout}", &statement_timeout.as_millis().to_string())
                 .replace("{lock_timeout}", &lock_timeout.as_millis().to_string())
-                .replace("{max_notified}", &MAX_NOTIFIED.to_string())
-                .replace("{substitutes}", &SUBSTITUTES.to_string())
+                .replace("{max_notified}", &Turn::MAX_NOTIFIED.to_string())
+                .replace("{substitutes}", &Turn::SUBSTITUTES.to_string())
                 .replace(
                     "{schema_lock_timeout}",
                     &lock_timeout.min(SCHEMA_LOCK_TIMEOUT).as_millis().to_string(),

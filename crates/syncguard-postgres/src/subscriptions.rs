@@ -1,7 +1,7 @@
 //! The keys that tasks wait for.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map},
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -9,14 +9,9 @@ use std::{
 
 use syncguard_core::{
     Fence,
-    backend::{self, SubscribedKey, Subscription},
+    backend::{self, Entry, Notified, Standings, SubscribedKey, Subscription, Substitute, Turn},
 };
-use tokio::{sync::Notify, time::Instant};
-
-use crate::released::Turn;
-
-/// How long a waiter counts as in line; then it enters again.
-pub(crate) const MAX_AGE: Duration = Duration::from_secs(30);
+use tokio::sync::Notify;
 
 /// The keys that a task waits for, or waited for a moment ago.
 #[derive(Default)]
@@ -30,7 +25,7 @@ pub(crate) struct Subscriptions {
 struct Table {
     keys: backend::Subscriptions<Arc<str>, State>,
     /// The waiters of those keys that are notified when it is their turn.
-    waiters: backend::Subscriptions<Arc<str>, Standing>,
+    waiters: Standings<Arc<str>>,
     /// The keys that are not watched yet, and perhaps some that are watched or gone.
     unwatched: Vec<Arc<str>>,
     /// The watched keys of each hash: hardly ever more than one.
@@ -46,35 +41,13 @@ enum State {
     Watched { hash: i32, bucket: i32 },
 }
 
-/// How the waiters of this process stand in the line of a key (see [`Line`](crate::line::Line)).
-#[derive(Default)]
-struct Standing {
-    /// Their place, since they first entered the line without being granted the key.
-    place: Option<i64>,
-    /// Since when they have been in line. They are not, as far as is known, after it was their turn.
-    in_line: Option<Instant>,
-    /// The fence of the last exclusive grant to this process.
-    granted: Option<Fence>,
-    /// How many releases were notified of.
-    releases: u64,
-}
-
 /// What is left to do after a notification of a release.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notified {
+#[derive(Debug, Default)]
+pub(crate) struct Left {
     /// The keys whose turn no one wants here.
     pub(crate) unwanted: Vec<Arc<str>>,
     /// The waiters that take their turn after a delay unless there is another release before.
-    pub(crate) substitutes: Vec<Substitute>,
-}
-
-/// A waiter that takes its turn unless there is another release before.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Substitute {
-    key: Arc<str>,
-    /// The number of the release.
-    release: u64,
-    pub(crate) rank: u32,
+    pub(crate) substitutes: Vec<Substitute<Arc<str>>>,
 }
 
 impl Subscriptions {
@@ -96,56 +69,34 @@ impl Subscriptions {
     /// Subscribes a waiter to its turns at a key. The first handle keeps the key watched.
     pub(crate) fn subscribe_to_turns(&self, key: &str) -> (Subscription, Subscription) {
         let watched = self.subscribe(key);
-        (watched, self.lock().waiters.subscribe(key.into(), Standing::default))
+        (watched, self.lock().waiters.subscribe(key.into()))
     }
 
-    /// Records that a waiter was refused because of `holder`, if that is an exclusive holder.
-    /// Returns whether to enter the line, and the waiter's place if it comes back.
+    /// Records that a waiter was refused because of `holder`, if that is an exclusive holder. Returns
+    /// what to enter the line with, if it is to enter.
     ///
     /// A waiter that is not notified of releases yet does not enter: it could not be notified of its
     /// turn, and it makes another attempt when the listener is ready.
-    pub(crate) fn refused(&self, key: &str, holder: Option<Fence>) -> Option<Option<i64>> {
+    pub(crate) fn refused(&self, key: &str, holder: Option<Fence>) -> Option<Entry> {
         let mut table = self.lock();
         let is_watched = |watched: &SubscribedKey<_>| watched.state != State::Unwatched;
-        if !table.keys.get(key).is_some_and(is_watched) {
-            return None;
-        }
-        let waiter = table.waiters.get_mut(key).filter(|waiter| waiter.has_waiter())?;
-        let standing = &mut waiter.state;
-        if holder.is_some() && holder == standing.granted {
-            return None;
-        }
-        if standing.in_line.is_some_and(|since| since.elapsed() < MAX_AGE) {
-            return None;
-        }
-        standing.in_line = Some(Instant::now());
-        Some(standing.place)
+        table.keys.get(key).filter(|watched| is_watched(watched))?;
+        table.waiters.refused(key, holder)
     }
 
     /// Records the place of a waiter that has entered the line.
     pub(crate) fn set_place(&self, key: &str, place: i64) {
-        if let Some(waiter) = self.lock().waiters.get_mut(key)
-            && waiter.state.in_line.is_some()
-        {
-            waiter.state.place = Some(place);
-        }
+        self.lock().waiters.set_place(key, place);
     }
 
     /// Records that a waiter could not enter the line.
     pub(crate) fn set_not_in_line(&self, key: &str) {
-        if let Some(waiter) = self.lock().waiters.get_mut(key) {
-            waiter.state.in_line = None;
-        }
+        self.lock().waiters.set_not_in_line(key);
     }
 
     /// Records a grant, with its fence if it is exclusive. Returns whether to leave the line.
     pub(crate) fn granted(&self, key: &str, fence: Option<Fence>) -> bool {
-        let mut table = self.lock();
-        let Some(waiter) = table.waiters.get_mut(key) else { return false };
-        let in_line = waiter.state.in_line.is_some();
-        let releases = waiter.state.releases;
-        waiter.state = Standing { granted: fence, releases, ..Standing::default() };
-        in_line
+        self.lock().waiters.granted(key, fence)
     }
 
     /// Registers a listener for the keys. Returns `false` if there already was one.
@@ -199,8 +150,7 @@ impl Subscriptions {
                 watched.state = State::Watched { hash, bucket };
                 hashes.entry(hash).or_default().push(key.into());
             }
-            let waiters = table.waiters.get(key).map(SubscribedKey::subscription);
-            [Some(watched_subscription), waiters.cloned()]
+            [Some(watched_subscription), table.waiters.subscription(key).cloned()]
         };
         to_notify.into_iter().flatten().for_each(|subscription| subscription.notify_waiters());
     }
@@ -212,7 +162,7 @@ impl Subscriptions {
         let Table { keys, waiters, unwatched, hashes, .. } = &mut *table;
         hashes.clear();
         unwatched.clear();
-        waiters.iter_mut().for_each(|(_, waiter)| waiter.state.in_line = None);
+        waiters.set_none_in_line();
         for (key, watched) in keys.iter_mut() {
             watched.state = State::Unwatched;
             unwatched.push(key.clone());
@@ -221,32 +171,19 @@ impl Subscriptions {
 
     /// Notifies of a release of a key with this hash: those that wait for any release, and the
     /// waiters that are not in line or whose turn it is.
-    pub(crate) fn notify(&self, hash: i32, turn: Turn) -> Notified {
-        let (mut to_notify, mut left) = (Vec::new(), Notified::default());
+    pub(crate) fn notify(&self, hash: i32, turn: Turn) -> Left {
+        let (mut to_notify, mut left) = (Vec::new(), Left::default());
         {
             let mut table = self.lock();
             let Table { keys, waiters, hashes, .. } = &mut *table;
             let keys_of_hash = hashes.get(&hash).into_iter().flatten();
             for (key, watched) in keys_of_hash.filter_map(|key| Some((key, keys.get(key)?))) {
                 to_notify.push(watched.subscription().clone());
-                match waiters.get_mut(key).filter(|waiter| waiter.has_waiter()) {
-                    Some(waiter) => {
-                        let standing = &mut waiter.state;
-                        standing.releases += 1;
-                        match turn {
-                            Turn::First => standing.in_line = None,
-                            Turn::Substitute(rank) => {
-                                let (key, release) = (key.clone(), standing.releases);
-                                left.substitutes.push(Substitute { key, release, rank });
-                            }
-                            Turn::Open | Turn::Behind => {}
-                        }
-                        if turn == Turn::Open || standing.in_line.is_none() {
-                            to_notify.push(waiter.subscription().clone());
-                        }
-                    }
-                    None if turn == Turn::First => left.unwanted.push(key.clone()),
-                    None => {}
+                match waiters.notify(key, turn) {
+                    Notified::Now(subscription) => to_notify.push(subscription),
+                    Notified::Later(substitute) => left.substitutes.push(substitute),
+                    Notified::Unwanted => left.unwanted.push(key.clone()),
+                    Notified::Behind => {}
                 }
             }
         }
@@ -256,20 +193,15 @@ impl Subscriptions {
 
     /// Notifies the waiters of a key that no one else has taken their turn, unless there was another
     /// release since.
-    pub(crate) fn notify_substitute(&self, Substitute { key, release, .. }: &Substitute) {
-        let to_notify = {
-            let table = self.lock();
-            let waiter = table.waiters.get(key).filter(|waiter| waiter.state.releases == *release);
-            waiter.map(|waiter| waiter.subscription().clone())
-        };
+    pub(crate) fn notify_substitute(&self, substitute: &Substitute<Arc<str>>) {
+        let to_notify = self.lock().waiters.substitute(substitute).cloned();
         to_notify.iter().for_each(Subscription::notify_waiters);
     }
 
     /// Returns the keys for which this process is in line although no task has waited for them
     /// during `linger`.
     pub(crate) fn sweep_waiters(&self, linger: Duration) -> Vec<Arc<str>> {
-        let swept = self.lock().waiters.sweep(linger).into_iter();
-        swept.filter(|(_, standing)| standing.in_line.is_some()).map(|(key, _)| key).collect()
+        self.lock().waiters.sweep(linger)
     }
 
     /// Removes the keys that no task has waited for during `linger`.
@@ -278,7 +210,7 @@ impl Subscriptions {
         let Table { keys, hashes, .. } = &mut *table;
         for (swept, state) in keys.sweep(linger) {
             if let State::Watched { hash, .. } = state
-                && let Entry::Occupied(mut entry) = hashes.entry(hash)
+                && let hash_map::Entry::Occupied(mut entry) = hashes.entry(hash)
             {
                 entry.get_mut().retain(|key| *key != swept);
                 if entry.get().is_empty() {
@@ -310,7 +242,7 @@ mod tests {
 
     use syncguard_core::backend::LINGER;
 
-    use super::{Fence, MAX_AGE, Notified, Subscription, Subscriptions, Turn};
+    use super::{Subscription, Subscriptions, Turn};
 
     fn notified(subscription: &Subscription) -> Pin<Box<impl Future<Output = ()> + use<>>> {
         Box::pin(subscription.notified())
@@ -399,112 +331,47 @@ mod tests {
     }
 
     /// Subscribes a waiter to its turns at a watched key, and puts it in line.
-    fn in_line(subscriptions: &Subscriptions, key: &str) -> (Subscription, Subscription) {
-        let handles = subscriptions.subscribe_to_turns(key);
-        subscriptions.set_watched(key, 1, 1);
-        assert_eq!(subscriptions.refused(key, None), Some(None));
+    fn in_line(subscriptions: &Subscriptions) -> (Subscription, Subscription) {
+        let handles = subscriptions.subscribe_to_turns("a");
+        subscriptions.set_watched("a", 1, 1);
+        assert_eq!(subscriptions.refused("a", None).unwrap().place, None);
         handles
     }
 
     #[tokio::test]
-    async fn of_those_in_line_a_release_wakes_only_the_one_whose_turn_it_is() {
+    async fn a_release_notifies_all_who_wait_for_it_and_those_whose_turn_it_is() {
         let subscriptions = Subscriptions::default();
-        let (watched, turns) = subscriptions.subscribe_to_turns("a");
-        subscriptions.set_watched("a", 1, 1);
-        let mut turn = notified(&turns);
-        subscriptions.notify(1, Turn::Behind);
-        assert!(is_notified(&mut turn).await, "it is not in line");
-        assert_eq!(subscriptions.refused("a", None), Some(None));
-        assert_eq!(subscriptions.refused("a", None), None, "it is in line");
+        let (watched, turns) = in_line(&subscriptions);
         let (mut turn, mut release) = (notified(&turns), notified(&watched));
         subscriptions.notify(1, Turn::Behind);
         assert!(is_notified(&mut release).await && !is_notified(&mut turn).await);
-        subscriptions.notify(1, Turn::Open);
-        assert!(is_notified(&mut turn).await, "no one is in line at the store");
-        let mut turn = notified(&turns);
-        subscriptions.notify(1, Turn::First);
+        let left = subscriptions.notify(1, Turn::Substitute(1));
+        assert!(left.unwanted.is_empty() && !is_notified(&mut turn).await);
+        subscriptions.notify_substitute(&left.substitutes[0]);
         assert!(is_notified(&mut turn).await);
-        let mut turn = notified(&turns);
-        subscriptions.notify(1, Turn::Behind);
-        assert!(is_notified(&mut turn).await, "it left the line with its turn");
-    }
-
-    #[tokio::test]
-    async fn a_substitute_is_woken_unless_there_is_another_release() {
-        let subscriptions = Subscriptions::default();
-        let (_watched, turns) = in_line(&subscriptions, "a");
-        for is_last in [false, true] {
-            let mut turn = notified(&turns);
-            let Notified { substitutes, unwanted } = subscriptions.notify(1, Turn::Substitute(2));
-            assert!(unwanted.is_empty());
-            let [substitute] = &substitutes[..] else { panic!("{substitutes:?}") };
-            assert_eq!(substitute.rank, 2);
-            if !is_last {
-                subscriptions.notify(1, Turn::Behind);
-            }
-            assert!(!is_notified(&mut turn).await);
-            subscriptions.notify_substitute(substitute);
-            assert_eq!(is_notified(&mut turn).await, is_last);
-        }
-    }
-
-    #[test]
-    fn a_turn_that_no_one_wants_is_to_be_passed_on() {
-        let subscriptions = Subscriptions::default();
-        let handles = in_line(&subscriptions, "a");
-        assert_eq!(subscriptions.notify(1, Turn::First), Notified::default());
-        drop(handles);
+        drop((turn, turns));
         assert_eq!(subscriptions.notify(1, Turn::First).unwanted, ["a".into()]);
-        assert_eq!(subscriptions.notify(1, Turn::Behind), Notified::default());
-    }
-
-    #[test]
-    fn a_waiter_keeps_its_place_until_it_is_granted_the_key() {
-        let subscriptions = Subscriptions::default();
-        let _handles = in_line(&subscriptions, "a");
-        subscriptions.set_place("a", 7);
-        subscriptions.notify(1, Turn::First);
-        assert_eq!(subscriptions.refused("a", None), Some(Some(7)), "another one was faster");
-        let fence = |number| Some(Fence::new(number).unwrap());
-        assert!(subscriptions.granted("a", fence(3)));
-        assert!(!subscriptions.granted("a", fence(4)), "it has left the line");
-        assert_eq!(subscriptions.refused("a", fence(4)), None, "it is refused by itself");
-        assert_eq!(subscriptions.refused("a", fence(5)), Some(None));
-        subscriptions.set_not_in_line("a");
-        assert_eq!(subscriptions.refused("a", fence(5)), Some(None), "it could not enter");
     }
 
     #[test]
     fn a_waiter_enters_the_line_again_after_a_lost_connection() {
         let subscriptions = Subscriptions::default();
-        let _handles = in_line(&subscriptions, "a");
+        let _handles = in_line(&subscriptions);
         subscriptions.set_place("a", 7);
         subscriptions.set_all_unwatched();
-        assert_eq!(subscriptions.refused("a", None), None, "it cannot be notified");
+        assert!(subscriptions.refused("a", None).is_none(), "it cannot be notified");
         subscriptions.set_watched("a", 1, 1);
-        assert_eq!(subscriptions.refused("a", None), Some(Some(7)), "a turn may have been lost");
+        assert_eq!(subscriptions.refused("a", None).unwrap().place, Some(7));
     }
 
     #[test]
     fn only_a_waiter_that_can_be_notified_enters_the_line() {
         let subscriptions = Subscriptions::default();
-        assert_eq!(subscriptions.refused("a", None), None, "it does not wait");
+        assert!(subscriptions.refused("a", None).is_none(), "it does not wait");
         let handles = subscriptions.subscribe_to_turns("a");
-        assert_eq!(subscriptions.refused("a", None), None, "the key is not watched");
+        assert!(subscriptions.refused("a", None).is_none(), "the key is not watched");
         subscriptions.set_watched("a", 1, 1);
         drop(handles);
-        assert_eq!(subscriptions.refused("a", None), None, "it has left");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_waiter_enters_the_line_again_in_time_and_leaves_it_when_it_is_swept() {
-        let subscriptions = Subscriptions::default();
-        let handles = in_line(&subscriptions, "a");
-        tokio::time::advance(MAX_AGE).await;
-        assert_eq!(subscriptions.refused("a", None), Some(None));
-        assert!(subscriptions.sweep_waiters(Duration::ZERO).is_empty());
-        drop(handles);
-        assert_eq!(subscriptions.sweep_waiters(Duration::ZERO), ["a".into()]);
-        assert!(subscriptions.sweep_waiters(Duration::ZERO).is_empty());
+        assert!(subscriptions.refused("a", None).is_none(), "it has left");
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use sqlx::postgres::PgConnectOptions;
 use syncguard_core::{
     Fence, Holder,
-    backend::{LINGER, Mode, WakeUp},
+    backend::{LINGER, Mode, Turn, WakeUp},
     pool::contained,
 };
 use tokio::{
@@ -22,17 +22,11 @@ use crate::{
     error::Failure,
     line::Line,
     listener::{Listener, ListenerOptions, Watch, Watched},
-    released::Turn,
     subscriptions::Subscriptions,
 };
 
 /// How often the keys are swept, and how long to wait before a failed attempt is retried.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How long the first substitute waits for the waiter whose turn it is, and each of the others for
-/// the one before. A waiter that is alive has sent its attempt by then, unless it is far away; then
-/// both attempts are sent, and one is refused.
-pub(crate) const SUBSTITUTE_DELAY: Duration = Duration::from_millis(50);
 
 /// How long to wait before watching a key whose release is being committed.
 const COMMIT_DELAY: Duration = Duration::from_millis(2);
@@ -100,12 +94,12 @@ impl Waiters {
     pub(crate) fn refused(&self, key: &str, mode: Mode, holder: &Holder) {
         let Some(line) = &self.line else { return };
         let exclusive = holder.fence.filter(|_| !holder.mode.is_shared());
-        if let Some(place) = self.subscriptions.refused(key, exclusive) {
+        if let Some(entry) = self.subscriptions.refused(key, exclusive) {
             let room = match mode {
                 Mode::Exclusive => 1,
                 Mode::Shared { permits } => permits.map_or(i64::MAX, |n| n.get().into()),
             };
-            line.enter(&self.subscriptions, key, place, room);
+            line.enter(&self.subscriptions, key, entry, room);
         }
     }
 
@@ -190,7 +184,7 @@ async fn listen_once(
                 }
                 for substitute in left.substitutes {
                     substitutes.spawn(async move {
-                        sleep(SUBSTITUTE_DELAY * substitute.rank).await;
+                        sleep(substitute.delay()).await;
                         substitute
                     });
                 }

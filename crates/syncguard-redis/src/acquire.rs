@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use syncguard_core::{
     Timestamp, Ttl,
-    backend::{AcquireOutcome, AcquireRequest, Effect, Mode},
+    backend::{AcquireOutcome, AcquireRequest, Effect, Entry, Mode},
 };
 
 use crate::{
     client::{Answer, Reply},
     error::Failure,
-    granting::{granted, refused_by_writer, rejection},
+    granting::{granted, refused_by_writer, rejection, take_place},
     holders::refusal,
     index::remember,
+    line::EntryWords,
     names::LockName,
     record::{Stored, head, tail},
     release,
@@ -28,10 +29,20 @@ pub(crate) async fn acquire(
     request: &AcquireRequest,
 ) -> Result<AcquireOutcome, Failure> {
     let lock = store.layout.lock(&request.key)?;
-    let (outcome, replicas) = match request.mode {
-        Mode::Exclusive => attempt(store, request, &lock).await?,
-        Mode::Shared { .. } => share::attempt(store, request, &lock).await?,
+    let entry = store.waiters.entry(&lock);
+    let (outcome, place, replicas) = match request.mode {
+        Mode::Exclusive => attempt(store, request, &lock, entry.as_ref()).await?,
+        Mode::Shared { .. } => share::attempt(store, request, &lock, entry.as_ref()).await?,
     };
+    match (&outcome, &entry) {
+        (AcquireOutcome::Granted(grant), _) => {
+            store.waiters.granted(&lock, request.mode, grant.fence, entry.is_some());
+        }
+        (AcquireOutcome::Contended { .. }, Some(entry)) => {
+            store.waiters.refused(&lock, entry, place);
+        }
+        (AcquireOutcome::Contended { .. }, None) => {}
+    }
     if let AcquireOutcome::Granted(_) = outcome {
         if let Some(uncertain) = too_few(&store.options, "grant", replicas) {
             return Err(undo_grant(store, request, &lock, uncertain).await);
@@ -45,7 +56,8 @@ async fn attempt(
     store: &Store,
     request: &AcquireRequest,
     lock: &LockName,
-) -> Result<(AcquireOutcome, ReplicaCount), Failure> {
+    entry: Option<&Entry>,
+) -> Result<(AcquireOutcome, Option<i64>, ReplicaCount), Failure> {
     let fence = store.layout.fence(&request.key, lock)?;
     let id_entry = store.layout.id_entry(lock, request.lock_id);
     let (head, tail) = (head(request.lock_id), tail(&request.key, request.owner.as_ref()));
@@ -55,20 +67,33 @@ async fn attempt(
     // An announcement never has to outlast the longest grant, and its end must be a number.
     let announce = request.announce.unwrap_or_default().min(Ttl::MAX.as_duration());
     let announce = announce.as_millis().to_string();
-    let keys = [lock.as_str(), &id_entry, &shared, &fence];
+    let words = EntryWords::new(lock, entry);
+    let [mark, line] = &words.keys;
+    let keys = [lock.as_str(), &id_entry, &shared, &fence, mark, line];
     let seed = store.options.seeded_counter_lifetime();
-    let arguments =
-        [head.as_str(), &ttl, &lifetime, &tail, &announce, seed.as_deref().unwrap_or_default()];
-    // The server copies each argument into the script, so those that change nothing are left out.
-    let arguments = match (&seed, request.announce) {
-        (None, None) => &arguments[..4],
-        (None, Some(_)) => &arguments[..5],
-        (Some(_), _) => &arguments,
+    let arguments = [
+        head.as_str(),
+        &ttl,
+        &lifetime,
+        &tail,
+        &announce,
+        seed.as_deref().unwrap_or_default(),
+        store.waiters.name(),
+        &words.place,
+        &words.fence,
+    ];
+    // The server copies each word into the script, so those that change nothing are left out.
+    let (keys, arguments) = match (entry, &seed, request.announce) {
+        (None, None, None) => (&keys[..4], &arguments[..4]),
+        (None, None, Some(_)) => (&keys[..4], &arguments[..5]),
+        (None, Some(_), _) => (&keys[..4], &arguments[..6]),
+        (Some(_), _, _) => (&keys[..], &arguments[..]),
     };
     let replicas = store.options.replicas;
     let Answer { reply, replicas } =
-        store.client.replicated(&ACQUIRE, &keys, arguments, replicas).await?;
-    outcome_of(store, request, reply).map(|outcome| (outcome, replicas))
+        store.client.replicated(&ACQUIRE, keys, arguments, replicas).await?;
+    let (reply, place) = take_place(reply);
+    outcome_of(store, request, reply).map(|outcome| (outcome, place, replicas))
 }
 
 fn outcome_of(
@@ -107,7 +132,7 @@ async fn undo_grant(
     lock: &LockName,
     mut why: Failure,
 ) -> Failure {
-    if release::release_lock(store, lock, request.lock_id).await.is_ok()
+    if release::release_lock(store, lock, request.lock_id, Some(request.mode)).await.is_ok()
         && let Failure::Replicas { effect, .. } | Failure::Uncounted { effect, .. } = &mut why
     {
         *effect = Effect::NotApplied;

@@ -120,6 +120,10 @@ impl LockBackend for RedisBackend {
         wait::released(&self.0, key).await;
     }
 
+    async fn turn(&self, key: &LockKey) {
+        wait::turn(&self.0, key).await;
+    }
+
     fn is_subscribed(&self, key: &LockKey) -> bool {
         wait::is_subscribed(&self.0, key)
     }

@@ -48,6 +48,7 @@ use crate::{error::Failure, options::Replicas, script::Script};
 /// It belongs to the runtime on which it was opened: the driver runs there, and so does everything
 /// that calls the driver. Its methods may be called from any runtime, or outside of one, and run
 /// their work on the client's runtime.
+#[derive(Clone)]
 pub(crate) struct Client(Arc<Core>);
 
 impl Client {

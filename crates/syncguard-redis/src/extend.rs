@@ -52,7 +52,7 @@ async fn move_expiry(
     let shared = lock.shared();
     let keys = [lock.as_str(), id_entry.as_str(), &shared];
     let (arguments, replicas) = ([head.as_str(), &ttl_ms, &lifetime], store.options.replicas);
-    let Answer { reply, replicas } = store.change(&EXTEND, keys, &arguments, replicas).await?;
+    let Answer { reply, replicas } = store.change(&EXTEND, &keys, &arguments, replicas).await?;
     match reply.integer() {
         Some(reply::NOT_FOUND) => Ok(ExtendOutcome::NotHeld(NotHeld::NotFound)),
         Some(reply::EXPIRED) => Ok(ExtendOutcome::NotHeld(NotHeld::Expired)),

@@ -7,6 +7,22 @@ use syncguard_core::{
 
 use crate::{client::Reply, error::Failure, record::Stored, script::reply, store::Store};
 
+/// The number of items of a reply that ends with a place in line.
+const REFUSAL_WITH_PLACE: usize = 5;
+
+/// Takes the place in line off the reply to an attempt that was refused, if the attempt had an entry.
+pub(crate) fn take_place(reply: Reply) -> (Reply, Option<i64>) {
+    match reply {
+        Reply::List(mut items) if items.len() == REFUSAL_WITH_PLACE => {
+            let place = items.pop().and_then(|place| place.integer());
+            // In place of what describes shared holders.
+            items.pop_if(|item| *item == Reply::Nil);
+            (Reply::List(items), place)
+        }
+        reply => (reply, None),
+    }
+}
+
 /// Reports the holder of an exclusive lock to a contender.
 pub(crate) fn refused_by_writer(
     store: &Store,

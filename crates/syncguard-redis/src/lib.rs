@@ -15,6 +15,7 @@ mod extend;
 mod granting;
 mod holders;
 mod index;
+mod line;
 mod lookup;
 mod names;
 mod operate;

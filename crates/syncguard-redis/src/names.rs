@@ -10,10 +10,17 @@ const RESERVED_BYTES: usize = 26;
 /// Ends the names of shared holders. It begins with U+037E, the Greek question mark.
 const SHARED_SUFFIX: &str = "\u{37e}shared";
 
+/// Ends the names of the lines of waiters, and of the marks that say that someone is in line.
+const LINE_SUFFIX: &str = "\u{37e}line";
+const MARK_SUFFIX: &str = "\u{37e}waits";
+
+/// Ends the names of channels. The scripts append it as well.
+const CHANNEL_SUFFIX: &str = ":released";
+
 /// The number of characters in a lock id.
 const ID_LENGTH: usize = 22;
 
-/// Derives the names of locks, fence counters, id entries, shared holders and channels.
+/// Derives the names of locks, fence counters, id entries, shared holders, lines and channels.
 ///
 /// An **id entry** is stored for each lock id. It contains the name of the lock that was granted to
 /// the id. If the id was abandoned, the entry is empty and is its tombstone. It is in the slot of
@@ -29,8 +36,8 @@ const ID_LENGTH: usize = 22;
 /// of a lock ends with a brace, that of a counter or an id never does, and only that of an id ends
 /// with its 22 characters.
 ///
-/// In both layouts, the [shared holders](LockName::shared) of a lock have the name of the lock and a
-/// suffix that no key contains.
+/// In both layouts, the [shared holders](LockName::shared) of a lock and the [line](LockName::line)
+/// of its waiters have the name of the lock and a suffix that no key contains.
 #[derive(Clone, Debug)]
 pub(crate) struct Layout {
     shape: Shape,
@@ -59,9 +66,14 @@ impl LockName {
         &self.0
     }
 
-    /// Returns the channel to which a release is published. The scripts derive it as well.
+    /// Returns the channel to which a release is published.
     pub(crate) fn channel(&self) -> String {
-        format!("{}:released", self.0)
+        [&self.0, CHANNEL_SUFFIX].concat()
+    }
+
+    /// Returns the name of the lock whose releases are published to a channel.
+    pub(crate) fn of_channel(channel: &str) -> Option<Self> {
+        channel.strip_suffix(CHANNEL_SUFFIX).map(|name| Self(name.to_owned()))
     }
 
     /// Returns the name of the hash of its shared holders, which is in the slot of the lock.
@@ -70,6 +82,12 @@ impl LockName {
     /// semicolon, before either client derives a name from it.
     pub(crate) fn shared(&self) -> String {
         [&self.0, SHARED_SUFFIX].concat()
+    }
+
+    /// Returns the name of the mark that says that someone is in line, and that of the line of its
+    /// waiters. Both are in the slot of the lock, and the names of no lock either.
+    pub(crate) fn line(&self) -> [String; 2] {
+        [MARK_SUFFIX, LINE_SUFFIX].map(|suffix| [self.0.as_str(), suffix].concat())
     }
 }
 
@@ -193,7 +211,12 @@ impl Layout {
         match self.shape {
             Shape::Plain => {
                 let text = name.strip_prefix(&self.join(""));
-                text.is_some_and(|text| !self.is_derived(text) && !text.ends_with(SHARED_SUFFIX))
+                let is_beside = |text: &str| {
+                    [SHARED_SUFFIX, LINE_SUFFIX, MARK_SUFFIX]
+                        .iter()
+                        .any(|suffix| text.ends_with(suffix))
+                };
+                text.is_some_and(|text| !self.is_derived(text) && !is_beside(text))
             }
             Shape::Tagged => name.starts_with('{') && name.ends_with('}'),
         }
@@ -379,22 +402,30 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_shared_holders_is_in_the_slot_of_their_lock_and_that_of_no_lock() {
+    fn the_names_of_holders_and_lines_are_in_the_slot_of_their_lock_and_those_of_no_lock() {
         assert_eq!(LockKey::new("k\u{37e}shared").unwrap().as_str(), "k;shared");
-        for (shape, name) in
-            [(Shape::Plain, "p:k\u{37e}shared"), (Shape::Tagged, "{p:k}\u{37e}shared")]
-        {
+        for (shape, name) in [(Shape::Plain, "p:k"), (Shape::Tagged, "{p:k}")] {
             let layout = Layout::new("p", shape);
             let lock = layout.lock(&LockKey::new("k").unwrap()).unwrap();
-            assert_eq!(lock.shared(), name);
-            assert!(layout.is_lock(lock.as_str()) && !layout.is_lock(name));
-            let alike = layout.lock(&LockKey::new("k\u{37e}shared").unwrap()).unwrap();
-            assert!(layout.is_lock(alike.as_str()) && alike.as_str() != name);
+            assert!(layout.is_lock(lock.as_str()));
+            let [mark, line] = lock.line();
+            for (beside, suffix) in
+                [(lock.shared(), "\u{37e}shared"), (line, "\u{37e}line"), (mark, "\u{37e}waits")]
+            {
+                assert_eq!(beside, format!("{name}{suffix}"));
+                assert!(!layout.is_lock(&beside));
+                let key = LockKey::new(&format!("k{suffix}")).unwrap();
+                let alike = layout.lock(&key).unwrap();
+                assert!(layout.is_lock(alike.as_str()) && alike.as_str() != beside);
+            }
         }
     }
 
     #[test]
     fn a_channel_name_contains_the_name_of_its_lock() {
-        assert_eq!(LockName::new("{p:k}".to_owned()).channel(), "{p:k}:released");
+        let lock = LockName::new("{p:k}".to_owned());
+        assert_eq!(lock.channel(), "{p:k}:released");
+        assert_eq!(LockName::of_channel(&lock.channel()), Some(lock));
+        assert_eq!(LockName::of_channel("{p:k}"), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use syncguard_core::{
     LockId, LockKey, ReleaseOutcome,
-    backend::{LockRef, NotHeld},
+    backend::{LockRef, Mode, NotHeld},
 };
 
 use crate::{
@@ -28,7 +28,7 @@ const TOMBSTONE_MS: &str = "3600000";
 pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutcome, Failure> {
     let hinted = lock.key.as_ref().map(|key| store.layout.lock(key)).transpose()?;
     if let Some(name) = &hinted {
-        let outcome = release_lock(store, name, lock.lock_id).await?;
+        let outcome = release_lock(store, name, lock.lock_id, lock.mode).await?;
         if outcome != ReleaseOutcome::NotHeld(NotHeld::NotFound) {
             return Ok(outcome);
         }
@@ -36,23 +36,32 @@ pub(crate) async fn release(store: &Store, lock: &LockRef) -> Result<ReleaseOutc
     // Either the hint was wrong or the lock is gone; the index shows which.
     match find(store, lock.lock_id).await? {
         Some(name) if Some(&name) != hinted.as_ref() => {
-            release_lock(store, &name, lock.lock_id).await
+            release_lock(store, &name, lock.lock_id, lock.mode).await
         }
         _ => Ok(ReleaseOutcome::NotHeld(NotHeld::NotFound)),
     }
 }
 
-/// Ends the grant of an id if the id holds the lock.
+/// Ends the grant of an id if the id holds the lock. The first waiters in line are notified.
+///
+/// A release of an exclusive lock does not need the shared holders. If the mode is wrong, it is sent
+/// again with them.
 pub(crate) async fn release_lock(
     store: &Store,
     lock: &LockName,
     id: LockId,
+    mode: Option<Mode>,
 ) -> Result<ReleaseOutcome, Failure> {
     let (id_entry, shared, head) = (store.layout.id_entry(lock, id), lock.shared(), head(id));
-    let keys = [lock.as_str(), id_entry.as_str(), &shared];
-    let arguments = [head.as_str(), store.waiters.publish()];
-    let answer = store.change(&RELEASE, keys, &arguments, None).await?;
-    match answer.reply.integer() {
+    let ([mark, line], arguments) = (lock.line(), [head.as_str(), store.waiters.publish()]);
+    let exclusive = [lock.as_str(), &id_entry, &mark, &line];
+    let either = [lock.as_str(), &id_entry, &shared, &mark, &line];
+    let keys = if mode == Some(Mode::Exclusive) { &exclusive[..] } else { &either };
+    let mut reply = store.change(&RELEASE, keys, &arguments, None).await?.reply;
+    if reply.integer() == Some(reply::NEEDS_HOLDERS) {
+        reply = store.client.run(&RELEASE, &either, &arguments).await?;
+    }
+    match reply.integer() {
         Some(RELEASED) => {
             forget(store, id).await;
             Ok(ReleaseOutcome::Released)

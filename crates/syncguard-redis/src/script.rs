@@ -41,14 +41,15 @@ macro_rules! scripts {
 // Numbered from one, because Lua counts from one. The part of an exclusive lock comes first and ends the
 // script, so that an exclusive lock does not pay for the parts behind it.
 scripts! {
-    1 ACQUIRE = Other "record" "acquire" "holders" "announce";
+    1 ACQUIRE = Other "record" "acquire" "enter" "refuse" "holders" "announce";
     2 EXTEND = Extend "extend" "holders" "extend_shared";
-    3 RELEASE = Release "release" "holders" "release_shared";
+    3 RELEASE = Release "release" "next" "release_next" "holders" "release_shared";
     4 ABANDON = Release "abandon" "holders" "abandon_shared";
     5 LOOKUP = Other "lookup";
     6 FORCE_RELEASE = Other "force_release";
-    7 SHARE = Other "record" "holders" "share";
+    7 SHARE = Other "record" "holders" "enter" "share";
     8 RETIRE = Other "retire";
+    9 PASS = Release "next" "pass";
 }
 
 /// Runs several calls of the other scripts at once.
@@ -73,7 +74,10 @@ pub(crate) mod reply {
 
 #[cfg(test)]
 mod tests {
-    use syncguard_core::{Fence, backend::Capabilities};
+    use syncguard_core::{
+        Fence,
+        backend::{Capabilities, Turn},
+    };
 
     use super::SOURCES;
 
@@ -94,9 +98,13 @@ mod tests {
     }
 
     #[test]
-    fn scripts_use_the_grace_and_the_fence_limit_of_the_core() {
+    fn scripts_use_the_constants_of_the_core() {
         let (grace, limit) = (Capabilities::GRACE.as_millis(), Fence::LIMIT.number());
         assert!(SOURCES[0].contains(&format!("local GRACE, LIMIT = {grace}, {limit}\n")));
         assert!(SOURCES[1].contains(&format!("local GRACE = {grace}\n")));
+        let (first, substitutes) = (Turn::MAX_NOTIFIED, Turn::SUBSTITUTES);
+        let rounds = Turn::TIME_IN_LINE.as_secs() / 20;
+        let line = "local MAX_NOTIFIED, SUBSTITUTES, ROUNDS_IN_LINE =";
+        assert!(SOURCES[7].contains(&format!("{line} {first}, {substitutes}, {rounds}\n")));
     }
 }

@@ -2,14 +2,15 @@
 
 use syncguard_core::{
     Timestamp,
-    backend::{AcquireOutcome, AcquireRequest, permits_differ},
+    backend::{AcquireOutcome, AcquireRequest, Entry, permits_differ},
 };
 
 use crate::{
     client::{Answer, Reply},
     error::Failure,
-    granting::{granted, refused_by_writer, rejection},
+    granting::{granted, refused_by_writer, rejection, take_place},
     holders::{announced, grant, head_tail, holder_tail, permits, refusal},
+    line::EntryWords,
     names::LockName,
     record::head,
     replicas::ReplicaCount,
@@ -22,7 +23,8 @@ pub(crate) async fn attempt(
     store: &Store,
     request: &AcquireRequest,
     lock: &LockName,
-) -> Result<(AcquireOutcome, ReplicaCount), Failure> {
+    entry: Option<&Entry>,
+) -> Result<(AcquireOutcome, Option<i64>, ReplicaCount), Failure> {
     let fence = store.layout.fence(&request.key, lock)?;
     let id_entry = store.layout.id_entry(lock, request.lock_id);
     let (head, all, own) =
@@ -30,14 +32,32 @@ pub(crate) async fn attempt(
     let (ttl, lifetime) =
         (request.ttl.as_millis().to_string(), store.options.lifetime(request.ttl));
     let (permits, shared) = (permits(request.mode), lock.shared());
-    let keys = [lock.as_str(), &id_entry, &shared, &fence];
+    let words = EntryWords::new(lock, entry);
+    let [mark, line] = &words.keys;
+    let keys = [lock.as_str(), &id_entry, &shared, &fence, mark, line];
     let seed = store.options.seeded_counter_lifetime();
-    let mut arguments = vec![head.as_str(), &ttl, &lifetime, &all, &own, &permits];
-    arguments.extend(seed.as_deref());
+    let arguments = [
+        head.as_str(),
+        &ttl,
+        &lifetime,
+        &all,
+        &own,
+        &permits,
+        seed.as_deref().unwrap_or_default(),
+        store.waiters.name(),
+        &words.place,
+        &words.fence,
+    ];
+    let (keys, arguments) = match (entry, &seed) {
+        (None, None) => (&keys[..4], &arguments[..6]),
+        (None, Some(_)) => (&keys[..4], &arguments[..7]),
+        (Some(_), _) => (&keys[..], &arguments[..]),
+    };
     let replicas = store.options.replicas;
     let Answer { reply, replicas } =
-        store.client.replicated(&SHARE, &keys, &arguments, replicas).await?;
-    outcome_of(store, request, reply).map(|outcome| (outcome, replicas))
+        store.client.replicated(&SHARE, keys, arguments, replicas).await?;
+    let (reply, place) = take_place(reply);
+    outcome_of(store, request, reply).map(|outcome| (outcome, place, replicas))
 }
 
 fn outcome_of(

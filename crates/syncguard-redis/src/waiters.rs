@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use syncguard_core::backend::WakeUp;
+use syncguard_core::{
+    Error, ErrorKind, Fence, LockId,
+    backend::{Entry, Mode, WakeUp},
+};
 use tokio::{
     runtime::Handle,
     task::JoinSet,
@@ -17,6 +20,8 @@ use crate::{
     channels::Channels,
     client::{Client, Event, Reach, Settings, Subscriber, Subscription},
     error::Failure,
+    line::Line,
+    names::LockName,
 };
 
 /// How often channels that have no waiters are removed.
@@ -34,6 +39,7 @@ pub(crate) struct Waiters {
     runtime: Handle,
     reach: Option<Reach>,
     channels: Arc<Channels>,
+    line: Arc<Line>,
     /// The task that keeps the subscriptions, on the backend's runtime. It ends with the backend.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
 }
@@ -51,34 +57,72 @@ impl Waiters {
                 (!old).then_some(Reach::Shard)
             }
         };
-        let runtime = client.runtime().clone();
-        Ok(Self { settings, runtime, reach, channels: Arc::default(), listener: Mutex::default() })
+        let name = LockId::mint().map_err(|error| {
+            Error::new(ErrorKind::Internal)
+                .with_detail("the operating system returned no random bytes")
+                .with_source(error)
+        })?;
+        let (runtime, line) = (client.runtime().clone(), Line::new(client, name, publish(reach)));
+        let (channels, line, listener) = (Arc::default(), Arc::new(line), Mutex::default());
+        Ok(Self { settings, runtime, reach, channels, line, listener })
     }
 
     pub(crate) fn wake_up(&self) -> WakeUp {
         match self.reach {
-            Some(_) => WakeUp::Notified,
+            Some(_) => WakeUp::InTurn,
             None => WakeUp::None,
         }
     }
 
     /// The command with which scripts publish; empty if they do not.
     pub(crate) fn publish(&self) -> &'static str {
-        match self.reach {
-            Some(Reach::Server) => "PUBLISH",
-            Some(Reach::Shard) => "SPUBLISH",
-            None => "",
-        }
+        publish(self.reach)
     }
 
-    /// Waits for a release on `channel`.
-    pub(crate) async fn released(&self, channel: String) {
+    /// The name of this client in the lines.
+    pub(crate) fn name(&self) -> &str {
+        self.line.name()
+    }
+
+    /// Waits for a release.
+    pub(crate) async fn released(&self, lock: &LockName) {
         // Registered before the subscription is requested, so no notification is missed.
+        let channel = lock.channel();
         let notification = self.channels.subscribe(channel.clone()).notified();
-        if self.channels.is_wanted(&channel) || !self.is_listening() {
+        self.listen_to(&channel);
+        notification.await;
+    }
+
+    /// Waits for the turn of a waiter.
+    pub(crate) async fn turn(&self, lock: &LockName) {
+        let channel = lock.channel();
+        // It keeps the channel subscribed.
+        let _channel = self.channels.subscribe(channel.clone());
+        let turn = self.line.subscribe(lock).notified();
+        self.listen_to(&channel);
+        turn.await;
+    }
+
+    /// Returns the entry with which an attempt enters the line if it is refused. Only a waiter that
+    /// can be notified enters.
+    pub(crate) fn entry(&self, lock: &LockName) -> Option<Entry> {
+        self.line.entry(lock).filter(|_| self.is_subscribed(&lock.channel()))
+    }
+
+    /// Records that an attempt with this entry was refused. It is in line if it has a place.
+    pub(crate) fn refused(&self, lock: &LockName, entry: &Entry, place: Option<i64>) {
+        self.line.refused(lock, entry, place);
+    }
+
+    /// Records that an attempt was granted, and whether it had an entry.
+    pub(crate) fn granted(&self, lock: &LockName, mode: Mode, fence: Fence, entered: bool) {
+        self.line.granted(lock, Some(fence).filter(|_| !mode.is_shared()), entered);
+    }
+
+    fn listen_to(&self, channel: &str) {
+        if self.channels.is_wanted(channel) || !self.is_listening() {
             self.ensure_listener();
         }
-        notification.await;
     }
 
     /// Returns whether a release on `channel` is notified of.
@@ -97,7 +141,8 @@ impl Waiters {
         let Some(reach) = self.reach else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
-            let listening = listen(self.settings.clone(), reach, self.channels.clone());
+            let (channels, line) = (self.channels.clone(), self.line.clone());
+            let listening = listen(self.settings.clone(), reach, channels, line);
             // If the backend's runtime has ended, no attempt is made either.
             *listener = Some(AbortOnDropHandle::new(self.runtime.spawn(listening)));
         }
@@ -105,12 +150,22 @@ impl Waiters {
     }
 }
 
+/// The command with which scripts publish; empty if they do not.
+fn publish(reach: Option<Reach>) -> &'static str {
+    match reach {
+        Some(Reach::Server) => "PUBLISH",
+        Some(Reach::Shard) => "SPUBLISH",
+        None => "",
+    }
+}
+
 /// Keeps the subscriptions, over as many connections as necessary.
-async fn listen(settings: Settings, reach: Reach, channels: Arc<Channels>) {
+async fn listen(settings: Settings, reach: Reach, channels: Arc<Channels>, line: Arc<Line>) {
     loop {
         channels.reset_all();
+        line.set_none_in_line();
         match Subscription::open(&settings, reach).await {
-            Ok(subscription) => serve(subscription, &channels).await,
+            Ok(subscription) => serve(subscription, &channels, &line).await,
             Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
         }
         sleep(RETRY_DELAY).await;
@@ -118,27 +173,42 @@ async fn listen(settings: Settings, reach: Reach, channels: Arc<Channels>) {
 }
 
 /// Keeps the subscriptions until the driver gives up.
-async fn serve(mut subscription: Subscription, channels: &Arc<Channels>) {
+async fn serve(mut subscription: Subscription, channels: &Arc<Channels>, line: &Arc<Line>) {
     let subscriber = subscription.subscriber();
-    let (mut subscribing, mut epoch) = (JoinSet::new(), 0);
+    let (mut subscribing, mut substitutes, mut epoch) = (JoinSet::new(), JoinSet::new(), 0);
     let mut sweeps = interval(SWEEP_INTERVAL);
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             event = subscription.next_event() => match event {
-                Event::Published(channel) => channels.notify(&channel),
+                Event::Published { channel, text } => {
+                    channels.notify(&channel);
+                    let lock = LockName::of_channel(&channel);
+                    if let Some(substitute) = lock.and_then(|lock| line.notify(lock, &text)) {
+                        substitutes.spawn(async move {
+                            sleep(substitute.delay()).await;
+                            substitute
+                        });
+                    }
+                }
                 Event::Missed(missed) => {
                     tracing::debug!(missed, "messages were missed, so all waiters are woken");
                     channels.notify_all();
+                    line.wake_all();
                 }
                 Event::Reconnected => {
                     epoch += 1;
                     channels.reset_all();
+                    line.set_none_in_line();
                 }
                 Event::Ended => return,
             },
+            Some(Ok(substitute)) = substitutes.join_next() => {
+                line.notify_substitute(&substitute);
+            }
             () = channels.wanted.notified() => {}
             _ = sweeps.tick() => {
+                line.sweep(SWEEP_INTERVAL);
                 for channel in channels.sweep() {
                     subscriber.unsubscribe(&channel).await;
                 }
@@ -147,12 +217,19 @@ async fn serve(mut subscription: Subscription, channels: &Arc<Channels>) {
         while subscribing.try_join_next().is_some() {}
         for channel in channels.take_wanted(epoch) {
             // Concurrent with listening, which must not wait for it.
-            subscribing.spawn(subscribe(subscriber.clone(), channels.clone(), channel, epoch));
+            let (subscriber, channels) = (subscriber.clone(), channels.clone());
+            subscribing.spawn(subscribe(subscriber, channels, line.clone(), channel, epoch));
         }
     }
 }
 
-async fn subscribe(subscriber: Subscriber, channels: Arc<Channels>, channel: String, epoch: u64) {
+async fn subscribe(
+    subscriber: Subscriber,
+    channels: Arc<Channels>,
+    line: Arc<Line>,
+    channel: String,
+    epoch: u64,
+) {
     let subscribed = subscriber.subscribe(&channel).await;
     if let Err(failure) = &subscribed {
         tracing::debug!(%failure, "a channel could not be subscribed to");
@@ -160,6 +237,9 @@ async fn subscribe(subscriber: Subscriber, channels: Arc<Channels>, channel: Str
         sleep(RETRY_DELAY).await;
     }
     channels.finish_attempt(&channel, epoch, subscribed.is_ok());
+    if let Some(lock) = LockName::of_channel(&channel).filter(|_| subscribed.is_ok()) {
+        line.wake(&lock);
+    }
 }
 
 /// Parses the major version from a server's `INFO`.

@@ -99,7 +99,8 @@ pub trait LockBackend: Send + Sync + 'static {
     /// grant, with the same fence and expiry, and writes nothing. A caller whose reply was lost
     /// learns the outcome this way, so this must hold across restarts of either side.
     ///
-    /// On contention nothing is written but the request's announcement. For an id that was [abandoned](Self::abandon), the method
+    /// On contention nothing is written but the request's announcement and the place of a waiter in
+    /// [line](Self::turn). For an id that was [abandoned](Self::abandon), the method
     /// fails with [`Aborted`](ErrorKind::Aborted), or reports contention if another holder has the
     /// key.
     fn acquire(

@@ -41,8 +41,8 @@ pub(crate) struct Subscriber {
 
 /// An event of a subscription.
 pub(crate) enum Event {
-    /// Something was published on this channel.
-    Published(String),
+    /// This text was published on this channel.
+    Published { channel: String, text: String },
     /// This many messages were missed.
     Missed(u64),
     /// There is a new connection, which has no subscriptions yet.
@@ -78,7 +78,10 @@ impl Subscription {
     pub(crate) async fn next_event(&mut self) -> Event {
         tokio::select! {
             message = self.messages.recv() => match message {
-                Ok(message) => Event::Published(message.channel.to_string()),
+                Ok(message) => Event::Published {
+                    channel: message.channel.to_string(),
+                    text: message.value.into_string().unwrap_or_default(),
+                },
                 Err(RecvError::Lagged(missed)) => Event::Missed(missed),
                 Err(RecvError::Closed) => Event::Ended,
             },

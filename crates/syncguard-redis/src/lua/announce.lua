@@ -18,4 +18,4 @@ if counter then
   call('HSET', KEYS[3], 'writer', string.format('{"lockId":"%s","untilMs":%d,"counter":%s}', id, ends, counter))
   if lifetime < ends - now then call('PEXPIRE', KEYS[3], ends - now) end
 end
-return {now, record, call('PTTL', KEYS[1]), count}
+return {now, record, call('PTTL', KEYS[1]), count, enter(1)}

@@ -86,8 +86,8 @@ local function with_expiry(shared, expires)
     shared.rest)
 end
 
--- Ends the grant of the id, which is a holder. Returns whether a waiter may be granted the lock now; nil if a
--- holder cannot be read.
+-- Ends the grant of the id, which is a holder. Returns how many waiters may be granted the lock now, at most 64, or
+-- false if none may; nil if a holder cannot be read.
 local function leave(now, shared)
   local others
   if shared.last == id or shared.first <= now then
@@ -101,7 +101,7 @@ local function leave(now, shared)
       call('HSET', KEYS[3], 'writer', shared.writer)
       call('PEXPIRE', KEYS[3], shared.writer_until - now)
     end
-    return true
+    return 64
   end
   call('HDEL', KEYS[3], id)
   if others then
@@ -109,5 +109,5 @@ local function leave(now, shared)
     call('HSET', KEYS[3], 'firstMs', others.first, 'last', others.last)
     keep(now, with_expiry(shared, others.expires), others.free - now, shared.writer_until)
   end
-  return shared.permits ~= '0'
+  return shared.permits ~= '0' and 1
 end

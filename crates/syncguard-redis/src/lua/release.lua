@@ -1,7 +1,10 @@
--- Ends the grant of the id. Ends with holders.lua and release_shared.lua.
+-- Ends the grant of the id, and notifies the next waiters. Ends with next.lua, release_next.lua, holders.lua and
+-- release_shared.lua.
 --
 -- KEYS[1] the lock           KEYS[2] the entry of the lock id
--- KEYS[3] the shared holders; without it, only an exclusive lock is changed
+-- KEYS[3] the shared holders; may be left out if the lock is not shared
+-- KEYS[#KEYS - 1], KEYS[#KEYS]                               the line of its waiters, as in next.lua; they may be
+--                            left out too, and everyone is notified
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
 -- ARGV[2] PUBLISH, SPUBLISH or ""
 --
@@ -10,7 +13,7 @@
 --         -1                 it did, but its grant has expired
 --         -3                 the record cannot be read
 --         -4                 the shared holders cannot be read
---         -5                 the lock is shared, and KEYS[3] is missing
+--         -5                 the lock is shared, and a key is missing
 --
 -- An exclusive record that is stored is live: it is stored for its ttl and at most the grace, by the same clock.
 
@@ -28,10 +31,15 @@ if not own and not string.find(record, '^{"shared":%d+,"lockId":"[%w_-]+","expir
   own = true
 end
 if own then
-  call('DEL', KEYS[1], KEYS[2])
-  -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
-  -- lock is released nevertheless.
-  if ARGV[2] ~= '' then redis.pcall(ARGV[2], KEYS[1] .. ':released', '') end
-  return 1
+  -- A lock for which no one waits costs no command more than without a line.
+  local gone = #KEYS > 2 and call('DEL', KEYS[1], KEYS[2], KEYS[#KEYS - 1]) or call('DEL', KEYS[1], KEYS[2])
+  if ARGV[2] == '' then return 1 end
+  if gone < 3 then
+    -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
+    -- lock is released nevertheless.
+    redis.pcall(ARGV[2], KEYS[1] .. ':released', '')
+    return 1
+  end
+elseif not KEYS[5] then
+  return -5
 end
-if not KEYS[3] then return -5 end

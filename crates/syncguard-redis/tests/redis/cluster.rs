@@ -106,7 +106,7 @@ async fn a_lost_index_affects_only_requests_without_a_key() {
 #[tokio::test]
 async fn a_waiter_on_a_cluster_is_woken_after_its_slot_has_moved() {
     let (cluster, mine) = started().await;
-    assert_eq!(mine.capabilities().wake_up, WakeUp::Notified);
+    assert_eq!(mine.capabilities().wake_up, WakeUp::InTurn);
     let theirs = connect_to(&cluster).await;
     let (slot, target) = slot_and_target(&cluster, "job").await;
     let request = ask("job", LONG);

@@ -10,6 +10,7 @@ mod damaged;
 mod failover;
 mod gathering;
 mod keys;
+mod line;
 mod mutants;
 mod network;
 mod other_types;
