@@ -79,7 +79,7 @@ mod tests {
         backend::{Capabilities, Turn},
     };
 
-    use super::SOURCES;
+    use super::{PASS, SOURCES};
 
     /// Returns the text after each `call('NAME'` of a script, and the name.
     fn calls(source: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -105,6 +105,6 @@ mod tests {
         let (first, substitutes) = (Turn::MAX_NOTIFIED, Turn::SUBSTITUTES);
         let rounds = Turn::TIME_IN_LINE.as_secs() / 20;
         let line = "local MAX_NOTIFIED, SUBSTITUTES, ROUNDS_IN_LINE =";
-        assert!(SOURCES[7].contains(&format!("{line} {first}, {substitutes}, {rounds}\n")));
+        assert!(PASS.body.contains(&format!("{line} {first}, {substitutes}, {rounds}\n")));
     }
 }
