@@ -44,7 +44,7 @@ use std::{
 };
 
 use tokio::{
-    runtime::Handle,
+    runtime::{Handle, RuntimeFlavor},
     task::yield_now,
     time::{Instant, sleep},
 };
@@ -218,8 +218,11 @@ impl Drop for InFlight<'_> {
 impl Flush {
     async fn run(mut self) {
         // A worker of a multi-threaded runtime runs a task that was just spawned before the others that
-        // are ready, and that may be about to submit a call.
-        yield_now().await;
+        // are ready, and that may be about to submit a call. The other kind of runtime runs them in
+        // turn.
+        if Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread {
+            yield_now().await;
+        }
         let link = self.link().await;
         let calls = match &link {
             Some(_) => self.core.take(),
