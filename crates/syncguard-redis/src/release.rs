@@ -55,14 +55,16 @@ pub(crate) async fn release_lock(
 ) -> Result<ReleaseOutcome, Failure> {
     let (id_entry, head, [mark, line]) = (store.layout.id_entry(lock, id), head(id), lock.line());
     let arguments = [head.as_str(), store.waiters.publish()];
+    // The server copies each word into the script, so the usual command is left out.
+    let arguments = if arguments[1] == "PUBLISH" { &arguments[..1] } else { &arguments };
     let mut reply = Reply::Integer(reply::NEEDS_HOLDERS);
     if mode == Some(Mode::Exclusive) {
         let keys = [lock.as_str(), &id_entry, &mark, &line];
-        reply = store.change(&RELEASE, &keys, &arguments, None).await?.reply;
+        reply = store.change(&RELEASE, &keys, arguments, None).await?.reply;
     }
     if reply == Reply::Integer(reply::NEEDS_HOLDERS) {
         let keys = [lock.as_str(), &id_entry, &lock.shared(), &mark, &line];
-        reply = store.change(&RELEASE, &keys, &arguments, None).await?.reply;
+        reply = store.change(&RELEASE, &keys, arguments, None).await?.reply;
     }
     match reply.integer() {
         Some(RELEASED) => {
