@@ -6,6 +6,7 @@ use syncguard_core::{
 };
 
 use crate::{
+    client::Reply,
     error::Failure,
     index::{find, forget},
     names::LockName,
@@ -52,14 +53,18 @@ pub(crate) async fn release_lock(
     id: LockId,
     mode: Option<Mode>,
 ) -> Result<ReleaseOutcome, Failure> {
-    let (id_entry, shared, head) = (store.layout.id_entry(lock, id), lock.shared(), head(id));
-    let ([mark, line], arguments) = (lock.line(), [head.as_str(), store.waiters.publish()]);
-    let exclusive = [lock.as_str(), &id_entry, &mark, &line];
-    let either = [lock.as_str(), &id_entry, &shared, &mark, &line];
-    let keys = if mode == Some(Mode::Exclusive) { &exclusive[..] } else { &either };
-    let mut reply = store.change(&RELEASE, keys, &arguments, None).await?.reply;
-    if reply.integer() == Some(reply::NEEDS_HOLDERS) {
-        reply = store.client.run(&RELEASE, &either, &arguments).await?;
+    let (id_entry, head, [mark, line]) = (store.layout.id_entry(lock, id), head(id), lock.line());
+    let arguments = [head.as_str(), store.waiters.publish()];
+    // The server copies each word into the script, so the usual command is left out.
+    let arguments = if arguments[1] == "PUBLISH" { &arguments[..1] } else { &arguments };
+    let mut reply = Reply::Integer(reply::NEEDS_HOLDERS);
+    if mode == Some(Mode::Exclusive) {
+        let keys = [lock.as_str(), &id_entry, &mark, &line];
+        reply = store.change(&RELEASE, &keys, arguments, None).await?.reply;
+    }
+    if reply == Reply::Integer(reply::NEEDS_HOLDERS) {
+        let keys = [lock.as_str(), &id_entry, &lock.shared(), &mark, &line];
+        reply = store.change(&RELEASE, &keys, arguments, None).await?.reply;
     }
     match reply.integer() {
         Some(RELEASED) => {

@@ -6,7 +6,7 @@
 -- KEYS[#KEYS - 1], KEYS[#KEYS]                               the line of its waiters, as in next.lua; they may be
 --                            left out too, and everyone is notified
 -- ARGV[1] the head of the id's records: {"lockId":"…","expiresAtMs":
--- ARGV[2] PUBLISH, SPUBLISH or ""
+-- ARGV[2] SPUBLISH or ""; PUBLISH if it is left out
 --
 -- Reply   1                  released
 --         0                  the id does not hold this lock
@@ -17,7 +17,7 @@
 --
 -- An exclusive record that is stored is live: it is stored for its ttl and at most the grace, by the same clock.
 
-local call = redis.call
+local call, publish = redis.call, ARGV[2] or 'PUBLISH'
 local record = call('GET', KEYS[1])
 if not record then return 0 end
 
@@ -33,11 +33,11 @@ end
 if own then
   -- A lock for which no one waits costs no command more than without a line.
   local gone = #KEYS > 2 and call('DEL', KEYS[1], KEYS[2], KEYS[#KEYS - 1]) or call('DEL', KEYS[1], KEYS[2])
-  if ARGV[2] == '' then return 1 end
+  if publish == '' then return 1 end
   if gone < 3 then
     -- Publishing without subscribers costs less than checking for subscribers. If the user may not publish, the
     -- lock is released nevertheless.
-    redis.pcall(ARGV[2], KEYS[1] .. ':released', '')
+    redis.pcall(publish, KEYS[1] .. ':released', '')
     return 1
   end
 elseif not KEYS[5] then

@@ -11,8 +11,8 @@ if free <= now then return -1 end
 local frees = leave(now, shared)
 if frees == nil then return UNREADABLE end
 local gone = frees and call('DEL', KEYS[2], KEYS[4]) or call('DEL', KEYS[2])
-if frees and ARGV[2] ~= '' then
+if frees and publish ~= '' then
   local names = gone > 1 and next_in_line(frees, shared.writer_until > now) or ''
-  redis.pcall(ARGV[2], KEYS[1] .. ':released', names)
+  redis.pcall(publish, KEYS[1] .. ':released', names)
 end
 return 1

@@ -83,7 +83,7 @@ async fn a_lock_that_no_one_else_wants_sends_only_the_words_that_it_needs() {
         proxy.tally(Flow::Requests, move || Occurrences::of(command.as_str()))
     };
     // The command, the hash and the number of keys; then the keys and the arguments.
-    let (acquires, releases) = (of_length(3 + 4 + 4), of_length(3 + 4 + 2));
+    let (acquires, releases) = (of_length(3 + 4 + 4), of_length(3 + 4 + 1));
     let request = ask("k", LONG);
     granted(&backend, &request).await;
     assert!(released(&backend, &request).await);

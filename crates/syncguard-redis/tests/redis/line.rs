@@ -422,8 +422,12 @@ async fn a_user_without_rights_to_the_line_waits_and_wakes_everyone() {
         let proxy = Proxy::start(scene.server.address()).await.unwrap();
         let url = url.replace(&scene.server.address().to_string(), &proxy.address().to_string());
         let sent = proxy.tally(Flow::Requests, || Occurrences::of("EVALSHA"));
-        let other = wait(connect(&url).await, Mode::Exclusive);
+        let client = connect(&url).await;
+        let other = wait(client.clone(), Mode::Exclusive);
         eventually("it waits", async || sent.total() == 3).await;
+        // Over the same connection: by now, it knows whether it is in line.
+        assert!(is_locked(&client, "job").await);
+        scene.enter_first("someone", "alive", "1").await;
         guard.release().await.unwrap();
         turn(other).await.release().await.unwrap();
         scene.call(&["DEL", LINE]).await;
