@@ -20,12 +20,14 @@ use crate::{
     lanes::Lanes,
     listener::ListenerOptions,
     names::Tables,
-    pool::{Server, Source, Turns},
+    pool::{OwnPool, Source, Turns},
     schema,
+    server::Server,
     sql::{Preamble, SchemaTexts, Sql, StatementOptions, TransactionCheck},
     statement::Sending,
     store::Store,
     waiters::Waiters,
+    wire::Ears,
 };
 
 /// The least time that one attempt to open a connection may take, however long its waiters wait: an
@@ -62,12 +64,20 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
     let plain = plain_options(config);
     let (source, size, transaction_check, sending) = match &config.origin {
         Origin::Options(_) => {
-            let is_direct = config.pooler == Pooler::None;
-            let server = Server { options: pinned_options(config, plain.clone()), is_direct };
+            let server = Server {
+                options: pinned_options(config, plain.clone()),
+                is_direct: config.pooler == Pooler::None,
+                ears: listens_on_pool(config).then(Ears::default),
+            };
             let limits = pool_limits(config, config.max_connections);
-            let pool = Pool::new(server, limits, runtime.clone());
+            let pool = OwnPool::new(server, limits, runtime.clone());
             pool.open_first().await?;
-            (Source::Own(pool), config.max_connections, TransactionCheck::Skip, sending(config))
+            (
+                Source::Own(Arc::new(pool)),
+                config.max_connections,
+                TransactionCheck::Skip,
+                sending(config),
+            )
         }
         Origin::Pool(pool) => {
             let size = pool.options().get_max_connections();
@@ -81,6 +91,7 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
         connection,
         channel: tables.channel(),
         timeout: config.connect_timeout,
+        pool: source.shared(),
     });
     let limits = limits(config, size, sending);
     let connections = Connections { source, limits, plain, runtime: runtime.clone() };
@@ -182,11 +193,16 @@ fn pinned_options(config: &PostgresConfig, options: PgConnectOptions) -> PgConne
     ])
 }
 
+/// Returns whether a connection of the pool can be the one that listens.
+fn listens_on_pool(config: &PostgresConfig) -> bool {
+    config.pooler == Pooler::None && matches!(config.listening, Listening::Default)
+}
+
 /// Returns how to open the connection that listens.
 fn listen_options(config: &PostgresConfig, plain: &PgConnectOptions) -> Option<PgConnectOptions> {
     match (&config.listening, config.pooler) {
         (Listening::Nowhere, _) | (Listening::Default, Pooler::Transaction) => None,
-        (Listening::Default, Pooler::None) => Some(plain.clone()),
+        (Listening::Default, Pooler::None) => Some(pinned_options(config, plain.clone())),
         (Listening::At(options), _) => Some(options.as_ref().clone()),
     }
 }

@@ -210,7 +210,8 @@ impl Connections {
     ) -> Option<Result<Vec<PgRow>, sqlx::Error>> {
         let Limits { statement_timeout, sending, .. } = self.limits;
         let has_session = leased.has_session();
-        let mut answering = pin!(statement.run(leased.connection(), sending));
+        let answering = async { statement.run(leased.connection().await?, sending).await };
+        let mut answering = pin!(answering);
         let answer = timeout(statement_timeout + RESPONSE_GRACE, &mut answering).await.ok();
         if answer.is_none() && !has_session {
             reply.send(Err(Failure::TimedOut(statement.effect())));

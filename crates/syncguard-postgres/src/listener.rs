@@ -1,17 +1,26 @@
 //! The connection that receives notifications of releases.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use sqlx::{
-    Executor, Postgres, Row, SqlStr,
-    postgres::{PgArguments, PgConnectOptions, PgListener, PgPoolOptions, PgRow},
+    Postgres, Row, SqlStr,
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::Query,
 };
 use tokio::time::timeout;
 
 use syncguard_core::backend::Effect;
 
-use crate::{error::Failure, names::WAITER_CLASS, released::Released, row::value};
+use crate::{
+    error::Failure,
+    names::WAITER_CLASS,
+    pool::OwnPool,
+    released::Released,
+    row::value,
+    server::{OwnConnection, Session},
+    station::Station,
+    wire::{Ear, Wire},
+};
 
 /// How to open the connection that listens.
 #[derive(Clone)]
@@ -20,6 +29,8 @@ pub(crate) struct ListenerOptions {
     pub(crate) channel: String,
     /// The limit on connecting, and on waiting for an answer.
     pub(crate) timeout: Duration,
+    /// The pool that the connection is taken from and lent to, if its connections can listen.
+    pub(crate) pool: Option<Arc<OwnPool>>,
 }
 
 /// A connection that listens. It holds an advisory lock for each bucket that has waiters.
@@ -27,8 +38,8 @@ pub(crate) struct ListenerOptions {
 /// The driver would reconnect by itself, without taking those locks. Therefore the first sign of
 /// trouble ends the listener, and another one starts from scratch.
 pub(crate) struct Listener {
-    driver: PgListener,
-    timeout: Duration,
+    station: Arc<Station>,
+    options: ListenerOptions,
     /// The buckets whose advisory locks it holds.
     buckets: HashSet<i32>,
 }
@@ -50,29 +61,36 @@ pub(crate) enum Watched {
 
 impl Listener {
     pub(crate) async fn open(options: &ListenerOptions) -> Result<Self, Failure> {
-        // The driver's listener takes its connection from a pool.
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(options.timeout)
-            .max_lifetime(None)
-            .idle_timeout(None)
-            .test_before_acquire(false)
-            .connect_lazy_with(options.connection.clone());
+        let station = Arc::new(Station::default());
+        // Before the connection is taken from the pool, so that it is waited for.
+        if let Some(pool) = &options.pool {
+            pool.set_station(station.clone());
+        }
+        let listener = Self { station, options: options.clone(), buckets: HashSet::new() };
         let opening = async {
-            let mut driver = PgListener::connect_with(&pool).await.map_err(Failure::Connecting)?;
-            driver.eager_reconnect(false);
-            driver.ignore_pool_close_event(true);
-            driver.listen(&options.channel).await.map_err(broken)?;
-            Ok(Self { driver, timeout: options.timeout, buckets: HashSet::new() })
+            let pooled = match &options.pool {
+                Some(pool) => pool.take_listening().await,
+                None => None,
+            };
+            let mut connection = match pooled {
+                Some(connection) => connection,
+                None => connect(options).await?,
+            };
+            if let Wire::Listening(ear) = &mut connection.wire {
+                ear.driver().listen(&options.channel).await.map_err(broken)?;
+            }
+            listener.station.give_back(connection);
+            Ok(())
         };
         let opened = timeout(options.timeout, opening).await;
-        opened.unwrap_or(Err(Failure::Unconnected(options.timeout)))
+        opened.unwrap_or(Err(Failure::Unconnected(options.timeout))).map(|()| listener)
     }
 
     /// Waits for a release.
     pub(crate) async fn recv(&mut self) -> Result<Released, Failure> {
         loop {
-            let Some(notification) = self.driver.try_recv().await.map_err(broken)? else {
+            let received = self.station.recv().await.unwrap_or(Ok(None));
+            let Some(notification) = received.map_err(broken)? else {
                 return Err(broken(sqlx::Error::WorkerCrashed));
             };
             // Other payloads are not ours.
@@ -111,15 +129,60 @@ impl Listener {
         self.query(query.bind(left).bind(WAITER_CLASS)).await.map(drop)
     }
 
+    /// Stops listening, and leaves the connection to the pool that it was lent to. If that fails, the
+    /// connection is closed.
+    pub(crate) async fn close(mut self) {
+        if self.retain(&HashSet::new()).await.is_err() {
+            return;
+        }
+        let Some((pool, mut connection)) =
+            self.options.pool.as_ref().zip(self.station.take().await)
+        else {
+            return;
+        };
+        if let Wire::Listening(ear) = &mut connection.wire
+            && let Ok(Ok(())) = timeout(self.options.timeout, ear.driver().unlisten_all()).await
+        {
+            pool.add(connection);
+        }
+    }
+
     async fn query(
         &mut self,
         query: Query<'static, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, Failure> {
-        match timeout(self.timeout, self.driver.fetch_all(query)).await {
-            Ok(rows) => rows.map_err(broken),
+        let connection = self.station.take().await;
+        let mut connection = connection.ok_or_else(|| broken(sqlx::Error::WorkerCrashed))?;
+        let answering = async { query.fetch_all(connection.wire.connection().await?).await };
+        match timeout(self.options.timeout, answering).await {
+            Ok(Ok(rows)) => {
+                self.station.give_back(connection);
+                Ok(rows)
+            }
+            Ok(Err(error)) => Err(broken(error)),
             Err(_) => Err(Failure::TimedOut(Effect::NotApplied)),
         }
     }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.options.pool {
+            pool.remove_station(&self.station);
+        }
+        self.station.close();
+    }
+}
+
+async fn connect(options: &ListenerOptions) -> Result<OwnConnection, Failure> {
+    let ears = options.pool.as_ref().and_then(|pool| pool.ears()).cloned().unwrap_or_default();
+    let ear = Ear::open(&options.connection, options.timeout, ears).await;
+    let mut wire = Wire::Listening(ear.map_err(Failure::Connecting)?);
+    let session = match options.pool {
+        Some(_) => Session::of(&mut wire).await.map_err(Failure::Connecting)?,
+        None => None,
+    };
+    Ok(OwnConnection { wire, session })
 }
 
 /// A connection that listens changes no lock.

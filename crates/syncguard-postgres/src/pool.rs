@@ -2,33 +2,34 @@
 
 use std::{
     convert::Infallible,
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use sqlx::{
-    ConnectOptions, Connection, PgPool, Postgres, Row, SqlStr,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgConnection, PgRow},
+use sqlx::{Connection, PgPool, Postgres, pool::PoolConnection, postgres::PgConnection};
+use syncguard_core::pool::{Lease, LeaseError, Limits, Manager, Pool, Priority};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, Semaphore},
+    time::timeout,
 };
-use syncguard_core::pool::{Lease, LeaseError, Manager, Pool, Priority, contained};
-use tokio::time::{sleep, timeout};
 
-use syncguard_core::backend::Effect;
-
-use crate::error::Failure;
+use crate::{
+    error::Failure,
+    server::{OwnConnection, Server},
+    station::Station,
+    wire::Ears,
+};
 
 /// The limit on an orderly close of a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long to wait for sessions to end before retrying over another connection.
-const SESSION_END_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How often to check whether the sessions have ended.
-const SESSION_CHECK_INTERVAL: Duration = Duration::from_millis(10);
+/// How long one statement waits for the connection that listens before another one is opened.
+const LOAN_WAIT: Duration = Duration::from_millis(50);
 
 /// Where connections come from.
 pub(crate) enum Source {
-    Own(Pool<Server>),
+    Own(Arc<OwnPool>),
     /// The caller's pool serves requests in the order of arrival. Therefore requests first wait for
     /// a turn, which is assigned by priority.
     Callers {
@@ -38,17 +39,45 @@ pub(crate) enum Source {
     },
 }
 
+/// Connections of our own, and the one of them that listens.
+///
+/// A client that waits and has one connection keeps to it: the listener takes it out of the pool, and
+/// lends it to statements. More connections are opened when statements overlap, and while there is
+/// one, the connection that listens does nothing else.
+pub(crate) struct OwnPool {
+    pool: Pool<Server>,
+    /// Counts those that can listen. `None` if releases are listened for elsewhere, if at all.
+    ears: Option<Ears>,
+    station: Mutex<Option<Arc<Station>>>,
+    /// The turn of the one statement that waits for the connection that listens. If a second one has
+    /// to wait, another connection is opened at once.
+    next: Semaphore,
+    /// Notifies the listener that a connection was returned to the pool.
+    returned: Notify,
+}
+
 /// A connection in use. Dropping it closes the connection.
 pub(crate) enum Leased {
-    Own(Lease<Server>),
-    Callers { connection: PoolConnection<Postgres>, turn: Lease<Turns> },
+    Own {
+        lease: Lease<Server>,
+        pool: Arc<OwnPool>,
+    },
+    /// The connection that listens.
+    Lent {
+        lease: Lease<Server>,
+        loan: Loan,
+    },
+    Callers {
+        connection: PoolConnection<Postgres>,
+        turn: Lease<Turns>,
+    },
 }
 
 impl Source {
     /// Leases a connection. If it fails, nothing was sent.
     pub(crate) async fn lease(&self, priority: Priority) -> Result<Leased, Failure> {
         match self {
-            Self::Own(pool) => Ok(Leased::Own(pool.lease(priority).await?)),
+            Self::Own(pool) => pool.lease(priority).await,
             Self::Callers { pool, turns, limit } => {
                 let turn = turns.lease(priority).await.map_err(|error| match error {
                     LeaseError::Busy(limit) => LeaseError::Busy(limit),
@@ -69,26 +98,142 @@ impl Source {
         }
     }
 
+    /// Returns the connections of which one can listen.
+    pub(crate) fn shared(&self) -> Option<Arc<OwnPool>> {
+        match self {
+            Self::Own(own) => own.ears.as_ref().map(|_| own.clone()),
+            Self::Callers { .. } => None,
+        }
+    }
+
     /// Makes idle connections be tested before they are used, after another one broke.
     pub(crate) fn suspect_idle(&self) {
-        if let Self::Own(pool) = self {
-            pool.suspect_idle();
+        if let Self::Own(own) = self {
+            own.pool.suspect_idle();
         }
     }
 }
 
+impl OwnPool {
+    pub(crate) fn new(server: Server, limits: Limits, runtime: Handle) -> Self {
+        let ears = server.ears.clone();
+        let pool = Pool::new(server, limits, runtime);
+        let (next, returned) = (Semaphore::new(1), Notify::new());
+        Self { pool, ears, station: Mutex::default(), next, returned }
+    }
+
+    /// Opens the first connection.
+    pub(crate) async fn open_first(&self) -> Result<(), Failure> {
+        Ok(self.pool.open_first().await?)
+    }
+
+    pub(crate) fn ears(&self) -> Option<&Ears> {
+        self.ears.as_ref()
+    }
+
+    pub(crate) fn add(&self, connection: OwnConnection) {
+        self.pool.add(connection);
+    }
+
+    async fn lease(self: &Arc<Self>, priority: Priority) -> Result<Leased, Failure> {
+        // Given up once it has waited for long enough.
+        let mut turn = self.next.try_acquire().ok();
+        loop {
+            let Some(station) = self.station().clone() else { break };
+            let returned = station.returned();
+            if let Some(lease) = self.pool.lease_lent(priority, || station.borrow()) {
+                return Ok(Leased::Lent { lease, loan: Loan(station.clone()) });
+            }
+            if !self.pool.is_empty() {
+                break;
+            }
+            if turn.is_some() {
+                if timeout(LOAN_WAIT, returned).await.is_err() {
+                    turn = None;
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                lease = self.pool.lease(priority) => return Ok(self.leased(lease?)),
+                () = returned => {}
+            }
+        }
+        drop(turn);
+        Ok(self.leased(self.pool.lease(priority).await?))
+    }
+
+    fn leased(self: &Arc<Self>, lease: Lease<Server>) -> Leased {
+        Leased::Own { lease, pool: self.clone() }
+    }
+
+    fn station(&self) -> MutexGuard<'_, Option<Arc<Station>>> {
+        self.station.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the connection that can listen out of the pool, if it is idle soon.
+    pub(crate) async fn take_listening(&self) -> Option<OwnConnection> {
+        let taking = async {
+            loop {
+                let returned = self.returned.notified();
+                let taken = self.pool.take_idle(|connection| connection.wire.can_listen());
+                if taken.is_some() || self.ears.as_ref().is_none_or(Ears::is_empty) {
+                    return taken;
+                }
+                returned.await;
+            }
+        };
+        timeout(LOAN_WAIT, taking).await.ok().flatten()
+    }
+
+    /// Lends the connection that listens to statements from now on.
+    pub(crate) fn set_station(&self, station: Arc<Station>) {
+        *self.station() = Some(station);
+    }
+
+    /// Lends the connection of a listener that has ended to no one, unless there is another listener.
+    pub(crate) fn remove_station(&self, ended: &Arc<Station>) {
+        let mut station = self.station();
+        if station.as_ref().is_some_and(|current| Arc::ptr_eq(current, ended)) {
+            *station = None;
+        }
+    }
+}
+
+/// The loan of the connection that listens to a statement. If it is dropped, the connection is gone,
+/// and the listener ends.
+pub(crate) struct Loan(Arc<Station>);
+
+impl Loan {
+    fn give_back(self, connection: OwnConnection) {
+        self.0.give_back(connection);
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.0.lose();
+    }
+}
+
 impl Leased {
-    pub(crate) fn connection(&mut self) -> &mut PgConnection {
+    pub(crate) async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         match self {
-            Self::Own(lease) => &mut lease.connection().connection,
-            Self::Callers { connection, .. } => connection,
+            Self::Own { lease, .. } | Self::Lent { lease, .. } => {
+                lease.connection().wire.connection().await
+            }
+            Self::Callers { connection, .. } => Ok(connection),
         }
     }
 
     /// Returns a connection whose state is unchanged.
     pub(crate) fn give_back(self) {
         match self {
-            Self::Own(lease) => lease.give_back(),
+            Self::Own { lease, pool } => {
+                lease.give_back();
+                pool.returned.notify_waiters();
+            }
+            Self::Lent { lease, loan } => loan.give_back(lease.take()),
             Self::Callers { connection, turn } => {
                 drop(connection);
                 turn.give_back();
@@ -109,7 +254,7 @@ impl Leased {
     /// for its answer.
     pub(crate) fn discard(self) {
         match self {
-            Self::Own(lease) => drop(lease),
+            Self::Own { .. } | Self::Lent { .. } => {}
             Self::Callers { connection, turn } => {
                 drop(connection.detach());
                 turn.give_back();
@@ -120,7 +265,9 @@ impl Leased {
     /// Returns whether the server's side can be ended from another connection.
     pub(crate) fn has_session(&mut self) -> bool {
         match self {
-            Self::Own(lease) => lease.connection().session.is_some(),
+            Self::Own { lease, .. } | Self::Lent { lease, .. } => {
+                lease.connection().session.is_some()
+            }
             Self::Callers { .. } => false,
         }
     }
@@ -128,106 +275,9 @@ impl Leased {
     /// Abandons a connection whose answer did not arrive.
     pub(crate) fn abandon(self) {
         match self {
-            Self::Own(lease) => lease.abandon(),
+            Self::Own { lease, .. } | Self::Lent { lease, .. } => lease.abandon(),
             Self::Callers { .. } => self.discard(),
         }
-    }
-}
-
-/// How connections of our own are opened, tested, and ended at the server.
-pub(crate) struct Server {
-    pub(crate) options: PgConnectOptions,
-    /// Whether connections are the server's own, not those of a pooler.
-    pub(crate) is_direct: bool,
-}
-
-/// A connection of our own.
-pub(crate) struct OwnConnection {
-    connection: PgConnection,
-    /// `None` behind a pooler, which runs each statement in any of its sessions.
-    session: Option<Session>,
-}
-
-/// A process of the server. Its number may be reused, and may mean another process at another
-/// server behind the same address, so its start time is kept with it.
-#[derive(Clone)]
-pub(crate) struct Session {
-    pid: i32,
-    started: i64,
-}
-
-impl Manager for Server {
-    type Connection = OwnConnection;
-    type Error = Failure;
-    type Session = Session;
-
-    async fn open(&self) -> Result<OwnConnection, Failure> {
-        let (options, is_direct) = (self.options.clone(), self.is_direct);
-        contained(async move {
-            let mut connection = options.connect().await.map_err(Failure::Connecting)?;
-            let session = match is_direct {
-                true => Session::of(&mut connection).await.map_err(Failure::Connecting)?,
-                false => None,
-            };
-            Ok(OwnConnection { connection, session })
-        })
-        .await
-        .unwrap_or_else(Failure::uncontained)
-    }
-
-    async fn ping(&self, own: &mut OwnConnection) -> Result<(), Failure> {
-        own.connection.ping().await.map_err(Failure::Connecting)
-    }
-
-    fn is_transient(&self, failure: &Failure) -> bool {
-        failure.passes()
-    }
-
-    fn session(&self, own: &OwnConnection) -> Option<Session> {
-        own.session.clone()
-    }
-
-    async fn end(&self, sessions: &[Session]) -> Result<Vec<bool>, Failure> {
-        let (options, sessions) = (self.options.clone(), sessions.to_vec());
-        contained(async move {
-            let mut connection = options.connect().await.map_err(Failure::Connecting)?;
-            let started = Instant::now();
-            loop {
-                let alive = Session::end(&sessions, &mut connection).await;
-                let alive = alive.map_err(|source| Failure::driver(source, Effect::NotApplied))?;
-                if alive.is_empty() || started.elapsed() > SESSION_END_TIMEOUT {
-                    // The operating system closes it if this times out.
-                    let _ = timeout(CLOSE_TIMEOUT, connection.close()).await;
-                    return Ok(sessions.iter().map(|s| !alive.contains(&s.pid)).collect());
-                }
-                sleep(SESSION_CHECK_INTERVAL).await;
-            }
-        })
-        .await
-        .unwrap_or_else(Failure::uncontained)
-    }
-}
-
-impl Session {
-    /// Returns the session of a connection, if the server shows it.
-    async fn of(connection: &mut PgConnection) -> Result<Option<Self>, sqlx::Error> {
-        let sql = SqlStr::from_static(include_str!("sql/session.sql"));
-        let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;
-        let session =
-            |row: &PgRow| Ok(Self { pid: row.try_get("pid")?, started: row.try_get("started")? });
-        rows.first().map(session).transpose()
-    }
-
-    /// Ends these sessions, and returns the numbers of those that still existed.
-    async fn end(
-        sessions: &[Self],
-        connection: &mut PgConnection,
-    ) -> Result<Vec<i32>, sqlx::Error> {
-        let pids: Vec<i32> = sessions.iter().map(|session| session.pid).collect();
-        let started: Vec<i64> = sessions.iter().map(|session| session.started).collect();
-        let sql = SqlStr::from_static(include_str!("sql/end_sessions.sql"));
-        let rows = sqlx::query(sql).bind(pids).bind(started).fetch_all(connection).await?;
-        rows.iter().map(|row| row.try_get("pid")).collect()
     }
 }
 

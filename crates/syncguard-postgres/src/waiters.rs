@@ -201,6 +201,7 @@ async fn listen_once(
                 }
                 subscriptions.sweep(LINGER);
                 if subscriptions.deregister_listener() {
+                    listener.close().await;
                     return Ok(());
                 }
                 listener.retain(&subscriptions.buckets()).await?;

@@ -166,6 +166,15 @@ impl<M: Manager> Lease<M> {
         }
     }
 
+    /// Takes the connection out of the pool. Its slot is free.
+    #[expect(clippy::expect_used, reason = "what takes the connection consumes the lease")]
+    pub fn take(mut self) -> M::Connection {
+        let handover = self.handover.take().expect("it is taken by what consumes the lease");
+        self.pool.state().measure(handover.since.elapsed());
+        self.pool.free(handover.priority);
+        handover.connection
+    }
+
     /// Abandons a connection whose answer did not arrive in time.
     ///
     /// The server may still be working on the operation, or waiting, and nothing that the client

@@ -171,6 +171,34 @@ impl<M: Manager> Pool<M> {
         }
     }
 
+    /// Returns whether the pool has no connection, leased or idle.
+    pub fn is_empty(&self) -> bool {
+        self.0.state().has_no_connection()
+    }
+
+    /// Takes an idle connection out of the pool, which no longer counts it.
+    pub fn take_idle(&self, accepts: impl FnMut(&M::Connection) -> bool) -> Option<M::Connection> {
+        self.0.state().take_idle(accepts)
+    }
+
+    /// Adds a connection that the pool did not open, or that was [taken](Lease::take) from it.
+    pub fn add(&self, connection: M::Connection) {
+        self.0.add(&mut self.0.state(), connection);
+        self.0.settle();
+    }
+
+    /// Leases a connection that the caller keeps for another purpose, if the pool
+    /// [has none](Self::is_empty). While it is leased, the pool counts it. The caller
+    /// [takes](Lease::take) it back.
+    pub fn lease_lent(
+        &self,
+        priority: Priority,
+        lend: impl FnOnce() -> Option<M::Connection>,
+    ) -> Option<Lease<M>> {
+        let handover = self.0.state().lease_lent(priority, lend)?;
+        Some(Lease::of(self.0.clone(), handover))
+    }
+
     /// Marks the currently idle connections, so that they are pinged before they are leased. To be
     /// called after another connection broke.
     pub fn suspect_idle(&self) {

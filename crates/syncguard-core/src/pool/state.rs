@@ -222,6 +222,30 @@ impl<M: Manager, L> State<M, L> {
         Some(Handover { connection, opened, priority, since: now, stale })
     }
 
+    /// Leases a connection that is lent to the pool, if the pool has none, and room for one.
+    pub(super) fn lease_lent(
+        &mut self,
+        priority: Priority,
+        lend: impl FnOnce() -> Option<M::Connection>,
+    ) -> Option<Handover<M::Connection>> {
+        if !self.has_no_connection() || self.opening == self.size {
+            return None;
+        }
+        let (connection, now) = (lend()?, Instant::now());
+        self.leased += 1;
+        self.acquiring += usize::from(priority == Priority::Acquire);
+        Some(Handover { connection, opened: now, priority, since: now, stale: false })
+    }
+
+    /// Takes an idle connection out of the pool.
+    pub(super) fn take_idle(
+        &mut self,
+        mut accepts: impl FnMut(&M::Connection) -> bool,
+    ) -> Option<M::Connection> {
+        let found = self.idle.iter().position(|idle| accepts(&idle.connection))?;
+        Some(self.idle.remove(found).connection)
+    }
+
     /// Returns the number of openers to start: one for each connection that could be leased, within
     /// the limits of the pool, and only one while opening fails.
     fn missing_openers(&self) -> usize {

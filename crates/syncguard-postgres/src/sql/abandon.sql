@@ -30,6 +30,7 @@ marked AS (
     WHERE {is_not_head}
     RETURNING
         CASE WHEN NOT pg_try_advisory_xact_lock($5, hashtext($3) & 255)
+            OR EXISTS (SELECT FROM pg_listening_channels())
             THEN pg_notify($4, hashtext($3)::text)::text
         END
 )

@@ -21,6 +21,7 @@ WITH released AS (
         )
     RETURNING
         CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key) & 255)
+            OR EXISTS (SELECT FROM pg_listening_channels())
             THEN pg_notify($3, hashtext(locks.key)::text)::text
         END AS told,
         locks.key,

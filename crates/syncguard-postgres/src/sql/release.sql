@@ -8,7 +8,9 @@
 -- to wait meanwhile finds the lock taken; once it gets the lock, it finds the key free. If a client waits, or
 -- another key of the bucket is being released, this statement notifies, first of all the first in line (see
 -- `schema_line.sql`). A commit that notifies delays every
--- other commit that notifies. Therefore the statement does not notify if no client waits.
+-- other commit that notifies. Therefore the statement does not notify if no client waits. A connection that
+-- listens itself cannot tell whether only its own client waits, because its locks do not keep it from taking
+-- another one, so its releases always notify.
 --
 -- A shared grant has no row that `released` deletes; a function ends it (see `schema_leave.sql`).
 --
@@ -22,6 +24,7 @@ WITH released AS (
             > floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint - $2
     RETURNING
         CASE WHEN NOT pg_try_advisory_xact_lock($4, hashtext(locks.key) & 255)
+            OR EXISTS (SELECT FROM pg_listening_channels())
             THEN pg_notify($3, {next_in_line})::text
         END
 )

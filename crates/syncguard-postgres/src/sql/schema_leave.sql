@@ -79,7 +79,10 @@ BEGIN
             announced_until_ms = CASE WHEN head.is_announcer THEN NULL ELSE locks.announced_until_ms END
         WHERE locks.key = the_key;
         IF (live = jsonb_build_object() OR head.permits IS NOT NULL OR head.is_announcer)
-            AND NOT pg_try_advisory_xact_lock(in_class, hashtext(the_key) & 255)
+            AND (
+                NOT pg_try_advisory_xact_lock(in_class, hashtext(the_key) & 255)
+                OR EXISTS (SELECT FROM pg_listening_channels())
+            )
         THEN
             PERFORM pg_notify(in_channel, {next}(
                 the_key,

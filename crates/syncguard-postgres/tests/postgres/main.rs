@@ -9,6 +9,7 @@ mod contract;
 mod holds;
 mod hostile;
 mod line;
+mod listening;
 mod losers;
 mod malformed;
 mod mixed_storm;
