@@ -181,8 +181,8 @@ impl PostgresConfig {
     /// extends and releases. With a caller's pool, that pool decides; a pool of a single connection
     /// keeps none.
     ///
-    /// Each connection does one operation at a time; further operations queue. The connection that
-    /// listens is not counted, nor is one that ends sessions whose answer did not arrive.
+    /// Each connection does one operation at a time; further operations queue. A connection that
+    /// only listens is not counted, nor is one that ends sessions whose answer did not arrive.
     #[must_use]
     pub fn max_connections(mut self, count: u32) -> Self {
         self.max_connections = count;

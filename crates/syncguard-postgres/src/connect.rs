@@ -64,13 +64,7 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
     let plain = plain_options(config);
     let (source, size, transaction_check, sending) = match &config.origin {
         Origin::Options(_) => {
-            let server = Server {
-                options: pinned_options(config, plain.clone()),
-                is_direct: config.pooler == Pooler::None,
-                ears: listens_on_pool(config).then(Ears::default),
-            };
-            let limits = pool_limits(config, config.max_connections);
-            let pool = OwnPool::new(server, limits, runtime.clone());
+            let pool = own_pool(config, &plain, &runtime);
             pool.open_first().await?;
             (
                 Source::Own(Arc::new(pool)),
@@ -117,6 +111,15 @@ pub(crate) async fn open(config: &PostgresConfig) -> Result<Store, Failure> {
         holder_cache: HolderCache::default(),
         pruning: Pruning::default(),
     })
+}
+
+fn own_pool(config: &PostgresConfig, plain: &PgConnectOptions, runtime: &Handle) -> OwnPool {
+    let server = Server {
+        options: pinned_options(config, plain.clone()),
+        is_direct: config.pooler == Pooler::None,
+        ears: listens_on_pool(config).then(Ears::default),
+    };
+    OwnPool::new(server, pool_limits(config, config.max_connections), runtime.clone())
 }
 
 fn pool_limits(config: &PostgresConfig, size: u32) -> pool::Limits {

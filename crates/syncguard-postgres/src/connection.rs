@@ -46,7 +46,7 @@ pub(crate) struct Limits {
     pub(crate) max_replacements: usize,
 }
 
-/// All connections of a backend, except the one that listens.
+/// The connections on which statements run.
 pub(crate) struct Connections {
     pub(crate) source: Source,
     pub(crate) limits: Limits,

@@ -22,6 +22,9 @@ use crate::{
     wire::{Ear, Wire},
 };
 
+/// How soon a connection of the pool must answer to become the one that listens.
+const POOLED_LISTEN_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How to open the connection that listens.
 #[derive(Clone)]
 pub(crate) struct ListenerOptions {
@@ -68,17 +71,14 @@ impl Listener {
         }
         let listener = Self { station, options: options.clone(), buckets: HashSet::new() };
         let opening = async {
-            let pooled = match &options.pool {
-                Some(pool) => pool.take_listening().await,
-                None => None,
-            };
-            let mut connection = match pooled {
+            let connection = match pooled(options).await {
                 Some(connection) => connection,
-                None => connect(options).await?,
+                None => {
+                    let mut connection = connect(options).await?;
+                    listen(&mut connection, &options.channel).await.map_err(broken)?;
+                    connection
+                }
             };
-            if let Wire::Listening(ear) = &mut connection.wire {
-                ear.driver().listen(&options.channel).await.map_err(broken)?;
-            }
             listener.station.give_back(connection);
             Ok(())
         };
@@ -171,6 +171,22 @@ impl Drop for Listener {
             pool.remove_station(&self.station);
         }
         self.station.close();
+    }
+}
+
+/// Takes the connection that can listen out of the pool, and listens. Returns `None` if there is
+/// none, or if it is not idle or does not answer soon.
+async fn pooled(options: &ListenerOptions) -> Option<OwnConnection> {
+    let mut connection = options.pool.as_ref()?.take_listening().await?;
+    let listening = listen(&mut connection, &options.channel);
+    let listening = timeout(POOLED_LISTEN_TIMEOUT, listening).await;
+    listening.is_ok_and(|listening| listening.is_ok()).then_some(connection)
+}
+
+async fn listen(connection: &mut OwnConnection, channel: &str) -> Result<(), sqlx::Error> {
+    match &mut connection.wire {
+        Wire::Listening(ear) => ear.driver().listen(channel).await,
+        Wire::Plain(_) => Ok(()),
     }
 }
 

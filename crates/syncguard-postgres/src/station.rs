@@ -149,3 +149,40 @@ impl Station {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering::SeqCst},
+        },
+        task::{Context, Poll, Wake},
+    };
+
+    use super::Station;
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, SeqCst);
+        }
+    }
+
+    #[test]
+    fn the_listener_is_woken_when_the_lent_connection_is_gone_or_returned() {
+        let (station, woken) = (Station::default(), Arc::new(Woken::default()));
+        let waker = woken.clone().into();
+        let mut context = Context::from_waker(&waker);
+        let mut receiving = pin!(station.recv());
+        assert!(receiving.as_mut().poll(&mut context).is_pending());
+        assert!(station.borrow().is_none() && !woken.0.load(SeqCst));
+        station.lose();
+        assert!(woken.0.load(SeqCst));
+        assert!(matches!(receiving.as_mut().poll(&mut context), Poll::Ready(None)));
+    }
+}

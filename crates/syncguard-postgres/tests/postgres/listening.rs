@@ -132,23 +132,25 @@ async fn if_the_connection_is_lost_during_a_statement_another_one_listens() {
 }
 
 #[test]
-fn a_client_that_listens_can_be_dropped_outside_of_its_runtime() {
+fn a_client_can_be_dropped_outside_of_its_runtime() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (server, backend) = runtime.block_on(async {
-        let server = PostgresServer::start().await.unwrap();
-        let backend = PostgresBackend::connect(crate::config(&server.url())).await.unwrap();
-        watched(&backend, "job").await;
-        (server, backend)
-    });
-    drop(backend);
-    let mut foreign = runtime.block_on(Foreign::open(&server.url()));
-    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'syncguard'";
-    runtime.block_on(eventually("it is closed", async || foreign.number(sessions).await == 0));
-    let backend = runtime.block_on(async {
-        let backend = PostgresBackend::connect(crate::config(&server.url())).await.unwrap();
-        watched(&backend, "job").await;
-        backend
-    });
-    drop((foreign, runtime));
-    drop(backend);
+    let server = runtime.block_on(PostgresServer::start()).unwrap();
+    let connect = |listens| {
+        runtime.block_on(async {
+            let backend = PostgresBackend::connect(crate::config(&server.url())).await.unwrap();
+            if listens {
+                watched(&backend, "job").await;
+            }
+            backend
+        })
+    };
+    for listens in [false, true] {
+        drop(connect(listens));
+        let mut foreign = runtime.block_on(Foreign::open(&server.url()));
+        let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'syncguard'";
+        runtime.block_on(eventually("it is closed", async || foreign.number(sessions).await == 0));
+    }
+    let left = [false, true].map(connect);
+    drop(runtime);
+    drop(left);
 }

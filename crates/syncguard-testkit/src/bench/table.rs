@@ -2,7 +2,7 @@ use std::{fmt::Write, time::Duration};
 
 /// A table of results, some of them with a limit.
 #[derive(Debug, Default)]
-pub struct Table(Vec<[String; 4]>);
+pub struct Table(Vec<[String; 5]>);
 
 /// The limit that a result must meet.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,8 @@ pub enum Bar {
 impl Table {
     /// Adds a result for comparison.
     pub fn note(&mut self, what: &str, result: f64, unit: &str) {
-        self.0.push([what.to_owned(), show(result, unit), String::new(), String::new()]);
+        let (text, status) = Default::default();
+        self.0.push([what.to_owned(), show(result, unit), text, status, String::new()]);
     }
 
     /// Adds a result that must meet a limit.
@@ -26,14 +27,22 @@ impl Table {
             Bar::AtLeast(limit) => (format!("≥ {}", show(limit, unit)), result >= limit),
         };
         let status = if met { "pass" } else { "FAIL" };
-        self.0.push([what.to_owned(), show(result, unit), text, status.to_owned()]);
+        let status = status.to_owned();
+        self.0.push([what.to_owned(), show(result, unit), text, status, String::new()]);
+    }
+
+    /// Adds to the last result what an earlier version took, as it was recorded then.
+    pub fn recorded(&mut self, earlier: &str) {
+        if let Some([.., recorded]) = self.0.last_mut() {
+            *recorded = format!("before: {earlier}");
+        }
     }
 
     /// Prints all lines.
     pub fn print(&self) {
         let mut text = String::new();
-        for [what, result, bar, status] in &self.0 {
-            let line = format!("{what:<66} {result:>16}   {bar:<18} {status}");
+        for [what, result, bar, status, recorded] in &self.0 {
+            let line = format!("{what:<66} {result:>16}   {bar:<18} {status:<5} {recorded}");
             writeln!(text, "{}", line.trim_end()).unwrap();
         }
         println!("{text}");

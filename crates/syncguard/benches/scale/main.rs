@@ -8,13 +8,22 @@
 //!
 //! - `guards`: `guards` locks in memory, acquired together, are renewed for `seconds`.
 //! - `waits`: `waits` tasks wait on Redis, each for a key of its own.
-//! - `processes`: `processes` processes lock one key once, on Redis, SQLite and PostgreSQL.
+//! - `messages`: tasks wait on Redis, each for a key of its own, while `messages` messages arrive.
+//! - `processes`: `processes` processes lock one key once, on Redis, SQLite and PostgreSQL, and `crowd` processes on
+//!   Redis.
+//! - `idle`: a task waits on SQLite for `seconds`.
+//! - `counters`: the fence counters of `counters` keys that were used once are retired, on Redis and SQLite.
+//!
+//! What is called "before" was measured with the version before lines of waiters, on a similar machine.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that fails panics")]
 
 mod commands;
 mod counted;
+mod counters;
 mod guards;
+mod idle;
+mod messages;
 mod process;
 mod processes;
 mod waits;
@@ -36,6 +45,11 @@ fn main() {
     {
         return runtime.block_on(processes::run(url));
     }
+    if let [case, url, keys, count] = &words[..]
+        && case == "publish"
+    {
+        return messages::publish(url, keys, count);
+    }
     let (options, mut table) = (Options::read(&words), Table::default());
     if is_chosen("guards") {
         runtime.block_on(guards::measure(&options, &mut table));
@@ -43,8 +57,17 @@ fn main() {
     if is_chosen("waits") {
         runtime.block_on(waits::measure(&options, &mut table));
     }
+    if is_chosen("messages") {
+        runtime.block_on(messages::measure(&options, &mut table));
+    }
     if is_chosen("processes") {
         runtime.block_on(processes::measure(&options, &mut table));
+    }
+    if is_chosen("idle") {
+        runtime.block_on(idle::measure(&options, &mut table));
+    }
+    if is_chosen("counters") {
+        runtime.block_on(counters::measure(&options, &mut table));
     }
     table.print();
 }

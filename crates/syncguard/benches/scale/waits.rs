@@ -71,8 +71,10 @@ pub(crate) async fn measure(options: &Options, table: &mut Table) {
     let what = format!("{count} keys waited for");
     table.note(&format!("{what}: attempts"), f64::from(attempts) / f64::from(seconds), "/s");
     table.judge(&format!("{what}: calls of the server"), calls, "/s", Bar::AtMost(300.0));
+    table.recorded("6,600");
     table.note(&format!("{what}: processor"), used, "cores");
     table.judge(&format!("{what}: a waiter"), memory, "kB", Bar::AtMost(10.0));
+    table.recorded("20 to 50");
     table.note(&format!("{what}: a hand-over, median"), median(handoffs), "µs");
     table.note(&format!("{what}: a hand-over, processor"), each, "µs");
 }
