@@ -18,6 +18,7 @@
 //! | [`storm`] | processes that lock, and are killed and stopped |
 //! | [`sql`] | the cases that the backends on SQL servers share |
 //! | [`traced`] | spans and events as a subscriber sees them |
+//! | [`typescript`] | clients like the TypeScript SyncGuard |
 //!
 //! Requires Unix: processes are stopped and killed by signals.
 
@@ -40,3 +41,4 @@ pub mod sql;
 pub mod storm;
 mod subscriber;
 pub mod traced;
+pub mod typescript;
