@@ -63,6 +63,8 @@ pub struct Storm {
     pub convoy_keys: Vec<LockKey>,
     /// The time from one such instant to the next.
     pub convoy_period: Duration,
+    /// The ttl of the locks of these keys.
+    pub convoy_ttl: Ttl,
     /// The modes in which to lock them.
     pub modes: Vec<Mode>,
     /// The number of locks to wait for or to hold at the same time.

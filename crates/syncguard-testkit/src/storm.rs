@@ -48,6 +48,10 @@ const MAX_LOST_NOTIFICATION: Duration = Duration::from_secs(15);
 /// granted to a process that died or was stopped before it could record that.
 pub const MAX_HOLE: Duration = EXPIRY.saturating_add(MAX_LOST_NOTIFICATION);
 
+/// The ttl of the steady processes in convoys. A client that waits tries again when the holder
+/// expires, so after a hold with a short ttl no notification is missed.
+const CONVOY_TTL: Duration = Duration::from_secs(60);
+
 /// The time between the convoys. If a release wakes none of those who wait, no newcomer takes the
 /// key before the hole is too long.
 const CONVOY_PERIOD: Duration = MAX_HOLE.saturating_add(Duration::from_millis(3_500));
@@ -103,11 +107,14 @@ impl Crowd {
         let (steady, running) = (Vec::new(), Vec::new());
         let mut crowd =
             Self { setting, journal, steady, running, stopped, started: 0, stopped_holders: 0 };
-        for client in clients {
-            let member = crowd.start_one(client)?;
-            let is_steady = crowd.steady.len() < STEADY;
-            let members = if is_steady { &mut crowd.steady } else { &mut crowd.running };
-            members.push(member);
+        for (number, client) in clients.into_iter().enumerate() {
+            if number < STEADY {
+                let member = crowd.start_one(client, CONVOY_TTL)?;
+                crowd.steady.push(member);
+            } else {
+                let member = crowd.start_one(client, TTL)?;
+                crowd.running.push(member);
+            }
         }
         Ok(crowd)
     }
@@ -168,7 +175,7 @@ impl Crowd {
         self.history()
     }
 
-    fn start_one(&mut self, client: Client) -> io::Result<Member> {
+    fn start_one(&mut self, client: Client, convoy_ttl: Duration) -> io::Result<Member> {
         self.started += 1;
         let process = Incarnation(self.started);
         let storm = Storm {
@@ -177,6 +184,7 @@ impl Crowd {
             keys: keys("k", KEYS)?,
             convoy_keys: keys("convoy", CONVOY_KEYS)?,
             convoy_period: CONVOY_PERIOD,
+            convoy_ttl: Ttl::new(convoy_ttl).map_err(io::Error::other)?,
             modes: self.setting.modes.clone(),
             tasks: self.setting.tasks,
             ttl: Ttl::new(TTL).map_err(io::Error::other)?,
@@ -198,7 +206,7 @@ impl Crowd {
         }
         let at = BootClock.now();
         self.journal.write(&Record { process, at, event: Event::Died })?;
-        let successor = self.start_one(client)?;
+        let successor = self.start_one(client, TTL)?;
         self.running.push(successor);
         Ok(())
     }

@@ -56,7 +56,7 @@ impl fmt::Display for Hole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Wait { process, key, .. } = &self.wait;
         let (key, from, duration) = (key.as_str(), self.from.since_boot(), self.duration());
-        write!(f, "{key:?} was free from {from:?} on for {duration:?}, and {process} waited for it")
+        write!(f, "{process} waited for {key:?}, which was free: {duration:?} from {from:?} on")
     }
 }
 

@@ -84,11 +84,7 @@ fn report(place: Place, history: &History, stops: usize) -> Outcome<bool> {
     writeln!(output, "  processes killed {waiting}: {in_line}")?;
     let holes = history.holes(EXPIRY);
     if let Some(hole) = holes.first() {
-        let (longest, limit) = (hole.duration().as_millis(), MAX_HOLE.as_millis());
-        writeln!(
-            output,
-            "  longest time that a client waited for a free key: {longest} ms (limit: {limit} ms)"
-        )?;
+        writeln!(output, "  longest time for which {hole} (limit: {MAX_HOLE:?})")?;
     }
     let holes = holes.into_iter().filter(|hole| hole.duration() > MAX_HOLE);
     let flaws: Vec<_> = history.flaws().into_iter().chain(holes.map(Flaw::Hole)).collect();

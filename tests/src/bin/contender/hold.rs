@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use syncguard::{
     BootClock, BootInstant, Clock, Error, ErrorKind, Fence, LockBuilder, LockGuard, LockId,
-    LockKey, LockManager, Retry, backend::Mode,
+    LockKey, LockManager, Retry, Ttl, backend::Mode,
 };
 use syncguard_testkit::history::{Client, Event};
 use tokio::time::{Instant, sleep};
@@ -30,6 +30,7 @@ pub(crate) struct Hold<'a> {
     pub(crate) member: &'a Member,
     pub(crate) key: &'a LockKey,
     pub(crate) mode: Mode,
+    pub(crate) ttl: Ttl,
     /// How long to wait for it, at most.
     pub(crate) wait: Duration,
     pub(crate) pause: Duration,
@@ -77,7 +78,7 @@ impl Hold<'_> {
 
     /// Tries until the lock is granted, as the TypeScript client does.
     async fn poll_as_peer<'a>(&self, peer: &'a mut Peer) -> Outcome<Option<PeerGrant<'a>>> {
-        let (ttl, deadline) = (self.member.storm.ttl.as_duration(), Instant::now() + self.wait);
+        let (ttl, deadline) = (self.ttl.as_duration(), Instant::now() + self.wait);
         while Instant::now() < deadline {
             let (id, until) = (LockId::mint()?, BootClock.now() + ttl);
             if let Some(fence) = peer.acquire(self.key, id).await? {
@@ -89,7 +90,7 @@ impl Hold<'_> {
     }
 
     fn lock(&self, locks: &LockManager) -> LockBuilder {
-        locks.lock(self.key.clone()).mode(self.mode).ttl(self.member.storm.ttl)
+        locks.lock(self.key.clone()).mode(self.mode).ttl(self.ttl)
     }
 
     /// Returns the success of an acquire, or `None` if it may be repeated.
@@ -114,9 +115,7 @@ impl Hold<'_> {
         let mut left = entered;
         for _ in 0..random_below(20)? {
             sleep(self.pause).await;
-            if random_below(20)? == 0
-                && grant.extend(self.member.storm.ttl).await? == Answer::NotHeld
-            {
+            if random_below(20)? == 0 && grant.extend(self.ttl).await? == Answer::NotHeld {
                 self.record_not_held(fence)?;
             }
             let now = BootClock.now();
@@ -138,7 +137,7 @@ impl Hold<'_> {
     async fn run_without_lock(&self) -> Outcome<()> {
         let entered = BootClock.now();
         let fence = Fence::new(u64::try_from(entered.since_boot().as_micros())?)?;
-        let until = entered + self.member.storm.ttl.as_duration();
+        let until = entered + self.ttl.as_duration();
         self.record(entered, self.entered(fence, entered, until))?;
         sleep(Duration::from_millis(5)).await;
         self.record(BootClock.now(), Event::Left { key: self.key.clone(), fence })

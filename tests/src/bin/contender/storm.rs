@@ -92,8 +92,9 @@ impl Member {
                 Client::TypeScript => Mode::Exclusive,
                 _ => *one_of(&self.storm.modes)?,
             };
-            let (member, wait, pause) = (&*self, millis_below(limit)?, PAUSE);
-            Hold { member, key, mode, wait, pause }.run(&locks, peer.as_mut()).await?;
+            let (member, ttl) = (&*self, self.storm.ttl);
+            let (wait, pause) = (millis_below(limit)?, PAUSE);
+            Hold { member, key, mode, ttl, wait, pause }.run(&locks, peer.as_mut()).await?;
         }
         Ok(())
     }
@@ -103,8 +104,9 @@ impl Member {
         let modes = self.storm.modes.iter().filter(|mode| mode.permits().is_none());
         let modes: Vec<Mode> = modes.copied().collect();
         while self.next_convoy().await {
-            let (member, mode, wait, pause) = (&*self, *one_of(&modes)?, LONG_WAIT, CONVOY_PAUSE);
-            Hold { member, key: &key, mode, wait, pause }.run(&locks, None).await?;
+            let (member, mode, ttl) = (&*self, *one_of(&modes)?, self.storm.convoy_ttl);
+            let (wait, pause) = (LONG_WAIT, CONVOY_PAUSE);
+            Hold { member, key: &key, mode, ttl, wait, pause }.run(&locks, None).await?;
         }
         Ok(())
     }
