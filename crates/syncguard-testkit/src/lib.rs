@@ -14,6 +14,7 @@
 //! | [`mod@mutants`] | records that no client of ours has written |
 //! | [`node`] | packages for Node, for tests that run other clients |
 //! | [`process`] | a handle on a child process |
+//! | [`random`] | random numbers |
 //! | [`resource`] | a resource that checks fences |
 //! | [`storm`] | processes that lock, and are killed and stopped |
 //! | [`sql`] | the cases that the backends on SQL servers share |
@@ -35,6 +36,7 @@ pub mod node;
 pub mod operations;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod resource;
 pub mod server;
 pub mod sql;

@@ -20,6 +20,7 @@ use syncguard_core::{BootClock, Clock, LockKey, Ttl, backend::Mode};
 use crate::{
     contender::{Command, Contender, Reply, Storm},
     history::{Client, End, Entry, Event, History, Incarnation, Journal, JournalError, Record},
+    random::below,
 };
 
 const KEYS: u32 = 6;
@@ -127,9 +128,9 @@ impl Crowd {
     ///
     /// As [`start`](Self::start), and if the journal cannot be read.
     pub fn disrupt(&mut self) -> io::Result<()> {
-        sleep(Duration::from_millis(20 * (1 + random_below(9)? as u64)));
+        sleep(Duration::from_millis(20 * (1 + below(9)? as u64)));
         self.resume_due()?;
-        if self.stopped.len() < MAX_STOPPED && random_below(3)? == 0 {
+        if self.stopped.len() < MAX_STOPPED && below(3)? == 0 {
             let history = self.history()?;
             let holds = |process| history.entries().iter().any(|hold| is_open(hold, process));
             if let Some(victim) = self.running.iter().position(|member| holds(member.process)) {
@@ -137,7 +138,7 @@ impl Crowd {
                 return self.stop(victim);
             }
         }
-        let victim = random_below(self.running.len())?;
+        let victim = below(self.running.len())?;
         let victim = self.running.swap_remove(victim);
         self.kill(victim)
     }
@@ -246,10 +247,4 @@ fn expect(contender: &mut Contender, command: &Command, expected: &Reply) -> io:
 
 fn is_open(hold: &Entry, process: Incarnation) -> bool {
     hold.process == process && hold.end == End::Open
-}
-
-/// Returns a random number below `limit`.
-fn random_below(limit: usize) -> io::Result<usize> {
-    let random = getrandom::u64().map_err(io::Error::other)?;
-    Ok(usize::try_from(random % limit.max(1) as u64).unwrap_or_default())
 }

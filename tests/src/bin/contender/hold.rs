@@ -4,14 +4,16 @@ use syncguard::{
     BootClock, BootInstant, Clock, Error, ErrorKind, Fence, LockBuilder, LockGuard, LockId,
     LockKey, LockManager, Retry, Ttl, backend::Mode,
 };
-use syncguard_testkit::history::{Client, Event};
+use syncguard_testkit::{
+    history::{Client, Event},
+    random,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Outcome,
     grant::{Answer, Grant, PeerGrant},
     peer::Peer,
-    random::{millis_below, random_below},
     storm::Member,
 };
 
@@ -71,7 +73,7 @@ impl Hold<'_> {
             if let Some(guard) = outcome.and_then(|outcome| outcome.acquired()) {
                 return Ok(Some(guard));
             }
-            sleep(millis_below(POLL_INTERVAL)?).await;
+            sleep(random::millis_below(POLL_INTERVAL)?).await;
         }
         Ok(None)
     }
@@ -84,7 +86,7 @@ impl Hold<'_> {
             if let Some(fence) = peer.acquire(self.key, id).await? {
                 return Ok(Some(PeerGrant { peer, id, fence, until }));
             }
-            sleep(RETRY_DELAY + millis_below(RETRY_JITTER)?).await;
+            sleep(RETRY_DELAY + random::millis_below(RETRY_JITTER)?).await;
         }
         Ok(None)
     }
@@ -113,9 +115,9 @@ impl Hold<'_> {
         let until = entered + grant.remaining();
         self.record(entered, self.entered(fence, requested, until))?;
         let mut left = entered;
-        for _ in 0..random_below(20)? {
+        for _ in 0..random::below(20)? {
             sleep(self.pause).await;
-            if random_below(20)? == 0 && grant.extend(self.ttl).await? == Answer::NotHeld {
+            if random::below(20)? == 0 && grant.extend(self.ttl).await? == Answer::NotHeld {
                 self.record_not_held(fence)?;
             }
             let now = BootClock.now();

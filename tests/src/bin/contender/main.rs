@@ -4,7 +4,6 @@
 mod grant;
 mod hold;
 mod peer;
-mod random;
 mod storm;
 
 use std::{

@@ -11,16 +11,12 @@ use syncguard::{BootClock, BootInstant, Clock, LockKey, LockManager, backend::Mo
 use syncguard_testkit::{
     contender::Storm,
     history::{Client, Event, Journal, Record},
+    random,
 };
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    Outcome,
-    hold::Hold,
-    peer::Peer,
-    random::{millis_below, one_of, random_below},
-};
+use crate::{Outcome, hold::Hold, peer::Peer};
 
 /// Often too short, so that the storm includes waits that time out at any moment.
 const SHORT_WAIT: Duration = Duration::from_millis(200);
@@ -86,14 +82,14 @@ impl Member {
             Client::Waiting | Client::Polling | Client::Unlocked => None,
         };
         while !self.input_ended.is_cancelled() {
-            let key = one_of(&self.storm.keys)?;
-            let limit = if random_below(LONG_WAIT_SHARE)? == 0 { LONG_WAIT } else { SHORT_WAIT };
+            let key = random::one_of(&self.storm.keys)?;
+            let limit = if random::below(LONG_WAIT_SHARE)? == 0 { LONG_WAIT } else { SHORT_WAIT };
             let mode = match self.storm.client {
                 Client::TypeScript => Mode::Exclusive,
-                _ => *one_of(&self.storm.modes)?,
+                _ => *random::one_of(&self.storm.modes)?,
             };
             let (member, ttl) = (&*self, self.storm.ttl);
-            let (wait, pause) = (millis_below(limit)?, PAUSE);
+            let (wait, pause) = (random::millis_below(limit)?, PAUSE);
             Hold { member, key, mode, ttl, wait, pause }.run(&locks, peer.as_mut()).await?;
         }
         Ok(())
@@ -104,7 +100,7 @@ impl Member {
         let modes = self.storm.modes.iter().filter(|mode| mode.permits().is_none());
         let modes: Vec<Mode> = modes.copied().collect();
         while self.next_convoy().await {
-            let (member, mode, ttl) = (&*self, *one_of(&modes)?, self.storm.convoy_ttl);
+            let (member, mode, ttl) = (&*self, *random::one_of(&modes)?, self.storm.convoy_ttl);
             let (wait, pause) = (LONG_WAIT, CONVOY_PAUSE);
             Hold { member, key: &key, mode, ttl, wait, pause }.run(&locks, None).await?;
         }
