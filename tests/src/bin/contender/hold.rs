@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep};
 use crate::{
     Outcome,
     grant::{Answer, Grant, PeerGrant},
+    member::Member,
     peer::Peer,
-    storm::Member,
 };
 
 /// How long a client that only tries pauses after each attempt, at most.

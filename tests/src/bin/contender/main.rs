@@ -3,6 +3,7 @@
 
 mod grant;
 mod hold;
+mod member;
 mod peer;
 mod storm;
 
@@ -20,7 +21,7 @@ use syncguard_testkit::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-use crate::storm::Member;
+use crate::{member::Member, storm::take_part};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -95,7 +96,7 @@ impl Contender {
         let member = Member::new(storm, self.url.clone())?;
         let locks = self.locks()?.clone();
         reply(&Reply::Waiting)?;
-        self.runtime.block_on(member.take_part(locks))
+        self.runtime.block_on(take_part(member, locks))
     }
 }
 

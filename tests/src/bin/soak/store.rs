@@ -152,11 +152,7 @@ impl Store {
             None => 0,
         };
         match &mut self.session {
-            Session::Redis(peer) => {
-                let mut keys = redis_keys(peer).await?;
-                keys.retain(|left| !REDIS_KEPT.contains(&left.what.as_str()));
-                Ok(keys)
-            }
+            Session::Redis(peer) => redis_keys(peer, |kind| !REDIS_KEPT.contains(&kind)).await,
             Session::Postgres(session) => counts(session, POSTGRES_ENTRIES).await,
             Session::Mysql(session) => counts(session, MYSQL_ENTRIES).await,
             Session::Sqlite(session) => counts(session, SQLITE_ENTRIES).await,
@@ -167,7 +163,7 @@ impl Store {
     /// Returns what stays, as documented.
     pub(crate) async fn kept(&mut self) -> Outcome<Vec<Left>> {
         match &mut self.session {
-            Session::Redis(peer) => redis_keys(peer).await,
+            Session::Redis(peer) => redis_keys(peer, |kind| REDIS_KEPT.contains(&kind)).await,
             Session::Postgres(session) => counts(session, POSTGRES_KEPT).await,
             Session::Mysql(session) => counts(session, MYSQL_KEPT).await,
             Session::Sqlite(session) => counts(session, SQLITE_KEPT).await,
@@ -196,15 +192,15 @@ impl Store {
     }
 }
 
-async fn redis_keys(peer: &mut RedisPeer) -> Outcome<Vec<Left>> {
+/// Counts the keys of some kinds.
+async fn redis_keys(peer: &mut RedisPeer, is_wanted: impl Fn(&str) -> bool) -> Outcome<Vec<Left>> {
     let lines = peer.call(&["EVAL", REDIS_KEYS, "0"]).await?.unwrap_or_default();
     let kinds = lines.lines().filter_map(|line| line.split_once(' '));
-    Ok(kinds
-        .map(|(count, what)| Ok(left(count.parse::<i64>()?, what)))
-        .collect::<Outcome<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .collect())
+    let mut found = Vec::new();
+    for (count, kind) in kinds.filter(|(_, kind)| is_wanted(kind)) {
+        found.extend(left(count.parse::<i64>()?, kind));
+    }
+    Ok(found)
 }
 
 /// Returns the counts that are not zero.
