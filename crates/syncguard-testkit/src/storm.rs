@@ -168,8 +168,11 @@ impl Crowd {
     pub fn finish(mut self) -> io::Result<History> {
         sleep(STOP_DURATION);
         self.resume_due()?;
-        let members = std::mem::take(&mut self.running).into_iter();
-        for Member { process, contender, .. } in members.chain(std::mem::take(&mut self.steady)) {
+        let mut members = std::mem::take(&mut self.running);
+        members.append(&mut self.steady);
+        // All at once: who goes on locking could keep those waiting who are to end.
+        members.iter_mut().for_each(|member| member.contender.process().close_input());
+        for Member { process, contender, .. } in members {
             let ended = contender.finish();
             ended.map_err(|error| io::Error::other(format!("{process}: {error}")))?;
         }
