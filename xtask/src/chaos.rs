@@ -1,4 +1,4 @@
-//! Storms over each store.
+//! Storms over each store, and soaks.
 
 use crate::{
     apt,
@@ -11,11 +11,20 @@ use crate::{
 const BUILD: &str = "build --package syncguard-tests --bins";
 const RUN: &str = "run --package syncguard-tests --bin chaos --";
 
-pub(crate) fn run(install: Install, seconds: u64, stores: &[String]) -> Result<(), Failure> {
+pub(crate) fn run(
+    install: Install,
+    seconds: u64,
+    soak: Option<u64>,
+    stores: &[String],
+) -> Result<(), Failure> {
     if install == Install::Missing {
         apt::install(&missing(SERVERS))?;
     }
-    // It starts the other program of the package.
+    // It starts the other programs of the package.
     cargo(BUILD).run()?;
-    cargo(&format!("{RUN} --seconds {seconds} {}", stores.join(" "))).run()
+    let kind = match soak {
+        Some(minutes) => format!("--soak={minutes}"),
+        None => format!("--seconds {seconds}"),
+    };
+    cargo(&format!("{RUN} {kind} {}", stores.join(" "))).run()
 }

@@ -87,6 +87,16 @@ enum Task {
         /// How long the storm over each store lasts
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+        /// Soak the stores instead, each for so many minutes: one process drops many futures in
+        /// flight, and then nothing may be left over
+        #[arg(
+            long,
+            value_name = "MINUTES",
+            num_args = 0..=1,
+            require_equals = true,
+            default_missing_value = "10"
+        )]
+        soak: Option<u64>,
         /// sqlite, redis, postgres, mariadb, firestore, instead of all
         stores: Vec<String>,
     },
@@ -125,8 +135,8 @@ fn dispatch(task: Task) -> Result<(), Failure> {
         Task::Mutants { install, resume, files } => {
             mutants::run(Install::from_flag(install), Progress::from_flag(resume), &files)
         }
-        Task::Chaos { install, seconds, stores } => {
-            chaos::run(Install::from_flag(install), seconds, &stores)
+        Task::Chaos { install, seconds, soak, stores } => {
+            chaos::run(Install::from_flag(install), seconds, soak, &stores)
         }
         Task::Api { accept } => api::run(Changes::from_flag(accept)),
         Task::Services { task } => services::run(&task),

@@ -1,12 +1,15 @@
 //! The protocol of the program `contender`, a process that acquires locks on command: one value per
 //! line.
 
-use std::{io, path::PathBuf, process};
+use std::{io, path::PathBuf, process, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use syncguard_core::{Fence, LockKey, Ttl, backend::Mode};
 
-use crate::{history::Incarnation, process::Process};
+use crate::{
+    history::{Client, Incarnation},
+    process::Process,
+};
 
 /// A command to a contender, which replies to each command before it reads the next one, and exits
 /// at the end of its standard input.
@@ -51,8 +54,17 @@ pub enum Renewal {
 pub struct Storm {
     /// The process that takes part.
     pub process: Incarnation,
+    /// How it acquires locks.
+    pub client: Client,
     /// The keys to lock.
     pub keys: Vec<LockKey>,
+    /// The keys that all processes begin to wait for at the same instants, the multiples of
+    /// `convoy_period` of the boot clock, and at no other time.
+    pub convoy_keys: Vec<LockKey>,
+    /// The time from one such instant to the next.
+    pub convoy_period: Duration,
+    /// The ttl of the locks of these keys.
+    pub convoy_ttl: Ttl,
     /// The modes in which to lock them.
     pub modes: Vec<Mode>,
     /// The number of locks to wait for or to hold at the same time.
@@ -61,18 +73,6 @@ pub struct Storm {
     pub ttl: Ttl,
     /// The journal in which the holds are recorded.
     pub journal: PathBuf,
-    /// Whether to lock at all.
-    pub locking: Locking,
-}
-
-/// Whether a process respects the locks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Locking {
-    /// The process acquires each lock before it enters.
-    Enabled,
-    /// The process enters without acquiring a lock, under fences of its own that increase. This
-    /// proves that the checks detect the violation.
-    Disabled,
 }
 
 /// A reply of a contender.

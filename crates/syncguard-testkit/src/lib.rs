@@ -14,10 +14,12 @@
 //! | [`mod@mutants`] | records that no client of ours has written |
 //! | [`node`] | packages for Node, for tests that run other clients |
 //! | [`process`] | a handle on a child process |
+//! | [`random`] | random numbers |
 //! | [`resource`] | a resource that checks fences |
 //! | [`storm`] | processes that lock, and are killed and stopped |
 //! | [`sql`] | the cases that the backends on SQL servers share |
 //! | [`traced`] | spans and events as a subscriber sees them |
+//! | [`typescript`] | clients like the TypeScript SyncGuard |
 //!
 //! Requires Unix: processes are stopped and killed by signals.
 
@@ -34,9 +36,11 @@ pub mod node;
 pub mod operations;
 pub mod process;
 pub mod proxy;
+pub mod random;
 pub mod resource;
 pub mod server;
 pub mod sql;
 pub mod storm;
 mod subscriber;
 pub mod traced;
+pub mod typescript;

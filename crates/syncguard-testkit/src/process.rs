@@ -96,13 +96,18 @@ impl Process {
         Ok(kill_process(self.pid()?, Signal::CONT)?)
     }
 
+    /// Closes the standard input, without waiting until the process exits.
+    pub fn close_input(&mut self) {
+        drop(self.input.take());
+    }
+
     /// Closes the standard input and waits until the process exits.
     ///
     /// # Errors
     ///
     /// The error of waiting for the exit.
     pub fn finish(mut self) -> io::Result<ExitStatus> {
-        drop(self.input.take());
+        self.close_input();
         self.child.wait()
     }
 

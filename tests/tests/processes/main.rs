@@ -5,6 +5,7 @@
 mod killed;
 mod model;
 mod opening;
+mod soak;
 mod stopped;
 mod storm;
 

@@ -8,9 +8,10 @@ use syncguard_testkit::{
     hostile::HOSTILE,
     operations::{LONG, ask, granted, is_contended, is_locked, released},
     server::RedisServer,
+    typescript::RedisPeer,
 };
 
-use crate::{config, peer::Peer, safe};
+use crate::{config, safe};
 
 const ID: &str = "ABCDEFGHIJKLMNOPQRSTUV";
 
@@ -84,7 +85,7 @@ fn expected(prefix: &str, text: &str) -> Name {
 
 /// Checks that the key is one lock for both clients: each excludes the other, and they count up one
 /// fence.
-async fn check_common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+async fn check_common(ours: &RedisBackend, theirs: &mut RedisPeer, key: &str) {
     let theirs_first = theirs.acquire(key, ID).await.unwrap().unwrap();
     assert!(is_contended(ours, key).await, "{key:?} is theirs");
     let found = ours.lookup(&LockKey::new(key).unwrap().into()).await.unwrap().unwrap();
@@ -98,7 +99,7 @@ async fn check_common(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
 
 /// Checks that the lock of this backend has a name of its own, and leaves the other key's counter
 /// intact.
-async fn check_beside_a_counter(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+async fn check_beside_a_counter(ours: &RedisBackend, theirs: &mut RedisPeer, key: &str) {
     let counter = theirs.name(key);
     // Without its prefix: the key whose counter has this name.
     let neighbour = counter.strip_prefix(&theirs.name("fence:")).unwrap();
@@ -119,7 +120,7 @@ async fn check_beside_a_counter(ours: &RedisBackend, theirs: &mut Peer, key: &st
 
 /// Checks that the lock of this backend has a name of its own, and leaves the index of that id
 /// intact.
-async fn check_beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str) {
+async fn check_beside_an_index(ours: &RedisBackend, theirs: &mut RedisPeer, key: &str) {
     let (index, id) = (theirs.name(key), key.strip_prefix("id:").unwrap());
     // A TypeScript holder of this key loses it as soon as a lock is granted under that id.
     theirs.acquire(key, ID).await.unwrap().unwrap();
@@ -136,7 +137,7 @@ async fn check_beside_an_index(ours: &RedisBackend, theirs: &mut Peer, key: &str
 
 async fn check_with_prefix(server: &RedisServer, prefix: &'static str) {
     let ours = RedisBackend::connect(config(&server.url()).prefix(prefix)).await.unwrap();
-    let mut theirs = Peer::connect(server, prefix).await;
+    let mut theirs = RedisPeer::connect(server.address(), prefix).await;
     let mut seen = BTreeSet::new();
     for text in HOSTILE {
         let name = expected(prefix, text);
@@ -180,7 +181,7 @@ async fn hostile_keys_have_typescript_names_or_names_of_their_own_without_a_pref
 async fn text_that_is_equal_in_normal_form_is_one_key() {
     let server = safe().start().await.unwrap();
     let ours = crate::connect(&server.url()).await;
-    let mut theirs = Peer::connect(&server, "syncguard").await;
+    let mut theirs = RedisPeer::connect(server.address(), "syncguard").await;
     for (written, normal) in [
         ("cafe\u{301}", "café"),
         ("\u{212b}", "Å"),
@@ -218,7 +219,7 @@ async fn a_prefix_that_contains_the_counters_of_another_is_refused() {
         assert!(error.to_string().contains("another prefix's fence counters"), "{error}");
     }
     // What would happen otherwise: a lock under one prefix is a counter under the other.
-    let mut theirs = Peer::connect(&server, "app:fence:app").await;
+    let mut theirs = RedisPeer::connect(server.address(), "app:fence:app").await;
     theirs.acquire("job", ID).await.unwrap().unwrap();
     let error = ours.acquire(&ask("job", LONG)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Internal);
@@ -233,7 +234,7 @@ async fn a_key_that_is_the_hashed_form_of_another_shares_its_lock() {
     granted(&ours, &request).await;
     let found = ours.lookup(&request.lock_id.into()).await.unwrap().unwrap();
     assert_eq!(found.key.as_str(), "fence:syncguard:k");
-    let mut theirs = Peer::connect(&server, "syncguard").await;
+    let mut theirs = RedisPeer::connect(server.address(), "syncguard").await;
     let name = theirs.call(&["GET", &format!("syncguard:id:{}", request.lock_id.as_str())]).await;
     let name = name.unwrap().unwrap();
     let hashed = name.strip_prefix("syncguard:").unwrap();

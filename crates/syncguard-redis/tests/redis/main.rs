@@ -15,7 +15,6 @@ mod mutants;
 mod network;
 mod other_types;
 mod outcomes;
-mod peer;
 mod replicas;
 mod rogue;
 mod runtimes;

@@ -16,12 +16,12 @@ use syncguard_testkit::{
     mutants::each,
     operations::{LONG, ask, granted, key, ttl},
     server::RedisServer,
+    typescript::RedisPeer,
 };
 
 use crate::{
     connect,
     corpus::{ID, KEY, ValidRecord, may_be_replaced, texts},
-    peer::Peer,
     safe,
 };
 
@@ -239,7 +239,7 @@ type Stored = [Option<String>; 3];
 /// A backend, and a direct connection that writes and reads what is stored.
 struct Bench {
     backend: RedisBackend,
-    bare: Peer,
+    bare: RedisPeer,
     mutants: Arc<Vec<Mutant>>,
     _server: RedisServer,
 }
@@ -248,7 +248,7 @@ impl Bench {
     async fn start() -> Self {
         let server = safe().setting("appendonly", "no").start().await.unwrap();
         let (backend, bare) =
-            (connect(&server.url()).await, Peer::connect(&server, "syncguard").await);
+            (connect(&server.url()).await, RedisPeer::connect(server.address(), "syncguard").await);
         let mutants: Vec<_> = texts().into_iter().enumerate().map(Mutant::new).collect();
         let valid = mutants.iter().filter(|mutant| mutant.valid.is_some()).count();
         let total = mutants.len();

@@ -10,9 +10,10 @@ use syncguard_redis::RedisBackend;
 use syncguard_testkit::{
     operations::{LONG, ask, error_of, granted, key, lock_of, ttl},
     server::RedisServer,
+    typescript::RedisPeer,
 };
 
-use crate::{connect, peer::Peer, safe};
+use crate::{connect, safe};
 
 /// The id in the records.
 const ID: &str = "ABCDEFGHIJKLMNOPQRSTUV";
@@ -31,7 +32,7 @@ const DIGEST: &str = "\
 /// A backend, and a direct connection that damages what it stores.
 struct Bench {
     backend: RedisBackend,
-    server: Peer,
+    server: RedisPeer,
     own: AcquireRequest,
     _server: RedisServer,
 }
@@ -42,7 +43,12 @@ impl Bench {
         let backend = connect(&server.url()).await;
         granted(&backend, &ask("good", 60 * LONG)).await;
         let own = AcquireRequest::new(key("job"), ID.parse().unwrap(), ttl(LONG));
-        Self { backend, server: Peer::connect(&server, "syncguard").await, own, _server: server }
+        Self {
+            backend,
+            server: RedisPeer::connect(server.address(), "syncguard").await,
+            own,
+            _server: server,
+        }
     }
 
     /// Stores a value of another type under one name, and valid values under the others.

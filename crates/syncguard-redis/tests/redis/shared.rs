@@ -25,10 +25,11 @@ use syncguard_testkit::{
     },
     proxy::{Flow, Proxy, RespArrays},
     server::{RedisCluster, RedisServer},
+    typescript::RedisPeer,
 };
 use tokio::{sync::RwLock, task::JoinSet};
 
-use crate::{config, connect, peer::Peer, safe};
+use crate::{config, connect, safe};
 
 const HEAD: &str = "syncguard:job";
 const HOLDERS: &str = "syncguard:job\u{37e}shared";
@@ -49,10 +50,10 @@ const DIGEST: &str = "\
     if value.err then return redis.call('GET', KEYS[1]) end \
     table.sort(value) return table.concat(value, ' ')";
 
-async fn started() -> (RedisServer, RedisBackend, Peer) {
+async fn started() -> (RedisServer, RedisBackend, RedisPeer) {
     let server = safe().setting("appendonly", "no").start().await.unwrap();
     let backend = connect(&server.url()).await;
-    let peer = Peer::connect(&server, "syncguard").await;
+    let peer = RedisPeer::connect(server.address(), "syncguard").await;
     (server, backend, peer)
 }
 
@@ -84,7 +85,7 @@ struct Stored {
 }
 
 impl Stored {
-    async fn read(peer: &mut Peer) -> Self {
+    async fn read(peer: &mut RedisPeer) -> Self {
         let words = ["EVAL", READ, "2", HEAD, HOLDERS];
         let text = peer.call(&words).await.unwrap().unwrap();
         let values: Vec<Value> = serde_json::from_str(&text).unwrap();
@@ -445,7 +446,7 @@ impl Storm {
         }
     }
 
-    async fn write_as_typescript(self: Arc<Self>, mut peer: Peer) {
+    async fn write_as_typescript(self: Arc<Self>, mut peer: RedisPeer) {
         for _ in 0..2 * Self::ROUNDS {
             let id = LockId::mint().unwrap();
             if peer.acquire("job", id.as_str()).await.unwrap().is_none() {
@@ -469,7 +470,7 @@ async fn no_writer_of_either_client_is_beside_a_reader_in_a_storm() {
         for backend in [&backend, &other] {
             tasks.spawn(storm.clone().read(backend.clone()));
         }
-        let client = Peer::connect(&server, "syncguard").await;
+        let client = RedisPeer::connect(server.address(), "syncguard").await;
         tasks.spawn(storm.clone().write_as_typescript(client));
         if number > 0 {
             tasks.spawn(storm.clone().write(other.clone()));

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt};
 
 use syncguard_core::{Fence, LockKey};
 
-use super::Entry;
+use super::{Entry, Hole};
 
 /// A violation of what a lock guarantees.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Flaw {
     NotHeld(Entry),
     /// The hold never ended: its process neither left nor died.
     NeverLeft(Entry),
+    /// The key was free for too long, although a client waited for it.
+    Hole(Hole),
 }
 
 impl fmt::Display for Flaw {
@@ -34,6 +36,7 @@ impl fmt::Display for Flaw {
             Self::LowerFence(one, other) => write!(f, "after {one}, a lower fence for {other}"),
             Self::NotHeld(entry) => write!(f, "{entry} was not held within its lease"),
             Self::NeverLeft(entry) => write!(f, "{entry} never left"),
+            Self::Hole(hole) => hole.fmt(f),
         }
     }
 }
@@ -178,8 +181,8 @@ mod tests {
     fn hold(process: u32, key: &str, fence: u64, entered: u64, end: End) -> Entry {
         let (key, fence) = (LockKey::new(key).unwrap(), Fence::new(fence).unwrap());
         let (process, mode, entered) = (Incarnation(process), Mode::Exclusive, at(entered));
-        let (requested, not_held) = (entered, None);
-        Entry { process, key, fence, mode, requested, entered, end, not_held }
+        let (requested, released, not_held) = (entered, None, None);
+        Entry { process, key, fence, mode, requested, entered, end, released, not_held }
     }
 
     fn left(process: u32, fence: u64, entered: u64, left: u64) -> Entry {

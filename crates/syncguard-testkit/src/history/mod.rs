@@ -8,13 +8,18 @@
 mod flaw;
 mod journal;
 mod record;
+mod waiting;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub use flaw::{Flaw, flaws};
 pub use journal::{Journal, JournalError};
-pub use record::{Event, Incarnation, Record};
+pub use record::{Client, Event, Incarnation, Record};
 use syncguard_core::{BootInstant, Fence, LockKey, backend::Mode};
+pub use waiting::{Hole, Wait};
 
 /// One hold of one lock by one process.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,73 +38,115 @@ pub struct Entry {
     pub entered: BootInstant,
     /// How, and when, the hold ended.
     pub end: End,
+    /// When the store confirmed the release.
+    pub released: Option<BootInstant>,
     /// When the store reported the lock as not held, although the lease was valid.
     pub not_held: Option<BootInstant>,
 }
 
-/// How a hold ended.
+/// How a hold or a wait ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The process left. This is the last time at which it knew that it held the lock.
+    /// The process left: it released the lock, or ceased to wait. Of a hold, this is the last time at
+    /// which the process knew that it held the lock.
     Left(BootInstant),
-    /// The process died. This is the time at which its death was certain, or the end of its lease
-    /// if that is earlier.
+    /// The process died. This is the time at which its death was certain, or the end of the lease of
+    /// a hold if that is earlier.
     Died(BootInstant),
     /// The records contain no end.
     Open,
 }
 
-impl Entry {
-    /// Returns when the hold ended, `None` if it did not end.
-    pub fn left(&self) -> Option<BootInstant> {
-        match self.end {
-            End::Left(at) | End::Died(at) => Some(at),
-            End::Open => None,
+impl End {
+    fn of(left: Option<BootInstant>, died: Option<BootInstant>) -> Self {
+        left.map(Self::Left).or(died.map(Self::Died)).unwrap_or(Self::Open)
+    }
+
+    /// Returns the time of the end, `None` without an end.
+    fn at(self) -> Option<BootInstant> {
+        match self {
+            Self::Left(at) | Self::Died(at) => Some(at),
+            Self::Open => None,
         }
     }
 }
 
-/// All holds, sorted by their beginning.
+impl Entry {
+    /// Creates a hold without an end.
+    fn new(
+        process: Incarnation,
+        key: LockKey,
+        fence: Fence,
+        mode: Mode,
+        requested: BootInstant,
+        entered: BootInstant,
+    ) -> Self {
+        let (end, released, not_held) = (End::Open, None, None);
+        Self { process, key, fence, mode, requested, entered, end, released, not_held }
+    }
+
+    /// Returns when the hold ended, `None` if it did not end.
+    pub fn left(&self) -> Option<BootInstant> {
+        self.end.at()
+    }
+}
+
+/// What was recorded about the end of a hold.
+#[derive(Clone, Copy, Default)]
+struct Reports {
+    left: Option<BootInstant>,
+    released: Option<BootInstant>,
+    not_held: Option<BootInstant>,
+}
+
+/// All holds, sorted by their beginning, and all waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     entries: Vec<Entry>,
+    waits: Vec<Wait>,
 }
 
 impl History {
-    /// Derives the holds from the records of the processes, which may be in any order.
+    /// Derives the holds and the waits from the records of the processes, which may be in any order.
     pub fn new(records: impl IntoIterator<Item = Record>) -> Self {
-        let mut ends = BTreeMap::new();
-        let (mut denials, mut deaths) = (BTreeMap::new(), BTreeMap::new());
         let (mut entries, mut leases) = (Vec::new(), Vec::new());
+        let mut reports: BTreeMap<_, Reports> = BTreeMap::new();
+        let (mut waits, mut wait_ends) = (BTreeMap::new(), BTreeMap::new());
+        let (mut deaths, mut stopped) = (BTreeMap::new(), BTreeSet::new());
         for Record { process, at, event } in records {
+            let mut report = |key, fence, report: fn(&mut Reports) -> &mut Option<BootInstant>| {
+                *report(reports.entry((process, key, fence)).or_default()) = Some(at);
+            };
             match event {
                 Event::Entered { key, fence, mode, requested, until } => {
-                    let (entered, end, not_held) = (at, End::Open, None);
-                    let entry =
-                        Entry { process, key, fence, mode, requested, entered, end, not_held };
-                    entries.push(entry);
+                    entries.push(Entry::new(process, key, fence, mode, requested, at));
                     leases.push(until);
                 }
-                Event::Left { key, fence } => {
-                    ends.insert((process, key, fence), at);
+                Event::Left { key, fence } => report(key, fence, |all| &mut all.left),
+                Event::Released { key, fence } => report(key, fence, |all| &mut all.released),
+                Event::NotHeld { key, fence } => report(key, fence, |all| &mut all.not_held),
+                Event::WaitBegan { wait, client, key } => {
+                    waits.insert((process, wait), Wait::new(process, client, key, at));
                 }
-                Event::NotHeld { key, fence } => {
-                    denials.insert((process, key, fence), at);
-                }
-                Event::Died => {
-                    deaths.insert(process, at);
-                }
+                Event::WaitEnded { wait } => drop(wait_ends.insert((process, wait), at)),
+                Event::Stopped => drop(stopped.insert(process)),
+                Event::Died => drop(deaths.insert(process, at)),
             }
         }
         for (entry, until) in entries.iter_mut().zip(leases) {
             let hold = (entry.process, entry.key.clone(), entry.fence);
-            entry.not_held = denials.get(&hold).copied();
-            let left = ends.get(&hold).copied();
-            let died = || deaths.get(&entry.process).map(|at| End::Died(until.min(*at)));
-            entry.end = left.map(End::Left).or_else(died).unwrap_or(End::Open);
+            let Reports { left, released, not_held } =
+                reports.get(&hold).copied().unwrap_or_default();
+            let died = deaths.get(&entry.process).map(|at| until.min(*at));
+            (entry.end, entry.released, entry.not_held) = (End::of(left, died), released, not_held);
+        }
+        for (number, wait) in &mut waits {
+            let (left, died) = (wait_ends.get(number), deaths.get(&wait.process));
+            wait.end = End::of(left.copied(), died.copied());
+            wait.is_continuous = !stopped.contains(&wait.process);
         }
         entries.sort_by_key(|entry| entry.entered);
-        Self { entries }
+        Self { entries, waits: waits.into_values().collect() }
     }
 
     /// Returns the holds, sorted by their beginning.
@@ -127,6 +174,38 @@ impl History {
     /// Returns the violations of what a lock guarantees.
     pub fn flaws(&self) -> Vec<Flaw> {
         flaws(&self.entries)
+    }
+
+    /// Returns the waits.
+    pub fn waits(&self) -> &[Wait] {
+        &self.waits
+    }
+
+    /// Returns how many holds are those of such clients.
+    pub fn holds_of(&self, client: Client) -> usize {
+        let processes = self.waits.iter().filter(|wait| wait.client == client);
+        let processes: BTreeSet<_> = processes.map(|wait| wait.process).collect();
+        self.entries.iter().filter(|hold| processes.contains(&hold.process)).count()
+    }
+
+    /// Returns how many processes died while they waited as such clients.
+    pub fn deaths_waiting(&self, client: Client) -> usize {
+        let died = self.waits.iter().filter(|wait| matches!(wait.end, End::Died(_)));
+        let died = died.filter(|wait| wait.client == client).map(|wait| wait.process);
+        died.collect::<BTreeSet<_>>().len()
+    }
+
+    /// Returns the longest wait of such a client that the client ended itself, and without a stop.
+    pub fn longest_wait(&self, client: Client) -> Option<Duration> {
+        let waits = self.waits.iter().filter(|wait| wait.client == client && wait.is_continuous);
+        let ended = waits.filter(|wait| matches!(wait.end, End::Left(_)));
+        ended.filter_map(|wait| Some(wait.end.at()?.since(wait.began))).max()
+    }
+
+    /// Returns the holes in the use of the keys, the longest first. A hold whose release was not
+    /// confirmed counts as lasting for `expiry`, which is the ttl and the grace, past its end.
+    pub fn holes(&self, expiry: Duration) -> Vec<Hole> {
+        waiting::holes(&self.entries, &self.waits, expiry)
     }
 }
 

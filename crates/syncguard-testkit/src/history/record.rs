@@ -14,6 +14,31 @@ impl fmt::Display for Incarnation {
     }
 }
 
+/// How a process acquires locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Client {
+    /// It waits for locks, in line where the store has one.
+    Waiting,
+    /// It only tries, again and again. It is never in line, and no release wakes it.
+    Polling,
+    /// It tries again and again, as the TypeScript client does.
+    TypeScript,
+    /// It enters without acquiring a lock, under fences of its own that increase. This proves that
+    /// the checks detect the violation.
+    Unlocked,
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Waiting => "clients that wait",
+            Self::Polling => "clients that only try",
+            Self::TypeScript => "TypeScript-like clients",
+            Self::Unlocked => "clients that do not lock",
+        })
+    }
+}
+
 /// One line of a [`Journal`](super::Journal).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
@@ -29,6 +54,20 @@ pub struct Record {
 /// An event that a process records, or that is recorded about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
+    /// The process begins to wait for a lock.
+    WaitBegan {
+        /// The number of the wait in this process.
+        wait: u64,
+        /// How the process acquires the lock.
+        client: Client,
+        /// The key of the lock.
+        key: LockKey,
+    },
+    /// The process has ceased to wait: it was granted the lock, or gave up.
+    WaitEnded {
+        /// The number of the wait in this process.
+        wait: u64,
+    },
     /// The process holds the lock: it read the clock, and then checked that it still held the lock.
     Entered {
         /// The key of the lock.
@@ -52,6 +91,13 @@ pub enum Event {
         /// The fence of the grant.
         fence: Fence,
     },
+    /// The store has confirmed that the process released the lock.
+    Released {
+        /// The key of the lock.
+        key: LockKey,
+        /// The fence of the grant.
+        fence: Fence,
+    },
     /// The store answered an extend or a release of the process that it does not hold the lock. The
     /// process received the answer while its lease was valid, that is, before the grant could expire.
     NotHeld {
@@ -60,6 +106,8 @@ pub enum Event {
         /// The fence of the grant.
         fence: Fence,
     },
+    /// The process is stopped. Recorded by the process that stopped it.
+    Stopped,
     /// The process is dead. Recorded by the process that killed it, once its death was certain.
     Died,
 }

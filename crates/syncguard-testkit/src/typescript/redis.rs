@@ -1,11 +1,13 @@
-//! A client like the TypeScript SyncGuard, written from the stored formats only. It shares no code
-//! with the backend.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use syncguard_testkit::server::RedisServer;
+use std::time::Duration;
+
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::TcpStream,
+    net::{TcpStream, ToSocketAddrs},
 };
+
+use crate::operations::LONG;
 
 /// Grants a lock if there is no live record, and increments the fence.
 const ACQUIRE: &str = r"
@@ -29,43 +31,64 @@ const RELEASE: &str = r"
     redis.call('DEL', name, KEYS[1])
     return 'released'";
 
-pub(crate) struct Peer {
+/// A client on a single Redis server. Its grants last for a minute.
+#[derive(Debug)]
+pub struct RedisPeer {
     connection: BufReader<TcpStream>,
     /// Without trailing colons.
     prefix: &'static str,
+    ttl: Duration,
 }
 
-impl Peer {
-    pub(crate) async fn connect(server: &RedisServer, prefix: &'static str) -> Self {
-        let connection = BufReader::new(TcpStream::connect(server.address()).await.unwrap());
-        Self { connection, prefix }
+impl RedisPeer {
+    /// Connects. The prefix has no trailing colons.
+    pub async fn connect(server: impl ToSocketAddrs, prefix: &'static str) -> Self {
+        let connection = BufReader::new(TcpStream::connect(server).await.unwrap());
+        Self { connection, prefix, ttl: LONG }
+    }
+
+    /// Sets the ttl of its grants.
+    #[must_use]
+    pub fn with_ttl(self, ttl: Duration) -> Self {
+        Self { ttl, ..self }
     }
 
     /// Joins the prefix and a text. The text is in normal form, and short enough not to be hashed.
-    pub(crate) fn name(&self, text: &str) -> String {
+    #[must_use]
+    pub fn name(&self, text: &str) -> String {
         match self.prefix {
             "" => text.to_owned(),
             prefix => format!("{prefix}:{text}"),
         }
     }
 
-    /// Returns the fence, or the error that the server replied with.
-    pub(crate) async fn acquire(&mut self, key: &str, id: &str) -> Result<Option<u64>, String> {
+    /// Returns the fence of a grant, or `None` if another client holds the lock.
+    ///
+    /// # Errors
+    ///
+    /// The error that the server replied with.
+    pub async fn acquire(&mut self, key: &str, id: &str) -> Result<Option<u64>, String> {
         let lock = self.name(key);
         let (fence, index) = (self.name(&format!("fence:{lock}")), self.name(&format!("id:{id}")));
-        let words = ["EVAL", ACQUIRE, "3", &lock, &fence, &index, id, "60000", key];
+        let ttl = self.ttl.as_millis().to_string();
+        let words = ["EVAL", ACQUIRE, "3", &lock, &fence, &index, id, &ttl, key];
         let reply = self.call(&words).await?.unwrap();
         Ok((reply != "contended").then(|| reply.parse().unwrap()))
     }
 
-    pub(crate) async fn release(&mut self, id: &str) -> bool {
+    /// Returns whether the id held a lock.
+    pub async fn release(&mut self, id: &str) -> bool {
         let index = self.name(&format!("id:{id}"));
         let reply = self.call(&["EVAL", RELEASE, "1", &index, id]).await.unwrap();
         reply.unwrap() == "released"
     }
 
     /// Sends a command and returns its reply, which must not be an array.
-    pub(crate) async fn call(&mut self, words: &[&str]) -> Result<Option<String>, String> {
+    ///
+    /// # Errors
+    ///
+    /// The error that the server replied with.
+    pub async fn call(&mut self, words: &[&str]) -> Result<Option<String>, String> {
         let words: Vec<_> =
             words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
         let request = format!("*{}\r\n{}", words.len(), words.concat());
