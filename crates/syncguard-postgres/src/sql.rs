@@ -61,13 +61,20 @@ pub(crate) struct Preamble {
     pub(crate) statement_timeout: u128,
 }
 
+/// The statements that grant a key in exclusive mode.
+pub(crate) struct AcquireSql {
+    pub(crate) direct: SqlStr,
+    /// Several statements: an acquire behind all clients that queue for the key.
+    pub(crate) queued: SqlStr,
+    /// Several statements: the same, preceded by a wait at the head of the queue.
+    pub(crate) at_head: SqlStr,
+}
+
 /// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
-    pub(crate) acquire: SqlStr,
-    /// Several statements: an acquire behind all clients that queue for the key.
-    pub(crate) queued_acquire: SqlStr,
-    /// Several statements: the same, preceded by a wait at the head of the queue.
-    pub(crate) head_acquire: SqlStr,
+    pub(crate) acquire: AcquireSql,
+    /// The same, but no counter is created.
+    pub(crate) claim: AcquireSql,
     pub(crate) acquire_lookup: SqlStr,
     /// Several statements: a wait for the client that is deciding who gets the key, and a lookup.
     pub(crate) settled_lookup: SqlStr,
@@ -121,12 +128,24 @@ impl Sql {
         let places = PAUSES_MS
             .map(|pause| include_str!("sql/place.sql").replace("{pause}", &pause.to_string()));
         let [first, second, third, fourth] = places.each_ref().map(String::as_str);
-        let (acquire, stand) = (include_str!("sql/acquire.sql"), include_str!("sql/stand.sql"));
-        let queue = include_str!("sql/queue.sql");
+        let (queue, stand) = (include_str!("sql/queue.sql"), include_str!("sql/stand.sql"));
+        let acquire = |and_is_counted: &str, grants: &str| {
+            let text = include_str!("sql/acquire.sql").replace("{grants}", grants);
+            let acquire = &*text.replace("{and_is_counted}", and_is_counted);
+            AcquireSql {
+                direct: statement(acquire),
+                queued: statements(&[queue, acquire]),
+                at_head: statements(&[first, second, third, fourth, queue, acquire]),
+            }
+        };
+        let is_counted = without_comments(include_str!("sql/is_counted.sql"));
+        let uncounted = without_comments(include_str!("sql/uncounted.sql"));
         Self {
-            acquire: statement(acquire),
-            queued_acquire: statements(&[queue, acquire]),
-            head_acquire: statements(&[first, second, third, fourth, queue, acquire]),
+            acquire: acquire("", "counted"),
+            claim: acquire(
+                &format!(" AND ({is_counted})"),
+                &uncounted.replace("{is_counted}", &is_counted),
+            ),
             acquire_lookup: statement(stand),
             settled_lookup: statements(&[include_str!("sql/turn.sql"), stand]),
             share: match options.counters {
@@ -260,10 +279,9 @@ mod tests {
             for columns in [Columns::All, Columns::Owner, Columns::TypeScript] {
                 let options = StatementOptions { transaction_check, preamble, counters };
                 let sql = Sql::new(&Tables::new("a", "b").unwrap(), &options, columns);
-                for text in [
-                    &sql.acquire,
-                    &sql.queued_acquire,
-                    &sql.head_acquire,
+                let acquires = [&sql.acquire, &sql.claim];
+                let acquires = acquires.map(|sql| [&sql.direct, &sql.queued, &sql.at_head]);
+                for text in acquires.into_iter().flatten().chain([
                     &sql.acquire_lookup,
                     &sql.settled_lookup,
                     &sql.extend,
@@ -285,7 +303,7 @@ mod tests {
                     &sql.revision,
                     &sql.schema_state,
                     &sql.check,
-                ] {
+                ]) {
                     assert!(!text.as_str().contains(['{', '}']), "{}", text.as_str());
                     assert!(!text.as_str().contains("--"), "{}", text.as_str());
                 }
