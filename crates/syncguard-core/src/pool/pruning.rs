@@ -13,10 +13,10 @@ const CLAIM_WEIGHT: u32 = 4;
 
 /// Decides when a backend removes obsolete records, a few at a time, and where it begins.
 ///
-/// A backend counts each release, each abandon and each claim, and prunes in the background. A pruning examines
-/// at most [`BATCH`](Self::BATCH) records: those whose ids follow the released one. Ids are random,
-/// so in time prunings reach all records. The record with the lowest id follows no other one, so
-/// every second pruning begins at the lowest id.
+/// A backend counts each release, each abandon and each claim, and prunes in the background. A
+/// pruning examines at most [`BATCH`](Self::BATCH) records: those whose ids follow the one that was
+/// released. Ids are random, so in time prunings reach all records. The record with the lowest id
+/// follows no other one, so every second pruning begins at the lowest id.
 #[derive(Debug, Default)]
 pub struct Pruning(AtomicU32);
 

@@ -1,6 +1,6 @@
 -- Clears some of the grants that ended long ago from their rows, and deletes some of the old tombstones of
--- abandoned ids. Rows of keys stay, with their fences, unless the fence is 0. Three statements that are sent together; each is a
--- transaction by itself.
+-- abandoned ids. Rows of keys stay, with their fences, unless the fence is 0. Three statements that are sent together;
+-- each is a transaction by itself.
 --
 -- In:  $1 minimum time since the end of a grant in ms, $2 minimum age of a tombstone in ms, $3 maximum number
 --      of rows for each statement

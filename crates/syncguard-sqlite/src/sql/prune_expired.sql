@@ -1,6 +1,7 @@
 -- Clears some records whose grants expired unreleased, which removes them from the index of ids, and deletes those
 -- with fence 0, which have no counter. It examines only a few records, those with the ids next to the given one.
--- Other fences stay, and so do records that cannot be read. An id has 22 characters of base64url; the length in characters ends at a zero byte.
+-- Other fences stay, and so do records that cannot be read. An id has 22 characters of base64url; the length in
+-- characters ends at a zero byte.
 --
 -- In:  ?1 lock id, ?2 grace in ms, ?3 number of records to examine
 -- Out: nothing
