@@ -125,27 +125,10 @@ impl Sql {
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
         let statements = |texts: &[&str]| statement(&texts.join(";\n"));
-        let places = PAUSES_MS
-            .map(|pause| include_str!("sql/place.sql").replace("{pause}", &pause.to_string()));
-        let [first, second, third, fourth] = places.each_ref().map(String::as_str);
         let (queue, stand) = (include_str!("sql/queue.sql"), include_str!("sql/stand.sql"));
-        let acquire = |and_is_counted: &str, grants: &str| {
-            let text = include_str!("sql/acquire.sql").replace("{grants}", grants);
-            let acquire = &*text.replace("{and_is_counted}", and_is_counted);
-            AcquireSql {
-                direct: statement(acquire),
-                queued: statements(&[queue, acquire]),
-                at_head: statements(&[first, second, third, fourth, queue, acquire]),
-            }
-        };
-        let is_counted = without_comments(include_str!("sql/is_counted.sql"));
-        let uncounted = without_comments(include_str!("sql/uncounted.sql"));
         Self {
-            acquire: acquire("", "counted"),
-            claim: acquire(
-                &format!(" AND ({is_counted})"),
-                &uncounted.replace("{is_counted}", &is_counted),
-            ),
+            acquire: AcquireSql::counting(statements),
+            claim: AcquireSql::claiming(statements),
             acquire_lookup: statement(stand),
             settled_lookup: statements(&[include_str!("sql/turn.sql"), stand]),
             share: match options.counters {
@@ -175,6 +158,35 @@ impl Sql {
             pass: statement(include_str!("sql/pass.sql")),
             columns,
             counters: options.counters,
+        }
+    }
+}
+
+impl AcquireSql {
+    /// Returns the statements that create the counter of a key without one.
+    fn counting(statements: impl Fn(&[&str]) -> SqlStr) -> Self {
+        Self::new(statements, "", "counted")
+    }
+
+    /// Returns the statements that do not.
+    fn claiming(statements: impl Fn(&[&str]) -> SqlStr) -> Self {
+        let is_counted = without_comments(include_str!("sql/is_counted.sql"));
+        let grants = without_comments(include_str!("sql/uncounted.sql"));
+        let grants = grants.replace("{is_counted}", &is_counted);
+        Self::new(statements, &format!(" AND ({is_counted})"), &grants)
+    }
+
+    fn new(statements: impl Fn(&[&str]) -> SqlStr, and_is_counted: &str, grants: &str) -> Self {
+        let places = PAUSES_MS
+            .map(|pause| include_str!("sql/place.sql").replace("{pause}", &pause.to_string()));
+        let [first, second, third, fourth] = places.each_ref().map(String::as_str);
+        let acquire = include_str!("sql/acquire.sql").replace("{grants}", grants);
+        let acquire = &*acquire.replace("{and_is_counted}", and_is_counted);
+        let queue = include_str!("sql/queue.sql");
+        Self {
+            direct: statements(&[acquire]),
+            queued: statements(&[queue, acquire]),
+            at_head: statements(&[first, second, third, fourth, queue, acquire]),
         }
     }
 }

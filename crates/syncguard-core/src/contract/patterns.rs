@@ -88,14 +88,14 @@ pub async fn the_fences_of_locks_between_claims_increase<H: Harness>(h: H) {
 /// Of many claims that are made on a fresh key at the same time, exactly one is the first.
 pub async fn exactly_one_of_many_claims_is_the_first<H: Harness>(h: H) {
     const KEYS: usize = 20;
-    let processes = [(); 4];
-    let mut locks = Vec::new();
-    for () in processes {
-        locks.push(LockManager::new(h.client().await));
+    let mut processes = Vec::new();
+    for _ in 0..4 {
+        processes.push(LockManager::new(h.client().await));
     }
     for n in 0..KEYS {
         let mut claims = JoinSet::new();
-        for locks in locks.iter().cycle().take(16).cloned() {
+        for process in 0..16 {
+            let locks = processes[process % 4].clone();
             claims.spawn(async move { locks.once(format!("k{n}"), LONG).await });
         }
         let outcomes = claims.join_all().await;

@@ -118,7 +118,7 @@ async fn an_abandon_that_is_overtaken_by_its_claim_ends_it() {
         for of_another in [false, true] {
             let text = format!("of_another {of_another}");
             let claim = ask(&text, LONG).without_new_counter();
-            let late = emulator.inject(Fault::hold().document(&text));
+            let late = emulator.inject(Fault::hold().document(format!("fence:{text}")));
             let abandoning = tokio::spawn({
                 let (slow, key) = (slow.clone(), claim.key.clone());
                 async move { slow.abandon(claim.lock_id, &key).await }
