@@ -1,7 +1,7 @@
 //! The acquire operation.
 
 use syncguard_core::{
-    Timestamp,
+    Fence, Timestamp,
     backend::{AcquireOutcome, AcquireRequest, ExtendOutcome, Grant, Mode},
 };
 
@@ -13,6 +13,7 @@ use crate::{
     grants::Known,
     key_state::{Announce, Free, KeyState, Own, key_state},
     names::{DocumentName, Names},
+    prune::prune_after_claim,
     record::{counter_fields, lock_fields},
     recount::{ExpiryBase, recount},
     retry::attempts,
@@ -42,6 +43,12 @@ struct Settled {
 /// since. Every grant, by any client, increments the fence and thereby changes the counter. So of
 /// all commits that rest on the same state of the counter, one is made. No lock is held in between,
 /// and nothing is written if the key is taken.
+///
+/// A claim on a key without a counter creates none. It rests on the counter being missing, and on the
+/// lock, which every grant changes: a fresh document, or another version. So of a claim and another
+/// grant that rest on the same state of the lock, one is made. If a lock was made and deleted since
+/// it was read as missing, the key is free again, and a claim that is granted then takes it from no
+/// one.
 ///
 /// In shared mode, the lock also changes whenever a reader joins, extends or leaves, and when a
 /// writer announces that it waits. So a grant rests on exactly the holders and the announcement by
@@ -87,6 +94,9 @@ pub(crate) async fn acquire(
         let written = grant_writes(request, &names, free, grant);
         match store.client.commit(commit_call, written).await {
             Ok(Some(committed)) => {
+                if grant.fence == Fence::ZERO {
+                    prune_after_claim(store, request.lock_id, committed.at);
+                }
                 let grant =
                     committed_grant(store, request, call, names.lock, grant, (base, committed));
                 return grant.await.map(AcquireOutcome::Granted);
@@ -103,7 +113,7 @@ pub(crate) async fn acquire(
             }
             Err(failure) if failure.was_sent() => {
                 let reread = read_key(store, request, &names, call).await;
-                return resolve(failure, base.from, reread);
+                return resolve(failure, (grant.fence, base.from), reread);
             }
             Err(failure) => return Err(failure),
         }
@@ -140,11 +150,10 @@ async fn read_key(
 /// readers are admitted.
 async fn write_announcement(store: &Store, call: Call, names: &Names, announce: Announce) -> bool {
     let fields = announcement_fields(&announce.announcement);
-    let writes = vec![
-        Write::merge(&names.lock, &["announcement"], fields, Expect::Version(announce.lock)),
-        Write::verify(&names.fence, announce.counter),
-    ];
-    match store.client.commit(call, writes).await {
+    let writes =
+        vec![Write::merge(&names.lock, &["announcement"], fields, Expect::Version(announce.lock))];
+    let verify = Write::verify(&names.fence, Expect::Version(announce.counter));
+    match store.client.commit(call, [writes, verify].concat()).await {
         Ok(committed) => committed.is_some(),
         Err(failure) => {
             tracing::debug!(%failure, "a waiting writer could not be announced");
@@ -226,8 +235,8 @@ fn attempts_exhausted(reread: Result<ReadOutcome, Failure>) -> Result<AcquireOut
 }
 
 /// Determines the outcome of a commit that was sent and failed, from a read of the key afterwards.
-/// The key was free when it was read before the commit, at `read_at`; a read that shows an earlier
-/// state proves nothing.
+/// The key was free when it was read before the commit, at `read_at`, to be granted under `fence`; a
+/// read that shows an earlier state proves nothing.
 ///
 /// - The id holds the key: the commit was applied.
 /// - Another id holds it. The key was free when it was read before the commit, and what has changed
@@ -235,16 +244,24 @@ fn attempts_exhausted(reread: Result<ReadOutcome, Failure>) -> Result<AcquireOut
 ///   its grant had ended before the other was made.
 ///   The same holds if the id is refused in shared mode: time alone only admits more, so the lock,
 ///   whose version is a condition too, has changed.
+///   It does not hold for a claim without a counter, because the other id's grant may not have
+///   changed the counter either. Once that is deleted, the state on which the commit rests is back,
+///   and a commit in flight is applied.
 /// - The id was abandoned, so it holds nothing, now or in the future.
 /// - No one holds it. A commit that was answered with a refusal was not applied. Any other may
 ///   still be in flight, for instance behind a transaction that another client keeps open.
 fn resolve(
     failure: Failure,
-    read_at: Timestamp,
+    (fence, read_at): (Fence, Timestamp),
     reread: Result<ReadOutcome, Failure>,
 ) -> Result<AcquireOutcome, Failure> {
+    let is_settled = |settled: &Settled| {
+        let is_granted = matches!(settled.outcome, AcquireOutcome::Granted(_));
+        let is_ruled_out = fence != Fence::ZERO || failure.is_refusal();
+        settled.at >= read_at && (is_granted || is_ruled_out)
+    };
     match reread {
-        Ok(ReadOutcome::Settled(settled)) if settled.at >= read_at => Ok(settled.outcome),
+        Ok(ReadOutcome::Settled(settled)) if is_settled(&settled) => Ok(settled.outcome),
         Ok(ReadOutcome::Free(_)) if failure.is_refusal() => Err(failure),
         Err(Failure::Abandoned) => Err(Failure::Abandoned),
         Ok(_) | Err(_) => Err(Failure::HalfDone(failure.into())),
@@ -263,6 +280,12 @@ fn grant_writes(request: &AcquireRequest, names: &Names, free: Free, grant: Gran
             sharing.write(&names.lock, free.lock)
         }
     };
-    let counter = counter_fields(&request.key, grant.fence, free.tombstones);
-    vec![lock, Write::replace(&names.fence, counter, free.counter)]
+    let counter = match grant.fence {
+        Fence::ZERO => Write::verify(&names.fence, free.counter),
+        fence => {
+            let fields = counter_fields(&request.key, fence, free.tombstones);
+            vec![Write::replace(&names.fence, fields, free.counter)]
+        }
+    };
+    [vec![lock], counter].concat()
 }

@@ -31,7 +31,7 @@ pub(crate) use self::{
     document::{
         Document, Fields, Value, Version, array, integer, integer_of, map, map_of, text, text_of,
     },
-    query::{Search, field_above, field_is_or_contains},
+    query::{Search, field_above, field_is_or_contains, field_up_to},
     session::Lane,
     settings::{Endpoint, Settings},
     subscription::{Notification, Subscription},

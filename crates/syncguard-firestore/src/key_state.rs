@@ -78,7 +78,10 @@ pub(crate) fn key_state(
         return Ok(taken);
     }
     let last = last_fence(lock.as_ref(), counter.as_ref())?;
-    let fence = store.counters.next(last, now).ok_or(Failure::FenceLimit)?;
+    let fence = match counter {
+        None if request.is_uncounted(last) => Fence::ZERO,
+        _ => store.counters.next(last, now).ok_or(Failure::FenceLimit)?,
+    };
     reject_unsafe(store)?;
     let sharing = match sharing {
         _ if !request.mode.is_shared() => None,
@@ -174,21 +177,27 @@ fn behind_readers(
 /// claims that its fence was granted. The counter, which was changed before, may have granted the
 /// same fence to another holder. Once a grant was extended, its lock has a later version, and the
 /// client that extended it had received the grant.
+///
+/// A grant under fence 0 was made without a counter. No fence could be granted twice.
 fn is_confirmed(stored: &Stored, counter: Option<&Counter>, ttl: Ttl) -> bool {
-    counter.is_some_and(|counter| {
-        let has_fence = counter.fence().is_ok_and(|last| last >= stored.fence());
-        has_fence && (counter.version >= stored.version || !stored.is_unextended(ttl))
-    })
+    stored.fence() == Fence::ZERO
+        || counter.is_some_and(|counter| {
+            let has_fence = counter.fence().is_ok_and(|last| last >= stored.fence());
+            has_fence && (counter.version >= stored.version || !stored.is_unextended(ttl))
+        })
 }
 
 /// Returns the fence of the last grant, if there is a counter.
 ///
 /// A lock and its counter are written together. So a counter that is missing beside a lock, or is
-/// behind it, was deleted or restored from a copy. Its next value may have been granted before.
+/// behind it, was deleted or restored from a copy. Its next value may have been granted before. Only
+/// a lock with fence 0, that of a claim, has no counter.
 fn last_fence(lock: Option<&Stored>, counter: Option<&Counter>) -> Result<Option<Fence>, Failure> {
     match (lock, counter) {
-        (Some(_), None) => Err(Failure::FenceLost("the fence counter of a lock is missing")),
-        (None, None) => Ok(None),
+        (Some(lock), None) if lock.fence() != Fence::ZERO => {
+            Err(Failure::FenceLost("the fence counter of a lock is missing"))
+        }
+        (_, None) => Ok(None),
         (lock, Some(counter)) => {
             let last = counter.fence()?;
             if lock.is_some_and(|lock| last < lock.fence()) {

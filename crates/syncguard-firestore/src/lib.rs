@@ -18,6 +18,7 @@ mod lookup;
 mod names;
 mod nested;
 mod operate;
+mod prune;
 mod record;
 mod recount;
 mod release;

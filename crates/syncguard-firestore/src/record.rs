@@ -20,6 +20,10 @@ const TOMBSTONE_TTL_MS: i64 = 60 * 60 * 1_000;
 /// 40 bytes, and every acquire of the key reads them.
 const MAX_TOMBSTONES: usize = 256;
 
+/// The field by which the lock of a claim without a counter is found once it has expired: the expiry
+/// with which it was granted. Every other grant replaces the document, and has no such field.
+pub(crate) const CLAIMED_UNTIL: &str = "claimedUntilMs";
+
 /// The document of a lock, whichever client wrote it. In shared mode, its own fields are those of
 /// the head.
 #[derive(Clone, Debug)]
@@ -237,6 +241,9 @@ pub(crate) fn lock_fields(request: &AcquireRequest, grant: Grant, now: Timestamp
     .into();
     if let Some(owner) = &request.owner {
         fields.insert("owner".to_owned(), text(owner.as_str()));
+    }
+    if grant.fence == Fence::ZERO {
+        fields.insert(CLAIMED_UNTIL.to_owned(), integer(grant.expires_at.unix_millis()));
     }
     fields
 }

@@ -85,6 +85,10 @@ fn release_outcome(live: bool) -> ReleaseOutcome {
 ///
 /// A counter that is missing has to be created, since a commit that expects it to be missing would
 /// otherwise succeed. It begins at the fence of the lock beside it, so that no fence goes back.
+///
+/// As long as the counter is missing, claims are granted that do not change it, so that it does not
+/// show what became of the lock. Then the commit here also rests on the lock: a grant that was made
+/// since the read fails it, and the next read finds that grant, of this id or of another.
 pub(crate) async fn abandon(store: &Store, id: LockId, key: &LockKey) -> Result<(), Failure> {
     let names = store.layout.names(key)?;
     let call = store.client.call(Lane::Release);
@@ -107,9 +111,11 @@ fn abandon_writes(
     read: Read<[Option<Document>; 2]>,
 ) -> Result<Vec<Write>, Failure> {
     let Read { at: now, found: [lock, counter] } = read;
+    let counter = counter.as_ref().map(Counter::parse);
+    let lock_version = Expect::unchanged(lock.as_ref().map(|lock| lock.version));
+    let expect_lock = if counter.is_none() { lock_version } else { Expect::Anything };
     // A document that cannot be read is not the id's.
     let lock = lock.as_ref().and_then(|lock| Stored::parse(lock).ok());
-    let counter = counter.as_ref().map(Counter::parse);
     let expect = Expect::unchanged(counter.as_ref().map(|counter| counter.version));
     let is_new = counter.is_none();
     let mut tombstones = counter.map(Counter::tombstones).transpose()?.unwrap_or_default();
@@ -120,14 +126,25 @@ fn abandon_writes(
     } else {
         Write::merge(&names.fence, &["abandoned"], tombstone_fields(tombstones), expect)
     };
-    let end = lock.and_then(|lock| end_write(&names.lock, lock, id, now));
-    Ok(std::iter::once(tombstone).chain(end).collect())
+    let end = match lock.and_then(|lock| end_write(&names.lock, lock, id, now, expect_lock)) {
+        Some(end) => vec![end],
+        None if is_new => Write::verify(&names.lock, expect_lock),
+        None => Vec::new(),
+    };
+    Ok([vec![tombstone], end].concat())
 }
 
-/// Returns the write that ends the grant and the announcement of an id, if it has one.
-fn end_write(name: &DocumentName, lock: Stored, id: LockId, now: Timestamp) -> Option<Write> {
+/// Returns the write that ends the grant and the announcement of an id, if it has one. `exclusive` is
+/// what it expects of an exclusive lock.
+fn end_write(
+    name: &DocumentName,
+    lock: Stored,
+    id: LockId,
+    now: Timestamp,
+    exclusive: Expect,
+) -> Option<Write> {
     match lock.sharing() {
-        None => lock.is_of(id).then(|| Write::delete(name, Expect::Anything)),
+        None => lock.is_of(id).then(|| Write::delete(name, exclusive)),
         Some(sharing) if sharing.names(id) => {
             let rest = sharing.clone().without(id, now);
             Some(rest.write(name, Expect::Version(lock.version)))

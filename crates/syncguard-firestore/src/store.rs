@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use syncguard_core::{UnsafeSettings, backend::Counters};
+use syncguard_core::{UnsafeSettings, backend::Counters, pool::Pruning};
 
 use crate::{
     client::{Client, Endpoint, Settings},
@@ -23,6 +23,7 @@ pub(crate) struct Store {
     pub(crate) counters: Counters,
     pub(crate) grants: Grants,
     pub(crate) unsafe_settings: UnsafeSettings,
+    pub(crate) pruning: Pruning,
     pub(crate) scans: PerRuntime<Scans>,
     pub(crate) waiters: PerRuntime<Waiters>,
 }
@@ -49,6 +50,7 @@ impl Store {
             counters,
             grants: Grants::default(),
             unsafe_settings,
+            pruning: Pruning::default(),
             scans: PerRuntime::default(),
             waiters: PerRuntime::default(),
         }

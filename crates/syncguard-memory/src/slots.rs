@@ -1,7 +1,7 @@
 //! The slots of the keys.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -30,10 +30,13 @@ pub(crate) struct Slots {
     pub(crate) by_key: BTreeMap<LockKey, Slot>,
     pub(crate) by_id: HashMap<LockId, LockKey>,
     pub(crate) abandoned: HashMap<LockId, Timestamp>,
+    /// When grants without a counter expire. A key may be in it more than once, or have become free.
+    pub(crate) uncounted: BTreeSet<(Timestamp, LockKey)>,
     pub(crate) waiters: Waiters,
 }
 
-/// A key's fence counter, which stays until it is retired, and its holders.
+/// A key's fence counter, which stays until it is retired, and its holders. If the fence is zero,
+/// there is no counter yet, and the slot is kept only for its grant.
 ///
 /// **Invariant:** at most one of `held` and `shared` has a live grant.
 #[derive(Debug)]
@@ -161,6 +164,16 @@ impl Slots {
         counters: Counters,
         now: Timestamp,
     ) -> Option<AcquireOutcome> {
+        let expires_at = now.after(request.ttl);
+        let counter = self.by_key.get(&request.key).map(|slot| slot.fence);
+        let fence = match request.is_uncounted(counter) {
+            true => Fence::ZERO,
+            false => counters.next(counter, now)?,
+        };
+        if fence == Fence::ZERO {
+            self.remove_uncounted(now);
+            self.uncounted.insert((expires_at, request.key.clone()));
+        }
         // A key that was granted before, which is the usual case, is not cloned.
         let slot = match self.by_key.get_mut(&request.key) {
             Some(slot) => slot,
@@ -170,10 +183,9 @@ impl Slots {
             lock_id: request.lock_id,
             owner: request.owner.clone(),
             acquired_at: now,
-            expires_at: now.after(request.ttl),
+            expires_at,
         };
-        let fence = counters.next(Some(slot.fence), now)?;
-        let grant = Grant { fence, expires_at: held.expires_at };
+        let grant = Grant { fence, expires_at };
         let granted = Slot { held: Some(held), ..Slot::free(grant.fence) };
         let before = std::mem::replace(slot, granted);
         before.ids().for_each(|expired| drop(self.by_id.remove(&expired)));
@@ -187,7 +199,40 @@ impl Slots {
         let free = Slot::free(slot.fence);
         let ended = std::mem::replace(slot, free);
         ended.ids().for_each(|lock_id| drop(self.by_id.remove(&lock_id)));
+        self.remove_if_empty(key);
         self.waiters.wake_up(key)
+    }
+
+    /// Removes a key that has neither a counter nor a grant.
+    fn remove_if_empty(&mut self, key: &LockKey) {
+        let is_empty =
+            |slot: &Slot| slot.fence == Fence::ZERO && slot.held.is_none() && slot.shared.is_none();
+        if self.by_key.get(key).is_some_and(is_empty) {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// Removes the keys whose grants without a counter have expired. Each such grant adds one entry
+    /// and removes those that are due, so as many are left as are live, and were made last.
+    fn remove_uncounted(&mut self, now: Timestamp) {
+        while let Some((expires_at, key)) = self.uncounted.pop_first() {
+            if expires_at.is_live(now, Capabilities::GRACE) {
+                self.uncounted.insert((expires_at, key));
+                return;
+            }
+            let slot = self.by_key.get(&key).filter(|slot| slot.fence == Fence::ZERO);
+            match slot.and_then(|slot| slot.held.as_ref()) {
+                // It was extended, or follows an earlier grant.
+                Some(held) if held.is_live(now) => {
+                    self.uncounted.insert((held.expires_at, key));
+                }
+                Some(held) => {
+                    self.by_id.remove(&held.lock_id);
+                    self.by_key.remove(&key);
+                }
+                None => {}
+            }
+        }
     }
 
     /// Ends the grant of one holder of a key. Returns the wake-up of the waiters, for whom a holder
@@ -208,6 +253,7 @@ impl Slots {
             }
         }
         slot.tidy();
+        self.remove_if_empty(key);
         self.waiters.wake_up(key)
     }
 
@@ -357,6 +403,56 @@ mod tests {
         assert!(!is_shared());
         let _ = release(&store, grant_in(Mode::SHARED, &store));
         assert!(!is_shared());
+    }
+
+    #[test]
+    fn nothing_is_kept_of_claims_however_they_end() {
+        let (store, clock) = store();
+        let claim = |key: &str, ttl| {
+            let (key, id) = (LockKey::new(key).unwrap(), LockId::mint().unwrap());
+            let request = AcquireRequest::new(key, id, ttl).without_new_counter();
+            let outcome = acquire(&store, &request, Counters::FromOne).unwrap();
+            assert!(matches!(outcome, AcquireOutcome::Granted(_)), "{outcome:?}");
+            request
+        };
+        for n in 0..100 {
+            let request = claim(&n.to_string(), Ttl::default());
+            match n % 5 {
+                0 => assert_eq!(release(&store, request.lock_id), ReleaseOutcome::Released),
+                1 => abandon(&store, request.lock_id, &request.key),
+                2 => assert!(force_release(&store, &request.key).is_some()),
+                3 => drop(extend(&store, request.lock_id, Ttl::MAX)),
+                _ => {}
+            }
+        }
+        assert_eq!(store.lock().by_key.len(), 40, "extended, or with their first ttl");
+        for (passed, left) in [(Ttl::default(), 20), (Ttl::MAX, 0)] {
+            clock.advance(passed.as_duration() + Capabilities::GRACE);
+            let last = claim("last", Ttl::default());
+            assert_eq!(store.lock().by_key.len(), left + 1);
+            let _ = release(&store, last.lock_id);
+            let slots = store.lock();
+            assert_eq!((slots.by_key.len(), slots.by_id.len()), (left, left));
+            assert!(slots.uncounted.len() <= left + 1);
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_locked_after_a_claim_keeps_its_counter() {
+        let (store, clock) = store();
+        let key = LockKey::new("k").unwrap();
+        let claim = || {
+            let id = LockId::mint().unwrap();
+            let request = AcquireRequest::new(key.clone(), id, Ttl::default());
+            let _ = acquire(&store, &request.without_new_counter(), Counters::FromOne).unwrap();
+            release(&store, id)
+        };
+        let _ = claim();
+        let _ = release(&store, grant(&store));
+        let _ = claim();
+        clock.advance(Ttl::MAX.as_duration());
+        let _ = claim();
+        assert_eq!(store.lock().by_key[&key].fence.number(), 3);
     }
 
     #[test]

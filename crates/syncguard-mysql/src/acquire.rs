@@ -12,6 +12,7 @@ use crate::{
     error::Failure,
     granting::{MAX_ATTEMPTS, harden},
     names::shown_head_id,
+    prune::prune_after_claim,
     row::{GRACE_MS, bytes, fence, owner, timestamp, value},
     share::{announce, share},
     statement::Statement,
@@ -34,6 +35,11 @@ use crate::{
 /// after reads. The id identifies the grant that it reads: if the row has our id and is live, the
 /// grant is ours, whether it was made now or long ago.
 ///
+/// A claim does not create a counter: it leaves the fence of a new row at 0. Nothing else is
+/// different, and the same row decides. A row with fence 0 that no one holds stands for as much as no
+/// row, so it may be deleted at any time. If that happens between the first statement and the
+/// UPDATE, no grant is made, there is no row to read, and the attempt is repeated.
+///
 /// The row of a key that is shared is live for as long as one of its holders is, and therefore
 /// refused like any other. See [`share`].
 pub(crate) async fn acquire(
@@ -46,13 +52,17 @@ pub(crate) async fn acquire(
     for _ in 0..MAX_ATTEMPTS {
         match store.connections.run(statement(store, request)).await {
             Ok(answer) => {
-                // There is no row if it was retired after the first statement.
+                // There is no row if it was deleted after the first statement.
                 let Some(row) = answer.rows.first() else { continue };
                 let Some(outcome) = outcome(row, request)? else { continue };
                 if matches!(outcome, AcquireOutcome::Granted(_)) && value::<i64>(row, "made")? == 0
                 {
                     // The grant stands, whatever the result of this call.
                     harden(store).await.map_err(Failure::with_unknown_effect)?;
+                }
+                if matches!(&outcome, AcquireOutcome::Granted(grant) if grant.fence == Fence::ZERO)
+                {
+                    prune_after_claim(store, request.lock_id);
                 }
                 if is_shared(&outcome) && !announce(store, request).await? {
                     continue;
@@ -73,7 +83,8 @@ fn is_shared(outcome: &AcquireOutcome) -> bool {
 }
 
 fn statement(store: &Store, request: &AcquireRequest) -> Statement {
-    Statement::write(&store.sql.acquire)
+    let sql = if request.creates_counter { &store.sql.acquire } else { &store.sql.claim };
+    Statement::write(sql)
         .text(request.key.as_str())
         .text(request.lock_id.as_str())
         .integer(request.ttl.as_millis())

@@ -12,6 +12,8 @@ use crate::{
 /// Each statement, or group of statements that are sent together, without the values.
 pub(crate) struct Sql {
     pub(crate) acquire: Arc<str>,
+    /// The same, but no counter is created.
+    pub(crate) claim: Arc<str>,
     pub(crate) harden: Arc<str>,
     pub(crate) extend: Arc<str>,
     pub(crate) release: Arc<str>,
@@ -89,6 +91,9 @@ const EXPRESSIONS: [(&str, &str); 7] = [
 impl Sql {
     pub(crate) fn new(table: &Table, columns: Columns, counters: Counters) -> Self {
         let statement = |text: &str| statement(table, columns, counters, text);
+        let acquire = |granted_fence: &str| {
+            statement(&include_str!("sql/acquire.sql").replace("{granted_fence}", granted_fence))
+        };
         let (prune, prune_some) =
             (include_str!("sql/prune.sql"), include_str!("sql/prune_some.sql"));
         let [prune, prune_some] = match columns {
@@ -99,7 +104,8 @@ impl Sql {
             ],
         };
         Self {
-            acquire: statement(include_str!("sql/acquire.sql")),
+            acquire: acquire("{next_fence}"),
+            claim: acquire("IF(fence = 0, 0, {next_fence})"),
             harden: statement(include_str!("sql/harden.sql")),
             extend: statement(include_str!("sql/extend.sql")),
             release: statement(include_str!("sql/release.sql")),
@@ -214,15 +220,16 @@ mod tests {
             let Sql { prune_some, revision, schema_revision, schema_sharing, .. } = &sql;
             let Sql { acquire, harden, extend, release, abandon, lookup_by_key, .. } = &sql;
             let Sql { lookup_by_id, list, force_clear, prune, schema, .. } = &sql;
-            let Sql { schema_state, check, sharing, retire, .. } = &sql;
-            for text in [acquire, extend, release, abandon, retire] {
+            let Sql { schema_state, check, sharing, retire, claim, .. } = &sql;
+            for text in [acquire, claim, extend, release, abandon, retire] {
                 assert!(text.contains("SYSDATE(3)"), "{text}");
             }
             for text in [lookup_by_key, lookup_by_id, list] {
                 assert!(text.contains("NOW(3)") && !text.contains("SYSDATE"), "{text}");
             }
             let settings = settings();
-            let mut texts = vec![acquire, extend, release, abandon, lookup_by_key, lookup_by_id];
+            let mut texts =
+                vec![acquire, claim, extend, release, abandon, lookup_by_key, lookup_by_id];
             texts.extend([harden, list, force_clear, prune, schema, schema_state, check, retire]);
             texts.extend([prune_some, revision, schema_revision, schema_sharing, &settings]);
             if let Some(sharing) = sharing {

@@ -13,6 +13,7 @@ use crate::{
     granting::{exclusive_grant, exclusive_holder, read_grant, violation},
     holder_cache::Strategy,
     names::StoredKey,
+    prune::prune_after_claim,
     row::{GRACE_MS, text, timestamp},
     share::{announce, share},
     sharing::sharing_now,
@@ -78,6 +79,9 @@ pub(crate) async fn acquire(
     match &outcome {
         AcquireOutcome::Granted(grant) => {
             store.waiters.granted(&key.key, request.mode, grant.fence);
+            if grant.fence == Fence::ZERO {
+                prune_after_claim(store, request.lock_id);
+            }
         }
         AcquireOutcome::Contended { holder: Some(holder) } => {
             store.waiters.refused(&key.key, request.mode, holder);
@@ -111,6 +115,7 @@ async fn attempt(
     key: &StoredKey,
 ) -> Result<AcquireOutcome, Failure> {
     let strategy = store.holder_cache.strategy(&key.key);
+    let acquire = if request.creates_counter { &store.sql.acquire } else { &store.sql.claim };
     if strategy.looks_up_first()
         && let Some(outcome) =
             look_up(store, request, lookup_statement(&store.sql.acquire_lookup, request, key))
@@ -119,7 +124,7 @@ async fn attempt(
         return Ok(outcome);
     }
     if !strategy.queues() {
-        let row = store.connections.row(write_statement(&store.sql.acquire, request, key)).await;
+        let row = store.connections.row(write_statement(&acquire.direct, request, key)).await;
         if let Some(outcome) = read_outcome(&row.map_err(violation)?, request)? {
             return Ok(outcome);
         }
@@ -134,8 +139,8 @@ async fn attempt(
         }
     }
     let text = match strategy {
-        Strategy::WaitAtHead => &store.sql.head_acquire,
-        _ => &store.sql.queued_acquire,
+        Strategy::WaitAtHead => &acquire.at_head,
+        _ => &acquire.queued,
     };
     let row = store.connections.row(write_statement(text, request, key).multi_statement()).await;
     let row = row.map_err(violation)?;

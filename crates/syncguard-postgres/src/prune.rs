@@ -47,9 +47,19 @@ pub(crate) async fn prune(store: &Store, older_than: Duration) -> Result<u64, Fa
 /// It runs after a release, which does not wait for it, and never before a grant. Rows are kept for
 /// as long as the tombstones of abandoned ids are.
 pub(crate) fn prune_some(store: &Store, lock_id: LockId) {
-    let Some(from) = store.pruning.due(&lock_id) else {
-        return;
-    };
+    if let Some(from) = store.pruning.due(&lock_id) {
+        prune_from(store, from);
+    }
+}
+
+/// Prunes a few rows after a claim, of which most end without a release.
+pub(crate) fn prune_after_claim(store: &Store, lock_id: LockId) {
+    if let Some(from) = store.pruning.due_after_claim(&lock_id) {
+        prune_from(store, from);
+    }
+}
+
+fn prune_from(store: &Store, from: &str) {
     let statement = Statement::write(&store.sql.prune_some)
         .text(from)
         .integer(i64::try_from(MIN_TOMBSTONE_AGE.as_millis()).unwrap_or(i64::MAX))

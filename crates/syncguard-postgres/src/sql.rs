@@ -61,13 +61,20 @@ pub(crate) struct Preamble {
     pub(crate) statement_timeout: u128,
 }
 
+/// The statements that grant a key in exclusive mode.
+pub(crate) struct AcquireSql {
+    pub(crate) direct: SqlStr,
+    /// Several statements: an acquire behind all clients that queue for the key.
+    pub(crate) queued: SqlStr,
+    /// Several statements: the same, preceded by a wait at the head of the queue.
+    pub(crate) at_head: SqlStr,
+}
+
 /// Each statement with the names of the tables in it.
 pub(crate) struct Sql {
-    pub(crate) acquire: SqlStr,
-    /// Several statements: an acquire behind all clients that queue for the key.
-    pub(crate) queued_acquire: SqlStr,
-    /// Several statements: the same, preceded by a wait at the head of the queue.
-    pub(crate) head_acquire: SqlStr,
+    pub(crate) acquire: AcquireSql,
+    /// The same, but no counter is created.
+    pub(crate) claim: AcquireSql,
     pub(crate) acquire_lookup: SqlStr,
     /// Several statements: a wait for the client that is deciding who gets the key, and a lookup.
     pub(crate) settled_lookup: SqlStr,
@@ -118,15 +125,10 @@ impl Sql {
         };
         let statement = |text: &str| sent(format!("{preamble}{}", plain(text)));
         let statements = |texts: &[&str]| statement(&texts.join(";\n"));
-        let places = PAUSES_MS
-            .map(|pause| include_str!("sql/place.sql").replace("{pause}", &pause.to_string()));
-        let [first, second, third, fourth] = places.each_ref().map(String::as_str);
-        let (acquire, stand) = (include_str!("sql/acquire.sql"), include_str!("sql/stand.sql"));
-        let queue = include_str!("sql/queue.sql");
+        let (queue, stand) = (include_str!("sql/queue.sql"), include_str!("sql/stand.sql"));
         Self {
-            acquire: statement(acquire),
-            queued_acquire: statements(&[queue, acquire]),
-            head_acquire: statements(&[first, second, third, fourth, queue, acquire]),
+            acquire: AcquireSql::counting(statements),
+            claim: AcquireSql::claiming(statements),
             acquire_lookup: statement(stand),
             settled_lookup: statements(&[include_str!("sql/turn.sql"), stand]),
             share: match options.counters {
@@ -156,6 +158,35 @@ impl Sql {
             pass: statement(include_str!("sql/pass.sql")),
             columns,
             counters: options.counters,
+        }
+    }
+}
+
+impl AcquireSql {
+    /// Returns the statements that create the counter of a key without one.
+    fn counting(statements: impl Fn(&[&str]) -> SqlStr) -> Self {
+        Self::new(statements, "", "counted")
+    }
+
+    /// Returns the statements that do not.
+    fn claiming(statements: impl Fn(&[&str]) -> SqlStr) -> Self {
+        let is_counted = without_comments(include_str!("sql/is_counted.sql"));
+        let grants = without_comments(include_str!("sql/uncounted.sql"));
+        let grants = grants.replace("{is_counted}", &is_counted);
+        Self::new(statements, &format!(" AND ({is_counted})"), &grants)
+    }
+
+    fn new(statements: impl Fn(&[&str]) -> SqlStr, and_is_counted: &str, grants: &str) -> Self {
+        let places = PAUSES_MS
+            .map(|pause| include_str!("sql/place.sql").replace("{pause}", &pause.to_string()));
+        let [first, second, third, fourth] = places.each_ref().map(String::as_str);
+        let acquire = include_str!("sql/acquire.sql").replace("{grants}", grants);
+        let acquire = &*acquire.replace("{and_is_counted}", and_is_counted);
+        let queue = include_str!("sql/queue.sql");
+        Self {
+            direct: statements(&[acquire]),
+            queued: statements(&[queue, acquire]),
+            at_head: statements(&[first, second, third, fourth, queue, acquire]),
         }
     }
 }
@@ -260,10 +291,9 @@ mod tests {
             for columns in [Columns::All, Columns::Owner, Columns::TypeScript] {
                 let options = StatementOptions { transaction_check, preamble, counters };
                 let sql = Sql::new(&Tables::new("a", "b").unwrap(), &options, columns);
-                for text in [
-                    &sql.acquire,
-                    &sql.queued_acquire,
-                    &sql.head_acquire,
+                let acquires = [&sql.acquire, &sql.claim];
+                let acquires = acquires.map(|sql| [&sql.direct, &sql.queued, &sql.at_head]);
+                for text in acquires.into_iter().flatten().chain([
                     &sql.acquire_lookup,
                     &sql.settled_lookup,
                     &sql.extend,
@@ -285,7 +315,7 @@ mod tests {
                     &sql.revision,
                     &sql.schema_state,
                     &sql.check,
-                ] {
+                ]) {
                     assert!(!text.as_str().contains(['{', '}']), "{}", text.as_str());
                     assert!(!text.as_str().contains("--"), "{}", text.as_str());
                 }

@@ -18,7 +18,7 @@ use crate::{
     record::{Stored, head, tail},
     release,
     replicas::{ReplicaCount, too_few},
-    script::ACQUIRE,
+    script::{ACQUIRE, CLAIM},
     share,
     store::Store,
 };
@@ -89,9 +89,10 @@ async fn attempt(
         (None, Some(_), _) => (&keys[..4], &arguments[..6]),
         (Some(_), _, _) => (&keys[..], &arguments[..]),
     };
-    let replicas = store.options.replicas;
+    let (script, replicas) =
+        (if request.creates_counter { &ACQUIRE } else { &CLAIM }, store.options.replicas);
     let Answer { reply, replicas } =
-        store.client.replicated(&ACQUIRE, keys, arguments, replicas).await?;
+        store.client.replicated(script, keys, arguments, replicas).await?;
     let (reply, place) = take_place(reply);
     outcome_of(store, request, reply).map(|outcome| (outcome, place, replicas))
 }

@@ -1,6 +1,9 @@
 //! The channels that have waiters.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use syncguard_core::backend::{LINGER, Subscription, Subscriptions};
 use tokio::sync::Notify;
@@ -15,6 +18,7 @@ pub(crate) struct Channels {
 #[derive(Default)]
 struct Open {
     channels: Subscriptions<String, State>,
+    has_listener: bool,
     /// Every channel in the state `Wanted`, and perhaps some that are requested or gone. It saves the
     /// listener from a search among all channels after each message.
     wanted: Vec<String>,
@@ -38,11 +42,30 @@ impl Channels {
 
     /// Subscribes a waiter to the releases on a channel.
     pub(crate) fn subscribe(&self, channel: String) -> Subscription {
-        let Open { channels, wanted } = &mut *self.lock();
+        let Open { channels, wanted, .. } = &mut *self.lock();
         channels.subscribe(channel.clone(), || {
             wanted.push(channel);
             State::Wanted
         })
+    }
+
+    /// Registers a listener for the channels. Returns `false` if there already was one.
+    pub(crate) fn register_listener(&self) -> bool {
+        !mem::replace(&mut self.lock().has_listener, true)
+    }
+
+    /// Deregisters the listener if no channel is left to listen to.
+    ///
+    /// **Invariant:** no waiter is without a listener. A waiter subscribes first, and then registers
+    /// a listener, both under the lock that is taken here. If it subscribes before this, the listener
+    /// stays. If it subscribes after this, it finds none registered, and starts another one, which
+    /// subscribes to the channel at the server. Until that is confirmed, the channel counts as not
+    /// subscribed, as with a first listener, and the waiter is woken when it is.
+    pub(crate) fn deregister_listener(&self) -> bool {
+        let mut open = self.lock();
+        let has_channels = open.channels.iter().next().is_some();
+        open.has_listener = has_channels;
+        !has_channels
     }
 
     pub(crate) fn is_wanted(&self, channel: &str) -> bool {
@@ -55,8 +78,8 @@ impl Channels {
 
     /// Returns the channels that have not been requested yet, and records them as requested now.
     pub(crate) fn take_wanted(&self, epoch: u64) -> Vec<String> {
-        let Open { channels, wanted } = &mut *self.lock();
-        let mut taken = std::mem::take(wanted);
+        let Open { channels, wanted, .. } = &mut *self.lock();
+        let mut taken = mem::take(wanted);
         taken.retain(|name| match channels.get_mut(name.as_str()) {
             Some(channel) if channel.state == State::Wanted => {
                 channel.state = State::Requested { epoch };
@@ -70,7 +93,7 @@ impl Channels {
     /// Records the end of an attempt to subscribe: a success wakes the waiters, a failure is
     /// retried.
     pub(crate) fn finish_attempt(&self, channel: &str, epoch: u64, confirmed: bool) {
-        let Open { channels, wanted } = &mut *self.lock();
+        let Open { channels, wanted, .. } = &mut *self.lock();
         if let Some(subscribed) = channels.get_mut(channel)
             && subscribed.state == (State::Requested { epoch })
         {
@@ -86,7 +109,7 @@ impl Channels {
 
     /// Treats all subscriptions as lost.
     pub(crate) fn reset_all(&self) {
-        let Open { channels, wanted } = &mut *self.lock();
+        let Open { channels, wanted, .. } = &mut *self.lock();
         wanted.clear();
         for (name, channel) in channels.iter_mut() {
             channel.state = State::Wanted;
@@ -146,6 +169,20 @@ mod tests {
         wanted.sort();
         assert_eq!(wanted, ["a", "b"]);
         assert!(!channels.is_confirmed("a") && channels.take_wanted(1).is_empty());
+    }
+
+    #[test]
+    fn a_listener_stays_while_there_are_channels_and_is_replaced_after_that() {
+        let channels = Channels::default();
+        assert!(channels.register_listener() && !channels.register_listener(), "one is enough");
+        let waiter = channels.subscribe("a".to_owned());
+        assert!(!channels.deregister_listener() && !channels.register_listener());
+        drop(waiter);
+        assert!(!channels.deregister_listener(), "the channel lingers");
+        let channels = Channels::default();
+        assert!(channels.register_listener() && channels.deregister_listener());
+        let _waiter = channels.subscribe("a".to_owned());
+        assert!(channels.register_listener());
     }
 
     #[tokio::test]

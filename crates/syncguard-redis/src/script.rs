@@ -50,6 +50,7 @@ scripts! {
     7 SHARE = Other "record" "holders" "enter" "share";
     8 RETIRE = Other "retire";
     9 PASS = Release "next" "pass";
+    10 CLAIM = Other "record" "claim" "acquire" "enter" "refuse" "holders" "announce";
 }
 
 /// Runs several calls of the other scripts at once.

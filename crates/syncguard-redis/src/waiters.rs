@@ -40,7 +40,8 @@ pub(crate) struct Waiters {
     reach: Option<Reach>,
     channels: Arc<Channels>,
     line: Arc<Line>,
-    /// The task that keeps the subscriptions, on the backend's runtime. It ends with the backend.
+    /// The task that keeps the subscriptions, on the backend's runtime. It ends with the backend, or
+    /// when there has been no waiter for a while.
     listener: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -130,7 +131,8 @@ impl Waiters {
         self.channels.is_confirmed(channel)
     }
 
-    /// Returns whether the listener runs. It ends with the backend's runtime, or if it panicked.
+    /// Returns whether the listener runs. If it ends for want of waiters, the channel of a new waiter
+    /// is wanted; it may also end with the backend's runtime, or by a panic.
     fn is_listening(&self) -> bool {
         let listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         listener.as_ref().is_some_and(|listener| !listener.is_finished())
@@ -140,7 +142,8 @@ impl Waiters {
     fn ensure_listener(&self) {
         let Some(reach) = self.reach else { return };
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
-        if listener.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+        let has_ended = listener.as_ref().is_none_or(AbortOnDropHandle::is_finished);
+        if self.channels.register_listener() || has_ended {
             let (channels, line) = (self.channels.clone(), self.line.clone());
             let listening = listen(self.settings.clone(), reach, channels, line);
             // If the backend's runtime has ended, no attempt is made either.
@@ -159,21 +162,44 @@ fn publish(reach: Option<Reach>) -> &'static str {
     }
 }
 
-/// Keeps the subscriptions, over as many connections as necessary.
+/// Keeps the subscriptions while there are waiters, over as many connections as necessary.
 async fn listen(settings: Settings, reach: Reach, channels: Arc<Channels>, line: Arc<Line>) {
     loop {
         channels.reset_all();
         line.set_none_in_line();
         match Subscription::open(&settings, reach).await {
-            Ok(subscription) => serve(subscription, &channels, &line).await,
-            Err(failure) => tracing::debug!(%failure, "releases cannot be listened for"),
+            Ok(subscription) => {
+                if serve(subscription, &channels, &line).await == Served::AllWaiters {
+                    return;
+                }
+            }
+            Err(failure) => {
+                tracing::debug!(%failure, "releases cannot be listened for");
+                channels.sweep();
+                if channels.deregister_listener() {
+                    return;
+                }
+            }
         }
         sleep(RETRY_DELAY).await;
     }
 }
 
-/// Keeps the subscriptions until the driver gives up.
-async fn serve(mut subscription: Subscription, channels: &Arc<Channels>, line: &Arc<Line>) {
+/// Why a connection is no longer listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// There has been no waiter for a while, and the listener is deregistered.
+    AllWaiters,
+    /// The driver gave up.
+    UntilTheEnd,
+}
+
+/// Keeps the subscriptions until the driver gives up, or no one waits any more.
+async fn serve(
+    mut subscription: Subscription,
+    channels: &Arc<Channels>,
+    line: &Arc<Line>,
+) -> Served {
     let subscriber = subscription.subscriber();
     let (mut subscribing, mut substitutes, mut epoch) = (JoinSet::new(), JoinSet::new(), 0);
     let mut sweeps = interval(SWEEP_INTERVAL);
@@ -201,7 +227,7 @@ async fn serve(mut subscription: Subscription, channels: &Arc<Channels>, line: &
                     channels.reset_all();
                     line.set_none_in_line();
                 }
-                Event::Ended => return,
+                Event::Ended => return Served::UntilTheEnd,
             },
             Some(Ok(substitute)) = substitutes.join_next() => {
                 line.notify_substitute(&substitute);
@@ -209,7 +235,12 @@ async fn serve(mut subscription: Subscription, channels: &Arc<Channels>, line: &
             () = channels.wanted.notified() => {}
             _ = sweeps.tick() => {
                 line.sweep(SWEEP_INTERVAL);
-                for channel in channels.sweep() {
+                let gone = channels.sweep();
+                if channels.deregister_listener() {
+                    subscription.close().await;
+                    return Served::AllWaiters;
+                }
+                for channel in gone {
                     subscriber.unsubscribe(&channel).await;
                 }
             }

@@ -10,6 +10,7 @@ use crate::{
     decision::{Decision, decide},
     error::Failure,
     key_state::KeyState,
+    prune::prune_after_claim,
     row::{GRACE_MS, fence, integer, timestamp},
     share::share_or_announce,
     statement::Statement,
@@ -40,6 +41,9 @@ pub(crate) async fn acquire(
             }
         };
         if let Some(outcome) = outcome {
+            if matches!(&outcome, AcquireOutcome::Granted(grant) if grant.fence == Fence::ZERO) {
+                prune_after_claim(store, ticket, request.lock_id).await;
+            }
             return Ok(outcome);
         }
     }
@@ -79,7 +83,8 @@ async fn grant(
         .integer(request.ttl.as_millis())
         .integer(GRACE_MS)
         .fence(counted)
-        .integer(i64::from(store.counters == Counters::Seeded));
+        .integer(i64::from(store.counters == Counters::Seeded))
+        .integer(i64::from(request.creates_counter));
     let Some(row) = store.writer.row(statement, ticket).await? else {
         return Ok(None);
     };

@@ -8,9 +8,19 @@ use crate::{error::Failure, row::GRACE_MS, statement::Statement, store::Store, w
 ///
 /// It runs after a release, which does not wait for the disk, and never before a grant.
 pub(crate) async fn prune_some(store: &Store, ticket: &Ticket, lock_id: LockId) {
-    let Some(from) = store.pruning.due(&lock_id) else {
-        return;
-    };
+    if let Some(from) = store.pruning.due(&lock_id) {
+        prune_from(store, ticket, from).await;
+    }
+}
+
+/// Prunes a few records after a claim, of which most end without a release.
+pub(crate) async fn prune_after_claim(store: &Store, ticket: &Ticket, lock_id: LockId) {
+    if let Some(from) = store.pruning.due_after_claim(&lock_id) {
+        prune_from(store, ticket, from).await;
+    }
+}
+
+async fn prune_from(store: &Store, ticket: &Ticket, from: &str) {
     if let Err(failure) = prune_batch(store, ticket, from).await {
         // Nothing depends on it, and the next pruning does what this one left.
         tracing::debug!(%failure, "nothing was pruned");

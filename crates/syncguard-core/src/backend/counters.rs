@@ -6,6 +6,9 @@ use crate::{Error, ErrorKind, Fence, Operation, Timestamp, backend::PageToken};
 
 /// Where the fences of a key begin.
 ///
+/// A grant [without a counter](crate::backend::AcquireRequest::creates_counter) has no part in this:
+/// its fence is zero, and is below those of both.
+///
 /// # Why a retired counter never repeats a fence
 ///
 /// A counter is retired, that is, deleted, only if counters are [seeded](Self::Seeded) and its value

@@ -260,7 +260,10 @@ impl<K: Eq + Hash + Clone> Standings<K> {
         let Some(waiter) = self.0.get_mut(key) else { return false };
         let in_line = waiter.state.in_line.is_some();
         let releases = waiter.state.releases;
-        waiter.state = Standing { granted: fence, releases, ..Standing::default() };
+        // The fence of a grant without a counter is not that grant's alone: as another client has it
+        // too, a waiter that is refused by it enters the line.
+        let granted = fence.filter(|fence| *fence != Fence::ZERO);
+        waiter.state = Standing { granted, releases, ..Standing::default() };
         in_line
     }
 
@@ -390,6 +393,8 @@ mod tests {
         assert_eq!(place_to_enter(&mut lines, fence(5)), Some(None));
         lines.set_not_in_line("a");
         assert_eq!(place_to_enter(&mut lines, fence(5)), Some(None), "it could not enter");
+        lines.granted("a", fence(0));
+        assert_eq!(place_to_enter(&mut lines, fence(0)), Some(None), "any claim has that fence");
     }
 
     #[test]

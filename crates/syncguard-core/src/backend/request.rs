@@ -3,7 +3,7 @@ use std::time::Duration;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::{
-    LockId, LockKey, Owner, Ttl,
+    Fence, LockId, LockKey, Owner, Ttl,
     backend::{Mode, PageToken},
 };
 
@@ -38,12 +38,22 @@ pub struct AcquireRequest {
     /// new shared holders out, so that the key becomes free for its caller. `None` if the caller
     /// does not go on waiting.
     pub announce: Option<Duration>,
+    /// Whether the grant creates the fence counter of a key that has none.
+    ///
+    /// `false` is for keys of one use, whose caller needs no fence, so that nothing of them is left
+    /// at the store. If the key has a counter, the grant advances it and has the next fence, as any
+    /// grant. If it has none, an exclusive grant is made under [`Fence::ZERO`], and no counter is
+    /// stored. It excludes others in the same way. A shared grant always creates the counter.
+    ///
+    /// A backend may ignore this. Then the counter of each key stays.
+    pub creates_counter: bool,
 }
 
 impl AcquireRequest {
     /// Requests an exclusive grant without an owner label.
     pub fn new(key: LockKey, lock_id: LockId, ttl: Ttl) -> Self {
-        Self { key, lock_id, ttl, mode: Mode::Exclusive, owner: None, announce: None }
+        let (mode, creates_counter) = (Mode::Exclusive, true);
+        Self { key, lock_id, ttl, mode, owner: None, announce: None, creates_counter }
     }
 
     /// Sets the label of the caller.
@@ -62,6 +72,34 @@ impl AcquireRequest {
     #[must_use]
     pub fn with_announcement(self, announce: Option<Duration>) -> Self {
         Self { announce, ..self }
+    }
+
+    /// Requests that the grant does not [create the fence counter](Self::creates_counter) of a key
+    /// that has none.
+    #[must_use]
+    pub fn without_new_counter(self) -> Self {
+        Self { creates_counter: false, ..self }
+    }
+
+    /// Returns whether a grant of a key whose counter was last at `counter` leaves the key without
+    /// one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use syncguard_core::{Fence, LockId, LockKey, Ttl, backend::{AcquireRequest, Mode}};
+    ///
+    /// let request = AcquireRequest::new(LockKey::new("k")?, LockId::mint()?, Ttl::default());
+    /// assert!(!request.is_uncounted(None));
+    /// let claim = request.without_new_counter();
+    /// assert!(claim.is_uncounted(None) && claim.is_uncounted(Some(Fence::ZERO)));
+    /// assert!(!claim.is_uncounted(Some(Fence::new(7)?)));
+    /// assert!(!claim.with_mode(Mode::SHARED).is_uncounted(None));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn is_uncounted(&self, counter: Option<Fence>) -> bool {
+        let is_new = counter.is_none_or(|counter| counter == Fence::ZERO);
+        is_new && !self.creates_counter && !self.mode.is_shared()
     }
 }
 

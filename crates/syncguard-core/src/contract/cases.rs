@@ -173,6 +173,11 @@ macro_rules! __contract_cases {
             patterns {
                 once_succeeds_again_only_after_the_ttl
                 a_claim_that_is_released_can_be_made_again
+                a_claim_leaves_no_counter
+                the_fences_of_locks_between_claims_increase
+                exactly_one_of_many_claims_is_the_first
+                a_claim_and_a_lock_are_not_granted_together
+                an_abandoned_claim_leaves_no_lock
                 a_throttle_lets_one_caller_pass_per_period
                 work_that_ends_early_leaves_its_key_locked_for_min_hold
                 a_guard_dropped_early_leaves_its_key_locked_for_min_hold

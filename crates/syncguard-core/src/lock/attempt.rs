@@ -55,6 +55,7 @@ async fn attempt(
         .with_owner(Some(options.owner.clone()))
         .with_mode(options.mode)
         .with_announcement(announcement.as_ref().map(PendingAnnouncement::duration));
+    let request = if options.creates_counter { request } else { request.without_new_counter() };
     let sent = shared.clock.now();
     let mut pending = AbandonOnDrop::new(&shared, &request, &home);
     let mut reply = send_acquire(&shared, &request, &home).await;

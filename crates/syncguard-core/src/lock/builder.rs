@@ -596,6 +596,11 @@ impl LockBuilder {
         })
     }
 
+    /// Leaves a key without a fence counter as it is: for claims.
+    pub(super) fn without_new_counter(self) -> Self {
+        self.set(Ok::<_, Error>(false), |options, creates| options.creates_counter = creates)
+    }
+
     /// Applies a setting. The first invalid value is the one that is reported.
     fn set<V, E: Into<Error>>(
         self,

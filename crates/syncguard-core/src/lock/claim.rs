@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::{guard::LockGuard, lease::Lease, release, validity::End};
-use crate::{Error, Fence, Holder, ReleaseOutcome};
+use crate::{Error, Holder, ReleaseOutcome};
 
 /// Reports whether the claim is the first within the ttl.
 #[derive(Debug)]
@@ -28,6 +28,23 @@ pub enum ThrottleOutcome {
 }
 
 /// Represents the first claim on a key. It may be dropped: the store keeps the claim.
+///
+/// A claim has no fence, so it cannot stop work that continues beyond the ttl while the next claim
+/// is made. Choose a ttl that the work cannot outlast. If the resource has to check a fence,
+/// [`try_acquire`](crate::LockBuilder::try_acquire) the lock instead, and
+/// [`keep`](crate::LockGuard::keep) it: its fence counter stays at the store.
+///
+/// # Why a claim needs no fence counter
+///
+/// A counter exists so that no fence is returned twice. The grant of a claim on a key without a
+/// counter is stored under [`Fence::ZERO`](crate::Fence::ZERO), and no caller receives a fence. The
+/// first fence that a caller receives is that of the first lock on the key, which creates the
+/// counter and is above zero. From then on each grant advances the counter, those of claims too. So
+/// the fences of the locks on a key increase, whatever claims are made before, after and between
+/// them.
+///
+/// Exclusion does not rest on fences: a store grants a key only if the record of its last grant is
+/// over, and decides that in the same atomic step that writes the next record.
 #[derive(Debug)]
 pub struct Claim(Lease);
 
@@ -35,30 +52,6 @@ impl Claim {
     /// Takes over the lock of `guard`, which is no longer released on drop.
     pub(super) fn new(guard: LockGuard) -> Self {
         Self(Lease::new(guard.disarm()))
-    }
-
-    /// Returns the fence of the claim, to be checked at the resource.
-    ///
-    /// # Errors
-    ///
-    /// [`Lost`](crate::ErrorKind::Lost) once the ttl has elapsed or the scope was cancelled.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use syncguard_core::{Error, LockManager, NullBackend};
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Error> {
-    /// # let locks = LockManager::new(NullBackend::default());
-    /// use syncguard_core::OnceOutcome;
-    ///
-    /// if let OnceOutcome::First(claim) = locks.once("webhook:evt_1", "24h").await? {
-    ///     assert_eq!(claim.fence()?.to_string(), "000000000000001");
-    /// }
-    /// # Ok(()) }
-    /// ```
-    pub fn fence(&self) -> Result<Fence, Error> {
-        self.0.fence()
     }
 
     /// Releases the claim before its ttl has elapsed, so that another caller can be the first. For

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     Fence,
-    backend::{Capabilities, Fencing, WakeUp},
+    backend::{Capabilities, Fencing, RetireRequest, WakeUp},
 };
 
 /// How long the waiters of one process may pass a key to each other before they pause.
@@ -55,7 +55,8 @@ pub(crate) fn min_pause(capabilities: &Capabilities) -> Option<Duration> {
 /// [`MIN_TURN`] the next waiter pauses before it requests the free key, and a waiter of another
 /// process, woken by the same release, can acquire it. Fences show whether one did: they count
 /// every grant of a key, so a gap is a grant to another process. Without a gap, the pause was
-/// unused, and the next turn is twice as long. If another process was seen, the same applies to a
+/// unused, and the next turn is twice as long. Fences that follow the store's clock have gaps anyway;
+/// there, only a holder that refuses a request shows another process. If another process was seen, the same applies to a
 /// single task that acquires the key repeatedly, until a pause after the longest turn was unused.
 ///
 /// A pause is used by the process whose request arrives first. If that was left to chance, one of
@@ -103,7 +104,7 @@ impl Fairness {
     pub(crate) fn granted(&mut self, fence: Fence, now: Instant, round_trip: Duration) {
         self.end_wait(now);
         let began = match self.turn {
-            Some((last, _)) if last.next() != Some(fence) => {
+            Some((last, _)) if counts_grants(fence) && last.next() != Some(fence) => {
                 (self.turn_limit, self.contested) = (MIN_TURN, true);
                 now
             }
@@ -205,6 +206,11 @@ impl Fairness {
     }
 }
 
+/// Returns whether a fence counts the grants of its key. One that is seeded is far higher.
+fn counts_grants(fence: Fence) -> bool {
+    fence.number() < RetireRequest::MIN_FENCE
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -215,7 +221,7 @@ mod tests {
         CROWDED_TIME, CROWDED_WAIT, DEFERRAL_TIME, Fairness, MAX_PAUSE, MAX_TURN,
         MIN_NOTIFIED_PAUSE, MIN_TURN,
     };
-    use crate::Fence;
+    use crate::{Fence, backend::RetireRequest};
 
     const ROUND_TRIP: Duration = Duration::from_millis(1);
 
@@ -291,6 +297,18 @@ mod tests {
         assert!(!scenario.hold(2, MIN_TURN * 3 / 2), "it has doubled");
         assert!(!scenario.hold(4, MIN_TURN / 2), "a turn began with the grant to another process");
         assert!(scenario.hold(5, MIN_TURN / 2));
+    }
+
+    #[test]
+    fn the_gaps_of_seeded_fences_show_no_other_process() {
+        let mut scenario = Scenario::new();
+        let seeded = |millis| RetireRequest::MIN_FENCE + millis;
+        assert!(scenario.hold(seeded(0), MIN_TURN));
+        assert!(!scenario.hold(seeded(300), MIN_TURN), "the turn is twice as long");
+        assert!(scenario.hold(seeded(600), MIN_TURN));
+        assert!(!scenario.fairness.is_contested());
+        scenario.fairness.contended(Fence::new(seeded(900)).ok(), scenario.now);
+        assert!(scenario.fairness.is_contested(), "a holder shows it");
     }
 
     #[test]

@@ -242,8 +242,9 @@ impl LockManager {
     /// stays when the work is done, when it fails, and when the process dies. It ends with the ttl
     /// (to which the store's grace period may be added) or by [`Claim::release`].
     ///
-    /// What stays is the fence counter of the key. If every key is used once, let them be
-    /// [retired](Self::retire_counters), or on Redis expire.
+    /// A claim has [no fence](Claim), and does not create a fence counter. When it has ended,
+    /// nothing is left of a key that was only ever claimed, or as much as the store removes in time
+    /// (see the page of the backend). A key that is locked as well keeps its counter.
     ///
     /// # Errors
     ///
@@ -278,7 +279,7 @@ impl LockManager {
         key: impl TryInto<LockKey, Error: Into<Error>>,
         ttl: impl TryInto<Ttl, Error: Into<Error>>,
     ) -> Result<OnceOutcome, Error> {
-        Ok(match self.lock(key).ttl(ttl).try_acquire().await? {
+        Ok(match self.lock(key).ttl(ttl).without_new_counter().try_acquire().await? {
             TryAcquireOutcome::Acquired(guard) => OnceOutcome::First(Claim::new(guard)),
             TryAcquireOutcome::Contended(holder) => OnceOutcome::Already(holder),
         })
@@ -291,6 +292,8 @@ impl LockManager {
     /// [`capabilities`](Self::capabilities)), that takes at least the grace period and half of
     /// `per`. If `per` is less than several round trips to the store, the call returns errors,
     /// because the replies arrive too late.
+    ///
+    /// As [`once`](Self::once), it does not create a fence counter.
     ///
     /// # Errors
     ///
@@ -550,7 +553,7 @@ impl LockManager {
 
     /// Retires the fence counters of keys that were not granted for `unused_for`, in bounded steps,
     /// and returns how many. For operators: a counter stays for every key that was ever locked, and
-    /// keys of one use add up.
+    /// keys of one use add up. Those that are only [claimed](Self::once) have none.
     ///
     /// The backend must be configured with `seed_new_counters`, and so must every other client of
     /// the store, none of which may be a TypeScript client. Their fences then follow the store's

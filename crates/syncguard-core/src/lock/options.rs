@@ -16,6 +16,8 @@ pub(crate) struct LockOptions {
     pub(crate) renew: Option<Renew>,
     pub(crate) min_hold: Option<Duration>,
     pub(crate) max_hold: Option<Duration>,
+    /// Whether the grant creates the fence counter of a key that has none.
+    pub(crate) creates_counter: bool,
     /// Cancels the lock itself.
     pub(crate) scope: Scope,
 }
@@ -31,6 +33,7 @@ impl LockOptions {
             renew: None,
             min_hold: None,
             max_hold: None,
+            creates_counter: true,
             scope,
         }
     }

@@ -42,7 +42,9 @@ impl Fence {
     /// The fence above which every grant is logged as a warning: a tenth of [`LIMIT`](Self::LIMIT).
     pub const WARNING: Self = Self(90_000_000_000_000);
 
-    /// The value of a counter before its first grant.
+    /// The value of a counter before its first grant, and the fence of a grant that was made
+    /// [without a counter](crate::backend::AcquireRequest::creates_counter): it is below the fences
+    /// of all others, and orders nothing.
     pub const ZERO: Self = Self(0);
 
     const FORMAT_LIMIT: u64 = 999_999_999_999_999;

@@ -9,7 +9,7 @@ use gcloud_sdk::google::firestore::v1::{
     value::ValueType,
 };
 
-use super::document::{Value, text};
+use super::document::{Value, integer, text};
 use crate::names::DocumentName;
 
 /// Selects documents, and limits how many at most.
@@ -30,6 +30,11 @@ pub(crate) fn field_is_or_contains(name: &str, array: &str, value: &str) -> Filt
 /// Selects documents whose field has this value or sorts after it.
 pub(crate) fn field_above(name: &str, value: &str) -> Filter {
     filter(name, Operator::GreaterThanOrEqual, text(value))
+}
+
+/// Selects documents whose field has this number or a lower one.
+pub(crate) fn field_up_to(name: &str, number: i64) -> Filter {
+    filter(name, Operator::LessThanOrEqual, integer(number))
 }
 
 fn filter(name: &str, operator: Operator, value: Value) -> Filter {

@@ -46,10 +46,19 @@ impl Write {
         write
     }
 
-    /// Changes nothing, so that the version stays, on the condition that it is this one: what the
+    /// Changes nothing, so that the version stays, on the condition that it is as expected: what the
     /// other writes of the commit rest on.
-    pub(crate) fn verify(name: &DocumentName, version: Version) -> Self {
-        Self::merge(name, &[], Fields::new(), Expect::Version(version))
+    ///
+    /// A document that is expected to be missing is created and deleted again. The clients of the
+    /// service use a condition on its absence only to create a document.
+    pub(crate) fn verify(name: &DocumentName, expect: Expect) -> Vec<Self> {
+        match expect {
+            Expect::Missing => vec![
+                Self::replace(name, Fields::new(), Expect::Missing),
+                Self::delete(name, Expect::Anything),
+            ],
+            expect => vec![Self::merge(name, &[], Fields::new(), expect)],
+        }
     }
 
     pub(crate) fn delete(name: &DocumentName, expect: Expect) -> Self {

@@ -5,6 +5,7 @@
 
 #![cfg(test)]
 
+mod claims;
 mod contention;
 mod contract;
 mod damaged;

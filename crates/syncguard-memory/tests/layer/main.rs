@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod chaos;
+mod claims;
 mod cleaning;
 mod extremes;
 mod fairness;

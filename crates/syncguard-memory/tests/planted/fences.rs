@@ -152,3 +152,48 @@ impl Flaw for CounterWrapsAround {
         }))
     }
 }
+
+/// Grants each claim under fence 0, also on a key with a counter.
+#[derive(Default)]
+pub(crate) struct NeverCountsClaims;
+
+impl Flaw for NeverCountsClaims {
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        Ok(match call.memory.acquire(request).await? {
+            AcquireOutcome::Granted(grant) if !request.creates_counter => {
+                AcquireOutcome::Granted(Grant { fence: Fence::ZERO, ..grant })
+            }
+            outcome => outcome,
+        })
+    }
+}
+
+/// Deletes the counter of a key that is claimed.
+#[derive(Default)]
+pub(crate) struct ClaimForgetsTheCounter(Counters);
+
+impl Flaw for ClaimForgetsTheCounter {
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        if request.creates_counter {
+            return self.0.acquire(call, request).await;
+        }
+        let outcome = call.memory.acquire(request).await?;
+        if let AcquireOutcome::Granted(grant) = &outcome {
+            self.0.lose(&request.key, grant.fence);
+        }
+        Ok(outcome)
+    }
+}
+
+/// Grants a claim even if another one has the key.
+#[derive(Default)]
+pub(crate) struct ClaimsAreNotRefused;
+
+impl Flaw for ClaimsAreNotRefused {
+    async fn acquire(&self, call: &Call, request: &AcquireRequest) -> Acquired {
+        if !request.creates_counter {
+            call.memory.force_release(&request.key).await?;
+        }
+        call.memory.acquire(request).await
+    }
+}

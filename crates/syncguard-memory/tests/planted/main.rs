@@ -84,6 +84,11 @@ planted! {
     a_fence_reset_by_force: ForceResetsTheFence => operators::a_lock_released_by_force_is_free
     a_fence_used_up_by_contention: ContentionUsesUpAFence => fencing::contention_uses_up_no_fence
     one_counter_for_all_keys: OneCounterForAllKeys => fencing::each_key_has_its_own_fence_counter
+    claims_that_are_never_counted: NeverCountsClaims => patterns::a_claim_leaves_no_counter
+    claims_that_forget_the_counter: ClaimForgetsTheCounter
+        => patterns::the_fences_of_locks_between_claims_increase
+    claims_beside_a_holder: ClaimsAreNotRefused
+        => patterns::exactly_one_of_many_claims_is_the_first
     a_counter_that_wraps_around: CounterWrapsAround
         => fencing::an_acquire_at_the_fence_limit_fails_and_stores_nothing
 

@@ -1,4 +1,4 @@
--- Inserts the tombstone of an abandoned id, or ends the grant that holds the id. Two statements that are sent
+-- Inserts the tombstone of an abandoned id, or ends the grant that holds the id. Three statements that are sent
 -- together; each is a transaction by itself.
 --
 -- In:  $1 lock id, $2 key of the tombstone, $3 key
@@ -14,6 +14,10 @@ ON DUPLICATE KEY UPDATE
     owner = IF(lock_id = $1, NULL, owner),
     expires_at_ms = IF(lock_id = $1, 0, expires_at_ms),
     lock_id = IF(lock_id = $1 AND lock_key <> $2, NULL, lock_id);
+
+-- A row that no one holds and that has no counter is as good as none.
+DELETE FROM {locks}
+WHERE lock_key = $3 AND fence = 0 AND lock_id IS NULL AND expires_at_ms = 0;
 
 SELECT
     EXISTS (SELECT * FROM {locks} WHERE lock_key = $2) AS done,

@@ -18,13 +18,16 @@ WHERE NOT EXISTS (SELECT * FROM {locks} WHERE lock_key = $1);
 -- held. The clock is read after the wait for the row. If the key is held, nothing is written. A new id ends what
 -- the row has of shared mode, because that counts only with its own id.
 --
--- If counters are seeded, the fence is at least the time. The row may have been retired since the first statement.
+-- A claim leaves the fence of a key at 0 that was never granted a fence. Such a row is that of a key without a counter,
+-- and is deleted once its grant has ended (see `prune.sql`).
+--
+-- If counters are seeded, the fence is at least the time. The row may have been deleted since the first statement.
 -- Then no grant is made, and the last statement returns no row.
 --
 -- Assignments are made from left to right: `expires_at_ms` is computed from the new `acquired_at_ms`.
 UPDATE {locks}
 SET
-    fence = {next_fence},
+    fence = {granted_fence},
     lock_id = $2,
     owner = $4,
     acquired_at_ms = {now},

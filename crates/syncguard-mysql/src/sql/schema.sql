@@ -5,9 +5,9 @@
 -- Out: nothing
 --
 -- It has a row for each key that was ever granted, because a fence must never repeat. Only rows whose fences are
--- seeded are ever deleted (see `retire.sql`). Beside the
--- fence, the row holds the grant of the key. If there is no grant, `lock_id` is NULL and `expires_at_ms` is 0.
--- Therefore a grant changes one row. A row whose key begins with the byte FF, which no text in UTF-8 has, is
+-- seeded are ever deleted (see `retire.sql`), and those of claims, which were granted no fence: theirs is 0 (see
+-- `prune.sql`). Beside the fence, the row holds the grant of the key. If there is no grant, `lock_id` is NULL and
+-- `expires_at_ms` is 0. Therefore a grant changes one row. A row whose key begins with the byte FF, which no text in UTF-8 has, is
 -- the tombstone of an abandoned id.
 --
 -- If the row is shared, `lock_id` is the id of the head, which is one byte shorter than that of a holder. `holders`

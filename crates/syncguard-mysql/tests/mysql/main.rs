@@ -5,6 +5,7 @@
 
 mod applied;
 mod bounded;
+mod claims;
 mod connections;
 mod contract;
 mod crowd;

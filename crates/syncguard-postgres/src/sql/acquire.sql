@@ -23,6 +23,12 @@
 -- snapshot and the upsert, which then inserts it again. The fence is above what the snapshot shows, and no grant was
 -- made since, because a counter is retired only if its key was not granted for a day.
 --
+-- A claim creates no counter. If its snapshot shows none, the grant is made under fence 0 (see `uncounted`). The
+-- counter is not needed for that grant to be the only one. It is written under the advisory lock, and the last upsert
+-- tests the latest version of the lock's row. If the row is gone, whoever had the key since the snapshot has released
+-- it. If a counter was created and the key was released since the snapshot, the claim does not count, and no one is
+-- given its fence; the next grant counts on from that counter.
+--
 -- A key in shared mode is held until the last of its holders expires, which is the expiry of its row. A grant
 -- over such a row clears its holders and its announcement.
 WITH stand AS MATERIALIZED (
@@ -49,7 +55,7 @@ counted AS (
     FROM turn
     LEFT JOIN {counters} AS seen ON seen.fence_key = $5
     LEFT JOIN {locks} AS past ON past.key = $1
-    WHERE turn.taken
+    WHERE turn.taken{and_is_counted}
     ON CONFLICT (fence_key) DO UPDATE SET fence = excluded.fence
     WHERE counters.fence = {seen_fence}
     RETURNING
@@ -60,7 +66,7 @@ granted AS (
     INSERT INTO {locks} AS locks (
         key, lock_id, expires_at_ms, acquired_at_ms, fence, user_key{owner_columns}
     )
-    SELECT $1, $2, now_ms + $4, now_ms, lpad(fence::text, 15, '0'), $6{owner_values} FROM counted
+    SELECT $1, $2, now_ms + $4, now_ms, lpad(fence::text, 15, '0'), $6{owner_values} FROM {grants}
     ON CONFLICT (key) DO UPDATE SET
         lock_id = excluded.lock_id,
         expires_at_ms = excluded.expires_at_ms,

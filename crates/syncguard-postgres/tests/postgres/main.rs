@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 mod batching;
+mod claims;
 mod connections;
 mod contract;
 mod holds;

@@ -74,6 +74,14 @@ impl Subscription {
         self.subscriber.clone()
     }
 
+    /// Closes the connection.
+    pub(crate) async fn close(self) {
+        if let Err(error) = self.subscriber.driver.quit().await {
+            // It is closed when it is dropped, too.
+            tracing::debug!(%error, "the connection was not closed in order");
+        }
+    }
+
     /// Waits for the next event.
     pub(crate) async fn next_event(&mut self) -> Event {
         tokio::select! {

@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod claims;
 mod cluster;
 mod contract;
 mod corpus;

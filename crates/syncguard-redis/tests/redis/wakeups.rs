@@ -73,6 +73,30 @@ async fn a_subscription_is_active_once_the_server_has_confirmed_it() {
 }
 
 #[tokio::test]
+async fn the_connection_of_the_waiters_is_closed_when_no_one_waits_and_opened_for_the_next_wait() {
+    let server = safe().start().await.unwrap();
+    let (mine, theirs) = (connect(&server.url()).await, connect(&server.url()).await);
+    let listeners = async || {
+        let listed = server.command(&["CLIENT", "LIST", "TYPE", "pubsub"]).await.unwrap();
+        listed.lines().filter(|line| line.contains("id=")).count()
+    };
+    for _ in 0..2 {
+        subscribed(&mine, "job").await;
+        assert_eq!(listeners().await, 1);
+        eventually("the connection is closed", async || listeners().await == 0).await;
+        assert!(!mine.is_subscribed(&key("job")));
+    }
+    subscribed(&mine, "job").await;
+    let request = ask("job", LONG);
+    granted(&theirs, &request).await;
+    let job = key("job");
+    let mut notification = pin!(mine.released(&job));
+    assert!(is_pending(&mut notification).await);
+    assert!(released(&theirs, &request).await);
+    tokio::time::timeout(WAKE_UP_TIMEOUT, notification).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_abandon_and_a_forced_release_wake_waiters() {
     let (server, _proxy, mine) = started().await;
     let theirs = connect(&server.url()).await;

@@ -1,11 +1,16 @@
 -- Ends a live exclusive grant. The fence stays.
+-- A record with fence 0, which has no counter, keeps its id, by which it is found when records are pruned.
 --
 -- In:  ?1 lock id, ?2 grace in ms
 -- Out: one row if the grant was live, otherwise none, also if its record cannot be
 --      read, or if the id is that of a head
 WITH clock (now_ms) AS (SELECT CAST(round(unixepoch('subsec') * 1000) AS INTEGER))
 UPDATE syncguard_locks
-SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
+SET
+    lock_id = iif(fence = 0, lock_id, NULL),
+    owner = NULL,
+    acquired_at_ms = iif(fence = 0, acquired_at_ms, NULL),
+    expires_at_ms = iif(fence = 0, 0, NULL)
 WHERE lock_id = ?1
     AND typeof(key) = 'text'
     AND typeof(fence) = 'integer' AND fence BETWEEN 0 AND 999999999999999

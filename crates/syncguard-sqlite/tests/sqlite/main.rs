@@ -3,6 +3,7 @@
 
 #![cfg(test)]
 
+mod claims;
 mod contract;
 mod faults;
 mod granting;
