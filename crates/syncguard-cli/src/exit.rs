@@ -1,12 +1,26 @@
 //! How the program exits.
 
 use std::{
+    fmt,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
 };
 
 use rustix::process::{Signal, kill_current_process_group};
 use signal_hook::low_level::emulate_default_handler;
+
+/// The exit codes, as the help lists them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  that of the command; if a signal ended it, the same signal ends syncguard
+  128 + n, as a shell shows it: the signal n ended the command, or came before it started
+  64   the arguments are invalid; nothing was done
+  69   the store cannot be used
+  71   the operating system rejected an operation unexpectedly
+  75   another holder has the lock; the command was not run (--conflict-exit-code)
+  76   the lock was lost while the command ran; the command was ended
+  126  the command cannot be executed
+  127  the command was not found";
 
 /// How the program ends. Codes that are not the command's own are from `sysexits.h` where they mean
 /// the same there, and from POSIX shells (126, 127).
@@ -61,6 +75,15 @@ impl Exit {
         // Returns for a signal that ends no process, and for one that the kernel does not know.
         let _ = emulate_default_handler(number);
         u8::try_from(number).map_or(u8::MAX, |number| number.saturating_add(128)).into()
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(number) | Self::JobSignal(number) => write!(f, "signal {number}"),
+        }
     }
 }
 

@@ -14,6 +14,8 @@ pub(crate) enum Failure {
     WaitTimeout,
     #[error(transparent)]
     Lock(Error),
+    #[error("not run: the store did not answer within the wait")]
+    StoreTimeout,
     #[error("--shared and --permits are for a single --key")]
     SharedKeys,
     #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
@@ -46,7 +48,7 @@ impl Failure {
                 _ => Exit::UNAVAILABLE,
             },
             Self::SharedKeys | Self::NoHome | Self::NoSchema | Self::StoreNotUtf8 => Exit::USAGE,
-            Self::Directory { .. } => Exit::UNAVAILABLE,
+            Self::StoreTimeout | Self::Directory { .. } => Exit::UNAVAILABLE,
             Self::Start(_) => Exit::NOT_EXECUTABLE,
             Self::Wait(_) | Self::Signals(_) | Self::Runtime(_) => Exit::SYSTEM,
             Self::Output(_) => Exit::OUTPUT,

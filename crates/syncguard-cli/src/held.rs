@@ -87,6 +87,14 @@ impl Held {
         .await;
     }
 
+    /// Leaves the locks to their ttl.
+    pub(crate) fn keep(self) {
+        match self {
+            Self::One(guard) => guard.keep(),
+            Self::All(guard) => guard.into_guards().into_iter().for_each(LockGuard::keep),
+        }
+    }
+
     /// Returns what the command finds in its environment; a variable without a value is removed
     /// from it.
     pub(crate) fn variables(&self) -> Result<Vec<(String, Option<String>)>, Error> {
@@ -113,12 +121,19 @@ fn loss_of(key: &LockKey, loss: Loss) -> String {
     format!("key {:?}: {loss}", key.as_str())
 }
 
-const NAMES: [&str; 3] = ["SYNCGUARD_KEY", "SYNCGUARD_FENCE", "SYNCGUARD_LOCK_ID"];
+/// `SYNCGUARD_FENCE` is the fence as stores keep it. Arithmetic in a shell takes its leading zeros for
+/// the prefix of an octal number, so the plain number has a variable of its own.
+const NAMES: [&str; 4] =
+    ["SYNCGUARD_KEY", "SYNCGUARD_FENCE", "SYNCGUARD_FENCE_NUMBER", "SYNCGUARD_LOCK_ID"];
 
 fn variables(lease: &Lease, suffix: &str) -> Result<Vec<(String, Option<String>)>, Error> {
-    let lock_id: LockId = lease.lock_id();
-    let values =
-        [lease.key().as_str().to_owned(), lease.fence()?.to_string(), lock_id.as_str().to_owned()];
+    let (fence, lock_id): (_, LockId) = (lease.fence()?, lease.lock_id());
+    let values = [
+        lease.key().as_str().to_owned(),
+        fence.to_string(),
+        fence.number().to_string(),
+        lock_id.as_str().to_owned(),
+    ];
     let named = NAMES.iter().zip(values);
     Ok(named.map(|(name, value)| (format!("{name}{suffix}"), Some(value))).collect())
 }

@@ -11,6 +11,7 @@ mod failure;
 mod held;
 mod job;
 mod launch;
+mod opening;
 mod prune;
 mod report;
 mod run;
@@ -20,6 +21,9 @@ mod status;
 mod store;
 mod supervise;
 mod terminal;
+mod usage;
+mod verbosity;
+mod waiting;
 mod watch;
 
 use std::process::ExitCode;
@@ -34,7 +38,7 @@ use failure::Failure;
 fn main() -> ExitCode {
     let exit = match Arguments::try_parse() {
         Ok(arguments) => dispatch(arguments.verb),
-        Err(error) => report::usage_error(&error),
+        Err(error) => usage::report(&error),
     };
     report::flush();
     exit.end()

@@ -34,7 +34,7 @@ pub(crate) async fn status(arguments: &Status) -> Result<Exit, Failure> {
 
 fn write(arguments: &Status, record: Option<&LockRecord>, grace: Duration) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    match arguments.format() {
+    match arguments.format.chosen() {
         OutputFormat::Text => writeln!(out, "{}", text(record, grace))?,
         OutputFormat::Json => {
             let answer = serde_json::to_string(&Answer::new(&arguments.key, record))?;

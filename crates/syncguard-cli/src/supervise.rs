@@ -12,7 +12,7 @@ use crate::{
     failure::Failure,
     held::Held,
     job::{Job, Next},
-    report::say,
+    report::{note, say},
     signals::Signals,
     store,
     watch::Watch,
@@ -59,8 +59,10 @@ impl<'a> Command<'a> {
         let watch = Watch::new(held, arguments.ttl);
         let controls = Signals::of(&[Signal::TSTP, Signal::CONT]).map_err(Failure::Signals)?;
         let mut job = Job::new();
-        let child = Child::start(&arguments.command, &variables, job.placement());
-        Ok(Self { held, watch, controls, job, child: child.map_err(Failure::Start)? })
+        let child = Child::start(&arguments.command(), &variables, job.placement());
+        let child = child.map_err(Failure::Start)?;
+        note(format_args!("the command runs as process {}", child.group().as_raw_pid()));
+        Ok(Self { held, watch, controls, job, child })
     }
 
     /// Handles the next event; a loss comes before everything else.
@@ -112,6 +114,7 @@ impl<'a> Command<'a> {
     /// Judges the end of a command by the clock: this process may have stood still when the lock
     /// was lost.
     fn ended(&self, exit: Exit) -> Exit {
+        note(format_args!("the command has ended: {exit}"));
         if self.held.is_valid() {
             return exit;
         }

@@ -9,6 +9,8 @@ mod environment;
 mod exclusion;
 mod loss;
 mod mysql;
+mod opening;
+mod options;
 mod pass_through;
 mod postgres;
 mod prune;

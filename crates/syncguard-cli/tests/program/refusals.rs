@@ -87,6 +87,21 @@ fn wait_together_with_no_wait_is_refused() {
 }
 
 #[test]
+fn options_that_contradict_each_other_are_refused() {
+    for options in [
+        &["--quiet", "--verbose"][..],
+        &["--keep", "--min-hold", "1s"],
+        &["--wait", "forever", "--no-wait"],
+        &["-c", "true"],
+    ] {
+        let arguments = [&["run", "--key", KEY][..], options, &["--", "true"]].concat();
+        assert_arguments_refused(&arguments, 64, "cannot be used with");
+    }
+    let arguments = ["run", "--key", KEY, "--min-hold", "0s", "--", "true"];
+    assert_arguments_refused(&arguments, 64, "greater than zero");
+}
+
+#[test]
 fn a_missing_command_is_refused() {
     assert_arguments_refused(&["run", "--key", KEY], 64, "COMMAND");
     assert_arguments_refused(&["run", "--key", KEY, "--"], 64, "COMMAND");

@@ -125,6 +125,21 @@ impl Running {
         line.trim_end().to_owned()
     }
 
+    /// Reads the next line that the program, started with a pipe, writes to its standard error.
+    pub(crate) fn read_error_line(&mut self) -> String {
+        let mut line = Vec::new();
+        let stderr = self.child.stderr.as_mut().unwrap();
+        while stderr.take(1).read_to_end(&mut line).unwrap() == 1 && !line.ends_with(b"\n") {}
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Reads the program's output up to the first such byte.
+    pub(crate) fn read_until(&mut self, end: u8) -> String {
+        let mut bytes = Vec::new();
+        self.stdout.read_until(end, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    }
+
     /// Writes to the program's standard input.
     pub(crate) fn write_stdin(&mut self, text: &str) {
         self.child.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();

@@ -1,0 +1,86 @@
+//! Opening the store for a command, within the wait.
+
+use std::time::Duration;
+
+use syncguard::{
+    DynBackend, Error, Retry,
+    backend::{LockBackend, Severity},
+};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    arguments::Run,
+    failure::Failure,
+    report::{note, warn},
+    store,
+};
+
+/// How long to wait for the store and the lock together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wait {
+    start: Instant,
+    limit: Duration,
+}
+
+impl Wait {
+    pub(crate) fn start(limit: Duration) -> Self {
+        Self { start: Instant::now(), limit }
+    }
+
+    pub(crate) fn left(self) -> Duration {
+        self.limit.saturating_sub(self.start.elapsed())
+    }
+
+    /// Returns when the wait ends: not at all if it is endless, and not if nothing is waited for,
+    /// because one attempt takes as long as it takes.
+    fn deadline(self) -> Option<Instant> {
+        Some(self.limit)
+            .filter(|limit| !limit.is_zero())
+            .and_then(|limit| self.start.checked_add(limit))
+    }
+}
+
+/// Opens the store, and reports which of its settings would break a guarantee. If that cannot be
+/// checked, the lock is used nevertheless.
+///
+/// A store that does not answer ends with the wait, as the wait for a lock does.
+pub(crate) async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
+    let mut failed = None;
+    let opening = async {
+        let backend = connect(arguments, wait, &mut failed).await?;
+        note("the store is open");
+        let findings = backend.check().await.unwrap_or_default();
+        for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
+            warn(format_args!("{}: {}", finding.setting, finding.consequence));
+        }
+        Ok(backend)
+    };
+    let Some(deadline) = wait.deadline() else {
+        return opening.await;
+    };
+    let opened = timeout_at(deadline, opening).await;
+    opened.unwrap_or_else(|_| Err(failed.map_or(Failure::StoreTimeout, Failure::Lock)))
+}
+
+/// Opens the store, and retries within the wait, as an acquire does: the server may be starting, or
+/// have no connection left for another process that waits for the lock. Keeps the last failure.
+async fn connect(
+    arguments: &Run,
+    wait: Wait,
+    failed: &mut Option<Error>,
+) -> Result<DynBackend, Failure> {
+    let mut delays = Retry::default().unlimited().delays();
+    loop {
+        match store::open(&arguments.store, arguments.counters()).await {
+            Err(Failure::Lock(error)) if error.is_retryable() => match delays.next() {
+                Some(delay) if delay < wait.left() => {
+                    note(format_args!("the store cannot be opened yet: {error}"));
+                    *failed = Some(error);
+                    sleep(delay).await;
+                }
+                _ => return Err(Failure::Lock(error)),
+            },
+            opened => return opened,
+        }
+    }
+}
