@@ -15,6 +15,9 @@ use crate::{
     store,
 };
 
+/// How long the store may take to open even if the wait is shorter: the wait is meant for the lock.
+const MIN_OPENING: Duration = Duration::from_secs(1);
+
 /// How long to wait for the store and the lock together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wait {
@@ -31,19 +34,18 @@ impl Wait {
         self.limit.saturating_sub(self.start.elapsed())
     }
 
-    /// Returns when the wait ends: not at all if it is endless, and not if nothing is waited for,
-    /// because one attempt takes as long as it takes.
-    fn deadline(self) -> Option<Instant> {
-        Some(self.limit)
-            .filter(|limit| !limit.is_zero())
-            .and_then(|limit| self.start.checked_add(limit))
+    /// Returns until when the store has to be open: at any time if the wait is endless, or if nothing
+    /// is waited for, because one attempt takes as long as it takes.
+    fn opening_deadline(self) -> Option<Instant> {
+        let limit = Some(self.limit).filter(|limit| !limit.is_zero())?;
+        self.start.checked_add(limit.max(MIN_OPENING))
     }
 }
 
 /// Opens the store, and reports which of its settings would break a guarantee. If that cannot be
 /// checked, the lock is used nevertheless.
 ///
-/// A store that does not answer ends with the wait, as the wait for a lock does.
+/// A store that does not answer is given up when the wait ends, as a lock is, but not before a second.
 pub(crate) async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
     let mut failed = None;
     let opening = async {
@@ -55,7 +57,7 @@ pub(crate) async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Fail
         }
         Ok(backend)
     };
-    let Some(deadline) = wait.deadline() else {
+    let Some(deadline) = wait.opening_deadline() else {
         return opening.await;
     };
     let opened = timeout_at(deadline, opening).await;
