@@ -12,12 +12,16 @@ pub(crate) enum Failure {
     Held(Holder),
     #[error("not run: timed out waiting for the lock")]
     WaitTimeout,
+    #[error("timed out waiting for the lock to become free")]
+    StillHeld,
     #[error(transparent)]
     Lock(Error),
     #[error("not run: the store did not answer within the wait")]
     StoreTimeout,
     #[error("--shared and --permits are for a single --key")]
     SharedKeys,
+    #[error("there is no terminal to ask on; to end the lock without being asked, add --yes")]
+    NoConsent,
     #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
     NoHome,
     #[error("only postgres:// and mysql:// stores have a schema; name one with --store")]
@@ -41,13 +45,17 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Held(_) | Self::WaitTimeout => Exit::CONTENDED,
+            Self::Held(_) | Self::WaitTimeout | Self::StillHeld => Exit::CONTENDED,
             Self::Lock(error) => match error.kind() {
                 ErrorKind::InvalidArgument => Exit::USAGE,
-                ErrorKind::Lost => Exit::LOST,
+                ErrorKind::Lost => Exit::Lost,
                 _ => Exit::UNAVAILABLE,
             },
-            Self::SharedKeys | Self::NoHome | Self::NoSchema | Self::StoreNotUtf8 => Exit::USAGE,
+            Self::SharedKeys
+            | Self::NoConsent
+            | Self::NoHome
+            | Self::NoSchema
+            | Self::StoreNotUtf8 => Exit::USAGE,
             Self::StoreTimeout | Self::Directory { .. } => Exit::UNAVAILABLE,
             Self::Start(_) => Exit::NOT_EXECUTABLE,
             Self::Wait(_) | Self::Signals(_) | Self::Runtime(_) => Exit::SYSTEM,

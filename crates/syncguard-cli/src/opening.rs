@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use syncguard::{
     DynBackend, Error, Retry,
-    backend::{LockBackend, Severity},
+    backend::{Counters, LockBackend, Severity},
 };
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
-    arguments::Run,
+    arguments::Store,
     failure::Failure,
     report::{note, warn},
     store,
@@ -26,6 +26,11 @@ pub(crate) struct Wait {
 }
 
 impl Wait {
+    /// Waits for nothing.
+    pub(crate) fn none() -> Self {
+        Self::start(Duration::ZERO)
+    }
+
     pub(crate) fn start(limit: Duration) -> Self {
         Self { start: Instant::now(), limit }
     }
@@ -46,10 +51,14 @@ impl Wait {
 /// checked, the lock is used nevertheless.
 ///
 /// A store that does not answer is given up when the wait ends, as a lock is, but not before a second.
-pub(crate) async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
+pub(crate) async fn open(
+    store: &Store,
+    counters: Counters,
+    wait: Wait,
+) -> Result<DynBackend, Failure> {
     let mut failed = None;
     let opening = async {
-        let backend = connect(arguments, wait, &mut failed).await?;
+        let backend = connect(store, counters, wait, &mut failed).await?;
         note("the store is open");
         let findings = backend.check().await.unwrap_or_default();
         for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
@@ -67,13 +76,14 @@ pub(crate) async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Fail
 /// Opens the store, and retries within the wait, as an acquire does: the server may be starting, or
 /// have no connection left for another process that waits for the lock. Keeps the last failure.
 async fn connect(
-    arguments: &Run,
+    store: &Store,
+    counters: Counters,
     wait: Wait,
     failed: &mut Option<Error>,
 ) -> Result<DynBackend, Failure> {
     let mut delays = Retry::default().unlimited().delays();
     loop {
-        match store::open(&arguments.store, arguments.counters()).await {
+        match store::open(store, counters).await {
             Err(Failure::Lock(error)) if error.is_retryable() => match delays.next() {
                 Some(delay) if delay < wait.left() => {
                     note(format_args!("the store cannot be opened yet: {error}"));

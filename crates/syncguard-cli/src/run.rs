@@ -33,8 +33,9 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_millis(700);
 /// **Invariant:** every `await` of this program that contacts the store is in a `select!` with the
 /// signals, or ends at [`CLEAN_UP_LIMIT`].
 pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
-    arguments.verbosity().choose();
-    match run_locked(arguments).await {
+    arguments.work.verbosity().choose();
+    let mut signals = Signals::catch().map_err(Failure::Signals)?;
+    match run_locked(arguments, &mut signals).await {
         Err(failure) if failure.exit() == Exit::CONTENDED => {
             report::failure(&failure);
             Ok(arguments.conflict_exit())
@@ -43,16 +44,17 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     }
 }
 
-async fn run_locked(arguments: &Run) -> Result<Exit, Failure> {
+/// Does what [`run`] describes.
+pub(crate) async fn run_locked(arguments: &Run, signals: &mut Signals) -> Result<Exit, Failure> {
     if arguments.keys.len() > 1 && arguments.mode().is_shared() {
         return Err(Failure::SharedKeys);
     }
-    let mut signals = Signals::catch().map_err(Failure::Signals)?;
+    let work = &arguments.work;
     let wait = Wait::start(arguments.wait());
     let backend = tokio::select! {
         biased;
         signal = signals.terminating() => return Ok(signal.into()),
-        backend = open(arguments, wait) => backend?,
+        backend = open(&work.store, work.counters(), wait) => backend?,
     };
     let failed = Arc::new(OnceLock::new());
     let locks = LockManager::builder(backend).on_release_error(keep_reason(failed.clone())).build();
@@ -63,12 +65,12 @@ async fn run_locked(arguments: &Run) -> Result<Exit, Failure> {
         never = show_holder(&locks, &arguments.keys) => match never {},
     };
     let (result, held) = match acquired {
-        Ok(held) => (supervise(arguments, &held, &mut signals).await, Some(held)),
+        Ok(held) => (supervise(work, &held, signals).await, Some(held)),
         Err(result) => (result, None),
     };
     let left = time_left(&locks, arguments, held.as_ref());
     // A lock that was ended by the store or the clock is not released, but cleaned up by the drop.
-    let mut held = held.filter(|_| !matches!(result, Ok(Exit::LOST)));
+    let mut held = held.filter(|_| !matches!(result, Ok(Exit::Lost)));
     if arguments.keep
         && let Some(held) = held.take()
     {
@@ -76,7 +78,7 @@ async fn run_locked(arguments: &Run) -> Result<Exit, Failure> {
         note("the lock is left to its ttl");
     }
     let was_held = held.is_some();
-    let cleaned = clean_up(&locks, held, &mut signals).await;
+    let cleaned = clean_up(&locks, held, signals).await;
     if let Some(reason) = cleaned.pending.clone().or_else(|| failed.get().cloned()) {
         let left = display::duration(left);
         warn(format_args!("the lock is left to its ttl, free in about {left}: {reason}"));
@@ -86,10 +88,10 @@ async fn run_locked(arguments: &Run) -> Result<Exit, Failure> {
     }
     if cleaned.lost.is_some() {
         say_lost(cleaned.lost, OVERLAPPED);
-        return Ok(Exit::LOST);
+        return Ok(Exit::Lost);
     }
     match (result, cleaned.signal) {
-        (Ok(exit @ Exit::Code(_)), Some(signal)) if exit != Exit::LOST => Ok(signal.into()),
+        (Ok(Exit::Code(_)), Some(signal)) => Ok(signal.into()),
         (result, _) => result,
     }
 }
@@ -106,7 +108,7 @@ fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync +
 /// Returns how long the key stays taken if nothing releases it: until the last known expiry if the
 /// lock is held, and otherwise for its whole ttl, because a request may be in flight.
 fn time_left(locks: &LockManager, arguments: &Run, held: Option<&Held>) -> Duration {
-    let ttl = arguments.ttl;
+    let ttl = arguments.work.ttl;
     let remaining = held.filter(|held| held.is_valid()).map(Held::remaining);
     let expiry = remaining.map_or(ttl.as_duration(), |remaining| remaining + ttl.margin());
     expiry + locks.capabilities().grace
@@ -164,8 +166,8 @@ async fn within<T>(
 
 /// Waits for the lock, or for all locks, as the arguments describe them.
 async fn acquire(locks: &LockManager, arguments: &Run, wait: Wait) -> Result<Held, Error> {
-    let owner = || arguments.owner.clone();
-    let (ttl, wait) = (arguments.ttl, wait.left());
+    let owner = || arguments.work.owner.clone();
+    let (ttl, wait) = (arguments.work.ttl, wait.left());
     let held = if let [key] = arguments.keys.as_slice() {
         let mut lock = locks.lock(key).mode(arguments.mode());
         lock = lock.ttl(ttl).renew(Renew::Auto).wait(wait);
@@ -201,7 +203,7 @@ mod tests {
             unreachable!("it is what was parsed");
         };
         let locks = LockManager::new(syncguard::connect("memory:").await.unwrap());
-        let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
+        let whole = arguments.work.ttl.as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
         let requested = Instant::now();
         let held = acquire(&locks, &arguments, Wait::start(arguments.wait())).await.unwrap();

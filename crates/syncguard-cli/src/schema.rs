@@ -1,7 +1,5 @@
 //! The tables of a database.
 
-use std::io::{self, ErrorKind, Write};
-
 use syncguard::{
     Error,
     mysql::{MysqlBackend, MysqlConfig},
@@ -9,6 +7,7 @@ use syncguard::{
 };
 
 use crate::{
+    answer,
     arguments::{Schema, SchemaAction},
     exit::Exit,
     failure::Failure,
@@ -26,16 +25,9 @@ pub(crate) async fn schema(arguments: &Schema) -> Result<Exit, Failure> {
     let url = store::named(&arguments.store)?.unwrap_or_default();
     let tables = Tables::of(&url)?;
     match arguments.action() {
-        SchemaAction::Apply => tables.create().await?,
-        SchemaAction::Print => match print(&tables.text()?) {
-            // A reader that closed the pipe early wants no more.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                return Err(Failure::Output(error));
-            }
-            Ok(()) | Err(_) => {}
-        },
+        SchemaAction::Apply => tables.create().await.map(|()| Exit::SUCCESS).map_err(Failure::from),
+        SchemaAction::Print => answer::print(&tables.text()?),
     }
-    Ok(Exit::SUCCESS)
 }
 
 impl Tables {
@@ -62,10 +54,4 @@ impl Tables {
             Self::Postgres(config) => PostgresBackend::setup_schema(config).await,
         }
     }
-}
-
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.trim_end())?;
-    out.flush()
 }

@@ -1,11 +1,12 @@
-//! The arguments of `launch`, which no user types.
+//! The arguments of the child that `run` starts, which no user types.
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::Parser;
 
 /// Become the command, as the child that `run` starts
-#[derive(Debug, Args)]
+#[derive(Debug, Parser)]
+#[command(name = Self::NAME)]
 pub(crate) struct Launch {
     /// The process that must still be the parent
     #[arg(long)]
@@ -27,6 +28,9 @@ pub(crate) enum Placement {
 }
 
 impl Launch {
+    /// The first argument, which is no subcommand: no help, completion or manual page contains it.
+    pub(crate) const NAME: &str = "launch";
+
     pub(crate) fn placement(&self) -> Placement {
         if self.foreground { Placement::Foreground } else { Placement::Background }
     }

@@ -1,24 +1,36 @@
 //! The command-line arguments.
 
+mod documents;
 mod duration;
 mod launch;
+mod leader;
+mod list;
 mod output;
 mod prune;
+mod release;
 mod run;
 mod schema;
 mod status;
 mod store;
+mod wait;
+mod work;
 
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::{
+    documents::{Completions, Hash, Man},
     launch::{Launch, Placement},
+    leader::Leader,
+    list::List,
     output::{Format, OutputFormat},
     prune::Prune,
+    release::{Consent, Release},
     run::Run,
     schema::{Schema, SchemaAction},
     status::Status,
     store::Store,
+    wait::Wait,
+    work::Work,
 };
 
 const EXAMPLES: &str = "\
@@ -26,7 +38,10 @@ Examples:
   syncguard run --key nightly-report -- ./report.sh
   syncguard run --key deploy --no-wait --owner ci-7 -- make deploy
   syncguard run --key gpu --permits 4 -c 'train | tee log'
+  syncguard leader --key scheduler -- ./scheduler
   syncguard status --key deploy
+  syncguard list deploy: --watch
+  syncguard release deploy --force
   syncguard prune --counters-unused-for 30d";
 
 /// Runs commands under a lock that all processes with the same store agree on.
@@ -40,9 +55,14 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     Run(Run),
+    Leader(Leader),
+    Wait(Wait),
     Status(Status),
+    List(List),
+    Release(Release),
     Prune(Prune),
     Schema(Schema),
-    #[command(hide = true)]
-    Launch(Launch),
+    Hash(Hash),
+    Completions(Completions),
+    Man(Man),
 }

@@ -1,16 +1,10 @@
-use std::{ffi::OsString, iter, num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, time::Duration};
 
 use clap::Args;
-use syncguard::{
-    LockKey, Owner, Ttl,
-    backend::{Counters, Mode},
-};
+use syncguard::{LockKey, backend::Mode};
 
-use super::{Store, duration};
-use crate::{
-    exit::{EXIT_CODES, Exit},
-    verbosity::Verbosity,
-};
+use super::{Leader, Work, duration};
+use crate::exit::{EXIT_CODES, Exit};
 
 /// Run a command while holding a lock
 ///
@@ -50,10 +44,6 @@ pub(crate) struct Run {
     #[arg(long, value_name = "N")]
     permits: Option<NonZeroU32>,
 
-    /// How long the lock outlives syncguard, should it die
-    #[arg(long, value_name = "DURATION", default_value_t)]
-    pub(crate) ttl: Ttl,
-
     /// How long to wait for the lock, and before that for the store, or `forever`
     #[arg(long, value_name = "DURATION", default_value = "5s", conflicts_with = "no_wait")]
     #[arg(value_parser = duration::wait)]
@@ -66,10 +56,6 @@ pub(crate) struct Run {
     /// Exit with N instead of 75 if another holder has the lock
     #[arg(long, value_name = "N")]
     conflict_exit_code: Option<u8>,
-
-    /// Who you are, for others who want the lock [default: host:pid]
-    #[arg(long, value_name = "LABEL")]
-    pub(crate) owner: Option<Owner>,
 
     /// Keep the lock for at least this long, even if the command ends earlier
     ///
@@ -88,50 +74,24 @@ pub(crate) struct Run {
     #[arg(long, conflicts_with = "min_hold")]
     pub(crate) keep: bool,
 
-    /// Remove SYNCGUARD_STORE from the environment of the command
-    ///
-    /// The URL of the store may have a password, which a command may log with the rest of its
-    /// environment. This does not protect against a command that looks for it: it runs as the same
-    /// user, who can read the environment of syncguard.
-    #[arg(long)]
-    pub(crate) hide_store: bool,
-
-    /// Make the fence at least the time of the store, so that `prune` can delete its counter later
-    ///
-    /// All who use the store must do so. Services set `seed_new_counters`.
-    #[arg(long)]
-    seed_new_counters: bool,
-
-    /// Print no warnings, such as those about settings of the store
-    ///
-    /// Use it where each line is sent as a mail, as cron does. Errors are printed nevertheless.
-    #[arg(long, short, conflicts_with = "verbose")]
-    quiet: bool,
-
-    /// Print what happens, and when
-    #[arg(long, short)]
-    verbose: bool,
-
     #[command(flatten)]
-    pub(crate) store: Store,
-
-    /// Run this text by `sh -c` instead of a command
-    #[arg(short = 'c', value_name = "TEXT", conflicts_with = "command")]
-    shell_text: Option<OsString>,
-
-    /// The command and its arguments
-    #[arg(last = true, required_unless_present = "shell_text", value_name = "COMMAND")]
-    command: Vec<OsString>,
+    pub(crate) work: Work,
 }
 
 impl Run {
-    /// Returns the command and its arguments.
-    pub(crate) fn command(&self) -> Vec<OsString> {
-        match &self.shell_text {
-            Some(text) => {
-                ["sh".into(), "-c".into()].into_iter().chain(iter::once(text.clone())).collect()
-            }
-            None => self.command.clone(),
+    /// Describes one term of a leader.
+    pub(crate) fn term(leader: Leader) -> Self {
+        Self {
+            keys: vec![leader.key],
+            shared: false,
+            permits: None,
+            wait: Duration::MAX,
+            no_wait: false,
+            conflict_exit_code: None,
+            min_hold: None,
+            max_hold: None,
+            keep: false,
+            work: leader.work,
         }
     }
 
@@ -143,11 +103,6 @@ impl Run {
         }
     }
 
-    /// Returns where fence counters begin.
-    pub(crate) fn counters(&self) -> Counters {
-        if self.seed_new_counters { Counters::Seeded } else { Counters::FromOne }
-    }
-
     /// Returns how long to wait for the store and the lock.
     pub(crate) fn wait(&self) -> Duration {
         if self.no_wait { Duration::ZERO } else { self.wait }
@@ -156,13 +111,5 @@ impl Run {
     /// Returns how to exit if another holder has the lock.
     pub(crate) fn conflict_exit(&self) -> Exit {
         self.conflict_exit_code.map_or(Exit::CONTENDED, Exit::Code)
-    }
-
-    pub(crate) fn verbosity(&self) -> Verbosity {
-        match (self.quiet, self.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (_, true) => Verbosity::Verbose,
-            _ => Verbosity::Normal,
-        }
     }
 }

@@ -5,8 +5,11 @@
 
 mod dead_store;
 mod death;
+mod documents;
 mod environment;
 mod exclusion;
+mod leader;
+mod list;
 mod loss;
 mod mysql;
 mod opening;
@@ -16,8 +19,10 @@ mod postgres;
 mod prune;
 mod redis;
 mod refusals;
+mod release;
 mod sandbox;
 mod shells;
 mod signals;
 mod status;
 mod terminal;
+mod wait;

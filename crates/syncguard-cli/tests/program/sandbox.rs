@@ -52,8 +52,13 @@ impl Sandbox {
 
     /// Returns `syncguard <verb> --key KEY --store …`, in this directory.
     pub(crate) fn program(&self, verb: &str) -> Command {
+        self.command(&[verb, "--key", KEY])
+    }
+
+    /// Returns `syncguard <arguments> --store …`, in this directory.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut program = program();
-        program.current_dir(self.0.path()).args([verb, "--key", KEY, "--store"]);
+        program.current_dir(self.0.path()).args(arguments).arg("--store");
         program.arg(format!("sqlite:{}", self.store().display()));
         program
     }
