@@ -4,8 +4,6 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 
 use syncguard::{Error, Lease, LockAllGuard, LockGuard, LockId, LockKey, Loss, ReleaseOutcome};
 
-use crate::report::chain;
-
 /// What is held: one lock, or several that are lost together.
 #[derive(Debug)]
 pub(crate) enum Held {
@@ -38,10 +36,10 @@ impl Held {
         }
     }
 
-    /// Returns how a lock was lost, and which one if there are several.
+    /// Returns which lock was lost, and how.
     pub(crate) fn loss(&self) -> Option<String> {
         match self {
-            Self::One(guard) => guard.loss().map(|loss| loss.to_string()),
+            Self::One(guard) => guard.loss().map(|loss| loss_of(guard.key(), loss)),
             Self::All(guard) => guard.loss().map(|(key, loss)| loss_of(key, loss)),
         }
     }
@@ -57,9 +55,9 @@ impl Held {
     /// Releases the locks in parallel, and records how each release ended as soon as it has. If
     /// dropped, the others continue in the background.
     pub(crate) async fn release(self, released: &mut Released) {
-        let (guards, describe): (_, fn(&LockKey, Loss) -> String) = match self {
-            Self::One(guard) => (vec![guard], |_, loss| loss.to_string()),
-            Self::All(guard) => (guard.into_guards(), loss_of),
+        let guards = match self {
+            Self::One(guard) => vec![guard],
+            Self::All(guard) => guard.into_guards(),
         };
         let release = |guard: LockGuard| {
             let key = guard.key().clone();
@@ -74,10 +72,10 @@ impl Held {
                 match outcome {
                     Ok(ReleaseOutcome::Released) => {}
                     Ok(ReleaseOutcome::NotHeld(_)) => {
-                        released.lost.get_or_insert_with(|| describe(&key, Loss::NotHeld));
+                        released.lost.get_or_insert_with(|| loss_of(&key, Loss::NotHeld));
                     }
                     Err(error) => {
-                        released.failure.get_or_insert_with(|| chain(&error));
+                        released.failure.get_or_insert_with(|| error.to_string());
                     }
                 }
                 false
@@ -116,9 +114,8 @@ impl Held {
     }
 }
 
-/// Describes the loss of one of several locks.
 fn loss_of(key: &LockKey, loss: Loss) -> String {
-    format!("key {:?}: {loss}", key.as_str())
+    format!("key {key}: {loss}")
 }
 
 /// `SYNCGUARD_FENCE` is the fence as stores keep it. Arithmetic in a shell takes its leading zeros for

@@ -18,9 +18,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     opening::{Wait, open},
-    record,
-    report::chain,
-    table,
+    record, table,
 };
 
 /// Moves to the top left corner (ECMA-48, CUP).
@@ -52,7 +50,7 @@ async fn watch(locks: &LockManager, prefix: &str, interval: Duration) -> Result<
     loop {
         let text = match held(locks, prefix).await {
             Ok(found) => table::of(&found),
-            Err(error) if error.is_retryable() => chain(&error) + "\n",
+            Err(error) if error.is_retryable() => error.to_string() + "\n",
             Err(error) => return Err(error.into()),
         };
         answer::print(&redrawn(&text))?;

@@ -22,6 +22,7 @@ mod release;
 mod report;
 mod run;
 mod schema;
+mod settings;
 mod signals;
 mod status;
 mod store;
@@ -70,7 +71,7 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Status(arguments) => block_on(status::status(&arguments)),
     };
     result.unwrap_or_else(|failure| {
-        report::failure(&failure);
+        report::say(&failure);
         failure.exit()
     })
 }

@@ -2,18 +2,10 @@
 
 use std::time::Duration;
 
-use syncguard::{
-    DynBackend, Error, Retry,
-    backend::{Counters, LockBackend, Severity},
-};
+use syncguard::{DynBackend, Error, Retry, backend::Counters};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::{
-    arguments::Store,
-    failure::Failure,
-    report::{note, warn},
-    store,
-};
+use crate::{arguments::Store, failure::Failure, report::note, settings::warn_of_settings, store};
 
 /// How long the store may take to open even if the wait is shorter: the wait is meant for the lock.
 const MIN_OPENING: Duration = Duration::from_secs(1);
@@ -47,8 +39,7 @@ impl Wait {
     }
 }
 
-/// Opens the store, and reports which of its settings would break a guarantee. If that cannot be
-/// checked, the lock is used nevertheless.
+/// Opens the store, and warns of its settings that would break a guarantee.
 ///
 /// A store that does not answer is given up when the wait ends, as a lock is, but not before a second.
 pub(crate) async fn open(
@@ -60,10 +51,7 @@ pub(crate) async fn open(
     let opening = async {
         let backend = connect(store, counters, wait, &mut failed).await?;
         note("the store is open");
-        let findings = backend.check().await.unwrap_or_default();
-        for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
-            warn(format_args!("{}: {}", finding.setting, finding.consequence));
-        }
+        warn_of_settings(&backend).await;
         Ok(backend)
     };
     let Some(deadline) = wait.opening_deadline() else {

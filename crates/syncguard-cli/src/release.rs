@@ -1,6 +1,9 @@
 //! Ends the lock of another holder.
 
-use std::io::{IsTerminal, Write, stderr, stdin};
+use std::{
+    io::{IsTerminal, Write, stderr, stdin},
+    slice,
+};
 
 use syncguard::{Holder, LockInfo, LockManager, backend::Counters, text::Quoted};
 
@@ -11,11 +14,12 @@ use crate::{
     failure::Failure,
     opening::{Wait, open},
     record,
-    report::{chain, flush},
+    report::{flush, name_keys},
 };
 
 /// Ends the lock if the user agrees, and prints what it ended.
 pub(crate) async fn release(arguments: &Release) -> Result<Exit, Failure> {
+    name_keys(slice::from_ref(&arguments.key));
     if arguments.consent() == Consent::Needed && !(stdin().is_terminal() && stderr().is_terminal())
     {
         return Err(Failure::NoConsent);
@@ -27,7 +31,7 @@ pub(crate) async fn release(arguments: &Release) -> Result<Exit, Failure> {
         let found = match locks.lookup_raw(&arguments.key.clone().into()).await {
             Ok(None) => return answer::print("free"),
             Ok(Some(found)) => record::text(&found, locks.capabilities().grace),
-            Err(error) => chain(&error),
+            Err(error) => error.to_string(),
         };
         if !is_agreed(arguments.key.as_str(), &found) {
             answer::print("not ended")?;
@@ -37,7 +41,7 @@ pub(crate) async fn release(arguments: &Release) -> Result<Exit, Failure> {
     match locks.force_release(&arguments.key).await {
         Ok(Some(ended)) => answer::print(&format!("ended: {}", holder(&ended))),
         Ok(None) => answer::print("free"),
-        Err(error) if error.has_applied() => answer::print(&format!("ended: {}", chain(&error))),
+        Err(error) if error.has_applied() => answer::print(&format!("ended: {error}")),
         Err(error) => Err(error.into()),
     }
 }

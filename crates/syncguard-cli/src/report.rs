@@ -1,7 +1,6 @@
 //! The program's messages on stderr: one line per message, without ever blocking on the reader.
 
 use std::{
-    error::Error,
     fmt,
     io::{self, Write},
     sync::{
@@ -13,6 +12,8 @@ use std::{
 };
 
 use nix::sys::signal::{SigSet, Signal::SIGTTOU};
+
+use syncguard::{LockKey, text::Quoted};
 
 use crate::{display, verbosity::Verbosity};
 
@@ -41,7 +42,7 @@ enum Message {
 /// Never blocks: stderr may be a pipe that is full, or a terminal that was halted, while a command
 /// has to be ended. A thread writes; [`flush`] waits for it.
 pub(crate) fn say(words: impl fmt::Display) {
-    let line = display::line(&format!("syncguard: {words}"));
+    let line = display::line(&with_keys(format!("syncguard: {words}")));
     send(Message::Line(line + "\n"));
 }
 
@@ -113,21 +114,18 @@ fn write_all(pending: &Receiver<Message>) {
     }
 }
 
-/// Reports what failed and its causes.
-pub(crate) fn failure(failure: &dyn Error) {
-    say(chain(failure));
+/// The keys that the user has typed.
+static KEYS: OnceLock<Vec<LockKey>> = OnceLock::new();
+
+/// Shows these keys in all messages, where errors have only their hashes. The user knows them anyway,
+/// and the hash stays, by which logs of services are searched.
+pub(crate) fn name_keys(keys: &[LockKey]) {
+    let _ = KEYS.set(keys.to_vec());
 }
 
-/// Joins an error and its causes, except those that the previous one has already included.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
-        }
-        cause = error.source();
-    }
-    text
+fn with_keys(text: String) -> String {
+    KEYS.get().into_iter().flatten().fold(text, |text, key| {
+        let hash = key.display_hash().to_string();
+        text.replace(&hash, &format!("{} ({hash})", Quoted(key.as_str())))
+    })
 }

@@ -18,7 +18,7 @@ use crate::{
     failure::Failure,
     held::{Held, Released},
     opening::{Wait, open},
-    report::{self, chain, note, warn},
+    report::{name_keys, note, say, warn},
     signals::Signals,
     supervise::{OVERLAPPED, say_lost, supervise},
     waiting::show_holder,
@@ -37,7 +37,7 @@ pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
     match run_locked(arguments, &mut signals).await {
         Err(failure) if failure.exit() == Exit::CONTENDED => {
-            report::failure(&failure);
+            say(&failure);
             Ok(arguments.conflict_exit())
         }
         result => result,
@@ -50,6 +50,7 @@ pub(crate) async fn run_locked(arguments: &Run, signals: &mut Signals) -> Result
         return Err(Failure::SharedKeys);
     }
     let work = &arguments.work;
+    name_keys(&arguments.keys);
     let wait = Wait::start(arguments.wait());
     let backend = tokio::select! {
         biased;
@@ -100,7 +101,7 @@ pub(crate) async fn run_locked(arguments: &Run, signals: &mut Signals) -> Result
 fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync + 'static {
     move |error| {
         if error.kind() != ErrorKind::Aborted {
-            let _ = reason.set(chain(error));
+            let _ = reason.set(error.to_string());
         }
     }
 }

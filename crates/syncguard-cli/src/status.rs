@@ -1,5 +1,7 @@
 //! Shows who holds a lock.
 
+use std::slice;
+
 use syncguard::{LockManager, backend::Counters};
 
 use crate::{
@@ -9,10 +11,12 @@ use crate::{
     failure::Failure,
     opening::{Wait, open},
     record,
+    report::name_keys,
 };
 
 /// Prints who holds the lock.
 pub(crate) async fn status(arguments: &Status) -> Result<Exit, Failure> {
+    name_keys(slice::from_ref(&arguments.key));
     let backend = open(&arguments.store, Counters::FromOne, Wait::none()).await?;
     let locks = LockManager::new(backend);
     let found = locks.lookup_raw(&arguments.key.clone().into()).await?;

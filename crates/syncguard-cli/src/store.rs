@@ -17,6 +17,9 @@ pub(crate) const VARIABLE: &str = "SYNCGUARD_STORE";
 pub(crate) async fn open(store: &Store, counters: Counters) -> Result<DynBackend, Failure> {
     let is_seeded = counters == Counters::Seeded;
     if let Some(url) = named(store)? {
+        if is_path(&url) {
+            return Err(Failure::StorePath(url));
+        }
         let config = StoreConfig::from_url(&url)?;
         let config = if is_seeded { config.seed_new_counters() } else { config };
         return Ok(config.connect().await?);
@@ -24,6 +27,12 @@ pub(crate) async fn open(store: &Store, counters: Counters) -> Result<DynBackend
     let config = SqliteConfig::new(default_path()?);
     let config = if is_seeded { config.seed_new_counters() } else { config };
     Ok(DynBackend::new(SqliteBackend::connect(config).await?))
+}
+
+/// Returns whether `text` is the path of a file, and no URL whose password must not be repeated.
+fn is_path(text: &str) -> bool {
+    let looks_like_file = text.contains('/') || text.ends_with(".db") || text.ends_with(".sqlite");
+    looks_like_file && !text.contains([':', '@'])
 }
 
 /// Returns the store named by `--store` or by the environment.

@@ -10,11 +10,13 @@ use crate::{
     exit::Exit,
     failure::Failure,
     opening::{Wait, open},
+    report::name_keys,
     waiting::show_holder,
 };
 
 /// Waits until no one holds the lock, or until the time has elapsed.
 pub(crate) async fn wait(arguments: &arguments::Wait) -> Result<Exit, Failure> {
+    name_keys(slice::from_ref(&arguments.key));
     let wait = Wait::start(arguments.timeout);
     let locks = LockManager::new(open(&arguments.store, Counters::FromOne, wait).await?);
     let mut watch = locks.watch(&arguments.key)?;
@@ -26,7 +28,7 @@ pub(crate) async fn wait(arguments: &arguments::Wait) -> Result<Exit, Failure> {
     };
     match timeout(wait.left(), free).await {
         Ok(free) => free.map(|()| Exit::SUCCESS).map_err(Failure::from),
-        Err(_) => Err(Failure::StillHeld),
+        Err(_) => Err(Failure::StillHeld(arguments.key.display_hash())),
     }
 }
 

@@ -23,7 +23,12 @@ use crate::sandbox::{
 };
 
 async fn server() -> RedisServer {
-    RedisServer::builder().setting("appendonly", "yes").start().await.unwrap()
+    RedisServer::builder()
+        .setting("appendonly", "yes")
+        .setting("appendfsync", "always")
+        .start()
+        .await
+        .unwrap()
 }
 
 fn run(url: &str, script: &str) -> Command {

@@ -39,7 +39,8 @@ pub(crate) struct Sandbox(TempDir);
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self(TempDir::new().unwrap())
+        // The directory for temporary files may be in memory, of which the program warns.
+        Self(TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -33,6 +33,6 @@ fn a_wait_that_is_too_long_is_over() {
     let holder = sandbox.hold(&[]);
     let output = sandbox.program("wait").args(["--timeout", "300ms"]).output().unwrap();
     assert_code(&output, 75);
-    assert!(only_line(&output).contains("timed out waiting for the lock to become free"));
+    assert!(only_line(&output).contains("timed out waiting for lock \"nightly-report\" ("));
     assert_code(&holder.finish(), 0);
 }
