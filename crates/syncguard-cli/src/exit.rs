@@ -56,6 +56,8 @@ impl Exit {
     pub(crate) const OUTPUT: Self = Self::Code(74);
     /// `EX_TEMPFAIL`: another holder has the lock.
     pub(crate) const CONTENDED: Self = Self::Code(75);
+    /// `EX_CONFIG`: a setting of the store breaks a guarantee.
+    pub(crate) const CONFIGURATION: Self = Self::Code(78);
     pub(crate) const NOT_EXECUTABLE: Self = Self::Code(126);
     pub(crate) const NOT_FOUND: Self = Self::Code(127);
 

@@ -6,7 +6,9 @@ compile_error!("the syncguard program steers its command by Unix signals and pro
 mod answer;
 mod arguments;
 mod child;
+mod diagnosis;
 mod display;
+mod doctor;
 mod documents;
 mod exit;
 mod failure;
@@ -63,6 +65,7 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Wait(arguments) => block_on(wait::wait(&arguments)),
         Verb::List(arguments) => block_on(list::list(&arguments)),
         Verb::Release(arguments) => block_on(release::release(&arguments)),
+        Verb::Doctor(arguments) => block_on(doctor::doctor(&arguments)),
         Verb::Hash(arguments) => documents::hash(&arguments),
         Verb::Completions(arguments) => documents::completions(&arguments),
         Verb::Man(arguments) => documents::man(&arguments),

@@ -1,5 +1,6 @@
 //! The command-line arguments.
 
+mod doctor;
 mod documents;
 mod duration;
 mod launch;
@@ -18,6 +19,7 @@ mod work;
 use clap::{Parser, Subcommand};
 
 pub(crate) use self::{
+    doctor::Doctor,
     documents::{Completions, Hash, Man},
     launch::{Launch, Placement},
     leader::Leader,
@@ -42,6 +44,7 @@ Examples:
   syncguard status --key deploy
   syncguard list deploy: --watch
   syncguard release deploy --force
+  syncguard doctor --store redis://cache:6379
   syncguard prune --counters-unused-for 30d";
 
 /// Runs commands under a lock that all processes with the same store agree on.
@@ -62,6 +65,7 @@ pub(crate) enum Verb {
     Release(Release),
     Prune(Prune),
     Schema(Schema),
+    Doctor(Doctor),
     Hash(Hash),
     Completions(Completions),
     Man(Man),

@@ -5,6 +5,7 @@
 
 mod dead_store;
 mod death;
+mod doctor;
 mod documents;
 mod environment;
 mod exclusion;
