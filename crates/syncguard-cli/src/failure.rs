@@ -24,14 +24,26 @@ pub(crate) enum Failure {
     SharedKeys,
     #[error("there is no terminal to ask on; to end the lock without being asked, add --yes")]
     NoConsent,
+    #[cfg(feature = "sqlite")]
     #[error("no store: neither XDG_STATE_HOME nor HOME is an absolute path; name one with --store")]
     NoHome,
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     #[error("only postgres:// and mysql:// stores have a schema; name one with --store")]
     NoSchema,
     #[error("{0} is not the URL of a store; did you mean sqlite:{0}?")]
     StorePath(String),
-    #[error("SYNCGUARD_STORE is not UTF-8")]
-    StoreNotUtf8,
+    #[error("no store is named {name:?}; {}", known_stores(.known))]
+    UnknownStore { name: String, known: Vec<String> },
+    #[error("the variable {name}: {reason}")]
+    Variable { name: &'static str, reason: String },
+    #[error("the configuration file {} cannot be read: {source}", path.display())]
+    ConfigurationFile { path: PathBuf, source: io::Error },
+    #[error("the configuration file {}, line {line}: {reason}", path.display())]
+    Configuration { path: PathBuf, line: usize, reason: String },
+    #[cfg(not(feature = "sqlite"))]
+    #[error("no store: name one with --store; this program is built without SQLite")]
+    NoStore,
+    #[cfg(feature = "sqlite")]
     #[error("the directory of the store, {}, cannot be made: {source}", path.display())]
     Directory { path: PathBuf, source: io::Error },
     #[error("the command cannot be started: {0}")]
@@ -57,11 +69,20 @@ impl Failure {
             },
             Self::SharedKeys
             | Self::NoConsent
-            | Self::NoHome
             | Self::StorePath(_)
-            | Self::NoSchema
-            | Self::StoreNotUtf8 => Exit::USAGE,
-            Self::StoreTimeout | Self::Directory { .. } => Exit::UNAVAILABLE,
+            | Self::UnknownStore { .. }
+            | Self::Variable { .. }
+            | Self::ConfigurationFile { .. }
+            | Self::Configuration { .. } => Exit::USAGE,
+            #[cfg(any(feature = "mysql", feature = "postgres"))]
+            Self::NoSchema => Exit::USAGE,
+            #[cfg(feature = "sqlite")]
+            Self::NoHome => Exit::USAGE,
+            #[cfg(feature = "sqlite")]
+            Self::Directory { .. } => Exit::UNAVAILABLE,
+            #[cfg(not(feature = "sqlite"))]
+            Self::NoStore => Exit::USAGE,
+            Self::StoreTimeout => Exit::UNAVAILABLE,
             Self::Start(_) => Exit::NOT_EXECUTABLE,
             Self::Wait(_) | Self::Signals(_) | Self::Runtime(_) => Exit::SYSTEM,
             Self::Output(_) => Exit::OUTPUT,
@@ -85,4 +106,11 @@ impl From<Error> for Failure {
 /// Names a lock by its hash, with which [messages](crate::report::name_keys) show its key.
 fn lock(hash: &Option<DisplayHash>) -> String {
     hash.map_or_else(|| "the lock".to_owned(), |hash| format!("lock {hash}"))
+}
+
+fn known_stores(names: &[String]) -> String {
+    if names.is_empty() {
+        return "a URL has a colon, and no configuration file names stores".to_owned();
+    }
+    format!("the configuration file names {}", names.join(", "))
 }

@@ -9,7 +9,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     report::note,
-    run::run_locked,
+    run::{complete, run_locked},
     signals::Signals,
 };
 
@@ -18,8 +18,9 @@ use crate::{
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Runs the command in one term after another, until it ends by itself.
-pub(crate) async fn leader(arguments: Leader) -> Result<Exit, Failure> {
+pub(crate) async fn leader(mut arguments: Leader) -> Result<Exit, Failure> {
     arguments.work.verbosity().choose();
+    complete(&mut arguments.work)?;
     let term = Run::term(arguments);
     // For all terms, so that no signal between two of them is missed.
     let mut signals = Signals::catch().map_err(Failure::Signals)?;

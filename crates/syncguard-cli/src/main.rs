@@ -6,7 +6,9 @@ compile_error!("the syncguard program steers its command by Unix signals and pro
 mod answer;
 mod arguments;
 mod child;
+mod configuration;
 mod diagnosis;
+mod directories;
 mod display;
 mod doctor;
 mod documents;
@@ -23,6 +25,7 @@ mod record;
 mod release;
 mod report;
 mod run;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod schema;
 mod settings;
 mod signals;
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
 
 fn dispatch(verb: Verb) -> Exit {
     let result = match verb {
-        Verb::Run(arguments) => block_on(run::run(&arguments)),
+        Verb::Run(arguments) => block_on(run::run(arguments)),
         Verb::Leader(arguments) => block_on(leader::leader(arguments)),
         Verb::Wait(arguments) => block_on(wait::wait(&arguments)),
         Verb::List(arguments) => block_on(list::list(&arguments)),
@@ -70,6 +73,7 @@ fn dispatch(verb: Verb) -> Exit {
         Verb::Completions(arguments) => documents::completions(&arguments),
         Verb::Man(arguments) => documents::man(&arguments),
         Verb::Prune(arguments) => block_on(prune::prune(&arguments)),
+        #[cfg(any(feature = "mysql", feature = "postgres"))]
         Verb::Schema(arguments) => block_on(schema::schema(&arguments)),
         Verb::Status(arguments) => block_on(status::status(&arguments)),
     };

@@ -12,7 +12,8 @@ use syncguard::{
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    arguments::Run,
+    arguments::{Run, Work},
+    configuration::choose,
     display,
     exit::Exit,
     failure::Failure,
@@ -32,16 +33,25 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_millis(700);
 ///
 /// **Invariant:** every `await` of this program that contacts the store is in a `select!` with the
 /// signals, or ends at [`CLEAN_UP_LIMIT`].
-pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
+pub(crate) async fn run(mut arguments: Run) -> Result<Exit, Failure> {
     arguments.work.verbosity().choose();
+    complete(&mut arguments.work)?;
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
-    match run_locked(arguments, &mut signals).await {
+    match run_locked(&arguments, &mut signals).await {
         Err(failure) if failure.exit() == Exit::CONTENDED => {
             say(&failure);
             Ok(arguments.conflict_exit())
         }
         result => result,
     }
+}
+
+/// Adds what the arguments leave to the configuration.
+pub(crate) fn complete(work: &mut Work) -> Result<(), Failure> {
+    let choice = choose(&work.store)?;
+    work.owner = work.owner.take().or(choice.owner);
+    work.ttl = work.ttl.or(choice.ttl);
+    Ok(())
 }
 
 /// Does what [`run`] describes.
@@ -109,7 +119,7 @@ fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync +
 /// Returns how long the key stays taken if nothing releases it: until the last known expiry if the
 /// lock is held, and otherwise for its whole ttl, because a request may be in flight.
 fn time_left(locks: &LockManager, arguments: &Run, held: Option<&Held>) -> Duration {
-    let ttl = arguments.work.ttl;
+    let ttl = arguments.work.ttl();
     let remaining = held.filter(|held| held.is_valid()).map(Held::remaining);
     let expiry = remaining.map_or(ttl.as_duration(), |remaining| remaining + ttl.margin());
     expiry + locks.capabilities().grace
@@ -168,7 +178,7 @@ async fn within<T>(
 /// Waits for the lock, or for all locks, as the arguments describe them.
 async fn acquire(locks: &LockManager, arguments: &Run, wait: Wait) -> Result<Held, Error> {
     let owner = || arguments.work.owner.clone();
-    let (ttl, wait) = (arguments.work.ttl, wait.left());
+    let (ttl, wait) = (arguments.work.ttl(), wait.left());
     let held = if let [key] = arguments.keys.as_slice() {
         let mut lock = locks.lock(key).mode(arguments.mode());
         lock = lock.ttl(ttl).renew(Renew::Auto).wait(wait);
@@ -204,7 +214,7 @@ mod tests {
             unreachable!("it is what was parsed");
         };
         let locks = LockManager::new(syncguard::connect("memory:").await.unwrap());
-        let whole = arguments.work.ttl.as_duration() + Capabilities::GRACE;
+        let whole = arguments.work.ttl().as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
         let requested = Instant::now();
         let held = acquire(&locks, &arguments, Wait::start(arguments.wait())).await.unwrap();

@@ -8,13 +8,13 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     arguments::Work,
     child::{Change, Child},
+    configuration,
     exit::Exit,
     failure::Failure,
     held::Held,
     job::{Job, Next},
     report::{note, say},
     signals::Signals,
-    store,
     watch::Watch,
 };
 
@@ -54,9 +54,9 @@ impl<'a> Command<'a> {
             .map(|(name, value)| (name.as_str(), value.as_ref().map(OsStr::new)))
             .collect();
         if work.hide_store {
-            variables.push((store::VARIABLE, None));
+            variables.push((configuration::STORE, None));
         }
-        let watch = Watch::new(held, work.ttl);
+        let watch = Watch::new(held, work.ttl());
         let controls = Signals::of(&[Signal::TSTP, Signal::CONT]).map_err(Failure::Signals)?;
         let mut job = Job::new();
         let child = Child::start(&work.command(), &variables, job.placement());

@@ -10,6 +10,7 @@ mod output;
 mod prune;
 mod release;
 mod run;
+#[cfg(any(feature = "mysql", feature = "postgres"))]
 mod schema;
 mod status;
 mod store;
@@ -28,12 +29,14 @@ pub(crate) use self::{
     prune::Prune,
     release::{Consent, Release},
     run::Run,
-    schema::{Schema, SchemaAction},
     status::Status,
     store::Store,
     wait::Wait,
     work::Work,
 };
+
+#[cfg(any(feature = "mysql", feature = "postgres"))]
+pub(crate) use self::schema::{Schema, SchemaAction};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -64,6 +67,7 @@ pub(crate) enum Verb {
     List(List),
     Release(Release),
     Prune(Prune),
+    #[cfg(any(feature = "mysql", feature = "postgres"))]
     Schema(Schema),
     Doctor(Doctor),
     Hash(Hash),

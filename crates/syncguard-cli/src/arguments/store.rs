@@ -10,6 +10,9 @@ pub(crate) struct Store {
     /// Firestore database, for all hosts that reach it.
     /// `sqlite:PATH` is a file for all processes of this host. `memory:` is this process alone, so it
     /// excludes no other process: use it to try a command line.
-    #[arg(long = "store", value_name = "URL")]
+    ///
+    /// A name without a colon is that of a store in the configuration file: $SYNCGUARD_CONFIG, or
+    /// syncguard/config.toml in $XDG_CONFIG_HOME or ~/.config, or /etc/syncguard/config.toml.
+    #[arg(long = "store", value_name = "URL or NAME")]
     pub(crate) url: Option<String>,
 }

@@ -9,11 +9,11 @@ use crate::verbosity::Verbosity;
 /// A command, and how it is run under a lock.
 #[derive(Debug, Args)]
 pub(crate) struct Work {
-    /// How long the lock outlives syncguard, should it die
-    #[arg(long, value_name = "DURATION", default_value_t)]
-    pub(crate) ttl: Ttl,
+    /// How long the lock outlives syncguard, should it die [env: SYNCGUARD_TTL] [default: 30s]
+    #[arg(long, value_name = "DURATION")]
+    pub(crate) ttl: Option<Ttl>,
 
-    /// Who you are, for others who want the lock [default: host:pid]
+    /// Who you are, for others who want the lock [env: SYNCGUARD_OWNER] [default: host:pid]
     #[arg(long, value_name = "LABEL")]
     pub(crate) owner: Option<Owner>,
 
@@ -54,6 +54,10 @@ pub(crate) struct Work {
 }
 
 impl Work {
+    pub(crate) fn ttl(&self) -> Ttl {
+        self.ttl.unwrap_or_default()
+    }
+
     /// Returns the command and its arguments.
     pub(crate) fn command(&self) -> Vec<OsString> {
         match &self.shell_text {

@@ -29,8 +29,11 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_syncguard"));
-    // The tests must not use the default store of the user.
-    program.env_remove("SYNCGUARD_STORE").env_remove("XDG_STATE_HOME").env_remove("HOME");
+    // The tests must use neither the default store of the user nor the user's configuration.
+    for name in ["STORE", "CONFIG", "OWNER", "TTL"] {
+        program.env_remove(format!("SYNCGUARD_{name}"));
+    }
+    program.env_remove("XDG_STATE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("HOME");
     program.stdin(Stdio::null());
     program
 }
