@@ -2,7 +2,9 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
-use syncguard::{Error, Lease, LockAllGuard, LockGuard, LockId, LockKey, Loss, ReleaseOutcome};
+use syncguard::{
+    Error, Lease, LockAllGuard, LockGuard, LockId, LockKey, Loss, ReleaseOutcome, Timestamp,
+};
 
 /// What is held: one lock, or several that are lost together.
 #[derive(Debug)]
@@ -33,6 +35,17 @@ impl Held {
         match self {
             Self::One(guard) => guard.remaining(),
             Self::All(guard) => guard.remaining(),
+        }
+    }
+
+    /// Returns when the first of the locks ends unless it is renewed, on the store's clock.
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::One(guard) => Some(guard.expires_at()),
+            Self::All(guard) => {
+                let leases = guard.keys().filter_map(|key| guard.lease_of(key).ok());
+                leases.map(|lease| lease.expires_at()).min()
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! The options of `run` that are about waiting, holding and reporting.
 
+use std::process::Stdio;
+
 use syncguard_testkit::server::RedisServer;
 
 use crate::sandbox::{
@@ -116,5 +118,19 @@ fn a_verbose_program_prints_each_step_and_its_time() {
         let (time, step) = step.split_once(' ').unwrap();
         assert!(time.ends_with('Z') && time.contains('T'), "{time}");
         assert!(step.starts_with(expected), "{step}");
+    }
+}
+
+#[test]
+fn a_verbose_program_prints_renewals() {
+    for keys in [&[][..], &["--key", "b"]] {
+        let sandbox = Sandbox::new();
+        let options = [keys, &["--verbose", "--ttl", "600ms"]].concat();
+        let mut program = sandbox.run(&options, "read line; exit 0");
+        let mut running = Running::start_with(&mut program, Stdio::piped());
+        for _ in 0..2 {
+            while !running.read_error_line().contains("the lock is renewed, for 600ms") {}
+        }
+        assert_code(&running.finish(), 0);
     }
 }
