@@ -19,7 +19,10 @@ use rustix::{
 };
 use tokio::{signal::unix, time::sleep};
 
-use crate::{arguments::Placement, signals::listen};
+use crate::{
+    arguments::{Launch, Placement},
+    signals::listen,
+};
 
 /// A started command, in a process group of its own.
 #[derive(Debug)]
@@ -53,7 +56,7 @@ impl Child {
         let changes = listen(Signal::CHILD)?;
         SigSet::from(SIGCHLD).thread_unblock()?;
         let mut launch = Command::new(own_program()?);
-        launch.arg0("syncguard").arg("launch").arg(format!("--parent={}", process::id()));
+        launch.arg0("syncguard").arg(Launch::NAME).arg(format!("--parent={}", process::id()));
         if placement == Placement::Foreground {
             launch.arg("--foreground");
         }

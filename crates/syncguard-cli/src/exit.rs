@@ -1,6 +1,7 @@
 //! How the program exits.
 
 use std::{
+    fmt,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
 };
@@ -8,12 +9,31 @@ use std::{
 use rustix::process::{Signal, kill_current_process_group};
 use signal_hook::low_level::emulate_default_handler;
 
+/// The exit codes, as the help lists them.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+  that of the command; if a signal ended it, the same signal ends syncguard
+  128 + n, as a shell shows it: the signal n ended the command, or came before it started
+  64   the arguments are invalid; nothing was done
+  69   the store cannot be used
+  71   the operating system rejected an operation unexpectedly
+  75   another holder has the lock; the command was not run (--conflict-exit-code)
+  76   the lock was lost while the command ran; the command was ended
+  126  the command cannot be executed
+  127  the command was not found";
+
+const LOST: u8 = 76;
+
 /// How the program ends. Codes that are not the command's own are from `sysexits.h` where they mean
 /// the same there, and from POSIX shells (126, 127).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// With this exit code.
     Code(u8),
+    /// With the code of a lock that was lost while the command ran. It is next to that of
+    /// [contention](Self::CONTENDED), but distinct: there the command did not run, here it did and may
+    /// have overlapped another.
+    Lost,
     /// By the signal of this number.
     Signal(i32),
     /// By a signal that the keyboard sent to the command alone, because the command had the
@@ -24,6 +44,8 @@ pub(crate) enum Exit {
 
 impl Exit {
     pub(crate) const SUCCESS: Self = Self::Code(0);
+    /// The user did not agree; nothing was done.
+    pub(crate) const DECLINED: Self = Self::Code(1);
     /// `EX_USAGE`: nothing was done, because the arguments are invalid.
     pub(crate) const USAGE: Self = Self::Code(64);
     /// `EX_UNAVAILABLE`: the store cannot be used.
@@ -34,9 +56,8 @@ impl Exit {
     pub(crate) const OUTPUT: Self = Self::Code(74);
     /// `EX_TEMPFAIL`: another holder has the lock.
     pub(crate) const CONTENDED: Self = Self::Code(75);
-    /// The lock was lost while the command ran. This is next to [`CONTENDED`](Self::CONTENDED), but
-    /// distinct: there the command did not run, here it did and may have overlapped another.
-    pub(crate) const LOST: Self = Self::Code(76);
+    /// `EX_CONFIG`: a setting of the store breaks a guarantee.
+    pub(crate) const CONFIGURATION: Self = Self::Code(78);
     pub(crate) const NOT_EXECUTABLE: Self = Self::Code(126);
     pub(crate) const NOT_FOUND: Self = Self::Code(127);
 
@@ -47,6 +68,7 @@ impl Exit {
     pub(crate) fn end(self) -> ExitCode {
         let number = match self {
             Self::Code(code) => return code.into(),
+            Self::Lost => return LOST.into(),
             Self::Signal(number) => number,
             Self::JobSignal(number) => {
                 if let Some(signal) = Signal::from_named_raw(number) {
@@ -61,6 +83,16 @@ impl Exit {
         // Returns for a signal that ends no process, and for one that the kernel does not know.
         let _ = emulate_default_handler(number);
         u8::try_from(number).map_or(u8::MAX, |number| number.saturating_add(128)).into()
+    }
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Lost => write!(f, "exit code {LOST}"),
+            Self::Signal(number) | Self::JobSignal(number) => write!(f, "signal {number}"),
+        }
     }
 }
 

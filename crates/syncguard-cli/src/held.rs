@@ -2,9 +2,9 @@
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
-use syncguard::{Error, Lease, LockAllGuard, LockGuard, LockId, LockKey, Loss, ReleaseOutcome};
-
-use crate::report::chain;
+use syncguard::{
+    Error, Lease, LockAllGuard, LockGuard, LockId, LockKey, Loss, ReleaseOutcome, Timestamp,
+};
 
 /// What is held: one lock, or several that are lost together.
 #[derive(Debug)]
@@ -38,10 +38,21 @@ impl Held {
         }
     }
 
-    /// Returns how a lock was lost, and which one if there are several.
+    /// Returns when the first of the locks ends unless it is renewed, on the store's clock.
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::One(guard) => Some(guard.expires_at()),
+            Self::All(guard) => {
+                let leases = guard.keys().filter_map(|key| guard.lease_of(key).ok());
+                leases.map(|lease| lease.expires_at()).min()
+            }
+        }
+    }
+
+    /// Returns which lock was lost, and how.
     pub(crate) fn loss(&self) -> Option<String> {
         match self {
-            Self::One(guard) => guard.loss().map(|loss| loss.to_string()),
+            Self::One(guard) => guard.loss().map(|loss| loss_of(guard.key(), loss)),
             Self::All(guard) => guard.loss().map(|(key, loss)| loss_of(key, loss)),
         }
     }
@@ -57,9 +68,9 @@ impl Held {
     /// Releases the locks in parallel, and records how each release ended as soon as it has. If
     /// dropped, the others continue in the background.
     pub(crate) async fn release(self, released: &mut Released) {
-        let (guards, describe): (_, fn(&LockKey, Loss) -> String) = match self {
-            Self::One(guard) => (vec![guard], |_, loss| loss.to_string()),
-            Self::All(guard) => (guard.into_guards(), loss_of),
+        let guards = match self {
+            Self::One(guard) => vec![guard],
+            Self::All(guard) => guard.into_guards(),
         };
         let release = |guard: LockGuard| {
             let key = guard.key().clone();
@@ -74,10 +85,10 @@ impl Held {
                 match outcome {
                     Ok(ReleaseOutcome::Released) => {}
                     Ok(ReleaseOutcome::NotHeld(_)) => {
-                        released.lost.get_or_insert_with(|| describe(&key, Loss::NotHeld));
+                        released.lost.get_or_insert_with(|| loss_of(&key, Loss::NotHeld));
                     }
                     Err(error) => {
-                        released.failure.get_or_insert_with(|| chain(&error));
+                        released.failure.get_or_insert_with(|| error.to_string());
                     }
                 }
                 false
@@ -85,6 +96,14 @@ impl Held {
             if releases.is_empty() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+    }
+
+    /// Leaves the locks to their ttl.
+    pub(crate) fn keep(self) {
+        match self {
+            Self::One(guard) => guard.keep(),
+            Self::All(guard) => guard.into_guards().into_iter().for_each(LockGuard::keep),
+        }
     }
 
     /// Returns what the command finds in its environment; a variable without a value is removed
@@ -108,17 +127,23 @@ impl Held {
     }
 }
 
-/// Describes the loss of one of several locks.
 fn loss_of(key: &LockKey, loss: Loss) -> String {
-    format!("key {:?}: {loss}", key.as_str())
+    format!("key {key}: {loss}")
 }
 
-const NAMES: [&str; 3] = ["SYNCGUARD_KEY", "SYNCGUARD_FENCE", "SYNCGUARD_LOCK_ID"];
+/// `SYNCGUARD_FENCE` is the fence as stores keep it. Arithmetic in a shell takes its leading zeros for
+/// the prefix of an octal number, so the plain number has a variable of its own.
+const NAMES: [&str; 4] =
+    ["SYNCGUARD_KEY", "SYNCGUARD_FENCE", "SYNCGUARD_FENCE_NUMBER", "SYNCGUARD_LOCK_ID"];
 
 fn variables(lease: &Lease, suffix: &str) -> Result<Vec<(String, Option<String>)>, Error> {
-    let lock_id: LockId = lease.lock_id();
-    let values =
-        [lease.key().as_str().to_owned(), lease.fence()?.to_string(), lock_id.as_str().to_owned()];
+    let (fence, lock_id): (_, LockId) = (lease.fence()?, lease.lock_id());
+    let values = [
+        lease.key().as_str().to_owned(),
+        fence.to_string(),
+        fence.number().to_string(),
+        lock_id.as_str().to_owned(),
+    ];
     let named = NAMES.iter().zip(values);
     Ok(named.map(|(name, value)| (format!("{name}{suffix}"), Some(value))).collect())
 }

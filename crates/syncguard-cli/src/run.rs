@@ -7,22 +7,22 @@ use std::{
 
 use rustix::process::Signal;
 use syncguard::{
-    DynBackend, Error, ErrorKind, LockAllBuilder, LockBuilder, LockManager, Renew, Retry,
-    ShutdownOutcome,
-    backend::{LockBackend, Severity},
+    Error, ErrorKind, LockAllBuilder, LockBuilder, LockManager, Renew, ShutdownOutcome,
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    arguments::Run,
+    arguments::{Run, Work},
+    configuration::choose,
     display,
     exit::Exit,
     failure::Failure,
     held::{Held, Released},
-    report::{chain, say},
+    opening::{Wait, open},
+    report::{name_keys, note, say, warn},
     signals::Signals,
-    store,
     supervise::{OVERLAPPED, say_lost, supervise},
+    waiting::show_holder,
 };
 
 /// How long releases may continue after the command has ended. Together with the wait of
@@ -33,86 +33,77 @@ const CLEAN_UP_LIMIT: Duration = Duration::from_millis(700);
 ///
 /// **Invariant:** every `await` of this program that contacts the store is in a `select!` with the
 /// signals, or ends at [`CLEAN_UP_LIMIT`].
-pub(crate) async fn run(arguments: &Run) -> Result<Exit, Failure> {
+pub(crate) async fn run(mut arguments: Run) -> Result<Exit, Failure> {
+    arguments.work.verbosity().choose();
+    complete(&mut arguments.work)?;
+    let mut signals = Signals::catch().map_err(Failure::Signals)?;
+    match run_locked(&arguments, &mut signals).await {
+        Err(failure) if failure.exit() == Exit::CONTENDED => {
+            say(&failure);
+            Ok(arguments.conflict_exit())
+        }
+        result => result,
+    }
+}
+
+/// Adds what the arguments leave to the configuration.
+pub(crate) fn complete(work: &mut Work) -> Result<(), Failure> {
+    let choice = choose(&work.store)?;
+    work.owner = work.owner.take().or(choice.owner);
+    work.ttl = work.ttl.or(choice.ttl);
+    Ok(())
+}
+
+/// Does what [`run`] describes.
+pub(crate) async fn run_locked(arguments: &Run, signals: &mut Signals) -> Result<Exit, Failure> {
     if arguments.keys.len() > 1 && arguments.mode().is_shared() {
         return Err(Failure::SharedKeys);
     }
-    let mut signals = Signals::catch().map_err(Failure::Signals)?;
+    let work = &arguments.work;
+    name_keys(&arguments.keys);
     let wait = Wait::start(arguments.wait());
     let backend = tokio::select! {
         biased;
         signal = signals.terminating() => return Ok(signal.into()),
-        backend = open(arguments, wait) => backend?,
+        backend = open(&work.store, work.counters(), wait) => backend?,
     };
     let failed = Arc::new(OnceLock::new());
     let locks = LockManager::builder(backend).on_release_error(keep_reason(failed.clone())).build();
     let acquired = tokio::select! {
         biased;
         signal = signals.terminating() => Err(Ok(signal.into())),
-        held = acquire(&locks, arguments, wait.left()) => held.map_err(|error| Err(Failure::from(error))),
+        held = acquire(&locks, arguments, wait) => held.map_err(|error| Err(Failure::from(error))),
+        never = show_holder(&locks, &arguments.keys) => match never {},
     };
     let (result, held) = match acquired {
-        Ok(held) => (supervise(arguments, &held, &mut signals).await, Some(held)),
+        Ok(held) => (supervise(work, &held, signals).await, Some(held)),
         Err(result) => (result, None),
     };
     let left = time_left(&locks, arguments, held.as_ref());
     // A lock that was ended by the store or the clock is not released, but cleaned up by the drop.
-    let held = held.filter(|_| !matches!(result, Ok(Exit::LOST)));
-    let cleaned = clean_up(&locks, held, &mut signals).await;
-    if let Some(reason) = cleaned.pending.or_else(|| failed.get().cloned()) {
+    let mut held = held.filter(|_| !matches!(result, Ok(Exit::Lost)));
+    if arguments.keep
+        && let Some(held) = held.take()
+    {
+        held.keep();
+        note("the lock is left to its ttl");
+    }
+    let was_held = held.is_some();
+    let cleaned = clean_up(&locks, held, signals).await;
+    if let Some(reason) = cleaned.pending.clone().or_else(|| failed.get().cloned()) {
         let left = display::duration(left);
-        say(format_args!("warning: the lock is left to its ttl, free in about {left}: {reason}"));
+        warn(format_args!("the lock is left to its ttl, free in about {left}: {reason}"));
+    }
+    if was_held && cleaned.pending.is_none() && cleaned.lost.is_none() {
+        note("the lock is released");
     }
     if cleaned.lost.is_some() {
         say_lost(cleaned.lost, OVERLAPPED);
-        return Ok(Exit::LOST);
+        return Ok(Exit::Lost);
     }
     match (result, cleaned.signal) {
-        (Ok(exit @ Exit::Code(_)), Some(signal)) if exit != Exit::LOST => Ok(signal.into()),
+        (Ok(Exit::Code(_)), Some(signal)) => Ok(signal.into()),
         (result, _) => result,
-    }
-}
-
-/// How long to wait for the store and the lock together.
-#[derive(Clone, Copy, Debug)]
-struct Wait {
-    start: Instant,
-    limit: Duration,
-}
-
-impl Wait {
-    fn start(limit: Duration) -> Self {
-        Self { start: Instant::now(), limit }
-    }
-
-    fn left(self) -> Duration {
-        self.limit.saturating_sub(self.start.elapsed())
-    }
-}
-
-/// Opens the store, and reports which of its settings would break a guarantee. If that cannot be
-/// checked, the lock is used nevertheless.
-async fn open(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
-    let backend = connect(arguments, wait).await?;
-    let findings = backend.check().await.unwrap_or_default();
-    for finding in findings.iter().filter(|finding| finding.severity == Severity::Unsafe) {
-        say(format_args!("warning: {}: {}", finding.setting, finding.consequence));
-    }
-    Ok(backend)
-}
-
-/// Opens the store, and retries within the wait, as an acquire does: the server may be starting, or
-/// have no connection left for another process that waits for the lock.
-async fn connect(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
-    let mut delays = Retry::default().unlimited().delays();
-    loop {
-        match store::open(&arguments.store, arguments.counters()).await {
-            Err(Failure::Lock(error)) if error.is_retryable() => match delays.next() {
-                Some(delay) if delay < wait.left() => sleep(delay).await,
-                _ => return Err(Failure::Lock(error)),
-            },
-            opened => return opened,
-        }
     }
 }
 
@@ -120,7 +111,7 @@ async fn connect(arguments: &Run, wait: Wait) -> Result<DynBackend, Failure> {
 fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync + 'static {
     move |error| {
         if error.kind() != ErrorKind::Aborted {
-            let _ = reason.set(chain(error));
+            let _ = reason.set(error.to_string());
         }
     }
 }
@@ -128,7 +119,7 @@ fn keep_reason(reason: Arc<OnceLock<String>>) -> impl Fn(&Error) + Send + Sync +
 /// Returns how long the key stays taken if nothing releases it: until the last known expiry if the
 /// lock is held, and otherwise for its whole ttl, because a request may be in flight.
 fn time_left(locks: &LockManager, arguments: &Run, held: Option<&Held>) -> Duration {
-    let ttl = arguments.ttl;
+    let ttl = arguments.work.ttl();
     let remaining = held.filter(|held| held.is_valid()).map(Held::remaining);
     let expiry = remaining.map_or(ttl.as_duration(), |remaining| remaining + ttl.margin());
     expiry + locks.capabilities().grace
@@ -185,20 +176,25 @@ async fn within<T>(
 }
 
 /// Waits for the lock, or for all locks, as the arguments describe them.
-async fn acquire(locks: &LockManager, arguments: &Run, wait: Duration) -> Result<Held, Error> {
-    let owner = || arguments.owner.clone();
-    let ttl = arguments.ttl;
-    if let [key] = arguments.keys.as_slice() {
+async fn acquire(locks: &LockManager, arguments: &Run, wait: Wait) -> Result<Held, Error> {
+    let owner = || arguments.work.owner.clone();
+    let (ttl, wait) = (arguments.work.ttl(), wait.left());
+    let held = if let [key] = arguments.keys.as_slice() {
         let mut lock = locks.lock(key).mode(arguments.mode());
         lock = lock.ttl(ttl).renew(Renew::Auto).wait(wait);
         lock = owner().into_iter().fold(lock, LockBuilder::owner);
+        lock = arguments.min_hold.into_iter().fold(lock, LockBuilder::min_hold);
         lock = arguments.max_hold.into_iter().fold(lock, LockBuilder::max_hold);
-        return lock.acquire().await.map(Held::One);
-    }
-    let mut all = locks.lock_all(&arguments.keys).ttl(ttl).renew(Renew::Auto).wait(wait);
-    all = owner().into_iter().fold(all, LockAllBuilder::owner);
-    all = arguments.max_hold.into_iter().fold(all, LockAllBuilder::max_hold);
-    all.acquire().await.map(Held::All)
+        Held::One(lock.acquire().await?)
+    } else {
+        let mut all = locks.lock_all(&arguments.keys).ttl(ttl).renew(Renew::Auto).wait(wait);
+        all = owner().into_iter().fold(all, LockAllBuilder::owner);
+        all = arguments.min_hold.into_iter().fold(all, LockAllBuilder::min_hold);
+        all = arguments.max_hold.into_iter().fold(all, LockAllBuilder::max_hold);
+        Held::All(all.acquire().await?)
+    };
+    note(format_args!("the lock is held, for {ttl} unless it is renewed"));
+    Ok(held)
 }
 
 #[cfg(test)]
@@ -208,7 +204,7 @@ mod tests {
     use clap::Parser;
     use syncguard::{LockManager, backend::Capabilities};
 
-    use super::{acquire, time_left};
+    use super::{Wait, acquire, time_left};
     use crate::arguments::{Arguments, Verb};
 
     #[tokio::test]
@@ -218,10 +214,10 @@ mod tests {
             unreachable!("it is what was parsed");
         };
         let locks = LockManager::new(syncguard::connect("memory:").await.unwrap());
-        let whole = arguments.ttl.as_duration() + Capabilities::GRACE;
+        let whole = arguments.work.ttl().as_duration() + Capabilities::GRACE;
         assert_eq!(time_left(&locks, &arguments, None), whole);
         let requested = Instant::now();
-        let held = acquire(&locks, &arguments, arguments.wait()).await.unwrap();
+        let held = acquire(&locks, &arguments, Wait::start(arguments.wait())).await.unwrap();
         let left = time_left(&locks, &arguments, Some(&held));
         assert!(left <= whole && left + requested.elapsed() >= whole, "{left:?}");
     }

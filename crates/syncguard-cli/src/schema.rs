@@ -1,49 +1,45 @@
 //! The tables of a database.
 
-use std::io::{self, ErrorKind, Write};
-
-use syncguard::{
-    Error,
-    mysql::{MysqlBackend, MysqlConfig},
-    postgres::{PostgresBackend, PostgresConfig},
-};
+use syncguard::Error;
+#[cfg(feature = "mysql")]
+use syncguard::mysql::{MysqlBackend, MysqlConfig};
+#[cfg(feature = "postgres")]
+use syncguard::postgres::{PostgresBackend, PostgresConfig};
 
 use crate::{
+    answer,
     arguments::{Schema, SchemaAction},
+    configuration::choose,
     exit::Exit,
     failure::Failure,
-    store,
 };
 
 /// A store that has tables.
 enum Tables {
+    #[cfg(feature = "mysql")]
     Mysql(MysqlConfig),
+    #[cfg(feature = "postgres")]
     Postgres(PostgresConfig),
 }
 
 /// Prints the statements that create the tables of a store, or creates them.
 pub(crate) async fn schema(arguments: &Schema) -> Result<Exit, Failure> {
-    let url = store::named(&arguments.store)?.unwrap_or_default();
+    let url = choose(&arguments.store)?.url.unwrap_or_default();
     let tables = Tables::of(&url)?;
     match arguments.action() {
-        SchemaAction::Apply => tables.create().await?,
-        SchemaAction::Print => match print(&tables.text()?) {
-            // A reader that closed the pipe early wants no more.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                return Err(Failure::Output(error));
-            }
-            Ok(()) | Err(_) => {}
-        },
+        SchemaAction::Apply => tables.create().await.map(|()| Exit::SUCCESS).map_err(Failure::from),
+        SchemaAction::Print => answer::print(&tables.text()?),
     }
-    Ok(Exit::SUCCESS)
 }
 
 impl Tables {
     fn of(url: &str) -> Result<Self, Failure> {
         match url.split_once("://") {
+            #[cfg(feature = "postgres")]
             Some(("postgres" | "postgresql", _)) => {
                 Ok(Self::Postgres(PostgresConfig::from_url(url)?))
             }
+            #[cfg(feature = "mysql")]
             Some(("mysql" | "mariadb", _)) => Ok(Self::Mysql(MysqlConfig::from_url(url)?)),
             _ => Err(Failure::NoSchema),
         }
@@ -51,21 +47,19 @@ impl Tables {
 
     fn text(&self) -> Result<String, Error> {
         match self {
+            #[cfg(feature = "mysql")]
             Self::Mysql(config) => config.schema_sql(),
+            #[cfg(feature = "postgres")]
             Self::Postgres(config) => config.schema_sql(),
         }
     }
 
     async fn create(&self) -> Result<(), Error> {
         match self {
+            #[cfg(feature = "mysql")]
             Self::Mysql(config) => MysqlBackend::setup_schema(config).await,
+            #[cfg(feature = "postgres")]
             Self::Postgres(config) => PostgresBackend::setup_schema(config).await,
         }
     }
-}
-
-fn print(text: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{}", text.trim_end())?;
-    out.flush()
 }

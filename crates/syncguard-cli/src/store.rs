@@ -1,54 +1,49 @@
 //! Where the locks are kept.
 
-use std::{env, fs::DirBuilder, os::unix::fs::DirBuilderExt, path::PathBuf};
+use syncguard::{DynBackend, StoreConfig, backend::Counters};
 
-use syncguard::{
-    DynBackend, StoreConfig,
-    backend::Counters,
-    sqlite::{SqliteBackend, SqliteConfig},
-};
+use crate::{arguments::Store, configuration::choose, failure::Failure};
 
-use crate::{arguments::Store, failure::Failure};
-
-/// The variable that names the store.
-pub(crate) const VARIABLE: &str = "SYNCGUARD_STORE";
-
-/// Opens the store named by `--store` or by the environment, or else the user's own.
+/// Opens the chosen store, or else the user's own.
 pub(crate) async fn open(store: &Store, counters: Counters) -> Result<DynBackend, Failure> {
     let is_seeded = counters == Counters::Seeded;
-    if let Some(url) = named(store)? {
-        let config = StoreConfig::from_url(&url)?;
-        let config = if is_seeded { config.seed_new_counters() } else { config };
-        return Ok(config.connect().await?);
+    let Some(url) = choose(store)?.url else {
+        return own(is_seeded).await;
+    };
+    if is_path(&url) {
+        return Err(Failure::StorePath(url));
     }
-    let config = SqliteConfig::new(default_path()?);
+    let config = StoreConfig::from_url(&url)?;
+    let config = if is_seeded { config.seed_new_counters() } else { config };
+    Ok(config.connect().await?)
+}
+
+/// Returns whether `text` is the path of a file, and no URL whose password must not be repeated.
+fn is_path(text: &str) -> bool {
+    let looks_like_file = text.contains('/') || text.ends_with(".db") || text.ends_with(".sqlite");
+    looks_like_file && !text.contains([':', '@'])
+}
+
+/// Opens the user's own store, in a directory that other users may not read.
+#[cfg(feature = "sqlite")]
+async fn own(is_seeded: bool) -> Result<DynBackend, Failure> {
+    use std::{fs::DirBuilder, os::unix::fs::DirBuilderExt};
+
+    use syncguard::sqlite::{SqliteBackend, SqliteConfig};
+
+    let state = crate::directories::of_user("XDG_STATE_HOME", ".local/state");
+    let path = state.ok_or(Failure::NoHome)?.join("syncguard");
+    if let Err(source) = DirBuilder::new().recursive(true).mode(0o700).create(&path) {
+        return Err(Failure::Directory { path, source });
+    }
+    let config = SqliteConfig::new(path.join("locks.db"));
     let config = if is_seeded { config.seed_new_counters() } else { config };
     Ok(DynBackend::new(SqliteBackend::connect(config).await?))
 }
 
-/// Returns the store named by `--store` or by the environment.
-pub(crate) fn named(store: &Store) -> Result<Option<String>, Failure> {
-    if let Some(url) = &store.url {
-        return Ok(Some(url.clone()));
-    }
-    // An empty variable counts as not set, as is the custom. An empty --store does not: `--store
-    // "$TYPO"` must not lock in another store than intended.
-    let variable = env::var_os(VARIABLE).filter(|url| !url.is_empty());
-    variable.map(|url| url.into_string().map_err(|_| Failure::StoreNotUtf8)).transpose()
-}
-
-/// Creates the directory of the user's own store, which other users may not read.
-fn default_path() -> Result<PathBuf, Failure> {
-    let path = state_home().ok_or(Failure::NoHome)?.join("syncguard");
-    match DirBuilder::new().recursive(true).mode(0o700).create(&path) {
-        Ok(()) => Ok(path.join("locks.db")),
-        Err(source) => Err(Failure::Directory { path, source }),
-    }
-}
-
-/// Finds the base directory of the user's state by the XDG Base Directory Specification 0.8, which
-/// requires that a relative one is ignored.
-fn state_home() -> Option<PathBuf> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+/// Without SQLite, the user has none.
+#[cfg(not(feature = "sqlite"))]
+#[expect(clippy::unused_async, reason = "with SQLite, it awaits")]
+async fn own(_: bool) -> Result<DynBackend, Failure> {
+    Err(Failure::NoStore)
 }

@@ -6,15 +6,15 @@ use rustix::process::Signal;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    arguments::Run,
+    arguments::Work,
     child::{Change, Child},
+    configuration,
     exit::Exit,
     failure::Failure,
     held::Held,
     job::{Job, Next},
-    report::say,
+    report::{note, say},
     signals::Signals,
-    store,
     watch::Watch,
 };
 
@@ -23,11 +23,11 @@ pub(crate) const OVERLAPPED: &str = "the command may have overlapped another";
 
 /// Runs the command until it ends or the lock is lost. A loss is reported and ends the command.
 pub(crate) async fn supervise(
-    arguments: &Run,
+    work: &Work,
     held: &Held,
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
-    let mut command = Command::start(arguments, held)?;
+    let mut command = Command::start(work, held)?;
     let exit = loop {
         if let Some(exit) = command.next(signals).await? {
             break exit;
@@ -47,20 +47,22 @@ struct Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    fn start(arguments: &Run, held: &'a Held) -> Result<Self, Failure> {
+    fn start(work: &Work, held: &'a Held) -> Result<Self, Failure> {
         let variables = held.variables()?;
         let variables = variables.iter();
         let mut variables: Vec<_> = variables
             .map(|(name, value)| (name.as_str(), value.as_ref().map(OsStr::new)))
             .collect();
-        if arguments.hide_store {
-            variables.push((store::VARIABLE, None));
+        if work.hide_store {
+            variables.push((configuration::STORE, None));
         }
-        let watch = Watch::new(held, arguments.ttl);
+        let watch = Watch::new(held, work.ttl());
         let controls = Signals::of(&[Signal::TSTP, Signal::CONT]).map_err(Failure::Signals)?;
         let mut job = Job::new();
-        let child = Child::start(&arguments.command, &variables, job.placement());
-        Ok(Self { held, watch, controls, job, child: child.map_err(Failure::Start)? })
+        let child = Child::start(&work.command(), &variables, job.placement());
+        let child = child.map_err(Failure::Start)?;
+        note(format_args!("the command runs as process {}", child.group().as_raw_pid()));
+        Ok(Self { held, watch, controls, job, child })
     }
 
     /// Handles the next event; a loss comes before everything else.
@@ -69,7 +71,7 @@ impl<'a> Command<'a> {
             biased;
             grace = self.watch.lost() => {
                 self.end(grace, signals).await?;
-                return Ok(Some(Exit::LOST));
+                return Ok(Some(Exit::Lost));
             }
             change = self.child.changed() => match change.map_err(Failure::Wait)? {
                 Change::Ended(status) => return Ok(Some(self.ended(status.into()))),
@@ -112,11 +114,12 @@ impl<'a> Command<'a> {
     /// Judges the end of a command by the clock: this process may have stood still when the lock
     /// was lost.
     fn ended(&self, exit: Exit) -> Exit {
+        note(format_args!("the command has ended: {exit}"));
         if self.held.is_valid() {
             return exit;
         }
         say_lost(self.held.loss(), OVERLAPPED);
-        Exit::LOST
+        Exit::Lost
     }
 
     async fn stopped(&mut self, signal: Signal) {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use syncguard::{BootClock, BootInstant, Clock, Ttl};
+use syncguard::{BootClock, BootInstant, Clock, Timestamp, Ttl};
 
-use crate::held::Held;
+use crate::{held::Held, report::note};
 
 /// Watches the locks on behalf of a command, which takes time to end.
 #[derive(Debug)]
@@ -12,12 +12,13 @@ pub(crate) struct Watch<'a> {
     held: &'a Held,
     ttl: Ttl,
     deadline: BootInstant,
+    expires_at: Option<Timestamp>,
 }
 
 impl<'a> Watch<'a> {
     pub(crate) fn new(held: &'a Held, ttl: Ttl) -> Self {
         let deadline = BootClock.now() + held.remaining();
-        Self { held, ttl, deadline }
+        Self { held, ttl, deadline, expires_at: held.expires_at() }
     }
 
     /// Waits until the lock is lost; returns how long the command may take to end.
@@ -31,9 +32,18 @@ impl<'a> Watch<'a> {
         let poll_interval = self.ttl.as_duration() / 6;
         while !self.held.remaining().is_zero() {
             self.deadline = BootClock.now() + self.held.remaining();
+            self.note_renewal();
             let _ = tokio::time::timeout(poll_interval, self.held.lost()).await;
         }
         let grace = self.ttl.margin() / 2;
         (self.deadline + grace).since(BootClock.now()).min(grace)
+    }
+
+    fn note_renewal(&mut self) {
+        let expires_at = self.held.expires_at();
+        if expires_at > self.expires_at {
+            self.expires_at = expires_at;
+            note(format_args!("the lock is renewed, for {}", self.ttl));
+        }
     }
 }

@@ -52,6 +52,43 @@ pub fn check_parameters(
     Ok(())
 }
 
+/// Rejects an address whose port is not a number. Drivers report it as an address that is invalid for
+/// any reason.
+///
+/// # Errors
+///
+/// [`InvalidArgument`](ErrorKind::InvalidArgument). The text is not repeated, because it may be a
+/// password whose host is missing.
+///
+/// # Examples
+///
+/// ```
+/// use syncguard_core::address::check_port;
+///
+/// assert!(check_port("redis://cache:6380/3").is_ok());
+/// let error = check_port("redis://cache:redis").unwrap_err().to_string();
+/// assert!(error.contains("the port is not a number from 0 to 65535"), "{error}");
+/// ```
+pub fn check_port(address: &str) -> Result<(), Error> {
+    let Some((_, rest)) = address.split_once("://") else {
+        return Ok(());
+    };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    // A slash in a password looks like the end of the host.
+    if path.contains('@') {
+        return Ok(());
+    }
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // The colons of an IPv6 literal are within its brackets.
+    let host = host.rsplit(']').next().unwrap_or_default();
+    match host.split_once(':') {
+        Some((_, port)) if !port.is_empty() && port.parse::<u16>().is_err() => {
+            Err(invalid("the port is not a number from 0 to 65535".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns a host of an address as it is passed to a call that connects: an IPv6 literal without
 /// its brackets, any other host unchanged.
 ///
@@ -137,7 +174,7 @@ fn invalid(rule: String) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_parameters, distance, unbracketed};
+    use super::{check_parameters, check_port, distance, unbracketed};
     use crate::ErrorKind;
 
     const KNOWN: [&str; 3] = ["sslmode", "host", "options[]"];
@@ -192,6 +229,30 @@ mod tests {
         {
             assert_eq!(distance(one, other), count, "{one} {other}");
             assert_eq!(distance(other, one), count, "{other} {one}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_is_no_number_is_reported_without_being_repeated() {
+        for address in
+            ["s://h:hunter2", "s://u:p@h:hunter2/d", "s://[::1]:hunter2", "s://h:65536?a=b"]
+        {
+            let error = check_port(address).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("the port") && !text.contains("hunter2"), "{text}");
+        }
+        for address in [
+            "h",
+            "s://",
+            "s://h",
+            "s://h:",
+            "s://u:p@h:7/d",
+            "s://[::1]",
+            "s:///a:b",
+            "s://u:1/x@h",
+        ] {
+            assert!(check_port(address).is_ok(), "{address}");
         }
     }
 

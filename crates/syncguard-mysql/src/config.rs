@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use sqlx::mysql::MySqlConnectOptions;
 use syncguard_core::{
     Error, Operation, UnsafeSettings,
-    address::{check_parameters, unbracketed},
+    address::{check_parameters, check_port, unbracketed},
     backend::Counters,
     pool::MIN_SIZE,
 };
@@ -266,6 +266,8 @@ fn parse(url: &str) -> Result<MySqlConnectOptions, Failure> {
     check_parameters(url, &PARAMETERS, |parameter| {
         MySqlConnectOptions::from_str(&format!("mysql://host?{parameter}")).is_ok()
     })?;
+
+    check_port(url)?;
     let options = MySqlConnectOptions::from_str(url).map_err(|_| refused())?;
     let host = unbracketed(options.get_host()).to_owned();
     Ok(options.host(&host))

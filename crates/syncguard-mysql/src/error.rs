@@ -328,11 +328,16 @@ fn entry(source: &sqlx::Error) -> Option<&'static Entry> {
     NUMBERS.iter().find(|(numbers, ..)| numbers.contains(&number))
 }
 
-/// Returns the driver's message, which is the server's, with advice.
+/// Returns the message of the server or of the operating system, with advice.
 fn explain(source: &sqlx::Error) -> String {
+    let reason = match source {
+        sqlx::Error::Database(error) => error.to_string(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    };
     match entry(source) {
-        Some((.., advice)) if !advice.is_empty() => format!("{source}: {advice}"),
-        _ => source.to_string(),
+        Some((.., advice)) if !advice.is_empty() => format!("{reason}: {advice}"),
+        _ => reason,
     }
 }
 

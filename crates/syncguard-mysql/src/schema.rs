@@ -90,7 +90,7 @@ pub(crate) async fn finding(store: &Store) -> Result<Option<Finding>, Failure> {
             let consequence = "a table for later clients is not noticed; run the statements that \
                                schema_sql returns, and grant SELECT on the table that they create \
                                beside the lock table";
-            Some(Finding::warning("revision of the lock table unreadable", consequence))
+            Some(Finding::unknown("revision of the lock table", consequence))
         }
         State::Complete(..) => None,
     })

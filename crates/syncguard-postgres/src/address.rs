@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use sqlx::postgres::PgConnectOptions;
-use syncguard_core::address::{check_parameters, unbracketed};
+use syncguard_core::address::{check_parameters, check_port, unbracketed};
 
 use crate::error::Failure;
 
@@ -41,6 +41,7 @@ pub(crate) fn parse(url: &str) -> Result<PgConnectOptions, Failure> {
     check_parameters(url, &PARAMETERS, |parameter| {
         PgConnectOptions::from_str(&format!("postgres://host?{parameter}")).is_ok()
     })?;
+    check_port(url)?;
     let read = |url: &str| PgConnectOptions::from_str(url).map_err(|_| refused());
     let options = read(url)?;
     match unbracketed(options.get_host()) {

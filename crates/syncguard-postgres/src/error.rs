@@ -264,11 +264,17 @@ fn entry(source: &sqlx::Error) -> Option<&'static (&'static str, ErrorKind, &'st
     STATES.iter().find(|(prefix, ..)| state.starts_with(prefix))
 }
 
-/// Returns the driver's message, which is the server's, with advice.
+/// Returns the message of the server or of the operating system, with advice.
 fn explain(source: &sqlx::Error) -> String {
+    let reason = match source {
+        // The driver adds a line of the server's source code.
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    };
     match entry(source) {
-        Some((_, _, advice)) if !advice.is_empty() => format!("{source}: {advice}"),
-        _ => source.to_string(),
+        Some((_, _, advice)) if !advice.is_empty() => format!("{reason}: {advice}"),
+        _ => reason,
     }
 }
 

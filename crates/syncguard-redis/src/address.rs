@@ -7,7 +7,7 @@ use fred::{
     rustls_native_certs::load_native_certs,
     types::config::{Config, Server, ServerConfig},
 };
-use syncguard_core::address::{check_parameters, unbracketed};
+use syncguard_core::address::{check_parameters, check_port, unbracketed};
 
 use crate::error::{DriverError, Failure};
 
@@ -21,6 +21,7 @@ pub(crate) fn parse(url: &str) -> Result<Config, Failure> {
         return Err(Failure::Config(ADDRESS_RULE.to_owned()));
     }
     check_parameters(url, parameters(scheme), |_| true)?;
+    check_port(url)?;
     let config = Config::from_url(url).map_err(|error| match error.kind() {
         DriverKind::Tls => Failure::Config(certificate_error(&error)),
         _ => Failure::Config(ADDRESS_RULE.to_owned()),

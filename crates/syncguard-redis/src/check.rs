@@ -55,7 +55,7 @@ impl Server<'_> {
             None => {
                 let consequence =
                     "it could not be read, so grants and fences may not survive a restart";
-                return Some(Finding::warning("appendonly", consequence));
+                return Some(Finding::unknown("appendonly", consequence));
             }
             Some(0) => {
                 let consequence = "a restart takes back grants and fences: two holders, with fences \
@@ -75,7 +75,7 @@ impl Server<'_> {
                 format!("appendfsync {other}"),
                 "a power failure takes back the grants and fences of half a minute",
             )),
-            None => Some(Finding::warning(
+            None => Some(Finding::unknown(
                 "appendfsync",
                 "it could not be read, so a power failure may take back grants and fences",
             )),
@@ -179,17 +179,21 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_weakens_a_guarantee_or_cannot_be_read_is_a_warning() {
+    fn a_setting_that_weakens_a_guarantee_is_a_warning_and_one_that_cannot_be_read_is_unknown() {
         for (safe, weak) in [
             ("connected_slaves:0", "connected_slaves:2"),
             ("policy:noeviction", "policy:volatile-lru"),
-            ("aof_enabled:1", "nothing:1"),
         ] {
             let found = findings_of(&SAFE.replace(safe, weak), Some("always"));
             assert!(matches!(found.as_slice(), [(Severity::Warning, _)]), "{found:?}");
         }
-        for fsync in [Some("everysec"), None] {
-            assert!(matches!(findings_of(SAFE, fsync).as_slice(), [(Severity::Warning, _)]));
+        let fsync = findings_of(SAFE, Some("everysec"));
+        assert!(matches!(fsync.as_slice(), [(Severity::Warning, _)]), "{fsync:?}");
+        for (info, fsync, setting) in [
+            (SAFE.replace("aof_enabled:1", "nothing:1"), Some("always"), "appendonly"),
+            (SAFE.to_owned(), None, "appendfsync"),
+        ] {
+            assert_eq!(findings_of(&info, fsync), [(Severity::Unknown, setting.to_owned())]);
         }
     }
 }

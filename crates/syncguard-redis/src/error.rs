@@ -36,13 +36,13 @@ pub(crate) enum Failure {
     Unconnected(Duration),
     #[error("not sent within {0:?}: too many calls wait for an answer of the server")]
     Unsent(Duration),
-    #[error("could not connect")]
+    #[error("could not connect: {}", reason(.0))]
     Connecting(#[source] DriverError),
-    #[error("the command was not sent")]
+    #[error("the command was not sent: {}", reason(.0))]
     NotSent(#[source] DriverError),
-    #[error("the server did not answer in time")]
+    #[error("the server did not answer in time: {}", reason(.0))]
     TimedOut(#[source] DriverError),
-    #[error("the connection was lost")]
+    #[error("the connection was lost: {}", reason(.0))]
     Broken(#[source] DriverError),
     /// The server's own message.
     #[error("{}", explain(.0.details()))]
@@ -208,6 +208,15 @@ fn code(details: &str) -> Option<&str> {
     shouts.then_some(word)
 }
 
+/// Returns what the driver reports, without the form for programmers that it gives to errors of the
+/// operating system: `Os { code: 111, kind: ConnectionRefused, message: "Connection refused" }`.
+fn reason(error: &DriverError) -> &str {
+    let details = error.details();
+    let quoted = ["message: \"", "error: \""].iter().find_map(|name| details.split_once(name));
+    let quoted = quoted.and_then(|(_, rest)| rest.split_once('"'));
+    quoted.map_or(details, |(text, _)| text).trim_end_matches('.')
+}
+
 /// Explains a reply in our own words if they are clearer, and quotes it otherwise. No reply of a
 /// server quotes the name of a key.
 fn explain(details: &str) -> String {
@@ -260,6 +269,23 @@ mod tests {
         ] {
             assert_eq!(classified(DriverKind::Unknown, details), (kind, false), "{details}");
         }
+    }
+
+    #[test]
+    fn errors_of_the_operating_system_are_readable() {
+        use std::io;
+
+        let refused = io::Error::from_raw_os_error(111);
+        let unknown = io::Error::other("failed to lookup address information");
+        for (error, text) in [
+            (refused, "could not connect: Connection refused"),
+            (unknown, "could not connect: failed to lookup address information"),
+        ] {
+            let error = Failure::connecting(DriverError::from(error)).into_error();
+            assert_eq!(error.to_string(), format!("the store is unavailable: {text}"));
+        }
+        let timeout = DriverError::new(DriverKind::Timeout, "Request timed out.");
+        assert!(Failure::driver(timeout).to_string().ends_with(": Request timed out"));
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     Aliased(&'static str),
     #[error("the connection was not free within the busy timeout")]
     NoTurn,
-    #[error("{0}")]
+    #[error("{}", reason(.0))]
     Driver(#[source] sqlx::Error, Effect),
     #[error("the backend's thread could not be started: {0}")]
     NoWorker(#[source] std::io::Error),
@@ -47,6 +47,14 @@ pub(crate) enum Failure {
     Abandoned,
     #[error("the fence counter is at its limit of {}", Fence::LIMIT)]
     FenceLimit,
+}
+
+/// Returns the message of SQLite without that of the driver before it.
+fn reason(source: &sqlx::Error) -> String {
+    match source {
+        sqlx::Error::Database(error) => error.to_string(),
+        other => other.to_string(),
+    }
 }
 
 /// The result codes of SQLite that are distinguished, from <https://sqlite.org/rescode.html>.

@@ -23,7 +23,12 @@ use crate::sandbox::{
 };
 
 async fn server() -> RedisServer {
-    RedisServer::builder().setting("appendonly", "yes").start().await.unwrap()
+    RedisServer::builder()
+        .setting("appendonly", "yes")
+        .setting("appendfsync", "always")
+        .start()
+        .await
+        .unwrap()
 }
 
 fn run(url: &str, script: &str) -> Command {
@@ -92,7 +97,10 @@ async fn a_signal_during_the_check_of_the_settings_ends_the_program() {
     // Slow enough that the query is counted before its reply has passed.
     proxy.delay(Duration::from_millis(200));
     let queries = proxy.tally(Flow::Requests, || Occurrences::of("pg_stat_replication"));
-    let running = Running::start(&mut run(&server.url_through(proxy.address()), "echo ran"));
+    let url = server.url_through(proxy.address());
+    let mut run = program();
+    run.args(["run", "--key", KEY, "--wait", "forever", "--", "echo", "ran"]);
+    let running = Running::start(run.env("SYNCGUARD_STORE", url));
     // The backend reads the settings while it connects, and the program does so again afterwards.
     while queries.total() < 2 {
         sleep(Duration::from_millis(5)).await;

@@ -20,6 +20,23 @@ async fn the_command_finds_its_key_fence_and_lock_id() {
 }
 
 #[test]
+fn the_fence_is_a_plain_number_too_with_which_a_shell_can_calculate() {
+    let sandbox = Sandbox::new();
+    for fence in 1..=10_u32 {
+        // In the text, 8 is not an octal number, and 10 is the octal number of 8.
+        let script = "echo $SYNCGUARD_FENCE $((SYNCGUARD_FENCE_NUMBER + 1))";
+        let output = sandbox.run(&[], script).output().unwrap();
+        assert_code(&output, 0);
+        assert_eq!(stdout(&output), format!("{fence:015} {}", fence + 1));
+    }
+    let script =
+        "echo ${SYNCGUARD_FENCE_NUMBER-none} $SYNCGUARD_FENCE_NUMBER_1 $SYNCGUARD_FENCE_NUMBER_2";
+    let output = sandbox.run(&["--key", "a"], script).output().unwrap();
+    // The locks are taken in the order of the keys: "a" is the first, and new.
+    assert_eq!(stdout(&output), "none 1 11");
+}
+
+#[test]
 fn the_default_store_is_created_in_a_directory_that_only_the_user_may_read() {
     let sandbox = Sandbox::new();
     let (home, state) = (sandbox.path("home"), sandbox.path("state"));

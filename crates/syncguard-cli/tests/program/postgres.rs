@@ -83,7 +83,7 @@ async fn lose_one_of_two(release_of_the_other: &str) -> String {
     let stderr = String::from_utf8(output.stderr).unwrap();
     let [kept, lost] = stderr.lines().collect::<Vec<_>>()[..] else { panic!("{stderr}") };
     assert!(kept.contains("left to its ttl") && !kept.contains("lost"), "{kept}");
-    assert!(lost.contains("the lock was lost: key \"b\": "), "{lost}");
+    assert!(lost.contains("the lock was lost: key \"b\" ("), "{lost}");
     assert!(lost.contains("overlapped"), "{lost}");
     kept.to_owned()
 }

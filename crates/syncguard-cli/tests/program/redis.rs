@@ -33,18 +33,6 @@ async fn two_programs_exclude_each_other_on_a_redis_server() {
     assert_eq!(stdout(&on(&url, "status", &[]).output().unwrap()), "free");
 }
 
-#[tokio::test]
-async fn a_server_that_does_not_persist_is_reported_before_the_command_runs() {
-    let server = RedisServer::builder().setting("appendonly", "no").start().await.unwrap();
-    let output = on(&server.url(), "run", &["--", "echo", "done"]).output().unwrap();
-    assert_code(&output, 0);
-    assert_eq!(stdout(&output), "done");
-    assert!(
-        only_line(&output).contains("appendonly no: a restart takes back grants"),
-        "{output:?}"
-    );
-}
-
 /// Two cryptography providers in one program would panic at the first use of TLS.
 #[tokio::test]
 async fn a_server_that_does_not_speak_tls_cannot_be_used_over_it() {

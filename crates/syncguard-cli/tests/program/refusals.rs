@@ -87,10 +87,26 @@ fn wait_together_with_no_wait_is_refused() {
 }
 
 #[test]
+fn options_that_contradict_each_other_are_refused() {
+    for options in [
+        &["--quiet", "--verbose"][..],
+        &["--keep", "--min-hold", "1s"],
+        &["--wait", "forever", "--no-wait"],
+        &["-c", "true"],
+    ] {
+        let arguments = [&["run", "--key", KEY][..], options, &["--", "true"]].concat();
+        assert_arguments_refused(&arguments, 64, "cannot be used with");
+    }
+    let arguments = ["run", "--key", KEY, "--min-hold", "0s", "--", "true"];
+    assert_arguments_refused(&arguments, 64, "greater than zero");
+}
+
+#[test]
 fn a_missing_command_is_refused() {
     assert_arguments_refused(&["run", "--key", KEY], 64, "COMMAND");
     assert_arguments_refused(&["run", "--key", KEY, "--"], 64, "COMMAND");
-    assert_arguments_refused(&["run", "--key", KEY, "true"], 64, "true");
+    let tip = "'true' found; the command follows a --, as in: -- COMMAND; see --help";
+    assert_arguments_refused(&["run", "--key", KEY, "true"], 64, tip);
     assert_arguments_refused(&["lock", "--key", KEY], 64, "lock");
 }
 
@@ -98,7 +114,10 @@ fn a_missing_command_is_refused() {
 fn an_invalid_store_is_refused() {
     let store = |url| ["run", "--key", KEY, "--store", url, "--", "true"];
     assert_arguments_refused(&store("carrier-pigeon://coop"), 64, "carrier-pigeon");
-    assert_arguments_refused(&store("locks.db"), 64, "no scheme");
+    for path in ["locks.db", "./locks.db", "/tmp/locks"] {
+        let reason = format!("{path} is not the URL of a store; did you mean sqlite:{path}?");
+        assert_arguments_refused(&store(path), 64, &reason);
+    }
     assert_arguments_refused(&store(""), 64, "no scheme");
     assert_arguments_refused(&store("sqlite:"), 64, "is not a file");
     assert_arguments_refused(&store("memory:x"), 64, "takes no name");

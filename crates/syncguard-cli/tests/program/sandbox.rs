@@ -29,8 +29,11 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) fn program() -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_syncguard"));
-    // The tests must not use the default store of the user.
-    program.env_remove("SYNCGUARD_STORE").env_remove("XDG_STATE_HOME").env_remove("HOME");
+    // The tests must use neither the default store of the user nor the user's configuration.
+    for name in ["STORE", "CONFIG", "OWNER", "TTL"] {
+        program.env_remove(format!("SYNCGUARD_{name}"));
+    }
+    program.env_remove("XDG_STATE_HOME").env_remove("XDG_CONFIG_HOME").env_remove("HOME");
     program.stdin(Stdio::null());
     program
 }
@@ -39,7 +42,8 @@ pub(crate) struct Sandbox(TempDir);
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        Self(TempDir::new().unwrap())
+        // The directory for temporary files may be in memory, of which the program warns.
+        Self(TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -52,8 +56,13 @@ impl Sandbox {
 
     /// Returns `syncguard <verb> --key KEY --store …`, in this directory.
     pub(crate) fn program(&self, verb: &str) -> Command {
+        self.command(&[verb, "--key", KEY])
+    }
+
+    /// Returns `syncguard <arguments> --store …`, in this directory.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut program = program();
-        program.current_dir(self.0.path()).args([verb, "--key", KEY, "--store"]);
+        program.current_dir(self.0.path()).args(arguments).arg("--store");
         program.arg(format!("sqlite:{}", self.store().display()));
         program
     }
@@ -123,6 +132,21 @@ impl Running {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
+    }
+
+    /// Reads the next line that the program, started with a pipe, writes to its standard error.
+    pub(crate) fn read_error_line(&mut self) -> String {
+        let mut line = Vec::new();
+        let stderr = self.child.stderr.as_mut().unwrap();
+        while stderr.take(1).read_to_end(&mut line).unwrap() == 1 && !line.ends_with(b"\n") {}
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Reads the program's output up to the first such byte.
+    pub(crate) fn read_until(&mut self, end: u8) -> String {
+        let mut bytes = Vec::new();
+        self.stdout.read_until(end, &mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
     }
 
     /// Writes to the program's standard input.

@@ -84,3 +84,41 @@ fn a_command_in_the_background_of_a_pipeline_may_still_use_the_terminal() {
     let output = on_a_terminal(&sandbox, script);
     assert!(output.contains("set\n") && output.contains("ended 0"), "{output}");
 }
+
+#[test]
+fn the_holder_is_shown_while_the_lock_is_waited_for_and_vanishes_before_the_command_runs() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold(&["--owner", "ci-7", "--ttl", "1h"]);
+    let shown = sandbox.path("shown");
+    let script = "$RUN --wait forever -- echo ran 2>&1 | tee shown; echo \"ended $?\"";
+    // The pipe is no terminal, so nothing is shown in it.
+    let piped = start_on_a_terminal(&sandbox, script);
+    let other = Sandbox::new();
+    let other_holder = other.hold(&["--owner", "ci-8", "--ttl", "1h"]);
+    let script = "stty cols 100; $RUN --wait forever -- echo ran";
+    let mut direct = start_on_a_terminal(&other, script);
+    let line = direct.read_until(b'9');
+    let expected = "syncguard: waiting for \"nightly-report\", held by \"ci-8\" under fence \
+                    000000000000001 for another 59";
+    assert!(line.ends_with(expected), "{line:?}");
+    assert_code(&other_holder.finish(), 0);
+    let rest = direct.wait();
+    let rest = stdout(&rest);
+    // The line is erased before the command prints its own.
+    assert!(rest.ends_with("\r\u{1b}[Kran"), "{rest:?}");
+    assert_code(&holder.finish(), 0);
+    assert!(stdout(&piped.wait()).contains("ended 0"));
+    assert_eq!(std::fs::read_to_string(shown).unwrap(), "ran\n");
+}
+
+#[test]
+fn nothing_is_shown_on_a_narrow_terminal_that_does_not_fit_into_one_line() {
+    let sandbox = Sandbox::new();
+    let holder = sandbox.hold(&["--owner", "ci-7"]);
+    let script = "stty cols 30; $RUN --wait forever -- echo ran";
+    let mut running = start_on_a_terminal(&sandbox, script);
+    assert_eq!(running.read_until(b'i'), "syncguard: wai");
+    assert_code(&holder.finish(), 0);
+    let output = running.wait();
+    assert_eq!(stdout(&output).split('\r').next(), Some("ting for \"night"));
+}

@@ -25,6 +25,9 @@ pub struct Finding {
 /// Rates a [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// The setting could not be read, for example because the user lacks the right to do so. A
+    /// guarantee may be weakened or broken.
+    Unknown,
     /// A guarantee is weakened under some fault.
     Warning,
     /// The store may grant a key to two holders, or let a fence decrease.
@@ -42,6 +45,14 @@ impl Finding {
             setting: setting.into(),
             consequence: consequence.into(),
         }
+    }
+
+    /// Creates a finding for a setting that could not be read.
+    pub fn unknown(
+        setting: impl Into<Cow<'static, str>>,
+        consequence: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { severity: Severity::Unknown, ..Self::warning(setting, consequence) }
     }
 
     /// Creates a finding for a setting with which the store may grant a key to two holders, or let
@@ -138,6 +149,7 @@ impl UnsafeSettings {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let severity = match self.severity {
+            Severity::Unknown => "unknown",
             Severity::Warning => "warning",
             Severity::Unsafe => "unsafe",
         };

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use humantime::format_duration;
+
 /// Reports that a value breaks its rule.
 ///
 /// `Display` names the value and the rule in one lower-case line. A key is described by its length,
@@ -40,7 +42,7 @@ pub(crate) enum Invalid {
     LargeFence(u64),
     #[error("fence {0:?} is not 15 decimal digits")]
     FenceText(String),
-    #[error("ttl {0:?} is not a positive whole number of milliseconds")]
+    #[error("ttl {} is not a positive whole number of milliseconds", format_duration(*.0))]
     FractionalTtl(Duration),
     #[error("ttl {0:?} is longer than 3650 days")]
     LongTtl(Duration),

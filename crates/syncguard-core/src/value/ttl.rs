@@ -229,6 +229,12 @@ mod tests {
     }
 
     #[test]
+    fn a_ttl_of_zero_is_named_as_users_write_it() {
+        let text = Ttl::new(Duration::ZERO).unwrap_err().to_string();
+        assert_eq!(text, "ttl 0s is not a positive whole number of milliseconds");
+    }
+
+    #[test]
     fn the_margin_is_a_twentieth_of_the_ttl_at_least_50_ms_at_most_half_of_it() {
         for (millis, margin) in [(30_000, 1_500), (1_000, 50), (400, 50), (60, 30), (2, 1)] {
             let ttl = Ttl::new(Duration::from_millis(millis)).unwrap();
