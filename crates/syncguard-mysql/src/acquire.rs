@@ -60,8 +60,7 @@ pub(crate) async fn acquire(
                     // The grant stands, whatever the result of this call.
                     harden(store).await.map_err(Failure::with_unknown_effect)?;
                 }
-                if matches!(&outcome, AcquireOutcome::Granted(grant) if grant.fence == Fence::ZERO)
-                {
+                if is_uncounted(&outcome, request) {
                     prune_after_claim(store, request.lock_id);
                 }
                 if is_shared(&outcome) && !announce(store, request).await? {
@@ -75,6 +74,11 @@ pub(crate) async fn acquire(
         }
     }
     Ok(AcquireOutcome::Contended { holder: None })
+}
+
+fn is_uncounted(outcome: &AcquireOutcome, request: &AcquireRequest) -> bool {
+    let AcquireOutcome::Granted(grant) = outcome else { return false };
+    request.is_uncounted(Some(grant.fence))
 }
 
 fn is_shared(outcome: &AcquireOutcome) -> bool {

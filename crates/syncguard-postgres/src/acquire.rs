@@ -79,7 +79,7 @@ pub(crate) async fn acquire(
     match &outcome {
         AcquireOutcome::Granted(grant) => {
             store.waiters.granted(&key.key, request.mode, grant.fence);
-            if grant.fence == Fence::ZERO {
+            if request.is_uncounted(Some(grant.fence)) {
                 prune_after_claim(store, request.lock_id);
             }
         }

@@ -41,7 +41,9 @@ pub(crate) async fn acquire(
             }
         };
         if let Some(outcome) = outcome {
-            if matches!(&outcome, AcquireOutcome::Granted(grant) if grant.fence == Fence::ZERO) {
+            if let AcquireOutcome::Granted(grant) = &outcome
+                && request.is_uncounted(Some(grant.fence))
+            {
                 prune_after_claim(store, ticket, request.lock_id).await;
             }
             return Ok(outcome);
@@ -84,7 +86,7 @@ async fn grant(
         .integer(GRACE_MS)
         .fence(counted)
         .integer(i64::from(store.counters == Counters::Seeded))
-        .integer(i64::from(request.creates_counter));
+        .integer(i64::from(!request.creates_counter));
     let Some(row) = store.writer.row(statement, ticket).await? else {
         return Ok(None);
     };

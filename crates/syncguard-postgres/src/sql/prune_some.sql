@@ -1,6 +1,6 @@
 -- Deletes some of the rows whose grants ended long ago. Fence counters stay. So do rows that cannot be read,
 -- rows whose fence is above the counter, rows whose counter is missing or at its limit, and what `prune` keeps
--- of shared mode. A row with fence 0, of a claim or of an abandoned id, needs no counter.
+-- of shared mode. A row with fence 0, of a claim or of an abandoned id, may lack a counter.
 --
 -- In:  $1 lock id, $2 minimum time since the end of a grant in ms, $3 number of rows to examine, $4 fence limit
 -- Out: one row: own_transaction; deleted
@@ -28,7 +28,11 @@ old AS MATERIALIZED (
         AND locks.acquired_at_ms <= (SELECT now_ms FROM connection) - $2
         AND CASE
             WHEN length(locks.fence) <> 15 OR locks.fence ~ '[^0-9]' THEN false
-            WHEN locks.fence::bigint = 0 THEN true
+            WHEN locks.fence::bigint = 0 AND NOT EXISTS (
+                SELECT
+                FROM {counters} AS counters
+                WHERE counters.fence_key = 'fence:' || coalesce({head_key}, locks.key)
+            ) THEN true
             ELSE locks.fence::bigint <= (
                 SELECT counters.fence
                 FROM {counters} AS counters

@@ -148,6 +148,8 @@ async fn both_clients_exclude_each_other() {
 pub(crate) fn acquire_text(names: &Names) -> String {
     include_str!("../../src/sql/acquire.sql")
         .replace("{stand}", include_str!("../../src/sql/stand.sql"))
+        .replace("{and_is_counted}", "")
+        .replace("{grants}", "counted")
         .replace("{first_fence}", "1")
         .replace("{next_fence}", "seen.fence + 1")
         .replace("{seen_fence}", "excluded.fence - 1")

@@ -8,7 +8,7 @@ WHERE head = (SELECT lock_id FROM syncguard_locks WHERE key = ?1);
 
 DELETE FROM syncguard_announcements WHERE key = ?1;
 
-DELETE FROM syncguard_locks WHERE key = ?1 AND fence = 0;
+DELETE FROM syncguard_locks WHERE key = ?1 AND typeof(fence) = 'integer' AND fence = 0;
 
 UPDATE syncguard_locks
 SET lock_id = NULL, owner = NULL, acquired_at_ms = NULL, expires_at_ms = NULL
