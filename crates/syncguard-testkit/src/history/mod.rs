@@ -6,6 +6,7 @@
 //! [`History::flaws`] returns the violations of what a lock guarantees.
 
 mod flaw;
+mod hold;
 mod journal;
 mod record;
 mod waiting;
@@ -16,80 +17,11 @@ use std::{
 };
 
 pub use flaw::{Flaw, flaws};
+pub use hold::{End, Entry};
 pub use journal::{Journal, JournalError};
 pub use record::{Client, Event, Incarnation, Record};
-use syncguard_core::{BootInstant, Fence, LockKey, backend::Mode};
+use syncguard_core::{BootInstant, LockKey};
 pub use waiting::{Hole, Wait};
-
-/// One hold of one lock by one process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// The process.
-    pub process: Incarnation,
-    /// The key of the lock.
-    pub key: LockKey,
-    /// The fence of the grant.
-    pub fence: Fence,
-    /// The mode of the grant.
-    pub mode: Mode,
-    /// When the process began to wait for the lock.
-    pub requested: BootInstant,
-    /// When the process knew that it held the lock.
-    pub entered: BootInstant,
-    /// How, and when, the hold ended.
-    pub end: End,
-    /// When the store confirmed the release.
-    pub released: Option<BootInstant>,
-    /// When the store reported the lock as not held, although the lease was valid.
-    pub not_held: Option<BootInstant>,
-}
-
-/// How a hold or a wait ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The process left: it released the lock, or ceased to wait. Of a hold, this is the last time at
-    /// which the process knew that it held the lock.
-    Left(BootInstant),
-    /// The process died. This is the time at which its death was certain, or the end of the lease of
-    /// a hold if that is earlier.
-    Died(BootInstant),
-    /// The records contain no end.
-    Open,
-}
-
-impl End {
-    fn of(left: Option<BootInstant>, died: Option<BootInstant>) -> Self {
-        left.map(Self::Left).or(died.map(Self::Died)).unwrap_or(Self::Open)
-    }
-
-    /// Returns the time of the end, `None` without an end.
-    fn at(self) -> Option<BootInstant> {
-        match self {
-            Self::Left(at) | Self::Died(at) => Some(at),
-            Self::Open => None,
-        }
-    }
-}
-
-impl Entry {
-    /// Creates a hold without an end.
-    fn new(
-        process: Incarnation,
-        key: LockKey,
-        fence: Fence,
-        mode: Mode,
-        requested: BootInstant,
-        entered: BootInstant,
-    ) -> Self {
-        let (end, released, not_held) = (End::Open, None, None);
-        Self { process, key, fence, mode, requested, entered, end, released, not_held }
-    }
-
-    /// Returns when the hold ended, `None` if it did not end.
-    pub fn left(&self) -> Option<BootInstant> {
-        self.end.at()
-    }
-}
 
 /// What was recorded about the end of a hold.
 #[derive(Clone, Copy, Default)]
@@ -212,6 +144,8 @@ impl History {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use syncguard_core::{Fence, backend::Mode};
 
     use super::*;
 

@@ -2,7 +2,10 @@ use std::{cmp::Reverse, collections::BTreeMap, fmt, ops::Range, time::Duration};
 
 use syncguard_core::{BootInstant, LockKey};
 
-use super::{Client, End, Entry, Incarnation};
+use super::{
+    hold::{End, Entry},
+    record::{Client, Incarnation},
+};
 
 /// One wait of one process for one lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
