@@ -15,9 +15,15 @@ ON DUPLICATE KEY UPDATE
     expires_at_ms = IF(lock_id = $1, 0, expires_at_ms),
     lock_id = IF(lock_id = $1 AND lock_key <> $2, NULL, lock_id);
 
--- A row that no one holds and that has no counter is as good as none.
-DELETE FROM {locks}
-WHERE lock_key = $3 AND fence = 0 AND lock_id IS NULL AND expires_at_ms = 0;
+-- A row that no one holds and that has no counter is as good as none. One that another client is changing is left to
+-- that client, so that an abandon never waits for it. The limit keeps the server from merging the subquery.
+DELETE locks FROM (
+    SELECT lock_key FROM {locks}
+    WHERE lock_key = $3 AND fence = 0 AND lock_id IS NULL AND expires_at_ms = 0
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+) AS free
+STRAIGHT_JOIN {locks} AS locks ON locks.lock_key = free.lock_key;
 
 SELECT
     EXISTS (SELECT * FROM {locks} WHERE lock_key = $2) AS done,
