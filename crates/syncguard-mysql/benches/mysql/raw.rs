@@ -74,7 +74,7 @@ impl Raw {
         let text = without_comments(text).replace("{locks}", "`syncguard_locks`");
         let mode = without_comments(include_str!("../../src/sql/shared_mode.sql"));
         let mut text = text.replace("{now}", &now).replace("{shared_mode}", &mode);
-        text = text.replace("{next_fence}", "fence + 1");
+        text = text.replace("{granted_fence}", "fence + 1");
         for (index, value) in values.iter().enumerate() {
             text = text.replace(&format!("${}", index + 1), value);
         }

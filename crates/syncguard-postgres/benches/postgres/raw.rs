@@ -29,6 +29,8 @@ pub(crate) fn statement(text: &str) -> String {
     let text = lines.collect::<Vec<_>>().join("\n");
     Columns::All
         .fill(&text)
+        .replace("{grants}", "counted")
+        .replace("{and_is_counted}", "")
         .replace("{first_fence}", "1")
         .replace("{next_fence}", "seen.fence + 1")
         .replace("{seen_fence}", "excluded.fence - 1")
