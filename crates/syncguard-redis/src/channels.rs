@@ -1,6 +1,7 @@
 //! The channels that have waiters.
 
 use std::{
+    collections::VecDeque,
     mem,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -21,7 +22,7 @@ struct Open {
     has_listener: bool,
     /// Every channel in the state `Wanted`, and perhaps some that are requested or gone. It saves the
     /// listener from a search among all channels after each message.
-    wanted: Vec<String>,
+    wanted: VecDeque<String>,
 }
 
 /// The progress of the subscription to a channel.
@@ -44,7 +45,7 @@ impl Channels {
     pub(crate) fn subscribe(&self, channel: String) -> Subscription {
         let Open { channels, wanted, .. } = &mut *self.lock();
         channels.subscribe(channel.clone(), || {
-            wanted.push(channel);
+            wanted.push_back(channel);
             State::Wanted
         })
     }
@@ -76,17 +77,21 @@ impl Channels {
         self.lock().channels.get(channel).is_some_and(|channel| channel.state == State::Confirmed)
     }
 
-    /// Returns the channels that have not been requested yet, and records them as requested now.
-    pub(crate) fn take_wanted(&self, epoch: u64) -> Vec<String> {
+    /// Returns channels that have not been requested yet, at most `limit`, and records them as
+    /// requested now.
+    pub(crate) fn take_wanted(&self, epoch: u64, limit: usize) -> Vec<String> {
         let Open { channels, wanted, .. } = &mut *self.lock();
-        let mut taken = mem::take(wanted);
-        taken.retain(|name| match channels.get_mut(name.as_str()) {
-            Some(channel) if channel.state == State::Wanted => {
+        let mut taken = Vec::new();
+        while taken.len() < limit
+            && let Some(name) = wanted.pop_front()
+        {
+            if let Some(channel) = channels.get_mut(name.as_str())
+                && channel.state == State::Wanted
+            {
                 channel.state = State::Requested { epoch };
-                true
+                taken.push(name);
             }
-            _ => false,
-        });
+        }
         taken
     }
 
@@ -102,7 +107,7 @@ impl Channels {
                 subscribed.subscription().notify_waiters();
             } else {
                 subscribed.state = State::Wanted;
-                wanted.push(channel.to_owned());
+                wanted.push_back(channel.to_owned());
             }
         }
     }
@@ -113,7 +118,7 @@ impl Channels {
         wanted.clear();
         for (name, channel) in channels.iter_mut() {
             channel.state = State::Wanted;
-            wanted.push(name.clone());
+            wanted.push_back(name.clone());
         }
     }
 
@@ -159,16 +164,25 @@ mod tests {
     fn a_channel_is_wanted_once_and_again_after_a_failure_or_a_reconnect() {
         let channels = Channels::default();
         let _waiters = ["a", "b", "a"].map(|name| channels.subscribe(name.to_owned()));
-        assert_eq!(channels.take_wanted(0), ["a", "b"]);
-        assert!(channels.take_wanted(0).is_empty());
+        assert_eq!(channels.take_wanted(0, 9), ["a", "b"]);
+        assert!(channels.take_wanted(0, 9).is_empty());
         channels.finish_attempt("a", 0, true);
         channels.finish_attempt("b", 0, false);
         assert!(channels.is_confirmed("a") && channels.is_wanted("b"));
         channels.reset_all();
-        let mut wanted = channels.take_wanted(1);
+        let mut wanted = channels.take_wanted(1, 9);
         wanted.sort();
         assert_eq!(wanted, ["a", "b"]);
-        assert!(!channels.is_confirmed("a") && channels.take_wanted(1).is_empty());
+        assert!(!channels.is_confirmed("a") && channels.take_wanted(1, 9).is_empty());
+    }
+
+    #[test]
+    fn channels_are_requested_in_the_order_of_their_waiters_and_not_all_at_once() {
+        let channels = Channels::default();
+        let _waiters = ["a", "b", "c"].map(|name| channels.subscribe(name.to_owned()));
+        assert_eq!(channels.take_wanted(0, 2), ["a", "b"]);
+        assert!(channels.take_wanted(0, 0).is_empty());
+        assert_eq!(channels.take_wanted(0, 2), ["c"]);
     }
 
     #[test]
@@ -189,9 +203,9 @@ mod tests {
     async fn a_reply_on_the_previous_connection_confirms_nothing() {
         let channels = Channels::default();
         let mut notification = Box::pin(channels.subscribe("a".to_owned()).notified());
-        assert_eq!(channels.take_wanted(0), ["a"]);
+        assert_eq!(channels.take_wanted(0, 9), ["a"]);
         channels.reset_all();
-        assert_eq!(channels.take_wanted(1), ["a"]);
+        assert_eq!(channels.take_wanted(1, 9), ["a"]);
         channels.finish_attempt("a", 0, true);
         let state = channels.lock().channels.get("a").map(|channel| channel.state);
         assert_eq!(state, Some(State::Requested { epoch: 1 }));

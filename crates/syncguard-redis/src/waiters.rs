@@ -30,6 +30,10 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The delay before a failed attempt to connect or to subscribe is retried.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
+/// The maximum number of channels that are being subscribed to at the same time. Each takes some
+/// three kilobytes until the server has confirmed it.
+const MAX_SUBSCRIBING: usize = 1_000;
+
 /// The first version that publishes within a shard.
 const SHARDED_SINCE: u32 = 7;
 
@@ -233,6 +237,7 @@ async fn serve(
                 line.notify_substitute(&substitute);
             }
             () = channels.wanted.notified() => {}
+            Some(_) = subscribing.join_next(), if subscribing.len() == MAX_SUBSCRIBING => {}
             _ = sweeps.tick() => {
                 line.sweep(SWEEP_INTERVAL);
                 let gone = channels.sweep();
@@ -246,7 +251,7 @@ async fn serve(
             }
         }
         while subscribing.try_join_next().is_some() {}
-        for channel in channels.take_wanted(epoch) {
+        for channel in channels.take_wanted(epoch, MAX_SUBSCRIBING - subscribing.len()) {
             // Concurrent with listening, which must not wait for it.
             let (subscriber, channels) = (subscriber.clone(), channels.clone());
             subscribing.spawn(subscribe(subscriber, channels, line.clone(), channel, epoch));
