@@ -28,17 +28,13 @@ mod process;
 mod processes;
 mod waits;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, env::current_exe, process::Command};
 
 use syncguard_testkit::bench::Table;
 
 fn main() {
     // Cargo itself passes `--bench`.
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    let is_chosen = |case: &str| {
-        let mut cases = words.iter().filter(|word| !word.contains('=')).peekable();
-        cases.peek().is_none() || cases.any(|chosen| chosen == case)
-    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if let [case, url] = &words[..]
         && case == "process"
@@ -50,24 +46,33 @@ fn main() {
     {
         return messages::publish(url, keys, count);
     }
-    let (options, mut table) = (Options::read(&words), Table::default());
-    if is_chosen("guards") {
-        runtime.block_on(guards::measure(&options, &mut table));
+    let (options, cases): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.contains('='));
+    let cases: Vec<&str> = match &cases[..] {
+        [] => CASES.to_vec(),
+        chosen => chosen.iter().map(|case| case.as_str()).collect(),
+    };
+    if let [case] = cases[..] {
+        return runtime.block_on(measure(case, &Options::read(&words)));
     }
-    if is_chosen("waits") {
-        runtime.block_on(waits::measure(&options, &mut table));
+    // Each in a process of its own, because a case leaves memory and tasks behind.
+    for case in cases {
+        let mut process = Command::new(current_exe().unwrap());
+        assert!(process.arg(case).args(&options).status().unwrap().success());
     }
-    if is_chosen("messages") {
-        runtime.block_on(messages::measure(&options, &mut table));
-    }
-    if is_chosen("processes") {
-        runtime.block_on(processes::measure(&options, &mut table));
-    }
-    if is_chosen("idle") {
-        runtime.block_on(idle::measure(&options, &mut table));
-    }
-    if is_chosen("counters") {
-        runtime.block_on(counters::measure(&options, &mut table));
+}
+
+const CASES: [&str; 6] = ["guards", "waits", "messages", "processes", "idle", "counters"];
+
+async fn measure(case: &str, options: &Options) {
+    let mut table = Table::default();
+    match case {
+        "guards" => guards::measure(options, &mut table).await,
+        "waits" => waits::measure(options, &mut table).await,
+        "messages" => messages::measure(options, &mut table).await,
+        "processes" => processes::measure(options, &mut table).await,
+        "idle" => idle::measure(options, &mut table).await,
+        "counters" => counters::measure(options, &mut table).await,
+        other => panic!("no case {other:?}, only {CASES:?}"),
     }
     table.print();
 }
