@@ -30,9 +30,13 @@ impl Wire {
     ///
     /// The driver opens the former only through a pool of its own, which retries while the server is
     /// full or cannot be reached, and does not return the reason. A plain connection fails with it.
+    /// It is tried once: to a server that is far away, each attempt would be given up in vain.
     pub(crate) async fn open(options: &PgConnectOptions, ears: Ears) -> Result<Self, sqlx::Error> {
-        match Ear::open(options, LISTENING_OPEN_TIMEOUT, ears).await {
-            Err(sqlx::Error::PoolTimedOut) => options.connect().await.map(Self::Plain),
+        match Ear::open(options, LISTENING_OPEN_TIMEOUT, ears.clone()).await {
+            Err(sqlx::Error::PoolTimedOut) => {
+                ears.0.fetch_add(1, Relaxed);
+                options.connect().await.map(Self::Plain)
+            }
             opened => opened.map(Self::Listening),
         }
     }
@@ -59,7 +63,7 @@ pub(crate) struct Ear {
     ears: Ears,
 }
 
-/// Counts the connections that can listen.
+/// Counts the connections that can listen, and the attempt to open one that was given up.
 #[derive(Clone, Default)]
 pub(crate) struct Ears(Arc<AtomicUsize>);
 
